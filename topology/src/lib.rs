@@ -1,0 +1,10 @@
+//! The core of gpu-numa-bind: the machine model, localities by evidence, and the binding decision.
+//!
+//! Pure: no `unsafe`, no environment, no globals, no log.  Callers pass roots and values.
+
+#![forbid(unsafe_code)]
+
+pub mod locality;
+pub mod machine;
+pub mod pci;
+pub mod set;

@@ -1,0 +1,286 @@
+//! A machine: packages, NUMA nodes, cores, GPUs, NICs and the bridges above them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::locality::NumaSource;
+use crate::pci::{PciAddress, PciDevice};
+use crate::set::{CpuSet, NodeSet};
+
+/// A machine as read and understood.
+///
+/// Numbers are OS indexes.  The lists are sorted: packages and NUMA nodes by id, cores by lowest CPU,
+/// PCI devices, GPUs and NICs by address.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Machine {
+    /// Host name; absent where the source does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// CPUs that are online, never cut by a cgroup or by the reader's own cpuset.
+    pub online: CpuSet,
+    /// Physical packages (sockets).
+    pub packages: Vec<Package>,
+    /// NUMA nodes, those without CPUs included.
+    pub numa_nodes: Vec<NumaNode>,
+    /// The online CPUs of each core; one CPU each where the source knows no cores.
+    pub cores: Vec<CpuSet>,
+    /// The online CPUs of each last-level cache that is shared; empty where not recorded.
+    pub last_level_caches: Vec<CpuSet>,
+    /// What the processors are; absent where not recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processor: Option<Processor>,
+    /// GPUs, NICs and the bridges above them.
+    pub pci: Vec<PciDevice>,
+    /// GPUs.
+    pub gpus: Vec<Gpu>,
+    /// NICs.
+    pub nics: Vec<Nic>,
+    /// Whether the source could have shown NVLink (NVML answered); when not, "no NVLink" is not known.
+    pub nvlink_visible: bool,
+    /// What could not be read, in words a person can use; empty when all went well.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+}
+
+/// A physical package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Package {
+    /// Linux's `physical_package_id`.
+    pub id: u32,
+    /// Its online CPUs.
+    pub cpus: CpuSet,
+    /// The NUMA nodes whose CPUs are in it.
+    pub numa_nodes: NodeSet,
+}
+
+/// What memory a NUMA node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeKind {
+    /// Memory of processors.
+    Dram,
+    /// A GPU's own memory (Grace Hopper, POWER9 with V100).
+    Gpu,
+    /// A node without CPUs that is not known to be a GPU's: CXL, HBM, persistent memory.
+    Cpuless,
+}
+
+/// A NUMA node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumaNode {
+    /// OS index: N of `/sys/devices/system/node/nodeN`.
+    pub id: u32,
+    /// The package of its CPUs; absent for a node without CPUs and where not recorded.
+    pub package: Option<u32>,
+    /// Its online CPUs.
+    pub cpus: CpuSet,
+    /// Its memory, in bytes; absent where not recorded, 0 where it has none.
+    pub memory_bytes: Option<u64>,
+    /// What its memory is.
+    pub kind: NodeKind,
+    /// SLIT distance to each node by its id, 10 being local; empty where not recorded.
+    #[serde(default)]
+    pub distances: BTreeMap<u32, u32>,
+}
+
+impl NumaNode {
+    /// Whether memory can be taken from it; a node whose size is not recorded counts as having some.
+    pub fn has_memory(&self) -> bool {
+        self.memory_bytes != Some(0)
+    }
+}
+
+/// What the processors are, as NCCL's topology file wants to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Processor {
+    /// `x86_64`, `arm64` or `ppc64` (NCCL's words).
+    pub arch: String,
+    /// CPUID vendor (`GenuineIntel`, `AuthenticAMD`); absent outside x86.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vendor: Option<String>,
+    /// Family as `/proc/cpuinfo` gives it (decimal, extended family added); absent outside x86.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<u32>,
+    /// Model as `/proc/cpuinfo` gives it (decimal, extended model included); absent outside x86.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<u32>,
+}
+
+/// Where a device is: the answer of the evidence ladder in [`crate::locality`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Locality {
+    /// The package it is attached to; `null` when unknown, or when its nodes lie in several.
+    pub package: Option<u32>,
+    /// The NUMA nodes with CPUs it is nearest to; `null` when unknown.
+    pub numa_nodes: Option<NodeSet>,
+    /// The evidence that answered.
+    pub numa_source: NumaSource,
+    /// The online CPUs of its nodes; `null` when unknown.
+    pub cpus: Option<CpuSet>,
+}
+
+/// Where the minor number of a GPU's device file comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MinorSource {
+    /// "Device Minor" in `/proc/driver/nvidia/gpus/*/information`.
+    Driver,
+    /// NVML.
+    Nvml,
+    /// Assumed: no driver could be asked, there are as many `/dev/nvidiaN` as GPUs, and N is taken to
+    /// follow PCI order.
+    DeviceOrder,
+    /// Not known.
+    #[default]
+    Unknown,
+}
+
+/// A GPU.  Its identity is its PCI address; minor number and UUID belong to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gpu {
+    /// PCI address.
+    pub pci: PciAddress,
+    /// PCI vendor id, four hex digits (`10de`).
+    #[serde(with = "hex4")]
+    pub vendor: u16,
+    /// PCI device id, four hex digits (`2330`).
+    #[serde(with = "hex4")]
+    pub device: u16,
+    /// N of `/dev/nvidiaN`; `null` when not known.
+    #[serde(default)]
+    pub minor: Option<u32>,
+    /// Where `minor` is from.
+    #[serde(default)]
+    pub minor_source: MinorSource,
+    /// NVIDIA's UUID (`GPU-...`); `null` when not known.
+    #[serde(default)]
+    pub uuid: Option<String>,
+    /// Product name from NVML or the driver; `null` when not known.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// MIG instances on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mig: Vec<MigInstance>,
+    /// GPUs that an active NVLink joins it to, with the number of links; an NVSwitch shows as links to
+    /// every GPU.  Empty also when NVLink could not be seen ([`Machine::nvlink_visible`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub nvlinks: BTreeMap<PciAddress, u32>,
+    /// Where it is.
+    #[serde(flatten)]
+    pub locality: Locality,
+}
+
+/// A MIG instance of a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigInstance {
+    /// `MIG-...`, as `CUDA_VISIBLE_DEVICES` names it.
+    pub uuid: String,
+}
+
+/// A network adapter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Nic {
+    /// PCI address.
+    pub pci: PciAddress,
+    /// PCI vendor id, four hex digits.
+    #[serde(with = "hex4")]
+    pub vendor: u16,
+    /// PCI device id, four hex digits.
+    #[serde(with = "hex4")]
+    pub device: u16,
+    /// Interface names (`mlx5_0`, `ib0`); empty where not recorded.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Where it is.
+    #[serde(flatten)]
+    pub locality: Locality,
+}
+
+impl Machine {
+    /// The GPU at `address`.
+    pub fn gpu(&self, address: PciAddress) -> Option<&Gpu> {
+        self.gpus.iter().find(|gpu| gpu.pci == address)
+    }
+
+    /// The PCI device at `address`.
+    pub fn device(&self, address: PciAddress) -> Option<&PciDevice> {
+        self.pci.iter().find(|device| device.address == address)
+    }
+
+    /// The NUMA node with OS index `id`.
+    pub fn node(&self, id: u32) -> Option<&NumaNode> {
+        self.numa_nodes.iter().find(|node| node.id == id)
+    }
+
+    /// The NUMA nodes that have CPUs.
+    pub fn cpu_nodes(&self) -> NodeSet {
+        self.numa_nodes
+            .iter()
+            .filter(|node| !node.cpus.is_empty())
+            .map(|node| node.id)
+            .collect()
+    }
+
+    /// The online CPUs of `nodes`.
+    pub fn cpus_of(&self, nodes: &NodeSet) -> CpuSet {
+        let mut cpus = CpuSet::new();
+        for node in self
+            .numa_nodes
+            .iter()
+            .filter(|node| nodes.contains(node.id))
+        {
+            cpus.extend_with(&node.cpus);
+        }
+        cpus
+    }
+
+    /// The NUMA nodes that hold a CPU of `cpus`.
+    pub fn nodes_of(&self, cpus: &CpuSet) -> NodeSet {
+        self.numa_nodes
+            .iter()
+            .filter(|node| node.cpus.intersects(cpus))
+            .map(|node| node.id)
+            .collect()
+    }
+
+    /// SLIT distance from node `a` to node `b`; absent where firmware gives none.
+    pub fn distance(&self, a: u32, b: u32) -> Option<u32> {
+        self.node(a)
+            .and_then(|node| node.distances.get(&b))
+            .copied()
+    }
+
+    /// Distance from `a` to `b` for choosing the nearest: SLIT, else 10 within a node, 20 within a
+    /// package and 30 beyond.
+    pub fn nearness(&self, a: u32, b: u32) -> u32 {
+        self.distance(a, b).unwrap_or_else(|| {
+            let package = |id| self.node(id).and_then(|node| node.package);
+            match (package(a), package(b)) {
+                _ if a == b => 10,
+                (Some(x), Some(y)) if x == y => 20,
+                _ => 30,
+            }
+        })
+    }
+
+    /// Whether every CPU of the machine lies in one NUMA node.
+    pub fn has_one_cpu_node(&self) -> bool {
+        self.cpu_nodes().len() == 1
+    }
+}
+
+/// Four lower-case hex digits in JSON for a PCI id.
+mod hex4 {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(id: &u16, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{id:04x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        u16::from_str_radix(&text, 16).map_err(serde::de::Error::custom)
+    }
+}

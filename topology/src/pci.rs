@@ -1,0 +1,234 @@
+//! PCI addresses, links and devices.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::set::{CpuSet, NodeSet};
+
+/// A PCI address, `0000:3b:00.0`: domain, bus, device and function.
+///
+/// Domains have 16 bits on most machines and 32 behind Intel VMD (`10000:01:00.0`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PciAddress {
+    /// Domain (segment).
+    pub domain: u32,
+    /// Bus.
+    pub bus: u8,
+    /// Device on the bus, 0 to 31.
+    pub device: u8,
+    /// Function of the device, 0 to 7.
+    pub function: u8,
+}
+
+/// A text that is no PCI address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is no PCI address; expected domain:bus:device.function as in 0000:3b:00.0")]
+pub struct ParsePciError(pub String);
+
+impl fmt::Display for PciAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:04x}:{:02x}:{:02x}.{:x}",
+            self.domain, self.bus, self.device, self.function
+        )
+    }
+}
+
+/// Takes the domain with any number of digits up to eight, as sysfs (four) and NVML (eight) write it.
+impl FromStr for PciAddress {
+    type Err = ParsePciError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePciError> {
+        parse_address(text).ok_or_else(|| ParsePciError(text.to_owned()))
+    }
+}
+
+fn parse_address(text: &str) -> Option<PciAddress> {
+    let (domain, rest) = text.split_once(':')?;
+    let (bus, rest) = rest.split_once(':')?;
+    let (device, function) = rest.split_once('.')?;
+    if !(4..=8).contains(&domain.len())
+        || bus.len() != 2
+        || device.len() != 2
+        || function.len() != 1
+    {
+        return None;
+    }
+    let hex = |digits: &str| {
+        digits
+            .bytes()
+            .all(|b| b.is_ascii_hexdigit())
+            .then(|| u32::from_str_radix(digits, 16).ok())?
+    };
+    let address = PciAddress {
+        domain: hex(domain)?,
+        bus: u8::try_from(hex(bus)?).ok()?,
+        device: u8::try_from(hex(device)?).ok()?,
+        function: u8::try_from(hex(function)?).ok()?,
+    };
+    (address.device < 32 && address.function < 8).then_some(address)
+}
+
+impl Serialize for PciAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PciAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A device's PCI Express link as its own registers give it; every field absent where not recorded.
+///
+/// Sources: `max_link_speed`, `max_link_width`, `current_link_speed`, `current_link_width` in sysfs.
+/// An idle GPU lowers its current speed, so only the maximum says what the link can do.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Link {
+    /// Highest speed, in GT/s (2.5, 5, 8, 16, 32, 64).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_speed_gts: Option<f64>,
+    /// Highest width, in lanes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_width: Option<u32>,
+    /// Speed when read, in GT/s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_speed_gts: Option<f64>,
+    /// Width when read, in lanes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_width: Option<u32>,
+}
+
+/// A PCI device that matters here: a GPU, a NIC, or a bridge above one.
+///
+/// `numa_node`, `local_cpus` and `attached_nodes` are raw facts, kept as they were read: what they
+/// mean is decided in [`crate::locality`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PciDevice {
+    /// Where it is.
+    pub address: PciAddress,
+    /// The bridge above it; absent directly below a host bridge (and where not recorded).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<PciAddress>,
+    /// The root bus it hangs from, as domain and bus number (`pci0000:20` in sysfs).
+    ///
+    /// Devices with different root buses are below different host bridges.  Absent where not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_bus: Option<(u32, u8)>,
+    /// Class, subclass and programming interface: 24 bits, as sysfs `class`.  The interface byte is 0
+    /// where the source gives only 16 bits.
+    pub class: u32,
+    /// Vendor id.
+    pub vendor: u16,
+    /// Device id.
+    pub device: u16,
+    /// Subsystem vendor and device id; absent for bridges without them and where not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subsystem: Option<(u16, u16)>,
+    /// The link to the port above.
+    #[serde(default)]
+    pub link: Link,
+    /// Linux's `numa_node` file as it stands, -1 included; absent where not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<i32>,
+    /// Linux's `local_cpulist` file; absent where not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_cpus: Option<CpuSet>,
+    /// The nodes of the object below which hwloc (or an NCCL file's `<cpu>`) hangs the device; absent
+    /// where that is the whole machine or not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached_nodes: Option<NodeSet>,
+}
+
+/// What a PCI device is to us, by its class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// Display controller (03xx) or processing accelerator (12xx) by NVIDIA or AMD.
+    Gpu,
+    /// Network controller (02xx): Ethernet, InfiniBand.
+    Nic,
+    /// PCI-to-PCI bridge (0604): root port or switch port.
+    Bridge,
+    /// Anything else.
+    Other,
+}
+
+/// NVIDIA's PCI vendor id.
+pub const VENDOR_NVIDIA: u16 = 0x10de;
+/// AMD's PCI vendor id for GPUs.
+pub const VENDOR_AMD: u16 = 0x1002;
+
+impl PciDevice {
+    /// What the device is to us.
+    pub fn kind(&self) -> DeviceKind {
+        DeviceKind::of(self.class, self.vendor)
+    }
+}
+
+impl DeviceKind {
+    /// The kind of a device with this 24-bit class and this vendor.
+    pub fn of(class: u32, vendor: u16) -> Self {
+        match (class >> 16, class >> 8, vendor) {
+            (0x03 | 0x12, _, VENDOR_NVIDIA | VENDOR_AMD) => Self::Gpu,
+            (0x02, _, _) => Self::Nic,
+            (_, 0x0604, _) => Self::Bridge,
+            _ => Self::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_sysfs_and_nvml_forms() {
+        for text in ["0000:3b:00.0", "00000000:3B:00.0"] {
+            assert_eq!(
+                text.parse::<PciAddress>().unwrap().to_string(),
+                "0000:3b:00.0"
+            );
+        }
+        assert_eq!(
+            "10000:01:00.0".parse::<PciAddress>().unwrap().to_string(),
+            "10000:01:00.0"
+        );
+    }
+
+    #[test]
+    fn a_short_or_odd_address_is_refused_by_name() {
+        for text in [
+            "3b:00.0",
+            "0000:3b:00",
+            "0000:3b:20.0",
+            "0000:3b:00.8",
+            "0000:3b:0 .0",
+            "+000:3b:00.0",
+            "",
+        ] {
+            let error = text.parse::<PciAddress>().unwrap_err();
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("\"{text}\" is no PCI address"))
+            );
+        }
+    }
+
+    #[test]
+    fn kinds_go_by_class_and_vendor() {
+        assert_eq!(DeviceKind::of(0x03_0200, VENDOR_NVIDIA), DeviceKind::Gpu);
+        assert_eq!(DeviceKind::of(0x12_0000, VENDOR_AMD), DeviceKind::Gpu);
+        assert_eq!(DeviceKind::of(0x03_0000, 0x1a03), DeviceKind::Other);
+        assert_eq!(DeviceKind::of(0x02_0700, 0x15b3), DeviceKind::Nic);
+        assert_eq!(DeviceKind::of(0x06_0400, 0x1000), DeviceKind::Bridge);
+        assert_eq!(DeviceKind::of(0x06_8000, VENDOR_NVIDIA), DeviceKind::Other);
+    }
+}

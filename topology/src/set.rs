@@ -1,0 +1,407 @@
+//! Sets of CPUs and of NUMA nodes, written as the kernel writes them (`0-3,8`).
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The highest index that a set takes.
+///
+/// Linux allows at most 8,192 CPUs (`CONFIG_NR_CPUS`) and 1,024 NUMA nodes; the bound keeps a hostile
+/// `0-4294967295` from costing memory.
+pub const MAX_INDEX: u32 = 65_535;
+
+/// Marks a set of CPUs (hwloc's PU, Linux's logical CPU).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cpu {}
+
+/// Marks a set of NUMA nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Node {}
+
+/// A set of logical CPUs by OS index.
+pub type CpuSet = IndexSet<Cpu>;
+
+/// A set of NUMA nodes by OS index.
+pub type NodeSet = IndexSet<Node>;
+
+/// A set of OS indexes of one kind, at most [`MAX_INDEX`].
+///
+/// The words carry no trailing zeros, so equal sets are equal values.
+pub struct IndexSet<K> {
+    words: Vec<u64>,
+    kind: PhantomData<fn() -> K>,
+}
+
+/// Why a text is no set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseSetError {
+    /// An element is neither a number nor a range.
+    #[error("\"{0}\" in a list; expected numbers and ranges such as 0-3,8")]
+    Element(String),
+    /// A range runs backwards.
+    #[error("range \"{0}\" runs backwards; expected low-high")]
+    Backwards(String),
+    /// A number is beyond [`MAX_INDEX`].
+    #[error("\"{0}\" in a list is beyond {MAX_INDEX}")]
+    TooLarge(String),
+}
+
+impl<K> IndexSet<K> {
+    /// The empty set.
+    pub const fn new() -> Self {
+        Self {
+            words: Vec::new(),
+            kind: PhantomData,
+        }
+    }
+
+    /// The set whose bit `i % 64` of word `i / 64` says that `i` is in it.
+    ///
+    /// Bits beyond [`MAX_INDEX`] are dropped.
+    pub fn from_words(words: &[u64]) -> Self {
+        let keep = words.len().min(MAX_INDEX as usize / 64 + 1);
+        let mut set = Self {
+            words: words.iter().take(keep).copied().collect(),
+            kind: PhantomData,
+        };
+        set.trim();
+        set
+    }
+
+    /// The words of the set, lowest first, without trailing zeros.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// All of `low..=high`, cut at [`MAX_INDEX`].
+    pub fn from_range(low: u32, high: u32) -> Self {
+        (low..=high.min(MAX_INDEX)).collect()
+    }
+
+    /// The set that holds `index` alone.
+    pub fn single(index: u32) -> Self {
+        std::iter::once(index).collect()
+    }
+
+    /// Adds `index`; one beyond [`MAX_INDEX`] is ignored.
+    pub fn insert(&mut self, index: u32) {
+        if index > MAX_INDEX {
+            return;
+        }
+        let word = index as usize / 64;
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        if let Some(bits) = self.words.get_mut(word) {
+            *bits |= 1 << (index % 64);
+        }
+    }
+
+    /// Takes `index` out.
+    pub fn remove(&mut self, index: u32) {
+        if let Some(bits) = self.words.get_mut(index as usize / 64) {
+            *bits &= !(1 << (index % 64));
+            self.trim();
+        }
+    }
+
+    /// Whether `index` is in the set.
+    pub fn contains(&self, index: u32) -> bool {
+        self.words
+            .get(index as usize / 64)
+            .is_some_and(|bits| bits >> (index % 64) & 1 == 1)
+    }
+
+    /// Whether nothing is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// How many indexes are in the set.
+    pub fn len(&self) -> usize {
+        self.words
+            .iter()
+            .map(|bits| bits.count_ones() as usize)
+            .sum()
+    }
+
+    /// The lowest index.
+    pub fn first(&self) -> Option<u32> {
+        self.iter().next()
+    }
+
+    /// The highest index.
+    pub fn last(&self) -> Option<u32> {
+        let word = self.words.len().checked_sub(1)?;
+        let bits = self.words.get(word)?;
+        u32::try_from(word)
+            .ok()
+            .map(|word| word * 64 + 63 - bits.leading_zeros())
+    }
+
+    /// The indexes in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        (0u32..).zip(&self.words).flat_map(|(word, bits)| {
+            let mut rest = *bits;
+            std::iter::from_fn(move || {
+                (rest != 0).then(|| {
+                    let bit = rest.trailing_zeros();
+                    rest &= rest - 1;
+                    word * 64 + bit
+                })
+            })
+        })
+    }
+
+    /// What is in both.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        let mut set = Self {
+            words: self
+                .words
+                .iter()
+                .zip(&other.words)
+                .map(|(a, b)| a & b)
+                .collect(),
+            kind: PhantomData,
+        };
+        set.trim();
+        set
+    }
+
+    /// What is in either.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        let mut set = self.clone();
+        set.extend_with(other);
+        set
+    }
+
+    /// What is here and not in `other`.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Self {
+        let mut set = self.clone();
+        for (a, b) in set.words.iter_mut().zip(&other.words) {
+            *a &= !b;
+        }
+        set.trim();
+        set
+    }
+
+    /// Adds all of `other`.
+    pub fn extend_with(&mut self, other: &Self) {
+        if self.words.len() < other.words.len() {
+            self.words.resize(other.words.len(), 0);
+        }
+        for (a, b) in self.words.iter_mut().zip(&other.words) {
+            *a |= b;
+        }
+    }
+
+    /// Whether the two share an index.
+    pub fn intersects(&self, other: &Self) -> bool {
+        self.words.iter().zip(&other.words).any(|(a, b)| a & b != 0)
+    }
+
+    /// Whether all of this set is in `other`.
+    pub fn is_subset(&self, other: &Self) -> bool {
+        self.words.len() <= other.words.len()
+            && self
+                .words
+                .iter()
+                .zip(&other.words)
+                .all(|(a, b)| a & !b == 0)
+    }
+
+    fn trim(&mut self) {
+        while self.words.last() == Some(&0) {
+            self.words.pop();
+        }
+    }
+}
+
+impl<K> Default for IndexSet<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K> Clone for IndexSet<K> {
+    fn clone(&self) -> Self {
+        Self {
+            words: self.words.clone(),
+            kind: PhantomData,
+        }
+    }
+}
+
+impl<K> PartialEq for IndexSet<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.words == other.words
+    }
+}
+
+impl<K> Eq for IndexSet<K> {}
+
+impl<K> PartialOrd for IndexSet<K> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By lowest index first, then as the lists of indexes compare.
+impl<K> Ord for IndexSet<K> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl<K> FromIterator<u32> for IndexSet<K> {
+    fn from_iter<I: IntoIterator<Item = u32>>(indexes: I) -> Self {
+        let mut set = Self::new();
+        for index in indexes {
+            set.insert(index);
+        }
+        set
+    }
+}
+
+impl<K> fmt::Display for IndexSet<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut indexes = self.iter().peekable();
+        let mut comma = "";
+        while let Some(low) = indexes.next() {
+            let mut high = low;
+            while let Some(next) = indexes.next_if(|next| *next == high + 1) {
+                high = next;
+            }
+            if low == high {
+                write!(f, "{comma}{low}")?;
+            } else {
+                write!(f, "{comma}{low}-{high}")?;
+            }
+            comma = ",";
+        }
+        Ok(())
+    }
+}
+
+impl<K> fmt::Debug for IndexSet<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{{self}}}")
+    }
+}
+
+/// Takes the kernel's list format; white space around the whole and an empty text are fine.
+impl<K> FromStr for IndexSet<K> {
+    type Err = ParseSetError;
+
+    fn from_str(text: &str) -> Result<Self, ParseSetError> {
+        let mut set = Self::new();
+        if text.trim().is_empty() {
+            return Ok(set);
+        }
+        for element in text.trim().split(',') {
+            let (low, high) = element.split_once('-').unwrap_or((element, element));
+            let low = parse_index(low, element)?;
+            let high = parse_index(high, element)?;
+            if low > high {
+                return Err(ParseSetError::Backwards(element.to_owned()));
+            }
+            set.extend_with(&Self::from_range(low, high));
+        }
+        Ok(set)
+    }
+}
+
+fn parse_index(digits: &str, element: &str) -> Result<u32, ParseSetError> {
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(ParseSetError::Element(element.to_owned()));
+    }
+    match digits.parse() {
+        Ok(index) if index <= MAX_INDEX => Ok(index),
+        Ok(_) | Err(_) => Err(ParseSetError::TooLarge(element.to_owned())),
+    }
+}
+
+impl<K> Serialize for IndexSet<K> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de, K> Deserialize<'de> for IndexSet<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn cpus(list: &str) -> CpuSet {
+        list.parse().unwrap()
+    }
+
+    #[test]
+    fn writes_the_kernel_list_format() {
+        assert_eq!(cpus("8,0-3").to_string(), "0-3,8");
+        assert_eq!(cpus("0,1,2,64,65,200").to_string(), "0-2,64-65,200");
+        assert_eq!(cpus("0-31 \n").to_string(), "0-31");
+        assert_eq!(cpus("\n").to_string(), "");
+    }
+
+    #[test]
+    fn refuses_what_is_no_list_and_names_it() {
+        for (text, says) in [
+            ("a", "\"a\" in a list"),
+            ("1,,2", "\"\" in a list"),
+            ("3-1", "\"3-1\" runs backwards"),
+            ("-1", "\"-1\" in a list"),
+            ("0-4294967295", "beyond 65535"),
+            ("99999999999999999999", "beyond 65535"),
+        ] {
+            let error = text.parse::<CpuSet>().unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn knows_its_ends() {
+        assert_eq!(
+            (cpus("5-70").first(), cpus("5-70").last()),
+            (Some(5), Some(70))
+        );
+        assert_eq!((CpuSet::new().first(), CpuSet::new().last()), (None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn text_round_trips(indexes in prop::collection::btree_set(0u32..600, 0..60)) {
+            let set: CpuSet = indexes.iter().copied().collect();
+            prop_assert_eq!(set.iter().collect::<Vec<_>>(), indexes.iter().copied().collect::<Vec<_>>());
+            prop_assert_eq!(set.len(), indexes.len());
+            prop_assert_eq!(&cpus(&set.to_string()), &set);
+        }
+
+        #[test]
+        fn any_text_gives_a_set_or_an_error(text in "[0-9,\\- a]{0,24}") {
+            let _ = text.parse::<CpuSet>();
+        }
+
+        #[test]
+        fn algebra_holds(a in prop::collection::vec(0u32..200, 0..40), b in prop::collection::vec(0u32..200, 0..40)) {
+            let (a, b): (CpuSet, CpuSet) = (a.into_iter().collect(), b.into_iter().collect());
+            prop_assert!(a.intersection(&b).is_subset(&a));
+            prop_assert_eq!(a.difference(&b).union(&a.intersection(&b)), a.clone());
+            prop_assert_eq!(a.intersects(&b), !a.intersection(&b).is_empty());
+            prop_assert_eq!(a.union(&b).len(), a.len() + b.difference(&a).len());
+        }
+    }
+}
