@@ -1,1 +1,8 @@
-//! ffi
+//! C declarations and safe calls to them: SPANK, and what of Linux std lacks.
+//!
+//! The only crate besides the plugins' entry files that holds `unsafe`.  It knows nothing of machines
+//! or bindings: sets travel as words, decisions stay with the callers.
+
+pub mod errno;
+pub mod linux;
+pub mod spank;

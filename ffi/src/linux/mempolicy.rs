@@ -1,0 +1,123 @@
+//! NUMA memory policy of the calling thread (`set_mempolicy(2)`), inherited over fork and exec.
+
+use crate::errno::{Errno, check};
+
+/// Words for a node mask: 1,024 nodes, the largest `MAX_NUMNODES`.
+const MASK_WORDS: usize = 16;
+/// The kernel takes the number of bits and reads one less.
+const MASK_BITS: usize = MASK_WORDS * 64;
+/// Mode flags that `get_mempolicy` may add to the mode (`MPOL_MODE_FLAGS`, bits 13 to 15).
+const MODE_FLAGS: i32 = 0xe000;
+
+/// A policy's mode, as in `linux/mempolicy.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// `MPOL_DEFAULT`: from the node the thread runs on.
+    Default,
+    /// `MPOL_PREFERRED`: from one node while it has memory.
+    Preferred,
+    /// `MPOL_BIND`: from these nodes only.
+    Bind,
+    /// `MPOL_INTERLEAVE`: page by page over these nodes.
+    Interleave,
+    /// `MPOL_LOCAL`: as the default, asked for by name.
+    Local,
+    /// `MPOL_PREFERRED_MANY`: from these nodes while they have memory; kernel 5.15.
+    PreferredMany,
+    /// A mode of a newer kernel (`MPOL_WEIGHTED_INTERLEAVE` is 6).
+    Other(i32),
+}
+
+impl Mode {
+    fn number(self) -> i32 {
+        match self {
+            Self::Default => libc::MPOL_DEFAULT,
+            Self::Preferred => libc::MPOL_PREFERRED,
+            Self::Bind => libc::MPOL_BIND,
+            Self::Interleave => libc::MPOL_INTERLEAVE,
+            Self::Local => libc::MPOL_LOCAL,
+            Self::PreferredMany => 5,
+            Self::Other(number) => number,
+        }
+    }
+
+    fn of(number: i32) -> Self {
+        match number & !MODE_FLAGS {
+            0 => Self::Default,
+            1 => Self::Preferred,
+            2 => Self::Bind,
+            3 => Self::Interleave,
+            4 => Self::Local,
+            5 => Self::PreferredMany,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// The calling thread's policy and its nodes as words of 64, lowest first.
+///
+/// # Errors
+/// `ENOSYS` on a kernel without NUMA, `EPERM` under a seccomp filter that denies it.
+pub fn read_policy() -> Result<(Mode, Vec<u64>), Errno> {
+    let mut mode = 0i32;
+    let mut nodes = vec![0u64; MASK_WORDS];
+    // SAFETY: both pointers are to live buffers, the mask as long as its bit count says; the null
+    // address with flags 0 asks for the thread's own policy.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_get_mempolicy,
+            &raw mut mode,
+            nodes.as_mut_ptr(),
+            MASK_BITS,
+            std::ptr::null::<libc::c_void>(),
+            0,
+        )
+    })?;
+    Ok((Mode::of(mode), nodes))
+}
+
+/// Sets the calling thread's policy.
+///
+/// # Errors
+/// `EINVAL` for a mode that the kernel lacks and for nodes that are offline, without memory or outside
+/// the cpuset; `EPERM` under a seccomp filter that denies it.
+pub fn apply_policy(mode: Mode, nodes: &[u64]) -> Result<(), Errno> {
+    let mut mask = [0u64; MASK_WORDS];
+    for (to, from) in mask.iter_mut().zip(nodes) {
+        *to = *from;
+    }
+    let (pointer, bits) = match mode {
+        Mode::Default | Mode::Local => (std::ptr::null(), 0),
+        Mode::Preferred | Mode::Bind | Mode::Interleave | Mode::PreferredMany | Mode::Other(_) => {
+            (mask.as_ptr(), MASK_BITS)
+        }
+    };
+    // SAFETY: the mask is as long as its bit count says, or null with 0 bits; the call only reads it.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode.number(), pointer, bits) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_set_is_the_policy_read() {
+        std::thread::spawn(|| {
+            apply_policy(Mode::Bind, &[1]).unwrap();
+            assert_eq!(read_policy().unwrap().0, Mode::Bind);
+            assert_eq!(read_policy().unwrap().1[0], 1);
+            apply_policy(Mode::Default, &[]).unwrap();
+            assert_eq!(read_policy().unwrap().0, Mode::Default);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_node_that_is_not_there_is_refused() {
+        assert_eq!(
+            apply_policy(Mode::Bind, &[0, 0, 1 << 40]),
+            Err(Errno(libc::EINVAL))
+        );
+    }
+}

@@ -1,0 +1,7 @@
+//! Linux system calls that std lacks: affinity, memory policy, device access, a shared page.
+
+pub mod access;
+pub mod affinity;
+pub mod mempolicy;
+pub mod process;
+pub mod shared;

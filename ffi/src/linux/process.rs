@@ -1,0 +1,37 @@
+//! The running process and kernel.
+
+/// Ends the process at once, without running exit handlers.
+///
+/// For a forked child that has not called exec: handlers and buffers belong to its parent.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit has no precondition and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// The kernel's release (`6.1.0-56-amd64`); empty where `uname` fails.
+pub fn read_kernel_release() -> String {
+    // SAFETY: utsname is plain arrays of bytes, for which zeros are a value.
+    let mut names: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: the buffer is a live utsname, which the call fills.
+    if unsafe { libc::uname(&raw mut names) } != 0 {
+        return String::new();
+    }
+    names
+        .release
+        .iter()
+        .take_while(|c| **c != 0)
+        .map(|c| char::from(c.cast_unsigned()))
+        .collect()
+}
+
+/// Microseconds of the monotonic clock.
+pub fn monotonic_micros() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the buffer is a live timespec, which the call fills.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000
+        + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000
+}

@@ -1,0 +1,127 @@
+//! Anonymous memory shared with the processes forked later, as 32-bit words, and a futex on them.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::errno::Errno;
+
+/// Zeroed words that this process and all that it forks see alike.
+///
+/// The mapping has no name, so nobody else can reach it, and it goes with the last process that has it.
+#[derive(Debug)]
+pub struct SharedWords {
+    start: NonNull<AtomicU32>,
+    len: usize,
+}
+
+// SAFETY: all access to the mapping is through atomics.
+unsafe impl Send for SharedWords {}
+// SAFETY: as above.
+unsafe impl Sync for SharedWords {}
+
+impl SharedWords {
+    /// Maps `len` words.
+    ///
+    /// # Errors
+    /// `ENOMEM` when memory is short, `EINVAL` when `len` is 0.
+    pub fn map(len: usize) -> Result<Self, Errno> {
+        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing that exists.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len.saturating_mul(size_of::<AtomicU32>()),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        match NonNull::new(start.cast::<AtomicU32>()) {
+            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => Ok(Self { start, len }),
+            Some(_) | None => Err(Errno::last()),
+        }
+    }
+
+    /// The words.
+    pub fn words(&self) -> &[AtomicU32] {
+        // SAFETY: the mapping holds `len` words, aligned to a page, for as long as `self` lives; zeros
+        // are a value of an atomic, and atomics may be shared.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for SharedWords {
+    fn drop(&mut self) {
+        // SAFETY: this is the mapping that `map` made, and no reference into it outlives `self`.
+        unsafe {
+            libc::munmap(
+                self.start.as_ptr().cast(),
+                self.len * size_of::<AtomicU32>(),
+            )
+        };
+    }
+}
+
+/// Sleeps until `word` is no longer `seen`, somebody wakes it, a signal comes, or `limit` passes.
+///
+/// May return early; look again.
+pub fn wait_while(word: &AtomicU32, seen: u32, limit: Duration) {
+    if word.load(Ordering::Acquire) != seen {
+        return;
+    }
+    let timeout = libc::timespec {
+        tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: limit.subsec_nanos().into(),
+    };
+    // Not FUTEX_PRIVATE: the waiters are several processes.
+    // SAFETY: the word and the timeout live through the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT,
+            seen,
+            &raw const timeout,
+        );
+    }
+}
+
+/// Wakes all that wait on `word`.
+pub fn wake_all(word: &AtomicU32) {
+    // SAFETY: the word lives through the call, which only takes its address.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn a_waiter_is_woken_by_a_change() {
+        let shared = SharedWords::map(16).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(20));
+                shared.words()[3].store(1, Ordering::Release);
+                wake_all(&shared.words()[3]);
+            });
+            let start = Instant::now();
+            while shared.words()[3].load(Ordering::Acquire) == 0 {
+                wait_while(&shared.words()[3], 0, Duration::from_secs(5));
+            }
+            assert!(start.elapsed() < Duration::from_secs(4));
+        });
+    }
+
+    #[test]
+    fn a_wait_ends_at_its_limit() {
+        let shared = SharedWords::map(1).unwrap();
+        let start = Instant::now();
+        wait_while(&shared.words()[0], 0, Duration::from_millis(30));
+        assert!(start.elapsed() >= Duration::from_millis(25));
+    }
+}

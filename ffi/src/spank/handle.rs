@@ -1,0 +1,228 @@
+//! Safe calls on the handle that Slurm gives each hook.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::marker::PhantomData;
+use std::ptr;
+
+use super::sys;
+
+/// The process that loaded the plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Context {
+    /// srun.
+    Local,
+    /// slurmstepd.
+    Remote,
+    /// sbatch or salloc.
+    Allocator,
+    /// slurmd.
+    Slurmd,
+    /// A prolog or epilog, or one that this list does not know.
+    Other,
+}
+
+/// The context of the calling process.
+pub fn context() -> Context {
+    // SAFETY: no argument, no precondition.
+    match unsafe { sys::spank_context() } {
+        sys::S_CTX_LOCAL => Context::Local,
+        sys::S_CTX_REMOTE => Context::Remote,
+        sys::S_CTX_ALLOCATOR => Context::Allocator,
+        sys::S_CTX_SLURMD => Context::Slurmd,
+        _ => Context::Other,
+    }
+}
+
+/// A call that Slurm refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{call}: Slurm answers {code}")]
+pub struct SpankError {
+    /// Function and argument.
+    pub call: String,
+    /// `ESPANK_*`.
+    pub code: i32,
+}
+
+/// The handle of one hook call; it does not outlive the hook.
+#[derive(Debug)]
+pub struct Spank<'hook> {
+    handle: sys::SpankHandle,
+    hook: PhantomData<&'hook ()>,
+}
+
+/// The longest environment value that is read, in bytes.
+const LONGEST_VALUE: usize = 1 << 20;
+
+impl Spank<'_> {
+    /// Wraps the handle of a hook.
+    ///
+    /// # Safety
+    /// `handle` is the one that Slurm gave the hook that is running, and the value is dropped before
+    /// that hook returns.
+    pub unsafe fn new(handle: sys::SpankHandle) -> Self {
+        Self {
+            handle,
+            hook: PhantomData,
+        }
+    }
+
+    /// An item of type `uint32_t`; absent where this context has none.
+    fn item_u32(&self, item: sys::SpankItem) -> Option<u32> {
+        let mut value = 0u32;
+        // SAFETY: the items passed here write one uint32_t (or int, or uid_t: 32 bits each).
+        let code = unsafe { sys::spank_get_item(self.handle, item, &raw mut value) };
+        (code == sys::ESPANK_SUCCESS).then_some(value)
+    }
+
+    /// The job's user.
+    pub fn job_uid(&self) -> Option<u32> {
+        self.item_u32(sys::S_JOB_UID)
+    }
+
+    /// The job's id.
+    pub fn job_id(&self) -> Option<u32> {
+        self.item_u32(sys::S_JOB_ID)
+    }
+
+    /// The step's id; [`sys::STEP_BATCH`] and its kind for the special ones.
+    pub fn step_id(&self) -> Option<u32> {
+        self.item_u32(sys::S_JOB_STEPID)
+    }
+
+    /// How many hosts the job (in a step: the step) has.
+    pub fn host_count(&self) -> Option<u32> {
+        self.item_u32(sys::S_JOB_NNODES)
+    }
+
+    /// This host's number in the job.
+    pub fn host_index(&self) -> Option<u32> {
+        self.item_u32(sys::S_JOB_NODEID)
+    }
+
+    /// Tasks of the step on this host.
+    pub fn local_tasks(&self) -> Option<u32> {
+        self.item_u32(sys::S_JOB_LOCAL_TASK_COUNT)
+    }
+
+    /// This task's number on this host; only in a task.
+    pub fn local_id(&self) -> Option<u32> {
+        self.item_u32(sys::S_TASK_ID)
+    }
+
+    /// `--cpus-per-task` of the step.
+    pub fn cpus_per_task(&self) -> Option<u32> {
+        self.item_u32(sys::S_STEP_CPUS_PER_TASK)
+    }
+
+    /// The step's cores on this host as a list of Slurm's own core numbers, which are not the OS's:
+    /// good for counting only.
+    pub fn step_cores(&self) -> Option<String> {
+        let mut list: *mut c_char = ptr::null_mut();
+        // SAFETY: the item writes one char pointer.
+        let code =
+            unsafe { sys::spank_get_item(self.handle, sys::S_STEP_ALLOC_CORES, &raw mut list) };
+        if code != sys::ESPANK_SUCCESS || list.is_null() {
+            return None;
+        }
+        // SAFETY: on success the pointer is to a C string that lives as long as the step.
+        Some(
+            unsafe { CStr::from_ptr(list) }
+                .to_string_lossy()
+                .into_owned(),
+        )
+    }
+
+    /// A variable of the job's (in a task: the task's) environment.
+    ///
+    /// Absent where it is not set, is not UTF-8, or is longer than 1 MiB.
+    pub fn env(&self, name: &str) -> Option<String> {
+        let name = CString::new(name).ok()?;
+        let mut buffer = vec![0u8; 4096];
+        loop {
+            let len = c_int::try_from(buffer.len()).ok()?;
+            // SAFETY: the name is a C string, the buffer has as many bytes as the length says.
+            let code = unsafe {
+                sys::spank_getenv(self.handle, name.as_ptr(), buffer.as_mut_ptr().cast(), len)
+            };
+            match code {
+                sys::ESPANK_SUCCESS => break,
+                sys::ESPANK_NOSPACE if buffer.len() < LONGEST_VALUE => {
+                    buffer.resize(buffer.len() * 4, 0)
+                }
+                _ => return None,
+            }
+        }
+        CStr::from_bytes_until_nul(&buffer)
+            .ok()?
+            .to_str()
+            .ok()
+            .map(str::to_owned)
+    }
+
+    /// Sets a variable of the task's environment, over any value it has.
+    ///
+    /// # Errors
+    /// What Slurm answers; a NUL in name or value is refused here with code 3001 (`ESPANK_BAD_ARG`).
+    pub fn set_env(&self, name: &str, value: &str) -> Result<(), SpankError> {
+        let failed = |code| SpankError {
+            call: format!("spank_setenv({name})"),
+            code,
+        };
+        let (Ok(c_name), Ok(c_value)) = (CString::new(name), CString::new(value)) else {
+            return Err(failed(3001));
+        };
+        // SAFETY: both are C strings that outlive the call, which copies them.
+        match unsafe { sys::spank_setenv(self.handle, c_name.as_ptr(), c_value.as_ptr(), 1) } {
+            sys::ESPANK_SUCCESS => Ok(()),
+            code => Err(failed(code)),
+        }
+    }
+
+    /// Removes a variable from the task's environment; one that is not set is no error.
+    ///
+    /// # Errors
+    /// What Slurm answers.
+    pub fn remove_env(&self, name: &str) -> Result<(), SpankError> {
+        let failed = |code| SpankError {
+            call: format!("spank_unsetenv({name})"),
+            code,
+        };
+        let Ok(c_name) = CString::new(name) else {
+            return Err(failed(3001));
+        };
+        // SAFETY: a C string that outlives the call.
+        match unsafe { sys::spank_unsetenv(self.handle, c_name.as_ptr()) } {
+            sys::ESPANK_SUCCESS | sys::ESPANK_ENV_NOEXIST => Ok(()),
+            code => Err(failed(code)),
+        }
+    }
+
+    /// Registers an option with an optional value.
+    ///
+    /// # Errors
+    /// What Slurm answers; in slurmd's own context it refuses, which is harmless.
+    pub fn register_option(
+        &self,
+        name: &'static CStr,
+        arginfo: &'static CStr,
+        usage: &'static CStr,
+        callback: sys::OptionCallback,
+    ) -> Result<(), SpankError> {
+        let mut option = sys::SpankOption {
+            name: name.as_ptr().cast_mut(),
+            arginfo: arginfo.as_ptr().cast_mut(),
+            usage: usage.as_ptr().cast_mut(),
+            has_arg: 2,
+            val: 0,
+            cb: Some(callback),
+        };
+        // SAFETY: the strings are static, and Slurm copies the option (spank.c, _spank_option_copy).
+        match unsafe { sys::spank_option_register(self.handle, &raw mut option) } {
+            sys::ESPANK_SUCCESS => Ok(()),
+            code => Err(SpankError {
+                call: format!("spank_option_register({name:?})"),
+                code,
+            }),
+        }
+    }
+}
