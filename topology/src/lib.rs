@@ -4,7 +4,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod binding;
 pub mod locality;
 pub mod machine;
+pub mod option;
 pub mod pci;
 pub mod set;

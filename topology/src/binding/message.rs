@@ -1,0 +1,328 @@
+//! What a person reads: one line each, the same in the plugin's reports and in `gpu-numa plan`.
+
+use std::fmt::Write as _;
+
+use super::verdict::Misfit;
+use super::{
+    MemoryPlan, MemoryPolicy, Near, StepPlan, StepRequest, TaskPlan, TaskRequest, Verdict,
+};
+use crate::machine::Machine;
+use crate::option::{Memory, Policy};
+use crate::pci::PciAddress;
+use crate::set::NodeSet;
+
+/// `GPU A` or `GPUs A and B`, `GPUs A, B and C`.
+fn gpu_list(gpus: &[PciAddress]) -> String {
+    let names: Vec<String> = gpus.iter().map(ToString::to_string).collect();
+    match names.split_last() {
+        None => "no GPU".to_owned(),
+        Some((only, [])) => format!("GPU {only}"),
+        Some((last, rest)) => format!("GPUs {} and {last}", rest.join(", ")),
+    }
+}
+
+fn node_list(nodes: &NodeSet) -> String {
+    if nodes.len() == 1 {
+        format!("node {nodes}")
+    } else {
+        format!("nodes {nodes}")
+    }
+}
+
+fn memory_words(step: &StepRequest, request: &TaskRequest, plan: &MemoryPlan) -> String {
+    match plan.policy {
+        MemoryPolicy::Preferred | MemoryPolicy::PreferredMany => {
+            format!("memory prefers {}", node_list(&plan.nodes))
+        }
+        MemoryPolicy::Bind => format!("memory bound to {}", node_list(&plan.nodes)),
+        MemoryPolicy::Interleave => format!("memory interleaved over {}", node_list(&plan.nodes)),
+        MemoryPolicy::Default if request.user_mem_bind && !step.settings.override_user => {
+            "memory left to the user's --mem-bind".to_owned()
+        }
+        MemoryPolicy::Default if step.settings.memory == Memory::None => "memory left".to_owned(),
+        MemoryPolicy::Default => "memory by the default policy".to_owned(),
+    }
+}
+
+/// The line of one task, without its prefix.
+pub(super) fn task_message(
+    machine: &Machine,
+    step: &StepRequest,
+    request: &TaskRequest,
+    near: &Near,
+    plan: &TaskPlan,
+) -> String {
+    let gpus = gpu_list(&near.gpus);
+    if near.gpus.is_empty() {
+        return "sees no GPU; left as Slurm made it".to_owned();
+    }
+    if let Some(unknown) = near.first_unknown() {
+        return format!(
+            "nothing says which NUMA node GPU {unknown} is on; left as Slurm made it \
+             (name its node in /etc/gpu-numa-bind/localities)"
+        );
+    }
+    let are = if near.gpus.len() == 1 { "is" } else { "are" };
+    if near.cpus.is_empty() {
+        return format!(
+            "{gpus} {are} on {}, but the step has CPUs {} of {} only; left as Slurm made it{}",
+            node_list(&near.nodes),
+            step.step_cpus,
+            node_list(&machine.nodes_of(&step.step_cpus)),
+            crossing_words(machine, step, near),
+        );
+    }
+    let memory = memory_words(step, request, &plan.memory);
+    let mut line = format!("{gpus} {}", node_list(&near.nodes));
+    if plan.verdict == Verdict::Unbound {
+        let _ = write!(
+            line,
+            ", CPUs {} left to the user's --cpu-bind, {memory}",
+            plan.cpus
+        );
+        return line;
+    }
+    let _ = write!(
+        line,
+        ", CPUs {}, {memory}: {}",
+        plan.cpus,
+        plan.verdict.word()
+    );
+    let local = plan.cpus.intersection(&near.cpus).len();
+    match plan.verdict {
+        Verdict::Partial | Verdict::Remote => {
+            let _ = write!(line, " ({local} of {} CPUs local)", plan.cpus.len());
+        }
+        Verdict::Spanning if near.gpus.len() > 1 => {
+            line.push_str(" (its GPUs are on several nodes)")
+        }
+        Verdict::Refused | Verdict::Unbound | Verdict::Spanning | Verdict::Local => {}
+    }
+    if step.settings.policy == Policy::None {
+        line.push_str(" (policy none: nothing is changed)");
+    }
+    line
+}
+
+/// What a task far from its GPU pays, in brackets; empty where firmware gives no distances.
+fn crossing_words(machine: &Machine, step: &StepRequest, near: &Near) -> String {
+    let here = machine.nodes_of(&step.step_cpus);
+    let package = |node: u32| machine.node(node).and_then(|node| node.package);
+    let crosses = near.nodes.iter().all(|a| {
+        here.iter()
+            .all(|b| matches!((package(a), package(b)), (Some(x), Some(y)) if x != y))
+    });
+    let distance = near
+        .nodes
+        .iter()
+        .flat_map(|a| here.iter().map(move |b| (a, b)))
+        .filter_map(|(a, b)| machine.distance(a, b))
+        .min();
+    let what = if crosses {
+        "every copy crosses the socket link"
+    } else {
+        "every copy leaves the node"
+    };
+    match distance {
+        Some(distance) => format!(" ({what}, distance {distance})"),
+        None => format!(" ({what})"),
+    }
+}
+
+/// A task's line with host and task named, as `verbose` and trouble are reported.
+pub fn task_line(host: &str, plan: &TaskPlan) -> String {
+    format!("{host} task {}: {}", plan.task, plan.message)
+}
+
+/// How to launch so that a task short of local CPUs would have them; absent where none is short.
+pub fn launch_advice(plan: &StepPlan) -> Option<&'static str> {
+    plan.tasks
+        .iter()
+        .any(|task| task.lacks_local_cpus)
+        .then_some("ask for CPUs near the GPU: --gres-flags=enforce-binding, or --exclusive")
+}
+
+/// The one line of a host and step.
+pub fn summary_line(host: &str, machine: &Machine, step: &StepRequest, plan: &StepPlan) -> String {
+    let bound: Vec<&TaskPlan> = plan
+        .tasks
+        .iter()
+        .filter(|task| !task.gpus.is_empty())
+        .collect();
+    let good = bound
+        .iter()
+        .filter(|task| matches!(task.verdict, Verdict::Local | Verdict::Spanning))
+        .count();
+    let count = bound.len();
+    let tasks = if count == 1 { "task" } else { "tasks" };
+    let mut nodes = String::new();
+    for task in bound.iter().take(16) {
+        let of_gpus = gpu_nodes(machine, task);
+        let _ = write!(
+            nodes,
+            "{}{}",
+            if nodes.is_empty() { "" } else { " " },
+            dash_if_empty(&of_gpus)
+        );
+    }
+    if count > 16 {
+        nodes.push_str(" ...");
+    }
+    let label = if count == 1 { "node" } else { "nodes" };
+    let widths: Vec<usize> = bound.iter().map(|task| task.cpus.len()).collect();
+    let width = match (widths.iter().min(), widths.iter().max()) {
+        (Some(low), Some(high)) if low == high && count > 1 => format!("{} each", cpu_count(*low)),
+        (Some(low), Some(high)) if low == high => cpu_count(*low),
+        (Some(low), Some(high)) => format!("{low} to {}", cpu_count(*high)),
+        _ => cpu_count(0),
+    };
+    let would = if step.settings.policy == Policy::None {
+        " would be"
+    } else {
+        ""
+    };
+    let memory = if bound.iter().any(|task| task.memory.is_change()) {
+        "CPUs and memory"
+    } else {
+        "CPUs"
+    };
+    let whose = if count == 1 {
+        "its GPUs'"
+    } else {
+        "their GPUs'"
+    };
+    if good == count {
+        format!("{host}: {count} {tasks}{would} on {whose} {memory} ({label} {nodes}), {width}")
+    } else {
+        format!(
+            "{host}: {good} of {count} {tasks}{would} on {whose} {memory} ({label} {nodes}), {width}"
+        )
+    }
+}
+
+fn cpu_count(count: usize) -> String {
+    if count == 1 {
+        "1 CPU".to_owned()
+    } else {
+        format!("{count} CPUs")
+    }
+}
+
+fn gpu_nodes(machine: &Machine, task: &TaskPlan) -> NodeSet {
+    let mut nodes = NodeSet::new();
+    for gpu in task.gpus.iter().filter_map(|address| machine.gpu(*address)) {
+        if let Some(known) = &gpu.locality.numa_nodes {
+            nodes.extend_with(known);
+        }
+    }
+    nodes
+}
+
+fn dash_if_empty(nodes: &NodeSet) -> String {
+    if nodes.is_empty() {
+        "?".to_owned()
+    } else {
+        nodes.to_string()
+    }
+}
+
+/// Two GPUs of a job that only the socket link joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanningLink {
+    /// One GPU.
+    pub a: PciAddress,
+    /// The other.
+    pub b: PciAddress,
+    /// SLIT distance between their nodes; absent where firmware gives none.
+    pub distance: Option<u32>,
+}
+
+/// The line about GPUs of a job that only the socket link joins.
+pub fn socket_link_line(host: &str, link: &SpanningLink, crossings: Option<u32>) -> String {
+    let cost = match link.distance {
+        Some(distance) => format!(" ({}.{}x a local access)", distance / 10, distance % 10),
+        None => String::new(),
+    };
+    let ring = match crossings {
+        Some(2) => "; NCCL's ring will cross it twice".to_owned(),
+        Some(times) => format!("; NCCL's ring will cross it {times} times"),
+        None => String::new(),
+    };
+    format!(
+        "{host}: GPUs {} and {} have no path but the socket link{cost}{ring}",
+        link.a, link.b
+    )
+}
+
+pub(super) fn refusal_reason(
+    machine: &Machine,
+    step: &StepRequest,
+    task: usize,
+    near: &Near,
+    misfit: &Misfit,
+) -> String {
+    let here = format!(
+        "the step has CPUs {} of {}",
+        step.step_cpus,
+        node_list(&machine.nodes_of(&step.step_cpus))
+    );
+    match misfit {
+        Misfit::Unknown(gpu) => {
+            format!("nothing says which NUMA node task {task}'s GPU {gpu} is on; {here}")
+        }
+        Misfit::NoLocalCpu(gpu, nodes) => {
+            format!(
+                "task {task}'s GPU {gpu} is on {}, but {here} only",
+                node_list(nodes)
+            )
+        }
+        Misfit::NoSharedNode => {
+            let each: Vec<String> = near
+                .gpus
+                .iter()
+                .zip(&near.gpu_nodes)
+                .map(|(gpu, nodes)| {
+                    format!(
+                        "{gpu} ({})",
+                        nodes
+                            .as_ref()
+                            .map_or_else(|| "node ?".to_owned(), node_list)
+                    )
+                })
+                .collect();
+            let listed = match each.split_last() {
+                Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+                _ => each.join(""),
+            };
+            format!("task {task}'s GPUs {listed} share no node; {here}")
+        }
+        Misfit::TooFew(local) => format!(
+            "task {task} asked for {} CPUs, but {local} are on {} of its {}; {here}",
+            step.asked,
+            node_list(&near.nodes),
+            gpu_list(&near.gpus),
+        ),
+    }
+}
+
+pub(super) fn refusal_advice(misfit: &Misfit) -> String {
+    let fits = match misfit {
+        Misfit::Unknown(gpu) => {
+            format!("the node named in /etc/gpu-numa-bind/localities (\"{gpu} 0\")")
+        }
+        Misfit::NoLocalCpu(..) => {
+            "sbatch --gres-flags=enforce-binding, or sbatch --exclusive".to_owned()
+        }
+        Misfit::NoSharedNode => "sbatch --gpus-per-task=1, or sbatch --ntasks-per-socket=1 \
+             --gpus-per-task=1 with more tasks"
+            .to_owned(),
+        Misfit::TooFew(local) => {
+            let fewer = (*local).max(1);
+            format!("sbatch --cpus-per-task={fewer}, or sbatch --exclusive")
+        }
+    };
+    format!(
+        "would fit: {fits}; to run as it is: --gpu-numa-bind=best-effort; \
+         add --kill-on-bad-exit=1 so that a refused host ends the whole step"
+    )
+}

@@ -1,0 +1,220 @@
+//! The binding decision: which CPUs and which memory policy each task of a step gets on one host.
+//!
+//! [`plan_step`] is a pure function of the machine and the step, so every task of a step that knows the
+//! same facts comes to the same plan, and `gpu-numa plan` shows what the plugin will do.
+//!
+//! Invariants: a task's CPUs are never empty and never outside the step's (but for a task left as Slurm
+//! made it); under [`Width::Exclusive`] they are disjoint wherever there is a CPU for each task.
+
+mod gpus;
+mod memory;
+mod message;
+mod near;
+mod split;
+mod transport;
+mod verdict;
+mod width;
+
+use serde::Serialize;
+
+use crate::machine::Machine;
+use crate::option::{Settings, Width};
+use crate::pci::PciAddress;
+use crate::set::{CpuSet, NodeSet};
+
+pub use memory::{KernelVersion, MemoryPlan, MemoryPolicy};
+pub use message::{SpanningLink, launch_advice, socket_link_line, summary_line, task_line};
+use near::Near;
+pub use verdict::Refusal;
+
+/// A step on one host, as far as its binding goes.
+#[derive(Debug, Clone)]
+pub struct StepRequest {
+    /// What is asked for.
+    pub settings: Settings,
+    /// The CPUs that the step may use.
+    pub step_cpus: CpuSet,
+    /// CPUs that each task asked for, at least 1.
+    pub asked: u32,
+    /// The tasks on this host by local id.
+    pub tasks: Vec<TaskRequest>,
+    /// The kernel that will be asked.
+    pub kernel: KernelVersion,
+    /// Nodes that the cpuset lets memory come from; absent for all.
+    pub allowed_nodes: Option<NodeSet>,
+    /// Whether a strict policy may refuse; false for a batch script's own step.
+    pub may_refuse: bool,
+}
+
+/// A task, as far as its binding goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskRequest {
+    /// The GPUs that it sees, by PCI address, in the order of its own numbering.
+    pub visible: Vec<PciAddress>,
+    /// The mask that Slurm gave it; absent when planning without Slurm.
+    pub slurm_cpus: Option<CpuSet>,
+    /// The user bound it himself (`--cpu-bind=none` or `map_cpu`).
+    pub user_cpu_bind: bool,
+    /// The user set its memory policy himself (`--mem-bind`).
+    pub user_mem_bind: bool,
+}
+
+/// How well a task is placed; the first that holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// The step is refused.
+    Refused,
+    /// Left as Slurm made it.
+    Unbound,
+    /// No CPU of it is local.
+    Remote,
+    /// Some CPUs of it are not local.
+    Partial,
+    /// All CPUs are local to one of its GPUs, which are on several nodes.
+    Spanning,
+    /// All CPUs are local.
+    Local,
+}
+
+impl Verdict {
+    /// The word that reports and JSON use.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Unbound => "unbound",
+            Self::Remote => "remote",
+            Self::Partial => "partial",
+            Self::Spanning => "spanning",
+            Self::Local => "local",
+        }
+    }
+}
+
+/// What one task gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TaskPlan {
+    /// Local task id.
+    pub task: usize,
+    /// The GPUs that it is taken to use.
+    pub gpus: Vec<PciAddress>,
+    /// Its CPUs: those to bind to, or, where it is left as Slurm made it, those it has.
+    pub cpus: CpuSet,
+    /// Its memory policy.
+    pub memory: MemoryPlan,
+    /// How well it is placed.
+    pub verdict: Verdict,
+    /// One line for a person.
+    pub message: String,
+    /// Whether the step has no CPU, or fewer than asked, near its GPUs.
+    #[serde(skip)]
+    pub lacks_local_cpus: bool,
+    /// Whether the affinity is to be set.
+    #[serde(skip)]
+    pub bind_cpus: bool,
+    /// Whether the memory policy is to be set.
+    #[serde(skip)]
+    pub bind_memory: bool,
+}
+
+/// What a step gets on one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepPlan {
+    /// One plan a task, by local id.
+    pub tasks: Vec<TaskPlan>,
+    /// Why the step is refused; absent when it is not.
+    pub refusal: Option<Refusal>,
+}
+
+/// Decides for all tasks of a step on this host.
+pub fn plan_step(machine: &Machine, step: &StepRequest) -> StepPlan {
+    let mapped = gpus::choose(&step.tasks, step.settings.map);
+    let near: Vec<Near> = mapped
+        .iter()
+        .map(|gpus| Near::of(machine, step, gpus))
+        .collect();
+    let cpus = match step.settings.width {
+        Width::Exclusive => split::plan_exclusive(machine, step, &near),
+        Width::Node | Width::Socket | Width::L3 => width::plan_shared(machine, step, &near),
+    };
+    let mut tasks: Vec<TaskPlan> = near
+        .iter()
+        .zip(cpus)
+        .zip(&step.tasks)
+        .enumerate()
+        .map(|(task, ((near, cpus), request))| {
+            let draft = Draft {
+                machine,
+                step,
+                request,
+                near,
+            };
+            draft.finish(task, cpus)
+        })
+        .collect();
+    let refusal = verdict::refuse(machine, step, &near, &tasks);
+    if let Some(refusal) = &refusal {
+        for plan in &mut tasks {
+            plan.verdict = Verdict::Refused;
+            plan.bind_cpus = false;
+            plan.bind_memory = false;
+            plan.message = refusal.reason.clone();
+        }
+    }
+    StepPlan { tasks, refusal }
+}
+
+/// Everything known of one task before its CPUs are.
+struct Draft<'a> {
+    machine: &'a Machine,
+    step: &'a StepRequest,
+    request: &'a TaskRequest,
+    near: &'a Near,
+}
+
+impl Draft<'_> {
+    /// Turns the CPUs found for the task into its plan.
+    fn finish(&self, task: usize, found: CpuSet) -> TaskPlan {
+        let settings = &self.step.settings;
+        let slurm = self.request.slurm_cpus.as_ref();
+        let user_bound = self.request.user_cpu_bind && !settings.override_user;
+        let left = user_bound || !self.near.is_placed() || found.is_empty();
+        let cpus = match slurm {
+            Some(mask) if left => mask.clone(),
+            Some(_) | None => found,
+        };
+        let verdict = if left {
+            Verdict::Unbound
+        } else {
+            verdict::judge(self.near, &cpus)
+        };
+        // Only a task that is left for the user's own --cpu-bind still gets its memory policy.
+        let wants_memory =
+            self.near.is_placed() && (!self.request.user_mem_bind || settings.override_user);
+        let memory = if wants_memory {
+            memory::plan_memory(self.machine, self.step, &self.near.nodes)
+        } else {
+            MemoryPlan::unchanged()
+        };
+        let mut plan = TaskPlan {
+            task,
+            gpus: self.near.gpus.clone(),
+            lacks_local_cpus: self.lacks_local_cpus(verdict),
+            bind_cpus: !left && slurm != Some(&cpus),
+            bind_memory: memory.is_change(),
+            cpus,
+            memory,
+            verdict,
+            message: String::new(),
+        };
+        plan.message =
+            message::task_message(self.machine, self.step, self.request, self.near, &plan);
+        plan
+    }
+
+    fn lacks_local_cpus(&self, verdict: Verdict) -> bool {
+        let located = !self.near.gpus.is_empty() && self.near.first_unknown().is_none();
+        located
+            && (self.near.cpus.is_empty() || matches!(verdict, Verdict::Remote | Verdict::Partial))
+    }
+}

@@ -1,0 +1,86 @@
+//! What is near a task: the nodes of its GPUs and the step's CPUs on them.
+
+use super::StepRequest;
+use crate::machine::Machine;
+use crate::pci::PciAddress;
+use crate::set::{CpuSet, NodeSet};
+
+/// A task's GPUs and what of the step is near them.
+#[derive(Debug, Clone)]
+pub(super) struct Near {
+    /// Its GPUs.
+    pub(super) gpus: Vec<PciAddress>,
+    /// The nodes of each of them; absent where a GPU's locality is not known.
+    pub(super) gpu_nodes: Vec<Option<NodeSet>>,
+    /// The union of their nodes.
+    pub(super) nodes: NodeSet,
+    /// The step's CPUs on those nodes.
+    pub(super) cpus: CpuSet,
+}
+
+impl Near {
+    /// Looks up the GPUs of one task.
+    pub(super) fn of(machine: &Machine, step: &StepRequest, gpus: &[PciAddress]) -> Self {
+        let gpu_nodes: Vec<Option<NodeSet>> = gpus
+            .iter()
+            .map(|address| {
+                machine
+                    .gpu(*address)
+                    .and_then(|gpu| gpu.locality.numa_nodes.clone())
+            })
+            .collect();
+        let mut nodes = NodeSet::new();
+        for known in gpu_nodes.iter().flatten() {
+            nodes.extend_with(known);
+        }
+        let cpus = machine.cpus_of(&nodes).intersection(&step.step_cpus);
+        Self {
+            gpus: gpus.to_vec(),
+            gpu_nodes,
+            nodes,
+            cpus,
+        }
+    }
+
+    /// Whether the task can be bound near its GPUs: it has some, all are placed, and the step has a CPU
+    /// there.
+    pub(super) fn is_placed(&self) -> bool {
+        !self.gpus.is_empty() && self.first_unknown().is_none() && !self.cpus.is_empty()
+    }
+
+    /// The first GPU whose locality is not known.
+    pub(super) fn first_unknown(&self) -> Option<PciAddress> {
+        self.gpus
+            .iter()
+            .zip(&self.gpu_nodes)
+            .find(|(_, nodes)| nodes.is_none())
+            .map(|(gpu, _)| *gpu)
+    }
+
+    /// Whether the GPUs are on different nodes.
+    pub(super) fn is_spanning(&self) -> bool {
+        self.gpu_nodes
+            .windows(2)
+            .any(|pair| pair.first() != pair.last())
+    }
+
+    /// How near NUMA node `node` is to the nearest of the GPUs.
+    pub(super) fn nearness(&self, machine: &Machine, node: u32) -> u32 {
+        self.nodes
+            .iter()
+            .map(|gpu_node| machine.nearness(gpu_node, node))
+            .min()
+            .unwrap_or(u32::MAX)
+    }
+
+    /// How many of the GPUs are on `node`, at least 1.
+    pub(super) fn weight(&self, node: u32) -> u32 {
+        let count = self
+            .gpu_nodes
+            .iter()
+            .flatten()
+            .filter(|nodes| nodes.contains(node))
+            .count();
+        u32::try_from(count).unwrap_or(u32::MAX).max(1)
+    }
+}

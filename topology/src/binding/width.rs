@@ -1,0 +1,109 @@
+//! `node`, `socket` and `l3`: tasks alike share their CPUs.
+
+use super::{Near, StepRequest};
+use crate::machine::Machine;
+use crate::option::Width;
+use crate::set::CpuSet;
+
+/// The CPUs of each task; empty for a task that is left as Slurm made it.
+pub(super) fn plan_shared(machine: &Machine, step: &StepRequest, near: &[Near]) -> Vec<CpuSet> {
+    let mut holders = vec![0u32; machine.last_level_caches.len()];
+    near.iter()
+        .zip(&step.tasks)
+        .map(|(near, request)| {
+            if !near.is_placed() {
+                return CpuSet::new();
+            }
+            let wide = match step.settings.width {
+                Width::Socket => in_packages(machine, step, near),
+                Width::L3 => in_one_cache(machine, step, near, &mut holders),
+                Width::Node | Width::Exclusive => near.cpus.clone(),
+            };
+            let cpus = fill(machine, step, near, wide, request.slurm_cpus.as_ref());
+            match &request.slurm_cpus {
+                Some(mask) if mask.is_subset(&near.cpus) && mask.len() >= cpus.len() => {
+                    mask.clone()
+                }
+                Some(_) | None => cpus,
+            }
+        })
+        .collect()
+}
+
+/// The step's CPUs in the packages of the task's GPUs.
+fn in_packages(machine: &Machine, step: &StepRequest, near: &Near) -> CpuSet {
+    let mut cpus = near.cpus.clone();
+    for package in machine
+        .packages
+        .iter()
+        .filter(|package| package.numa_nodes.intersects(&near.nodes))
+    {
+        cpus.extend_with(&package.cpus.intersection(&step.step_cpus));
+    }
+    cpus
+}
+
+/// The step's CPUs of the local cache that fewest tasks hold; all local ones where caches are not known.
+fn in_one_cache(machine: &Machine, step: &StepRequest, near: &Near, holders: &mut [u32]) -> CpuSet {
+    let local = |cache: &CpuSet| cache.intersection(&near.cpus);
+    let best = machine
+        .last_level_caches
+        .iter()
+        .zip(holders.iter())
+        .enumerate()
+        .filter(|(_, (cache, _))| cache.intersects(&near.cpus))
+        .min_by_key(|(index, (cache, holders))| {
+            let enough = local(cache).len() >= step.asked as usize;
+            (**holders, !enough, *index)
+        })
+        .map(|(index, _)| index);
+    let Some(best) = best else {
+        return near.cpus.clone();
+    };
+    if let Some(count) = holders.get_mut(best) {
+        *count += 1;
+    }
+    machine
+        .last_level_caches
+        .get(best)
+        .map(local)
+        .unwrap_or_default()
+}
+
+/// Fills up to what was asked from the step's nearest other CPUs, whole cores, the task's own first.
+pub(super) fn fill(
+    machine: &Machine,
+    step: &StepRequest,
+    near: &Near,
+    cpus: CpuSet,
+    own: Option<&CpuSet>,
+) -> CpuSet {
+    let asked = (step.asked as usize).min(step.step_cpus.len());
+    if cpus.len() >= asked {
+        return cpus;
+    }
+    let rest = step.step_cpus.difference(&cpus);
+    let mut units: Vec<CpuSet> = machine
+        .cores
+        .iter()
+        .map(|core| core.intersection(&rest))
+        .filter(|core| !core.is_empty())
+        .collect();
+    units.sort_by_cached_key(|unit| {
+        let node = machine.nodes_of(unit).first();
+        let distance = node.map_or(u32::MAX, |node| near.nearness(machine, node));
+        (
+            distance,
+            !own.is_some_and(|own| own.intersects(unit)),
+            unit.first(),
+        )
+    });
+    let mut filled = cpus;
+    for unit in units {
+        if filled.len() >= asked {
+            break;
+        }
+        filled.extend_with(&unit);
+    }
+    filled
+}
