@@ -8,5 +8,7 @@ pub mod binding;
 pub mod locality;
 pub mod machine;
 pub mod option;
+pub mod path;
 pub mod pci;
 pub mod set;
+pub mod sysfs;

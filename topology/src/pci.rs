@@ -104,6 +104,10 @@ pub struct Link {
     /// Width when read, in lanes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_width: Option<u32>,
+    /// Bandwidth when read, in GB/s, where only that product of speed and width is recorded (hwloc's
+    /// `pci_link_speed`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_bandwidth_gb_s: Option<f64>,
 }
 
 /// A PCI device that matters here: a GPU, a NIC, or a bridge above one.

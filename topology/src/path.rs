@@ -1,0 +1,314 @@
+//! How two PCI devices reach each other, in the words of `nvidia-smi topo -m`.
+
+use std::fmt;
+
+use crate::machine::{Locality, Machine};
+use crate::pci::{PciAddress, VENDOR_AMD, VENDOR_NVIDIA};
+
+/// The path between two devices, nearest first; not NCCL's, which has no NODE and another SYS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PciPath {
+    /// At most a single PCIe switch or bridge.
+    Pix,
+    /// Several PCIe bridges, no host bridge.
+    Pxb,
+    /// A host bridge, the same for both.
+    Phb,
+    /// From host bridge to host bridge within a NUMA node.
+    Node,
+    /// Between NUMA nodes.
+    Sys,
+}
+
+impl fmt::Display for PciPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pix => "PIX",
+            Self::Pxb => "PXB",
+            Self::Phb => "PHB",
+            Self::Node => "NODE",
+            Self::Sys => "SYS",
+        })
+    }
+}
+
+/// The PCI path from `a` to `b`; absent where the localities do not tell.
+///
+/// A common bridge decides without localities: one step below it on both sides is a single switch (its
+/// upstream port with a downstream port each).  Devices below one host bridge are PHB.  Beyond that their
+/// NUMA nodes decide.
+pub fn pci_path(machine: &Machine, a: PciAddress, b: PciAddress) -> Option<PciPath> {
+    let (up_a, up_b) = (bridges_above(machine, a), bridges_above(machine, b));
+    for (depth_a, bridge) in up_a.iter().enumerate() {
+        if let Some(depth_b) = up_b.iter().position(|other| other == bridge) {
+            let single = depth_a <= 1 && depth_b <= 1;
+            return Some(if single { PciPath::Pix } else { PciPath::Pxb });
+        }
+    }
+    let root_bus = |address| machine.device(address).and_then(|device| device.root_bus);
+    if let (Some(x), Some(y)) = (root_bus(a), root_bus(b))
+        && x == y
+    {
+        return Some(PciPath::Phb);
+    }
+    let nodes_a = locality(machine, a)?.numa_nodes.as_ref()?;
+    let nodes_b = locality(machine, b)?.numa_nodes.as_ref()?;
+    Some(if nodes_a.intersects(nodes_b) {
+        PciPath::Node
+    } else {
+        PciPath::Sys
+    })
+}
+
+/// The bridges above a device, nearest first.
+fn bridges_above(machine: &Machine, address: PciAddress) -> Vec<PciAddress> {
+    let mut bridges = Vec::new();
+    let mut next = machine.device(address).and_then(|device| device.parent);
+    while let Some(bridge) = next {
+        if bridges.contains(&bridge) {
+            break;
+        }
+        bridges.push(bridge);
+        next = machine.device(bridge).and_then(|device| device.parent);
+    }
+    bridges
+}
+
+/// Where the GPU or NIC at `address` is.
+pub fn locality(machine: &Machine, address: PciAddress) -> Option<&Locality> {
+    machine.gpu(address).map(|gpu| &gpu.locality).or_else(|| {
+        let nic = machine.nics.iter().find(|nic| nic.pci == address)?;
+        Some(&nic.locality)
+    })
+}
+
+/// Active NVLinks between two GPUs; 0 when there are none or none could be seen.
+pub fn nvlinks(machine: &Machine, a: PciAddress, b: PciAddress) -> u32 {
+    machine
+        .gpu(a)
+        .and_then(|gpu| gpu.nvlinks.get(&b))
+        .copied()
+        .unwrap_or(0)
+}
+
+/// Whether traffic between two devices crosses the link between packages; absent where that is not known.
+///
+/// Not when they share a package or NVLink joins them.  In different packages it does, unless both are
+/// GPUs that may have NVLink and nobody could look ([`Machine::nvlink_visible`]).
+pub fn crosses_socket(machine: &Machine, a: PciAddress, b: PciAddress) -> Option<bool> {
+    if nvlinks(machine, a, b) > 0 {
+        return Some(false);
+    }
+    let package_a = locality(machine, a)?.package?;
+    let package_b = locality(machine, b)?.package?;
+    if package_a == package_b {
+        return Some(false);
+    }
+    let hidden_link = |address| {
+        machine
+            .gpu(address)
+            .is_some_and(|gpu| !machine.nvlink_visible && may_have_nvlink(gpu.vendor, gpu.device))
+    };
+    (!(hidden_link(a) && hidden_link(b))).then_some(true)
+}
+
+/// NVIDIA device ids of generations and models without NVLink, as ranges (`pci.ids` of 2026).
+const WITHOUT_NVLINK: &[(u16, u16)] = &[
+    (0x0000, 0x15ef), // Fermi, Kepler, Maxwell GM10x and GM206
+    (0x15f7, 0x15f8), // P100 PCIe
+    (0x1600, 0x1d7f), // Maxwell GM20x; Pascal GP102 to GP108 (P40 1b38, P4 1bb3)
+    (0x1eb8, 0x1eb8), // T4
+    (0x1f00, 0x1fff), // Turing TU106, TU117
+    (0x2180, 0x21ff), // Turing TU116
+    (0x2236, 0x2237), // A10, A10G
+    (0x2480, 0x25ff), // Ampere GA104, GA106, GA107 (A2 and A16 25b6)
+    (0x2600, 0x28ff), // Ada (L40S 26b9, L4 27b8)
+    (0x2b80, 0x2dff), // Blackwell GB20x (GeForce, RTX PRO)
+];
+
+/// AMD device ids with xGMI, which joins GPUs as NVLink does.
+const WITH_XGMI: &[(u16, u16)] = &[
+    (0x66a0, 0x66af), // Vega 20 (MI50, MI60)
+    (0x7388, 0x738f), // MI100
+    (0x7400, 0x75ff), // MI200, MI300, MI350
+];
+
+/// Whether a GPU of this kind may have NVLink (AMD: xGMI).
+///
+/// False only for what certainly has none; a model that is not known may have it.
+pub fn may_have_nvlink(vendor: u16, device: u16) -> bool {
+    let within = |ranges: &[(u16, u16)]| {
+        ranges
+            .iter()
+            .any(|(low, high)| (*low..=*high).contains(&device))
+    };
+    match vendor {
+        // An id of 0 is one that was not recorded.
+        VENDOR_NVIDIA => device == 0 || !within(WITHOUT_NVLINK),
+        VENDOR_AMD => device == 0 || within(WITH_XGMI),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Gpu, MinorSource, Nic};
+    use crate::pci::{Link, PciDevice};
+    use crate::set::NodeSet;
+
+    fn at(text: &str) -> PciAddress {
+        text.parse().unwrap()
+    }
+
+    fn device(address: &str, parent: Option<&str>, bus: u8) -> PciDevice {
+        PciDevice {
+            address: at(address),
+            parent: parent.map(at),
+            root_bus: Some((0, bus)),
+            class: 0x06_0400,
+            vendor: 0,
+            device: 0,
+            subsystem: None,
+            link: Link::default(),
+            numa_node: None,
+            local_cpus: None,
+            attached_nodes: None,
+        }
+    }
+
+    fn gpu(address: &str, model: u16, package: u32, node: u32) -> Gpu {
+        Gpu {
+            pci: at(address),
+            vendor: VENDOR_NVIDIA,
+            device: model,
+            minor: None,
+            minor_source: MinorSource::Unknown,
+            uuid: None,
+            name: None,
+            mig: Vec::new(),
+            nvlinks: std::collections::BTreeMap::new(),
+            locality: Locality {
+                package: Some(package),
+                numa_nodes: Some(NodeSet::single(node)),
+                ..Locality::default()
+            },
+        }
+    }
+
+    /// A switch (21) with GPUs 23 and 24 and a second level (30) with 33; 28 beside; 83 on the other socket.
+    fn machine(model: u16) -> Machine {
+        Machine {
+            pci: vec![
+                device("0000:20:00.0", None, 0x20),
+                device("0000:21:00.0", Some("0000:20:00.0"), 0x20),
+                device("0000:22:00.0", Some("0000:21:00.0"), 0x20),
+                device("0000:22:01.0", Some("0000:21:00.0"), 0x20),
+                device("0000:22:02.0", Some("0000:21:00.0"), 0x20),
+                device("0000:23:00.0", Some("0000:22:00.0"), 0x20),
+                device("0000:24:00.0", Some("0000:22:01.0"), 0x20),
+                device("0000:30:00.0", Some("0000:22:02.0"), 0x20),
+                device("0000:31:00.0", Some("0000:30:00.0"), 0x20),
+                device("0000:33:00.0", Some("0000:31:00.0"), 0x20),
+                device("0000:20:01.0", None, 0x20),
+                device("0000:28:00.0", Some("0000:20:01.0"), 0x20),
+                device("0000:43:00.0", None, 0x40),
+                device("0000:83:00.0", None, 0x80),
+            ],
+            gpus: vec![
+                gpu("0000:23:00.0", model, 0, 0),
+                gpu("0000:24:00.0", model, 0, 0),
+                gpu("0000:33:00.0", model, 0, 0),
+                gpu("0000:28:00.0", model, 0, 0),
+                gpu("0000:43:00.0", model, 0, 0),
+                gpu("0000:83:00.0", model, 1, 1),
+            ],
+            ..Machine::default()
+        }
+    }
+
+    #[test]
+    fn every_path_type_is_told_apart() {
+        let machine = machine(0x2330);
+        for (other, path) in [
+            ("0000:24:00.0", PciPath::Pix),
+            ("0000:33:00.0", PciPath::Pxb),
+            ("0000:28:00.0", PciPath::Phb),
+            ("0000:43:00.0", PciPath::Node),
+            ("0000:83:00.0", PciPath::Sys),
+        ] {
+            let there = pci_path(&machine, at("0000:23:00.0"), at(other));
+            assert_eq!(there, Some(path), "{other}");
+            assert_eq!(pci_path(&machine, at(other), at("0000:23:00.0")), there);
+        }
+    }
+
+    #[test]
+    fn an_unknown_locality_leaves_the_path_unknown_beyond_the_host_bridge() {
+        let mut machine = machine(0x2330);
+        machine.gpus[5].locality = Locality::default();
+        assert_eq!(
+            pci_path(&machine, at("0000:23:00.0"), at("0000:83:00.0")),
+            None
+        );
+        assert_eq!(
+            crosses_socket(&machine, at("0000:23:00.0"), at("0000:83:00.0")),
+            None
+        );
+    }
+
+    #[test]
+    fn crossing_is_not_known_where_nvlink_may_hide() {
+        let (a, b) = (at("0000:23:00.0"), at("0000:83:00.0"));
+        let mut sxm = machine(0x2330);
+        assert_eq!(crosses_socket(&sxm, a, b), None);
+        assert_eq!(crosses_socket(&sxm, a, at("0000:24:00.0")), Some(false));
+        sxm.nvlink_visible = true;
+        assert_eq!(crosses_socket(&sxm, a, b), Some(true));
+        sxm.gpus[0].nvlinks.insert(b, 18);
+        assert_eq!(crosses_socket(&sxm, a, b), Some(false));
+        assert_eq!(crosses_socket(&machine(0x26b9), a, b), Some(true));
+    }
+
+    #[test]
+    fn a_nic_in_the_other_package_is_across() {
+        let mut machine = machine(0x2330);
+        let far = machine.gpus.pop().unwrap();
+        machine.nics.push(Nic {
+            pci: far.pci,
+            vendor: 0x15b3,
+            device: 0,
+            names: Vec::new(),
+            locality: far.locality,
+        });
+        assert_eq!(
+            crosses_socket(&machine, at("0000:23:00.0"), far.pci),
+            Some(true)
+        );
+    }
+
+    #[test]
+    fn a_parent_cycle_ends() {
+        let mut machine = machine(0x2330);
+        machine.pci[0].parent = Some(at("0000:22:00.0"));
+        assert_eq!(
+            pci_path(&machine, at("0000:23:00.0"), at("0000:83:00.0")),
+            Some(PciPath::Sys)
+        );
+    }
+
+    #[test]
+    fn nvlink_is_ruled_out_only_where_it_certainly_is_not() {
+        for model in [
+            0x26b9, 0x27b8, 0x2b85, 0x1eb8, 0x2236, 0x25b6, 0x1bb3, 0x1b38, 0x17fd, 0x15f8,
+        ] {
+            assert!(!may_have_nvlink(VENDOR_NVIDIA, model), "{model:04x}");
+        }
+        for model in [
+            0x2330, 0x1db1, 0x20b0, 0x2901, 0x15f9, 0x2204, 0x2235, 0x1e04, 0x3182, 0,
+        ] {
+            assert!(may_have_nvlink(VENDOR_NVIDIA, model), "{model:04x}");
+        }
+        assert!(may_have_nvlink(VENDOR_AMD, 0x74a1) && !may_have_nvlink(VENDOR_AMD, 0x515e));
+    }
+}

@@ -1,0 +1,78 @@
+//! What NVIDIA's driver says in `/proc/driver/nvidia/gpus`.
+
+use std::collections::BTreeMap;
+
+use super::files::Root;
+use crate::pci::PciAddress;
+
+const GPUS: &str = "proc/driver/nvidia/gpus";
+
+/// A GPU that the driver knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct DriverGpu {
+    /// `Model:`.
+    pub(super) model: Option<String>,
+    /// `GPU UUID:`; absent while the driver has not read it (it then writes question marks).
+    pub(super) uuid: Option<String>,
+    /// `Device Minor:`.
+    pub(super) minor: Option<u32>,
+    /// The NUMA node of its own memory, from `numa_status`.
+    pub(super) memory_node: Option<u32>,
+}
+
+/// Whether the driver is there at all.
+pub(super) fn is_loaded(root: Root<'_>) -> bool {
+    root.path(GPUS).is_dir()
+}
+
+/// The driver's GPUs by address: the `Bus Location` in their file, else their directory's name.
+pub(super) fn read(root: Root<'_>) -> BTreeMap<PciAddress, DriverGpu> {
+    let mut gpus = BTreeMap::new();
+    for name in root.entries(GPUS) {
+        let information = root
+            .text(&format!("{GPUS}/{name}/information"))
+            .unwrap_or_default();
+        let address = field(&information, "Bus Location")
+            .and_then(|text| text.parse().ok())
+            .or_else(|| name.parse().ok());
+        let Some(address) = address else { continue };
+        let status = root
+            .text(&format!("{GPUS}/{name}/numa_status"))
+            .unwrap_or_default();
+        gpus.insert(
+            address,
+            DriverGpu {
+                model: field(&information, "Model").map(str::to_owned),
+                uuid: field(&information, "GPU UUID")
+                    .filter(|uuid| !uuid.contains('?'))
+                    .map(str::to_owned),
+                minor: field(&information, "Device Minor").and_then(|text| text.parse().ok()),
+                memory_node: field(&status, "Node").and_then(|text| text.parse().ok()),
+            },
+        );
+    }
+    gpus
+}
+
+/// The value of a line `Name: value`; absent when empty.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines()
+        .find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            (key.trim() == name).then(|| value.trim())
+        })
+        .filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_found_by_its_whole_name() {
+        let text = "Model: \t\t NVIDIA H100\nDevice Minor: \t 3\nGPU UUID: \t GPU-1\n";
+        assert_eq!(field(text, "Model"), Some("NVIDIA H100"));
+        assert_eq!(field(text, "Device Minor"), Some("3"));
+        assert_eq!(field(text, "Minor"), None);
+    }
+}

@@ -1,0 +1,151 @@
+//! Bounded reads of small text files under a root that need not be trusted.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::set::{IndexSet, MAX_INDEX};
+
+/// What is read of one file at most; sysfs gives at most a page but for a few lists.
+const MAX_FILE_BYTES: u64 = 64 * 1024;
+/// Entries taken from one directory at most; VF-rich machines have some ten thousand PCI functions.
+const MAX_ENTRIES: usize = 32 * 1024;
+
+/// A filesystem root to read from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Root<'a>(pub(super) &'a Path);
+
+impl Root<'_> {
+    /// The path of `relative` in it.
+    pub(super) fn path(self, relative: &str) -> PathBuf {
+        self.0.join(relative)
+    }
+
+    /// The text of a regular file, trimmed; absent for anything else, so that no FIFO can block.
+    pub(super) fn text(self, relative: &str) -> Option<String> {
+        self.text_up_to(relative, MAX_FILE_BYTES)
+    }
+
+    /// The first `limit` bytes of a regular file as text, trimmed.
+    pub(super) fn text_up_to(self, relative: &str, limit: u64) -> Option<String> {
+        let path = self.path(relative);
+        if !fs::symlink_metadata(&path).ok()?.is_file() {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        File::open(&path)
+            .ok()?
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .ok()?;
+        Some(String::from_utf8_lossy(&bytes).trim().to_owned())
+    }
+
+    /// A number in decimal.
+    pub(super) fn number<T: std::str::FromStr>(self, relative: &str) -> Option<T> {
+        self.text(relative)?.parse().ok()
+    }
+
+    /// A number in hex, with or without `0x`.
+    pub(super) fn hex(self, relative: &str) -> Option<u32> {
+        let text = self.text(relative)?;
+        u32::from_str_radix(text.strip_prefix("0x").unwrap_or(&text), 16).ok()
+    }
+
+    /// A set from a list file, or failing that from a hex mask file.
+    pub(super) fn set<K>(self, list: &str, mask: &str) -> Option<IndexSet<K>> {
+        self.text(list)
+            .and_then(|text| text.parse().ok())
+            .or_else(|| parse_mask(&self.text(mask)?))
+    }
+
+    /// The names in a directory, sorted; empty when there is none.
+    pub(super) fn entries(self, relative: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.path(relative)) else {
+            return Vec::new();
+        };
+        let mut names: Vec<_> = entries
+            .take(MAX_ENTRIES)
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The numbers N of the names `prefixN` in a directory, ascending.
+    pub(super) fn numbered(self, relative: &str, prefix: &str) -> Vec<u32> {
+        let mut numbers: Vec<_> = self
+            .entries(relative)
+            .iter()
+            .filter_map(|name| parse_number(name.strip_prefix(prefix)?))
+            .collect();
+        numbers.sort_unstable();
+        numbers
+    }
+}
+
+/// A set index in plain decimal digits.
+fn parse_number(digits: &str) -> Option<u32> {
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok().filter(|number| *number <= MAX_INDEX)
+}
+
+/// A set from the kernel's mask format: hex words of at most 32 bits, highest first, joined by commas.
+///
+/// Absent when the text is none.
+pub fn parse_mask<K>(text: &str) -> Option<IndexSet<K>> {
+    let mut set = IndexSet::new();
+    let mut base = 0u32;
+    for word in text.trim().rsplit(',') {
+        let word = word.trim();
+        let digits = word.strip_prefix("0x").unwrap_or(word);
+        if digits.is_empty() || digits.len() > 8 || base > MAX_INDEX {
+            return None;
+        }
+        let bits = u32::from_str_radix(digits, 16).ok()?;
+        for bit in 0..32 {
+            if bits >> bit & 1 == 1 {
+                set.insert(base + bit);
+            }
+        }
+        base += 32;
+    }
+    Some(set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::set::CpuSet;
+
+    #[test]
+    fn masks_are_read_from_the_right() {
+        let set: CpuSet = parse_mask("00000001,0000000f").unwrap();
+        assert_eq!(set.to_string(), "0-3,32");
+        assert_eq!(parse_mask::<crate::set::Cpu>("ff").unwrap().len(), 8);
+    }
+
+    #[test]
+    fn what_is_no_mask_is_none() {
+        for text in ["", "g", "123456789", "1,,2", "-1"] {
+            assert!(
+                parse_mask::<crate::set::Cpu>(text).is_none(),
+                "{text} was taken"
+            );
+        }
+        assert!(parse_mask::<crate::set::Cpu>(&"0,".repeat(9000)).is_none());
+    }
+
+    #[test]
+    fn a_directory_or_a_link_is_no_text() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "1\n").unwrap();
+        std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
+        let root = Root(dir.path());
+        assert_eq!(root.text("file").as_deref(), Some("1"));
+        assert_eq!(root.text("link"), None);
+        assert_eq!(root.text("."), None);
+    }
+}

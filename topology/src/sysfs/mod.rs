@@ -1,0 +1,216 @@
+//! Reads a machine from `/sys` and `/proc` below a given root, with `std` alone.
+//!
+//! Also what the Slurm plugin does without a snapshot, inside root's slurmstepd: few files, each read
+//! bounded, only regular files opened, nothing that can block, no panic whatever the tree holds.
+
+mod cpu;
+mod driver;
+mod files;
+mod overrides;
+mod pci;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use cpu::CpuSide;
+pub use files::parse_mask;
+pub use overrides::{OVERRIDE_FILE, parse_overrides};
+pub use pci::{parse_speed, parse_width};
+
+use crate::locality::{Overrides, locate_all};
+use crate::machine::{Gpu, Locality, Machine, MinorSource, Nic, NodeKind, NumaNode, Package};
+use crate::pci::{DeviceKind, Link, PciAddress, PciDevice, VENDOR_NVIDIA};
+use crate::set::CpuSet;
+use files::Root;
+
+/// Why a root gave no machine.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SysfsError {
+    /// There is no CPU to be found below the root.
+    #[error("{0} holds no sys/devices/system; expected a filesystem root")]
+    NoSystem(PathBuf),
+}
+
+/// The PCI side: devices, and which of them are GPUs and NICs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PciSide {
+    /// GPUs, NICs and the bridges above them, by address.
+    pub devices: Vec<PciDevice>,
+    /// GPUs by address, their localities not yet known.
+    pub gpus: Vec<Gpu>,
+    /// NICs by address, their localities not yet known.
+    pub nics: Vec<Nic>,
+    /// The NUMA nodes that are a GPU's own memory.
+    pub gpu_memory_nodes: Vec<u32>,
+    /// What was odd, for a person.
+    pub remarks: Vec<String>,
+}
+
+/// Reads the machine below `root` and places its devices.
+///
+/// # Errors
+/// [`SysfsError::NoSystem`] when there is no CPU to be found.
+pub fn read_machine(root: &Path, overrides: &Overrides) -> Result<Machine, SysfsError> {
+    let cpu = read_cpu_side(root)?;
+    let pci = read_pci(root);
+    let mut machine = Machine {
+        hostname: read_hostname(root),
+        online: cpu.online,
+        packages: cpu.packages,
+        numa_nodes: cpu.numa_nodes,
+        cores: cpu.cores,
+        last_level_caches: cpu.last_level_caches,
+        processor: cpu.processor,
+        remarks: cpu.remarks,
+        ..Machine::default()
+    };
+    add_pci(&mut machine, pci);
+    locate_all(&mut machine, overrides);
+    Ok(machine)
+}
+
+/// Puts a PCI side into a machine, and marks the nodes that are GPU memory.
+pub fn add_pci(machine: &mut Machine, pci: PciSide) {
+    machine.pci = pci.devices;
+    machine.gpus = pci.gpus;
+    machine.nics = pci.nics;
+    machine.remarks.extend(pci.remarks);
+    for node in &mut machine.numa_nodes {
+        if node.cpus.is_empty() && pci.gpu_memory_nodes.contains(&node.id) {
+            node.kind = NodeKind::Gpu;
+        }
+    }
+}
+
+/// Reads the CPU side below `root`.
+///
+/// # Errors
+/// [`SysfsError::NoSystem`] when there is no CPU to be found.
+pub fn read_cpu_side(root: &Path) -> Result<CpuSide, SysfsError> {
+    cpu::read(Root(root)).ok_or_else(|| SysfsError::NoSystem(root.to_owned()))
+}
+
+/// Gives NUMA nodes their package and packages their nodes, by the CPUs they share.
+pub fn join_packages(
+    packages: BTreeMap<u32, CpuSet>,
+    nodes: Vec<NumaNode>,
+) -> (Vec<Package>, Vec<NumaNode>) {
+    cpu::join(packages, nodes)
+}
+
+/// Reads the override file below `root`; the second value says what was wrong with it.
+pub fn read_overrides(root: &Path) -> (Overrides, Vec<String>) {
+    overrides::read(Root(root))
+}
+
+/// The host's name: the kernel's, `/etc/hostname`, or what `hwloc-gather-topology` recorded.
+pub fn read_hostname(root: &Path) -> Option<String> {
+    let root = Root(root);
+    let recorded = || {
+        let text = root.text("proc/hwloc-nofile-info")?;
+        let name = text
+            .lines()
+            .find_map(|line| line.strip_prefix("HostName:"))?;
+        Some(name.trim().to_owned())
+    };
+    root.text("proc/sys/kernel/hostname")
+        .or_else(|| root.text("etc/hostname"))
+        .or_else(recorded)
+        .filter(|name| !name.is_empty() && name.len() <= 255 && !name.contains(char::is_control))
+}
+
+/// Reads the PCI side below `root`: `/sys`, and what NVIDIA's driver says in `/proc`.
+pub fn read_pci(root: &Path) -> PciSide {
+    let root = Root(root);
+    let driver = driver::read(root);
+    let mut found = pci::read(root, &driver);
+    for address in driver.keys() {
+        found
+            .devices
+            .entry(*address)
+            .or_insert_with(|| unlisted_gpu(*address));
+    }
+    let mut side = PciSide {
+        gpu_memory_nodes: driver.values().filter_map(|gpu| gpu.memory_node).collect(),
+        ..PciSide::default()
+    };
+    for device in found.devices.values() {
+        match device.kind() {
+            DeviceKind::Gpu => side.gpus.push(new_gpu(device, driver.get(&device.address))),
+            DeviceKind::Nic => side.nics.push(Nic {
+                pci: device.address,
+                vendor: device.vendor,
+                device: device.device,
+                names: found.nic_names.remove(&device.address).unwrap_or_default(),
+                locality: Locality::default(),
+            }),
+            DeviceKind::Bridge | DeviceKind::Other => {}
+        }
+    }
+    if !driver::is_loaded(root) {
+        number_by_device_files(root, &mut side.gpus);
+    }
+    if !root.path("sys/bus/pci/devices").is_dir() && side.gpus.is_empty() {
+        side.remarks
+            .push("sys/bus/pci is not there; GPUs and NICs cannot be seen".to_owned());
+    }
+    side.devices = found.devices.into_values().collect();
+    side
+}
+
+/// A GPU that only the driver lists.
+fn unlisted_gpu(address: PciAddress) -> PciDevice {
+    PciDevice {
+        address,
+        parent: None,
+        root_bus: None,
+        class: 0x03_0200,
+        vendor: VENDOR_NVIDIA,
+        device: 0,
+        subsystem: None,
+        link: Link::default(),
+        numa_node: None,
+        local_cpus: None,
+        attached_nodes: None,
+    }
+}
+
+fn new_gpu(device: &PciDevice, driver: Option<&driver::DriverGpu>) -> Gpu {
+    let minor = driver.and_then(|gpu| gpu.minor);
+    Gpu {
+        pci: device.address,
+        vendor: device.vendor,
+        device: device.device,
+        minor,
+        minor_source: if minor.is_some() {
+            MinorSource::Driver
+        } else {
+            MinorSource::Unknown
+        },
+        uuid: driver.and_then(|gpu| gpu.uuid.clone()),
+        name: driver.and_then(|gpu| gpu.model.clone()),
+        mig: Vec::new(),
+        nvlinks: BTreeMap::new(),
+        locality: Locality::default(),
+    }
+}
+
+/// Without a driver to ask: when there are as many `/dev/nvidiaN` as NVIDIA GPUs, N follows PCI order.
+fn number_by_device_files(root: Root<'_>, gpus: &mut [Gpu]) {
+    let minors = root.numbered("dev", "nvidia");
+    let nvidia = gpus
+        .iter()
+        .filter(|gpu| gpu.vendor == VENDOR_NVIDIA)
+        .count();
+    if minors.is_empty() || minors.len() != nvidia {
+        return;
+    }
+    let gpus = gpus.iter_mut().filter(|gpu| gpu.vendor == VENDOR_NVIDIA);
+    for (gpu, minor) in gpus.zip(minors) {
+        gpu.minor = Some(minor);
+        gpu.minor_source = MinorSource::DeviceOrder;
+    }
+}
+
+#[cfg(test)]
+mod tests;

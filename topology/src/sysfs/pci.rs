@@ -1,0 +1,258 @@
+//! The PCI side: GPUs, NICs and the bridges above them.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::files::Root;
+use crate::pci::{DeviceKind, Link, PciAddress, PciDevice};
+
+const DEVICES: &str = "sys/bus/pci/devices";
+/// How deep `pciDDDD:BB` directories are searched when `/sys/bus/pci` is not there.
+const MAX_DEPTH: usize = 24;
+
+/// A device as found: its directory, and what that directory's path says.
+#[derive(Debug, Clone, Default)]
+struct Place {
+    /// Relative to the root.
+    dir: String,
+    parent: Option<PciAddress>,
+    root_bus: Option<(u32, u8)>,
+}
+
+/// PCI devices and the names of NICs.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// GPUs, NICs and bridges above them, by address.
+    pub(super) devices: BTreeMap<PciAddress, PciDevice>,
+    /// Interface names of the NICs.
+    pub(super) nic_names: BTreeMap<PciAddress, Vec<String>>,
+}
+
+/// Reads what is under `/sys`; a device of `nvidia` counts as NVIDIA's where no vendor is recorded.
+pub(super) fn read(
+    root: Root<'_>,
+    nvidia: &BTreeMap<PciAddress, super::driver::DriverGpu>,
+) -> Found {
+    let places = find(root);
+    let mut found = Found::default();
+    for (address, place) in &places {
+        let class = root.hex(&format!("{}/class", place.dir)).unwrap_or(0);
+        let vendor = read_id(root, &format!("{}/vendor", place.dir)).unwrap_or_else(|| {
+            if nvidia.contains_key(address) {
+                crate::pci::VENDOR_NVIDIA
+            } else {
+                0
+            }
+        });
+        match DeviceKind::of(class, vendor) {
+            DeviceKind::Gpu => {}
+            DeviceKind::Nic => {
+                let names = read_nic_names(root, &place.dir);
+                found.nic_names.insert(*address, names);
+            }
+            DeviceKind::Bridge | DeviceKind::Other => continue,
+        }
+        let device = read_device(root, *address, place, class, vendor);
+        found.devices.insert(*address, device);
+    }
+    add_bridges(root, &places, &mut found);
+    found
+}
+
+/// Adds whatever is above a device that was kept.
+fn add_bridges(root: Root<'_>, places: &BTreeMap<PciAddress, Place>, found: &mut Found) {
+    let mut todo: Vec<PciAddress> = found.devices.values().filter_map(|d| d.parent).collect();
+    while let Some(address) = todo.pop() {
+        let Some(place) = places.get(&address) else {
+            continue;
+        };
+        if found.devices.contains_key(&address) {
+            continue;
+        }
+        let class = root.hex(&format!("{}/class", place.dir)).unwrap_or(0);
+        let vendor = read_id(root, &format!("{}/vendor", place.dir)).unwrap_or(0);
+        let device = read_device(root, address, place, class, vendor);
+        todo.extend(device.parent);
+        found.devices.insert(address, device);
+    }
+}
+
+/// Every PCI function, from `/sys/bus/pci/devices`, failing that from `/sys/devices/pci*`.
+fn find(root: Root<'_>) -> BTreeMap<PciAddress, Place> {
+    let listed: BTreeMap<_, _> = root
+        .entries(DEVICES)
+        .iter()
+        .filter_map(|name| Some((name.parse().ok()?, place_of(root, name))))
+        .collect();
+    if !listed.is_empty() {
+        return listed;
+    }
+    let mut walked = BTreeMap::new();
+    for name in root.entries("sys/devices") {
+        if parse_root_bus(&name).is_some() {
+            walk(root, &format!("sys/devices/{name}"), MAX_DEPTH, &mut walked);
+        }
+    }
+    walked
+}
+
+/// The real directory of `/sys/bus/pci/devices/NAME`, taken from the text of that link.
+///
+/// A link that leads elsewhere than into `/sys/devices` is not followed.
+fn place_of(root: Root<'_>, name: &str) -> Place {
+    let entry = format!("{DEVICES}/{name}");
+    let target = fs::read_link(root.path(&entry)).ok();
+    let target = target.as_deref().and_then(|path| path.to_str());
+    match target.and_then(|text| text.split_once("devices/")) {
+        Some((up, path)) if up.trim_start_matches("../").is_empty() && !path.contains("..") => {
+            parse_path(format!("sys/devices/{path}"))
+        }
+        Some(_) | None => Place {
+            dir: entry,
+            ..Place::default()
+        },
+    }
+}
+
+fn walk(root: Root<'_>, dir: &str, depth: usize, found: &mut BTreeMap<PciAddress, Place>) {
+    for name in root.entries(dir) {
+        let path = format!("{dir}/{name}");
+        let inner = name.parse::<PciAddress>();
+        let is_dir = fs::symlink_metadata(root.path(&path)).is_ok_and(|entry| entry.is_dir());
+        if !is_dir || (inner.is_err() && parse_root_bus(&name).is_none()) {
+            continue;
+        }
+        if let Ok(address) = inner {
+            found.insert(address, parse_path(path.clone()));
+        }
+        if depth > 0 {
+            walk(root, &path, depth - 1, found);
+        }
+    }
+}
+
+/// Parent and root bus from `sys/devices/pci0000:20/0000:20:00.0/0000:21:00.0`.
+///
+/// Behind Intel VMD a second `pci10000:00` follows further down; the last one counts.
+fn parse_path(dir: String) -> Place {
+    let mut above: Vec<PciAddress> = dir
+        .split('/')
+        .filter_map(|part| part.parse().ok())
+        .collect();
+    above.pop();
+    let root_bus = dir.split('/').rev().find_map(parse_root_bus);
+    Place {
+        parent: above.pop(),
+        root_bus,
+        dir,
+    }
+}
+
+/// Domain and bus of `pci0000:20`.
+fn parse_root_bus(name: &str) -> Option<(u32, u8)> {
+    let (domain, bus) = name.strip_prefix("pci")?.split_once(':')?;
+    Some((
+        u32::from_str_radix(domain, 16).ok()?,
+        u8::from_str_radix(bus, 16).ok()?,
+    ))
+}
+
+fn read_id(root: Root<'_>, file: &str) -> Option<u16> {
+    u16::try_from(root.hex(file)?).ok()
+}
+
+fn read_device(
+    root: Root<'_>,
+    address: PciAddress,
+    place: &Place,
+    class: u32,
+    vendor: u16,
+) -> PciDevice {
+    let file = |name: &str| format!("{}/{name}", place.dir);
+    let subsystem = read_id(root, &file("subsystem_vendor"))
+        .zip(read_id(root, &file("subsystem_device")))
+        .filter(|ids| *ids != (0, 0));
+    PciDevice {
+        address,
+        parent: place.parent,
+        root_bus: place.root_bus,
+        class,
+        vendor,
+        device: read_id(root, &file("device")).unwrap_or(0),
+        subsystem,
+        link: Link {
+            max_speed_gts: root
+                .text(&file("max_link_speed"))
+                .and_then(|t| parse_speed(&t)),
+            max_width: root
+                .text(&file("max_link_width"))
+                .and_then(|t| parse_width(&t)),
+            current_speed_gts: root
+                .text(&file("current_link_speed"))
+                .and_then(|t| parse_speed(&t)),
+            current_width: root
+                .text(&file("current_link_width"))
+                .and_then(|t| parse_width(&t)),
+            ..Link::default()
+        },
+        numa_node: root.number(&file("numa_node")),
+        local_cpus: root.set(&file("local_cpulist"), &file("local_cpus")),
+        attached_nodes: None,
+    }
+}
+
+/// GT/s of `32.0 GT/s PCIe`, `8 GT/s`; absent for `Unknown speed`.
+pub fn parse_speed(text: &str) -> Option<f64> {
+    let (number, unit) = text.trim().split_once(' ')?;
+    let speed: f64 = number.parse().ok()?;
+    (unit.starts_with("GT/s") && speed.is_finite() && speed > 0.0).then_some(speed)
+}
+
+/// Lanes; Linux writes 0 and 255 for unknown.
+pub fn parse_width(text: &str) -> Option<u32> {
+    text.trim()
+        .parse()
+        .ok()
+        .filter(|lanes| (1..=32).contains(lanes))
+}
+
+fn read_nic_names(root: Root<'_>, dir: &str) -> Vec<String> {
+    let mut names = root.entries(&format!("{dir}/infiniband"));
+    names.extend(root.entries(&format!("{dir}/net")));
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_gives_parent_and_root_bus() {
+        let place = parse_path("sys/devices/pci0000:20/0000:20:00.0/0000:21:00.0".to_owned());
+        assert_eq!(place.parent, "0000:20:00.0".parse().ok());
+        assert_eq!(place.root_bus, Some((0, 0x20)));
+        let top = parse_path("sys/devices/pci0000:20/0000:20:00.0".to_owned());
+        assert_eq!(top.parent, None);
+    }
+
+    #[test]
+    fn behind_vmd_the_inner_root_bus_counts() {
+        let place = parse_path(
+            "sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e0:06.0/10000:e1:00.0"
+                .to_owned(),
+        );
+        assert_eq!(place.root_bus, Some((0x10000, 0xe0)));
+        assert_eq!(place.parent, "10000:e0:06.0".parse().ok());
+    }
+
+    #[test]
+    fn links_are_read_in_every_spelling() {
+        assert_eq!(parse_speed("32.0 GT/s PCIe"), Some(32.0));
+        assert_eq!(parse_speed("8 GT/s"), Some(8.0));
+        assert_eq!(parse_speed("Unknown speed"), None);
+        assert_eq!(
+            (parse_width("16"), parse_width("0"), parse_width("255")),
+            (Some(16), None, None)
+        );
+    }
+}

@@ -1,0 +1,227 @@
+//! The reader against small made-up trees.
+
+use super::*;
+use crate::locality::NumaSource;
+use std::fs;
+use std::os::unix::fs::symlink;
+
+struct Tree(tempfile::TempDir);
+
+impl Tree {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(self, path: &str, text: &str) -> Self {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, format!("{text}\n")).unwrap();
+        self
+    }
+
+    /// Two packages of two cores, a node each.
+    fn two_sockets() -> Self {
+        let mut tree = Self::new()
+            .file("sys/devices/system/cpu/online", "0-3")
+            .file(
+                "proc/cpuinfo",
+                "vendor_id : GenuineIntel\ncpu family : 6\nmodel : 143",
+            );
+        for (cpu, package, siblings) in [(0, 0, "0-1"), (1, 0, "0-1"), (2, 1, "2-3"), (3, 1, "2-3")]
+        {
+            let dir = format!("sys/devices/system/cpu/cpu{cpu}/topology");
+            tree = tree
+                .file(&format!("{dir}/physical_package_id"), &package.to_string())
+                .file(&format!("{dir}/core_siblings_list"), siblings);
+        }
+        tree.node(0, "0-1", "10 21").node(1, "2-3", "21 10")
+    }
+
+    fn node(self, id: u32, cpus: &str, distance: &str) -> Self {
+        let dir = format!("sys/devices/system/node/node{id}");
+        self.file(&format!("{dir}/cpulist"), cpus)
+            .file(&format!("{dir}/distance"), distance)
+            .file(
+                &format!("{dir}/meminfo"),
+                &format!("Node {id} MemTotal:  1024 kB"),
+            )
+    }
+
+    fn device(self, path: &str, class: &str, vendor: &str, numa_node: &str) -> Self {
+        let dir = format!("sys/devices/{path}");
+        let name = path.rsplit('/').next().unwrap();
+        let links = self.0.path().join("sys/bus/pci/devices");
+        fs::create_dir_all(&links).unwrap();
+        symlink(format!("../../../devices/{path}"), links.join(name)).unwrap();
+        self.file(&format!("{dir}/class"), class)
+            .file(&format!("{dir}/vendor"), vendor)
+            .file(&format!("{dir}/device"), "0x2330")
+            .file(&format!("{dir}/numa_node"), numa_node)
+    }
+
+    fn read(&self) -> Machine {
+        read_machine(self.0.path(), &Overrides::new()).unwrap()
+    }
+}
+
+const GPU: &str = "0x030200";
+const NVIDIA: &str = "0x10de";
+
+fn server() -> Tree {
+    Tree::two_sockets()
+        .device("pci0000:20/0000:20:00.0", "0x060400", "0x8086", "0")
+        .device("pci0000:20/0000:20:00.0/0000:21:00.0", GPU, NVIDIA, "0")
+        .device("pci0000:80/0000:80:00.0", "0x060400", "0x8086", "1")
+        .device("pci0000:80/0000:80:00.0/0000:81:00.0", GPU, NVIDIA, "1")
+        .device("pci0000:80/0000:80:01.0", "0x010802", "0x144d", "1")
+}
+
+#[test]
+fn a_server_is_read_whole() {
+    let machine = server().read();
+    assert_eq!(machine.online.to_string(), "0-3");
+    assert_eq!(machine.packages.len(), 2);
+    assert_eq!(machine.packages[1].numa_nodes.to_string(), "1");
+    assert_eq!(machine.numa_nodes[1].package, Some(1));
+    assert_eq!(machine.numa_nodes[0].memory_bytes, Some(1 << 20));
+    assert_eq!(machine.distance(0, 1), Some(21));
+    assert_eq!(machine.cores.len(), 4);
+    let gpu = &machine.gpus[1];
+    assert_eq!(gpu.pci.to_string(), "0000:81:00.0");
+    assert_eq!(gpu.locality.cpus.as_ref().unwrap().to_string(), "2-3");
+    assert_eq!(gpu.locality.numa_source, NumaSource::NumaNode);
+    assert_eq!(machine.processor.unwrap().model, Some(143));
+}
+
+#[test]
+fn only_gpus_nics_and_what_is_above_them_are_kept() {
+    let machine = server().read();
+    let kept: Vec<_> = machine.pci.iter().map(|d| d.address.to_string()).collect();
+    assert_eq!(
+        kept,
+        [
+            "0000:20:00.0",
+            "0000:21:00.0",
+            "0000:80:00.0",
+            "0000:81:00.0"
+        ]
+    );
+    assert_eq!(machine.pci[1].parent, Some(machine.pci[0].address));
+    assert_eq!(machine.pci[1].root_bus, Some((0, 0x20)));
+}
+
+#[test]
+fn a_tree_without_the_bus_directory_is_walked() {
+    let tree = server();
+    fs::remove_dir_all(tree.0.path().join("sys/bus")).unwrap();
+    assert_eq!(tree.read().gpus.len(), 2);
+}
+
+#[test]
+fn minors_come_from_the_driver_when_it_is_there() {
+    let information =
+        "Model: \t H100\nGPU UUID: \t GPU-ab\nBus Location: \t 0000:81:00.0\nDevice Minor: \t 0";
+    let machine = server()
+        .file(
+            "proc/driver/nvidia/gpus/0000:81:00.0/information",
+            information,
+        )
+        .file("dev/nvidia0", "")
+        .file("dev/nvidia1", "")
+        .read();
+    let gpu = &machine.gpus[1];
+    assert_eq!(
+        (gpu.minor, gpu.minor_source),
+        (Some(0), MinorSource::Driver)
+    );
+    assert_eq!(
+        (gpu.uuid.as_deref(), gpu.name.as_deref()),
+        (Some("GPU-ab"), Some("H100"))
+    );
+    assert_eq!(machine.gpus[0].minor, None);
+}
+
+#[test]
+fn minors_follow_pci_order_when_there_are_as_many_files_as_gpus() {
+    let tree = server().file("dev/nvidia0", "").file("dev/nvidiactl", "");
+    assert_eq!(tree.read().gpus[0].minor_source, MinorSource::Unknown);
+    let machine = tree.file("dev/nvidia1", "").read();
+    assert_eq!(machine.gpus[1].minor, Some(1));
+    assert_eq!(machine.gpus[1].minor_source, MinorSource::DeviceOrder);
+}
+
+#[test]
+fn a_gpu_that_only_the_driver_lists_is_a_gpu_and_its_memory_node_its_own() {
+    let machine = Tree::two_sockets()
+        .node(255, "", "80 80 10")
+        .file(
+            "proc/driver/nvidia/gpus/0004:05:00.0/numa_status",
+            "Node:      255",
+        )
+        .read();
+    assert_eq!(machine.gpus[0].pci.to_string(), "0004:05:00.0");
+    assert_eq!(machine.gpus[0].locality.numa_source, NumaSource::Unknown);
+    assert_eq!(machine.node(255).unwrap().kind, NodeKind::Gpu);
+}
+
+#[test]
+fn a_kernel_without_numa_counts_as_one_node() {
+    let machine = Tree::new()
+        .file("sys/devices/system/cpu/online", "0-1")
+        .read();
+    assert_eq!(machine.numa_nodes.len(), 1);
+    assert_eq!(machine.numa_nodes[0].cpus.to_string(), "0-1");
+    assert!(machine.packages.is_empty());
+    assert!(machine.remarks[0].contains("sys/bus/pci"));
+}
+
+#[test]
+fn a_node_with_the_cpus_of_another_is_left_out_with_a_remark() {
+    let machine = Tree::two_sockets().node(2, "1-2", "30 30 10").read();
+    assert_eq!(machine.numa_nodes.len(), 2);
+    assert!(
+        machine.remarks[0].contains("node 2"),
+        "{:?}",
+        machine.remarks
+    );
+}
+
+#[test]
+fn a_folder_that_is_no_root_is_an_error_that_names_it() {
+    let tree = Tree::new();
+    let error = read_machine(tree.0.path(), &Overrides::new())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with(tree.0.path().to_str().unwrap()),
+        "{error}"
+    );
+    assert!(error.ends_with("holds no sys/devices/system; expected a filesystem root"));
+}
+
+#[test]
+fn a_link_out_of_the_tree_is_not_followed() {
+    let tree = server();
+    let links = tree.0.path().join("sys/bus/pci/devices");
+    symlink("/etc/devices/../0000:99:00.0", links.join("0000:99:00.0")).unwrap();
+    assert_eq!(tree.read().gpus.len(), 2);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
+    #[test]
+    fn odd_contents_never_panic(text in "[0-9a-f,:x .\\-]{0,40}", which in 0usize..8) {
+        let path = [
+            "sys/devices/system/cpu/online",
+            "sys/devices/system/node/node0/cpulist",
+            "sys/devices/system/node/node1/distance",
+            "sys/devices/system/node/node1/meminfo",
+            "sys/devices/system/cpu/cpu0/topology/physical_package_id",
+            "sys/devices/system/cpu/cpu0/topology/core_siblings_list",
+            "sys/devices/pci0000:80/0000:80:00.0/0000:81:00.0/numa_node",
+            "sys/devices/pci0000:80/0000:80:00.0/0000:81:00.0/class",
+        ][which];
+        let tree = server().file(path, &text);
+        let _ = read_machine(tree.0.path(), &Overrides::new());
+    }
+}
