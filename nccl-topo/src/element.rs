@@ -1,0 +1,120 @@
+//! An element of a topology file, as read or as to be written.
+
+/// The most elements that NCCL takes in one file: its reader has room for 256 and stops when they are
+/// used up, even before the last closing tag (`graph/xml.cc` `xmlLoadSub`, `graph/topo.h`
+/// `NCCL_TOPO_XML_MAX_NODES`).
+pub const MAX_FILE_ELEMENTS: usize = 255;
+
+/// The most elements of the tree that the ranks of a host make together (same places).
+pub const MAX_FUSED_ELEMENTS: usize = 256;
+
+/// The most attributes of an element (`graph/xml.h` `MAX_ATTR_COUNT`).
+pub const MAX_ATTRIBUTES: usize = 16;
+
+/// The longest name or value, in bytes (`graph/xml.cc` `xmlGetValue`: 255 with the closing quote is
+/// already too long).
+pub const MAX_VALUE_BYTES: usize = 253;
+
+/// An element: its name, its attributes in order, its children in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Element {
+    /// The tag: `system`, `cpu`, `pci`, `gpu`, `nic`, `net`, `nvlink`, `c2c` or `pcilink`.
+    pub name: String,
+    /// Key and value of each attribute.  NCCL takes the first of a key.
+    pub attributes: Vec<(String, String)>,
+    /// What it holds.
+    pub children: Vec<Element>,
+    /// Line of the file, from 1; 0 for one that was not read.
+    pub line: usize,
+}
+
+impl Element {
+    /// An element without attributes and children.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// The same with one more attribute.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.attributes.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// The value of an attribute.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.attributes
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The children with this tag.
+    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> {
+        self.children.iter().filter(move |child| child.name == name)
+    }
+
+    /// How many elements this one and all below it are.
+    pub fn count(&self) -> usize {
+        1 + self.children.iter().map(Element::count).sum::<usize>()
+    }
+
+    /// Calls `visit` for this element and all below it, in document order.
+    pub fn walk<'a>(&'a self, visit: &mut impl FnMut(&'a Element)) {
+        visit(self);
+        for child in &self.children {
+            child.walk(visit);
+        }
+    }
+
+    /// The opening tag in short, as messages name it: `<pci busid="0000:3b:00.0">`.
+    pub fn tag(&self) -> String {
+        let key = match self.name.as_str() {
+            "cpu" => "numaid",
+            "net" => "name",
+            "nvlink" | "pcilink" => "target",
+            "gpu" => "dev",
+            _ => "busid",
+        };
+        self.get(key).map_or_else(
+            || format!("<{}>", self.name),
+            |value| format!("<{} {key}=\"{value}\">", self.name),
+        )
+    }
+
+    /// The element and all below it as text that NCCL's reader takes: two spaces a level, one tag a line.
+    ///
+    /// Values are written as they are: NCCL knows no entities, so one that holds a double quote cannot be
+    /// written.  [`crate::emit`] refuses such values before.
+    pub fn to_xml(&self) -> String {
+        let mut text = String::new();
+        self.write(&mut text, 0);
+        text
+    }
+
+    fn write(&self, text: &mut String, depth: usize) {
+        let indent = "  ".repeat(depth);
+        text.push_str(&indent);
+        text.push('<');
+        text.push_str(&self.name);
+        for (key, value) in &self.attributes {
+            for part in [" ", key, "=\"", value, "\""] {
+                text.push_str(part);
+            }
+        }
+        if self.children.is_empty() {
+            text.push_str("/>\n");
+            return;
+        }
+        text.push_str(">\n");
+        for child in &self.children {
+            child.write(text, depth + 1);
+        }
+        for part in [&indent, "</", &self.name, ">\n"] {
+            text.push_str(part);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What the file says that NCCL would not have found, and the evidence.
+
+use topology::machine::Machine;
+use topology::pci::{PciAddress, PciDevice};
+
+use super::Correction;
+use super::devices::{Devices, Leaf};
+use super::layout::{Cpu, Layout};
+use super::values::{LinkMaximum, MAX_AFFINITY_WORDS, affinity};
+
+/// All corrections: of packages, then of places, then of links, then what is left out.
+pub(super) fn corrections(
+    machine: &Machine,
+    devices: &Devices<'_>,
+    layout: &Layout,
+) -> Vec<Correction> {
+    let mut list = Vec::new();
+    for cpu in &layout.cpus {
+        list.extend(merged_nodes(cpu));
+        list.extend(long_affinity(cpu));
+    }
+    if layout.by_numa_node {
+        list.push(split_nodes());
+    }
+    for leaf in &devices.leaves {
+        list.extend(place(machine, devices, layout, leaf));
+    }
+    for device in devices.recorded.values() {
+        list.extend(link(machine, device));
+        list.extend(subsystem(device));
+    }
+    list.extend(devices.left_out.iter().map(|nic| left_out(*nic)));
+    list
+}
+
+fn merged_nodes(cpu: &Cpu) -> Option<Correction> {
+    let Cpu {
+        package,
+        nodes,
+        numaid,
+        ..
+    } = cpu;
+    (nodes.len() > 1).then(|| Correction {
+        device: None,
+        what: format!("NUMA nodes {nodes} are one <cpu numaid=\"{numaid}\">, CPUs {}", cpu.cpus),
+        evidence: format!(
+            "their CPUs are all of package {package}; NCCL takes each NUMA node for a socket, and every \
+             path between two for the socket link (SYS)"
+        ),
+    })
+}
+
+fn long_affinity(cpu: &Cpu) -> Option<Correction> {
+    affinity(&cpu.cpus).is_none().then(|| Correction {
+        device: None,
+        what: format!("<cpu numaid=\"{}\"> has an empty affinity", cpu.numaid),
+        evidence: format!(
+            "CPUs {} take more than {MAX_AFFINITY_WORDS} words of 32 bits, and NCCL refuses longer values; \
+             with an empty one it keeps the task's own binding",
+            cpu.cpus
+        ),
+    })
+}
+
+fn split_nodes() -> Correction {
+    Correction {
+        device: None,
+        what: "a <cpu> for each NUMA node, ordered by package".to_owned(),
+        evidence:
+            "a GPU here shares no switch with a NIC, and in one <cpu> NCCL would deal all NICs by \
+                   number; the order keeps the ring at the fewest crossings"
+                .to_owned(),
+    }
+}
+
+/// A device that NCCL would put elsewhere.
+fn place(
+    machine: &Machine,
+    devices: &Devices<'_>,
+    layout: &Layout,
+    leaf: &Leaf<'_>,
+) -> Option<Correction> {
+    let address = leaf.device.address;
+    let top = devices.top(address);
+    let cpu = layout.cpus.iter().find(|cpu| cpu.tops.contains(&top))?;
+    let raw = devices.recorded.get(&top)?.numa_node;
+    let says = match raw.map(u32::try_from) {
+        Some(Ok(node)) if cpu.nodes.contains(node) => return None,
+        Some(Ok(node)) if !machine.cpu_nodes().contains(node) => {
+            format!("numa_node is {node}, a node without CPUs")
+        }
+        Some(Ok(node)) => format!("numa_node is {node}, of another place"),
+        Some(Err(_)) => {
+            "firmware names no NUMA node, so NCCL would put it under a <cpu> \"-1\"".into()
+        }
+        None => "numa_node is not recorded".into(),
+    };
+    let nodes = leaf.locality.numa_nodes.as_ref();
+    let known = nodes.map_or_else(
+        || format!("package {} is the only one", cpu.package),
+        |nodes| format!("node {nodes} by {:?}", leaf.locality.numa_source),
+    );
+    Some(Correction {
+        device: Some(address),
+        what: format!("{address} is under <cpu numaid=\"{}\">", cpu.numaid),
+        evidence: format!("{says}; {known}"),
+    })
+}
+
+fn link(machine: &Machine, device: &PciDevice) -> Option<Correction> {
+    let address = device.address;
+    let most = LinkMaximum::of(machine, device);
+    if most.speed_gts.is_none() || most.width.is_none() {
+        return Some(Correction {
+            device: Some(address),
+            what: format!("{address}: link_speed or link_width is empty"),
+            evidence: "not recorded at either end; NCCL takes 8.0 GT/s and 16 lanes".to_owned(),
+        });
+    }
+    let slower = device.link.current_speed_gts < most.speed_gts;
+    let narrower = device.link.current_width < most.width;
+    let read = device.link.current_speed_gts.zip(device.link.current_width);
+    let (speed, width) = read.filter(|_| slower || narrower)?;
+    Some(Correction {
+        device: Some(address),
+        what: format!("{address}: {} x{}", most.speed_word(), most.width_word()),
+        evidence: format!(
+            "device and port can do that; it ran at {speed} GT/s x{width} when read, and NCCL 2.30.7 takes \
+             the speed of the moment for a GPU"
+        ),
+    })
+}
+
+/// Only a switch by Broadcom has its subsystem looked at (`graph/topo.cc` `getBcmGen`).
+fn subsystem(device: &PciDevice) -> Option<Correction> {
+    let address = device.address;
+    (device.subsystem.is_none() && device.vendor == 0x1000).then(|| Correction {
+        device: Some(address),
+        what: format!("{address}: subsystem ids are written as 0x0000"),
+        evidence: "not recorded; NCCL uses them to see the two levels of a Broadcom switch as one"
+            .into(),
+    })
+}
+
+fn left_out(nic: PciAddress) -> Correction {
+    Correction {
+        device: Some(nic),
+        what: format!("{nic} is left out"),
+        evidence:
+            "NCCL has room for 256 elements, and takes this port or virtual function for its \
+                   adapter's first"
+                .to_owned(),
+    }
+}

@@ -1,0 +1,267 @@
+//! Which `<cpu>` elements there are and what hangs below each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use topology::machine::{Locality, Machine};
+use topology::pci::{PciAddress, PciDevice};
+use topology::set::{CpuSet, NodeSet};
+
+use super::devices::{Devices, Leaf};
+use super::values::{LinkMaximum, affinity, processor_attributes};
+use super::{Form, NotEmitted};
+use crate::element::Element;
+
+/// The `<cpu>` elements in order, each with what is directly below it.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) cpus: Vec<Cpu>,
+    /// Whether each is a NUMA node and not a package.
+    pub(super) by_numa_node: bool,
+}
+
+/// A `<cpu>`.
+#[derive(Debug)]
+pub(super) struct Cpu {
+    /// The package it is, or is in.
+    pub(super) package: u32,
+    /// The NUMA nodes with CPUs that it stands for.
+    pub(super) nodes: NodeSet,
+    /// Its number for NCCL: the lowest of `nodes`.
+    pub(super) numaid: u32,
+    /// Its online CPUs.
+    pub(super) cpus: CpuSet,
+    /// What is directly below it, by address.
+    pub(super) tops: BTreeSet<PciAddress>,
+}
+
+impl Layout {
+    /// Decides the elements for `form`.
+    pub(super) fn of(
+        machine: &Machine,
+        devices: &Devices<'_>,
+        form: Form,
+    ) -> Result<Self, NotEmitted> {
+        let packages = place(devices, |leaf| package_of(machine, leaf))?;
+        let cpus = packages
+            .iter()
+            .map(|(package, tops)| package_cpu(machine, *package, tops))
+            .collect::<Result<Vec<_>, _>>()?;
+        if form == Form::MultiHost && nic_choice_suffers(devices, &cpus) {
+            // Where a device's NUMA node is not known to be one, only the package is true of it.
+            if let Ok(nodes) = place(devices, node_of) {
+                return Ok(Self::by_numa_node(machine, &cpus, &nodes));
+            }
+        }
+        Ok(Self {
+            cpus,
+            by_numa_node: false,
+        })
+    }
+
+    fn by_numa_node(
+        machine: &Machine,
+        packages: &[Cpu],
+        nodes: &BTreeMap<u32, BTreeSet<PciAddress>>,
+    ) -> Self {
+        let package_of = |id| machine.node(id).and_then(|node| node.package);
+        let cpus = packages
+            .iter()
+            .flat_map(|package| {
+                nodes
+                    .iter()
+                    .filter(move |(id, _)| {
+                        package.nodes.contains(**id) || package_of(**id) == Some(package.package)
+                    })
+                    .map(move |(id, tops)| Cpu {
+                        package: package.package,
+                        nodes: NodeSet::single(*id),
+                        numaid: *id,
+                        cpus: machine.cpus_of(&NodeSet::single(*id)),
+                        tops: tops.clone(),
+                    })
+            })
+            .collect();
+        Self {
+            cpus,
+            by_numa_node: true,
+        }
+    }
+}
+
+/// Sorts what is directly below the `<cpu>` elements by the key of the devices below.
+fn place(
+    devices: &Devices<'_>,
+    key: impl Fn(&Leaf<'_>) -> Result<u32, NotEmitted>,
+) -> Result<BTreeMap<u32, BTreeSet<PciAddress>>, NotEmitted> {
+    let mut keys = BTreeMap::new();
+    for leaf in &devices.leaves {
+        let top = devices.top(leaf.device.address);
+        let found = key(leaf)?;
+        if *keys.entry(top).or_insert(found) != found {
+            return Err(NotEmitted::SwitchTornApart { switch: top });
+        }
+    }
+    let mut places = BTreeMap::<_, BTreeSet<_>>::new();
+    for (top, key) in keys {
+        places.entry(key).or_default().insert(top);
+    }
+    Ok(places)
+}
+
+/// The package of a device: the one that was found, or the only one there is.
+fn package_of(machine: &Machine, leaf: &Leaf<'_>) -> Result<u32, NotEmitted> {
+    let Locality {
+        package,
+        numa_nodes,
+        ..
+    } = leaf.locality;
+    let device = leaf.device.address;
+    match (package, machine.packages.as_slice(), numa_nodes) {
+        (Some(package), _, _) => Ok(*package),
+        (None, [only], _) => Ok(only.id),
+        (None, _, None) => Err(NotEmitted::LocalityUnknown { device }),
+        (None, _, Some(nodes)) => Err(NotEmitted::SeveralPackages {
+            device,
+            nodes: nodes.to_string(),
+        }),
+    }
+}
+
+/// The one NUMA node of a device.
+fn node_of(leaf: &Leaf<'_>) -> Result<u32, NotEmitted> {
+    let nodes = leaf.locality.numa_nodes.as_ref();
+    nodes
+        .filter(|nodes| nodes.len() == 1)
+        .and_then(NodeSet::first)
+        .ok_or(NotEmitted::LocalityUnknown {
+            device: leaf.device.address,
+        })
+}
+
+fn package_cpu(machine: &Machine, id: u32, tops: &BTreeSet<PciAddress>) -> Result<Cpu, NotEmitted> {
+    let package = machine.packages.iter().find(|package| package.id == id);
+    let package = package.ok_or(NotEmitted::NoNumaNode { package: id })?;
+    let nodes = package.numa_nodes.intersection(&machine.cpu_nodes());
+    Ok(Cpu {
+        package: id,
+        numaid: nodes
+            .first()
+            .ok_or(NotEmitted::NoNumaNode { package: id })?,
+        nodes,
+        cpus: package.cpus.clone(),
+        tops: tops.clone(),
+    })
+}
+
+/// Whether a package with several NUMA nodes would hide from NCCL which NIC is near a GPU: where the two
+/// share no switch, all NICs of a `<cpu>` are equally near, and NCCL deals them by number.
+fn nic_choice_suffers(devices: &Devices<'_>, cpus: &[Cpu]) -> bool {
+    let merges = cpus.iter().any(|cpu| cpu.nodes.len() > 1);
+    let far = devices.gpus().any(|gpu| {
+        !devices
+            .nics()
+            .any(|nic| devices.share_switch(gpu.device.address, nic.device.address))
+    });
+    merges && far && devices.nics().next().is_some()
+}
+
+/// The GPUs in document order.
+pub(super) fn gpu_order(devices: &Devices<'_>, layout: &Layout) -> Vec<PciAddress> {
+    let mut order = Vec::new();
+    for cpu in &layout.cpus {
+        for top in &cpu.tops {
+            gpus_below(devices, *top, &mut order);
+        }
+    }
+    order
+}
+
+fn gpus_below(devices: &Devices<'_>, address: PciAddress, order: &mut Vec<PciAddress>) {
+    if devices.gpus().any(|gpu| gpu.device.address == address) {
+        order.push(address);
+    }
+    for (child, _) in devices
+        .parents
+        .iter()
+        .filter(|(_, parent)| **parent == address)
+    {
+        gpus_below(devices, *child, order);
+    }
+}
+
+/// The whole document.
+pub(super) fn system(
+    machine: &Machine,
+    devices: &Devices<'_>,
+    layout: &Layout,
+) -> Result<Element, NotEmitted> {
+    check_gpu_links(machine, devices, layout)?;
+    let processor = processor_attributes(machine.processor.as_ref())?;
+    let mut system = Element::new("system").with("version", "1");
+    for cpu in &layout.cpus {
+        let mut element = Element::new("cpu")
+            .with("numaid", cpu.numaid.to_string())
+            // Left out, NCCL would fill in the CPUs of node `numaid` alone; empty, it pins nothing.
+            .with("affinity", affinity(&cpu.cpus).unwrap_or_default());
+        for (key, value) in &processor {
+            element = element.with(key, value.as_str());
+        }
+        for top in &cpu.tops {
+            element.children.extend(pci_element(machine, devices, *top));
+        }
+        if layout.by_numa_node {
+            // Keeps the element in every rank's tree, so that the order of the file holds (recipe, 4).
+            element.children.push(Element::new("nic").with("keep", "1"));
+        }
+        system.children.push(element);
+    }
+    Ok(system)
+}
+
+/// Refuses a GPU whose link is not known where a speed taken too low would make NCCL cross packages.
+fn check_gpu_links(
+    machine: &Machine,
+    devices: &Devices<'_>,
+    layout: &Layout,
+) -> Result<(), NotEmitted> {
+    let packages: BTreeSet<_> = devices
+        .gpus()
+        .map(|gpu| devices.top(gpu.device.address))
+        .filter_map(|top| layout.cpus.iter().find(|cpu| cpu.tops.contains(&top)))
+        .map(|cpu| cpu.package)
+        .collect();
+    if packages.len() < 2 {
+        return Ok(());
+    }
+    for gpu in devices.gpus() {
+        for address in devices.chain(gpu.device.address) {
+            let device = devices.recorded.get(&address);
+            if device.is_some_and(|device| LinkMaximum::of(machine, device).speed_gts.is_none()) {
+                return Err(NotEmitted::LinkUnknown { device: address });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn pci_element(machine: &Machine, devices: &Devices<'_>, address: PciAddress) -> Option<Element> {
+    let device: &PciDevice = devices.recorded.get(&address)?;
+    let (subsystem_vendor, subsystem_device) = device.subsystem.unwrap_or_default();
+    let link = LinkMaximum::of(machine, device);
+    let mut element = Element::new("pci")
+        .with("busid", address.to_string())
+        .with("class", format!("0x{:06x}", device.class))
+        .with("vendor", format!("0x{:04x}", device.vendor))
+        .with("device", format!("0x{:04x}", device.device))
+        .with("subsystem_vendor", format!("0x{subsystem_vendor:04x}"))
+        .with("subsystem_device", format!("0x{subsystem_device:04x}"))
+        .with("link_speed", link.speed_word())
+        .with("link_width", link.width_word());
+    element.children = devices
+        .parents
+        .iter()
+        .filter(|(_, parent)| **parent == address)
+        .filter_map(|(child, _)| pci_element(machine, devices, *child))
+        .collect();
+    Some(element)
+}

@@ -1,0 +1,173 @@
+//! The values of attributes, in the forms that NCCL's reader and tables know.
+
+use topology::machine::{Machine, Processor};
+use topology::pci::{Link, PciDevice};
+use topology::set::CpuSet;
+
+use super::NotEmitted;
+use crate::element::{Element, MAX_VALUE_BYTES};
+
+/// The most 32-bit words of an `affinity` that stays below NCCL's limit for a value.
+pub(super) const MAX_AFFINITY_WORDS: usize = 28;
+
+/// Transfer rates that NCCL's table has (`graph/topo.cc` `kvDictPciGen`), in GT/s, fastest first.
+const SPEEDS_GTS: [(f64, &str); 6] = [
+    (64.0, "64.0 GT/s PCIe"),
+    (32.0, "32.0 GT/s PCIe"),
+    (16.0, "16.0 GT/s PCIe"),
+    (8.0, "8.0 GT/s PCIe"),
+    (5.0, "5.0 GT/s PCIe"),
+    (2.5, "2.5 GT/s PCIe"),
+];
+
+/// What a link can do: the lesser of the device's and its port's maximum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct LinkMaximum {
+    /// In GT/s; absent where neither end records it.
+    pub(super) speed_gts: Option<f64>,
+    /// In lanes; absent where neither end records it.
+    pub(super) width: Option<u32>,
+}
+
+impl LinkMaximum {
+    /// The maximum of the link between `device` and the port above it.
+    pub(super) fn of(machine: &Machine, device: &PciDevice) -> Self {
+        let port = device
+            .parent
+            .and_then(|port| machine.device(port))
+            .map(|port| &port.link);
+        let ends = [Some(&device.link), port];
+        let known = || ends.iter().flatten();
+        let speeds = known().filter_map(|link: &&Link| link.max_speed_gts);
+        Self {
+            speed_gts: speeds.filter(|speed| *speed >= 2.5).reduce(f64::min),
+            width: known()
+                .filter_map(|link| link.max_width)
+                .filter(|width| (1..=32).contains(width))
+                .min(),
+        }
+    }
+
+    /// NCCL's word for the speed, empty where it is not known: NCCL then takes 8 GT/s.  A speed between
+    /// two of its table, or beyond it, is the next lower one.
+    pub(super) fn speed_word(self) -> &'static str {
+        let speed = self.speed_gts.unwrap_or_default();
+        SPEEDS_GTS
+            .iter()
+            .find(|(listed, _)| speed >= *listed)
+            .map_or("", |(_, word)| word)
+    }
+
+    /// The width in digits, empty where it is not known: NCCL then takes 16.
+    pub(super) fn width_word(self) -> String {
+        self.width
+            .map(|width| width.to_string())
+            .unwrap_or_default()
+    }
+}
+
+/// CPUs as NCCL reads them: hex words of 32 bits with the highest first, `ffffffff,00000000`.
+///
+/// Absent where the value would be too long for NCCL's reader.
+pub(super) fn affinity(cpus: &CpuSet) -> Option<String> {
+    let halves = cpus
+        .words()
+        .iter()
+        .flat_map(|word| [word & 0xffff_ffff, word >> 32]);
+    let mut words: Vec<_> = halves.collect();
+    while words.last() == Some(&0) {
+        words.pop();
+    }
+    (words.len() <= MAX_AFFINITY_WORDS).then(|| {
+        let hex: Vec<_> = words
+            .iter()
+            .rev()
+            .map(|word| format!("{word:08x}"))
+            .collect();
+        hex.join(",")
+    })
+}
+
+/// The processor's attributes of a `<cpu>`: `arch`, and on x86 `vendor`, `familyid`, `modelid`.
+pub(super) fn processor_attributes(
+    processor: Option<&Processor>,
+) -> Result<Vec<(&'static str, String)>, NotEmitted> {
+    let missing = |missing| NotEmitted::ProcessorUnknown { missing };
+    let processor = processor.ok_or(missing("arch"))?;
+    let mut attributes = vec![("arch", processor.arch.clone())];
+    match processor.arch.as_str() {
+        "arm64" | "ppc64" => {}
+        "x86_64" => {
+            let vendor = processor.vendor.clone().ok_or(missing("vendor"))?;
+            let family = processor.family.ok_or(missing("family"))?;
+            let model = processor.model.ok_or(missing("model"))?;
+            attributes.push(("vendor", vendor));
+            attributes.push(("familyid", nccl_family(family).to_string()));
+            attributes.push(("modelid", model.to_string()));
+        }
+        _ => return Err(missing("arch")),
+    }
+    Ok(attributes)
+}
+
+/// NCCL's family number: CPUID's family plus 16 times the extended family (`graph/xml.cc`
+/// `ncclTopoGetXmlFromCpu`), where Linux adds the extended family as it is.  Family 25 becomes 175.
+fn nccl_family(family: u32) -> u32 {
+    if family <= 15 {
+        family
+    } else {
+        15 + ((family - 15) << 4)
+    }
+}
+
+/// Refuses values that NCCL's reader would not read back as they are.
+pub(super) fn check_writable(system: &Element) -> Result<(), NotEmitted> {
+    let mut refused = None;
+    system.walk(&mut |element| {
+        for (_, value) in &element.attributes {
+            let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"';
+            if value.len() > MAX_VALUE_BYTES || !value.bytes().all(plain) {
+                refused.get_or_insert_with(|| value.clone());
+            }
+        }
+    });
+    refused.map_or(Ok(()), |value| Err(NotEmitted::Unwritable { value }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_are_written_by_nccls_arithmetic() {
+        for (linux, nccl) in [(6, 6), (15, 15), (23, 143), (25, 175), (26, 191)] {
+            assert_eq!(nccl_family(linux), nccl);
+        }
+    }
+
+    #[test]
+    fn affinity_is_hex_words_of_32_bits_with_the_highest_first() {
+        let mask = |list: &str| affinity(&list.parse().unwrap());
+        assert_eq!(mask("32-63").as_deref(), Some("ffffffff,00000000"));
+        assert_eq!(mask("0-11,24-35").as_deref(), Some("0000000f,ff000fff"));
+        assert_eq!(mask("").as_deref(), Some(""));
+        assert_eq!(mask("895").unwrap().len(), 28 * 9 - 1);
+        assert_eq!(mask("896"), None);
+    }
+
+    #[test]
+    fn a_speed_that_nccl_does_not_list_is_the_next_lower() {
+        let word = |speed_gts| {
+            LinkMaximum {
+                speed_gts,
+                width: None,
+            }
+            .speed_word()
+        };
+        assert_eq!(word(Some(32.0)), "32.0 GT/s PCIe");
+        assert_eq!(word(Some(2.5)), "2.5 GT/s PCIe");
+        assert_eq!(word(Some(25.0)), "16.0 GT/s PCIe");
+        assert_eq!(word(Some(128.0)), "64.0 GT/s PCIe");
+        assert_eq!(word(None), "");
+    }
+}

@@ -1,0 +1,372 @@
+//! What NCCL makes of the values: one function a kind of element.
+
+use std::collections::BTreeMap;
+
+use topology::pci::PciAddress;
+
+use super::{Effect, Problem, Violation};
+use crate::element::{Element, MAX_ATTRIBUTES};
+
+/// Starts of `link_speed` that NCCL knows (`graph/topo.cc` `kvDictPciGen`).
+pub(crate) const KNOWN_SPEEDS: [&str; 11] = [
+    "2.5 GT/s",
+    "5 GT/s",
+    "8 GT/s",
+    "16 GT/s",
+    "32 GT/s",
+    "2.5 GT/s PCIe",
+    "5.0 GT/s PCIe",
+    "8.0 GT/s PCIe",
+    "16.0 GT/s PCIe",
+    "32.0 GT/s PCIe",
+    "64.0 GT/s PCIe",
+];
+
+/// Attributes that NCCL adds to an element where they are missing.
+fn added_by_nccl(name: &str) -> &'static [&'static str] {
+    match name {
+        "cpu" => &[
+            "host_hash",
+            "affinity",
+            "arch",
+            "vendor",
+            "familyid",
+            "modelid",
+        ],
+        "pci" => &[
+            "class",
+            "vendor",
+            "device",
+            "subsystem_vendor",
+            "subsystem_device",
+            "link_speed",
+            "link_width",
+        ],
+        "gpu" => &["dev", "sm", "rank", "gdr", "mlopart", "keep"],
+        "net" => &[
+            "name", "dev", "latency", "speed", "port", "guid", "maxconn", "gdr", "coll", "net",
+            "gin", "rma", "keep",
+        ],
+        _ => &[],
+    }
+}
+
+/// All findings of a tree that could be read.
+pub(super) fn check(root: &Element) -> Vec<Violation> {
+    let mut rules = Rules::default();
+    rules.system(root);
+    rules.found
+}
+
+#[derive(Default)]
+struct Rules {
+    found: Vec<Violation>,
+    /// Line of each `numaid` and `busid`.
+    seen: BTreeMap<(&'static str, String), usize>,
+}
+
+impl Rules {
+    fn note(&mut self, element: &Element, effect: Effect, problem: Problem) {
+        self.found.push(Violation {
+            line: element.line,
+            at: element.tag(),
+            effect,
+            problem,
+        });
+    }
+
+    fn bad(&mut self, element: &Element, effect: Effect, key: &str, expected: &'static str) {
+        let problem = Problem::BadValue {
+            key: key.to_owned(),
+            value: element.get(key).unwrap_or_default().to_owned(),
+            expected,
+        };
+        self.note(element, effect, problem);
+    }
+
+    /// The value, or a note that it is missing.
+    fn need<'e>(
+        &mut self,
+        element: &'e Element,
+        effect: Effect,
+        key: &'static str,
+        because: &'static str,
+    ) -> Option<&'e str> {
+        let value = element.get(key);
+        if value.is_none() {
+            self.note(element, effect, Problem::Missing { key, because });
+        }
+        value
+    }
+
+    fn once(&mut self, element: &Element, key: &'static str, because: &'static str) {
+        let value = element.get(key).unwrap_or_default().to_owned();
+        let entry = (key, value.clone());
+        if let Some(first) = self.seen.get(&entry).copied() {
+            let problem = Problem::Duplicate {
+                key,
+                value,
+                first,
+                because,
+            };
+            self.note(element, Effect::Misread, problem);
+        } else {
+            self.seen.insert(entry, element.line);
+        }
+    }
+
+    /// What holds for every element.
+    fn any(&mut self, element: &Element) {
+        let missing = added_by_nccl(&element.name)
+            .iter()
+            .filter(|key| element.get(key).is_none());
+        let count = element.attributes.len() + missing.count();
+        if count > MAX_ATTRIBUTES {
+            self.note(element, Effect::Fatal, Problem::TooManyAttributes { count });
+        }
+    }
+
+    fn system(&mut self, system: &Element) {
+        let because = "NCCL refuses the file";
+        if self
+            .need(system, Effect::Fatal, "version", because)
+            .is_some_and(|v| integer(v) != Some(1))
+        {
+            self.bad(
+                system,
+                Effect::Fatal,
+                "version",
+                "NCCL knows version 1 alone",
+            );
+        }
+        for cpu in system.named("cpu") {
+            self.cpu(cpu);
+        }
+    }
+
+    fn cpu(&mut self, cpu: &Element) {
+        self.any(cpu);
+        if let Some(id) = self.need(cpu, Effect::Fatal, "numaid", "NCCL refuses the file") {
+            if integer(id).is_none() {
+                self.bad(
+                    cpu,
+                    Effect::Misread,
+                    "numaid",
+                    "a number is expected; NCCL takes what begins it",
+                );
+            }
+            self.once(
+                cpu,
+                "numaid",
+                "NCCL takes paths between the two to be inside one",
+            );
+        }
+        self.processor(cpu);
+        if cpu.get("affinity").is_some_and(|mask| !is_mask(mask)) {
+            let expected = "words of at most 8 hex digits with commas between are expected";
+            self.bad(cpu, Effect::Misread, "affinity", expected);
+        }
+        for child in &cpu.children {
+            self.pci_or_nic(child);
+        }
+    }
+
+    fn processor(&mut self, cpu: &Element) {
+        let because =
+            "NCCL fills it in only above a GPU or NIC that it uses, else the communicator fails";
+        let Some(arch) = self.need(cpu, Effect::Misread, "arch", because) else {
+            return;
+        };
+        match arch {
+            "arm64" | "ppc64" => return,
+            _ if arch.starts_with("x86_64") => {}
+            _ => {
+                return self.bad(
+                    cpu,
+                    Effect::Misread,
+                    "arch",
+                    "expected x86_64, arm64 or ppc64",
+                );
+            }
+        }
+        let Some(vendor) = self.need(cpu, Effect::Misread, "vendor", because) else {
+            return;
+        };
+        let known = [
+            "GenuineIntel",
+            "AuthenticAMD",
+            "CentaurHauls",
+            "  Shanghai  ",
+        ];
+        if !known.iter().any(|known| vendor.starts_with(known)) {
+            let expected = "NCCL knows GenuineIntel, AuthenticAMD and Zhaoxin's, and takes links between \
+                            others for 5000 GB/s";
+            self.bad(cpu, Effect::Misread, "vendor", expected);
+        } else if !vendor.starts_with("AuthenticAMD") {
+            for key in ["familyid", "modelid"] {
+                self.need(cpu, Effect::Misread, key, because);
+            }
+        }
+    }
+
+    fn pci_or_nic(&mut self, element: &Element) {
+        match element.name.as_str() {
+            "pci" => self.pci(element),
+            "nic" => self.nic(element),
+            "gpu" => self.gpu(element),
+            _ => self.any(element),
+        }
+    }
+
+    fn pci(&mut self, pci: &Element) {
+        self.any(pci);
+        if let Some(address) = self.need(pci, Effect::Fatal, "busid", "NCCL cannot place it") {
+            if address
+                .parse::<PciAddress>()
+                .is_ok_and(|real| real.to_string() == address)
+            {
+                self.once(pci, "busid", "NCCL finds the first alone");
+            } else {
+                let expected = "a PCI address with its domain in lower case is expected, as in \
+                                \"0000:3b:00.0\"; NCCL does not find the device and places it elsewhere";
+                self.bad(pci, Effect::Misread, "busid", expected);
+            }
+        }
+        self.class(pci);
+        self.link(pci);
+        if pci.get("keep") == Some("1") && pci.children.iter().any(holds_gpu) {
+            self.keep(pci, "every rank then keeps the GPUs of the others");
+        }
+        for child in &pci.children {
+            self.pci_or_nic(child);
+        }
+    }
+
+    fn class(&mut self, pci: &Element) {
+        let because = "NCCL fills it in only for a device that exists";
+        let Some(class) = self.need(pci, Effect::Misread, "class", because) else {
+            return;
+        };
+        let is_bridge = !class.starts_with("0x03") && !class.starts_with("0x02");
+        let hex = class.strip_prefix("0x").filter(|hex| !hex.is_empty());
+        if hex.is_none_or(|hex| !hex.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+            self.bad(
+                pci,
+                Effect::Misread,
+                "class",
+                "hex digits after 0x are expected; NCCL takes a bridge",
+            );
+        } else if is_bridge && pci.children.iter().any(|child| child.name == "gpu") {
+            self.bad(
+                pci,
+                Effect::Fatal,
+                "class",
+                "a bridge holds a <gpu>; NCCL refuses it",
+            );
+        } else if !is_bridge && pci.children.iter().any(|child| child.name == "pci") {
+            self.bad(
+                pci,
+                Effect::Misread,
+                "class",
+                "NCCL looks at no <pci> below a GPU or NIC",
+            );
+        }
+    }
+
+    fn link(&mut self, pci: &Element) {
+        let because = "NCCL fills it in only above a GPU or NIC that it uses, and a GPU's with the speed of \
+                       the moment";
+        let speed = self.need(pci, Effect::Misread, "link_speed", because);
+        if speed.is_some_and(|speed| !is_known_speed(speed)) {
+            let expected =
+                "NCCL does not know it and takes 8 GT/s; expected as in \"16.0 GT/s PCIe\"";
+            self.bad(pci, Effect::Misread, "link_speed", expected);
+        }
+        let width = self.need(pci, Effect::Misread, "link_width", because);
+        let in_lanes = |width: &str| integer(width).is_some_and(|lanes| (0..=32).contains(&lanes));
+        if width.is_some_and(|width| !width.is_empty() && !in_lanes(width)) {
+            self.bad(
+                pci,
+                Effect::Misread,
+                "link_width",
+                "a number of lanes is expected",
+            );
+        }
+    }
+
+    fn gpu(&mut self, gpu: &Element) {
+        self.any(gpu);
+        for (key, because) in [
+            ("dev", "NCCL believes it, and the driver's numbers change"),
+            ("keep", "a GPU outside the communicator then makes it fail"),
+        ] {
+            self.unwanted(gpu, key, because);
+        }
+        for link in gpu.named("nvlink") {
+            self.any(link);
+            let because = "NCCL then looks for no NVLink of this GPU";
+            self.note(link, Effect::Misread, Problem::UnwantedElement { because });
+        }
+    }
+
+    fn nic(&mut self, nic: &Element) {
+        self.any(nic);
+        for net in &nic.children {
+            self.any(net);
+            self.need(
+                net,
+                Effect::Misread,
+                "name",
+                "NCCL cannot tell which device it is",
+            );
+        }
+    }
+
+    fn keep(&mut self, element: &Element, because: &'static str) {
+        self.unwanted(element, "keep", because);
+    }
+
+    fn unwanted(&mut self, element: &Element, key: &'static str, because: &'static str) {
+        if let Some(value) = element.get(key) {
+            let value = value.to_owned();
+            let problem = Problem::Unwanted {
+                key,
+                value,
+                because,
+            };
+            self.note(element, Effect::Misread, problem);
+        }
+    }
+}
+
+/// The whole value as C's `strtol` with base 0 reads it: decimal, `0x` hex, leading 0 octal.
+pub(crate) fn integer(text: &str) -> Option<i64> {
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
+    let value = if let Some(hex) = digits.strip_prefix("0x") {
+        i64::from_str_radix(hex, 16)
+    } else if digits.len() > 1 && digits.starts_with('0') {
+        i64::from_str_radix(digits, 8)
+    } else {
+        digits.parse()
+    };
+    value.ok().map(|value| sign * value)
+}
+
+fn is_mask(text: &str) -> bool {
+    let hex = |word: &str| {
+        (1..=8).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    text.is_empty() || text.split(',').all(hex)
+}
+
+fn is_known_speed(speed: &str) -> bool {
+    speed.is_empty() || KNOWN_SPEEDS.iter().any(|known| speed.starts_with(known))
+}
+
+fn holds_gpu(element: &Element) -> bool {
+    element.name == "gpu"
+        || element
+            .get("class")
+            .is_some_and(|class| class.starts_with("0x03"))
+        || element.children.iter().any(holds_gpu)
+}
