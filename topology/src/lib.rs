@@ -11,4 +11,6 @@ pub mod option;
 pub mod path;
 pub mod pci;
 pub mod set;
+pub mod snapshot;
 pub mod sysfs;
+pub mod visible;

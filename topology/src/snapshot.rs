@@ -1,0 +1,214 @@
+//! The snapshot: a machine as it was read at boot, stamped so that a stale one is noticed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Machine;
+use crate::pci::PciAddress;
+use crate::set::CpuSet;
+
+/// The format that this release writes and reads.
+pub const SCHEMA: &str = "gpu-numa/snapshot/1";
+
+/// Where the service leaves it.
+pub const DIRECTORY: &str = "/run/gpu-numa-bind";
+/// The machine's file in [`DIRECTORY`].
+pub const NODE_FILE: &str = "node.json";
+/// NCCL's topology for jobs on one host, in [`DIRECTORY`].
+pub const NCCL_FILE: &str = "nccl-topo.xml";
+/// NCCL's topology for jobs on several hosts, in [`DIRECTORY`].
+pub const NCCL_MULTI_FILE: &str = "nccl-topo-multi.xml";
+
+/// The longest snapshot that is read, in bytes; a machine of 16 packages and 4,096 CPUs needs a tenth.
+pub const MAX_BYTES: u64 = 16 << 20;
+
+/// A machine and when it was read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The boot it was read in; absent where the kernel has no boot id.
+    pub boot_id: Option<String>,
+    /// NVIDIA driver version; absent where there is no driver.
+    pub driver: Option<String>,
+    /// When it was read, in seconds since 1970.
+    pub created_unix: u64,
+    /// The machine.
+    pub machine: Machine,
+}
+
+/// Why a text is no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// Not JSON, or not of this shape.
+    #[error("not a snapshot: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Another format.
+    #[error("snapshot of format \"{0}\"; expected \"{SCHEMA}\"")]
+    Schema(String),
+}
+
+/// What the host says now, to compare a snapshot with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostNow {
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: Option<String>,
+    /// NVIDIA driver version.
+    pub driver: Option<String>,
+    /// `/sys/devices/system/cpu/online`.
+    pub online: CpuSet,
+    /// Those GPUs of the snapshot that are still there.
+    pub gpus: Vec<PciAddress>,
+}
+
+/// What makes a snapshot stale.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stale {
+    /// It is from another boot, or from another host.
+    #[error("it is from another boot")]
+    Boot,
+    /// The driver was changed.
+    #[error("it was read under driver {then}, now {now}")]
+    Driver {
+        /// Then.
+        then: String,
+        /// Now.
+        now: String,
+    },
+    /// CPUs came or went.
+    #[error("it has CPUs {then} online, now {now} are")]
+    Cpus {
+        /// Then.
+        then: CpuSet,
+        /// Now.
+        now: CpuSet,
+    },
+    /// A GPU is gone.
+    #[error("it has GPU {0}, which is gone")]
+    Gpu(PciAddress),
+}
+
+impl Snapshot {
+    /// Stamps a machine.
+    pub fn new(machine: Machine, now: &HostNow, created_unix: u64) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            boot_id: now.boot_id.clone(),
+            driver: now.driver.clone(),
+            created_unix,
+            machine,
+        }
+    }
+
+    /// Reads what [`Snapshot::to_json`] wrote.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]: not JSON of this shape, or another format.
+    pub fn parse(text: &str) -> Result<Self, SnapshotError> {
+        let snapshot: Self = serde_json::from_str(text)?;
+        if snapshot.schema != SCHEMA {
+            return Err(SnapshotError::Schema(crate::option::printable(
+                &snapshot.schema,
+            )));
+        }
+        Ok(snapshot)
+    }
+
+    /// The snapshot as JSON text, a line at the end.
+    ///
+    /// # Errors
+    /// None in practice: every field has a JSON form.
+    pub fn to_json(&self) -> Result<String, SnapshotError> {
+        Ok(serde_json::to_string(self)? + "\n")
+    }
+
+    /// The first thing that no longer holds.
+    pub fn staleness(&self, now: &HostNow) -> Option<Stale> {
+        if self.boot_id != now.boot_id {
+            return Some(Stale::Boot);
+        }
+        if self.driver != now.driver {
+            let word =
+                |driver: &Option<String>| driver.clone().unwrap_or_else(|| "none".to_owned());
+            return Some(Stale::Driver {
+                then: word(&self.driver),
+                now: word(&now.driver),
+            });
+        }
+        if self.machine.online != now.online {
+            return Some(Stale::Cpus {
+                then: self.machine.online.clone(),
+                now: now.online.clone(),
+            });
+        }
+        let gone = self
+            .machine
+            .gpus
+            .iter()
+            .find(|gpu| !now.gpus.contains(&gpu.pci));
+        gone.map(|gpu| Stale::Gpu(gpu.pci))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> HostNow {
+        HostNow {
+            boot_id: Some("b".to_owned()),
+            driver: Some("580.82".to_owned()),
+            online: CpuSet::from_range(0, 7),
+            gpus: Vec::new(),
+        }
+    }
+
+    fn snapshot() -> Snapshot {
+        let machine = Machine {
+            online: CpuSet::from_range(0, 7),
+            ..Machine::default()
+        };
+        Snapshot::new(machine, &now(), 1)
+    }
+
+    #[test]
+    fn text_round_trips() {
+        let text = snapshot().to_json().unwrap();
+        assert_eq!(Snapshot::parse(&text).unwrap(), snapshot());
+    }
+
+    #[test]
+    fn truncated_or_foreign_text_is_refused() {
+        let text = snapshot().to_json().unwrap();
+        assert!(Snapshot::parse(&text[..text.len() / 2]).is_err());
+        let foreign = text.replace("snapshot/1", "snapshot/9");
+        let error = Snapshot::parse(&foreign).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "snapshot of format \"gpu-numa/snapshot/9\"; expected \"gpu-numa/snapshot/1\""
+        );
+    }
+
+    #[test]
+    fn what_changed_since_makes_it_stale() {
+        assert_eq!(snapshot().staleness(&now()), None);
+        let boot = HostNow {
+            boot_id: Some("c".to_owned()),
+            ..now()
+        };
+        assert_eq!(snapshot().staleness(&boot), Some(Stale::Boot));
+        let cpus = HostNow {
+            online: CpuSet::from_range(0, 6),
+            ..now()
+        };
+        assert!(matches!(
+            snapshot().staleness(&cpus),
+            Some(Stale::Cpus { .. })
+        ));
+        let driver = HostNow {
+            driver: None,
+            ..now()
+        };
+        let says = snapshot().staleness(&driver).unwrap().to_string();
+        assert_eq!(says, "it was read under driver 580.82, now none");
+    }
+}

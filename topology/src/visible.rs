@@ -1,0 +1,298 @@
+//! Which GPUs a task sees.
+//!
+//! `CUDA_VISIBLE_DEVICES` and `SLURM_STEP_GPUS` number GPUs from 0 inside a device cgroup, so in four
+//! tasks of one step they may all say 0 and mean four GPUs (gres.c, `gres_use_local_device_index`,
+//! Slurm 22.05 to 26.05).  What counts is which devices the kernel lets the task open; the variables are
+//! read as CUDA reads them, as indexes into those in PCI order.
+
+use crate::machine::{Gpu, Machine};
+use crate::option::printable;
+use crate::pci::PciAddress;
+
+/// What a task's environment and the kernel say of its GPUs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskView {
+    /// The GPUs that the task may open.
+    pub openable: Vec<PciAddress>,
+    /// `CUDA_VISIBLE_DEVICES`.
+    pub cuda_visible: Option<String>,
+    /// `CUDA_DEVICE_ORDER`.
+    pub cuda_order: Option<String>,
+    /// `SLURM_STEP_GPUS` (for a batch script `SLURM_JOB_GPUS`) as the step had it before the fork.
+    pub step_list: Option<String>,
+    /// `SLURM_GPUS_ON_NODE`.
+    pub on_host: Option<String>,
+}
+
+/// The GPUs that a task sees, in the order of its own numbering.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Visible {
+    /// Their addresses.
+    pub gpus: Vec<PciAddress>,
+    /// What was odd, for a person.
+    pub remark: Option<String>,
+}
+
+/// The GPUs that a task sees on `machine`.
+pub fn find_visible(machine: &Machine, view: &TaskView) -> Visible {
+    if !has_gpus(view) {
+        return Visible::default();
+    }
+    let openable: Vec<&Gpu> = machine
+        .gpus
+        .iter()
+        .filter(|gpu| view.openable.contains(&gpu.pci))
+        .collect();
+    let all = || openable.iter().map(|gpu| gpu.pci).collect::<Vec<_>>();
+    let Some(list) = &view.cuda_visible else {
+        return Visible {
+            gpus: bound_by_step(machine, view, &openable),
+            remark: None,
+        };
+    };
+    if is_fastest_first(view) && !are_alike(&openable) {
+        return Visible {
+            gpus: all(),
+            remark: Some(
+                "CUDA_DEVICE_ORDER is FASTEST_FIRST and the GPUs differ, so their numbers are \
+                          not known; taking all that it may open"
+                    .to_owned(),
+            ),
+        };
+    }
+    match parse_list(machine, &openable, list) {
+        Ok(gpus) => Visible { gpus, remark: None },
+        Err(odd) => Visible {
+            gpus: all(),
+            remark: Some(format!(
+                "CUDA_VISIBLE_DEVICES names \"{}\", which is no GPU that it may open; \
+                                  taking all of those",
+                printable(odd)
+            )),
+        },
+    }
+}
+
+/// Whether the environment says that the step has GPUs at all: openable devices alone do not, because a
+/// host without a device fence lets every task open all.
+fn has_gpus(view: &TaskView) -> bool {
+    if let Some(list) = &view.cuda_visible {
+        return !matches!(list.trim(), "" | "NoDevFiles" | "-1");
+    }
+    let listed = view
+        .step_list
+        .as_ref()
+        .is_some_and(|list| !list.trim().is_empty());
+    let counted = view
+        .on_host
+        .as_ref()
+        .is_some_and(|count| count.trim().parse::<u32>().is_ok_and(|n| n > 0));
+    listed || counted
+}
+
+/// Without `CUDA_VISIBLE_DEVICES`: all openable ones, but without a fence only those of the step's list.
+fn bound_by_step(machine: &Machine, view: &TaskView, openable: &[&Gpu]) -> Vec<PciAddress> {
+    let all = openable.iter().map(|gpu| gpu.pci).collect();
+    let listed = view
+        .step_list
+        .as_deref()
+        .and_then(|list| parse_list(machine, openable, list).ok());
+    match listed {
+        Some(listed) if openable.len() == machine.gpus.len() && !listed.is_empty() => listed,
+        Some(_) | None => all,
+    }
+}
+
+fn is_fastest_first(view: &TaskView) -> bool {
+    view.cuda_order.as_deref() == Some("FASTEST_FIRST")
+}
+
+fn are_alike(gpus: &[&Gpu]) -> bool {
+    gpus.windows(2).all(|pair| match pair {
+        [a, b] => a.device == b.device,
+        _ => true,
+    })
+}
+
+/// Reads a list as CUDA does: indexes into the openable GPUs in PCI order, UUIDs or their beginnings, a
+/// -1 ends it.  The error is the entry that names no openable GPU.
+fn parse_list<'l>(
+    machine: &Machine,
+    openable: &[&Gpu],
+    list: &'l str,
+) -> Result<Vec<PciAddress>, &'l str> {
+    let mut gpus = Vec::new();
+    for entry in list
+        .split(',')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+        .take(4096)
+    {
+        if entry == "-1" {
+            break;
+        }
+        let found = match entry.parse::<usize>() {
+            Ok(index) => openable.get(index).copied(),
+            Err(_) => by_uuid(openable, entry).or_else(|| by_uuid_anywhere(machine, entry)),
+        };
+        let gpu = found.ok_or(entry)?;
+        if !gpus.contains(&gpu.pci) {
+            gpus.push(gpu.pci);
+        }
+    }
+    Ok(gpus)
+}
+
+/// The one GPU whose UUID, or the UUID of a MIG instance of it, begins with `entry`.
+fn by_uuid<'g>(gpus: &[&'g Gpu], entry: &str) -> Option<&'g Gpu> {
+    // MIG-GPU-<uuid>/<gi>/<ci>, the form of drivers before R470, names the parent.
+    let entry = entry.strip_prefix("MIG-GPU-").map_or_else(
+        || entry.to_owned(),
+        |rest| format!("GPU-{}", rest.split('/').next().unwrap_or(rest)),
+    );
+    if entry.len() <= 4 {
+        return None;
+    }
+    let mut matching = gpus.iter().filter(|gpu| {
+        let own = gpu
+            .uuid
+            .as_deref()
+            .is_some_and(|uuid| uuid.starts_with(entry.as_str()));
+        own || gpu
+            .mig
+            .iter()
+            .any(|instance| instance.uuid.starts_with(entry.as_str()))
+    });
+    match (matching.next(), matching.next()) {
+        (Some(gpu), None) => Some(gpu),
+        _ => None,
+    }
+}
+
+/// As [`by_uuid`] over all GPUs, for one whose minor number is not known and so cannot be asked for.
+fn by_uuid_anywhere<'m>(machine: &'m Machine, entry: &str) -> Option<&'m Gpu> {
+    let unasked: Vec<&Gpu> = machine
+        .gpus
+        .iter()
+        .filter(|gpu| gpu.minor.is_none())
+        .collect();
+    by_uuid(&unasked, entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Locality, MigInstance, MinorSource};
+
+    fn machine() -> Machine {
+        let gpus = (0..4u32)
+            .map(|index| Gpu {
+                pci: address(index),
+                vendor: 0x10de,
+                device: 0x2330,
+                minor: Some(3 - index),
+                minor_source: MinorSource::Driver,
+                uuid: Some(format!("GPU-{index}aaa-bbbb")),
+                name: None,
+                mig: vec![MigInstance {
+                    uuid: format!("MIG-{index}ccc"),
+                }],
+                nvlinks: Default::default(),
+                locality: Locality::default(),
+            })
+            .collect();
+        Machine {
+            gpus,
+            ..Machine::default()
+        }
+    }
+
+    fn address(index: u32) -> PciAddress {
+        format!("0000:{index:02x}:00.0").parse().unwrap()
+    }
+
+    fn view(openable: &[u32], cuda: Option<&str>) -> TaskView {
+        TaskView {
+            openable: openable.iter().map(|index| address(*index)).collect(),
+            cuda_visible: cuda.map(str::to_owned),
+            ..TaskView::default()
+        }
+    }
+
+    fn seen(view: &TaskView) -> Vec<u32> {
+        find_visible(&machine(), view)
+            .gpus
+            .iter()
+            .map(|gpu| gpu.bus.into())
+            .collect()
+    }
+
+    #[test]
+    fn zero_means_the_one_that_the_cgroup_lets_open() {
+        assert_eq!(seen(&view(&[2], Some("0"))), [2]);
+        assert_eq!(seen(&view(&[1, 3], Some("1,0"))), [3, 1]);
+    }
+
+    #[test]
+    fn without_a_fence_the_number_counts_over_the_host() {
+        assert_eq!(seen(&view(&[0, 1, 2, 3], Some("2"))), [2]);
+    }
+
+    #[test]
+    fn an_unset_variable_means_all_openable_bounded_by_the_step() {
+        let mut open = view(&[0, 1, 2, 3], None);
+        assert_eq!(
+            seen(&open),
+            [0u32; 0],
+            "nothing says that the step has GPUs"
+        );
+        open.on_host = Some("2".to_owned());
+        assert_eq!(seen(&open), [0, 1, 2, 3]);
+        open.step_list = Some("1,2".to_owned());
+        assert_eq!(seen(&open), [1, 2]);
+        let fenced = TaskView {
+            step_list: Some("1,2".to_owned()),
+            ..view(&[1, 2], None)
+        };
+        assert_eq!(seen(&fenced), [1, 2]);
+    }
+
+    #[test]
+    fn uuids_and_mig_instances_name_their_gpu() {
+        for entry in [
+            "GPU-2aaa-bbbb",
+            "GPU-2aaa",
+            "MIG-2ccc",
+            "MIG-GPU-2aaa-bbbb/1/0",
+        ] {
+            assert_eq!(seen(&view(&[0, 1, 2, 3], Some(entry))), [2], "{entry}");
+        }
+    }
+
+    #[test]
+    fn what_names_nothing_falls_back_to_the_openable_with_a_line() {
+        for entry in ["7", "GPU-ffff", "GPU-", "x"] {
+            let visible = find_visible(&machine(), &view(&[1], Some(entry)));
+            assert_eq!(visible.gpus, [address(1)]);
+            assert!(visible.remark.unwrap().contains(&format!("\"{entry}\"")));
+        }
+    }
+
+    #[test]
+    fn no_device_means_none() {
+        for none in ["", "NoDevFiles", "-1"] {
+            assert_eq!(seen(&view(&[0], Some(none))), [0u32; 0]);
+        }
+        assert_eq!(seen(&view(&[0, 1], Some("0,-1,1"))), [0]);
+    }
+
+    #[test]
+    fn fastest_first_on_mixed_models_means_all() {
+        let mut mixed = machine();
+        mixed.gpus[3].device = 0x26b9;
+        let mut fastest = view(&[0, 3], Some("0"));
+        fastest.cuda_order = Some("FASTEST_FIRST".to_owned());
+        assert_eq!(find_visible(&mixed, &fastest).gpus.len(), 2);
+        assert_eq!(find_visible(&machine(), &fastest).gpus, [address(0)]);
+    }
+}
