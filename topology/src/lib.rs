@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod allowed;
 pub mod binding;
 pub mod locality;
 pub mod machine;

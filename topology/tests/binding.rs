@@ -472,3 +472,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn alone_a_task_keeps_a_local_mask_and_else_takes_the_node() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let local = with_masks(step(&machine, "", 2, &[&[2]]), &["4-5"]);
+    let plan = plan_alone(&machine, &local, 3);
+    assert_eq!(
+        (
+            lists(&plan)[0].as_str(),
+            plan.tasks[0].task,
+            plan.tasks[0].bind_cpus
+        ),
+        ("4-5", 3, false)
+    );
+    let remote = with_masks(step(&machine, "", 2, &[&[2]]), &["0-1"]);
+    assert_eq!(lists(&plan_alone(&machine, &remote, 3)), ["4-7"]);
+    let all = with_masks(step(&machine, "map=localid", 2, &[&[0, 1, 2, 3]]), &["0-1"]);
+    assert_eq!(lists(&plan_alone(&machine, &all, 3)), ["4-7"]);
+}

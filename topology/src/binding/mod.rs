@@ -18,7 +18,7 @@ mod width;
 use serde::Serialize;
 
 use crate::machine::Machine;
-use crate::option::{Settings, Width};
+use crate::option::{Map, Settings, Width};
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
 
@@ -162,6 +162,41 @@ pub fn plan_step(machine: &Machine, step: &StepRequest) -> StepPlan {
         }
     }
     StepPlan { tasks, refusal }
+}
+
+/// Decides for one task whose neighbours are not known: Slurm's own mask where it is local and as wide
+/// as asked, else all that is local ([`Width::Node`]).
+///
+/// `step.tasks` holds that task alone.  [`Map::Auto`] takes all that it sees.
+pub fn plan_alone(machine: &Machine, step: &StepRequest, local_id: usize) -> StepPlan {
+    let mut step = step.clone();
+    step.settings.width = Width::Node;
+    let visible = step
+        .tasks
+        .first()
+        .map(|task| task.visible.clone())
+        .unwrap_or_default();
+    if step.settings.map == Map::Localid
+        && let Some(gpu) = local_id
+            .checked_rem(visible.len())
+            .and_then(|k| visible.get(k))
+        && let Some(task) = step.tasks.first_mut()
+    {
+        task.visible = vec![*gpu];
+    }
+    step.settings.map = Map::Visible;
+    if let Some(task) = step.tasks.first()
+        && let Some(mask) = &task.slurm_cpus
+        && mask.len() >= step.asked as usize
+        && mask.is_subset(&Near::of(machine, &step, &task.visible).cpus)
+    {
+        step.step_cpus = mask.clone();
+    }
+    let mut plan = plan_step(machine, &step);
+    for task in &mut plan.tasks {
+        task.task = local_id;
+    }
+    plan
 }
 
 /// Everything known of one task before its CPUs are.

@@ -1,0 +1,144 @@
+//! Which CPUs a step may use on this host.
+
+use crate::machine::Machine;
+use crate::set::CpuSet;
+
+/// What Slurm and the kernel say of a step's CPUs.
+#[derive(Debug, Clone, Default)]
+pub struct StepView<'a> {
+    /// The cpuset of the task's cgroup: the mask read back after asking for all CPUs.
+    pub cpuset: CpuSet,
+    /// The masks that Slurm gave the step's tasks, as far as they are known; the own one at least.
+    pub masks: &'a [CpuSet],
+    /// How many cores Slurm gave the step (`S_STEP_ALLOC_CORES` counted); absent where it does not say.
+    pub core_count: Option<usize>,
+}
+
+/// The CPUs that the step may use.
+///
+/// The cpuset, where it holds no more cores than Slurm gave the step; else cores are not fenced
+/// (`ConstrainCores=no`) and the union of the masks is all that is surely the step's.  Never an SMT
+/// sibling that every mask leaves out (`--hint=nomultithread`).
+pub fn find_step_cpus(machine: &Machine, view: &StepView<'_>) -> CpuSet {
+    let mut masked = CpuSet::new();
+    for mask in view.masks {
+        masked.extend_with(mask);
+    }
+    masked = masked.intersection(&view.cpuset);
+    let cores_held = machine
+        .cores
+        .iter()
+        .filter(|core| core.intersects(&view.cpuset))
+        .count();
+    let is_fenced = view.core_count.is_none_or(|given| cores_held <= given);
+    if !is_fenced && !masked.is_empty() {
+        return masked;
+    }
+    drop_idle_siblings(machine, &view.cpuset, &masked)
+}
+
+/// Takes out the siblings that a masked core leaves idle; from a core that no mask touches, as many
+/// threads as the masked cores use stay.
+fn drop_idle_siblings(machine: &Machine, cpuset: &CpuSet, masked: &CpuSet) -> CpuSet {
+    let used = |core: &CpuSet| core.intersection(masked);
+    let threads = machine
+        .cores
+        .iter()
+        .map(|core| used(core).len())
+        .max()
+        .unwrap_or(0);
+    if threads == 0 {
+        return cpuset.clone();
+    }
+    let mut cpus = cpuset.clone();
+    for core in &machine.cores {
+        let inside = core.intersection(cpuset);
+        let keep: CpuSet = match used(core) {
+            mine if mine.is_empty() => inside.iter().take(threads).collect(),
+            mine => mine,
+        };
+        cpus = cpus.difference(&inside.difference(&keep));
+    }
+    cpus
+}
+
+/// Reads `SLURM_CPU_BIND_LIST`: hexadecimal masks with commas between (`0x3,0x30`).
+///
+/// A list of anything else (CPU numbers of `map_cpu`) gives no masks.
+pub fn parse_mask_list(text: &str) -> Vec<CpuSet> {
+    text.split(',')
+        .map_while(|mask| parse_hex_mask(mask.trim()))
+        .collect()
+}
+
+fn parse_hex_mask(text: &str) -> Option<CpuSet> {
+    let digits = text
+        .strip_prefix("0x")
+        .filter(|digits| !digits.is_empty() && digits.len() <= 16_384)?;
+    let mut words = Vec::with_capacity(digits.len().div_ceil(16));
+    let mut rest = digits;
+    while !rest.is_empty() {
+        let (high, low) = rest.split_at_checked(rest.len().saturating_sub(16))?;
+        words.push(u64::from_str_radix(low, 16).ok()?);
+        rest = high;
+    }
+    Some(CpuSet::from_words(&words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four cores of two threads: 0,4 1,5 2,6 3,7.
+    fn machine() -> Machine {
+        Machine {
+            online: CpuSet::from_range(0, 7),
+            cores: (0..4)
+                .map(|core| [core, core + 4].into_iter().collect())
+                .collect(),
+            ..Machine::default()
+        }
+    }
+
+    fn step_cpus(cpuset: &str, masks: &[&str], core_count: Option<usize>) -> String {
+        let masks: Vec<CpuSet> = masks.iter().map(|mask| mask.parse().unwrap()).collect();
+        let view = StepView {
+            cpuset: cpuset.parse().unwrap(),
+            masks: &masks,
+            core_count,
+        };
+        find_step_cpus(&machine(), &view).to_string()
+    }
+
+    #[test]
+    fn a_fenced_step_has_its_cpuset() {
+        assert_eq!(step_cpus("0-1,4-5", &["0,4"], Some(2)), "0-1,4-5");
+        assert_eq!(step_cpus("0-7", &["0,4"], None), "0-7");
+    }
+
+    #[test]
+    fn without_a_fence_the_masks_are_all_that_is_sure() {
+        assert_eq!(step_cpus("0-7", &["0,4", "1,5"], Some(2)), "0-1,4-5");
+    }
+
+    #[test]
+    fn a_sibling_that_no_mask_has_is_never_used() {
+        assert_eq!(step_cpus("0-7", &["0", "1", "2", "3"], Some(4)), "0-3");
+        assert_eq!(
+            step_cpus("0-7", &["0"], Some(4)),
+            "0-3",
+            "other cores likewise"
+        );
+        assert_eq!(step_cpus("0-7", &["0-7"], Some(4)), "0-7");
+    }
+
+    #[test]
+    fn slurms_mask_list_is_read() {
+        let masks = parse_mask_list("0x3,0x30,0x10000000000000001");
+        let lists: Vec<String> = masks.iter().map(ToString::to_string).collect();
+        assert_eq!(lists, ["0-1", "4-5", "0,64"]);
+        assert!(parse_mask_list("0,1,2").is_empty());
+        assert!(parse_mask_list("0x").is_empty());
+        assert!(parse_mask_list("0xg").is_empty());
+    }
+}
