@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use topology::binding::{
-    KernelVersion, MemoryPolicy, StepPlan, StepRequest, TaskRequest, Verdict, plan_step,
-    summary_line,
+    KernelVersion, MemoryPolicy, StepPlan, StepRequest, TaskRequest, Verdict, plan_alone,
+    plan_step, summary_line,
 };
 use topology::machine::{Gpu, Locality, Machine, MinorSource, NodeKind, NumaNode, Package};
 use topology::option::{Items, Settings};
