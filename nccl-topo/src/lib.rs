@@ -8,6 +8,7 @@
 
 pub mod element;
 pub mod emit;
+pub mod model;
 pub mod reader;
 #[cfg(test)]
 mod testing;

@@ -1,5 +1,7 @@
 //! Machines made up for tests.
 
+use std::path::PathBuf;
+
 use topology::locality::NumaSource;
 use topology::machine::{
     Gpu, Locality, Machine, MinorSource, Nic, NodeKind, NumaNode, Package, Processor,
@@ -65,6 +67,7 @@ fn gen5() -> Link {
         max_width: Some(16),
         current_speed_gts: Some(32.0),
         current_width: Some(16),
+        ..Link::default()
     }
 }
 
@@ -245,4 +248,16 @@ pub(crate) fn without_switches(mut machine: Machine, gpus: u8, nics: bool) -> Ma
         }
     }
     machine
+}
+
+/// Folder of recorded topologies; absent, and said so, where they are not on this machine.
+pub(crate) fn topologies() -> Option<PathBuf> {
+    let fallback = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/topologies");
+    let folder = std::env::var_os("GPU_NUMA_TOPOLOGIES").unwrap_or_else(|| fallback.into());
+    let folder = PathBuf::from(folder);
+    if !folder.is_dir() {
+        println!("skipped: no recorded topologies at {}", folder.display());
+        return None;
+    }
+    Some(folder)
 }

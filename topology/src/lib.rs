@@ -8,6 +8,7 @@ pub mod allowed;
 pub mod binding;
 pub mod locality;
 pub mod machine;
+pub mod nccl;
 pub mod option;
 pub mod path;
 pub mod pci;

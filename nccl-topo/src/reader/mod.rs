@@ -13,6 +13,8 @@ mod rules;
 mod tests;
 mod tree;
 
+pub(crate) use rules::integer;
+
 /// A topology file as NCCL has it after reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct System {

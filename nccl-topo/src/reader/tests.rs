@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing::topologies;
 
 const GPU: &str =
     "busid=\"0000:3b:00.0\" class=\"0x030200\" link_speed=\"16.0 GT/s PCIe\" link_width=\"16\"";
@@ -311,21 +312,12 @@ proptest::proptest! {
     }
 }
 
-/// Folder of recorded files; absent where they are not on this machine.
-fn recorded() -> Option<std::path::PathBuf> {
-    let fallback = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/topologies");
-    let root = std::env::var_os("GPU_NUMA_TOPOLOGIES").unwrap_or_else(|| fallback.into());
-    let folder = std::path::PathBuf::from(root).join("nccl-xml");
-    folder.is_dir().then_some(folder)
-}
-
 #[test]
 fn recorded_files_are_read_as_nccl_reads_them() {
-    let Some(folder) = recorded() else {
-        println!("skipped: no recorded topologies");
+    let Some(folder) = topologies() else {
         return;
     };
-    for entry in std::fs::read_dir(folder).unwrap() {
+    for entry in std::fs::read_dir(folder.join("nccl-xml")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let reading = read(&std::fs::read_to_string(&path).unwrap());

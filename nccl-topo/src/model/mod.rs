@@ -1,0 +1,253 @@
+//! A file as NCCL's graph, for a communicator of its GPUs.
+
+use std::collections::BTreeMap;
+
+use topology::nccl::{
+    Graph, LinkType, NodeId, Paths, Processor, nvlink_bandwidth_gb_s, pci_bandwidth_gb_s,
+};
+
+use crate::element::Element;
+use crate::reader::{System, integer};
+
+#[cfg(test)]
+mod tests;
+
+/// The compute capability of a GPU whose file does not say: A100's.
+const COMPUTE_CAPABILITY: u32 = 80;
+
+/// Class of an NVSwitch as the target of an NVLink.
+const NVSWITCH: &str = "0x068000";
+
+/// The class of POWER9's NVLink bridge, which stands for the CPU.
+const NVLINK_TO_CPU: &str = "0x068001";
+
+/// What NCCL makes of a file.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// The graph.
+    pub graph: Graph,
+    /// The communicator's GPUs in document order, which is NCCL's.
+    pub gpus: Vec<ModelGpu>,
+    /// The paths between them, in the same order.
+    pub paths: Paths,
+}
+
+/// A GPU of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelGpu {
+    /// Its `busid`.
+    pub busid: String,
+    /// The `numaid` of the `<cpu>` it is under.
+    pub numaid: i64,
+    /// The index of that `<cpu>` in the file.
+    pub cpu: usize,
+}
+
+impl Model {
+    /// The graph of `system` for a communicator of those GPUs that `wanted` takes by their `busid`.
+    ///
+    /// Every PCI device of class 03 counts as a GPU, with a `<gpu>` or without.  A GPU with a `<gpu>` whose
+    /// `sm` is absent counts as compute capability 8.0, which matters for NVLink alone.
+    pub fn of(system: &System, wanted: impl Fn(&str) -> bool) -> Self {
+        let mut build = Build {
+            graph: Graph::new(),
+            gpus: Vec::new(),
+            devices: BTreeMap::new(),
+            switches: BTreeMap::new(),
+            wanted,
+        };
+        let root = fused(&system.root);
+        for (index, cpu) in root.named("cpu").enumerate() {
+            build.cpu(index, cpu);
+        }
+        build.links(&root);
+        let Build {
+            mut graph, gpus, ..
+        } = build;
+        graph.finish();
+        Self {
+            paths: Paths::of(&graph),
+            graph,
+            gpus,
+        }
+    }
+}
+
+struct Build<W> {
+    graph: Graph,
+    gpus: Vec<ModelGpu>,
+    /// Devices of GPUs, with their compute capability, and switches, by `busid`.
+    devices: BTreeMap<String, (NodeId, u32)>,
+    switches: BTreeMap<String, NodeId>,
+    wanted: W,
+}
+
+impl<W: Fn(&str) -> bool> Build<W> {
+    fn cpu(&mut self, index: usize, cpu: &Element) {
+        let text = |key| cpu.get(key).unwrap_or_default();
+        let number = |key| integer(text(key)).unwrap_or_default();
+        let processor = Processor::of(
+            text("arch"),
+            text("vendor"),
+            number("familyid"),
+            number("modelid"),
+        );
+        let node = self.graph.add_cpu(processor);
+        let place = (index, number("numaid"));
+        for pci in cpu.named("pci") {
+            self.pci(pci, node, place);
+        }
+    }
+
+    /// A `<pci>` below `above`; `place` is the index and `numaid` of its `<cpu>` (`ncclTopoAddPci`).
+    fn pci(&mut self, pci: &Element, above: NodeId, place: (usize, i64)) {
+        let busid = pci.get("busid").unwrap_or_default();
+        let class = pci.get("class").unwrap_or_default();
+        let width = integer(pci.get("link_width").unwrap_or_default()).unwrap_or_default();
+        let speed = pci.get("link_speed").unwrap_or_default();
+        let bandwidth = pci_bandwidth_gb_s(speed, u16::try_from(width).unwrap_or_default());
+        if class.starts_with("0x03") {
+            if (self.wanted)(busid) {
+                self.gpu(pci, above, place, bandwidth);
+            }
+        } else if !class.starts_with("0x02") && pci.named("nic").next().is_none() {
+            let switch = self.graph.add_switch(above, ids(pci), bandwidth);
+            self.switches.insert(busid.to_owned(), switch);
+            for below in pci.named("pci") {
+                self.pci(below, switch, place);
+            }
+        }
+    }
+
+    fn gpu(&mut self, pci: &Element, above: NodeId, place: (usize, i64), bandwidth: f32) {
+        let busid = pci.get("busid").unwrap_or_default();
+        let sm = pci.named("gpu").next().and_then(|gpu| gpu.get("sm"));
+        let capability = sm.and_then(integer).and_then(|sm| u32::try_from(sm).ok());
+        let capability = capability.unwrap_or(COMPUTE_CAPABILITY);
+        let gpu = self.graph.add_gpu(above, capability, bandwidth);
+        if let Some(device) = self.graph.node(gpu).and_then(|gpu| gpu.device) {
+            self.devices.insert(busid.to_owned(), (device, capability));
+        }
+        self.gpus.push(ModelGpu {
+            busid: busid.to_owned(),
+            cpu: place.0,
+            numaid: place.1,
+        });
+    }
+
+    /// NVLinks, then C2C, then links between switches, as NCCL's three passes.
+    fn links(&mut self, root: &Element) {
+        for pass in ["nvlink", "c2c", "pcilink"] {
+            let mut found = Vec::new();
+            collect(root, pass, "", &mut found);
+            for (busid, link) in found {
+                match pass {
+                    "nvlink" => self.nvlink(busid, link),
+                    "c2c" => self.c2c(busid, link),
+                    _ => self.pcilink(busid, link),
+                }
+            }
+        }
+    }
+
+    fn nvlink(&mut self, busid: &str, link: &Element) {
+        let Some((device, capability)) = self.devices.get(busid).copied() else {
+            return;
+        };
+        let target = link.get("target").unwrap_or_default();
+        let remote = self.devices.get(target).map(|(remote, _)| *remote);
+        let bandwidth = count(link) * nvlink_bandwidth_gb_s(capability);
+        // Absent, NCCL fills it in from the device, and takes an NVSwitch where there is none.
+        let absent = if remote.is_some() { "0x03" } else { NVSWITCH };
+        let class = link.get("tclass").unwrap_or(absent);
+        if class.starts_with("0x03") {
+            if let Some(remote) = remote {
+                self.graph
+                    .connect(device, remote, LinkType::NvLink, bandwidth);
+            }
+            return;
+        }
+        let far = if class.starts_with(NVLINK_TO_CPU) {
+            self.graph.local_cpu(device)
+        } else {
+            Some(self.graph.nvswitch())
+        };
+        if let Some(far) = far {
+            self.graph
+                .connect_both(device, far, LinkType::NvLink, bandwidth);
+        }
+    }
+
+    fn c2c(&mut self, busid: &str, link: &Element) {
+        let Some((device, _)) = self.devices.get(busid).copied() else {
+            return;
+        };
+        let each = integer(link.get("bw").unwrap_or_default()).unwrap_or_default();
+        let each = f32::from(u16::try_from(each).unwrap_or(u16::MAX));
+        if let Some(cpu) = self.graph.local_cpu(device) {
+            self.graph
+                .connect_both(device, cpu, LinkType::C2c, each * count(link) / 1000.0);
+        }
+    }
+
+    fn pcilink(&mut self, busid: &str, link: &Element) {
+        let target = link.get("target").unwrap_or_default();
+        let ends = self.switches.get(busid).zip(self.switches.get(target));
+        if let Some((from, to)) = ends.map(|(from, to)| (*from, *to)) {
+            let bandwidth = topology::nccl::LOCAL_BANDWIDTH_GB_S;
+            self.graph.connect(from, to, LinkType::Local, bandwidth);
+        }
+    }
+}
+
+/// All elements named `name` with the `busid` of the device that holds them, in document order.
+fn collect<'e>(
+    element: &'e Element,
+    name: &str,
+    busid: &'e str,
+    found: &mut Vec<(&'e str, &'e Element)>,
+) {
+    if element.name == name {
+        found.push((busid, element));
+        return;
+    }
+    let busid = element.get("busid").unwrap_or(busid);
+    for child in &element.children {
+        collect(child, name, busid, found);
+    }
+}
+
+fn count(link: &Element) -> f32 {
+    let count = integer(link.get("count").unwrap_or_default()).unwrap_or_default();
+    f32::from(u16::try_from(count).unwrap_or_default())
+}
+
+/// The four ids in one number (`ncclTopoGetIntDevice`).
+fn ids(pci: &Element) -> u64 {
+    let keys = ["vendor", "device", "subsystem_vendor", "subsystem_device"];
+    keys.iter().fold(0, |ids, key| {
+        let id = integer(pci.get(key).unwrap_or_default()).unwrap_or_default();
+        (ids << 16) | u64::try_from(id & 0xffff).unwrap_or_default()
+    })
+}
+
+/// The element with equal ones below it made one, as when NCCL joins the trees of the ranks
+/// (`xml.cc` `ncclTopoFuseXml`): equal in tag and all attributes.
+fn fused(element: &Element) -> Element {
+    let mut children: Vec<Element> = Vec::new();
+    for child in &element.children {
+        let same =
+            |other: &&mut Element| other.name == child.name && other.attributes == child.attributes;
+        if let Some(other) = children.iter_mut().find(same) {
+            other.children.extend(child.children.iter().cloned());
+        } else {
+            children.push(child.clone());
+        }
+    }
+    Element {
+        name: element.name.clone(),
+        attributes: element.attributes.clone(),
+        children: children.iter().map(fused).collect(),
+        line: element.line,
+    }
+}

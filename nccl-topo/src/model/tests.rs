@@ -1,0 +1,93 @@
+//! Our model against what NCCL 2.30.7's own graph code answered for recorded files.
+
+use serde_json::Value;
+
+use super::Model;
+use crate::reader;
+use crate::testing::topologies;
+
+/// The recorded answers, each with its file as read.
+fn answers() -> Vec<(Value, reader::System)> {
+    let Some(folder) = topologies() else {
+        return Vec::new();
+    };
+    let lines = std::fs::read_to_string(folder.join("nccl-paths-expected.jsonl")).unwrap();
+    let answers: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(answers.len() >= 51, "{} answers", answers.len());
+    let read = |answer: Value| {
+        let file = folder.join(answer["file"].as_str().unwrap());
+        let reading = reader::read(&std::fs::read_to_string(&file).unwrap());
+        let system = reading
+            .system
+            .unwrap_or_else(|| panic!("{}: {:?}", file.display(), reading.violations));
+        (answer, system)
+    };
+    answers.into_iter().map(read).collect()
+}
+
+#[test]
+fn gpus_and_their_numa_ids_are_nccls() {
+    for (answer, system) in answers() {
+        let model = Model::of(&system, |_| true);
+        let mut expected: Vec<_> = answer["gpus"].as_array().unwrap().iter().collect();
+        expected.sort_by_key(|gpu| gpu["rank"].as_i64());
+        let ours: Vec<_> = model
+            .gpus
+            .iter()
+            .map(|gpu| (gpu.busid.as_str(), gpu.numaid))
+            .collect();
+        let theirs: Vec<_> = expected
+            .iter()
+            .map(|gpu| {
+                (
+                    gpu["busid"].as_str().unwrap(),
+                    gpu["numa"].as_i64().unwrap(),
+                )
+            })
+            .collect();
+        assert_eq!(ours, theirs, "{}", answer["file"]);
+    }
+}
+
+#[test]
+fn path_types_and_bandwidths_are_nccls() {
+    let mut wrong = Vec::new();
+    let mut pairs = 0;
+    for (answer, system) in answers() {
+        let model = Model::of(&system, |_| true);
+        let index = |busid: &Value| {
+            let busid = busid.as_str().unwrap();
+            model
+                .gpus
+                .iter()
+                .position(|gpu| gpu.busid == busid)
+                .unwrap()
+        };
+        for pair in answer["pairs"].as_array().unwrap() {
+            let path = model
+                .paths
+                .between(index(&pair[0]), index(&pair[1]))
+                .unwrap();
+            let bandwidth = f64::from(path.bandwidth_gb_s);
+            let same = path.kind.to_string() == pair[2].as_str().unwrap()
+                && (bandwidth - pair[3].as_f64().unwrap()).abs() < 0.01;
+            pairs += 1;
+            if !same {
+                wrong.push(format!(
+                    "{} {pair}: {} {bandwidth}",
+                    answer["file"], path.kind
+                ));
+            }
+        }
+    }
+    println!("{pairs} pairs");
+    assert!(
+        wrong.is_empty(),
+        "{} of {pairs} wrong: {:#?}",
+        wrong.len(),
+        &wrong[..wrong.len().min(20)]
+    );
+}

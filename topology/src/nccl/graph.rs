@@ -1,0 +1,402 @@
+//! NCCL's graph of a machine (`topo.cc`): places, and links with a bandwidth each way.
+
+use super::{LOCAL_BANDWIDTH_GB_S, PathType};
+
+/// The index of a place in its graph.
+pub type NodeId = usize;
+
+/// What a place is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A rank's view of a GPU.
+    Gpu,
+    /// A GPU as a device.
+    Dev,
+    /// A PCI switch.
+    Pci,
+    /// All NVSwitches of the host.
+    NvSwitch,
+    /// A `<cpu>`.
+    Cpu,
+}
+
+/// What a link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkType {
+    /// Inside a device; between two halves of a switch.
+    Local,
+    /// NVLink.
+    NvLink,
+    /// Chip to chip.
+    C2c,
+    /// PCI.
+    Pci,
+    /// Between two `<cpu>`.
+    Sys,
+}
+
+impl LinkType {
+    /// The path type of this link alone.
+    pub(super) fn path_type(self) -> PathType {
+        match self {
+            Self::Local => PathType::Loc,
+            Self::NvLink => PathType::Nvl,
+            Self::C2c => PathType::C2c,
+            Self::Pci => PathType::Pix,
+            Self::Sys => PathType::Sys,
+        }
+    }
+}
+
+/// The processor of a `<cpu>`, as far as NCCL tells them apart (`topo.cc` `ncclTopoAddCpu`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Processor {
+    /// Intel before Skylake (family 6, model 0x55).
+    IntelBroadwell,
+    /// From Skylake.
+    IntelSkylake,
+    /// From Sapphire Rapids (model 0x8f); Granite Rapids counts here.
+    IntelSapphireRapids,
+    /// From Emerald Rapids (model 0xcf).
+    IntelEmeraldRapids,
+    /// AMD; one value for all.
+    Amd,
+    /// Zhaoxin.
+    Zhaoxin,
+    /// Zhaoxin family 7, model 0x5b.
+    ZhaoxinYongfeng,
+    /// 64-bit Arm.
+    Arm,
+    /// POWER.
+    Power,
+    /// x86 by another vendor, or another architecture.
+    Other,
+}
+
+impl Processor {
+    /// The processor that a `<cpu>` with these attributes is; numbers in NCCL's arithmetic.
+    pub fn of(arch: &str, vendor: &str, family: i64, model: i64) -> Self {
+        let is = |name| vendor.starts_with(name);
+        match arch {
+            "arm64" => Self::Arm,
+            "ppc64" => Self::Power,
+            "x86_64" if is("AuthenticAMD") => Self::Amd,
+            "x86_64" if is("GenuineIntel") => match (family, model) {
+                (6, 0xcf..) => Self::IntelEmeraldRapids,
+                (6, 0x8f..) => Self::IntelSapphireRapids,
+                (6, 0x55..) => Self::IntelSkylake,
+                _ => Self::IntelBroadwell,
+            },
+            "x86_64" if is("CentaurHauls") || is("  Shanghai  ") => match (family, model) {
+                (7, 0x5b) => Self::ZhaoxinYongfeng,
+                _ => Self::Zhaoxin,
+            },
+            _ => Self::Other,
+        }
+    }
+
+    /// What NCCL takes the link to another package to carry, in GB/s (`topo.h`,
+    /// `ncclTopoGetInterCpuBw`).
+    pub fn link_bandwidth_gb_s(self) -> f32 {
+        match self {
+            Self::IntelBroadwell | Self::Zhaoxin | Self::Arm => 6.0,
+            Self::ZhaoxinYongfeng => 9.0,
+            Self::IntelSkylake => 10.0,
+            Self::Amd => 16.0,
+            Self::IntelSapphireRapids => 22.0,
+            Self::Power => 32.0,
+            Self::IntelEmeraldRapids => 40.0,
+            Self::Other => LOCAL_BANDWIDTH_GB_S,
+        }
+    }
+}
+
+/// A link to another place; each direction is one of its own.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Link {
+    /// Where it leads.
+    pub to: NodeId,
+    /// What it is.
+    pub kind: LinkType,
+    /// In GB/s.
+    pub bandwidth_gb_s: f32,
+}
+
+/// A place and the links that leave it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// What it is.
+    pub kind: Kind,
+    /// Its links, in the order in which NCCL tries them.
+    pub links: Vec<Link>,
+    /// Vendor, device and subsystem ids of a switch, 16 bits each.
+    pub ids: u64,
+    /// The processor of a CPU.
+    pub processor: Option<Processor>,
+    /// Compute capability of a GPU, major times 10 plus minor.
+    pub compute_capability: u32,
+    /// The device of a GPU.
+    pub device: Option<NodeId>,
+}
+
+/// The graph.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Graph {
+    nodes: Vec<Node>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The place with this index.
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id)
+    }
+
+    /// How many places there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is no place.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The places of one kind, in the order in which they were added.
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = NodeId> + '_ {
+        (0..)
+            .zip(&self.nodes)
+            .filter(move |(_, node)| node.kind == kind)
+            .map(|(id, _)| id)
+    }
+
+    fn add(&mut self, kind: Kind) -> NodeId {
+        let id = self.nodes.len();
+        self.nodes.push(Node {
+            kind,
+            links: Vec::new(),
+            ids: 0,
+            processor: None,
+            compute_capability: 0,
+            device: None,
+        });
+        id
+    }
+
+    /// Adds a `<cpu>`.
+    pub fn add_cpu(&mut self, processor: Processor) -> NodeId {
+        let id = self.add(Kind::Cpu);
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.processor = Some(processor);
+        }
+        id
+    }
+
+    /// Adds a switch below `above`.
+    pub fn add_switch(&mut self, above: NodeId, ids: u64, bandwidth_gb_s: f32) -> NodeId {
+        let id = self.add(Kind::Pci);
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.ids = ids;
+        }
+        self.connect_both(id, above, LinkType::Pci, bandwidth_gb_s);
+        id
+    }
+
+    /// Adds a GPU with its device below `above`; gives the GPU.
+    pub fn add_gpu(
+        &mut self,
+        above: NodeId,
+        compute_capability: u32,
+        bandwidth_gb_s: f32,
+    ) -> NodeId {
+        let device = self.add(Kind::Dev);
+        self.connect_both(device, above, LinkType::Pci, bandwidth_gb_s);
+        let gpu = self.add(Kind::Gpu);
+        self.connect_both(device, gpu, LinkType::Local, LOCAL_BANDWIDTH_GB_S);
+        for id in [device, gpu] {
+            if let Some(node) = self.nodes.get_mut(id) {
+                node.compute_capability = compute_capability;
+            }
+        }
+        if let Some(node) = self.nodes.get_mut(gpu) {
+            node.device = Some(device);
+        }
+        gpu
+    }
+
+    /// The place that stands for all NVSwitches.
+    pub fn nvswitch(&mut self) -> NodeId {
+        let found = self.of_kind(Kind::NvSwitch).next();
+        found.unwrap_or_else(|| self.add(Kind::NvSwitch))
+    }
+
+    /// Adds a link, or its bandwidth to the one of this kind that is there; wider links come first.
+    pub fn connect(&mut self, from: NodeId, to: NodeId, kind: LinkType, bandwidth_gb_s: f32) {
+        let Some(node) = self.nodes.get_mut(from) else {
+            return;
+        };
+        let same = |link: &Link| link.to == to && link.kind == kind;
+        let mut link = Link {
+            to,
+            kind,
+            bandwidth_gb_s,
+        };
+        let mut place = node.links.len();
+        if let Some(at) = node.links.iter().position(same) {
+            link.bandwidth_gb_s += node.links.remove(at).bandwidth_gb_s;
+            place = at;
+        }
+        let narrower = |before: &Link| before.bandwidth_gb_s < link.bandwidth_gb_s;
+        while place > 0 && node.links.get(place - 1).is_some_and(narrower) {
+            place -= 1;
+        }
+        node.links.insert(place, link);
+    }
+
+    /// [`Graph::connect`] each way.
+    pub fn connect_both(&mut self, a: NodeId, b: NodeId, kind: LinkType, bandwidth_gb_s: f32) {
+        self.connect(a, b, kind, bandwidth_gb_s);
+        self.connect(b, a, kind, bandwidth_gb_s);
+    }
+
+    /// The CPU that a device or switch is below.
+    pub fn local_cpu(&self, from: NodeId) -> Option<NodeId> {
+        let mut at = from;
+        let mut came = None;
+        // The tree is no deeper than there are places.
+        for _ in 0..=self.nodes.len() {
+            let node = self.nodes.get(at)?;
+            if node.kind == Kind::Cpu {
+                return Some(at);
+            }
+            let above = |link: &&Link| {
+                link.kind == LinkType::Pci
+                    && Some(link.to) != came
+                    && link.to < at
+                    && self
+                        .kind(link.to)
+                        .is_some_and(|kind| matches!(kind, Kind::Pci | Kind::Cpu))
+            };
+            let next = node.links.iter().find(above)?.to;
+            came = Some(at);
+            at = next;
+        }
+        None
+    }
+
+    pub(super) fn kind(&self, id: NodeId) -> Option<Kind> {
+        self.nodes.get(id).map(|node| node.kind)
+    }
+
+    /// Ends the building, as `ncclTopoGetSystemFromXml` does: two-level Broadcom switches become one, all
+    /// CPUs are joined, and the link to the place above comes last.
+    pub fn finish(&mut self) {
+        self.flatten_broadcom();
+        self.connect_cpus();
+        let cpus: Vec<_> = self.of_kind(Kind::Cpu).collect();
+        for cpu in cpus {
+            self.sort(cpu, None, 0);
+        }
+    }
+
+    /// `ncclTopoFlattenBcmSwitches`.
+    fn flatten_broadcom(&mut self) {
+        let switches: Vec<_> = self.of_kind(Kind::Pci).collect();
+        for switch in switches {
+            let ids = |graph: &Self, id: NodeId| graph.nodes.get(id).map_or(0, |node| node.ids);
+            let Some(generation) = broadcom_generation(ids(self, switch), false) else {
+                continue;
+            };
+            let links = self
+                .nodes
+                .get(switch)
+                .map(|node| node.links.clone())
+                .unwrap_or_default();
+            let (subs, kept): (Vec<_>, Vec<_>) = links.into_iter().partition(|link| {
+                self.kind(link.to) == Some(Kind::Pci)
+                    && broadcom_generation(ids(self, link.to), true) == Some(generation)
+            });
+            if let Some(node) = self.nodes.get_mut(switch) {
+                node.links = kept;
+                node.ids |= 0xffff;
+            }
+            for sub in subs {
+                self.absorb(switch, sub.to);
+            }
+        }
+    }
+
+    /// Hangs what is below `sub` below `switch`, and cuts `sub` off.
+    fn absorb(&mut self, switch: NodeId, sub: NodeId) {
+        let Some(node) = self.nodes.get_mut(sub) else {
+            return;
+        };
+        node.ids |= 0xffff;
+        let links = std::mem::take(&mut node.links);
+        for link in links.into_iter().filter(|link| link.to != switch) {
+            if let Some(node) = self.nodes.get_mut(switch) {
+                node.links.push(link);
+            }
+            let back = self
+                .nodes
+                .get_mut(link.to)
+                .into_iter()
+                .flat_map(|node| &mut node.links);
+            if let Some(back) = back.into_iter().find(|back| back.to == sub) {
+                back.to = switch;
+            }
+        }
+        for node in &mut self.nodes {
+            node.links.retain(|link| link.to != sub);
+        }
+    }
+
+    /// `ncclTopoConnectCpus`.
+    fn connect_cpus(&mut self) {
+        let cpus: Vec<_> = self.of_kind(Kind::Cpu).collect();
+        for from in &cpus {
+            let processor = self.nodes.get(*from).and_then(|node| node.processor);
+            let bandwidth = processor.unwrap_or(Processor::Other).link_bandwidth_gb_s();
+            for to in cpus.iter().filter(|to| *to != from) {
+                self.connect(*from, *to, LinkType::Sys, bandwidth);
+            }
+        }
+    }
+
+    /// `ncclTopoSort`.
+    fn sort(&mut self, id: NodeId, above: Option<NodeId>, depth: usize) {
+        let Some(node) = self.nodes.get_mut(id) else {
+            return;
+        };
+        if let Some(at) = above.and_then(|up| node.links.iter().position(|link| link.to == up)) {
+            let up = node.links.remove(at);
+            node.links.push(up);
+        }
+        let down = |link: &&Link| link.kind == LinkType::Pci && Some(link.to) != above;
+        let below: Vec<_> = node.links.iter().filter(down).map(|link| link.to).collect();
+        if depth < self.nodes.len() {
+            for child in below {
+                self.sort(child, Some(id), depth + 1);
+            }
+        }
+    }
+}
+
+/// The generation of a Broadcom switch that shows itself as two levels (`topo.cc` `getBcmGen`); `lower` for
+/// the second level.
+fn broadcom_generation(ids: u64, lower: bool) -> Option<u8> {
+    let gen5 = if lower {
+        0x1000_c030_1000_1000
+    } else {
+        0x1000_c030_1000_0000
+    };
+    match ids & !0xfff {
+        0x1000_c010_1000_a000 => Some(4),
+        ids if ids == gen5 => Some(5),
+        _ => None,
+    }
+}

@@ -1,0 +1,227 @@
+//! The paths between GPUs (`paths.cc`).
+
+use super::graph::{Graph, Kind, LinkType, NodeId, Processor};
+use super::{LOCAL_BANDWIDTH_GB_S, PathType};
+
+/// A path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Path {
+    /// Its type.
+    pub kind: PathType,
+    /// What it carries, in GB/s, alone.
+    pub bandwidth_gb_s: f32,
+    /// The places on it after the first, the last included.
+    pub places: Vec<NodeId>,
+}
+
+impl Path {
+    fn none() -> Self {
+        Self {
+            kind: PathType::Dis,
+            bandwidth_gb_s: 0.0,
+            places: Vec::new(),
+        }
+    }
+
+    /// Whether another of this type, bandwidth and length would be taken instead (`ncclTopoSetPaths`).
+    #[expect(
+        clippy::float_cmp,
+        reason = "NCCL compares the same values for equality"
+    )]
+    fn gives_way_to(&self, kind: PathType, bandwidth_gb_s: f32, length: usize) -> bool {
+        if kind != self.kind {
+            return kind < self.kind;
+        }
+        self.bandwidth_gb_s < bandwidth_gb_s
+            || (self.bandwidth_gb_s == bandwidth_gb_s && self.places.len() > length)
+    }
+
+    /// This path, and then `next` from its end.
+    fn then(&self, next: &Self) -> Self {
+        let (near, far) = (self.kind.min(next.kind), self.kind.max(next.kind));
+        let over_c2c = (near, far) == (PathType::C2c, PathType::Phb);
+        let mut places = self.places.clone();
+        places.extend(&next.places);
+        Self {
+            kind: if over_c2c { PathType::P2c } else { far },
+            bandwidth_gb_s: self.bandwidth_gb_s.min(next.bandwidth_gb_s),
+            places,
+        }
+    }
+}
+
+/// The paths between all GPUs of a graph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Paths {
+    gpus: Vec<NodeId>,
+    /// A row for each GPU, in which the paths from it stand by the GPU that they lead to.
+    from: Vec<Vec<Path>>,
+}
+
+impl Paths {
+    /// Computes them (`ncclTopoComputePaths`).
+    pub fn of(graph: &Graph) -> Self {
+        let gpus: Vec<_> = graph.of_kind(Kind::Gpu).collect();
+        let cpus: Vec<_> = graph.of_kind(Kind::Cpu).collect();
+        let to_gpus: Vec<_> = gpus.iter().map(|gpu| paths_to(graph, *gpu)).collect();
+        let to_cpus: Vec<_> = cpus.iter().map(|cpu| paths_to(graph, *cpu)).collect();
+        let limit = p2p_limit(graph, &cpus);
+        let direct =
+            |target: &Vec<Path>, from: NodeId| target.get(from).cloned().unwrap_or_else(Path::none);
+        let path = |from: NodeId, gpu: NodeId, target: &Vec<Path>| {
+            let path = direct(target, from);
+            if path.kind <= limit {
+                return path;
+            }
+            // No P2P so far apart: through host memory at the receiving GPU's CPU.
+            let cpu = cpus.iter().zip(&to_cpus);
+            local_cpu(gpu, cpu).map_or(path, |(cpu, to_cpu)| {
+                direct(to_cpu, from).then(&direct(target, cpu))
+            })
+        };
+        let rows = gpus.iter().map(|from| {
+            let row = gpus.iter().zip(&to_gpus);
+            row.map(|(gpu, target)| path(*from, *gpu, target)).collect()
+        });
+        Self {
+            from: rows.collect(),
+            gpus: gpus.clone(),
+        }
+    }
+
+    /// The GPUs, in the order of the graph.
+    pub fn gpus(&self) -> &[NodeId] {
+        &self.gpus
+    }
+
+    /// The path between two GPUs by their places in [`Paths::gpus`].
+    pub fn between(&self, from: usize, to: usize) -> Option<&Path> {
+        self.from.get(from)?.get(to)
+    }
+}
+
+/// The farthest type over which NCCL uses P2P by itself (`ncclTopoCheckP2p`).
+fn p2p_limit(graph: &Graph, cpus: &[NodeId]) -> PathType {
+    let first = cpus.first().and_then(|cpu| graph.node(*cpu));
+    let amd = first.is_some_and(|cpu| cpu.processor == Some(Processor::Amd));
+    if amd && graph.of_kind(Kind::Dev).count() <= 2 {
+        PathType::Sys
+    } else {
+        PathType::Pxb
+    }
+}
+
+/// The CPU nearest to a GPU: the widest, then the nearest type, then the fewest hops (`ncclGetLocalCpu`).
+fn local_cpu<'p>(
+    gpu: NodeId,
+    cpus: impl Iterator<Item = (&'p NodeId, &'p Vec<Path>)>,
+) -> Option<(NodeId, &'p Vec<Path>)> {
+    let reached = cpus.filter_map(|(cpu, to_cpu)| Some((*cpu, to_cpu, to_cpu.get(gpu)?)));
+    let best = reached.reduce(|best, other| {
+        let wider = other.2.bandwidth_gb_s.total_cmp(&best.2.bandwidth_gb_s);
+        let nearer = (best.2.kind, best.2.places.len()).cmp(&(other.2.kind, other.2.places.len()));
+        if wider.then(nearer).is_gt() {
+            other
+        } else {
+            best
+        }
+    });
+    best.map(|(cpu, to_cpu, _)| (cpu, to_cpu))
+}
+
+/// The path from each place to `base`, by breadth-first search from `base` (`ncclTopoSetPaths`).
+fn paths_to(graph: &Graph, base: NodeId) -> Vec<Path> {
+    let mut paths = vec![Path::none(); graph.len()];
+    if let Some(own) = paths.get_mut(base) {
+        own.kind = PathType::Loc;
+        own.bandwidth_gb_s = LOCAL_BANDWIDTH_GB_S;
+    }
+    let search = Search::new(graph, base);
+    let mut places = vec![base];
+    while !places.is_empty() {
+        let mut next = Vec::new();
+        for place in places {
+            for (neighbour, kind, bandwidth) in search.steps(place, &paths) {
+                let Some(path) = paths.get(place) else {
+                    continue;
+                };
+                let length = path.places.len() + 1;
+                let mut by_way = vec![place];
+                by_way.extend(&path.places);
+                let Some(known) = paths.get_mut(neighbour) else {
+                    continue;
+                };
+                if known.gives_way_to(kind, bandwidth, length) {
+                    *known = Path {
+                        kind,
+                        bandwidth_gb_s: bandwidth,
+                        places: by_way,
+                    };
+                    if !next.contains(&neighbour) {
+                        next.push(neighbour);
+                    }
+                }
+            }
+        }
+        places = next;
+    }
+    paths
+}
+
+/// What does not change during a search.
+struct Search<'g> {
+    graph: &'g Graph,
+    /// The device of the GPU at which the search began, or that place itself.
+    own_device: NodeId,
+    /// The longest path that an NVLink of another GPU may still prolong.
+    through_gpu: usize,
+}
+
+impl<'g> Search<'g> {
+    fn new(graph: &'g Graph, base: NodeId) -> Self {
+        let device = graph.node(base).and_then(|node| node.device);
+        Self {
+            graph,
+            own_device: device.unwrap_or(base),
+            through_gpu: if device.is_some() { 2 } else { 1 },
+        }
+    }
+
+    /// The steps from `place` that NCCL would try: where to, and the type and bandwidth of the path then.
+    fn steps(&self, place: NodeId, paths: &[Path]) -> Vec<(NodeId, PathType, f32)> {
+        let path = paths.get(place);
+        let (Some(node), Some(path)) = (self.graph.node(place), path) else {
+            return Vec::new();
+        };
+        let steps = node.links.iter().filter_map(|link| {
+            let to = self.graph.kind(link.to)?;
+            let nvlink = link.kind == LinkType::NvLink && to == Kind::Dev;
+            let at_end = link.kind == LinkType::Local && to == Kind::Gpu;
+            // A GPU passes on only over NVLink, and only for its neighbour.
+            let passes = place == self.own_device
+                || node.kind != Kind::Dev
+                || at_end
+                || (nvlink && path.places.len() <= self.through_gpu);
+            if !passes {
+                return None;
+            }
+            let mut kind = link.kind.path_type();
+            if node.kind == Kind::Pci && to == Kind::Pci {
+                kind = PathType::Pxb;
+            }
+            if link.kind == LinkType::Pci && (node.kind == Kind::Cpu || to == Kind::Cpu) {
+                kind = PathType::Phb;
+            }
+            let relayed = node.kind == Kind::Dev
+                && path.kind == PathType::Nvl
+                && kind == PathType::Nvl
+                && path.places.len() == self.through_gpu;
+            if relayed {
+                kind = PathType::Nvb;
+            }
+            let bandwidth = path.bandwidth_gb_s.min(link.bandwidth_gb_s);
+            Some((link.to, path.kind.max(kind), bandwidth))
+        });
+        steps.collect()
+    }
+}
