@@ -20,6 +20,8 @@ mod devices;
 mod explain;
 mod layout;
 #[cfg(test)]
+mod recorded;
+#[cfg(test)]
 mod tests;
 mod values;
 

@@ -1,0 +1,147 @@
+//! How often a ring over the GPUs of a host crosses between packages.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use topology::machine::Machine;
+use topology::path::nvlinks;
+use topology::pci::{PciAddress, VENDOR_NVIDIA};
+
+/// The fewest crossings of a ring over all NVIDIA GPUs of `machine`: none where they are at one package,
+/// else one for each package that holds some.  Packages that an NVLink joins count as one; an NVLink that
+/// nobody could see counts as none.
+///
+/// Absent where a GPU's package is not known, and where there is no NVIDIA GPU.
+pub fn least_crossings(machine: &Machine) -> Option<u32> {
+    let packages = packages(machine)?;
+    if packages.is_empty() {
+        return None;
+    }
+    let mut groups: Vec<BTreeSet<u32>> = Vec::new();
+    for package in packages.values() {
+        if !groups.iter().any(|group| group.contains(package)) {
+            groups.push([*package].into());
+        }
+    }
+    for (gpu, package) in &packages {
+        for (other, far) in &packages {
+            if nvlinks(machine, *gpu, *other) > 0 {
+                join(&mut groups, *package, *far);
+            }
+        }
+    }
+    let count = u32::try_from(groups.len()).ok()?;
+    Some(if count > 1 { count } else { 0 })
+}
+
+/// How many hops of the ring that goes through `order` and back to its start cross between packages and
+/// have no NVLink.
+///
+/// Absent where one of them is no NVIDIA GPU of `machine` or its package is not known.
+pub fn ring_crossings(machine: &Machine, order: &[PciAddress]) -> Option<u32> {
+    let packages = packages(machine)?;
+    let next = order.iter().cycle().skip(1);
+    let mut count = 0;
+    for (from, to) in order.iter().zip(next) {
+        let apart = packages.get(from)? != packages.get(to)?;
+        if apart && nvlinks(machine, *from, *to) == 0 {
+            count += 1;
+        }
+    }
+    Some(count)
+}
+
+/// The package of each NVIDIA GPU.
+fn packages(machine: &Machine) -> Option<BTreeMap<PciAddress, u32>> {
+    let only = match machine.packages.as_slice() {
+        [only] => Some(only.id),
+        _ => None,
+    };
+    let gpus = machine
+        .gpus
+        .iter()
+        .filter(|gpu| gpu.vendor == VENDOR_NVIDIA);
+    gpus.map(|gpu| Some((gpu.pci, gpu.locality.package.or(only)?)))
+        .collect()
+}
+
+fn join(groups: &mut Vec<BTreeSet<u32>>, a: u32, b: u32) {
+    let holds = |package: u32| move |group: &BTreeSet<u32>| group.contains(&package);
+    let places = (
+        groups.iter().position(holds(a)),
+        groups.iter().position(holds(b)),
+    );
+    if let (Some(a), Some(b)) = places
+        && a != b
+    {
+        let moved = groups.remove(a.max(b));
+        if let Some(group) = groups.get_mut(a.min(b)) {
+            group.extend(moved);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emit::{Form, emit};
+    use crate::testing::*;
+
+    #[test]
+    fn one_package_needs_no_crossing_and_each_of_several_one() {
+        for (packages, least) in [(1, 0), (2, 2), (4, 4)] {
+            let machine = with_switches(machine(packages, 1, 4), 2);
+            assert_eq!(least_crossings(&machine), Some(least));
+        }
+        assert_eq!(least_crossings(&machine(2, 1, 4)), None);
+    }
+
+    #[test]
+    fn packages_without_gpus_do_not_count() {
+        let mut machine = with_switches(machine(4, 1, 4), 2);
+        machine.gpus.retain(|gpu| gpu.locality.package.unwrap() < 3);
+        assert_eq!(least_crossings(&machine), Some(3));
+    }
+
+    #[test]
+    fn nvlink_joins_packages() {
+        let mut machine = with_switches(machine(2, 1, 4), 1);
+        let far = machine.gpus[1].pci;
+        machine.gpus[0].nvlinks = [(far, 4)].into();
+        assert_eq!(least_crossings(&machine), Some(0));
+        let near = machine.gpus[0].pci;
+        machine.gpus[1].nvlinks = [(near, 4)].into();
+        assert_eq!(ring_crossings(&machine, &[near, far]), Some(0));
+    }
+
+    #[test]
+    fn a_gpu_whose_package_is_not_known_leaves_both_unknown() {
+        let mut machine = with_switches(machine(2, 1, 4), 1);
+        machine.gpus[0].locality.package = None;
+        assert_eq!(least_crossings(&machine), None);
+        assert_eq!(ring_crossings(&machine, &[machine.gpus[0].pci]), None);
+    }
+
+    #[test]
+    fn the_order_of_the_file_crosses_as_seldom_as_can_be() {
+        for (packages, nodes) in [(1, 4), (2, 1), (2, 2), (2, 4), (4, 1)] {
+            let machine = without_switches(machine(packages, nodes, 4), 2, true);
+            for form in [Form::SingleHost, Form::MultiHost] {
+                let order = emit(&machine, form).unwrap().gpus;
+                assert_eq!(ring_crossings(&machine, &order), least_crossings(&machine));
+            }
+        }
+    }
+
+    #[test]
+    fn an_order_that_alternates_crosses_at_every_hop() {
+        let machine = with_switches(machine(2, 1, 4), 2);
+        let order = [
+            "0000:03:00.0",
+            "0000:13:00.0",
+            "0000:04:00.0",
+            "0000:14:00.0",
+        ]
+        .map(at);
+        assert_eq!(ring_crossings(&machine, &order), Some(4));
+    }
+}
