@@ -1,1 +1,123 @@
-//! spank
+//! `gpu_numa_bind.so`: the SPANK plugin behind `sbatch --gpu-numa-bind`.
+//!
+//! This file is the table of entry points and nothing else: each export is a guard around a call in Rust
+//! terms, and returns 0.  Only `slurm_spank_task_init` may end its (forked) process, to refuse a step.
+//!
+//! Architecture invariants: no hook returns an error (a plugin that does drains nodes), none opens a
+//! path that a user chose as root, starts a thread, or loads a library; neither hwloc nor NVML nor
+//! libslurm is linked.
+
+mod config;
+mod environment;
+mod guard;
+mod log;
+mod option;
+mod page;
+mod release;
+mod report;
+mod snapshot;
+mod step;
+mod task;
+
+use std::ffi::{c_char, c_int, c_uint};
+use std::sync::atomic::AtomicU32;
+
+use ffi::spank::sys::SpankHandle;
+use ffi::spank::{Spank, read_args, read_option_value};
+
+/// The plugin's name, part of the option's name in the environment: the same in every release of ours.
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals, reason = "the name that Slurm looks up")]
+pub static plugin_name: [u8; 14] = *b"gpu_numa_bind\0";
+
+/// The plugin's type.
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals, reason = "the name that Slurm looks up")]
+pub static plugin_type: [u8; 6] = *b"spank\0";
+
+/// The Slurm release that this plugin says it is built for; filled when it is loaded, see [`release`].
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals, reason = "the name that Slurm looks up")]
+pub static plugin_version: AtomicU32 = AtomicU32::new(release::NONE);
+
+/// What `SPANK_PLUGIN` defines besides; nobody reads it.
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals, reason = "the name that spank.h defines")]
+pub static spank_plugin_version: c_uint = 1;
+
+/// Runs when the dynamic loader has mapped the plugin, before Slurm reads `plugin_version`.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static FILL_VERSION: extern "C" fn() = fill_version;
+
+extern "C" fn fill_version() {
+    guard::hook("load", || release::fill(&plugin_version));
+}
+
+/// Every context: registers the option.
+///
+/// # Safety
+/// Called by Slurm with its own handle and arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn slurm_spank_init(
+    spank: SpankHandle,
+    count: c_int,
+    args: *mut *mut c_char,
+) -> c_int {
+    guard::hook("init", || {
+        // SAFETY: Slurm's own handle and arguments, used within this hook.
+        let (spank, args) = unsafe { (Spank::new(spank), read_args(count, args)) };
+        option::register(&spank, &args, on_option);
+    })
+}
+
+/// srun, sbatch, salloc: checks what the option leaves unsaid, where the user sees it.
+///
+/// # Safety
+/// Called by Slurm with its own handle and arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn slurm_spank_init_post_opt(
+    _spank: SpankHandle,
+    _count: c_int,
+    _args: *mut *mut c_char,
+) -> c_int {
+    guard::hook("init_post_opt", option::check_where_typed)
+}
+
+/// slurmstepd, before the fork: all that is the same for the tasks of this host.
+///
+/// # Safety
+/// Called by Slurm with its own handle and arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn slurm_spank_user_init(
+    spank: SpankHandle,
+    _count: c_int,
+    _args: *mut *mut c_char,
+) -> c_int {
+    guard::hook("user_init", || {
+        // SAFETY: Slurm's own handle, used within this hook.
+        step::prepare(&unsafe { Spank::new(spank) });
+    })
+}
+
+/// The task, inside its cgroups and as its user: binds, reports, or refuses.
+///
+/// # Safety
+/// Called by Slurm with its own handle and arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn slurm_spank_task_init(
+    spank: SpankHandle,
+    _count: c_int,
+    _args: *mut *mut c_char,
+) -> c_int {
+    // SAFETY: Slurm's own handle, used within this hook.
+    let spank = unsafe { Spank::new(spank) };
+    guard::task_hook(|| task::run(&spank))
+}
+
+/// The option's callback, where the user types it (`remote` 0) and in slurmstepd.
+unsafe extern "C" fn on_option(_value: c_int, text: *const c_char, remote: c_int) -> c_int {
+    // SAFETY: Slurm's own argument, used within this call.
+    let text = unsafe { read_option_value(text) };
+    guard::callback(|| option::take(text.as_deref().unwrap_or(""), remote != 0))
+}

@@ -22,6 +22,24 @@ pub enum Policy {
     SingleNumaNode,
 }
 
+impl Policy {
+    /// The word that the option takes.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::None => "none",
+            Self::BestEffort => "best-effort",
+            Self::Restricted => "restricted",
+            Self::SingleNumaNode => "single-numa-node",
+        }
+    }
+
+    /// Whether it may refuse a step.
+    pub fn is_strict(self) -> bool {
+        matches!(self, Self::Restricted | Self::SingleNumaNode)
+    }
+}
+
 /// How wide a task is bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

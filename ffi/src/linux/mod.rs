@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod affinity;
+pub mod file;
 pub mod mempolicy;
 pub mod process;
 pub mod shared;

@@ -226,3 +226,55 @@ impl Spank<'_> {
         }
     }
 }
+
+/// The arguments of the plugin's plugstack line.
+///
+/// # Safety
+/// `count` and `vector` are those that Slurm gave the hook that is running.
+pub unsafe fn read_args(count: c_int, vector: *mut *mut c_char) -> Vec<String> {
+    if vector.is_null() {
+        return Vec::new();
+    }
+    let mut args = Vec::new();
+    for index in 0..usize::try_from(count).unwrap_or(0) {
+        // SAFETY: the vector has `count` entries.
+        let arg = unsafe { *vector.add(index) };
+        if arg.is_null() {
+            break;
+        }
+        // SAFETY: not null, so a C string that lives through the hook.
+        let text = unsafe { CStr::from_ptr(arg) };
+        args.push(text.to_string_lossy().into_owned());
+    }
+    args
+}
+
+/// The value that Slurm gives an option's callback; absent where the user gave none.
+///
+/// # Safety
+/// `value` is the pointer that Slurm gave the callback that is running.
+pub unsafe fn read_option_value(value: *const c_char) -> Option<String> {
+    if value.is_null() {
+        return None;
+    }
+    // SAFETY: not null, so a C string that lives through the callback.
+    Some(
+        unsafe { CStr::from_ptr(value) }
+            .to_string_lossy()
+            .into_owned(),
+    )
+}
+
+/// The API number of the Slurm in this process (`slurm_api_version() >> 16`); absent outside Slurm.
+///
+/// Looked up at run time, so that a process without the function can still load the plugin.
+pub fn host_api_number() -> Option<u32> {
+    // SAFETY: the name is a C string; the default scope may be searched at any time.
+    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"slurm_api_version".as_ptr()) };
+    if symbol.is_null() {
+        return None;
+    }
+    // SAFETY: slurm.h declares it `extern long slurm_api_version(void)` in every release of the table.
+    let function: extern "C" fn() -> libc::c_long = unsafe { std::mem::transmute(symbol) };
+    u32::try_from(function() >> 16).ok()
+}

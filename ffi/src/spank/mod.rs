@@ -7,4 +7,6 @@ mod handle;
 pub mod log;
 pub mod sys;
 
-pub use handle::{Context, Spank, SpankError, context};
+pub use handle::{
+    Context, Spank, SpankError, context, host_api_number, read_args, read_option_value,
+};

@@ -109,6 +109,9 @@ pub struct TaskPlan {
     /// Whether the step has no CPU, or fewer than asked, near its GPUs.
     #[serde(skip)]
     pub lacks_local_cpus: bool,
+    /// Whether it has GPUs and neither it nor its user chose to leave it less than local.
+    #[serde(skip)]
+    pub is_trouble: bool,
     /// Whether the affinity is to be set.
     #[serde(skip)]
     pub bind_cpus: bool,
@@ -235,6 +238,12 @@ impl Draft<'_> {
             task,
             gpus: self.near.gpus.clone(),
             lacks_local_cpus: self.lacks_local_cpus(verdict),
+            is_trouble: !user_bound
+                && !self.near.gpus.is_empty()
+                && matches!(
+                    verdict,
+                    Verdict::Unbound | Verdict::Remote | Verdict::Partial
+                ),
             bind_cpus: !left && slurm != Some(&cpus),
             bind_memory: memory.is_change(),
             cpus,

@@ -10,8 +10,17 @@ pub struct Path {
     pub kind: PathType,
     /// What it carries, in GB/s, alone.
     pub bandwidth_gb_s: f32,
-    /// The places on it after the first, the last included.
-    pub places: Vec<NodeId>,
+    /// The links on it.
+    pub hops: Vec<Hop>,
+}
+
+/// A link of a path: that at `link` of the place `from`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hop {
+    /// The place it leaves.
+    pub from: NodeId,
+    /// Its index there.
+    pub link: usize,
 }
 
 impl Path {
@@ -19,7 +28,7 @@ impl Path {
         Self {
             kind: PathType::Dis,
             bandwidth_gb_s: 0.0,
-            places: Vec::new(),
+            hops: Vec::new(),
         }
     }
 
@@ -33,19 +42,19 @@ impl Path {
             return kind < self.kind;
         }
         self.bandwidth_gb_s < bandwidth_gb_s
-            || (self.bandwidth_gb_s == bandwidth_gb_s && self.places.len() > length)
+            || (self.bandwidth_gb_s == bandwidth_gb_s && self.hops.len() > length)
     }
 
     /// This path, and then `next` from its end.
     fn then(&self, next: &Self) -> Self {
         let (near, far) = (self.kind.min(next.kind), self.kind.max(next.kind));
         let over_c2c = (near, far) == (PathType::C2c, PathType::Phb);
-        let mut places = self.places.clone();
-        places.extend(&next.places);
+        let mut hops = self.hops.clone();
+        hops.extend(&next.hops);
         Self {
             kind: if over_c2c { PathType::P2c } else { far },
             bandwidth_gb_s: self.bandwidth_gb_s.min(next.bandwidth_gb_s),
-            places,
+            hops,
         }
     }
 }
@@ -119,7 +128,7 @@ fn local_cpu<'p>(
     let reached = cpus.filter_map(|(cpu, to_cpu)| Some((*cpu, to_cpu, to_cpu.get(gpu)?)));
     let best = reached.reduce(|best, other| {
         let wider = other.2.bandwidth_gb_s.total_cmp(&best.2.bandwidth_gb_s);
-        let nearer = (best.2.kind, best.2.places.len()).cmp(&(other.2.kind, other.2.places.len()));
+        let nearer = (best.2.kind, best.2.hops.len()).cmp(&(other.2.kind, other.2.hops.len()));
         if wider.then(nearer).is_gt() {
             other
         } else {
@@ -145,7 +154,7 @@ fn paths_to(graph: &Graph, base: NodeId) -> Vec<Path> {
                 let Some(path) = paths.get(place) else {
                     continue;
                 };
-                let length = path.places.len() + 1;
+                let length = path.hops.len() + 1;
                 let mut by_way = vec![place];
                 by_way.extend(&path.places);
                 let Some(known) = paths.get_mut(neighbour) else {
@@ -201,7 +210,7 @@ impl<'g> Search<'g> {
             let passes = place == self.own_device
                 || node.kind != Kind::Dev
                 || at_end
-                || (nvlink && path.places.len() <= self.through_gpu);
+                || (nvlink && path.hops.len() <= self.through_gpu);
             if !passes {
                 return None;
             }
@@ -215,7 +224,7 @@ impl<'g> Search<'g> {
             let relayed = node.kind == Kind::Dev
                 && path.kind == PathType::Nvl
                 && kind == PathType::Nvl
-                && path.places.len() == self.through_gpu;
+                && path.hops.len() == self.through_gpu;
             if relayed {
                 kind = PathType::Nvb;
             }

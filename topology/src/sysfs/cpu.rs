@@ -73,7 +73,7 @@ pub(super) fn join(
 }
 
 /// The `online` list; before it existed, the `cpuN` directories whose own `online` file is not 0.
-fn read_online(root: Root<'_>) -> Option<CpuSet> {
+pub(super) fn read_online(root: Root<'_>) -> Option<CpuSet> {
     let listed = root
         .text(&format!("{CPUS}/online"))
         .and_then(|text| text.parse::<CpuSet>().ok());

@@ -6,6 +6,7 @@
 mod cpu;
 mod driver;
 mod files;
+mod now;
 mod overrides;
 mod pci;
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use cpu::CpuSide;
 pub use files::parse_mask;
+pub use now::read_now;
 pub use overrides::{OVERRIDE_FILE, parse_overrides};
 pub use pci::{parse_speed, parse_width};
 

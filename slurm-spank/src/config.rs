@@ -1,0 +1,88 @@
+//! The plugstack line: `optional gpu_numa_bind.so [ARG...]`.
+
+use std::path::{Path, PathBuf};
+
+use topology::option::{Items, Kind, printable};
+use topology::snapshot::DIRECTORY;
+
+/// What the site says.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// `always=ITEMS`: binding is on for every step.
+    pub(crate) always: Option<Items>,
+    /// `default=ITEMS`: what fills in when binding is asked for.
+    pub(crate) default: Items,
+    /// `lock=KIND[,KIND]`: kinds of item that a user cannot choose.
+    pub(crate) locked: Vec<Kind>,
+    /// `strict_batch`: strict policies may refuse a batch script's own step.
+    pub(crate) strict_batch: bool,
+    /// `snapshot=DIR`: where the snapshot service writes.
+    pub(crate) directory: PathBuf,
+    /// Arguments that were not understood, a line each.
+    pub(crate) problems: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            always: None,
+            default: Items::default(),
+            locked: Vec::new(),
+            strict_batch: false,
+            directory: PathBuf::from(DIRECTORY),
+            problems: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the arguments; what is not understood is noted and left out.
+    pub(crate) fn parse(args: &[String]) -> Self {
+        let mut config = Self::default();
+        for arg in args {
+            if let Err(problem) = config.take(arg) {
+                config.problems.push(format!("plugstack: {problem}"));
+            }
+        }
+        config
+    }
+
+    fn take(&mut self, arg: &str) -> Result<(), String> {
+        match arg.split_once('=') {
+            Some(("always", items)) => self.always = Some(Self::items("always", items)?),
+            Some(("default", items)) => self.default = Self::items("default", items)?,
+            Some(("lock", kinds)) => {
+                for name in kinds.split(',') {
+                    let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+                    self.locked.push(kind.ok_or_else(|| unknown_kind(name))?);
+                }
+            }
+            Some(("snapshot", directory)) if Path::new(directory).is_absolute() => {
+                self.directory = PathBuf::from(directory);
+            }
+            Some(("snapshot", directory)) => {
+                return Err(format!(
+                    "\"snapshot={}\": expected an absolute path",
+                    printable(directory)
+                ));
+            }
+            None if arg == "strict_batch" => self.strict_batch = true,
+            Some(_) | None => {
+                return Err(format!(
+                    "unknown argument \"{}\"; expected always=, default=, lock=, snapshot= or strict_batch",
+                    printable(arg)
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn items(key: &str, text: &str) -> Result<Items, String> {
+        Items::parse(text).map_err(|problem| format!("{key}=: {problem}"))
+    }
+}
+
+fn unknown_kind(name: &str) -> String {
+    let names = Kind::ALL.map(Kind::name).join(", ");
+    format!("lock={}: expected {names}", printable(name))
+}

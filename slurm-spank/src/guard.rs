@@ -1,0 +1,65 @@
+//! What becomes of a panic: one line in Slurm's log, and the job goes on as Slurm made it.
+
+use std::ffi::c_int;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook};
+use std::sync::Once;
+
+use ffi::linux::{affinity, mempolicy};
+use ffi::spank::log::{To, write_line};
+
+/// What every hook returns.
+const SUCCESS: c_int = 0;
+
+/// Runs a hook; it succeeds for Slurm whatever happens.
+pub(crate) fn hook(name: &str, body: impl FnOnce()) -> c_int {
+    let _ = run(name, body);
+    SUCCESS
+}
+
+/// Runs an option's callback; a panic counts as an accepted option.
+pub(crate) fn callback(body: impl FnOnce() -> c_int) -> c_int {
+    run("option", body).unwrap_or(SUCCESS)
+}
+
+/// Runs the task's hook; after a panic the task has again the affinity and memory policy it came with.
+pub(crate) fn task_hook(body: impl FnOnce()) -> c_int {
+    let mask = affinity::read_affinity(0);
+    let policy = mempolicy::read_policy();
+    if run("task_init", body).is_none() {
+        if let Ok(words) = mask {
+            let _ = affinity::apply_affinity(0, &words);
+        }
+        if let Ok((mode, nodes)) = policy {
+            let _ = mempolicy::apply_policy(mode, &nodes);
+        }
+    }
+    SUCCESS
+}
+
+fn run<T>(name: &str, body: impl FnOnce() -> T) -> Option<T> {
+    static HOOK: Once = Once::new();
+    // The default hook writes on the user's stderr.  Ours is this library's own: std is linked into it.
+    HOOK.call_once(|| set_hook(Box::new(quiet)));
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(value) => Some(value),
+        Err(payload) => {
+            // Dropping a payload may panic again.
+            std::mem::forget(payload);
+            let line = format!(
+                "gpu-numa-bind: internal fault in {name}; the job goes on as Slurm made it"
+            );
+            write_line(To::Error, &line);
+            None
+        }
+    }
+}
+
+fn quiet(info: &PanicHookInfo<'_>) {
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let payload = info.payload();
+    let fixed = payload.downcast_ref::<&str>().copied();
+    let what = fixed
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("");
+    write_line(To::Info, &format!("gpu-numa-bind: {place}: {what}"));
+}

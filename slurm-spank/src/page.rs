@@ -1,0 +1,195 @@
+//! The page that the tasks of a step on one host share: what GPUs and CPUs each has, and who is there.
+//!
+//! Each task writes its slot, then counts itself in.  When all are in, all see the same and come to the
+//! same plan.  The first that waits in vain closes the page, and then nobody uses it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use ffi::errno::Errno;
+use ffi::linux::process::monotonic_micros;
+use ffi::linux::shared::{SharedWords, wait_while, wake_all};
+use topology::binding::TaskRequest;
+use topology::machine::Machine;
+use topology::set::CpuSet;
+
+/// Set in the state word once somebody gave up waiting.
+const CLOSED: u32 = 1 << 31;
+/// Words before the first slot; the state word has a cache line of its own.
+const HEADER: usize = 16;
+/// The most GPUs that a task's slot names; one with more shows none and is planned for alone.
+const MAX_GPUS: usize = 64;
+/// Words of a slot before the mask: flags and count, GPUs.
+const SLOT_HEAD: usize = 1 + MAX_GPUS;
+const USER_CPU_BIND: u32 = 1 << 16;
+const USER_MEM_BIND: u32 = 1 << 17;
+/// The most tasks a page is made for.
+const MAX_TASKS: usize = 4096;
+/// The longest that a task waits whatever happens.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// The shared page.
+#[derive(Debug)]
+pub(crate) struct Page {
+    words: SharedWords,
+    tasks: usize,
+    slot: usize,
+}
+
+impl Page {
+    /// Maps a page for `tasks` tasks on `machine`.
+    ///
+    /// # Errors
+    /// `E2BIG` for more tasks than a page is made for, `ENOMEM`.
+    pub(crate) fn map(tasks: usize, machine: &Machine) -> Result<Self, Errno> {
+        if tasks > MAX_TASKS {
+            return Err(Errno(7));
+        }
+        let mask = machine.online.words().len().max(1) * 2;
+        let slot = SLOT_HEAD + mask;
+        Ok(Self {
+            words: SharedWords::map(HEADER + slot * tasks)?,
+            tasks,
+            slot,
+        })
+    }
+
+    fn state(&self) -> Option<&AtomicU32> {
+        self.words.words().first()
+    }
+
+    fn slot_of(&self, task: usize) -> Option<&[AtomicU32]> {
+        let start = HEADER + task.checked_mul(self.slot)?;
+        self.words.words().get(start..start + self.slot)
+    }
+
+    /// Writes a task's slot and counts it in; false when the page is closed or the task does not fit.
+    pub(crate) fn publish(&self, task: usize, request: &TaskRequest, machine: &Machine) -> bool {
+        let (Some(state), Some(slot)) = (self.state(), self.slot_of(task)) else {
+            return false;
+        };
+        let index = |address| machine.gpus.iter().position(|gpu| gpu.pci == address);
+        let gpus: Vec<u32> = request
+            .visible
+            .iter()
+            .filter_map(|address| u32::try_from(index(*address)?).ok())
+            .collect();
+        let mask = request.slurm_cpus.clone().unwrap_or_default();
+        if gpus.len() > MAX_GPUS || mask.words().len() * 2 > self.slot - SLOT_HEAD {
+            return false;
+        }
+        let mut head = u32::try_from(gpus.len()).unwrap_or(0);
+        head |= if request.user_cpu_bind {
+            USER_CPU_BIND
+        } else {
+            0
+        };
+        head |= if request.user_mem_bind {
+            USER_MEM_BIND
+        } else {
+            0
+        };
+        let halves = mask
+            .words()
+            .iter()
+            .flat_map(|word| [low(*word), low(*word >> 32)]);
+        let body = gpus
+            .into_iter()
+            .chain(std::iter::repeat(0))
+            .take(MAX_GPUS)
+            .chain(halves);
+        for (to, from) in slot.iter().zip(std::iter::once(head).chain(body)) {
+            to.store(from, Ordering::Relaxed);
+        }
+        let counted = state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
+            (now & CLOSED == 0).then_some(now + 1)
+        });
+        wake_all(state);
+        counted.is_ok()
+    }
+
+    /// Waits until all tasks are in; false once the page is closed.
+    ///
+    /// The wait ends 100 ms plus 5 ms a task after the last task came in, and after two seconds in any
+    /// case.
+    pub(crate) fn wait(&self) -> bool {
+        let Some(state) = self.state() else {
+            return false;
+        };
+        let all = u32::try_from(self.tasks).unwrap_or(u32::MAX);
+        let patience = 100_000 + 5_000 * u64::from(all);
+        let end = monotonic_micros() + u64::try_from(LONGEST_WAIT.as_micros()).unwrap_or(0);
+        let mut seen = state.load(Ordering::Acquire);
+        let mut deadline = monotonic_micros() + patience;
+        loop {
+            if seen & CLOSED != 0 {
+                return false;
+            }
+            if seen >= all {
+                return true;
+            }
+            let now = monotonic_micros();
+            let left = deadline.min(end).saturating_sub(now);
+            if left == 0 {
+                match state.compare_exchange(
+                    seen,
+                    seen | CLOSED,
+                    Ordering::AcqRel,
+                    Ordering::Acquire,
+                ) {
+                    Ok(_) => {
+                        wake_all(state);
+                        return false;
+                    }
+                    Err(other) => seen = other,
+                }
+                continue;
+            }
+            wait_while(state, seen, Duration::from_micros(left));
+            let other = state.load(Ordering::Acquire);
+            if other != seen {
+                seen = other;
+                deadline = monotonic_micros() + patience;
+            }
+        }
+    }
+
+    /// What every task wrote; to be read once [`Page::wait`] said that all are in.
+    pub(crate) fn read(&self, machine: &Machine) -> Vec<TaskRequest> {
+        (0..self.tasks)
+            .map(|task| {
+                self.slot_of(task)
+                    .map(|slot| read_slot(slot, machine))
+                    .unwrap_or_default()
+            })
+            .collect()
+    }
+}
+
+fn read_slot(slot: &[AtomicU32], machine: &Machine) -> TaskRequest {
+    let word = |index: usize| {
+        slot.get(index)
+            .map_or(0, |word| word.load(Ordering::Relaxed))
+    };
+    let head = word(0);
+    let visible = (1..SLOT_HEAD)
+        .take((head & 0xffff) as usize)
+        .filter_map(|at| machine.gpus.get(word(at) as usize))
+        .map(|gpu| gpu.pci)
+        .collect();
+    let mask: Vec<u64> = (SLOT_HEAD..slot.len())
+        .step_by(2)
+        .map(|at| u64::from(word(at)) | u64::from(word(at + 1)) << 32)
+        .collect();
+    TaskRequest {
+        visible,
+        slurm_cpus: Some(CpuSet::from_words(&mask)),
+        user_cpu_bind: head & USER_CPU_BIND != 0,
+        user_mem_bind: head & USER_MEM_BIND != 0,
+    }
+}
+
+/// The low half of a word.
+fn low(word: u64) -> u32 {
+    u32::try_from(word & 0xffff_ffff).unwrap_or(0)
+}

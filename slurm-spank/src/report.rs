@@ -1,0 +1,181 @@
+//! What is said to the user, and `GPU_NUMA_BIND_REPORT`.
+
+use std::cell::Cell;
+
+use ffi::spank::log::{To, write_line};
+use ffi::spank::sys;
+use serde::Serialize;
+use topology::binding::{
+    Refusal, StepPlan, StepRequest, TaskPlan, launch_advice, summary_line, task_line,
+};
+use topology::machine::Machine;
+use topology::option;
+
+use crate::option::Asked;
+use crate::step::Step;
+
+/// The most tasks of a host whose trouble is told one by one.
+const MOST_TROUBLED: usize = 8;
+
+/// Says one line on the user's stderr.
+fn say(line: &str) {
+    write_line(To::User, &format!("gpu-numa-bind: {line}"));
+}
+
+/// The reporter of one task; the lowest local task speaks for the host.
+pub(crate) struct Report<'a> {
+    step: &'a Step,
+    asked: &'a Asked,
+    local_id: usize,
+    /// The neighbours are not known, so each task speaks for itself.
+    alone: Cell<bool>,
+}
+
+impl<'a> Report<'a> {
+    pub(crate) fn new(step: &'a Step, asked: &'a Asked, local_id: usize) -> Self {
+        let report = Self {
+            step,
+            asked,
+            local_id,
+            alone: Cell::new(false),
+        };
+        for problem in &asked.problems {
+            report.trouble(problem);
+        }
+        report
+    }
+
+    /// The neighbours did not all come in time.
+    pub(crate) fn alone(&self) {
+        self.alone.set(true);
+    }
+
+    fn speaks(&self) -> bool {
+        self.local_id == 0 || self.alone.get()
+    }
+
+    /// A line about the host, said once.
+    pub(crate) fn trouble(&self, line: &str) {
+        if self.local_id == 0 {
+            say(line);
+        }
+    }
+
+    /// A line about one task.
+    pub(crate) fn trouble_of_task(&self, task: usize, line: &str) {
+        say(&format!("{} task {task}: {line}", self.step.host_name));
+    }
+
+    /// A refused step, said once a host.
+    pub(crate) fn refusal(&self, refusal: &Refusal, plan: &StepPlan) {
+        if !self.speaks() {
+            return;
+        }
+        let policy = self.asked.settings.policy.word();
+        let tasks = if plan.tasks.len() > 1 {
+            format!(", all {} tasks here", plan.tasks.len())
+        } else {
+            String::new()
+        };
+        say(&format!(
+            "step {} refused on {} ({policy}{tasks}): {}",
+            step_name(self.step),
+            self.step.host_name,
+            refusal.reason
+        ));
+        say(&refusal.advice);
+    }
+
+    /// What was done: a line per host, or per task, and whatever is wrong.
+    pub(crate) fn outcome(&self, machine: &Machine, request: &StepRequest, plan: &StepPlan) {
+        let has_gpus = plan.tasks.iter().any(|task| !task.gpus.is_empty());
+        let verbose = self.asked.settings.report == option::Report::Verbose;
+        let host = &self.step.host_name;
+        if !has_gpus {
+            if verbose && self.speaks() {
+                say(&format!(
+                    "{host}: the step has no GPU; left as Slurm made it"
+                ));
+            }
+            return;
+        }
+        let own = plan.tasks.iter().find(|task| task.task == self.local_id);
+        if verbose && let Some(own) = own {
+            say(&task_line(host, own));
+        }
+        if !self.speaks() {
+            return;
+        }
+        if self.alone.get() && self.asked.settings.report == option::Report::Verbose {
+            say(&format!(
+                "{host} task {}: not all tasks came in time; bound for itself",
+                self.local_id
+            ));
+        }
+        if self.asked.settings.report == option::Report::Line && !self.alone.get() {
+            say(&summary_line(host, machine, request, plan));
+        }
+        self.tell_trouble(plan, verbose);
+        if !request.may_refuse
+            && self.asked.settings.policy.is_strict()
+            && plan.tasks.iter().any(|task| task.is_trouble)
+        {
+            say(&format!(
+                "{host}: a batch script's own step is never refused; bound as best-effort"
+            ));
+        }
+    }
+
+    fn tell_trouble(&self, plan: &StepPlan, told: bool) {
+        let troubled: Vec<&TaskPlan> = plan.tasks.iter().filter(|task| task.is_trouble).collect();
+        if !told {
+            for task in troubled.iter().take(MOST_TROUBLED) {
+                say(&task_line(&self.step.host_name, task));
+            }
+            if let Some(more) = troubled
+                .len()
+                .checked_sub(MOST_TROUBLED)
+                .filter(|more| *more > 0)
+            {
+                say(&format!(
+                    "{}: {more} more tasks likewise",
+                    self.step.host_name
+                ));
+            }
+        }
+        if let Some(advice) = launch_advice(plan) {
+            say(advice);
+        }
+    }
+}
+
+/// `12.0`, or `12.batch` for a script's own step.
+fn step_name(step: &Step) -> String {
+    match step.id {
+        sys::STEP_BATCH => format!("{}.batch", step.job),
+        sys::STEP_INTERACTIVE => format!("{}.interactive", step.job),
+        id => format!("{}.{id}", step.job),
+    }
+}
+
+#[derive(Serialize)]
+struct ReportJson<'a> {
+    schema: &'static str,
+    host: &'a str,
+    job: u32,
+    step: String,
+    #[serde(flatten)]
+    plan: &'a TaskPlan,
+}
+
+/// `GPU_NUMA_BIND_REPORT`: what was decided for one task, as one line of JSON.
+pub(crate) fn to_json(step: &Step, plan: &TaskPlan) -> Option<String> {
+    serde_json::to_string(&ReportJson {
+        schema: "gpu-numa/report/1",
+        host: &step.host_name,
+        job: step.job,
+        step: step_name(step),
+        plan,
+    })
+    .ok()
+}

@@ -1,0 +1,167 @@
+//! What holds for all tasks of a step on this host, gathered in slurmstepd before the fork.
+//!
+//! Never fails and never blocks: what cannot be had is noted and said later from a task.
+
+use ffi::spank::{Spank, sys};
+use once_cell::sync::OnceCell;
+use topology::binding::KernelVersion;
+use topology::set::CpuSet;
+
+use crate::environment::{self, Marks};
+use crate::option::{self, Asked};
+use crate::page::Page;
+use crate::snapshot::{self, Host};
+
+static STEP: OnceCell<Step> = OnceCell::new();
+
+/// What kind of step it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StepKind {
+    /// An ordinary step of srun.
+    Ordinary,
+    /// A batch script's own step, or salloc's interactive one.
+    Script,
+}
+
+/// A step on this host.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// What is asked for; absent when binding is off, and only inherited marks are to be cleared.
+    pub(crate) asked: Option<Asked>,
+    /// The host, or why there is none.
+    pub(crate) host: Result<Host, String>,
+    /// Slurm's name of this host.
+    pub(crate) host_name: String,
+    /// Kind.
+    pub(crate) kind: StepKind,
+    /// Job id.
+    pub(crate) job: u32,
+    /// Step id as Slurm numbers it.
+    pub(crate) id: u32,
+    /// Hosts of the job.
+    pub(crate) hosts: u32,
+    /// CPUs that each task asked for.
+    pub(crate) cpus_asked: u32,
+    /// The step's GPU list; true indexes only here, before the fork.
+    pub(crate) gpu_list: Option<String>,
+    /// Cores that Slurm gave the step.
+    pub(crate) core_count: Option<usize>,
+    /// The kernel.
+    pub(crate) kernel: KernelVersion,
+    /// The page of its tasks; absent for a single task and when it could not be had.
+    pub(crate) page: Option<Page>,
+    /// Variables that our batch step left in the environment.
+    pub(crate) marks: Marks,
+}
+
+/// The step of this process; absent where there is nothing to do.
+pub(crate) fn current() -> Option<&'static Step> {
+    STEP.get()
+}
+
+/// Gathers a step, if anybody asks for binding or left something to clear.
+pub(crate) fn prepare(spank: &Spank<'_>) {
+    let _ = STEP.get_or_try_init(|| read_step(spank).ok_or(()));
+}
+
+fn read_step(spank: &Spank<'_>) -> Option<Step> {
+    let asked = option::resolve(spank.env("GPU_NUMA_BIND").as_deref())
+        .filter(|asked| asked.settings.policy != topology::option::Policy::Off);
+    let marks = environment::read_marks(spank);
+    if asked.is_none() && marks.is_empty() {
+        return None;
+    }
+    let id = spank.step_id().unwrap_or(0);
+    let kind = match id {
+        sys::STEP_BATCH | sys::STEP_INTERACTIVE => StepKind::Script,
+        _ => StepKind::Ordinary,
+    };
+    let host = match &asked {
+        Some(_) => snapshot::read_host(&option::config().directory),
+        None => Err(String::new()),
+    };
+    if let Ok(Host {
+        remark: Some(remark),
+        ..
+    }) = &host
+    {
+        tracing::info!("{remark}");
+    }
+    let tasks = usize::try_from(spank.local_tasks().unwrap_or(1)).unwrap_or(1);
+    let page = match &host {
+        Ok(host) if tasks > 1 => match Page::map(tasks, &host.machine) {
+            Ok(page) => Some(page),
+            Err(error) => {
+                tracing::warn!("no shared page ({error}); each task is bound for itself");
+                None
+            }
+        },
+        Ok(_) | Err(_) => None,
+    };
+    let gpu_list = spank.env("SLURM_STEP_GPUS").or_else(|| {
+        (kind == StepKind::Script)
+            .then(|| spank.env("SLURM_JOB_GPUS"))
+            .flatten()
+    });
+    let kernel = ffi::linux::process::read_kernel_release().parse();
+    Some(Step {
+        asked,
+        host,
+        host_name: read_host_name(spank),
+        kind,
+        job: spank.job_id().unwrap_or(0),
+        id,
+        hosts: spank.host_count().unwrap_or(1),
+        cpus_asked: cpus_asked(spank, kind),
+        gpu_list,
+        core_count: spank
+            .step_cores()
+            .and_then(|list| list.parse::<CpuSet>().ok())
+            .map(|cores| cores.len())
+            .filter(|count| *count > 0),
+        kernel: kernel.unwrap_or(KernelVersion { major: 0, minor: 0 }),
+        page,
+        marks,
+    })
+}
+
+fn read_host_name(spank: &Spank<'_>) -> String {
+    spank
+        .env("SLURMD_NODENAME")
+        .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())
+        .map_or_else(|| "this host".to_owned(), |name| name.trim().to_owned())
+}
+
+/// `--cpus-per-task`; for a script's own step times the job's tasks on this host.
+fn cpus_asked(spank: &Spank<'_>, kind: StepKind) -> u32 {
+    let each = spank.cpus_per_task().unwrap_or(1).clamp(1, 65_536);
+    if kind == StepKind::Ordinary {
+        return each;
+    }
+    let each = spank
+        .env("SLURM_CPUS_PER_TASK")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(each);
+    let index = spank.host_index().unwrap_or(0);
+    let tasks = spank
+        .env("SLURM_TASKS_PER_NODE")
+        .and_then(|text| nth_of_repeats(&text, index))
+        .unwrap_or(1);
+    each.saturating_mul(tasks).clamp(1, 65_536)
+}
+
+/// The `index`th number of a list such as `4(x2),3`.
+fn nth_of_repeats(text: &str, index: u32) -> Option<u32> {
+    let mut before = 0u32;
+    for part in text.split(',') {
+        let (value, times) = match part.split_once("(x") {
+            Some((value, times)) => (value, times.strip_suffix(')')?.parse().ok()?),
+            None => (part, 1),
+        };
+        before = before.saturating_add(times);
+        if index < before {
+            return value.trim().parse().ok();
+        }
+    }
+    None
+}
