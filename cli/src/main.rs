@@ -1,3 +1,67 @@
-//! cli
+//! The program `gpu-numa`: a table of commands, each in a module of its own.
+
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod command;
+mod out;
+mod show;
+mod snapshot;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use command::{CommandError, Outcome};
+use out::Out;
+
+/// Shows, plans and checks where GPU jobs run on NUMA machines.
+#[derive(Debug, Parser)]
+#[command(name = "gpu-numa", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One line a command.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the machine: GPUs, NICs, NUMA nodes, and what lies between them
+    Show(show::Show),
+    /// Write what the plugins read, in /run/gpu-numa-bind
+    Snapshot(snapshot::Snapshot),
+}
+
+/// One line a command.
+fn run(command: &Command, out: &mut Out) -> Result<Outcome, CommandError> {
+    match command {
+        Command::Show(show) => show.run(out),
+        Command::Snapshot(snapshot) => snapshot.run(out),
+    }
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = discovery::child::answer(std::env::args_os().skip(1)) {
+        return code;
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let mut out = Out::new();
+    let result = run(&cli.command, &mut out).and_then(|outcome| {
+        out.flush()?;
+        Ok(outcome)
+    });
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Err(CommandError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            out::message(&error.to_string());
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! PCI Express links in words.
+
+use topology::pci::Link;
+
+/// `gen5` of 32 GT/s; absent for a speed that no generation has.
+fn generation(speed_gts: f64) -> Option<u32> {
+    [2.5, 5.0, 8.0, 16.0, 32.0, 64.0]
+        .into_iter()
+        .zip(1..)
+        .find(|(speed, _)| (speed_gts - speed).abs() < 0.1)
+        .map(|(_, generation)| generation)
+}
+
+fn words(speed: Option<f64>, width: Option<u32>) -> Option<String> {
+    Some(format!("gen{} x{}", generation(speed?)?, width?))
+}
+
+/// What the link can do.
+pub(crate) fn best(link: &Link) -> Option<String> {
+    words(link.max_speed_gts, link.max_width)
+}
+
+/// What the link does when that is less by lanes, which no idle state explains.
+pub(crate) fn reduced(link: &Link) -> Option<String> {
+    let is_narrow = link.current_width? < link.max_width?;
+    is_narrow.then(|| words(link.current_speed_gts, link.current_width))?
+}
+
+/// A few words for the table.
+pub(crate) fn describe(link: &Link) -> String {
+    if let Some(reduced) = reduced(link) {
+        return format!("{reduced} LOW");
+    }
+    let is_slow = match (link.current_speed_gts, link.max_speed_gts) {
+        (Some(now), Some(best)) => now < best,
+        _ => false,
+    };
+    match (best(link), link.current_bandwidth_gb_s) {
+        (Some(best), _) if is_slow => format!("{best} idle"),
+        (Some(best), _) => best,
+        (None, Some(bandwidth)) => format!("{bandwidth:.1} GB/s"),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(max: (f64, u32), current: (f64, u32)) -> Link {
+        Link {
+            max_speed_gts: Some(max.0),
+            max_width: Some(max.1),
+            current_speed_gts: Some(current.0),
+            current_width: Some(current.1),
+            ..Link::default()
+        }
+    }
+
+    #[test]
+    fn fewer_lanes_are_low_and_less_speed_is_idle() {
+        assert_eq!(describe(&link((32.0, 16), (32.0, 16))), "gen5 x16");
+        assert_eq!(describe(&link((32.0, 16), (2.5, 16))), "gen5 x16 idle");
+        assert_eq!(describe(&link((32.0, 16), (8.0, 8))), "gen3 x8 LOW");
+        assert_eq!(describe(&Link::default()), "-");
+    }
+}

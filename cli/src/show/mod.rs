@@ -1,0 +1,159 @@
+//! `gpu-numa show`: the machine on one page.
+
+mod explain;
+mod json;
+mod links;
+mod matrix;
+mod verdict;
+
+use clap::Args;
+use topology::machine::Machine;
+use topology::path::may_have_nvlink;
+use topology::set::CpuSet;
+
+use crate::command::{CommandError, Format, From, Outcome};
+use crate::out::Out;
+use discovery::Source;
+
+/// Shows the machine.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  gpu-numa show\n  gpu-numa show --from topo.xml --json\n  \
+gpu-numa show --explain GPU0"
+)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    from: From,
+    #[command(flatten)]
+    format: Format,
+    /// Say by which evidence a GPU or NIC was placed: GPU0, NIC0 or a PCI address
+    #[arg(long, value_name = "GPU")]
+    explain: Option<String>,
+}
+
+impl Show {
+    pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
+        let machine = self.from.read()?;
+        if let Some(device) = &self.explain {
+            let overrides = discovery::read_overrides(&self.from.source());
+            explain::print(out, &machine, &overrides, device, self.format.json)?;
+        } else if self.format.json {
+            out.json(&json::Document::new(&machine))?;
+        } else {
+            out.line(header(&machine, &self.from.source()))?;
+            matrix::print(out, &machine)?;
+            print_nodes(out, &machine)?;
+            verdict::print(out, &machine)?;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// `1 GPU`, `2 GPUs`.
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+fn header(machine: &Machine, source: &Source) -> String {
+    let mut notes = Vec::new();
+    if let Source::Path(path) = source {
+        notes.push(format!("from {}", path.display()));
+    }
+    let may_hide = machine
+        .gpus
+        .iter()
+        .any(|gpu| may_have_nvlink(gpu.vendor, gpu.device));
+    if may_hide && !machine.nvlink_visible && machine.gpus.len() > 1 {
+        notes.push("NVLink not seen".to_owned());
+    }
+    let notes = if notes.is_empty() {
+        String::new()
+    } else {
+        format!("   ({})", notes.join(", "))
+    };
+    format!(
+        "{}: {}, {}, {}; {}, {}{notes}",
+        machine.hostname.as_deref().unwrap_or("machine"),
+        if machine.packages.is_empty() {
+            "packages not recorded".to_owned()
+        } else {
+            count(machine.packages.len(), "package")
+        },
+        count(machine.numa_nodes.len(), "NUMA node"),
+        count(machine.online.len(), "CPU"),
+        count(machine.gpus.len(), "GPU"),
+        count(machine.nics.len(), "NIC"),
+    )
+}
+
+/// Memory as a person reads it.
+fn memory(bytes: Option<u64>) -> String {
+    match bytes.map(|bytes| bytes >> 20) {
+        None => "?".to_owned(),
+        Some(mib) if mib < 10_000 => format!("{mib} MB"),
+        Some(mib) => format!("{} GB", (mib + 512) >> 10),
+    }
+}
+
+/// A list or `-` when it is empty.
+fn list(set: &CpuSet) -> String {
+    if set.is_empty() {
+        "-".to_owned()
+    } else {
+        set.to_string()
+    }
+}
+
+fn print_nodes(out: &mut Out, machine: &Machine) -> Result<(), CommandError> {
+    let nodes = &machine.numa_nodes;
+    let width = nodes
+        .iter()
+        .map(|node| list(&node.cpus).len())
+        .max()
+        .unwrap_or(0)
+        .max(4);
+    let ids: String = nodes.iter().map(|node| format!("{:>4}", node.id)).collect();
+    let has_distances = nodes.iter().any(|node| !node.distances.is_empty());
+    let heading = if has_distances {
+        format!("distance to{ids}")
+    } else {
+        String::new()
+    };
+    out.line("")?;
+    let line = format!(
+        "node  package  {:<width$}  {:<9}  {:<5} {heading}",
+        "CPUs", "memory", ""
+    );
+    out.line(line.trim_end())?;
+    for node in nodes {
+        let kind = match node.kind {
+            topology::machine::NodeKind::Dram => "",
+            topology::machine::NodeKind::Gpu => "GPU",
+            topology::machine::NodeKind::Cpuless => "other",
+        };
+        let distances: String = nodes
+            .iter()
+            .filter(|_| has_distances)
+            .map(|to| {
+                let value = node.distances.get(&to.id);
+                format!(
+                    "{:>4}",
+                    value.map_or_else(|| "?".to_owned(), u32::to_string)
+                )
+            })
+            .collect();
+        let package = node
+            .package
+            .map_or_else(|| "-".to_owned(), |id| id.to_string());
+        let line = format!(
+            "{:<5} {package:<8} {:<width$}  {:<9}  {kind:<5} {:11}{distances}",
+            node.id,
+            list(&node.cpus),
+            memory(node.memory_bytes),
+            ""
+        );
+        out.line(line.trim_end())?;
+    }
+    Ok(())
+}

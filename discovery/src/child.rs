@@ -1,0 +1,231 @@
+//! Questions to C libraries, asked in a child process that is bounded in time and in what it says.
+//!
+//! The child is the same program, started as `PROGRAM __probe WHAT`; it prints one JSON value, a
+//! `Result` in serde's form.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use crate::hwloc::{self, HwlocAnswer};
+use crate::nvml::{self, NvmlAnswer};
+use crate::source::MAX_FILE_BYTES;
+
+/// The hidden subcommand.
+pub const SUBCOMMAND: &str = "__probe";
+/// How long hwloc may take; the slowest recorded tree takes well under a second.
+const HWLOC_TIME: Duration = Duration::from_secs(10);
+/// How long NVML may take; waking eight idle GPUs takes up to two seconds.
+const NVML_TIME: Duration = Duration::from_secs(5);
+/// What a child may print.
+const MAX_ANSWER_BYTES: u64 = 64 << 20;
+
+/// Why a child gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    #[error("its helper process cannot be started: {0}")]
+    Start(io::Error),
+    #[error("no answer within {} s", .0.as_secs())]
+    Time(Duration),
+    #[error("it stopped its helper process")]
+    Died,
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Asks hwloc about this machine.
+pub(crate) fn ask_hwloc_live(program: &Path) -> Result<HwlocAnswer, AskError> {
+    let mut command = hwloc_command(program, "hwloc");
+    command.env("HWLOC_COMPONENTS", "linux,stop");
+    ask(command, None, HWLOC_TIME)
+}
+
+/// Asks hwloc about a recorded filesystem root.
+pub(crate) fn ask_hwloc_root(program: &Path, root: &Path) -> Result<HwlocAnswer, AskError> {
+    let mut command = hwloc_command(program, "hwloc");
+    command
+        .env("HWLOC_FSROOT", root)
+        .env("HWLOC_THISSYSTEM", "0")
+        .env("HWLOC_COMPONENTS", "linux,stop");
+    ask(command, None, HWLOC_TIME)
+}
+
+/// Has hwloc read an XML.
+pub(crate) fn ask_hwloc_xml(program: &Path, xml: String) -> Result<HwlocAnswer, AskError> {
+    ask(hwloc_command(program, "hwloc-xml"), Some(xml), HWLOC_TIME)
+}
+
+/// Asks NVML about this machine.
+pub(crate) fn ask_nvml(program: &Path) -> Result<NvmlAnswer, AskError> {
+    ask(command(program, "nvml"), None, NVML_TIME)
+}
+
+fn command(program: &Path, what: &str) -> Command {
+    let mut command = Command::new(program);
+    command.arg(SUBCOMMAND).arg(what);
+    command
+}
+
+/// The user's own `HWLOC_*` would change the answer, and hwloc's plugins would load CUDA and OpenCL.
+fn hwloc_command(program: &Path, what: &str) -> Command {
+    let mut command = command(program, what);
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"HWLOC_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env("HWLOC_PLUGINS_PATH", "/nonexistent")
+        .env("HWLOC_HIDE_ERRORS", "2");
+    command
+}
+
+fn ask<T: DeserializeOwned>(
+    mut command: Command,
+    input: Option<String>,
+    time: Duration,
+) -> Result<T, AskError> {
+    let mut child = command
+        .stdin(if input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(AskError::Start)?;
+    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+        // A child that ends early closes the pipe; its answer tells why.
+        std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    }
+    let (sender, receiver) = channel();
+    if let Some(stdout) = child.stdout.take() {
+        std::thread::spawn(move || {
+            let mut answer = Vec::new();
+            let read = stdout.take(MAX_ANSWER_BYTES).read_to_end(&mut answer);
+            sender.send(read.map(|_| answer))
+        });
+    }
+    let answer = receiver.recv_timeout(time);
+    end(&mut child);
+    match answer {
+        Ok(Ok(bytes)) => parse_answer(&bytes),
+        Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => Err(AskError::Died),
+        Err(RecvTimeoutError::Timeout) => Err(AskError::Time(time)),
+    }
+}
+
+/// Ends a child without waiting for one that the kernel cannot end now.
+fn end(child: &mut Child) {
+    for _ in 0..20 {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let _ = child.kill();
+    let _ = child.try_wait();
+}
+
+fn parse_answer<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, AskError> {
+    serde_json::from_slice::<Result<T, String>>(bytes)
+        .map_err(|_| AskError::Died)?
+        .map_err(AskError::Refused)
+}
+
+/// Answers a question when the arguments (without the program's name) hold the hidden subcommand.
+///
+/// Absent when they do not.
+pub fn answer(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    if arguments.next()?.as_os_str() != OsStr::new(SUBCOMMAND) {
+        return None;
+    }
+    let what = arguments.next().unwrap_or_default();
+    std::panic::set_hook(Box::new(|_| {}));
+    let answer = std::panic::catch_unwind(|| answer_json(what.as_os_str()))
+        .unwrap_or_else(|_| refuse("it panicked"));
+    let mut out = io::stdout().lock();
+    let written = out.write_all(answer.as_bytes()).and_then(|()| out.flush());
+    Some(if written.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(2)
+    })
+}
+
+fn answer_json(what: &OsStr) -> String {
+    let json = match what.to_str() {
+        Some("hwloc") => serde_json::to_string(&hwloc::read_environment()),
+        Some("hwloc-xml") => {
+            serde_json::to_string(&read_stdin().and_then(|xml| hwloc::read_xml(&xml)))
+        }
+        Some("nvml") => serde_json::to_string(&nvml::read()),
+        Some(_) | None => return refuse("no such question"),
+    };
+    json.unwrap_or_else(|_| refuse("its answer has no JSON form"))
+}
+
+fn refuse(why: &str) -> String {
+    format!("{{\"Err\":\"{why}\"}}")
+}
+
+fn read_stdin() -> Result<String, String> {
+    let mut text = String::new();
+    io::stdin()
+        .lock()
+        .take(MAX_FILE_BYTES)
+        .read_to_string(&mut text)
+        .map_err(|error| error.to_string())?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_arguments_are_left_to_the_program() {
+        assert!(answer(["show".into()].into_iter()).is_none());
+        assert!(answer(std::iter::empty()).is_none());
+    }
+
+    #[test]
+    fn a_child_that_says_nothing_in_time_is_given_up() {
+        let mut command = Command::new("sleep");
+        command.arg("30");
+        let error = ask::<u32>(command, None, Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(error, AskError::Time(_)), "{error}");
+    }
+
+    #[test]
+    fn a_child_that_babbles_or_is_missing_is_an_error() {
+        let mut command = Command::new("echo");
+        command.arg("hello");
+        assert!(matches!(
+            ask::<u32>(command, None, Duration::from_secs(5)),
+            Err(AskError::Died)
+        ));
+        let missing = Command::new("/nonexistent/program");
+        assert!(matches!(
+            ask::<u32>(missing, None, Duration::from_secs(5)),
+            Err(AskError::Start(_))
+        ));
+    }
+
+    #[test]
+    fn an_answer_is_a_result() {
+        assert_eq!(parse_answer::<u32>(b"{\"Ok\":7}").unwrap(), 7);
+        assert_eq!(
+            parse_answer::<u32>(b"{\"Err\":\"no\"}")
+                .unwrap_err()
+                .to_string(),
+            "no"
+        );
+    }
+}

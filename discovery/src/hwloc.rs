@@ -1,0 +1,356 @@
+//! What hwloc says, as raw facts.  Runs in the child process only.
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+
+use hwlocality::Topology;
+use hwlocality::object::TopologyObject;
+use hwlocality::object::attributes::DownstreamAttributes;
+use hwlocality::object::attributes::{ObjectAttributes, PCIDeviceAttributes, UpstreamAttributes};
+use hwlocality::object::distance::DistancesKind;
+use hwlocality::object::types::ObjectType;
+use hwlocality::topology::builder::{BuildFlags, TopologyBuilder, TypeFilter};
+use serde::{Deserialize, Serialize};
+use topology::machine::{Gpu, Locality, Machine, MinorSource, Nic, NodeKind, NumaNode, Processor};
+use topology::pci::{DeviceKind, Link, PciAddress, PciDevice};
+use topology::set::{CpuSet, IndexSet, MAX_INDEX, NodeSet};
+
+/// hwloc's view: the whole machine, and what of it the reader's cgroup allows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HwlocAnswer {
+    /// Raw facts, devices not placed.
+    pub(crate) machine: Machine,
+    /// CPUs that are allowed.
+    pub(crate) allowed_cpus: CpuSet,
+    /// Nodes that are allowed.
+    pub(crate) allowed_nodes: NodeSet,
+}
+
+/// Reads what the environment names: this machine, or `HWLOC_FSROOT`.
+pub(crate) fn read_environment() -> Result<HwlocAnswer, String> {
+    load(Ok)
+}
+
+/// Reads an XML text.
+pub(crate) fn read_xml(xml: &str) -> Result<HwlocAnswer, String> {
+    load(|builder| builder.from_xml(xml).map_err(|error| error.to_string()))
+}
+
+fn load(
+    from: impl FnOnce(TopologyBuilder) -> Result<TopologyBuilder, String>,
+) -> Result<HwlocAnswer, String> {
+    let builder = Topology::builder()
+        .with_flags(BuildFlags::INCLUDE_DISALLOWED)
+        .map_err(|error| error.to_string())?
+        .with_io_type_filter(TypeFilter::KeepAll)
+        .map_err(|error| error.to_string())?;
+    let topology = from(builder)?
+        .build()
+        .map_err(|_| "it is truncated, or no hwloc XML".to_owned())?;
+    Ok(HwlocAnswer {
+        machine: convert(&topology),
+        allowed_cpus: set(topology.allowed_cpuset().into_iter().map(usize::from)),
+        allowed_nodes: set(topology.allowed_nodeset().into_iter().map(usize::from)),
+    })
+}
+
+/// A set of hwloc's indexes; hwloc's sets may be infinite.
+fn set<K>(indexes: impl Iterator<Item = usize>) -> IndexSet<K> {
+    indexes
+        .map_while(|index| u32::try_from(index).ok())
+        .take_while(|index| *index <= MAX_INDEX)
+        .collect()
+}
+
+fn cpus_of(object: &TopologyObject) -> CpuSet {
+    object
+        .cpuset()
+        .map_or_else(CpuSet::new, |cpus| set(cpus.into_iter().map(usize::from)))
+}
+
+fn index_of(object: &TopologyObject) -> Option<u32> {
+    u32::try_from(object.os_index()?)
+        .ok()
+        .filter(|index| *index <= MAX_INDEX)
+}
+
+fn text(value: Option<&CStr>) -> Option<String> {
+    value
+        .map(|value| value.to_string_lossy().trim().to_owned())
+        .filter(|value| !value.is_empty())
+}
+
+fn convert(topology: &Topology) -> Machine {
+    let online: CpuSet = set(topology.cpuset().into_iter().map(usize::from));
+    let mut packages: BTreeMap<u32, CpuSet> = BTreeMap::new();
+    for package in topology.objects_with_type(ObjectType::Package) {
+        if let Some(id) = index_of(package) {
+            packages
+                .entry(id)
+                .or_default()
+                .extend_with(&cpus_of(package));
+        }
+    }
+    let (packages, numa_nodes) = topology::sysfs::join_packages(packages, nodes(topology));
+    let mut machine = Machine {
+        hostname: text(topology.root_object().info("HostName")),
+        cores: cores(topology, &online),
+        last_level_caches: last_level_caches(topology),
+        processor: processor(topology),
+        online,
+        packages,
+        numa_nodes,
+        ..Machine::default()
+    };
+    add_devices(topology, &mut machine);
+    machine
+}
+
+/// The NUMA nodes, each with the CPUs that no earlier one has.
+///
+/// hwloc gives a node of special memory (HBM, NVM, a GPU's) the CPUs it is near to; here they belong to
+/// the ordinary node, and the special one has none.
+fn nodes(topology: &Topology) -> Vec<NumaNode> {
+    let distances = distances(topology);
+    let mut objects: Vec<_> = topology
+        .objects_with_type(ObjectType::NUMANode)
+        .filter_map(|object| Some((object.subtype().is_some(), index_of(object)?, object)))
+        .collect();
+    objects.sort_by_key(|(special, id, _)| (*special, *id));
+    let mut taken = CpuSet::new();
+    let mut nodes = BTreeMap::new();
+    for (_, id, object) in objects {
+        let near = cpus_of(object);
+        let cpus = if near.intersects(&taken) {
+            CpuSet::new()
+        } else {
+            near
+        };
+        taken.extend_with(&cpus);
+        let memory = match object.attributes() {
+            Some(ObjectAttributes::NUMANode(numa)) => numa.local_memory(),
+            Some(_) | None => None,
+        };
+        let kind = match text(object.subtype()).as_deref() {
+            Some("GPUMemory") => NodeKind::Gpu,
+            _ if cpus.is_empty() => NodeKind::Cpuless,
+            _ => NodeKind::Dram,
+        };
+        nodes.entry(id).or_insert(NumaNode {
+            id,
+            package: None,
+            cpus,
+            memory_bytes: Some(memory.map_or(0, std::num::NonZero::get)),
+            kind,
+            distances: distances.get(&id).cloned().unwrap_or_default(),
+        });
+    }
+    nodes.into_values().collect()
+}
+
+/// The firmware's distances between NUMA nodes, by node.
+fn distances(topology: &Topology) -> BTreeMap<u32, BTreeMap<u32, u32>> {
+    let mut all: BTreeMap<u32, BTreeMap<u32, u32>> = BTreeMap::new();
+    let kind = DistancesKind::FROM_OS | DistancesKind::MEANS_LATENCY;
+    for matrix in topology.distances(Some(kind)).unwrap_or_default() {
+        let ids: Vec<_> = matrix
+            .objects()
+            .map(|object| {
+                index_of(object.filter(|object| object.object_type() == ObjectType::NUMANode)?)
+            })
+            .collect();
+        if !all.is_empty() || ids.iter().any(Option::is_none) {
+            continue;
+        }
+        for ((from, to), value) in matrix.enumerate_distances() {
+            let (from, to) = (
+                ids.get(from).copied().flatten(),
+                ids.get(to).copied().flatten(),
+            );
+            if let (Some(from), Some(to), Ok(value)) = (from, to, u32::try_from(value)) {
+                all.entry(from).or_default().insert(to, value);
+            }
+        }
+    }
+    all
+}
+
+/// Cores, and each CPU on its own that belongs to none.
+fn cores(topology: &Topology, online: &CpuSet) -> Vec<CpuSet> {
+    let mut rest = online.clone();
+    let mut cores = Vec::new();
+    for core in topology.objects_with_type(ObjectType::Core) {
+        let cpus = cpus_of(core).intersection(&rest);
+        rest = rest.difference(&cpus);
+        if !cpus.is_empty() {
+            cores.push(cpus);
+        }
+    }
+    cores.extend(rest.iter().map(CpuSet::single));
+    cores.sort();
+    cores
+}
+
+fn last_level_caches(topology: &Topology) -> Vec<CpuSet> {
+    use ObjectType::{L1Cache, L2Cache, L3Cache, L4Cache, L5Cache};
+    let mut caches: Vec<CpuSet> = [L5Cache, L4Cache, L3Cache, L2Cache, L1Cache]
+        .into_iter()
+        .map(|level| {
+            topology
+                .objects_with_type(level)
+                .map(cpus_of)
+                .collect::<Vec<_>>()
+        })
+        .find(|caches| !caches.is_empty())
+        .unwrap_or_default();
+    caches.sort();
+    caches
+}
+
+/// The processor in NCCL's words, from the infos hwloc keeps on packages (v2) and the machine (v1).
+fn processor(topology: &Topology) -> Option<Processor> {
+    let root = topology.root_object();
+    let package = topology.objects_with_type(ObjectType::Package).next();
+    let info = |name: &str| {
+        text(package.and_then(|package| package.info(name))).or_else(|| text(root.info(name)))
+    };
+    let arch = match info("Architecture")?.as_str() {
+        "x86_64" => "x86_64",
+        "aarch64" => "arm64",
+        "ppc64" | "ppc64le" => "ppc64",
+        _ => return None,
+    };
+    Some(Processor {
+        arch: arch.to_owned(),
+        vendor: info("CPUVendor"),
+        family: info("CPUFamilyNumber").and_then(|text| text.parse().ok()),
+        model: info("CPUModelNumber").and_then(|text| text.parse().ok()),
+    })
+}
+
+/// PCI devices that matter and the bridges above them.
+fn add_devices(topology: &Topology, machine: &mut Machine) {
+    let mut devices: BTreeMap<PciAddress, PciDevice> = BTreeMap::new();
+    for object in topology.objects_with_type(ObjectType::PCIDevice) {
+        let Some(ObjectAttributes::PCIDevice(pci)) = object.attributes() else {
+            continue;
+        };
+        let device = device(object, pci);
+        match device.kind() {
+            DeviceKind::Gpu => machine.gpus.push(gpu(object, &device)),
+            DeviceKind::Nic => machine.nics.push(Nic {
+                pci: device.address,
+                vendor: device.vendor,
+                device: device.device,
+                names: os_devices(object)
+                    .filter_map(|os| text(os.name()))
+                    .collect(),
+                locality: Locality::default(),
+            }),
+            DeviceKind::Bridge | DeviceKind::Other => continue,
+        }
+        devices.insert(device.address, device);
+        for bridge in object.ancestors() {
+            if let Some((bridge, pci)) = upstream(bridge) {
+                devices
+                    .entry(address(pci))
+                    .or_insert_with(|| self::device(bridge, pci));
+            }
+        }
+    }
+    machine.pci = devices.into_values().collect();
+    machine.gpus.sort_by_key(|gpu| gpu.pci);
+    machine.gpus.dedup_by_key(|gpu| gpu.pci);
+    machine.nics.sort_by_key(|nic| nic.pci);
+    machine.nics.dedup_by_key(|nic| nic.pci);
+}
+
+/// The PCI side of a bridge that is a PCI device itself.
+fn upstream(object: &TopologyObject) -> Option<(&TopologyObject, &PCIDeviceAttributes)> {
+    let Some(ObjectAttributes::Bridge(bridge)) = object.attributes() else {
+        return None;
+    };
+    match bridge.upstream_attributes() {
+        Some(UpstreamAttributes::PCI(pci)) => Some((object, pci)),
+        None => None,
+    }
+}
+
+fn address(pci: &PCIDeviceAttributes) -> PciAddress {
+    PciAddress {
+        domain: u32::from(pci.domain()),
+        bus: pci.bus_id(),
+        device: pci.bus_device(),
+        function: pci.function(),
+    }
+}
+
+fn device(object: &TopologyObject, pci: &PCIDeviceAttributes) -> PciDevice {
+    let parent = object
+        .ancestors()
+        .find_map(upstream)
+        .map(|(_, pci)| address(pci));
+    let is_bridge = object.object_type() == ObjectType::Bridge;
+    let subsystem = (pci.subvendor_id(), pci.subdevice_id());
+    let bandwidth = f64::from(pci.link_speed());
+    PciDevice {
+        address: address(pci),
+        parent,
+        root_bus: object.ancestors().find_map(host_bus),
+        class: if is_bridge {
+            0x06_0400
+        } else {
+            u32::from(pci.class_id()) << 8
+        },
+        vendor: pci.vendor_id(),
+        device: pci.device_id(),
+        subsystem: (subsystem != (0, 0)).then_some(subsystem),
+        link: Link {
+            current_bandwidth_gb_s: (bandwidth.is_finite() && bandwidth > 0.0).then_some(bandwidth),
+            ..Link::default()
+        },
+        numa_node: None,
+        local_cpus: None,
+        attached_nodes: object
+            .first_non_io_ancestor()
+            .filter(|holder| holder.object_type() != ObjectType::Machine)
+            .and_then(TopologyObject::nodeset)
+            .map(|nodes| set(nodes.into_iter().map(usize::from))),
+    }
+}
+
+/// Domain and bus below a host bridge.
+fn host_bus(object: &TopologyObject) -> Option<(u32, u8)> {
+    let Some(ObjectAttributes::Bridge(bridge)) = object.attributes() else {
+        return None;
+    };
+    if bridge.upstream_attributes().is_some() {
+        return None;
+    }
+    let Some(DownstreamAttributes::PCI(bus)) = bridge.downstream_attributes() else {
+        return None;
+    };
+    Some((u32::from(bus.domain()), bus.secondary_bus()))
+}
+
+fn os_devices(object: &TopologyObject) -> impl Iterator<Item = &TopologyObject> {
+    object
+        .io_children()
+        .filter(|child| child.object_type() == ObjectType::OSDevice)
+}
+
+fn gpu(object: &TopologyObject, device: &PciDevice) -> Gpu {
+    let info = |name: &str| os_devices(object).find_map(|os| text(os.info(name)));
+    Gpu {
+        pci: device.address,
+        vendor: device.vendor,
+        device: device.device,
+        minor: None,
+        minor_source: MinorSource::Unknown,
+        uuid: info("NVIDIAUUID").filter(|uuid| uuid.starts_with("GPU-")),
+        name: info("GPUModel"),
+        mig: Vec::new(),
+        nvlinks: BTreeMap::new(),
+        locality: Locality::default(),
+    }
+}

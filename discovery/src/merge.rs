@@ -1,0 +1,228 @@
+//! One machine from `/sys`, hwloc and NVML.
+//!
+//! `/sys` gives every detail.  hwloc decides which packages and memory-only nodes there are, and hangs
+//! devices where the kernel does not.  NVML adds names, UUIDs, MIG instances and NVLink.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use topology::locality::locate_all;
+use topology::machine::{Machine, MigInstance, MinorSource, NodeKind};
+use topology::pci::{PciAddress, VENDOR_NVIDIA};
+use topology::set::CpuSet;
+use topology::sysfs;
+use tracing::debug;
+
+use crate::DiscoveryError;
+use crate::child;
+use crate::hwloc::HwlocAnswer;
+use crate::nvml::{NvmlAnswer, NvmlGpu};
+
+/// Reads a filesystem root; `live` says that it is this machine's.
+pub(crate) fn read_root(
+    root: &Path,
+    live: bool,
+    program: &Path,
+) -> Result<Machine, DiscoveryError> {
+    let (overrides, complaints) = sysfs::read_overrides(root);
+    let mut machine = sysfs::read_machine(root, &overrides)?;
+    machine.remarks.extend(complaints);
+    let answer = if live {
+        child::ask_hwloc_live(program)
+    } else {
+        child::ask_hwloc_root(program, root)
+    };
+    match answer {
+        Ok(answer) => add_hwloc(&mut machine, answer, live),
+        Err(error) => {
+            machine.remarks.push(format!(
+                "hwloc: {error}; packages and nodes are as /sys has them"
+            ));
+        }
+    }
+    if live && machine.gpus.iter().any(|gpu| gpu.vendor == VENDOR_NVIDIA) {
+        match child::ask_nvml(program) {
+            Ok(answer) => add_nvml(&mut machine, answer),
+            Err(error) => machine
+                .remarks
+                .push(format!("NVML: {error}; NVLink not seen")),
+        }
+    }
+    locate_all(&mut machine, &overrides);
+    Ok(machine)
+}
+
+/// Takes hwloc's packages, drops nodes that it does not list, and notes where it hangs devices.
+fn add_hwloc(machine: &mut Machine, mut answer: HwlocAnswer, live: bool) {
+    let theirs = std::mem::take(&mut answer.machine);
+    debug!(
+        packages = theirs.packages.len(),
+        nodes = theirs.numa_nodes.len(),
+        "hwloc answered"
+    );
+    if theirs.online.is_empty() {
+        return;
+    }
+    machine.numa_nodes.retain(|node| {
+        node.kind == NodeKind::Gpu || !node.cpus.is_empty() || theirs.node(node.id).is_some()
+    });
+    if !theirs.packages.is_empty() {
+        let packages = theirs
+            .packages
+            .iter()
+            .map(|package| (package.id, package.cpus.intersection(&machine.online)))
+            .filter(|(_, cpus)| !cpus.is_empty())
+            .collect::<BTreeMap<u32, CpuSet>>();
+        let nodes = std::mem::take(&mut machine.numa_nodes);
+        (machine.packages, machine.numa_nodes) = sysfs::join_packages(packages, nodes);
+    }
+    for device in &mut machine.pci {
+        device.attached_nodes = theirs
+            .device(device.address)
+            .and_then(|seen| seen.attached_nodes.clone());
+    }
+    if !live {
+        cut_to_recorded_cgroup(machine, &answer);
+    }
+}
+
+/// Leaves out what the recorder's own cgroup hid, as hwloc does, of a recording without devices.
+///
+/// Never on a live machine, and never where there is a GPU or NIC to place: its nodes and CPUs are not
+/// a matter of who looks, and a machine cut to one node would make everything look local.
+fn cut_to_recorded_cgroup(machine: &mut Machine, answer: &HwlocAnswer) {
+    let nothing_allowed = answer.allowed_cpus.is_empty() || answer.allowed_nodes.is_empty();
+    if nothing_allowed || !machine.gpus.is_empty() || !machine.nics.is_empty() {
+        return;
+    }
+    let before = (machine.packages.len(), machine.numa_nodes.len());
+    machine
+        .numa_nodes
+        .retain(|node| answer.allowed_nodes.contains(node.id));
+    machine
+        .packages
+        .retain(|package| package.cpus.intersects(&answer.allowed_cpus));
+    for package in &mut machine.packages {
+        package.numa_nodes = package.numa_nodes.intersection(&answer.allowed_nodes);
+    }
+    for node in &mut machine.numa_nodes {
+        node.distances
+            .retain(|id, _| answer.allowed_nodes.contains(*id));
+    }
+    if before != (machine.packages.len(), machine.numa_nodes.len()) {
+        machine.remarks.push(format!(
+            "recorded in a cgroup that allows nodes {} and CPUs {}; of {} packages and {} nodes the others are left out",
+            answer.allowed_nodes, answer.allowed_cpus, before.0, before.1
+        ));
+    }
+}
+
+/// Adds names, UUIDs, minors, MIG instances and NVLinks.
+fn add_nvml(machine: &mut Machine, answer: NvmlAnswer) {
+    let seen: BTreeMap<PciAddress, NvmlGpu> =
+        answer.gpus.into_iter().map(|gpu| (gpu.pci, gpu)).collect();
+    machine.remarks.extend(answer.remarks);
+    let mut all_seen = true;
+    for gpu in machine
+        .gpus
+        .iter_mut()
+        .filter(|gpu| gpu.vendor == VENDOR_NVIDIA)
+    {
+        let Some(nvml) = seen.get(&gpu.pci) else {
+            all_seen = false;
+            continue;
+        };
+        if gpu.minor_source != MinorSource::Driver
+            && let Some(minor) = nvml.minor
+        {
+            (gpu.minor, gpu.minor_source) = (Some(minor), MinorSource::Nvml);
+        }
+        gpu.uuid = nvml.uuid.clone().or(gpu.uuid.take());
+        gpu.name = nvml.name.clone().or(gpu.name.take());
+        gpu.mig = nvml
+            .mig
+            .iter()
+            .map(|uuid| MigInstance { uuid: uuid.clone() })
+            .collect();
+        gpu.nvlinks = links_of(nvml, &seen);
+    }
+    machine.nvlink_visible = all_seen && answer.nvlink_asked;
+    if !all_seen {
+        machine
+            .remarks
+            .push("NVML does not list every GPU; NVLink may be hidden".to_owned());
+    }
+}
+
+/// Links to other GPUs: direct ones, and through NVSwitch to every GPU that has links to one.
+fn links_of(gpu: &NvmlGpu, all: &BTreeMap<PciAddress, NvmlGpu>) -> BTreeMap<PciAddress, u32> {
+    let mut links = BTreeMap::new();
+    let to_switch = |gpu: &NvmlGpu| -> u32 {
+        gpu.links
+            .iter()
+            .filter(|(to, _)| !all.contains_key(to))
+            .map(|(_, count)| count)
+            .sum()
+    };
+    for other in all.values().filter(|other| other.pci != gpu.pci) {
+        let direct = gpu
+            .links
+            .iter()
+            .find(|(to, _)| *to == other.pci)
+            .map_or(0, |(_, count)| *count);
+        let switched = to_switch(gpu).min(to_switch(other));
+        if direct + switched > 0 {
+            links.insert(other.pci, direct + switched);
+        }
+    }
+    links
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gpu(pci: &str, links: &[(&str, u32)]) -> NvmlGpu {
+        NvmlGpu {
+            pci: pci.parse().unwrap(),
+            links: links
+                .iter()
+                .map(|(to, count)| (to.parse().unwrap(), *count))
+                .collect(),
+            ..NvmlGpu::default()
+        }
+    }
+
+    #[test]
+    fn a_switch_joins_every_gpu_that_has_links_to_it() {
+        let switch = "0000:c4:00.0";
+        let all: BTreeMap<_, _> = [
+            gpu("0000:18:00.0", &[(switch, 18)]),
+            gpu("0000:2a:00.0", &[(switch, 18)]),
+            gpu("0000:3a:00.0", &[]),
+        ]
+        .into_iter()
+        .map(|gpu| (gpu.pci, gpu))
+        .collect();
+        let links = links_of(&all[&"0000:18:00.0".parse().unwrap()], &all);
+        assert_eq!(links.len(), 1);
+        assert_eq!(links[&"0000:2a:00.0".parse().unwrap()], 18);
+    }
+
+    #[test]
+    fn direct_links_count_for_their_pair_only() {
+        let all: BTreeMap<_, _> = [
+            gpu("0000:06:00.0", &[("0000:07:00.0", 2)]),
+            gpu("0000:07:00.0", &[("0000:06:00.0", 2)]),
+            gpu("0000:08:00.0", &[]),
+        ]
+        .into_iter()
+        .map(|gpu| (gpu.pci, gpu))
+        .collect();
+        let links = links_of(&all[&"0000:06:00.0".parse().unwrap()], &all);
+        assert_eq!(
+            links.into_iter().collect::<Vec<_>>(),
+            [("0000:07:00.0".parse().unwrap(), 2)]
+        );
+    }
+}

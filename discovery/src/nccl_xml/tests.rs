@@ -1,0 +1,99 @@
+//! NCCL files, good and bad.
+
+use super::*;
+
+const SERVER: &str = r#"<?xml version="1.0"?>
+<system version="1">
+  <!-- two sockets -->
+  <cpu numaid="0" affinity="000000ff" arch="x86_64" vendor="AuthenticAMD" familyid="175" modelid="17">
+    <pci busid="ffff:ff:01.0" class="0x060400" link_speed="32.0 GT/s PCIe" link_width="16">
+      <pci busid="0000:18:00.0" class="0x030200" link_speed="32.0 GT/s PCIe" link_width="16">
+        <gpu dev="0" sm="90"><nvlink target="0000:c4:00.0" count="18" tclass="0x068000"/></gpu>
+      </pci>
+      <pci busid="0000:19:00.0" class="0x020700"><nic><net name="mlx5_0" dev="0"/></nic></pci>
+    </pci>
+  </cpu>
+  <cpu numaid="1" affinity="0000ff00" arch="x86_64">
+	<pci busid='0000:98:00.0' class="0x030200">
+        <gpu dev="1" sm="90"><nvlink target="0000:c4:00.0" count="18" tclass="0x068000"/></gpu>
+    </pci>
+  </cpu>
+</system>
+"#;
+
+fn fault_of(text: &str) -> String {
+    parse_machine(text).unwrap_err().to_string()
+}
+
+#[test]
+fn a_server_is_read() {
+    let machine = parse_machine(SERVER).unwrap();
+    assert_eq!(machine.numa_nodes.len(), 2);
+    assert_eq!(machine.gpus.len(), 2);
+    let far = &machine.gpus[1];
+    assert_eq!(far.locality.numa_nodes.as_ref().unwrap().to_string(), "1");
+    assert_eq!(far.locality.cpus.as_ref().unwrap().to_string(), "8-15");
+    assert_eq!(far.nvlinks[&machine.gpus[0].pci], 18);
+    assert!(machine.nvlink_visible);
+    assert_eq!(machine.nics[0].names, ["mlx5_0"]);
+    assert_eq!(machine.processor.unwrap().family, Some(25));
+    assert_eq!(machine.pci[0].link.max_speed_gts, Some(32.0));
+}
+
+#[test]
+fn a_device_under_an_unknown_cpu_is_unknown() {
+    let machine = parse_machine(&SERVER.replace("numaid=\"1\"", "numaid=\"-1\"")).unwrap();
+    assert_eq!(machine.numa_nodes.len(), 1);
+    let text = SERVER.replace(
+        "</system>",
+        "<cpu numaid=\"2\" affinity=\"ff0000\"/></system>",
+    );
+    let machine = parse_machine(&text.replace("numaid=\"1\"", "numaid=\"-1\"")).unwrap();
+    assert_eq!(machine.gpus[1].locality, Locality::default());
+}
+
+#[test]
+fn faults_name_their_line() {
+    let short = SERVER.replace("0000:98:00.0", "98:00.0");
+    assert!(
+        fault_of(&short).starts_with("14: <pci busid=\"98:00.0\">"),
+        "{}",
+        fault_of(&short)
+    );
+    let numaid = SERVER.replace("numaid=\"1\"", "numaid=\"one\"");
+    assert!(fault_of(&numaid).starts_with("13: <cpu numaid=\"one\">"));
+    let class = SERVER.replace("0x020700", "NIC");
+    assert!(fault_of(&class).starts_with("9: <pci class=\"NIC\">"));
+    let twice = SERVER.replace("0000:98:00.0", "0000:18:00.0");
+    assert!(fault_of(&twice).contains("is there twice"));
+    let mask = SERVER.replace("0000ff00", "0000ff0000");
+    assert!(fault_of(&mask).contains("expected hex words"));
+}
+
+#[test]
+fn a_file_that_ends_early_or_does_not_match_is_an_error() {
+    assert!(
+        fault_of("<system version=\"1\">\n <cpu numaid=\"0\">\n")
+            .contains("the file ends within <cpu> of line 2")
+    );
+    assert!(
+        fault_of("<system><cpu numaid=\"0\"></pci></cpu></system>").contains("</pci> closes <cpu>")
+    );
+    assert!(fault_of("<system version=\"1").contains("has no end"));
+    assert!(fault_of(&"<system>".repeat(2)).contains("within an element"));
+    assert!(fault_of(&format!("<system>{}", "<x>".repeat(100))).contains("deeper than"));
+}
+
+#[test]
+fn no_cut_and_no_changed_byte_panics() {
+    for end in 0..SERVER.len() {
+        let _ = parse_machine(&SERVER[..end]);
+    }
+    for at in 0..SERVER.len() {
+        for byte in [b'<', b'"', b'9', b' ', b'z', b'>'] {
+            let mut bytes = SERVER.as_bytes().to_vec();
+            bytes[at] = byte;
+            let _ = parse_machine(&String::from_utf8_lossy(&bytes));
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What a `--from` path is.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::DiscoveryError;
+
+/// The largest file that is read.
+pub(crate) const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// Where a machine is read from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Source {
+    /// The machine this runs on.
+    #[default]
+    ThisMachine,
+    /// A directory (a filesystem root), an hwloc XML, an NCCL XML or a snapshot, told apart by content.
+    Path(PathBuf),
+}
+
+/// What was found at a path.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// A filesystem root.
+    Root,
+    /// The text of an hwloc XML.
+    HwlocXml(String),
+    /// The text of an NCCL topology file.
+    NcclXml(String),
+    /// A JSON text.
+    Json(String),
+}
+
+/// Looks what `path` is, and reads it when it is a file.
+pub(crate) fn open(path: &Path) -> Result<Content, DiscoveryError> {
+    let unreadable = |error| DiscoveryError::Unreadable {
+        path: path.to_owned(),
+        error,
+    };
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    if metadata.is_dir() {
+        let is_root = path.join("sys").is_dir();
+        return if is_root {
+            Ok(Content::Root)
+        } else {
+            Err(DiscoveryError::NoRoot(path.to_owned()))
+        };
+    }
+    if !metadata.is_file() {
+        return Err(DiscoveryError::NoFile(path.to_owned()));
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_FILE_BYTES) {
+        let limit_mib = MAX_FILE_BYTES >> 20;
+        return Err(DiscoveryError::TooLarge {
+            path: path.to_owned(),
+            limit_mib,
+        });
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    recognise(text).ok_or_else(|| DiscoveryError::UnknownFormat(path.to_owned()))
+}
+
+/// Tells the formats apart by their first element.
+fn recognise(text: String) -> Option<Content> {
+    let start = text.trim_start_matches('\u{feff}').trim_start();
+    if start.starts_with('{') {
+        return Some(Content::Json(text));
+    }
+    match first_element(start)? {
+        "topology" | "root" => Some(Content::HwlocXml(text)),
+        "system" => Some(Content::NcclXml(text)),
+        _ => None,
+    }
+}
+
+/// The name of an XML's first element, after declaration, comments and document type.
+fn first_element(text: &str) -> Option<&str> {
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start();
+        let end = if rest.starts_with("<?") {
+            rest.find("?>")? + 2
+        } else if rest.starts_with("<!--") {
+            rest.find("-->")? + 3
+        } else if rest.starts_with("<!") {
+            rest.find('>')? + 1
+        } else {
+            let name = rest.strip_prefix('<')?;
+            return name.split(|c: char| !c.is_ascii_alphanumeric()).next();
+        };
+        rest = rest.get(end..)?;
+    }
+}
+
+/// The version in an hwloc XML.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct HwlocVersion {
+    /// As written.
+    pub(crate) text: String,
+    /// The number before the dot.
+    pub(crate) major: u32,
+}
+
+/// The `version` of `<topology version="2.0">`; version 1 files have none.
+pub(crate) fn hwloc_version(text: &str) -> Option<HwlocVersion> {
+    let (_, rest) = text.split_once("<topology")?;
+    let (tag, _) = rest.split_once('>')?;
+    let (_, value) = tag.split_once("version=\"")?;
+    let (version, _) = value.split_once('"')?;
+    let major = version.split('.').next()?.parse().ok()?;
+    Some(HwlocVersion {
+        text: version.to_owned(),
+        major,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_told_apart_by_their_first_element() {
+        let kind = |text: &str| match recognise(text.to_owned()) {
+            Some(Content::HwlocXml(_)) => "hwloc",
+            Some(Content::NcclXml(_)) => "nccl",
+            Some(Content::Json(_)) => "json",
+            Some(Content::Root) | None => "none",
+        };
+        let declared =
+            "<?xml version=\"1.0\"?>\n<!DOCTYPE topology SYSTEM \"hwloc2.dtd\">\n<topology>";
+        assert_eq!(kind(declared), "hwloc");
+        assert_eq!(kind("<!-- a > b -->\n<system version=\"1\">"), "nccl");
+        assert_eq!(kind("\u{feff} {\"schema\":1}"), "json");
+        for text in ["", "<", "<html>", "<!--", "GPU0 GPU1", "<?xml"] {
+            assert_eq!(kind(text), "none", "{text}");
+        }
+    }
+
+    #[test]
+    fn the_version_of_an_hwloc_xml_is_found() {
+        assert_eq!(
+            hwloc_version("<topology version=\"3.0\">").unwrap().major,
+            3
+        );
+        assert_eq!(hwloc_version("<topology>"), None);
+    }
+}
