@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use discovery::{DiscoveryError, Source};
 use topology::machine::Machine;
+use topology::pci::PciAddress;
 
 use crate::out;
 
@@ -14,6 +15,8 @@ use crate::out;
 pub(crate) enum Outcome {
     /// Exit status 0.
     Done,
+    /// Exit status 1: checked and found wanting.
+    Wanting,
 }
 
 /// Why a command could not run: exit status 2.
@@ -61,4 +64,36 @@ pub(crate) struct Format {
     /// Print one JSON document
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Reads a list of GPUs by PCI address (`0000:3b:00.0`) or by number in PCI order (`0`, `GPU0`).
+///
+/// # Errors
+/// One line that names the entry and what is accepted.
+pub(crate) fn parse_gpus(
+    machine: &Machine,
+    argument: &str,
+    list: &str,
+) -> Result<Vec<PciAddress>, CommandError> {
+    list.split(',')
+        .map(|entry| parse_gpu(machine, argument, entry.trim()))
+        .collect()
+}
+
+fn parse_gpu(machine: &Machine, argument: &str, entry: &str) -> Result<PciAddress, CommandError> {
+    let number = entry.strip_prefix("GPU").unwrap_or(entry).parse::<usize>();
+    let found = match number {
+        Ok(number) => machine.gpus.get(number).map(|gpu| gpu.pci),
+        Err(_) => entry
+            .parse::<PciAddress>()
+            .ok()
+            .and_then(|address| machine.gpu(address).map(|gpu| gpu.pci)),
+    };
+    found.ok_or_else(|| {
+        let known: Vec<String> = machine.gpus.iter().map(|gpu| gpu.pci.to_string()).collect();
+        let known = if known.is_empty() { "none is here".to_owned() } else { known.join(", ") };
+        CommandError::Argument(format!(
+            "{argument} \"{entry}\": no such GPU; expected a number from 0 or a PCI address ({known})"
+        ))
+    })
 }

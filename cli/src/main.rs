@@ -4,8 +4,11 @@
 
 mod command;
 mod out;
+mod plan;
+mod run;
 mod show;
 mod snapshot;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -26,6 +29,12 @@ struct Cli {
 enum Command {
     /// Show the machine: GPUs, NICs, NUMA nodes, and what lies between them
     Show(show::Show),
+    /// Plan what --gpu-numa-bind would do
+    Plan(plan::Plan),
+    /// Run a command bound to GPUs, without Slurm
+    Run(run::Run),
+    /// Check what a process really has against its GPUs
+    Verify(verify::Verify),
     /// Write what the plugins read, in /run/gpu-numa-bind
     Snapshot(snapshot::Snapshot),
 }
@@ -34,6 +43,9 @@ enum Command {
 fn run(command: &Command, out: &mut Out) -> Result<Outcome, CommandError> {
     match command {
         Command::Show(show) => show.run(out),
+        Command::Plan(plan) => plan.run(out),
+        Command::Run(run) => run.run(out),
+        Command::Verify(verify) => verify.run(out),
         Command::Snapshot(snapshot) => snapshot.run(out),
     }
 }
@@ -56,6 +68,7 @@ fn main() -> ExitCode {
     });
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Wanting) => ExitCode::from(1),
         Err(CommandError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }

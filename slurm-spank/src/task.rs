@@ -8,7 +8,7 @@ use ffi::linux::{affinity, mempolicy};
 use ffi::spank::Spank;
 use topology::allowed::{StepView, find_step_cpus, parse_mask_list};
 use topology::binding::{
-    MemoryPlan, MemoryPolicy, StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step,
+    MemoryPlan, StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step,
 };
 use topology::machine::Machine;
 use topology::option::Policy;
@@ -168,7 +168,10 @@ impl Task<'_> {
             done.bind_cpus = false;
         }
         if plan.bind_memory
-            && let Err(error) = apply_memory(&plan.memory)
+            && let Err(error) = mempolicy::apply_policy(
+                Mode::of(plan.memory.policy.number()),
+                plan.memory.nodes.words(),
+            )
         {
             let line = format!(
                 "memory on node {} refused by the kernel ({error}); left as Slurm made it",
@@ -185,17 +188,6 @@ impl Task<'_> {
 fn may_open(minor: u32) -> bool {
     CString::new(format!("/dev/nvidia{minor}"))
         .is_ok_and(|device| read_access(&device) == Access::Allowed)
-}
-
-fn apply_memory(memory: &MemoryPlan) -> Result<(), ffi::errno::Errno> {
-    let mode = match memory.policy {
-        MemoryPolicy::Default => return Ok(()),
-        MemoryPolicy::Preferred => Mode::Preferred,
-        MemoryPolicy::PreferredMany => Mode::PreferredMany,
-        MemoryPolicy::Bind => Mode::Bind,
-        MemoryPolicy::Interleave => Mode::Interleave,
-    };
-    mempolicy::apply_policy(mode, memory.nodes.words())
 }
 
 /// `Mems_allowed_list` of the own process; absent where it cannot be read.

@@ -41,7 +41,8 @@ impl Mode {
         }
     }
 
-    fn of(number: i32) -> Self {
+    /// The mode of this number, mode flags put aside.
+    pub fn of(number: i32) -> Self {
         match number & !MODE_FLAGS {
             0 => Self::Default,
             1 => Self::Preferred,

@@ -67,6 +67,19 @@ pub enum MemoryPolicy {
     Interleave,
 }
 
+impl MemoryPolicy {
+    /// Its number in `linux/mempolicy.h`.
+    pub fn number(self) -> i32 {
+        match self {
+            Self::Default => 0,
+            Self::Preferred => 1,
+            Self::Bind => 2,
+            Self::Interleave => 3,
+            Self::PreferredMany => 5,
+        }
+    }
+}
+
 /// A memory policy and its nodes; no nodes under the default policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {

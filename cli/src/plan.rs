@@ -1,0 +1,181 @@
+//! `gpu-numa plan`: what the plugin would do.
+
+use clap::Args;
+use serde::Serialize;
+use topology::binding::{
+    KernelVersion, StepPlan, StepRequest, TaskPlan, TaskRequest, launch_advice, plan_step,
+    summary_line,
+};
+use topology::machine::Machine;
+use topology::option::{Items, Policy, Settings, Width};
+use topology::pci::PciAddress;
+use topology::set::CpuSet;
+
+use crate::command::{CommandError, Format, From, Outcome, parse_gpus};
+use crate::out::{self, Out};
+
+/// Plans a step.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  gpu-numa plan\n  gpu-numa plan --tasks 4 --cpus-per-task 2 \
+--option restricted\n  gpu-numa plan --from topo.xml --gpus 0000:23:00.0 --gpus 0000:83:00.0 \
+--allowed 0-3 --json"
+)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    from: From,
+    #[command(flatten)]
+    format: Format,
+    /// Tasks on the host (default: GPUs divided by --gpus-per-task)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    tasks: Option<u32>,
+    /// GPUs of each task, dealt in PCI order in blocks, wrapping
+    #[arg(long, value_name = "K", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=64), conflicts_with = "gpus")]
+    gpus_per_task: u32,
+    /// The GPUs of one task, by PCI address or number; once per task, in order
+    #[arg(long, value_name = "GPU,GPU")]
+    gpus: Vec<String>,
+    /// CPUs (threads) that each task asks for
+    #[arg(long, value_name = "C", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=65536))]
+    cpus_per_task: u32,
+    /// The step's CPUs, such as 0-3,8 (default: all that are online)
+    #[arg(long, value_name = "LIST")]
+    allowed: Option<String>,
+    /// Items as after --gpu-numa-bind=
+    #[arg(long, value_name = "ITEM,...", default_value = "")]
+    option: String,
+    /// The kernel that would be asked
+    #[arg(long, value_name = "RELEASE", default_value = "5.15")]
+    kernel: String,
+}
+
+/// The JSON document.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    policy: Policy,
+    width: Width,
+    tasks: &'a [TaskPlan],
+}
+
+impl Plan {
+    pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
+        let argument = |name: &str, problem: &dyn std::fmt::Display| {
+            CommandError::Argument(format!("{name}: {problem}"))
+        };
+        let items = Items::parse(&self.option).map_err(|problem| argument("--option", &problem))?;
+        let kernel: KernelVersion = self
+            .kernel
+            .parse()
+            .map_err(|problem| argument("--kernel", &problem))?;
+        let machine = self.from.read()?;
+        let step = StepRequest {
+            settings: Settings::from(&items),
+            step_cpus: self.step_cpus(&machine)?,
+            asked: self.cpus_per_task,
+            tasks: self.tasks(&machine)?,
+            kernel,
+            allowed_nodes: None,
+            may_refuse: true,
+        };
+        let plan = plan_step(&machine, &step);
+        if self.format.json {
+            out.json(&Document {
+                schema: "gpu-numa/plan/1",
+                policy: step.settings.policy,
+                width: step.settings.width,
+                tasks: &plan.tasks,
+            })?;
+        } else {
+            print(out, &machine, &step, &plan)?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn step_cpus(&self, machine: &Machine) -> Result<CpuSet, CommandError> {
+        let Some(list) = &self.allowed else {
+            return Ok(machine.online.clone());
+        };
+        let asked: CpuSet = list
+            .parse()
+            .map_err(|problem| CommandError::Argument(format!("--allowed: {problem}")))?;
+        let cpus = asked.intersection(&machine.online);
+        if cpus.is_empty() {
+            return Err(CommandError::Argument(format!(
+                "--allowed \"{list}\": none of these CPUs is online; expected some of {}",
+                machine.online
+            )));
+        }
+        if cpus != asked {
+            out::message(&format!(
+                "CPUs {} are not online; left out",
+                asked.difference(&cpus)
+            ));
+        }
+        Ok(cpus)
+    }
+
+    fn tasks(&self, machine: &Machine) -> Result<Vec<TaskRequest>, CommandError> {
+        let lists: Vec<Vec<PciAddress>> = if self.gpus.is_empty() {
+            self.deal(machine)
+        } else {
+            let named = self
+                .gpus
+                .iter()
+                .map(|list| parse_gpus(machine, "--gpus", list));
+            let named: Vec<_> = named.collect::<Result<_, _>>()?;
+            if self
+                .tasks
+                .is_some_and(|tasks| tasks as usize != named.len())
+            {
+                return Err(CommandError::Argument(format!(
+                    "--gpus is given {} times; expected once per task of --tasks",
+                    named.len()
+                )));
+            }
+            named
+        };
+        let request = |visible| TaskRequest {
+            visible,
+            ..TaskRequest::default()
+        };
+        Ok(lists.into_iter().map(request).collect())
+    }
+
+    fn deal(&self, machine: &Machine) -> Vec<Vec<PciAddress>> {
+        let block = self.gpus_per_task as usize;
+        let tasks = self
+            .tasks
+            .map_or(machine.gpus.len() / block, |tasks| tasks as usize);
+        let dealt = machine.gpus.iter().cycle().map(|gpu| gpu.pci);
+        let block = block.min(machine.gpus.len());
+        (0..tasks)
+            .map(|task| dealt.clone().skip(task * block).take(block).collect())
+            .collect()
+    }
+}
+
+fn print(
+    out: &mut Out,
+    machine: &Machine,
+    step: &StepRequest,
+    plan: &StepPlan,
+) -> Result<(), CommandError> {
+    let host = machine.hostname.as_deref().unwrap_or("this host");
+    if let Some(refusal) = &plan.refusal {
+        let policy = step.settings.policy.word();
+        out.line(format_args!("refused ({policy}): {}", refusal.reason))?;
+        out.line(&refusal.advice)?;
+        return Ok(());
+    }
+    for task in &plan.tasks {
+        out.line(format_args!("task {}: {}", task.task, task.message))?;
+    }
+    out.line(summary_line(host, machine, step, plan))?;
+    if let Some(advice) = launch_advice(plan) {
+        out.line(advice)?;
+    }
+    Ok(())
+}
