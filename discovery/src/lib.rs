@@ -21,11 +21,15 @@ pub use source::Source;
 use source::Content;
 use topology::locality::Overrides;
 use topology::machine::Machine;
+use topology::snapshot::Snapshot;
 use topology::sysfs::SysfsError;
 
 /// What `--from` takes, for messages.
 pub const ACCEPTED: &str =
     "expected a directory holding sys/, an hwloc XML, an NCCL XML or a snapshot (node.json)";
+
+/// The schema of a machine as `gpu-numa show --json` prints it.
+pub const MACHINE_SCHEMA: &str = "gpu-numa/machine/1";
 
 /// Why there is no machine.
 #[derive(Debug, thiserror::Error)]
@@ -123,7 +127,7 @@ pub fn read_machine_with(source: &Source, program: &Path) -> Result<Machine, Dis
                 error,
             })
         }
-        Content::Json(text) => read_snapshot(path, &text),
+        Content::Json(text) => read_json(path, &text),
     }
 }
 
@@ -151,9 +155,21 @@ fn read_hwloc_xml(path: &Path, text: String, program: &Path) -> Result<Machine, 
     Ok(machine)
 }
 
-fn read_snapshot(path: &Path, _text: &str) -> Result<Machine, DiscoveryError> {
-    Err(DiscoveryError::Snapshot {
+/// A snapshot, or what `gpu-numa show --json` prints.
+fn read_json(path: &Path, text: &str) -> Result<Machine, DiscoveryError> {
+    #[derive(serde::Deserialize)]
+    struct Schema {
+        #[serde(default)]
+        schema: String,
+    }
+    let bad = |why: String| DiscoveryError::Snapshot {
         path: path.to_owned(),
-        why: "snapshots cannot be read yet".to_owned(),
-    })
+        why,
+    };
+    let schema = serde_json::from_str::<Schema>(text).map_err(|error| bad(error.to_string()))?;
+    if schema.schema == MACHINE_SCHEMA {
+        return serde_json::from_str(text).map_err(|error| bad(error.to_string()));
+    }
+    let snapshot = Snapshot::parse(text).map_err(|error| bad(error.to_string()))?;
+    Ok(snapshot.machine)
 }

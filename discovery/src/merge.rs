@@ -99,9 +99,10 @@ fn cut_to_recorded_cgroup(machine: &mut Machine, answer: &HwlocAnswer) {
     machine
         .numa_nodes
         .retain(|node| answer.allowed_nodes.contains(node.id));
-    machine
-        .packages
-        .retain(|package| package.cpus.intersects(&answer.allowed_cpus));
+    machine.packages.retain(|package| {
+        package.cpus.intersects(&answer.allowed_cpus)
+            || package.numa_nodes.intersects(&answer.allowed_nodes)
+    });
     for package in &mut machine.packages {
         package.numa_nodes = package.numa_nodes.intersection(&answer.allowed_nodes);
     }

@@ -48,7 +48,7 @@ impl<'a> Document<'a> {
             }
         }
         Self {
-            schema: "gpu-numa/machine/1",
+            schema: discovery::MACHINE_SCHEMA,
             machine,
             pairs,
         }

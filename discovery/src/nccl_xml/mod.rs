@@ -211,12 +211,8 @@ impl Reader {
             local_cpus: None,
             attached_nodes: node.map(NodeSet::single),
         };
-        if self.devices.insert(address, device).is_some() {
-            return Err(fault(
-                tag,
-                format!("<pci busid=\"{busid}\"> is there twice"),
-            ));
-        }
+        // Merged dumps name a device twice; its first place counts.
+        self.devices.entry(address).or_insert(device);
         Ok(address)
     }
 

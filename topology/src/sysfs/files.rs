@@ -38,7 +38,12 @@ impl Root<'_> {
             .take(limit)
             .read_to_end(&mut bytes)
             .ok()?;
-        Some(String::from_utf8_lossy(&bytes).trim().to_owned())
+        // Some arm64 kernels end their lists with a NUL.
+        let text = String::from_utf8_lossy(&bytes);
+        Some(
+            text.trim_matches(|c: char| c.is_whitespace() || c == '\0')
+                .to_owned(),
+        )
     }
 
     /// A number in decimal.

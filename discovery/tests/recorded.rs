@@ -1,0 +1,327 @@
+//! Recorded machines of other people, and made-up ones, against facts derived without this code.
+//!
+//! They lie outside the project (`GPU_NUMA_TOPOLOGIES`, or `../shared/topologies` beside it).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use discovery::{DiscoveryError, Source, read_machine_with};
+use topology::locality::NumaSource;
+use topology::machine::{Machine, NodeKind};
+
+const PROBE: &str = env!("CARGO_BIN_EXE_gpu-numa-probe");
+
+/// The folder of recorded machines; says so when it is not there.
+fn topologies() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/topologies");
+    let folder = std::env::var_os("GPU_NUMA_TOPOLOGIES").map_or(beside, PathBuf::from);
+    let found = folder.join("expected.tsv").is_file();
+    if !found {
+        println!("skipped: {} holds no recorded machines", folder.display());
+    }
+    found.then_some(folder)
+}
+
+fn read(path: &Path) -> Result<Machine, DiscoveryError> {
+    read_machine_with(&Source::Path(path.to_owned()), Path::new(PROBE))
+}
+
+/// A row of expected.tsv by column name.
+type Row = BTreeMap<String, String>;
+
+/// The rows of one kind, by file and by the root folder that the notes name.
+fn rows(folder: &Path, kind: &str) -> BTreeMap<(String, String), Vec<Row>> {
+    let text = std::fs::read_to_string(folder.join("expected.tsv")).unwrap();
+    let mut lines = text.lines();
+    let names: Vec<_> = lines.next().unwrap().split('\t').collect();
+    let mut files: BTreeMap<_, Vec<Row>> = BTreeMap::new();
+    for line in lines {
+        let row: Row = names
+            .iter()
+            .zip(line.split('\t'))
+            .map(|(name, value)| ((*name).to_owned(), value.to_owned()))
+            .collect();
+        if row["kind"] != kind {
+            continue;
+        }
+        let root = row["notes"]
+            .split("fsroot dir: ")
+            .nth(1)
+            .and_then(|rest| rest.split(';').next())
+            .unwrap_or_default();
+        files
+            .entry((row["file"].clone(), root.to_owned()))
+            .or_default()
+            .push(row);
+    }
+    files
+}
+
+/// What differs between a machine and its rows.
+fn differences(machine: &Machine, rows: &[Row]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut check = |what: &str, is: String, expected: &str| {
+        if !expected.is_empty() && expected != "?" && is != expected {
+            found.push(format!("{what} is {is}, expected {expected}"));
+        }
+    };
+    for row in rows {
+        if row["row"] == "machine" {
+            let nodes = machine
+                .numa_nodes
+                .iter()
+                .filter(|node| node.kind != NodeKind::Gpu);
+            check(
+                "packages",
+                machine.packages.len().to_string(),
+                &row["n_packages"],
+            );
+            check("nodes", nodes.count().to_string(), &row["n_numa"]);
+            check("GPUs", machine.gpus.len().to_string(), &row["n_gpus"]);
+            continue;
+        }
+        let busid = &row["busid"];
+        let Some(gpu) = machine.gpu(busid.parse().unwrap()) else {
+            check("GPU", "missing".to_owned(), busid);
+            continue;
+        };
+        let text = |set: Option<String>| set.unwrap_or_else(|| "unknown".to_owned());
+        let locality = &gpu.locality;
+        if !machine.packages.is_empty() {
+            let package = text(locality.package.map(|id| id.to_string()));
+            check(&format!("{busid}'s package"), package, &row["package"]);
+        }
+        if !row["numa_local"].starts_with("GPU-memory") {
+            let nodes = text(locality.numa_nodes.as_ref().map(ToString::to_string));
+            check(&format!("{busid}'s nodes"), nodes, &row["numa_local"]);
+        }
+        // hwloc hangs these below a cache, narrower than the node whose CPUs we give.
+        if !row["notes"].contains("under L3Cache") {
+            let cpus = text(locality.cpus.as_ref().map(ToString::to_string));
+            check(&format!("{busid}'s CPUs"), cpus, &row["cpuset_local"]);
+        }
+    }
+    found
+}
+
+fn assert_none(faults: &[String], least: usize, looked: usize) {
+    assert!(
+        faults.is_empty(),
+        "{} faults:\n{}",
+        faults.len(),
+        faults.join("\n")
+    );
+    assert!(looked >= least, "only {looked} files looked at");
+}
+
+#[test]
+fn hwloc_xmls_give_what_hwloc_gives() {
+    let Some(folder) = topologies() else { return };
+    let mut faults = Vec::new();
+    let files = rows(&folder, "hwloc-xml");
+    for ((file, _), rows) in &files {
+        let is_refused = rows.iter().any(|row| row["notes"].contains("REFUSES"));
+        match read(&folder.join(file)) {
+            Err(DiscoveryError::HwlocTooNew { .. }) if is_refused => {}
+            Err(error) => faults.push(format!("{file}: {error}")),
+            Ok(_) if is_refused => faults.push(format!("{file}: was not refused")),
+            Ok(machine) => {
+                faults.extend(
+                    differences(&machine, rows)
+                        .iter()
+                        .map(|d| format!("{file}: {d}")),
+                );
+            }
+        }
+    }
+    assert_none(&faults, 30, files.len());
+}
+
+#[test]
+fn nccl_xmls_give_their_gpus_and_nodes() {
+    let Some(folder) = topologies() else { return };
+    let mut faults = Vec::new();
+    let files = rows(&folder, "nccl-xml");
+    for ((file, _), rows) in &files {
+        let is_broken = rows
+            .iter()
+            .any(|row| row["notes"].contains("NOT well-formed"));
+        match read(&folder.join(file)) {
+            Err(DiscoveryError::NcclXml { .. }) if is_broken => {}
+            Err(error) => faults.push(format!("{file}: {error}")),
+            Ok(_) if is_broken => faults.push(format!("{file}: was not refused")),
+            Ok(machine) => {
+                faults.extend(
+                    differences(&machine, rows)
+                        .iter()
+                        .map(|d| format!("{file}: {d}")),
+                );
+            }
+        }
+    }
+    assert_none(&faults, 30, files.len());
+}
+
+/// Unpacks a recorded tree with the system's tar.
+fn unpack(archive: &Path) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let status = Command::new("tar")
+        // Thousands of memory blocks that nobody reads.
+        .args(["--exclude=*/memory[0-9]*", "--exclude=*/cpufreq/*", "-xf"])
+        .arg(archive)
+        .arg("-C")
+        .arg(folder.path())
+        .status()
+        .expect("tar is needed for the recorded trees");
+    assert!(status.success(), "{} cannot be unpacked", archive.display());
+    folder
+}
+
+#[test]
+fn recorded_trees_give_what_hwloc_gives() {
+    let Some(folder) = topologies() else { return };
+    let mut faults = Vec::new();
+    let files = rows(&folder, "sysfs-tar");
+    // GPU rows name no root; their archive holds one.
+    let roots = files.iter().filter(|((_, root), _)| !root.is_empty());
+    let mut looked = 0;
+    for ((file, root), rows) in roots {
+        let tree = unpack(&folder.join(file));
+        let gpus = files
+            .get(&(file.clone(), String::new()))
+            .cloned()
+            .unwrap_or_default();
+        looked += 1;
+        match read(&tree.path().join(root)) {
+            Err(error) => faults.push(format!("{file}: {error}")),
+            Ok(machine) => {
+                let all: Vec<Row> = rows.iter().cloned().chain(gpus).collect();
+                let differences = differences(&machine, &all);
+                faults.extend(differences.iter().map(|d| format!("{file} {root}: {d}")));
+                let hwloc = machine
+                    .remarks
+                    .iter()
+                    .find(|remark| remark.starts_with("hwloc:"));
+                faults.extend(hwloc.map(|remark| format!("{file} {root}: {remark}")));
+            }
+        }
+    }
+    assert_none(&faults, 15, looked);
+}
+
+/// Where the truth is known, an answer is right or there is none.
+#[test]
+fn made_up_machines_are_answered_right_or_not_at_all() {
+    let Some(folder) = topologies() else { return };
+    let mut faults = Vec::new();
+    let mut looked = 0;
+    for entry in std::fs::read_dir(folder.join("machines")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let Some(name) = name.strip_suffix(".truth.json") else {
+            continue;
+        };
+        let text = std::fs::read_to_string(&path).unwrap();
+        let truth: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let tree = unpack(&folder.join(format!("machines/{name}.tar.xz")));
+        let machine = read(tree.path()).unwrap();
+        looked += 1;
+        assert_eq!(
+            machine.packages.len(),
+            truth["sockets"].as_array().unwrap().len(),
+            "{name}"
+        );
+        for gpu in truth["gpus"].as_array().unwrap() {
+            faults.extend(judge(name, &machine, gpu));
+        }
+        for nic in truth["nics"].as_array().unwrap() {
+            let address = nic["busid"].as_str().unwrap().parse().unwrap();
+            if !machine.nics.iter().any(|nic| nic.pci == address) {
+                faults.push(format!("{name}: NIC {address} is missing"));
+            }
+        }
+    }
+    assert_none(&faults, 10, looked);
+}
+
+fn judge(name: &str, machine: &Machine, truth: &serde_json::Value) -> Option<String> {
+    let busid = truth["busid"].as_str().unwrap();
+    let Some(gpu) = machine.gpu(busid.parse().unwrap()) else {
+        return Some(format!("{name}: {busid} is missing"));
+    };
+    let answer = gpu.locality.numa_nodes.as_ref().map(ToString::to_string);
+    let node = truth["answer_node"].as_u64().map(|node| node.to_string());
+    let must_be_known = truth["evidence"] == "numa_node" || truth["evidence"] == "one_node";
+    match (answer, node) {
+        (Some(answer), Some(node)) if answer == node => None,
+        (None, None) => None,
+        (None, Some(node)) if must_be_known => {
+            Some(format!("{name}: {busid} is unknown, expected {node}"))
+        }
+        (None, Some(_)) => None,
+        (Some(answer), node) => Some(format!(
+            "{name}: {busid} is on {answer}, the truth is {node:?}"
+        )),
+    }
+}
+
+/// The virtual server's shapes, with what MANIFEST says of each.
+#[test]
+fn the_virtual_server_is_read_in_every_shape() {
+    let Some(folder) = topologies() else { return };
+    let shapes: [(&str, usize, usize, &[(&str, &str)]); 7] = [
+        (
+            "2s4g",
+            2,
+            2,
+            &[("23", "0"), ("24", "0"), ("83", "1"), ("84", "1")],
+        ),
+        (
+            "2s4g_smt",
+            2,
+            2,
+            &[("23", "0"), ("24", "0"), ("83", "1"), ("84", "1")],
+        ),
+        (
+            "2s4n",
+            2,
+            4,
+            &[("23", "0"), ("53", "1"), ("83", "2"), ("b3", "3")],
+        ),
+        (
+            "nonode",
+            2,
+            2,
+            &[
+                ("23", "0"),
+                ("24", "0"),
+                ("83", "unknown"),
+                ("84", "unknown"),
+            ],
+        ),
+        ("cpuless", 2, 4, &[("21", "0"), ("81", "1")]),
+        ("memless", 2, 2, &[("21", "0"), ("81", "1")]),
+        ("1s1n", 1, 1, &[("23", "0"), ("24", "0")]),
+    ];
+    for (shape, packages, nodes, gpus) in shapes {
+        let tree = unpack(&folder.join(format!("sysfs-vm/{shape}.tar.xz")));
+        let machine = read(tree.path()).unwrap();
+        assert_eq!(machine.packages.len(), packages, "{shape}");
+        assert_eq!(machine.numa_nodes.len(), nodes, "{shape}");
+        assert_eq!(machine.gpus.len(), gpus.len(), "{shape}");
+        for (bus, node) in gpus {
+            let gpu = machine
+                .gpu(format!("0000:{bus}:00.0").parse().unwrap())
+                .unwrap();
+            let nodes = gpu.locality.numa_nodes.as_ref().map(ToString::to_string);
+            assert_eq!(
+                nodes.as_deref().unwrap_or("unknown"),
+                *node,
+                "{shape} {bus}"
+            );
+            let is_known = gpu.locality.numa_source != NumaSource::Unknown;
+            assert_eq!(is_known, *node != "unknown", "{shape} {bus}");
+        }
+    }
+}
