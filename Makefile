@@ -1,0 +1,45 @@
+# Every target works from a fresh checkout on Debian 12 as root; `make` alone lists them.
+
+CARGO ?= cargo
+DISTRO_PACKAGES := pkg-config libhwloc-dev libudev-dev gcc libc6-dev libslurm-dev libclang1-14 \
+	libclang-common-14-dev slurmd slurmctld slurm-client slurm-wlm-basic-plugins munge hwloc-nox numactl \
+	qemu-system-x86 busybox-static kmod cpio xz-utils
+
+.PHONY: help demo deps cargo build test test-fast test-abi test-slurm test-vm lint rpm
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+
+demo: cargo ## see a job's tasks bound to their GPUs, on a virtual two-socket server (5 to 10 minutes)
+	@tests/demo
+
+test: test-fast test-abi test-slurm test-vm ## everything, under 40 minutes on 2 cores
+
+test-fast: deps ## unit and property tests of every crate
+	$(CARGO) test --workspace --exclude gpu-numa-tests
+
+test-abi: deps build ## the plugins under C hosts that stand for Slurm and NCCL
+	$(CARGO) test -p gpu-numa-tests
+
+test-slurm: deps build ## the plugin under a real Slurm on this host
+	tests/slurm/checks
+
+test-vm: deps build ## the plugin under Slurm on virtual GPU servers
+	tests/vm/check
+
+lint: deps ## formatting, clippy, shell syntax
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	tests/lint-shell
+
+rpm: deps ## build the packages
+	packaging/build-rpm
+
+build: cargo
+	$(CARGO) build --release --workspace --exclude gpu-numa-tests
+
+deps: cargo ## install the Debian packages that are missing
+	@tests/install-packages $(DISTRO_PACKAGES)
+
+cargo:
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.88 or newer from https://rustup.rs" >&2; exit 1; }
