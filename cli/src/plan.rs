@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use topology::binding::{
     KernelVersion, StepPlan, StepRequest, TaskPlan, TaskRequest, launch_advice, plan_step,
-    summary_line,
+    socket_link_line, spanning_line, summary_line,
 };
 use topology::machine::Machine;
 use topology::option::{Items, Policy, Settings, Width};
@@ -174,6 +174,13 @@ fn print(
         out.line(format_args!("task {}: {}", task.task, task.message))?;
     }
     out.line(summary_line(host, machine, step, plan))?;
+    let told = [
+        spanning_line(host, machine, plan),
+        socket_link_line(host, machine, plan),
+    ];
+    for line in told.iter().flatten() {
+        out.line(line)?;
+    }
     if let Some(advice) = launch_advice(plan) {
         out.line(advice)?;
     }

@@ -6,7 +6,8 @@ use ffi::spank::log::{To, write_line};
 use ffi::spank::sys;
 use serde::Serialize;
 use topology::binding::{
-    Refusal, StepPlan, StepRequest, TaskPlan, launch_advice, summary_line, task_line,
+    Refusal, StepPlan, StepRequest, TaskPlan, launch_advice, socket_link_line, spanning_line,
+    summary_line, task_line,
 };
 use topology::machine::Machine;
 use topology::option;
@@ -116,6 +117,13 @@ impl<'a> Report<'a> {
             say(&summary_line(host, machine, request, plan));
         }
         self.tell_trouble(plan, verbose);
+        let told = [
+            spanning_line(host, machine, plan),
+            socket_link_line(host, machine, plan),
+        ];
+        for line in told.iter().flatten() {
+            say(line);
+        }
         if !request.may_refuse
             && self.asked.settings.policy.is_strict()
             && plan.tasks.iter().any(|task| task.is_trouble)

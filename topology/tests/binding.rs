@@ -491,3 +491,29 @@ fn alone_a_task_keeps_a_local_mask_and_else_takes_the_node() {
     let all = with_masks(step(&machine, "map=localid", 2, &[&[0, 1, 2, 3]]), &["0-1"]);
     assert_eq!(lists(&plan_alone(&machine, &all, 3)), ["4-7"]);
 }
+
+#[test]
+fn gpus_that_only_the_socket_link_joins_are_named_once() {
+    let mut machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    for (index, gpu) in machine.gpus.iter_mut().enumerate() {
+        gpu.locality.package = Some(u32::from(index > 1));
+    }
+    let plan = plan_step(&machine, &step(&machine, "", 1, &[&[0], &[2]]));
+    assert_eq!(
+        socket_link_line("h", &machine, &plan),
+        None,
+        "NVLink may join them"
+    );
+    machine.nvlink_visible = true;
+    assert_eq!(
+        socket_link_line("h", &machine, &plan).unwrap(),
+        "h: GPUs 0000:20:00.0 and 0000:22:00.0 have no path but the socket link (2.1x a local access); \
+         NCCL's ring will cross it twice"
+    );
+    let spanning = plan_step(&machine, &step(&machine, "", 4, &[&[0, 1, 2, 3]]));
+    let line = spanning_line("h", &machine, &spanning).unwrap();
+    assert!(
+        line.starts_with("h task 0 sees 4 GPUs on 2 sockets"),
+        "{line}"
+    );
+}

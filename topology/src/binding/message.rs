@@ -1,5 +1,6 @@
 //! What a person reads: one line each, the same in the plugin's reports and in `gpu-numa plan`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::verdict::Misfit;
@@ -8,8 +9,9 @@ use super::{
 };
 use crate::machine::Machine;
 use crate::option::{Memory, Policy};
+use crate::path::crosses_socket;
 use crate::pci::PciAddress;
-use crate::set::NodeSet;
+use crate::set::{CpuSet, NodeSet};
 
 /// `GPU A` or `GPUs A and B`, `GPUs A, B and C`.
 fn gpu_list(gpus: &[PciAddress]) -> String {
@@ -26,6 +28,14 @@ fn node_list(nodes: &NodeSet) -> String {
         format!("node {nodes}")
     } else {
         format!("nodes {nodes}")
+    }
+}
+
+fn cpu_list(cpus: &CpuSet) -> String {
+    if cpus.len() == 1 {
+        format!("CPU {cpus}")
+    } else {
+        format!("CPUs {cpus}")
     }
 }
 
@@ -74,20 +84,12 @@ pub(super) fn task_message(
     }
     let memory = memory_words(step, request, &plan.memory);
     let mut line = format!("{gpus} {}", node_list(&near.nodes));
+    let cpus = cpu_list(&plan.cpus);
     if plan.verdict == Verdict::Unbound {
-        let _ = write!(
-            line,
-            ", CPUs {} left to the user's --cpu-bind, {memory}",
-            plan.cpus
-        );
+        let _ = write!(line, ", {cpus} left to the user's --cpu-bind, {memory}");
         return line;
     }
-    let _ = write!(
-        line,
-        ", CPUs {}, {memory}: {}",
-        plan.cpus,
-        plan.verdict.word()
-    );
+    let _ = write!(line, ", {cpus}, {memory}: {}", plan.verdict.word());
     let local = plan.cpus.intersection(&near.cpus).len();
     match plan.verdict {
         Verdict::Partial | Verdict::Remote => {
@@ -226,32 +228,67 @@ fn dash_if_empty(nodes: &NodeSet) -> String {
     }
 }
 
-/// Two GPUs of a job that only the socket link joins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpanningLink {
-    /// One GPU.
-    pub a: PciAddress,
-    /// The other.
-    pub b: PciAddress,
-    /// SLIT distance between their nodes; absent where firmware gives none.
-    pub distance: Option<u32>,
+/// The line about GPUs of a job that only the socket link joins; absent where there are none, or where
+/// NVLink may join them and could not be seen.
+pub fn socket_link_line(host: &str, machine: &Machine, plan: &StepPlan) -> Option<String> {
+    let mut gpus: Vec<PciAddress> = plan
+        .tasks
+        .iter()
+        .flat_map(|task| task.gpus.clone())
+        .collect();
+    gpus.sort_unstable();
+    gpus.dedup();
+    let (a, b) = gpus.iter().enumerate().find_map(|(index, a)| {
+        let mut later = gpus.iter().skip(index + 1);
+        later
+            .find(|b| crosses_socket(machine, *a, **b) == Some(true))
+            .map(|b| (*a, *b))
+    })?;
+    let first_node = |gpu| {
+        machine
+            .gpu(gpu)
+            .and_then(|gpu| gpu.locality.numa_nodes.as_ref()?.first())
+    };
+    let distance = first_node(a)
+        .zip(first_node(b))
+        .and_then(|(a, b)| machine.distance(a, b));
+    let cost = distance.map_or_else(String::new, |distance| {
+        format!(" ({}.{}x a local access)", distance / 10, distance % 10)
+    });
+    let packages: BTreeSet<u32> = gpus
+        .iter()
+        .filter_map(|gpu| machine.gpu(*gpu)?.locality.package)
+        .collect();
+    let times = match packages.len() {
+        2 => "twice".to_owned(),
+        more => format!("{more} times"),
+    };
+    Some(format!(
+        "{host}: GPUs {a} and {b} have no path but the socket link{cost}; NCCL's ring will cross it {times}"
+    ))
 }
 
-/// The line about GPUs of a job that only the socket link joins.
-pub fn socket_link_line(host: &str, link: &SpanningLink, crossings: Option<u32>) -> String {
-    let cost = match link.distance {
-        Some(distance) => format!(" ({}.{}x a local access)", distance / 10, distance % 10),
-        None => String::new(),
+/// The line about the first task whose GPUs are on several nodes.
+pub fn spanning_line(host: &str, machine: &Machine, plan: &StepPlan) -> Option<String> {
+    let task = plan
+        .tasks
+        .iter()
+        .find(|task| task.verdict == Verdict::Spanning && task.gpus.len() > 1)?;
+    let packages: BTreeSet<Option<u32>> = task
+        .gpus
+        .iter()
+        .map(|gpu| machine.gpu(*gpu).and_then(|gpu| gpu.locality.package))
+        .collect();
+    let places = match packages.len() {
+        1 => format!("on {}", node_list(&gpu_nodes(machine, task))),
+        sockets => format!("on {sockets} sockets"),
     };
-    let ring = match crossings {
-        Some(2) => "; NCCL's ring will cross it twice".to_owned(),
-        Some(times) => format!("; NCCL's ring will cross it {times} times"),
-        None => String::new(),
-    };
-    format!(
-        "{host}: GPUs {} and {} have no path but the socket link{cost}{ring}",
-        link.a, link.b
-    )
+    Some(format!(
+        "{host} task {} sees {} GPUs {places} and is bound to CPUs of all of them; start its workers \
+         with `gpu-numa run --per-rank -- ...`",
+        task.task,
+        task.gpus.len()
+    ))
 }
 
 pub(super) fn refusal_reason(

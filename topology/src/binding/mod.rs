@@ -23,7 +23,7 @@ use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
 
 pub use memory::{KernelVersion, MemoryPlan, MemoryPolicy};
-pub use message::{SpanningLink, launch_advice, socket_link_line, summary_line, task_line};
+pub use message::{launch_advice, socket_link_line, spanning_line, summary_line, task_line};
 use near::Near;
 pub use verdict::Refusal;
 
