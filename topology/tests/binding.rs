@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use topology::binding::{
     KernelVersion, MemoryPolicy, StepPlan, StepRequest, TaskRequest, Verdict, plan_alone,
-    plan_step, summary_line,
+    plan_step, socket_link_line, spanning_line, summary_line,
 };
 use topology::machine::{Gpu, Locality, Machine, MinorSource, NodeKind, NumaNode, Package};
 use topology::option::{Items, Settings};
