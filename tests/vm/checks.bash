@@ -49,7 +49,9 @@ read_machine() {
         get "$path/cpulist"; mask_of "$REPLY"
         node_cpus[${path##*node}]=$REPLY
     done
+    # Memory of a node without CPUs is a device's own: no policy should name it.
     get /sys/devices/system/node/has_memory; mask_of "$REPLY"; memory_nodes=$REPLY
+    get /sys/devices/system/node/has_cpu; mask_of "$REPLY"; memory_nodes=$((memory_nodes & REPLY))
     for path in /sys/devices/system/cpu/cpu[0-9]*; do
         get "$path/topology/thread_siblings_list"
         [ "${REPLY%%[,-]*}" = "${path##*cpu}" ] || continue
@@ -65,6 +67,20 @@ read_machine() {
         gpu_order+=("$device")
         gpu_node[$device]=$REPLY
     done
+}
+
+# The node whose memory serves NODE: its own, or the nearest that has some.
+memory_node_of() { # NODE
+    local node distances best=-1
+    REPLY=$1
+    ((memory_nodes >> $1 & 1)) && return
+    get "/sys/devices/system/node/node$1/distance"
+    read -ra distances <<<"$REPLY"
+    for node in "${!distances[@]}"; do
+        ((memory_nodes >> node & 1)) || continue
+        ((best >= 0 && distances[node] >= distances[best])) || best=$node
+    done
+    REPLY=$best
 }
 
 # --- facts: the lines of tests/probe -------------------------------------------------------------------------
@@ -145,7 +161,8 @@ work_out() { # MAP
         nodes=0 cpus=0
         for gpu in $REPLY; do
             [ "${gpu_node[$gpu]}" -ge 0 ] || continue
-            nodes=$((nodes | 1 << gpu_node[$gpu]))
+            memory_node_of "${gpu_node[$gpu]}"
+            nodes=$((nodes | 1 << REPLY))
             cpus=$((cpus | node_cpus[${gpu_node[$gpu]}]))
         done
         near[$task]=$((cpus & step)) near_nodes[$task]=$nodes
@@ -182,14 +199,15 @@ check_local_cpus() { # NAME ASKED
     verdict $? "$1: every task has CPUs of its step near its GPU" "$why"
 }
 
-# CPUs disjoint, and whole cores where the tasks asked for whole cores.
+# CPUs disjoint, and whole cores where the tasks asked for whole cores.  A task with nothing near its GPU keeps the
+# CPUs that Slurm gave it, whoever else was bound there, so it is not counted.
 check_disjoint() { # NAME ASKED
     local task other core taken total why=''
     count_of "$step"; total=$REPLY
     if ((total < $2 * ${#bound_tasks[@]})); then return 0; fi
     for task in "${bound_tasks[@]}"; do
         for other in "${bound_tasks[@]}"; do
-            [ "$task" != "$other" ] || continue
+            [ "$task" != "$other" ] && ((near[$task] && near[$other])) || continue
             (((has[$task] & has[$other]) == 0)) || why+="tasks $task and $other share CPUs; "
             (($2 % threads == 0)) || continue
             for core in "${core_masks[@]}"; do
