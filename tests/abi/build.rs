@@ -1,0 +1,72 @@
+//! The plugin and the C hosts, built once a run.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// The plugin to test.
+pub(crate) fn plugin() -> &'static Path {
+    static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
+    PLUGIN.get_or_init(|| match std::env::var_os("GPU_NUMA_SPANK_SO") {
+        Some(path) => PathBuf::from(path),
+        None => build_plugin(),
+    })
+}
+
+/// Cargo has no dependency on a cdylib, so it is asked to build this one; a second time costs nothing.
+fn build_plugin() -> PathBuf {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(["build", "-p", "gpu-numa-spank", "--message-format=json"])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .stderr(Stdio::inherit());
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let output = cargo.output().expect("cargo runs");
+    assert!(output.status.success(), "the plugin does not build");
+    let messages = String::from_utf8(output.stdout).unwrap();
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|message| Some(message["filenames"].as_array()?.clone()))
+        .flatten()
+        .filter_map(|name| name.as_str().map(PathBuf::from))
+        .find(|path| path.ends_with("libgpu_numa_bind.so"))
+        .expect("cargo names the plugin that it built")
+}
+
+/// The C host.
+pub(crate) fn host() -> &'static Path {
+    static HOST: OnceLock<PathBuf> = OnceLock::new();
+    HOST.get_or_init(|| compile("spank_host", &[]))
+}
+
+/// The C host of a program that is no Slurm: without `slurm_api_version`.
+pub(crate) fn host_without_api_version() -> &'static Path {
+    static HOST: OnceLock<PathBuf> = OnceLock::new();
+    HOST.get_or_init(|| compile("spank_host_no_api", &["-DWITHOUT_API_VERSION"]))
+}
+
+fn compile(name: &str, flags: &[&str]) -> PathBuf {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let compiler = cc::Build::new()
+        .target(&target)
+        .host(&target)
+        .opt_level(1)
+        .cargo_metadata(false)
+        .get_compiler();
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let status = compiler
+        .to_command()
+        .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-rdynamic"])
+        .args(flags)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/abi/spank_host.c"))
+        .arg("-o")
+        .arg(&program)
+        .arg("-ldl")
+        .status()
+        .expect("a C compiler runs");
+    assert!(status.success(), "{name} does not compile");
+    program
+}

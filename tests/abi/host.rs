@@ -1,0 +1,263 @@
+//! Runs a scenario in the C host and reads what it prints.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::build;
+use crate::world::World;
+
+/// The host's exit status where the system gives no mount namespace.
+const NO_NAMESPACE: i32 = 77;
+/// No scenario may take longer; one that hangs fails by it.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Runs a scenario; where the system gives no mount namespace, says so and leaves the test.
+macro_rules! run {
+    ($scenario:expr) => {
+        match $scenario.run() {
+            Some(outcome) => outcome,
+            None => return,
+        }
+    };
+}
+pub(crate) use run;
+
+/// A scenario in the host's own language (see the head of `spank_host.c`).
+#[derive(Clone)]
+pub(crate) struct Scenario {
+    lines: Vec<String>,
+}
+
+impl Scenario {
+    /// A Slurm without any machine around it.
+    pub(crate) fn bare() -> Self {
+        Self { lines: Vec::new() }.line(format_args!("plugin {}", build::plugin().display()))
+    }
+
+    /// A step of `tasks` tasks on `world`, whose GPUs all can be opened, with the snapshot there.
+    pub(crate) fn on(world: &World, tasks: usize) -> Self {
+        let scenario = Self::bare()
+            .line("dev")
+            .line("tmpfs /sys/bus/pci/devices")
+            .line(format_args!(
+                "arg snapshot={}",
+                world.path("snapshot").display()
+            ))
+            .line(format_args!(
+                "env SLURM_GPUS_ON_NODE={}",
+                world.machine.gpus.len()
+            ))
+            .line("env SLURMD_NODENAME=gpunode")
+            .line("env HOME=/nonexistent")
+            .line(format_args!("tasks {tasks}"));
+        let mut scenario = world.machine.gpus.iter().fold(scenario, |scenario, gpu| {
+            scenario
+                .line(format_args!("dir /sys/bus/pci/devices/{}", gpu.pci))
+                .line(format_args!("gpu {}", gpu.minor.unwrap()))
+        });
+        if world.is_made_up {
+            let online = world.path("online");
+            scenario = scenario
+                .line(format_args!(
+                    "bind {} /sys/devices/system/cpu/online",
+                    online.display()
+                ))
+                .line(format_args!(
+                    "kernel {} {}",
+                    world.machine.online,
+                    world.path("status").display()
+                ));
+        }
+        scenario
+    }
+
+    /// Adds a line.
+    pub(crate) fn line(mut self, line: impl Display) -> Self {
+        self.lines.push(line.to_string());
+        self
+    }
+
+    /// `--gpu-numa-bind=VALUE`; no value for the empty text.
+    pub(crate) fn option(self, value: &str) -> Self {
+        if value.is_empty() {
+            self.line("option")
+        } else {
+            self.line(format_args!("option ={value}"))
+        }
+    }
+
+    /// Fences each task to a GPU, as `--gpus-per-task=1` does: it opens that one and knows it as 0.
+    pub(crate) fn fence(self, world: &World, gpus: &[usize]) -> Self {
+        gpus.iter().enumerate().fold(self, |scenario, (task, gpu)| {
+            scenario
+                .line(format_args!("opens {task} {}", world.minor(*gpu)))
+                .line(format_args!("task-env {task} CUDA_VISIBLE_DEVICES=0"))
+        })
+    }
+
+    /// Runs it, and checks what holds in every one: hooks return 0 and leave no trace, nothing crashes.
+    pub(crate) fn run(&self) -> Option<Outcome> {
+        self.run_in(build::host())
+    }
+
+    /// As [`Scenario::run`], in another host program.
+    pub(crate) fn run_in(&self, program: &Path) -> Option<Outcome> {
+        let start = Instant::now();
+        let mut child = Command::new(program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .env_remove("GPU_NUMA_BIND")
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(self.lines.join("\n").as_bytes()).unwrap();
+        drop(stdin);
+        let mut stdout = child.stdout.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            stdout.read_to_end(&mut bytes).unwrap();
+            String::from_utf8_lossy(&bytes).into_owned()
+        });
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if start.elapsed() > LIMIT {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("the host hangs:\n{}", self.lines.join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let elapsed = start.elapsed();
+        let text = reader.join().unwrap();
+        if status.code() == Some(NO_NAMESPACE) {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "CI needs mount namespaces: {text}"
+            );
+            eprintln!("skipped: {text}");
+            return None;
+        }
+        assert!(status.success(), "host: {status}\n{text}");
+        let outcome = Outcome { text, elapsed };
+        if std::env::var_os("ABI_SHOW").is_some() {
+            eprintln!("{}\n{}", self.lines.join("\n"), outcome.text);
+        }
+        outcome.check_always();
+        Some(outcome)
+    }
+}
+
+/// What a scenario printed.
+pub(crate) struct Outcome {
+    pub(crate) text: String,
+    pub(crate) elapsed: Duration,
+}
+
+/// What one task ended up with.
+#[derive(Debug, Default)]
+pub(crate) struct Task {
+    pub(crate) cpus: String,
+    pub(crate) policy: String,
+    pub(crate) nodes: String,
+    pub(crate) env: BTreeMap<String, String>,
+    /// Lines for the user's stderr.
+    pub(crate) user: Vec<String>,
+    /// All lines.
+    pub(crate) log: Vec<String>,
+    pub(crate) exit: String,
+}
+
+impl Outcome {
+    fn check_always(&self) {
+        for line in self.text.lines() {
+            let words: Vec<&str> = line.splitn(6, ' ').collect();
+            let at = if words[0] == "host" { 1 } else { 2 };
+            let is_hook = words[at] == "rc" && words[at + 1] != "option";
+            assert!(!is_hook || words[at + 2] == "0", "{line}\n{}", self.text);
+            assert!(
+                !matches!(words[at], "changed" | "signal" | "broken"),
+                "{line}\n{}",
+                self.text
+            );
+        }
+    }
+
+    /// The rests of the host's lines of a word.
+    pub(crate) fn host(&self, word: &str) -> Vec<&str> {
+        let prefix = format!("host {word} ");
+        self.text
+            .lines()
+            .filter_map(|line| line.strip_prefix(&prefix))
+            .collect()
+    }
+
+    /// Whether the host printed a line that holds `part`, on its own behalf.
+    pub(crate) fn host_says(&self, part: &str) -> bool {
+        self.text
+            .lines()
+            .any(|line| line.starts_with("host ") && line.contains(part))
+    }
+
+    /// The `k`th task.
+    pub(crate) fn task(&self, k: usize) -> Task {
+        let prefix = format!("task {k} ");
+        let mut task = Task::default();
+        for line in self.text.lines() {
+            let Some((word, rest)) = line.strip_prefix(&prefix).and_then(|l| l.split_once(' '))
+            else {
+                continue;
+            };
+            match word {
+                "cpus" => rest.clone_into(&mut task.cpus),
+                "policy" => rest.clone_into(&mut task.policy),
+                "nodes" => rest.clone_into(&mut task.nodes),
+                "exit" => rest.clone_into(&mut task.exit),
+                "env" => {
+                    let (name, value) = rest.split_once('=').unwrap();
+                    task.env.insert(name.to_owned(), unescape(value));
+                }
+                "log" => {
+                    let (level, line) = rest.split_once(' ').unwrap();
+                    if level == "user" {
+                        task.user.push(line.to_owned());
+                    }
+                    task.log.push(line.to_owned());
+                }
+                _ => {}
+            }
+        }
+        assert!(!task.exit.is_empty(), "no task {k}:\n{}", self.text);
+        task
+    }
+
+    /// Nanoseconds that each run of a hook took, in order.
+    pub(crate) fn nanos(&self, hook: &str) -> Vec<u64> {
+        let middle = format!(" nanos {hook} ");
+        self.text
+            .lines()
+            .filter_map(|line| line.split_once(&middle)?.1.parse().ok())
+            .collect()
+    }
+}
+
+fn unescape(text: &str) -> String {
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (c, c == '\\') {
+            (_, false) => out.push(c),
+            (_, true) => match chars.next() {
+                Some('n') => out.push('\n'),
+                Some(other) => out.push(other),
+                None => out.push('\\'),
+            },
+        }
+    }
+    out
+}
