@@ -96,7 +96,7 @@ fn check(name: &str, truth: &Value, machine: &Machine, emitted: &Emitted) {
     let answers = answers(truth).unwrap_or_else(|| panic!("{name}: nobody can know this"));
     let system = reader::parse(&emitted.xml)
         .unwrap_or_else(|found| panic!("{name}: {found:?}\n{}", emitted.xml));
-    let model = Model::of(&system, |_| true);
+    let model = Model::of_all(&system);
     let modelled: Vec<_> = model.gpus.iter().map(|gpu| at(&gpu.busid)).collect();
     assert_eq!(modelled, emitted.gpus, "{name}");
 

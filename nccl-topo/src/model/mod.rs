@@ -9,11 +9,12 @@ use topology::nccl::{
 use crate::element::Element;
 use crate::reader::{System, integer};
 
+mod fuse;
 #[cfg(test)]
 mod tests;
 
-/// The compute capability of a GPU whose file does not say: A100's.
-const COMPUTE_CAPABILITY: u32 = 80;
+/// The compute capability taken for GPUs whose file does not say, as major times 10 plus minor: A100's.
+pub const COMPUTE_CAPABILITY: u32 = 80;
 
 /// Class of an NVSwitch as the target of an NVLink.
 const NVSWITCH: &str = "0x068000";
@@ -26,7 +27,7 @@ const NVLINK_TO_CPU: &str = "0x068001";
 pub struct Model {
     /// The graph.
     pub graph: Graph,
-    /// The communicator's GPUs in document order, which is NCCL's.
+    /// The communicator's GPUs in NCCL's order.
     pub gpus: Vec<ModelGpu>,
     /// The paths between them, in the same order.
     pub paths: Paths,
@@ -37,26 +38,43 @@ pub struct Model {
 pub struct ModelGpu {
     /// Its `busid`.
     pub busid: String,
+    /// Its rank.
+    pub rank: usize,
     /// The `numaid` of the `<cpu>` it is under.
     pub numaid: i64,
-    /// The index of that `<cpu>` in the file.
+    /// The index of that `<cpu>` in NCCL's order.
     pub cpu: usize,
 }
 
+/// The `busid`s of all GPUs of a file, in document order: every PCI device of class 03, with a `<gpu>` or
+/// without.
+pub fn gpus_of(system: &System) -> Vec<String> {
+    let mut found = Vec::new();
+    system.root.walk(&mut |element| {
+        if is_gpu(element) {
+            found.extend(element.get("busid").map(str::to_owned));
+        }
+    });
+    found
+}
+
 impl Model {
-    /// The graph of `system` for a communicator of those GPUs that `wanted` takes by their `busid`.
+    /// The graph of `system` for a communicator of the GPUs at `ranks`, in that order; a `busid` that is not
+    /// in the file is passed over.
     ///
-    /// Every PCI device of class 03 counts as a GPU, with a `<gpu>` or without.  A GPU with a `<gpu>` whose
-    /// `sm` is absent counts as compute capability 8.0, which matters for NVLink alone.
-    pub fn of(system: &System, wanted: impl Fn(&str) -> bool) -> Self {
+    /// As in a job, each rank has the file without the other GPUs, and NCCL joins these trees in the order
+    /// of ranks.  NICs count where the file names a `<net>`.  `compute_capability` is for GPUs without
+    /// `sm`; it decides an NVLink's bandwidth and which bandwidths NCCL tries.
+    pub fn of(system: &System, ranks: &[String], compute_capability: u32) -> Self {
         let mut build = Build {
             graph: Graph::new(),
             gpus: Vec::new(),
             devices: BTreeMap::new(),
             switches: BTreeMap::new(),
-            wanted,
+            ranks,
+            compute_capability,
         };
-        let root = fused(&system.root);
+        let root = fuse::joined(&system.root, ranks);
         for (index, cpu) in root.named("cpu").enumerate() {
             build.cpu(index, cpu);
         }
@@ -71,18 +89,31 @@ impl Model {
             gpus,
         }
     }
+
+    /// For a communicator of all GPUs of the file, in document order.
+    pub fn of_all(system: &System) -> Self {
+        Self::of(system, &gpus_of(system), COMPUTE_CAPABILITY)
+    }
 }
 
-struct Build<W> {
+fn is_gpu(element: &Element) -> bool {
+    element.name == "pci"
+        && element
+            .get("class")
+            .is_some_and(|class| class.starts_with("0x03"))
+}
+
+struct Build<'r> {
     graph: Graph,
     gpus: Vec<ModelGpu>,
     /// Devices of GPUs, with their compute capability, and switches, by `busid`.
     devices: BTreeMap<String, (NodeId, u32)>,
     switches: BTreeMap<String, NodeId>,
-    wanted: W,
+    ranks: &'r [String],
+    compute_capability: u32,
 }
 
-impl<W: Fn(&str) -> bool> Build<W> {
+impl Build<'_> {
     fn cpu(&mut self, index: usize, cpu: &Element) {
         let text = |key| cpu.get(key).unwrap_or_default();
         let number = |key| integer(text(key)).unwrap_or_default();
@@ -106,9 +137,9 @@ impl<W: Fn(&str) -> bool> Build<W> {
         let width = integer(pci.get("link_width").unwrap_or_default()).unwrap_or_default();
         let speed = pci.get("link_speed").unwrap_or_default();
         let bandwidth = pci_bandwidth_gb_s(speed, u16::try_from(width).unwrap_or_default());
-        if class.starts_with("0x03") {
-            if (self.wanted)(busid) {
-                self.gpu(pci, above, place, bandwidth);
+        if is_gpu(pci) {
+            if let Some(rank) = self.ranks.iter().position(|rank| rank == busid) {
+                self.gpu(pci, above, place, (rank, bandwidth));
             }
         } else if !class.starts_with("0x02") && pci.named("nic").next().is_none() {
             let switch = self.graph.add_switch(above, ids(pci), bandwidth);
@@ -119,17 +150,19 @@ impl<W: Fn(&str) -> bool> Build<W> {
         }
     }
 
-    fn gpu(&mut self, pci: &Element, above: NodeId, place: (usize, i64), bandwidth: f32) {
+    fn gpu(&mut self, pci: &Element, above: NodeId, place: (usize, i64), own: (usize, f32)) {
         let busid = pci.get("busid").unwrap_or_default();
         let sm = pci.named("gpu").next().and_then(|gpu| gpu.get("sm"));
         let capability = sm.and_then(integer).and_then(|sm| u32::try_from(sm).ok());
-        let capability = capability.unwrap_or(COMPUTE_CAPABILITY);
+        let capability = capability.unwrap_or(self.compute_capability);
+        let (rank, bandwidth) = own;
         let gpu = self.graph.add_gpu(above, capability, bandwidth);
         if let Some(device) = self.graph.node(gpu).and_then(|gpu| gpu.device) {
             self.devices.insert(busid.to_owned(), (device, capability));
         }
         self.gpus.push(ModelGpu {
             busid: busid.to_owned(),
+            rank,
             cpu: place.0,
             numaid: place.1,
         });
@@ -229,25 +262,4 @@ fn ids(pci: &Element) -> u64 {
         let id = integer(pci.get(key).unwrap_or_default()).unwrap_or_default();
         (ids << 16) | u64::try_from(id & 0xffff).unwrap_or_default()
     })
-}
-
-/// The element with equal ones below it made one, as when NCCL joins the trees of the ranks
-/// (`xml.cc` `ncclTopoFuseXml`): equal in tag and all attributes.
-fn fused(element: &Element) -> Element {
-    let mut children: Vec<Element> = Vec::new();
-    for child in &element.children {
-        let same =
-            |other: &&mut Element| other.name == child.name && other.attributes == child.attributes;
-        if let Some(other) = children.iter_mut().find(same) {
-            other.children.extend(child.children.iter().cloned());
-        } else {
-            children.push(child.clone());
-        }
-    }
-    Element {
-        name: element.name.clone(),
-        attributes: element.attributes.clone(),
-        children: children.iter().map(fused).collect(),
-        line: element.line,
-    }
 }

@@ -95,6 +95,17 @@ impl Processor {
         }
     }
 
+    /// Whether it is one of Intel's.
+    pub(super) fn is_intel(self) -> bool {
+        matches!(
+            self,
+            Self::IntelBroadwell
+                | Self::IntelSkylake
+                | Self::IntelSapphireRapids
+                | Self::IntelEmeraldRapids
+        )
+    }
+
     /// What NCCL takes the link to another package to carry, in GB/s (`topo.h`,
     /// `ncclTopoGetInterCpuBw`).
     pub fn link_bandwidth_gb_s(self) -> f32 {

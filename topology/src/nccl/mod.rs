@@ -11,9 +11,11 @@ use std::fmt;
 
 mod graph;
 mod paths;
+mod search;
 
 pub use graph::{Graph, Kind, Link, LinkType, Node, NodeId, Processor};
-pub use paths::{Path, Paths};
+pub use paths::{Hop, Path, Paths};
+pub use search::{Channels, Search};
 
 /// How NCCL gets from one place to another, nearest first (`include/graph.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -32,17 +32,17 @@ impl Path {
         }
     }
 
-    /// Whether another of this type, bandwidth and length would be taken instead (`ncclTopoSetPaths`).
+    /// Whether `other` is taken instead (`ncclTopoSetPaths`).
     #[expect(
         clippy::float_cmp,
         reason = "NCCL compares the same values for equality"
     )]
-    fn gives_way_to(&self, kind: PathType, bandwidth_gb_s: f32, length: usize) -> bool {
-        if kind != self.kind {
-            return kind < self.kind;
+    fn gives_way_to(&self, other: &Self) -> bool {
+        if other.kind != self.kind {
+            return other.kind < self.kind;
         }
-        self.bandwidth_gb_s < bandwidth_gb_s
-            || (self.bandwidth_gb_s == bandwidth_gb_s && self.hops.len() > length)
+        self.bandwidth_gb_s < other.bandwidth_gb_s
+            || (self.bandwidth_gb_s == other.bandwidth_gb_s && self.hops.len() > other.hops.len())
     }
 
     /// This path, and then `next` from its end.
@@ -63,6 +63,8 @@ impl Path {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Paths {
     gpus: Vec<NodeId>,
+    /// The widest path between two devices, in GB/s.
+    pub(super) widest_gb_s: f32,
     /// A row for each GPU, in which the paths from it stand by the GPU that they lead to.
     from: Vec<Vec<Path>>,
 }
@@ -95,6 +97,7 @@ impl Paths {
         Self {
             from: rows.collect(),
             gpus: gpus.clone(),
+            widest_gb_s: widest(graph),
         }
     }
 
@@ -107,6 +110,21 @@ impl Paths {
     pub fn between(&self, from: usize, to: usize) -> Option<&Path> {
         self.from.get(from)?.get(to)
     }
+}
+
+/// The widest path between two devices (`search.cc` `ncclTopoSearchInit`).
+fn widest(graph: &Graph) -> f32 {
+    let devices: Vec<_> = graph.of_kind(Kind::Dev).collect();
+    let to_others = devices.iter().flat_map(|device| {
+        let paths = paths_to(graph, *device);
+        let others = devices
+            .iter()
+            .filter_map(move |other| paths.get(*other).cloned());
+        others.filter(|path| !path.hops.is_empty())
+    });
+    to_others
+        .map(|path| path.bandwidth_gb_s)
+        .fold(0.0, f32::max)
 }
 
 /// The farthest type over which NCCL uses P2P by itself (`ncclTopoCheckP2p`).
@@ -150,22 +168,12 @@ fn paths_to(graph: &Graph, base: NodeId) -> Vec<Path> {
     while !places.is_empty() {
         let mut next = Vec::new();
         for place in places {
-            for (neighbour, kind, bandwidth) in search.steps(place, &paths) {
-                let Some(path) = paths.get(place) else {
-                    continue;
-                };
-                let length = path.hops.len() + 1;
-                let mut by_way = vec![place];
-                by_way.extend(&path.places);
+            for (neighbour, path) in search.steps(place, &paths) {
                 let Some(known) = paths.get_mut(neighbour) else {
                     continue;
                 };
-                if known.gives_way_to(kind, bandwidth, length) {
-                    *known = Path {
-                        kind,
-                        bandwidth_gb_s: bandwidth,
-                        places: by_way,
-                    };
+                if known.gives_way_to(&path) {
+                    *known = path;
                     if !next.contains(&neighbour) {
                         next.push(neighbour);
                     }
@@ -196,8 +204,8 @@ impl<'g> Search<'g> {
         }
     }
 
-    /// The steps from `place` that NCCL would try: where to, and the type and bandwidth of the path then.
-    fn steps(&self, place: NodeId, paths: &[Path]) -> Vec<(NodeId, PathType, f32)> {
+    /// The steps from `place` that NCCL would try: where to, and the path from there.
+    fn steps(&self, place: NodeId, paths: &[Path]) -> Vec<(NodeId, Path)> {
         let path = paths.get(place);
         let (Some(node), Some(path)) = (self.graph.node(place), path) else {
             return Vec::new();
@@ -228,8 +236,19 @@ impl<'g> Search<'g> {
             if relayed {
                 kind = PathType::Nvb;
             }
-            let bandwidth = path.bandwidth_gb_s.min(link.bandwidth_gb_s);
-            Some((link.to, path.kind.max(kind), bandwidth))
+            // The path leads the other way.  NCCL gives up where there is no link back.
+            let mut back = self.graph.node(link.to)?.links.iter();
+            let mut hops = vec![Hop {
+                from: link.to,
+                link: back.position(|back| back.to == place && back.kind == link.kind)?,
+            }];
+            hops.extend(&path.hops);
+            let path = Path {
+                kind: path.kind.max(kind),
+                bandwidth_gb_s: path.bandwidth_gb_s.min(link.bandwidth_gb_s),
+                hops,
+            };
+            Some((link.to, path))
         });
         steps.collect()
     }
