@@ -48,6 +48,8 @@ pub(crate) struct Step {
     pub(crate) core_count: Option<usize>,
     /// The kernel.
     pub(crate) kernel: KernelVersion,
+    /// Tasks on this host.
+    pub(crate) tasks: usize,
     /// The page of its tasks; absent for a single task and when it could not be had.
     pub(crate) page: Option<Page>,
     /// Variables that our batch step left in the environment.
@@ -120,6 +122,7 @@ fn read_step(spank: &Spank<'_>) -> Option<Step> {
             .map(|cores| cores.len())
             .filter(|count| *count > 0),
         kernel: kernel.unwrap_or(KernelVersion { major: 0, minor: 0 }),
+        tasks,
         page,
         marks,
     })

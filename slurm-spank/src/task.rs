@@ -125,7 +125,7 @@ impl Task<'_> {
         let mut masks = parse_mask_list(&self.spank.env("SLURM_CPU_BIND_LIST").unwrap_or_default());
         masks.extend(request.slurm_cpus.clone());
         let step = self.step_request(vec![request], &masks);
-        if self.step.page.is_none() && self.local_id == 0 {
+        if self.step.tasks == 1 {
             return (plan_step(self.machine, &step), step);
         }
         self.report.alone();

@@ -62,14 +62,25 @@ pub fn find_visible(machine: &Machine, view: &TaskView) -> Visible {
     }
     match parse_list(machine, &openable, list) {
         Ok(gpus) => Visible { gpus, remark: None },
+        // Variables inherited from the batch script, in a step that Slurm gave no GPU.
+        Err(_) if openable.is_empty() && view.step_list.is_none() => Visible::default(),
         Err(odd) => Visible {
             gpus: all(),
-            remark: Some(format!(
-                "CUDA_VISIBLE_DEVICES names \"{}\", which is no GPU that it may open; \
-                                  taking all of those",
-                printable(odd)
-            )),
+            remark: Some(odd_entry(odd, openable.is_empty())),
         },
+    }
+}
+
+fn odd_entry(odd: &str, none_openable: bool) -> String {
+    let odd = printable(odd);
+    if none_openable {
+        format!(
+            "CUDA_VISIBLE_DEVICES names \"{odd}\", but none of the GPUs known here may be opened"
+        )
+    } else {
+        format!(
+            "CUDA_VISIBLE_DEVICES names \"{odd}\", which is no GPU that it may open; taking all of those"
+        )
     }
 }
 
@@ -276,6 +287,17 @@ mod tests {
             assert_eq!(visible.gpus, [address(1)]);
             assert!(visible.remark.unwrap().contains(&format!("\"{entry}\"")));
         }
+    }
+
+    #[test]
+    fn a_step_without_gpus_inside_a_job_with_some_sees_none() {
+        let inherited = view(&[], Some("0,1"));
+        assert_eq!(find_visible(&machine(), &inherited), Visible::default());
+        let given = TaskView {
+            step_list: Some("0".to_owned()),
+            ..inherited
+        };
+        assert!(find_visible(&machine(), &given).remark.is_some());
     }
 
     #[test]
