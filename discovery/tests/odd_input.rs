@@ -1,0 +1,253 @@
+//! Made-up machines, and input that is not what it should be.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking, and say when they skip"
+)]
+
+use std::fs;
+use std::path::Path;
+
+use discovery::{DiscoveryError, Source, read_machine_with};
+use topology::locality::NumaSource;
+use topology::machine::Machine;
+
+const PROBE: &str = env!("CARGO_BIN_EXE_gpu-numa-probe");
+
+fn read(path: &Path) -> Result<Machine, DiscoveryError> {
+    read_machine_with(&Source::Path(path.to_owned()), Path::new(PROBE))
+}
+
+fn write(root: &Path, path: &str, text: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, format!("{text}\n")).unwrap();
+}
+
+/// Two packages with a node and a GPU each; the second GPU's node is not known to firmware.
+fn server() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path();
+    write(dir, "sys/devices/system/cpu/online", "0-3");
+    write(dir, "sys/devices/system/cpu/possible", "0-3");
+    for cpu in 0..4u32 {
+        let topology = format!("sys/devices/system/cpu/cpu{cpu}/topology");
+        let package = cpu / 2;
+        write(
+            dir,
+            &format!("{topology}/physical_package_id"),
+            &package.to_string(),
+        );
+        write(
+            dir,
+            &format!("{topology}/core_siblings"),
+            ["3", "c"][package as usize],
+        );
+        write(
+            dir,
+            &format!("{topology}/thread_siblings"),
+            &format!("{:x}", 1 << cpu),
+        );
+        write(dir, &format!("{topology}/core_id"), &cpu.to_string());
+    }
+    for (node, cpus, map, distance) in [(0, "0-1", "3", "10 21"), (1, "2-3", "c", "21 10")] {
+        let node = format!("sys/devices/system/node/node{node}");
+        write(dir, &format!("{node}/cpulist"), cpus);
+        write(dir, &format!("{node}/cpumap"), map);
+        write(dir, &format!("{node}/distance"), distance);
+    }
+    for (bus, address, node) in [("20", "0000:21:00.0", "0"), ("80", "0000:81:00.0", "-1")] {
+        let port = format!("pci0000:{bus}/0000:{bus}:00.0");
+        for (path, class, vendor) in [
+            (port.clone(), "0x060400", "0x8086"),
+            (format!("{port}/{address}"), "0x030200", "0x10de"),
+        ] {
+            let name = path.rsplit('/').next().unwrap().to_owned();
+            let links = dir.join("sys/bus/pci/devices");
+            fs::create_dir_all(&links).unwrap();
+            std::os::unix::fs::symlink(format!("../../../devices/{path}"), links.join(name))
+                .unwrap();
+            let path = format!("sys/devices/{path}");
+            write(dir, &format!("{path}/class"), class);
+            write(dir, &format!("{path}/vendor"), vendor);
+            write(dir, &format!("{path}/device"), "0x26b9");
+            write(dir, &format!("{path}/numa_node"), node);
+            write(
+                dir,
+                &format!("{path}/local_cpus"),
+                if node == "0" { "3" } else { "f" },
+            );
+        }
+    }
+    root
+}
+
+fn sources(machine: &Machine) -> Vec<(NumaSource, Option<String>)> {
+    let of = |gpu: &topology::machine::Gpu| {
+        let nodes = gpu.locality.numa_nodes.as_ref().map(ToString::to_string);
+        (gpu.locality.numa_source, nodes)
+    };
+    machine.gpus.iter().map(of).collect()
+}
+
+#[test]
+fn a_made_up_server_is_read_through_hwloc_and_sysfs() {
+    let root = server();
+    let machine = read(root.path()).unwrap();
+    assert_eq!(machine.remarks, Vec::<String>::new());
+    assert_eq!(machine.packages.len(), 2);
+    assert_eq!(
+        sources(&machine),
+        [
+            (NumaSource::NumaNode, Some("0".to_owned())),
+            (NumaSource::Unknown, None)
+        ]
+    );
+}
+
+#[test]
+fn the_sites_word_places_what_firmware_does_not() {
+    let root = server();
+    write(
+        root.path(),
+        "etc/gpu-numa-bind/localities",
+        "0000:81:00.0 1\n0000:82:00.0 one",
+    );
+    let machine = read(root.path()).unwrap();
+    assert_eq!(
+        sources(&machine)[1],
+        (NumaSource::Override, Some("1".to_owned()))
+    );
+    assert!(
+        machine.remarks[0].starts_with("/etc/gpu-numa-bind/localities:2: "),
+        "{:?}",
+        machine.remarks
+    );
+}
+
+#[test]
+fn without_hwloc_the_machine_is_the_same_but_for_a_remark() {
+    let root = server();
+    let source = Source::Path(root.path().to_owned());
+    let mut machine = read_machine_with(&source, Path::new("/nonexistent/gpu-numa")).unwrap();
+    assert!(machine.remarks[0].starts_with("hwloc: its helper process cannot be started"));
+    machine.remarks.clear();
+    let mut with_hwloc = read(root.path()).unwrap();
+    for device in &mut with_hwloc.pci {
+        device.attached_nodes = None;
+    }
+    assert_eq!(machine, with_hwloc);
+}
+
+#[test]
+fn a_path_that_is_no_machine_is_an_error_in_one_line_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir_all(at("root/sys")).unwrap();
+    fs::create_dir(at("empty")).unwrap();
+    for (name, text) in [
+        ("empty.xml", ""),
+        ("text", "GPU0 GPU1\n"),
+        ("half.json", "{\"schema\":\"gpu-numa/snapshot/1\","),
+        ("other.json", "{}"),
+        (
+            "half.xml",
+            "<?xml version=\"1.0\"?><topology version=\"2.0\"><object type=\"Machine\"",
+        ),
+        ("three.xml", "<topology version=\"3.0\"></topology>"),
+        (
+            "nccl.xml",
+            "<system version=\"1\">\n<cpu numaid=\"x\"/>\n</system>",
+        ),
+    ] {
+        fs::write(at(name), text).unwrap();
+    }
+    for (path, says) in [
+        (at("missing"), "No such file"),
+        (at("empty"), "holds no sys/"),
+        (at("root"), "holds no sys/devices/system"),
+        ("/dev/null".into(), "neither a directory nor a regular file"),
+        (at("empty.xml"), "no known format"),
+        (at("text"), "no known format"),
+        (at("half.json"), "EOF"),
+        (at("other.json"), "snapshot"),
+        (at("half.xml"), "hwloc cannot read it"),
+        (at("three.xml"), "an hwloc 3.0 XML"),
+        (at("nccl.xml"), ":2: <cpu numaid=\"x\">"),
+    ] {
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.starts_with(path.to_str().unwrap()), "{error}");
+        assert!(error.contains(says), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+const XML: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE topology SYSTEM "hwloc2.dtd">
+<topology version="2.0">
+  <object type="Machine" os_index="0" cpuset="0x0000000f" complete_cpuset="0x0000000f" allowed_cpuset="0x0000000f" nodeset="0x00000003" complete_nodeset="0x00000003" allowed_nodeset="0x00000003" gp_index="1">
+    <object type="Package" os_index="0" cpuset="0x00000003" complete_cpuset="0x00000003" nodeset="0x00000001" complete_nodeset="0x00000001" gp_index="2">
+      <object type="NUMANode" os_index="0" cpuset="0x00000003" complete_cpuset="0x00000003" nodeset="0x00000001" complete_nodeset="0x00000001" gp_index="3" local_memory="1073741824"/>
+      <object type="PU" os_index="0" cpuset="0x00000001" complete_cpuset="0x00000001" nodeset="0x00000001" complete_nodeset="0x00000001" gp_index="4"/>
+      <object type="PU" os_index="1" cpuset="0x00000002" complete_cpuset="0x00000002" nodeset="0x00000001" complete_nodeset="0x00000001" gp_index="5"/>
+      <object type="Bridge" gp_index="10" bridge_type="0-1" depth="0" bridge_pci="0000:[20-21]">
+        <object type="PCIDev" gp_index="11" pci_busid="0000:21:00.0" pci_type="0302 [10de:26b9] [0000:0000] a1" pci_link_speed="31.507692"/>
+      </object>
+    </object>
+    <object type="Package" os_index="1" cpuset="0x0000000c" complete_cpuset="0x0000000c" nodeset="0x00000002" complete_nodeset="0x00000002" gp_index="6">
+      <object type="NUMANode" os_index="1" cpuset="0x0000000c" complete_cpuset="0x0000000c" nodeset="0x00000002" complete_nodeset="0x00000002" gp_index="7" local_memory="1073741824"/>
+      <object type="PU" os_index="2" cpuset="0x00000004" complete_cpuset="0x00000004" nodeset="0x00000002" complete_nodeset="0x00000002" gp_index="8"/>
+      <object type="PU" os_index="3" cpuset="0x00000008" complete_cpuset="0x00000008" nodeset="0x00000002" complete_nodeset="0x00000002" gp_index="9"/>
+    </object>
+  </object>
+</topology>
+"#;
+
+#[test]
+fn an_hwloc_xml_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("topo.xml");
+    fs::write(&path, XML).unwrap();
+    let machine = read(&path).unwrap();
+    assert_eq!(machine.numa_nodes.len(), 2);
+    assert_eq!(
+        sources(&machine),
+        [(NumaSource::Hwloc, Some("0".to_owned()))]
+    );
+    assert_eq!(
+        machine.gpus[0].locality.cpus.as_ref().unwrap().to_string(),
+        "0-1"
+    );
+    assert_eq!(machine.pci[0].root_bus, Some((0, 0x20)));
+}
+
+/// Whatever hwloc does with it (it may well stop its process), there is a machine or an error.
+#[test]
+fn a_changed_or_cut_hwloc_xml_gives_a_machine_or_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("topo.xml");
+    let mut state = 0x2545_f491_u32;
+    for round in 0..120 {
+        let mut bytes = XML.as_bytes().to_vec();
+        for _ in 0..=round % 4 {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            let at = 150 + state as usize % (bytes.len() - 150);
+            bytes[at] = b"0f\"<>-9 x"[state as usize >> 20 & 7];
+        }
+        if round % 10 == 9 {
+            bytes.truncate(state as usize % bytes.len());
+        }
+        fs::write(&path, &bytes).unwrap();
+        if let Err(error) = read(&path) {
+            assert!(
+                error.to_string().starts_with(path.to_str().unwrap()),
+                "{error}"
+            );
+        }
+    }
+}
