@@ -15,7 +15,12 @@
 )]
 
 mod build;
+mod faults;
 mod host;
 mod load;
+mod nccl;
+mod option;
+mod snapshots;
+mod speed;
 mod tasks;
 mod world;

@@ -14,7 +14,8 @@
  *   task-env K NAME=VALUE set for task K alone, before task_init, as gres_g_task_set_env does
  *   item NUMBER VALUE     what spank_get_item gives for a number or text
  *   no-item NUMBER        what it gives nothing for
- *   fail FUNCTION         get_item, getenv, setenv, unsetenv or option_register always fail
+ *   fail FUNCTION         get_item, getenv, setenv, unsetenv or option_register always fail; strerror_r too,
+ *                         where Rust's std panics
  *   option [=VALUE]       one use of the option
  *   tasks N               tasks here (1)
  *   uid N                 the job's user (65534)
@@ -89,7 +90,7 @@ static int arg_count;
 static char *environment[MAX_ENV];
 static int env_count;
 static struct { char *text; int is_set, is_absent; } items[MAX_ITEMS];
-static struct { int get_item, get, set, unset, option_register; } fails;
+static struct { int get_item, get, set, unset, option_register, strerror; } fails;
 static char *options[MAX_ARGS];
 static int option_count;
 static struct spank_option registered;
@@ -276,6 +277,15 @@ int open64(const char *path, int flags, ...)
     if (kernel.on && !strcmp(path, "/proc/self/status"))
         path = kernel.status;
     return libc(path, flags, mode);
+}
+
+/* The name under which Rust's std calls strerror_r. */
+int __xpg_strerror_r(int error, char *buffer, size_t length)
+{
+    if (fails.strerror)
+        return -1;
+    snprintf(buffer, length, "%s", strerrordesc_np(error));
+    return 0;
 }
 
 /* ---- what the plugin takes from Slurm ---- */
@@ -533,6 +543,7 @@ static void take_fail(const char *name)
     fails.set |= !strcmp(name, "setenv");
     fails.unset |= !strcmp(name, "unsetenv");
     fails.option_register |= !strcmp(name, "option_register");
+    fails.strerror |= !strcmp(name, "strerror_r");
 }
 
 static int context_of(const char *name)
@@ -793,14 +804,31 @@ static void become_user(int k)
         fail("become user");
 }
 
+/* The mask as the kernel has it, also where a filter denies sched_getaffinity. */
+static void print_real_cpus(void)
+{
+    static const char key[] = "Cpus_allowed_list:\t";
+    char line[1 << 14];
+    FILE *status = fopen("/proc/self/status", "r");
+    while (status && fgets(line, sizeof line, status))
+        if (!strncmp(line, key, sizeof key - 1)) {
+            line[strcspn(line, "\n")] = 0;
+            say("cpus %s", line + sizeof key - 1);
+        }
+    if (status)
+        fclose(status);
+}
+
 static void print_task(void)
 {
     static const char *const names[] = { "default", "preferred", "bind", "interleave", "local", "preferred-many" };
-    set mask = { 0 }, nodes = { 0 };
+    set nodes = { 0 };
     int mode = 0;
+    if (kernel.on)
+        say("cpus %s", list_of(&kernel.mask));
+    else
+        print_real_cpus();
     /* Through the plugin's own door, so that the made-up kernel answers where there is one. */
-    syscall(SYS_sched_getaffinity, 0, sizeof mask, &mask);
-    say("cpus %s", list_of(&mask));
     syscall(SYS_get_mempolicy, &mode, &nodes, (unsigned long)MAX_NODES, NULL, 0UL);
     mode &= 0xff;
     say("policy %s", mode < 6 ? names[mode] : "other");

@@ -70,6 +70,7 @@ impl World {
             set_mode(&world.path(part), 0o755);
         }
         world.write_snapshot(&world.snapshot());
+        world.write_sysfs();
         for file in [NCCL_FILE, NCCL_MULTI_FILE] {
             world.write(&format!("snapshot/{file}"), "<system version=\"1\"/>\n");
         }
@@ -84,6 +85,43 @@ impl World {
         world
     }
 
+    /// The PCI devices and NUMA nodes as `/sys` has them.
+    fn write_sysfs(&self) {
+        let put = |name: String, text: &str| {
+            let path = self.path(&name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("{text}\n")).unwrap();
+        };
+        for gpu in &self.machine.gpus {
+            let node = gpu.locality.numa_nodes.as_ref().unwrap();
+            for (file, text) in [
+                ("class", "0x030200"),
+                ("vendor", "0x10de"),
+                ("device", "0x2330"),
+                ("numa_node", &node.to_string()),
+            ] {
+                put(format!("devices/{}/{file}", gpu.pci), text);
+            }
+        }
+        for node in &self.machine.numa_nodes {
+            let distances: Vec<String> = node.distances.values().map(u32::to_string).collect();
+            put(
+                format!("node/node{}/cpulist", node.id),
+                &node.cpus.to_string(),
+            );
+            put(
+                format!("node/node{}/distance", node.id),
+                &distances.join(" "),
+            );
+            let memory = format!("Node {} MemTotal: 67108864 kB", node.id);
+            put(format!("node/node{}/meminfo", node.id), &memory);
+        }
+        let last = self.machine.numa_nodes.len() - 1;
+        for list in ["online", "has_cpu", "has_memory", "possible"] {
+            put(format!("node/{list}"), &format!("0-{last}"));
+        }
+    }
+
     /// A path in the world's folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -95,6 +133,16 @@ impl World {
         fs::write(&path, text).unwrap();
         set_mode(&path, 0o644);
         path
+    }
+
+    /// The path of the snapshot's machine.
+    pub(crate) fn node_file(&self) -> PathBuf {
+        self.path("snapshot").join(NODE_FILE)
+    }
+
+    /// The path of NCCL's file for one host.
+    pub(crate) fn nccl_file(&self) -> String {
+        self.path("snapshot").join(NCCL_FILE).display().to_string()
     }
 
     /// A fresh snapshot.

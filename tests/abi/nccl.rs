@@ -1,0 +1,216 @@
+//! `NCCL_TOPO_FILE` and its companions: ours only where nobody else answers, and told from an outer step's.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::time::Duration;
+
+use topology::machine::Nic;
+
+use crate::host::{Outcome, Scenario, run};
+use crate::snapshots::make_fifo;
+use crate::world::{World, pci, set_mode};
+
+const NAME: &str = "NCCL_TOPO_FILE";
+
+fn step(world: &World) -> Scenario {
+    Scenario::on(world, 1).fence(world, &[0]).option("")
+}
+
+/// The value that the task got.
+fn topo_file(outcome: &Outcome) -> Option<String> {
+    outcome.task(0).env.get(NAME).cloned()
+}
+
+#[test]
+fn a_bound_task_gets_the_file_of_one_host_or_of_several() {
+    let world = World::with_real_cpus();
+    let outcome = run!(step(&world));
+    assert_eq!(topo_file(&outcome), Some(world.nccl_file()));
+    assert_eq!(outcome.task(0).env["CUDA_DEVICE_ORDER"], "PCI_BUS_ID");
+    let outcome = run!(step(&world).line("item 4 2"));
+    let multi = world.nccl_file().replace(".xml", "-multi.xml");
+    assert_eq!(topo_file(&outcome), Some(multi));
+}
+
+#[test]
+fn all_tasks_of_a_host_get_the_same() {
+    let world = World::with_real_cpus();
+    let outcome = run!(Scenario::on(&world, 2).fence(&world, &[0, 1]).option(""));
+    for name in [NAME, "CUDA_DEVICE_ORDER", "GPU_NUMA_BIND_SET"] {
+        assert_eq!(outcome.task(0).env[name], outcome.task(1).env[name]);
+    }
+}
+
+#[test]
+fn the_users_own_values_are_kept() {
+    let world = World::with_real_cpus();
+    let scenario = step(&world)
+        .line("env NCCL_TOPO_FILE=/mine.xml")
+        .line("env CUDA_DEVICE_ORDER=FASTEST_FIRST");
+    let own = run!(scenario).task(0);
+    assert_eq!(own.env[NAME], "/mine.xml");
+    assert_eq!(own.env["CUDA_DEVICE_ORDER"], "FASTEST_FIRST");
+    assert!(
+        !own.env.contains_key("GPU_NUMA_BIND_SET"),
+        "nothing is ours"
+    );
+}
+
+#[test]
+fn an_empty_value_of_the_users_is_a_value() {
+    let world = World::with_real_cpus();
+    let outcome = run!(step(&world).line("env NCCL_TOPO_FILE="));
+    assert_eq!(topo_file(&outcome).as_deref(), Some(""));
+}
+
+#[test]
+fn a_configuration_file_of_nccl_that_names_one_wins() {
+    for (place, line) in [
+        ("etc/nccl.conf", "bind {}/etc /etc"),
+        ("home/.nccl.conf", "env HOME={}/home"),
+        ("named.conf", "env NCCL_CONF_FILE={}/named.conf"),
+    ] {
+        let world = World::with_real_cpus();
+        for folder in ["etc", "home"] {
+            fs::create_dir(world.path(folder)).unwrap();
+        }
+        let line = line.replace("{}", &world.path("").display().to_string());
+        world.write(place, "NCCL_DEBUG=INFO\n");
+        let outcome = run!(step(&world).line(&line));
+        assert_eq!(
+            topo_file(&outcome),
+            Some(world.nccl_file()),
+            "{place} names none"
+        );
+        world.write(place, "NCCL_DEBUG=INFO\nNCCL_TOPO_FILE=/site.xml\n");
+        let outcome = run!(step(&world).line(&line));
+        assert_eq!(topo_file(&outcome), None, "{place} names one");
+    }
+}
+
+#[test]
+fn a_virtual_machines_own_topology_wins() {
+    let world = World::with_real_cpus();
+    fs::create_dir_all(world.path("run/nvidia-topologyd")).unwrap();
+    world.write("run/nvidia-topologyd/virtualTopology.xml", "<system/>");
+    let outcome =
+        run!(step(&world).line(format_args!("bind {} /run", world.path("run").display())));
+    assert_eq!(topo_file(&outcome), None);
+}
+
+#[test]
+fn a_fifo_for_a_configuration_file_does_not_block() {
+    let world = World::with_real_cpus();
+    fs::create_dir(world.path("home")).unwrap();
+    let fifo = world.path("home/.nccl.conf");
+    make_fifo(&fifo);
+    set_mode(&fifo, 0o666);
+    let outcome =
+        run!(step(&world).line(format_args!("env HOME={}", world.path("home").display())));
+    assert_eq!(topo_file(&outcome), Some(world.nccl_file()));
+    assert!(outcome.elapsed < Duration::from_secs(5));
+}
+
+#[test]
+fn a_configuration_file_too_long_to_read_may_name_one() {
+    let world = World::with_real_cpus();
+    let path = world.write("long.conf", &"# a comment\n".repeat(10_000));
+    let outcome = run!(step(&world).line(format_args!("env NCCL_CONF_FILE={}", path.display())));
+    assert_eq!(topo_file(&outcome), None);
+}
+
+#[test]
+fn a_configuration_file_is_read_as_the_user() {
+    let world = World::with_real_cpus();
+    let path = world.write("roots.conf", "NCCL_TOPO_FILE=/secret.xml\n");
+    set_mode(&path, 0o600);
+    let outcome = run!(step(&world).line(format_args!("env NCCL_CONF_FILE={}", path.display())));
+    assert_eq!(
+        topo_file(&outcome),
+        Some(world.nccl_file()),
+        "NCCL could not read it either"
+    );
+}
+
+/// The environment of a step inside our own batch step.
+fn inner(scenario: Scenario) -> Scenario {
+    scenario
+        .line("env NCCL_TOPO_FILE=/outer.xml")
+        .line("env CUDA_DEVICE_ORDER=PCI_BUS_ID")
+        .line("env GPU_NUMA_BIND_REPORT={}")
+        .line("env GPU_NUMA_BIND_SET=CUDA_DEVICE_ORDER=PCI_BUS_ID\\nNCCL_TOPO_FILE=/outer.xml")
+}
+
+#[test]
+fn an_outer_steps_values_are_replaced() {
+    let world = World::with_real_cpus();
+    let own = run!(inner(step(&world))).task(0);
+    assert_eq!(own.env[NAME], world.nccl_file());
+    assert!(own.env["GPU_NUMA_BIND_SET"].contains(&world.nccl_file()));
+    assert!(own.env["GPU_NUMA_BIND_REPORT"].contains("gpu-numa/report/1"));
+}
+
+#[test]
+fn an_outer_steps_values_are_removed_where_this_one_is_not_bound() {
+    let world = World::with_real_cpus();
+    let plain = Scenario::on(&world, 1).fence(&world, &[0]);
+    for scenario in [
+        plain.clone(),
+        plain.clone().option("off"),
+        plain.option("none"),
+    ] {
+        let own = run!(inner(scenario)).task(0);
+        for name in [
+            NAME,
+            "CUDA_DEVICE_ORDER",
+            "GPU_NUMA_BIND_SET",
+            "GPU_NUMA_BIND_REPORT",
+        ] {
+            assert!(!own.env.contains_key(name), "{name}: {:?}", own.env);
+        }
+    }
+}
+
+#[test]
+fn what_the_user_changed_since_is_the_users() {
+    let world = World::with_real_cpus();
+    let own = run!(inner(step(&world)).line("env NCCL_TOPO_FILE=/mine.xml")).task(0);
+    assert_eq!(own.env[NAME], "/mine.xml");
+    assert!(!own.env["GPU_NUMA_BIND_SET"].contains(NAME));
+}
+
+#[test]
+fn nccl_off_sets_no_file() {
+    let world = World::with_real_cpus();
+    let outcome = run!(step(&world).option("nccl=off"));
+    assert_eq!(topo_file(&outcome), None);
+}
+
+#[test]
+fn a_file_that_is_not_there_or_not_roots_is_not_named() {
+    let world = World::with_real_cpus();
+    let file = world.nccl_file();
+    chown(&file, Some(65_534), None).unwrap();
+    assert_eq!(topo_file(&run!(step(&world))), None, "a user's");
+    fs::remove_file(&file).unwrap();
+    assert_eq!(topo_file(&run!(step(&world))), None, "none");
+    fs::write(&file, "").unwrap();
+    assert_eq!(topo_file(&run!(step(&world))), None, "empty");
+}
+
+#[test]
+fn on_a_host_with_efa_only_the_site_names_one() {
+    let mut world = World::with_real_cpus();
+    world.machine.nics.push(Nic {
+        pci: pci(9),
+        vendor: 0x1d0f,
+        device: 0xefa2,
+        names: Vec::new(),
+        locality: Default::default(),
+    });
+    world.write_snapshot(&world.snapshot());
+    assert_eq!(topo_file(&run!(step(&world))), None);
+    assert_eq!(topo_file(&run!(step(&world).option("nccl=topo"))), None);
+    let outcome = run!(step(&world).line("arg default=nccl=topo"));
+    assert_eq!(topo_file(&outcome), Some(world.nccl_file()));
+}
