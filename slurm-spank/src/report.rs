@@ -117,10 +117,9 @@ impl<'a> Report<'a> {
             say(&summary_line(host, machine, request, plan));
         }
         self.tell_trouble(plan, verbose);
-        let told = [
-            spanning_line(host, machine, plan),
-            socket_link_line(host, machine, plan),
-        ];
+        // A script that starts one worker a GPU by srun is not the one that spans.
+        let spanning = spanning_line(host, machine, plan).filter(|_| self.step.script_tasks == 1);
+        let told = [spanning, socket_link_line(host, machine, plan)];
         for line in told.iter().flatten() {
             say(line);
         }

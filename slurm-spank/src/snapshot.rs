@@ -1,5 +1,6 @@
 //! The machine as a step's host is: from the snapshot, failing that from `/sys`.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ffi::linux::file::{FileError, read_roots_text};
@@ -14,8 +15,17 @@ pub(crate) struct Host {
     pub(crate) machine: Machine,
     /// The folder whose NCCL files fit it; absent when it was read from `/sys`.
     pub(crate) folder: Option<PathBuf>,
-    /// Why the snapshot was not used, when there is one; for the log.
-    pub(crate) remark: Option<String>,
+    /// Why the snapshot is not used; absent when it is.
+    pub(crate) remark: Option<Remark>,
+}
+
+/// Why a snapshot is not used.
+#[derive(Debug)]
+pub(crate) enum Remark {
+    /// There is none: the site may not run the service.
+    Missing(String),
+    /// There is one that cannot be used, which somebody should mend.
+    Unusable(String),
 }
 
 /// Reads the host.
@@ -23,7 +33,8 @@ pub(crate) struct Host {
 /// # Errors
 /// One line when neither the snapshot nor `/sys` gives a machine.
 pub(crate) fn read_host(folder: &Path) -> Result<Host, String> {
-    let remark = match read_snapshot(&folder.join(NODE_FILE)) {
+    let file = folder.join(NODE_FILE);
+    let remark = match read_snapshot(&file) {
         Ok(Some(machine)) => {
             return Ok(Host {
                 machine,
@@ -31,10 +42,8 @@ pub(crate) fn read_host(folder: &Path) -> Result<Host, String> {
                 remark: None,
             });
         }
-        Ok(None) => None,
-        Err(why) => Some(format!(
-            "{why}; reading /sys instead (gpu-numa snapshot writes a new one)"
-        )),
+        Ok(None) => Remark::Missing(format!("no {}", file.display())),
+        Err(why) => Remark::Unusable(why),
     };
     let root = Path::new("/");
     let (overrides, _) = sysfs::read_overrides(root);
@@ -42,9 +51,22 @@ pub(crate) fn read_host(folder: &Path) -> Result<Host, String> {
         Ok(machine) => Ok(Host {
             machine,
             folder: None,
-            remark,
+            remark: Some(remark),
         }),
-        Err(error) => Err(format!("{error}; {}", remark.unwrap_or_default())),
+        Err(error) => Err(format!("{error}, and {remark}")),
+    }
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(why) | Self::Unusable(why) => {
+                write!(
+                    f,
+                    "{why}; reading /sys instead, NCCL_TOPO_FILE is not set (gpu-numa snapshot writes it)"
+                )
+            }
+        }
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Step {
     pub(crate) id: u32,
     /// Hosts of the job.
     pub(crate) hosts: u32,
+    /// The job's tasks on this host, where the step is a script's own; else 1.
+    pub(crate) script_tasks: u32,
     /// CPUs that each task asked for.
     pub(crate) cpus_asked: u32,
     /// The step's GPU list; true indexes only here, before the fork.
@@ -105,6 +107,10 @@ fn read_step(spank: &Spank<'_>) -> Option<Step> {
             .then(|| spank.env("SLURM_JOB_GPUS"))
             .flatten()
     });
+    let script_tasks = match kind {
+        StepKind::Ordinary => 1,
+        StepKind::Script => read_job_tasks(spank),
+    };
     let kernel = ffi::linux::process::read_kernel_release().parse();
     Some(Step {
         asked,
@@ -114,7 +120,10 @@ fn read_step(spank: &Spank<'_>) -> Option<Step> {
         job: spank.job_id().unwrap_or(0),
         id,
         hosts: spank.host_count().unwrap_or(1),
-        cpus_asked: cpus_asked(spank, kind),
+        script_tasks,
+        cpus_asked: cpus_per_task(spank, kind)
+            .saturating_mul(script_tasks)
+            .clamp(1, 65_536),
         gpu_list,
         core_count: spank
             .step_cores()
@@ -135,22 +144,27 @@ fn read_host_name(spank: &Spank<'_>) -> String {
         .map_or_else(|| "this host".to_owned(), |name| name.trim().to_owned())
 }
 
-/// `--cpus-per-task`; for a script's own step times the job's tasks on this host.
-fn cpus_asked(spank: &Spank<'_>, kind: StepKind) -> u32 {
-    let each = spank.cpus_per_task().unwrap_or(1).clamp(1, 65_536);
-    if kind == StepKind::Ordinary {
-        return each;
+/// `--cpus-per-task`; a batch script's own step has it in the environment only.
+fn cpus_per_task(spank: &Spank<'_>, kind: StepKind) -> u32 {
+    let of_job = || {
+        spank
+            .env("SLURM_CPUS_PER_TASK")
+            .and_then(|text| text.parse().ok())
+    };
+    let of_step = spank.cpus_per_task().unwrap_or(1);
+    match kind {
+        StepKind::Ordinary => of_step,
+        StepKind::Script => of_job().unwrap_or(of_step),
     }
-    let each = spank
-        .env("SLURM_CPUS_PER_TASK")
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(each);
+}
+
+/// The job's tasks on this host.
+fn read_job_tasks(spank: &Spank<'_>) -> u32 {
     let index = spank.host_index().unwrap_or(0);
-    let tasks = spank
+    spank
         .env("SLURM_TASKS_PER_NODE")
         .and_then(|text| nth_of_repeats(&text, index))
-        .unwrap_or(1);
-    each.saturating_mul(tasks).clamp(1, 65_536)
+        .unwrap_or(1)
 }
 
 /// The `index`th number of a list such as `4(x2),3`.

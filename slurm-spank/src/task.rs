@@ -18,6 +18,7 @@ use topology::visible::{TaskView, find_visible};
 use crate::environment;
 use crate::option::{Asked, config};
 use crate::report::Report;
+use crate::snapshot::Remark;
 use crate::step::{self, Step, StepKind};
 
 /// Runs in the task, after all of Slurm's own binding and before exec.
@@ -49,6 +50,10 @@ pub(crate) fn run(spank: &Spank<'_>) {
     let (plan, step_request) = task.decide(request);
     if let Some(remark) = remark {
         task.report.trouble_of_task(local_id, &remark);
+    }
+    if let Some(remark @ Remark::Unusable(_)) = &host.remark {
+        task.report
+            .trouble(&format!("{}: {remark}", step.host_name));
     }
     if let Some(refusal) = &plan.refusal {
         task.report.refusal(refusal, &plan);
