@@ -206,12 +206,17 @@ spoilt_snapshot!(
 );
 
 #[test]
-fn without_a_snapshot_sysfs_binds_without_a_word() {
+fn without_a_snapshot_sysfs_binds_and_only_the_log_says_so() {
     let Some((outcome, world)) = spoilt(|_, file| fs::remove_file(file).unwrap()) else {
         return;
     };
     assert_bound_by_sysfs(&outcome, &world, &["1 task on its GPUs' CPUs"]);
-    assert!(outcome.host("log").is_empty(), "{}", outcome.text);
+    assert!(
+        outcome.logs(&["host log info", "node.json", "/sys"]),
+        "{}",
+        outcome.text
+    );
+    assert_eq!(outcome.task(0).user.len(), 1, "{}", outcome.text);
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! What the plugin costs: not run with the others, for it wants a release build and a quiet machine.
 //!
-//!   cargo test --release -p gpu-numa-tests --test abi -- --ignored --nocapture speed
+//! ```sh
+//! cargo build --release -p gpu-numa-spank
+//! GPU_NUMA_SPANK_SO=$PWD/target/release/libgpu_numa_bind.so \
+//!     cargo test -p gpu-numa-tests --test abi -- --ignored --nocapture speed
+//! ```
 
 use crate::host::{Scenario, run};
 use crate::world::World;
@@ -18,6 +22,7 @@ fn median_us(mut nanos: Vec<u64>) -> u64 {
 fn a_tasks_hook_takes_less_than_200_microseconds() {
     let world = World::made_up(2, 4, 16, 2);
     const ROUNDS: usize = 400;
+    let mut slowest = 0;
     for tasks in [1usize, 8, 64] {
         for width in ["exclusive", "node", "l3"] {
             let gpus: Vec<usize> = (0..tasks).map(|task| task % 8).collect();
@@ -33,9 +38,13 @@ fn a_tasks_hook_takes_less_than_200_microseconds() {
                 "{tasks:2} tasks, {width:9}: task_init {alone:5} us (median of {ROUNDS}), \
                  user_init {before_fork:5} us"
             );
-            if cfg!(not(debug_assertions)) && tasks <= 8 {
-                assert!(alone < 200, "{alone} us");
+            if tasks <= 8 {
+                slowest = slowest.max(alone);
             }
         }
+    }
+    // A build for debugging says nothing.
+    if std::env::var_os("GPU_NUMA_SPANK_SO").is_some() {
+        assert!(slowest < 200, "{slowest} us");
     }
 }
