@@ -44,8 +44,11 @@ pub(crate) fn config() -> &'static Config {
 
 /// Takes the option's value; where it is typed, a bad one is refused with what is accepted.
 ///
-/// May be called more than once: the last value counts.
+/// May be called more than once: the last value counts.  An option without a value comes as nothing, as
+/// the empty text, and, through the environment of sbatch and salloc, as what printf makes of a null
+/// pointer (sbatch.c, `_set_spank_env`, 22.05).
 pub(crate) fn take(text: &str, remote: bool) -> c_int {
+    let text = if text == "(null)" { "" } else { text };
     if !remote && let Err(problem) = Items::parse(text) {
         write_line(To::Error, &format!("gpu-numa-bind: {problem}"));
         return -1;

@@ -25,8 +25,8 @@ const USER_CPU_BIND: u32 = 1 << 16;
 const USER_MEM_BIND: u32 = 1 << 17;
 /// The most tasks a page is made for.
 const MAX_TASKS: usize = 4096;
-/// The longest that a task waits whatever happens.
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// The longest that a task waits whatever happens, in microseconds.
+const LONGEST_WAIT_MICROS: u64 = 2_000_000;
 
 /// The shared page.
 #[derive(Debug)]
@@ -110,15 +110,18 @@ impl Page {
 
     /// Waits until all tasks are in; false once the page is closed.
     ///
-    /// The wait ends 100 ms plus 5 ms a task after the last task came in, and after two seconds in any
-    /// case.
-    pub(crate) fn wait(&self) -> bool {
+    /// The wait ends 100 ms plus 5 ms a task after the last task came in; on a host so slow that the
+    /// launch since `prepared_micros` took longer than that, after as long again.  In any case it ends
+    /// after two seconds.
+    pub(crate) fn wait(&self, prepared_micros: u64) -> bool {
         let Some(state) = self.state() else {
             return false;
         };
         let all = u32::try_from(self.tasks).unwrap_or(u32::MAX);
-        let patience = 100_000 + 5_000 * u64::from(all);
-        let end = monotonic_micros() + u64::try_from(LONGEST_WAIT.as_micros()).unwrap_or(0);
+        let start = monotonic_micros();
+        let launch = start.saturating_sub(prepared_micros);
+        let patience = launch.max(100_000 + 5_000 * u64::from(all));
+        let end = start + LONGEST_WAIT_MICROS;
         let mut seen = state.load(Ordering::Acquire);
         let mut deadline = monotonic_micros() + patience;
         loop {

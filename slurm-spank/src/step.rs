@@ -50,6 +50,8 @@ pub(crate) struct Step {
     pub(crate) core_count: Option<usize>,
     /// The kernel.
     pub(crate) kernel: KernelVersion,
+    /// When it was gathered, in microseconds of the monotonic clock.
+    pub(crate) prepared_micros: u64,
     /// Tasks on this host.
     pub(crate) tasks: usize,
     /// The page of its tasks; absent for a single task and when it could not be had.
@@ -131,6 +133,7 @@ fn read_step(spank: &Spank<'_>) -> Option<Step> {
             .map(|cores| cores.len())
             .filter(|count| *count > 0),
         kernel: kernel.unwrap_or(KernelVersion { major: 0, minor: 0 }),
+        prepared_micros: ffi::linux::process::monotonic_micros(),
         tasks,
         page,
         marks,

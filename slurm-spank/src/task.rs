@@ -117,7 +117,7 @@ impl Task<'_> {
     fn decide(&mut self, request: TaskRequest) -> (StepPlan, StepRequest) {
         let together = self.step.page.as_ref().and_then(|page| {
             let is_in = page.publish(self.local_id, &request, self.machine);
-            (is_in && page.wait()).then(|| page.read(self.machine))
+            (is_in && page.wait(self.step.prepared_micros)).then(|| page.read(self.machine))
         });
         if let Some(tasks) = together {
             let masks: Vec<CpuSet> = tasks
