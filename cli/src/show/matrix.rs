@@ -51,10 +51,10 @@ pub(crate) fn print(out: &mut Out, machine: &Machine) -> Result<(), CommandError
         let link = machine
             .device(gpu.pci)
             .map(|device| links::describe(&device.link));
-        let name = gpu
-            .name
-            .clone()
-            .unwrap_or_else(|| format!("{:04x}:{:04x}", gpu.vendor, gpu.device));
+        let name = gpu.name.clone().unwrap_or_else(|| match gpu.device {
+            0 => "model not recorded".to_owned(),
+            device => format!("{:04x}:{device:04x}", gpu.vendor),
+        });
         out.line(format_args!(
             "{:<8}{paths}  {nodes:<nodes_width$}  {cpus:<cpus_width$}  {:<13}  {} {name}",
             format!("GPU{index}"),
