@@ -46,7 +46,7 @@ pub(crate) fn config() -> &'static Config {
 ///
 /// May be called more than once: the last value counts.  An option without a value comes as nothing, as
 /// the empty text, and, through the environment of sbatch and salloc, as what printf makes of a null
-/// pointer (sbatch.c, `_set_spank_env`, 22.05).
+/// pointer (seen on 22.05).
 pub(crate) fn take(text: &str, remote: bool) -> c_int {
     let text = if text == "(null)" { "" } else { text };
     if !remote && let Err(problem) = Items::parse(text) {
