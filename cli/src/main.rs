@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod nccl;
 mod out;
 mod plan;
 mod run;
@@ -35,6 +36,8 @@ enum Command {
     Run(run::Run),
     /// Check what a process really has against its GPUs
     Verify(verify::Verify),
+    /// NCCL's topology file: write it, explain it, check it
+    Nccl(nccl::Nccl),
     /// Write what the plugins read, in /run/gpu-numa-bind
     Snapshot(snapshot::Snapshot),
 }
@@ -46,6 +49,7 @@ fn run(command: &Command, out: &mut Out) -> Result<Outcome, CommandError> {
         Command::Plan(plan) => plan.run(out),
         Command::Run(run) => run.run(out),
         Command::Verify(verify) => verify.run(out),
+        Command::Nccl(nccl) => nccl.run(out),
         Command::Snapshot(snapshot) => snapshot.run(out),
     }
 }

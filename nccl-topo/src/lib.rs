@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod compare;
 pub mod crossings;
 pub mod element;
 pub mod emit;

@@ -1,5 +1,6 @@
 //! What the file says that NCCL would not have found, and the evidence.
 
+use topology::locality::NumaSource;
 use topology::machine::Machine;
 use topology::pci::{PciAddress, PciDevice};
 
@@ -27,7 +28,6 @@ pub(super) fn corrections(
     }
     for device in devices.recorded.values() {
         list.extend(link(machine, device));
-        list.extend(subsystem(device));
     }
     list.extend(devices.left_out.iter().map(|nic| left_out(*nic)));
     list
@@ -98,13 +98,25 @@ fn place(
     let nodes = leaf.locality.numa_nodes.as_ref();
     let known = nodes.map_or_else(
         || format!("package {} is the only one", cpu.package),
-        |nodes| format!("node {nodes} by {:?}", leaf.locality.numa_source),
+        |nodes| format!("node {nodes} by its {}", source(leaf.locality.numa_source)),
     );
     Some(Correction {
         device: Some(address),
         what: format!("{address} is under <cpu numaid=\"{}\">", cpu.numaid),
         evidence: format!("{says}; {known}"),
     })
+}
+
+/// The evidence in words, from its name in the program: `LocalCpulist` is "local cpulist".
+fn source(source: NumaSource) -> String {
+    let mut words = String::new();
+    for letter in format!("{source:?}").chars() {
+        if letter.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(letter.to_lowercase());
+    }
+    words
 }
 
 fn link(machine: &Machine, device: &PciDevice) -> Option<Correction> {
@@ -128,17 +140,6 @@ fn link(machine: &Machine, device: &PciDevice) -> Option<Correction> {
             "device and port can do that; it ran at {speed} GT/s x{width} when read, and NCCL 2.30.7 takes \
              the speed of the moment for a GPU"
         ),
-    })
-}
-
-/// Only a switch by Broadcom has its subsystem looked at (`graph/topo.cc` `getBcmGen`).
-fn subsystem(device: &PciDevice) -> Option<Correction> {
-    let address = device.address;
-    (device.subsystem.is_none() && device.vendor == 0x1000).then(|| Correction {
-        device: Some(address),
-        what: format!("{address}: subsystem ids are written as 0x0000"),
-        evidence: "not recorded; NCCL uses them to see the two levels of a Broadcom switch as one"
-            .into(),
     })
 }
 

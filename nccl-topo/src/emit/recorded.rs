@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use topology::locality::Overrides;
 use topology::machine::Machine;
+use topology::nccl::Search;
 use topology::sysfs::read_machine;
 
 use super::*;
@@ -15,7 +17,12 @@ use crate::reader;
 use crate::testing::{at, topologies};
 
 /// Each server as read from its `/sys`, with its truth.
-fn servers() -> Vec<(Value, Machine)> {
+fn servers() -> &'static [(Value, Machine)] {
+    static SERVERS: OnceLock<Vec<(Value, Machine)>> = OnceLock::new();
+    SERVERS.get_or_init(unpack_all)
+}
+
+fn unpack_all() -> Vec<(Value, Machine)> {
     let Some(folder) = topologies() else {
         return Vec::new();
     };
@@ -74,9 +81,9 @@ fn every_server_gets_a_true_file_or_none() {
     for (truth, machine) in servers() {
         let name = truth["name"].as_str().unwrap();
         for form in [Form::SingleHost, Form::MultiHost] {
-            match emit(&machine, form) {
+            match emit(machine, form) {
                 Ok(emitted) => {
-                    check(name, &truth, &machine, &emitted);
+                    check(name, truth, machine, &emitted);
                     written.push(name.to_owned());
                 }
                 Err(NotEmitted::LocalityUnknown { .. }) => {}
@@ -139,10 +146,39 @@ fn check(name: &str, truth: &Value, machine: &Machine, emitted: &Emitted) {
 }
 
 #[test]
+fn nccls_own_search_crosses_as_seldom_as_can_be_whatever_the_ranks() {
+    // A rank order of the recipe's measurements, unoptimised; all of them else.
+    let dealt = if cfg!(debug_assertions) { 3..4 } else { 1..5 };
+    for (truth, machine) in servers() {
+        let name = truth["name"].as_str().unwrap();
+        let Ok(emitted) = emit(machine, Form::SingleHost) else {
+            continue;
+        };
+        let system = reader::parse(&emitted.xml).unwrap();
+        let capability = u32::try_from(truth["gpus"][0]["sm"].as_u64().unwrap()).unwrap();
+        for step in dealt.clone() {
+            let busids: Vec<_> = emitted.gpus.iter().map(ToString::to_string).collect();
+            let starts = (0..step).flat_map(|start| busids.iter().skip(start).step_by(step));
+            let ranks: Vec<_> = starts.cloned().collect();
+            let model = Model::of(&system, &ranks, capability);
+            let search = Search::of(&model.graph, &model.paths).unwrap();
+            for order in &search.ring.orders {
+                let order: Vec<_> = order
+                    .iter()
+                    .map(|gpu| at(&model.gpus[*gpu].busid))
+                    .collect();
+                let crossings = ring_crossings(machine, &order);
+                assert_eq!(crossings, least_crossings(machine), "{name}: {order:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn only_the_server_with_far_nics_gets_a_cpu_a_node_for_several_hosts() {
     for (truth, machine) in servers() {
         let name = truth["name"].as_str().unwrap();
-        if let Ok(emitted) = emit(&machine, Form::MultiHost) {
+        if let Ok(emitted) = emit(machine, Form::MultiHost) {
             assert_eq!(
                 emitted.by_numa_node,
                 name == "genoa-2s-nps2-busmix",

@@ -1,0 +1,125 @@
+//! `gpu-numa nccl check`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use discovery::Source;
+use nccl_topo::compare::{Difference, compare};
+use nccl_topo::reader::{Effect, Violation};
+use serde::Serialize;
+use topology::pci::VENDOR_NVIDIA;
+
+use crate::command::{CommandError, Format, From, Outcome};
+use crate::out::{self, Out};
+
+/// Check a file against NCCL's reader's rules, and against a machine
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  gpu-numa nccl check /etc/nccl/topo.xml
+  gpu-numa nccl check topo.xml --from /srv/recorded/node7
+
+Each finding is a line on standard output; the exit status is 1 if there is one.  Without --from, the
+file is compared with this machine if it has an NVIDIA GPU.")]
+pub(crate) struct Check {
+    /// The topology file
+    file: PathBuf,
+    #[command(flatten)]
+    from: From,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Debug, Serialize)]
+struct Document {
+    schema: &'static str,
+    accepted: bool,
+    compared: bool,
+    findings: Vec<Finding>,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    line: Option<usize>,
+    element: Option<String>,
+    effect: &'static str,
+    problem: String,
+}
+
+impl Check {
+    pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
+        let reading = super::read(&self.file)?;
+        let mut findings: Vec<_> = reading.violations.iter().map(of_violation).collect();
+        let machine = self.from.read()?;
+        let here = matches!(self.from.source(), Source::ThisMachine);
+        let has_gpu = machine.gpus.iter().any(|gpu| gpu.vendor == VENDOR_NVIDIA);
+        let compared = reading.system.is_some() && (!here || has_gpu);
+        if let Some(system) = reading.system.as_ref().filter(|_| compared) {
+            findings.extend(compare(system, &machine).iter().map(of_difference));
+        } else if reading.system.is_some() {
+            out::message(
+                "not compared with a machine: no NVIDIA GPU here; --from PATH takes another",
+            );
+        }
+        let outcome = if findings.is_empty() {
+            Outcome::Done
+        } else {
+            Outcome::Wanting
+        };
+        if self.format.json {
+            out.json(&Document {
+                schema: "gpu-numa/nccl-check/1",
+                accepted: reading.system.is_some(),
+                compared,
+                findings,
+            })?;
+            return Ok(outcome);
+        }
+        let file = self.file.display();
+        for finding in &findings {
+            let line = finding
+                .line
+                .map(|line| format!(":{line}"))
+                .unwrap_or_default();
+            let element = finding
+                .element
+                .as_ref()
+                .map(|at| format!("{at}: "))
+                .unwrap_or_default();
+            let Finding {
+                effect, problem, ..
+            } = finding;
+            out.line(format_args!("{file}{line}: {effect}: {element}{problem}"))?;
+        }
+        if findings.is_empty() {
+            let against = if compared {
+                ", and fits the machine"
+            } else {
+                ""
+            };
+            out.line(format_args!("{file}: NCCL reads it as meant{against}"))?;
+        }
+        Ok(outcome)
+    }
+}
+
+fn of_violation(violation: &Violation) -> Finding {
+    Finding {
+        line: Some(violation.line),
+        element: Some(violation.at.clone()).filter(|at| !at.is_empty()),
+        effect: match violation.effect {
+            Effect::Fatal => "refused",
+            Effect::Misread => "misread",
+            Effect::Ignored => "ignored",
+        },
+        problem: violation.problem.to_string(),
+    }
+}
+
+fn of_difference(difference: &Difference) -> Finding {
+    Finding {
+        line: difference.line,
+        element: None,
+        effect: "differs",
+        problem: difference.kind.to_string(),
+    }
+}

@@ -1,0 +1,108 @@
+//! `gpu-numa nccl emit`.
+
+use clap::Args;
+use nccl_topo::crossings::{least_crossings, ring_crossings};
+use nccl_topo::emit::{Correction, Form, emit};
+use serde::Serialize;
+use topology::pci::PciAddress;
+
+use crate::command::{CommandError, Format, From, Outcome};
+use crate::out::{self, Out};
+
+/// Write the corrected topology file of a machine
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  gpu-numa nccl emit > topo.xml; NCCL_TOPO_FILE=$PWD/topo.xml ./train
+  gpu-numa nccl emit --explain --from /srv/recorded/node7
+
+Where something needed is not known no file is written, the reason is on standard error, and the exit
+status is 1: NCCL is then best left to itself.")]
+pub(crate) struct Emit {
+    #[command(flatten)]
+    from: From,
+    /// The form for jobs on several hosts
+    #[arg(long)]
+    multi_node: bool,
+    /// List each correction with its evidence, as comments in the file
+    #[arg(long)]
+    explain: bool,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Debug, Serialize)]
+struct Document<'e> {
+    schema: &'static str,
+    xml: &'e str,
+    gpus: &'e [PciAddress],
+    corrections: Vec<Explained<'e>>,
+    ring_crossings: Option<u32>,
+    least_crossings: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+struct Explained<'e> {
+    device: Option<PciAddress>,
+    what: &'e str,
+    evidence: &'e str,
+}
+
+impl Emit {
+    pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
+        let machine = self.from.read()?;
+        let form = if self.multi_node {
+            Form::MultiHost
+        } else {
+            Form::SingleHost
+        };
+        let emitted = match emit(&machine, form) {
+            Ok(emitted) => emitted,
+            Err(why) => {
+                out::message(&format!("no NCCL topology file: {why}"));
+                return Ok(Outcome::Wanting);
+            }
+        };
+        if self.format.json {
+            out.json(&Document {
+                schema: "gpu-numa/nccl-emit/1",
+                xml: &emitted.xml,
+                gpus: &emitted.gpus,
+                corrections: emitted.corrections.iter().map(explained).collect(),
+                ring_crossings: ring_crossings(&machine, &emitted.gpus),
+                least_crossings: least_crossings(&machine),
+            })?;
+            return Ok(Outcome::Done);
+        }
+        if self.explain {
+            if emitted.corrections.is_empty() {
+                out.line("<!-- no correction: NCCL would find the same by itself -->")?;
+            }
+            for Correction { what, evidence, .. } in &emitted.corrections {
+                out.line(comment(&format!("{what}: {evidence}")))?;
+            }
+        }
+        out.line(emitted.xml.trim_end())?;
+        Ok(Outcome::Done)
+    }
+}
+
+fn explained(correction: &Correction) -> Explained<'_> {
+    Explained {
+        device: correction.device,
+        what: &correction.what,
+        evidence: &correction.evidence,
+    }
+}
+
+/// The text as a comment that both NCCL's reader and XML take: no two hyphens in a row.
+fn comment(text: &str) -> String {
+    let text: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    let mut text = text.replace("--", "- -");
+    while text.contains("--") {
+        text = text.replace("--", "- -");
+    }
+    format!("<!-- {text} -->")
+}

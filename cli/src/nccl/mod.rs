@@ -1,0 +1,76 @@
+//! `gpu-numa nccl`: NCCL's topology file, written, explained and checked.
+
+use std::fs;
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+use nccl_topo::reader::{self, Reading, System, Violation};
+
+use crate::command::{CommandError, Outcome};
+use crate::out::{self, Out};
+
+mod check;
+mod emit;
+mod paths;
+
+/// The largest topology file that is read, in bytes; NCCL takes at most 255 elements.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// Write, explain and check NCCL's topology files
+#[derive(Debug, Args)]
+pub(crate) struct Nccl {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write the corrected topology file of a machine
+    Emit(emit::Emit),
+    /// Show the paths, rings and trees that NCCL makes of a file
+    Paths(paths::PathsOf),
+    /// Check a file against NCCL's reader's rules, and against a machine
+    Check(check::Check),
+}
+
+impl Nccl {
+    pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
+        match &self.command {
+            Command::Emit(emit) => emit.run(out),
+            Command::Paths(paths) => paths.run(out),
+            Command::Check(check) => check.run(out),
+        }
+    }
+}
+
+/// The file as NCCL reads it.
+fn read(path: &Path) -> Result<Reading, CommandError> {
+    let failed =
+        |why: &dyn std::fmt::Display| CommandError::Argument(format!("{}: {why}", path.display()));
+    // Asked first, so that a FIFO does not block.
+    let about = fs::metadata(path).map_err(|error| failed(&error))?;
+    if !about.is_file() {
+        return Err(failed(&"not a regular file"));
+    }
+    if about.len() > MAX_FILE_BYTES {
+        return Err(failed(&format_args!("larger than {MAX_FILE_BYTES} bytes")));
+    }
+    let bytes = fs::read(path).map_err(|error| failed(&error))?;
+    Ok(reader::read(&String::from_utf8_lossy(&bytes)))
+}
+
+/// The file, where NCCL takes it; what is wrong with it goes to standard error.
+fn read_accepted(path: &Path) -> Result<System, CommandError> {
+    let reading = read(path)?;
+    for violation in &reading.violations {
+        out::message(&at(path, violation));
+    }
+    reading.system.ok_or_else(|| {
+        CommandError::Argument(format!("{}: NCCL refuses this file", path.display()))
+    })
+}
+
+/// A finding with its file and line.
+fn at(path: &Path, violation: &Violation) -> String {
+    format!("{}:{violation}", path.display())
+}

@@ -1,0 +1,300 @@
+//! `gpu-numa nccl paths`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use discovery::Source;
+use nccl_topo::model::{COMPUTE_CAPABILITY, Model, ModelGpu, gpus_of};
+use serde::Serialize;
+use topology::machine::Machine;
+use topology::nccl::{Channels, PathType, Search};
+use topology::pci::PciAddress;
+
+use crate::command::{CommandError, Format, From, Outcome};
+use crate::out::Out;
+
+/// Show the paths, rings and trees that NCCL makes of a file
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  gpu-numa nccl paths /etc/nccl/topo.xml
+  gpu-numa nccl paths topo.xml --gpus 0000:03:00.0,0000:83:00.0 --json
+  gpu-numa nccl paths topo.xml --from /srv/recorded/node7
+
+As NCCL 2.30.7 computes them for one host, a rank a GPU, no network and P2P working.  --gpus gives the
+ranks in order.  With --from, a socket is a package of that machine; without, a <cpu> of the file.")]
+pub(crate) struct PathsOf {
+    /// The topology file
+    file: PathBuf,
+    /// The GPUs of the communicator in order of rank: numbers in file order, or PCI addresses
+    #[arg(long, value_name = "LIST")]
+    gpus: Option<String>,
+    /// Compute capability of GPUs whose file does not say, as 90 for 9.0
+    #[arg(long, value_name = "N", default_value_t = COMPUTE_CAPABILITY)]
+    sm: u32,
+    #[command(flatten)]
+    from: From,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Debug, Serialize)]
+struct Document {
+    schema: &'static str,
+    gpus: Vec<Gpu>,
+    pairs: Vec<Pair>,
+    ring: Option<Graph>,
+    tree: Option<Graph>,
+    verdict: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Gpu {
+    pci: String,
+    numaid: i64,
+    rank: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Pair {
+    a: String,
+    b: String,
+    r#type: String,
+    bandwidth_gb_s: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Graph {
+    channels: usize,
+    r#type: String,
+    bandwidth_gb_s: f64,
+    order: Vec<Vec<String>>,
+    sys_hops: Vec<usize>,
+    socket_crossings: Vec<usize>,
+}
+
+impl PathsOf {
+    pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
+        let system = super::read_accepted(&self.file)?;
+        let all = gpus_of(&system);
+        let ranks = match &self.gpus {
+            Some(list) => list
+                .split(',')
+                .map(|entry| gpu(&all, entry.trim()))
+                .collect::<Result<_, _>>()?,
+            None => all,
+        };
+        let sockets = match self.from.source() {
+            Source::ThisMachine => None,
+            Source::Path(_) => Some(self.from.read()?),
+        };
+        let view = View {
+            model: Model::of(&system, &ranks, self.sm),
+            sockets,
+        };
+        let document = view.document();
+        if self.format.json {
+            out.json(&document)?;
+        } else {
+            print(out, &document)?;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// A GPU of the file by its number or PCI address.
+fn gpu(all: &[String], entry: &str) -> Result<String, CommandError> {
+    let found = match entry.strip_prefix("GPU").unwrap_or(entry).parse::<usize>() {
+        Ok(number) => all.get(number),
+        Err(_) => all.iter().find(|busid| *busid == entry),
+    };
+    found.cloned().ok_or_else(|| {
+        CommandError::Argument(format!(
+            "--gpus \"{entry}\": no such GPU in the file; expected a number from 0 or one of {}",
+            all.join(", ")
+        ))
+    })
+}
+
+/// A model, and what a socket is.
+struct View {
+    model: Model,
+    sockets: Option<Machine>,
+}
+
+impl View {
+    fn document(&self) -> Document {
+        let gpus = &self.model.gpus;
+        let mut by_rank: Vec<_> = (0..gpus.len()).collect();
+        by_rank.sort_by_key(|index| gpus.get(*index).map(|gpu| gpu.rank));
+        let search = Search::of(&self.model.graph, &self.model.paths);
+        let ring = search.as_ref().map(|search| self.graph(&search.ring, true));
+        let tree = search
+            .as_ref()
+            .map(|search| self.graph(&search.tree, false));
+        let listed = by_rank.iter().filter_map(|index| gpus.get(*index));
+        Document {
+            schema: "gpu-numa/nccl-paths/1",
+            gpus: listed
+                .map(|gpu| Gpu {
+                    pci: gpu.busid.clone(),
+                    numaid: gpu.numaid,
+                    rank: gpu.rank,
+                })
+                .collect(),
+            pairs: self.pairs(&by_rank),
+            verdict: self.verdict(ring.as_ref()),
+            ring,
+            tree,
+        }
+    }
+
+    fn pairs(&self, by_rank: &[usize]) -> Vec<Pair> {
+        let mut pairs = Vec::new();
+        for (place, a) in by_rank.iter().enumerate() {
+            for b in by_rank.iter().skip(place + 1) {
+                if let Some(path) = self.model.paths.between(*a, *b) {
+                    pairs.push(Pair {
+                        a: self.name(*a),
+                        b: self.name(*b),
+                        r#type: path.kind.to_string(),
+                        bandwidth_gb_s: rounded(path.bandwidth_gb_s),
+                    });
+                }
+            }
+        }
+        pairs
+    }
+
+    fn graph(&self, channels: &Channels, closes: bool) -> Graph {
+        let count = |test: &dyn Fn(usize, usize) -> bool| {
+            let orders = channels.orders.iter();
+            orders
+                .map(|order| hops(order, closes).filter(|(a, b)| test(*a, *b)).count())
+                .collect()
+        };
+        let names = |order: &Vec<usize>| order.iter().map(|gpu| self.name(*gpu)).collect();
+        Graph {
+            channels: channels.orders.len(),
+            r#type: channels.kind.to_string(),
+            bandwidth_gb_s: rounded(channels.bandwidth_gb_s),
+            order: channels.orders.iter().map(names).collect(),
+            sys_hops: count(&|a, b| self.kind(a, b) == Some(PathType::Sys)),
+            socket_crossings: count(&|a, b| self.crosses(a, b)),
+        }
+    }
+
+    fn name(&self, gpu: usize) -> String {
+        self.model
+            .gpus
+            .get(gpu)
+            .map(|gpu| gpu.busid.clone())
+            .unwrap_or_default()
+    }
+
+    fn kind(&self, a: usize, b: usize) -> Option<PathType> {
+        self.model.paths.between(a, b).map(|path| path.kind)
+    }
+
+    /// Whether a hop goes from socket to socket: not over NVLink, whatever the sockets are.
+    fn crosses(&self, a: usize, b: usize) -> bool {
+        let over_pci = self.kind(a, b).is_some_and(|kind| kind > PathType::C2c);
+        over_pci && self.socket(a) != self.socket(b)
+    }
+
+    /// The package by the machine, else the `<cpu>` of the file.
+    fn socket(&self, gpu: usize) -> Option<u64> {
+        let gpu: &ModelGpu = self.model.gpus.get(gpu)?;
+        let Some(machine) = &self.sockets else {
+            return u64::try_from(gpu.cpu).ok();
+        };
+        let address: PciAddress = gpu.busid.parse().ok()?;
+        machine.gpu(address)?.locality.package.map(u64::from)
+    }
+
+    fn verdict(&self, ring: Option<&Graph>) -> String {
+        let Some(ring) = ring else {
+            return "fewer than two GPUs: no ring".to_owned();
+        };
+        let mut sockets: Vec<_> = (0..self.model.gpus.len())
+            .map(|gpu| self.socket(gpu))
+            .collect();
+        sockets.sort_unstable();
+        sockets.dedup();
+        let least = if sockets.len() > 1 { sockets.len() } else { 0 };
+        let most = ring
+            .socket_crossings
+            .iter()
+            .max()
+            .copied()
+            .unwrap_or_default();
+        let place = if self.sockets.is_some() {
+            "sockets"
+        } else {
+            "<cpu> elements"
+        };
+        if ring.bandwidth_gb_s < 1.0 {
+            format!(
+                "NCCL finds no ring and takes the order of the file, which crosses between {place} {most} times"
+            )
+        } else if most == 0 {
+            format!("no hop of a ring crosses between {place}")
+        } else if most <= least {
+            format!("each ring crosses between {place} {most} times, the least without NVLink")
+        } else {
+            format!("a ring crosses between {place} {most} times, where {least} would do")
+        }
+    }
+}
+
+/// The hops of an order, the one back to its start included where it closes.
+fn hops(order: &[usize], closes: bool) -> impl Iterator<Item = (usize, usize)> + '_ {
+    let next = order.iter().cycle().skip(1);
+    let count = if closes {
+        order.len()
+    } else {
+        order.len().saturating_sub(1)
+    };
+    order.iter().copied().zip(next.copied()).take(count)
+}
+
+/// Two places after the point, as NCCL's log has one.
+fn rounded(value: f32) -> f64 {
+    (f64::from(value) * 100.0).round() / 100.0
+}
+
+fn print(out: &mut Out, document: &Document) -> Result<(), CommandError> {
+    for gpu in &document.gpus {
+        out.line(format_args!(
+            "rank {:<3} {}  <cpu numaid=\"{}\">",
+            gpu.rank, gpu.pci, gpu.numaid
+        ))?;
+    }
+    out.line("")?;
+    for pair in &document.pairs {
+        let Pair {
+            a,
+            b,
+            r#type,
+            bandwidth_gb_s,
+        } = pair;
+        out.line(format_args!("{a}  {b}  {type:<3}  {bandwidth_gb_s} GB/s"))?;
+    }
+    for (name, graph) in [("ring", &document.ring), ("tree", &document.tree)] {
+        let Some(graph) = graph else { continue };
+        out.line("")?;
+        out.line(format_args!(
+            "{name}: {} channels of {} GB/s, {}",
+            graph.channels, graph.bandwidth_gb_s, graph.r#type
+        ))?;
+        let counts = graph.sys_hops.iter().zip(&graph.socket_crossings);
+        for (order, (sys, crossings)) in graph.order.iter().zip(counts) {
+            let order = order.join(" ");
+            out.line(format_args!(
+                "  {order}  ({sys} SYS hops, {crossings} socket crossings)"
+            ))?;
+        }
+    }
+    out.line("")?;
+    out.line(&document.verdict)?;
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! `gpu-numa nccl` as a person runs it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking"
+)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// Two sockets with two GPUs each, no switches.
+fn two_sockets() -> String {
+    let gpu = |bus: &str| {
+        format!(
+            "    <pci busid=\"0000:{bus}:00.0\" class=\"0x030200\" vendor=\"0x10de\" device=\"0x26b9\" \
+             subsystem_vendor=\"0x10de\" subsystem_device=\"0x1851\" link_speed=\"16.0 GT/s PCIe\" \
+             link_width=\"16\"/>\n"
+        )
+    };
+    let cpu = |numaid: u32, mask: &str, gpus: String| {
+        format!(
+            "  <cpu numaid=\"{numaid}\" affinity=\"{mask}\" arch=\"x86_64\" vendor=\"GenuineIntel\" \
+             familyid=\"6\" modelid=\"143\">\n{gpus}  </cpu>\n"
+        )
+    };
+    let first = cpu(0, "00000003", gpu("21") + &gpu("22"));
+    let second = cpu(1, "0000000c", gpu("81") + &gpu("82"));
+    format!("<system version=\"1\">\n{first}{second}</system>\n")
+}
+
+struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+fn nccl(arguments: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_gpu-numa");
+    Command::new(program)
+        .arg("nccl")
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn paths_gives_the_documented_json() {
+    let scratch = Scratch::new();
+    let path = scratch.file("topo.xml", &two_sockets());
+    let output = nccl(&["paths", path.to_str().unwrap(), "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["schema"], "gpu-numa/nccl-paths/1");
+    assert_eq!(document["gpus"][3]["pci"], "0000:82:00.0");
+    assert_eq!(document["gpus"][3]["numaid"], 1);
+    let pairs = document["pairs"].as_array().unwrap();
+    assert_eq!(pairs.len(), 6);
+    assert_eq!(
+        (&pairs[0]["type"], &pairs[1]["type"]),
+        (&"PHB".into(), &"SYS".into())
+    );
+    assert_eq!(pairs[1]["bandwidth_gb_s"], 22.0);
+    let ring = &document["ring"];
+    assert_eq!(ring["type"], "SYS");
+    assert_eq!(
+        ring["order"].as_array().unwrap().len(),
+        usize::try_from(ring["channels"].as_u64().unwrap()).unwrap()
+    );
+    assert_eq!(
+        (&ring["sys_hops"][0], &ring["socket_crossings"][0]),
+        (&2.into(), &2.into())
+    );
+    assert_eq!(document["tree"]["socket_crossings"][0], 1);
+    assert!(document["verdict"].as_str().unwrap().contains("2 times"));
+}
+
+#[test]
+fn paths_takes_the_ranks_that_were_asked_for() {
+    let scratch = Scratch::new();
+    let path = scratch.file("topo.xml", &two_sockets());
+    let path = path.to_str().unwrap();
+    let output = nccl(&["paths", path, "--gpus", "0000:81:00.0,0", "--json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["gpus"][0]["pci"], "0000:81:00.0");
+    assert_eq!(document["gpus"][1]["pci"], "0000:21:00.0");
+    let wrong = nccl(&["paths", path, "--gpus", "9"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(
+        stderr(&wrong).contains("\"9\": no such GPU in the file"),
+        "{}",
+        stderr(&wrong)
+    );
+}
+
+#[test]
+fn check_names_line_and_value_and_exits_1() {
+    let scratch = Scratch::new();
+    let wrong = two_sockets().replace("0000:22:00.0", "22:00.0");
+    let path = scratch.file("topo.xml", &wrong);
+    let output = nccl(&["check", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let line = format!(
+        "{}:4: misread: <pci busid=\"22:00.0\">: busid is \"22:00.0\"",
+        path.display()
+    );
+    assert!(stdout(&output).starts_with(&line), "{}", stdout(&output));
+    let json = nccl(&["check", path.to_str().unwrap(), "--json"]);
+    assert_eq!(json.status.code(), Some(1));
+    let document: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(document["findings"][0]["line"], 4);
+}
+
+#[test]
+fn check_of_a_refused_file_says_so_and_paths_cannot_run() {
+    let scratch = Scratch::new();
+    let text = format!("<?xml version=\"1.0\"?>\n{}", two_sockets());
+    let path = scratch.file("topo.xml", &text);
+    let path = path.to_str().unwrap();
+    let output = nccl(&["check", path]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stdout(&output).contains(":1: refused: an XML header"),
+        "{}",
+        stdout(&output)
+    );
+    let output = nccl(&["paths", path]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("NCCL refuses this file"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn check_against_a_machine_names_what_is_missing() {
+    let scratch = Scratch::new();
+    let machine = scratch.file("machine.xml", &two_sockets());
+    let machine = machine.to_str().unwrap();
+    let same = nccl(&["check", machine, "--from", machine]);
+    assert_eq!(same.status.code(), Some(0), "{}", stdout(&same));
+    let fewer: Vec<_> = two_sockets()
+        .lines()
+        .filter(|line| !line.contains("82:00.0"))
+        .map(str::to_owned)
+        .collect();
+    let path = scratch.file("topo.xml", &fewer.join("\n"));
+    let output = nccl(&["check", path.to_str().unwrap(), "--from", machine]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stdout(&output).contains("GPU 0000:82:00.0 is not in the file"),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[test]
+fn a_machine_without_gpus_gets_no_file_and_exit_1() {
+    let scratch = Scratch::new();
+    let machine = scratch.file(
+        "machine.xml",
+        &two_sockets().replace("0x030200", "0x060400"),
+    );
+    let output = nccl(&["emit", "--from", machine.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "");
+    assert!(
+        stderr(&output).contains("no NCCL topology file"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn files_that_are_none_are_refused_by_name() {
+    for path in ["/dev/null", "/nonexistent/topo.xml"] {
+        let output = nccl(&["check", path]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            stderr(&output).starts_with(&format!("gpu-numa: {path}: ")),
+            "{}",
+            stderr(&output)
+        );
+    }
+}
