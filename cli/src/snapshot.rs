@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -31,7 +32,12 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
         let machine = self.from.read()?;
-        fs::create_dir_all(&self.dir).map_err(|error| failed("make", &self.dir, &error))?;
+        // Nobody else's to write whatever the umask, or the plugins will not trust what is in it.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&self.dir)
+            .map_err(|error| failed("make", &self.dir, &error))?;
         for (name, form) in [
             (NCCL_FILE, Form::SingleHost),
             (NCCL_MULTI_FILE, Form::MultiHost),
