@@ -1,14 +1,13 @@
 //! `NCCL_TOPO_FILE` and its companions: ours only where nobody else answers, and told from an outer step's.
 
 use std::fs;
-use std::os::unix::fs::chown;
 use std::time::Duration;
 
 use topology::machine::Nic;
 
 use crate::host::{Outcome, Scenario, run};
 use crate::snapshots::make_fifo;
-use crate::world::{World, pci, set_mode};
+use crate::world::{World, give_to_user, pci, set_mode};
 
 const NAME: &str = "NCCL_TOPO_FILE";
 
@@ -190,7 +189,7 @@ fn nccl_off_sets_no_file() {
 fn a_file_that_is_not_there_or_not_roots_is_not_named() {
     let world = World::with_real_cpus();
     let file = world.nccl_file();
-    chown(&file, Some(65_534), None).unwrap();
+    give_to_user(file.as_ref());
     assert_eq!(topo_file(&run!(step(&world))), None, "a user's");
     fs::remove_file(&file).unwrap();
     assert_eq!(topo_file(&run!(step(&world))), None, "none");

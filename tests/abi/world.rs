@@ -1,7 +1,8 @@
 //! Made-up machines: the snapshot that the plugin reads, and the files of `/sys` and `/dev` that agree.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::ErrorKind;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -173,6 +174,13 @@ impl World {
 /// Boot, driver and CPUs of this very host.
 fn host_now() -> HostNow {
     topology::sysfs::read_now(Path::new("/"), &[])
+}
+
+/// Gives a file to an ordinary user; does nothing without root, where no scenario runs either.
+pub(crate) fn give_to_user(path: &Path) {
+    if let Err(error) = chown(path, Some(65_534), None) {
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    }
 }
 
 pub(crate) fn set_mode(path: &Path, mode: u32) {
