@@ -1,6 +1,9 @@
 //! Our declarations of SPANK against the header of the Slurm that is installed.
 
-#![allow(clippy::unwrap_used, reason = "a header that cannot be read should fail the test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a header that cannot be read should fail the test"
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
