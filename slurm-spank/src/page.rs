@@ -15,6 +15,8 @@ use topology::set::CpuSet;
 
 /// Set in the state word once somebody gave up waiting.
 const CLOSED: u32 = 1 << 31;
+/// Set in the state word of a closed page once a task refused the step.
+const REFUSED: u32 = 1 << 30;
 /// Words before the first slot; the state word has a cache line of its own.
 const HEADER: usize = 16;
 /// The most GPUs that a task's slot names; one with more shows none and is planned for alone.
@@ -155,6 +157,19 @@ impl Page {
                 deadline = monotonic_micros() + patience;
             }
         }
+    }
+
+    /// Tells the tasks that come later that the step is refused.
+    pub(crate) fn refuse(&self) {
+        if let Some(state) = self.state() {
+            state.fetch_or(CLOSED | REFUSED, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether another task refused the step.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.state()
+            .is_some_and(|state| state.load(Ordering::Acquire) & REFUSED != 0)
     }
 
     /// What every task wrote; to be read once [`Page::wait`] said that all are in.

@@ -51,6 +51,11 @@ impl<'a> Report<'a> {
         self.alone.set(true);
     }
 
+    /// Whether this task plans for itself alone.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone.get()
+    }
+
     fn speaks(&self) -> bool {
         self.local_id == 0 || self.alone.get()
     }

@@ -17,6 +17,7 @@ use topology::visible::{TaskView, find_visible};
 
 use crate::environment;
 use crate::option::{Asked, config};
+use crate::page::Page;
 use crate::report::Report;
 use crate::snapshot::Remark;
 use crate::step::{self, Step, StepKind};
@@ -55,8 +56,16 @@ pub(crate) fn run(spank: &Spank<'_>) {
         task.report
             .trouble(&format!("{}: {remark}", step.host_name));
     }
+    let page = step.page.as_ref();
     if let Some(refusal) = &plan.refusal {
         task.report.refusal(refusal, &plan);
+        if let Some(page) = page.filter(|_| task.report.is_alone()) {
+            page.refuse();
+        }
+        ffi::linux::process::exit_now(1);
+    }
+    if page.is_some_and(Page::is_refused) {
+        // A neighbour that planned alone refused the step, and said so.
         ffi::linux::process::exit_now(1);
     }
     let Some(own) = plan.tasks.iter().find(|own| own.task == local_id) else {

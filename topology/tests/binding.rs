@@ -282,6 +282,32 @@ fn tasks_left_alone_keep_their_cpus_from_the_others() {
 }
 
 #[test]
+fn a_task_far_from_its_gpu_makes_way_for_one_that_is_near() {
+    let machine = machine(2, 2, 2, 1, &["0", "1", "2", "3"]);
+    let mut step = with_masks(
+        step(&machine, "", 1, &[&[0], &[1], &[2], &[3]]),
+        &["0", "4", "1", "5"],
+    );
+    step.step_cpus = cpus("0-1,4-5");
+    let plan = plan_step(&machine, &step);
+    assert_eq!(lists(&plan), ["0", "1", "4", "5"]);
+    assert_eq!(
+        verdicts(&plan),
+        [
+            Verdict::Local,
+            Verdict::Remote,
+            Verdict::Local,
+            Verdict::Remote
+        ]
+    );
+    assert!(
+        plan.tasks[1].message.contains("moved to CPU 1"),
+        "{}",
+        plan.tasks[1].message
+    );
+}
+
+#[test]
 fn strict_policies_refuse_and_say_what_would_fit() {
     let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
     let mut far = step(&machine, "restricted", 1, &[&[0], &[2]]);

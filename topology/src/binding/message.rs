@@ -75,10 +75,15 @@ pub(super) fn task_message(
     let are = if near.gpus.len() == 1 { "is" } else { "are" };
     if near.cpus.is_empty() {
         return format!(
-            "{gpus} {are} on {}, but the step has CPUs {} of {} only; left as Slurm made it{}",
+            "{gpus} {are} on {}, but the step has CPUs {} of {} only; {}{}",
             node_list(&near.nodes),
             step.step_cpus,
             node_list(&machine.nodes_of(&step.step_cpus)),
+            if plan.verdict == Verdict::Remote {
+                format!("moved to {}", cpu_list(&plan.cpus))
+            } else {
+                "left as Slurm made it".to_owned()
+            },
             crossing_words(machine, step, near),
         );
     }

@@ -216,7 +216,9 @@ impl Draft<'_> {
         let settings = &self.step.settings;
         let slurm = self.request.slurm_cpus.as_ref();
         let user_bound = self.request.user_cpu_bind && !settings.override_user;
-        let left = user_bound || !self.near.is_placed() || found.is_empty();
+        // Far from its GPUs and in the way of a task that is not: it is given other CPUs.
+        let is_moved = self.near.is_far() && slurm.is_some_and(|mask| *mask != found);
+        let left = user_bound || found.is_empty() || (!self.near.is_placed() && !is_moved);
         let cpus = match slurm {
             Some(mask) if left => mask.clone(),
             Some(_) | None => found,

@@ -48,6 +48,11 @@ impl Near {
         !self.gpus.is_empty() && self.first_unknown().is_none() && !self.cpus.is_empty()
     }
 
+    /// Whether its GPUs are all placed, and the step has no CPU near any of them.
+    pub(super) fn is_far(&self) -> bool {
+        !self.gpus.is_empty() && self.first_unknown().is_none() && self.cpus.is_empty()
+    }
+
     /// The first GPU whose locality is not known.
     pub(super) fn first_unknown(&self) -> Option<PciAddress> {
         self.gpus

@@ -18,22 +18,31 @@ pub(super) fn plan_exclusive(machine: &Machine, step: &StepRequest, near: &[Near
         return width::plan_shared(machine, step, near);
     }
     let reserved = reserved_by_unbound(step, near);
-    let rest = step.step_cpus.difference(&reserved);
-    let whole = Split::new(machine, step, near, &step.step_cpus);
     let mut plan = if reserved.is_empty() {
-        whole.deal()
+        Split::new(machine, step, near, &step.step_cpus, Unbound::Stay).deal()
     } else {
-        // Keep clear of what the tasks left alone already have, unless somebody is worse off for it.
-        let clear = Split::new(machine, step, near, &rest).deal();
-        let all = whole.deal();
-        if local_served(step, near, &clear) >= local_served(step, near, &all) {
+        // Keep clear of what the tasks left alone have.  Where somebody would be worse off for it, those
+        // far from their GPUs anyway move to what is not needed.
+        let rest = step.step_cpus.difference(&reserved);
+        let clear = Split::new(machine, step, near, &rest, Unbound::Stay).deal();
+        let moved = Split::new(machine, step, near, &step.step_cpus, Unbound::Move).deal();
+        if local_served(step, near, &clear) >= local_served(step, near, &moved) {
             clear
         } else {
-            all
+            moved
         }
     };
     keep_slurms_own(step, near, &mut plan);
     plan
+}
+
+/// What becomes of tasks that have no local CPU in the step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unbound {
+    /// They keep Slurm's mask.
+    Stay,
+    /// They take part, and get what is left.
+    Move,
 }
 
 /// The masks of the tasks that will be left as Slurm made them.
@@ -103,15 +112,21 @@ struct Split<'a> {
     edges: Vec<Vec<Edge>>,
     /// Whether each task takes part.
     dealt: Vec<bool>,
-    /// Tasks that no mask is known for and that will be left: they hold a place in the deal, so that
-    /// the others do not take all.
+    /// Tasks without a local CPU that hold a place in the deal all the same, so that the others do not
+    /// take all: those whose mask is not known, and those that move.
     held_for: Vec<bool>,
     /// Units that every task gets first.
     quota: u32,
 }
 
 impl<'a> Split<'a> {
-    fn new(machine: &'a Machine, step: &'a StepRequest, near: &'a [Near], pool: &CpuSet) -> Self {
+    fn new(
+        machine: &'a Machine,
+        step: &'a StepRequest,
+        near: &'a [Near],
+        pool: &CpuSet,
+        unbound: Unbound,
+    ) -> Self {
         let dealt: Vec<bool> = step
             .tasks
             .iter()
@@ -121,8 +136,12 @@ impl<'a> Split<'a> {
         let held_for: Vec<bool> = step
             .tasks
             .iter()
+            .zip(near)
             .zip(&dealt)
-            .map(|(request, dealt)| !dealt && request.slurm_cpus.is_none())
+            .map(|((request, near), dealt)| {
+                let moves = unbound == Unbound::Move && near.is_far() && !request.user_cpu_bind;
+                !dealt && (request.slurm_cpus.is_none() || moves)
+            })
             .collect();
         let takers = dealt
             .iter()
@@ -276,7 +295,12 @@ fn edges_of(machine: &Machine, near: &Near, cells: &[Cell]) -> Vec<Edge> {
             Some(node) if near.nodes.contains(node) => Edge {
                 local: true,
                 cost: 0,
-                step: 64 / near.weight(node).min(64),
+                // Only GPUs on several nodes give a reason to spread.
+                step: if near.is_spanning() {
+                    64 / near.weight(node).min(64)
+                } else {
+                    0
+                },
             },
             Some(node) => Edge {
                 local: false,

@@ -26,16 +26,25 @@ pub(super) struct Transport<'a> {
     edges: &'a [Vec<Edge>],
     left: Vec<u32>,
     held: Vec<Vec<u32>>,
+    /// Units that each task holds.
+    total: Vec<u32>,
+    /// Whether every local unit costs the same and nobody holds a remote one: then no chain is cheaper
+    /// than taking a local unit directly.
+    is_flat: bool,
 }
 
 impl<'a> Transport<'a> {
     /// Starts with `units` in each cell; `edges` has a row a task with an entry a cell.
     pub(super) fn new(units: Vec<u32>, edges: &'a [Vec<Edge>]) -> Self {
-        let held = edges.iter().map(|row| vec![0; row.len()]).collect();
         Self {
             edges,
             left: units,
-            held,
+            held: edges.iter().map(|row| vec![0; row.len()]).collect(),
+            total: vec![0; edges.len()],
+            is_flat: edges
+                .iter()
+                .flatten()
+                .all(|edge| !edge.local || edge.step == 0),
         }
     }
 
@@ -46,6 +55,9 @@ impl<'a> Transport<'a> {
 
     /// Gives `task` one more unit, from wherever the whole costs least; false when none is left.
     pub(super) fn take(&mut self, task: usize) -> bool {
+        if self.take_directly(task) {
+            return true;
+        }
         let mut start = vec![None; self.edges.len()];
         if let Some(slot) = start.get_mut(task) {
             *slot = Some(0);
@@ -56,13 +68,61 @@ impl<'a> Transport<'a> {
     /// Gives one more local unit to the task of `takers` that holds least; false when none is left that
     /// is local to any of them.
     pub(super) fn take_local(&mut self, takers: &[bool]) -> bool {
+        let least = (0..takers.len())
+            .filter(|task| takers.get(*task) == Some(&true))
+            .min_by_key(|task| self.total.get(*task).copied().unwrap_or(u32::MAX));
+        if least.is_some_and(|task| self.take_directly(task)) {
+            return true;
+        }
         let start: Vec<Option<i64>> = self
-            .held
+            .total
             .iter()
             .zip(takers)
-            .map(|(row, takes)| takes.then(|| row.iter().map(|n| i64::from(*n) * HELD).sum()))
+            .map(|(total, takes)| takes.then(|| i64::from(*total) * HELD))
             .collect();
         self.augment(&start, true)
+    }
+
+    /// Gives `task` a local unit from its first cell with one left, where nothing can be cheaper.
+    fn take_directly(&mut self, task: usize) -> bool {
+        let (true, Some(row)) = (self.is_flat, self.edges.get(task)) else {
+            return false;
+        };
+        let local = row
+            .iter()
+            .zip(&self.left)
+            .position(|(edge, left)| edge.local && *left > 0);
+        local.is_some_and(|cell| {
+            self.hold(task, cell, None);
+            if let Some(left) = self.left.get_mut(cell) {
+                *left -= 1;
+            }
+            true
+        })
+    }
+
+    /// Counts a unit of cell `to` for `task`, given up in `from` or new.
+    fn hold(&mut self, task: usize, to: usize, from: Option<usize>) {
+        let Some(row) = self.held.get_mut(task) else {
+            return;
+        };
+        if let Some(gained) = row.get_mut(to) {
+            *gained += 1;
+        }
+        match from.and_then(|from| row.get_mut(from)) {
+            Some(lost) => *lost -= 1,
+            None => {
+                if let Some(total) = self.total.get_mut(task) {
+                    *total += 1;
+                }
+            }
+        }
+        let is_local = self
+            .edges
+            .get(task)
+            .and_then(|row| row.get(to))
+            .is_some_and(|edge| edge.local);
+        self.is_flat &= is_local;
     }
 
     /// Finds the cheapest chain from a starting task to a cell with a unit left, and shifts along it.
@@ -166,15 +226,7 @@ impl<'a> Transport<'a> {
             *left -= 1;
         }
         for (task, to, from) in chain {
-            let Some(row) = self.held.get_mut(task) else {
-                continue;
-            };
-            if let Some(gained) = row.get_mut(to) {
-                *gained += 1;
-            }
-            if let Some(lost) = from.and_then(|from| row.get_mut(from)) {
-                *lost -= 1;
-            }
+            self.hold(task, to, from);
         }
         true
     }
