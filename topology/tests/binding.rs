@@ -297,7 +297,7 @@ fn a_task_far_from_its_gpu_makes_way_for_one_that_is_near() {
             Verdict::Local,
             Verdict::Remote,
             Verdict::Local,
-            Verdict::Remote
+            Verdict::Unbound
         ]
     );
     assert!(
