@@ -3,9 +3,11 @@
 CARGO ?= cargo
 DISTRO_PACKAGES := pkg-config libhwloc-dev libudev-dev gcc libc6-dev libslurm-dev libclang1-14 \
 	libclang-common-14-dev slurmd slurmctld slurm-client slurm-wlm-basic-plugins munge hwloc-nox numactl \
-	qemu-system-x86 busybox-static kmod cpio xz-utils
+	qemu-system-x86 busybox-static kmod cpio xz-utils binutils shellcheck git rpm debugedit elfutils
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+PLUGIN := $(TARGET)/release/libgpu_numa_bind.so
 
-.PHONY: help demo deps cargo build test test-fast test-abi test-slurm test-vm lint rpm
+.PHONY: help demo deps cargo build test test-fast test-abi test-slurm test-vm test-rpm bench lint rpm
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
@@ -13,19 +15,26 @@ help: ## list the targets
 demo: cargo ## see a job's tasks bound to their GPUs, on a virtual two-socket server (5 to 10 minutes)
 	@tests/demo
 
-test: test-fast test-abi test-slurm test-vm ## everything, under 40 minutes on 2 cores
+test: test-fast test-abi test-slurm test-rpm test-vm ## everything, under 40 minutes on 2 cores
 
 test-fast: deps ## unit and property tests of every crate
 	$(CARGO) test --workspace --exclude gpu-numa-tests
 
 test-abi: deps build ## the plugins under C hosts that stand for Slurm and NCCL
-	$(CARGO) test -p gpu-numa-tests
+	GPU_NUMA_SPANK_SO=$(PLUGIN) $(CARGO) test -p gpu-numa-tests
 
 test-slurm: deps build ## the plugin under a real Slurm on this host
 	tests/slurm/checks
 
 test-vm: deps build ## the plugin under Slurm on virtual GPU servers
 	tests/vm/check
+
+test-rpm: deps build ## the packages, installed into an empty root
+	GPU_NUMA_RPM_PREBUILT=$(TARGET)/release packaging/build-rpm $(TARGET)/rpm-test
+	packaging/check-rpm $(TARGET)/rpm-test
+
+bench: deps build ## how long a task's start takes longer, on a made-up host of 256 CPUs and 8 GPUs
+	GPU_NUMA_SPANK_SO=$(PLUGIN) $(CARGO) test -p gpu-numa-tests --test abi -- --ignored --nocapture speed
 
 lint: deps ## formatting, clippy, shell syntax
 	$(CARGO) fmt --all --check
