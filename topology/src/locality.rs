@@ -3,11 +3,21 @@
 //! [`LADDER`] is one ordered table of rungs.  A rung is a function from [`Facts`] to [`Evidence`]; the
 //! first that answers decides, and its name stands beside the answer as [`NumaSource`].  A new rung is a
 //! new line in the table and a new function, nothing else.
+//!
+//! No rung guesses.  Where a rung's own evidence contradicts itself, or fits several packages, it says
+//! so and gives none; where only the package is certain, the answer is all of its nodes with CPUs.
+
+mod around;
+mod own;
+mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::firmware::Firmware;
 use crate::machine::{Locality, Machine};
 use crate::pci::{PciAddress, PciDevice};
 use crate::set::NodeSet;
@@ -20,12 +30,24 @@ pub enum NumaSource {
     Override,
     /// Firmware's answer as Linux has it in the device's `numa_node`.
     NumaNode,
+    /// `numa_node` names a node without CPUs; its nearest ones with CPUs by SLIT.
+    NearestNode,
     /// The device's `local_cpulist`, narrower than the machine.
     LocalCpulist,
     /// The object below which hwloc, or an NCCL file, hangs the device.
     Hwloc,
     /// The machine has one NUMA node with CPUs, so there is nothing to find out.
     OneNode,
+    /// What firmware says of the bridge above it, or of other devices below that bridge.
+    Siblings,
+    /// ACPI: a generic initiator of the SRAT, or the host bridge's `_PXM`.
+    Acpi,
+    /// SMBIOS: the CPU in the designation of a slot below the same host bridge.
+    Dmi,
+    /// The host bridges on both sides in bus order, where they agree.
+    Bus,
+    /// The machine has one package; which of its nodes is not known.
+    OnePackage,
     /// Nobody says.
     #[default]
     Unknown,
@@ -62,11 +84,17 @@ pub type Rung = (NumaSource, fn(&Facts<'_>) -> Finding);
 
 /// The rungs in order of trust.
 pub const LADDER: &[Rung] = &[
-    (NumaSource::Override, by_override),
-    (NumaSource::OneNode, by_only_node),
-    (NumaSource::NumaNode, by_numa_node),
-    (NumaSource::LocalCpulist, by_local_cpulist),
-    (NumaSource::Hwloc, by_hwloc),
+    (NumaSource::Override, own::by_override),
+    (NumaSource::OneNode, own::by_only_node),
+    (NumaSource::NumaNode, own::by_numa_node),
+    (NumaSource::NearestNode, own::by_nearest_node),
+    (NumaSource::LocalCpulist, own::by_local_cpulist),
+    (NumaSource::Hwloc, own::by_hwloc),
+    (NumaSource::Siblings, around::by_siblings),
+    (NumaSource::Acpi, around::by_acpi),
+    (NumaSource::Dmi, slots::by_dmi),
+    (NumaSource::Bus, around::by_bus),
+    (NumaSource::OnePackage, own::by_only_package),
 ];
 
 /// Climbs the ladder for one device.
@@ -76,13 +104,7 @@ pub fn locate(facts: &Facts<'_>) -> Locality {
         .find_map(|(source, rung)| rung(facts).ok().map(|found| (*source, Some(found.nodes))))
         .unwrap_or((NumaSource::Unknown, None));
     let machine = facts.machine;
-    let package = nodes.as_ref().and_then(|nodes| {
-        let mut packages = nodes
-            .iter()
-            .map(|id| machine.node(id).and_then(|node| node.package));
-        let first = packages.next().flatten()?;
-        packages.all(|other| other == Some(first)).then_some(first)
-    });
+    let package = nodes.as_ref().and_then(|nodes| package_of(machine, nodes));
     let cpus = nodes.as_ref().map(|nodes| machine.cpus_of(nodes));
     Locality {
         package,
@@ -124,82 +146,73 @@ pub fn locate_all(machine: &mut Machine, overrides: &Overrides) {
     }
 }
 
-fn by_override(facts: &Facts<'_>) -> Finding {
-    let address = facts.device.address;
-    let nodes = facts
-        .overrides
-        .get(&address)
-        .ok_or("the site names no node for it")?;
-    let known = nodes.intersection(&facts.machine.cpu_nodes());
-    if known.is_empty() {
+/// The package that all of `nodes` are in.
+fn package_of(machine: &Machine, nodes: &NodeSet) -> Option<u32> {
+    let mut packages = nodes
+        .iter()
+        .map(|id| machine.node(id).and_then(|node| node.package));
+    let first = packages.next().flatten()?;
+    packages.all(|other| other == Some(first)).then_some(first)
+}
+
+/// The nodes with CPUs of a package.
+fn nodes_of_package(machine: &Machine, id: u32) -> NodeSet {
+    machine
+        .packages
+        .iter()
+        .filter(|package| package.id == id)
+        .flat_map(|package| package.numa_nodes.iter())
+        .collect::<NodeSet>()
+        .intersection(&machine.cpu_nodes())
+}
+
+/// What firmware says beyond the device's own files.
+fn firmware<'a>(facts: &Facts<'a>) -> Result<&'a Firmware, String> {
+    let firmware = facts.machine.firmware.as_ref();
+    firmware
+        .ok_or_else(|| "not looked at: numa_node is there, or the source has no /sys".to_owned())
+}
+
+/// The nodes with CPUs that node `id` stands for: itself, or its nearest by SLIT.
+fn with_cpus(machine: &Machine, id: u32) -> Result<NodeSet, String> {
+    let own = NodeSet::single(id).intersection(&machine.cpu_nodes());
+    if own.is_empty() {
+        nearest_with_cpus(machine, id)
+    } else {
+        Ok(own)
+    }
+}
+
+/// The nodes with CPUs that are nearest to node `id`, all of them when tied.
+///
+/// 10 is a node's distance to itself and 255 is "unreachable" (ACPI 6.4, 5.2.17); a table with less
+/// than that between two nodes is not believed.
+fn nearest_with_cpus(machine: &Machine, id: u32) -> Result<NodeSet, String> {
+    let candidates = machine.cpu_nodes();
+    let distance = |to: u32| {
+        machine
+            .distance(id, to)
+            .or_else(|| machine.distance(to, id))
+            .filter(|distance| (11..255).contains(distance))
+    };
+    let distances: Option<Vec<(u32, u32)>> = candidates
+        .iter()
+        .filter(|to| machine.distance(id, *to) != Some(255))
+        .map(|to| Some((distance(to)?, to)))
+        .collect();
+    let distances = distances.ok_or_else(|| {
+        format!("the distances from node {id} to nodes {candidates} are not given")
+    })?;
+    let least = distances.iter().map(|(distance, _)| *distance).min();
+    let nearest: NodeSet = distances
+        .iter()
+        .filter(|(distance, _)| Some(*distance) == least)
+        .map(|(_, to)| *to)
+        .collect();
+    if nearest.is_empty() || (nearest == candidates && package_of(machine, &nearest).is_none()) {
         return Err(format!(
-            "the site names node {nodes}, which has no CPU here"
+            "node {id} is as near to every one of nodes {candidates}"
         ));
     }
-    Ok(Evidence {
-        because: format!("the site's override file says node {known}"),
-        nodes: known,
-    })
-}
-
-fn by_only_node(facts: &Facts<'_>) -> Finding {
-    let nodes = facts.machine.cpu_nodes();
-    if nodes.len() != 1 {
-        return Err(format!("CPUs are on nodes {nodes}"));
-    }
-    Ok(Evidence {
-        because: format!("node {nodes} is the only one with CPUs"),
-        nodes,
-    })
-}
-
-fn by_numa_node(facts: &Facts<'_>) -> Finding {
-    let raw = facts.device.numa_node.ok_or("numa_node is not recorded")?;
-    let id =
-        u32::try_from(raw).map_err(|_| format!("firmware names no node (numa_node is {raw})"))?;
-    let nodes = NodeSet::single(id).intersection(&facts.machine.cpu_nodes());
-    if nodes.is_empty() {
-        return Err(format!("numa_node is {id}, a node without CPUs"));
-    }
-    Ok(Evidence {
-        because: format!("numa_node is {id}"),
-        nodes,
-    })
-}
-
-fn by_local_cpulist(facts: &Facts<'_>) -> Finding {
-    let cpus = facts
-        .device
-        .local_cpus
-        .as_ref()
-        .ok_or("local_cpulist is not recorded")?;
-    let online = cpus.intersection(&facts.machine.online);
-    let nodes = facts.machine.nodes_of(&online);
-    if nodes.is_empty() || nodes == facts.machine.cpu_nodes() {
-        return Err(format!(
-            "local_cpulist is \"{cpus}\", no narrower than the machine"
-        ));
-    }
-    Ok(Evidence {
-        because: format!("local_cpulist is {cpus}, on node {nodes}"),
-        nodes,
-    })
-}
-
-fn by_hwloc(facts: &Facts<'_>) -> Finding {
-    let nodes = facts
-        .device
-        .attached_nodes
-        .as_ref()
-        .ok_or("no object below the machine holds it")?;
-    let with_cpus = nodes.intersection(&facts.machine.cpu_nodes());
-    if with_cpus.is_empty() || with_cpus == facts.machine.cpu_nodes() {
-        return Err(format!(
-            "it is attached to nodes {nodes}, no narrower than the machine"
-        ));
-    }
-    Ok(Evidence {
-        because: format!("it is attached to node {with_cpus}"),
-        nodes: with_cpus,
-    })
+    Ok(nearest)
 }

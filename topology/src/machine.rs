@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::firmware::Firmware;
 use crate::locality::NumaSource;
 use crate::pci::{PciAddress, PciDevice};
 use crate::set::{CpuSet, NodeSet};
@@ -37,6 +38,10 @@ pub struct Machine {
     pub gpus: Vec<Gpu>,
     /// NICs.
     pub nics: Vec<Nic>,
+    /// What firmware says of buses and slots; read only where a device's `numa_node` names no node
+    /// with CPUs, absent elsewhere and in sources without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<Firmware>,
     /// Whether the source could have shown NVLink (NVML answered); when not, "no NVLink" is not known.
     pub nvlink_visible: bool,
     /// What could not be read, in words a person can use; empty when all went well.

@@ -28,6 +28,17 @@ impl Root<'_> {
 
     /// The first `limit` bytes of a regular file as text, trimmed.
     pub(super) fn text_up_to(self, relative: &str, limit: u64) -> Option<String> {
+        let bytes = self.bytes_up_to(relative, limit)?;
+        // Some arm64 kernels end their lists with a NUL.
+        let text = String::from_utf8_lossy(&bytes);
+        Some(
+            text.trim_matches(|c: char| c.is_whitespace() || c == '\0')
+                .to_owned(),
+        )
+    }
+
+    /// The first `limit` bytes of a regular file; absent for anything else.
+    pub(super) fn bytes_up_to(self, relative: &str, limit: u64) -> Option<Vec<u8>> {
         let path = self.path(relative);
         if !fs::symlink_metadata(&path).ok()?.is_file() {
             return None;
@@ -38,12 +49,7 @@ impl Root<'_> {
             .take(limit)
             .read_to_end(&mut bytes)
             .ok()?;
-        // Some arm64 kernels end their lists with a NUL.
-        let text = String::from_utf8_lossy(&bytes);
-        Some(
-            text.trim_matches(|c: char| c.is_whitespace() || c == '\0')
-                .to_owned(),
-        )
+        Some(bytes)
     }
 
     /// A number in decimal.

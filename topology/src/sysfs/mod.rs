@@ -3,12 +3,16 @@
 //! Also what the Slurm plugin does without a snapshot, inside root's slurmstepd: few files, each read
 //! bounded, only regular files opened, nothing that can block, no panic whatever the tree holds.
 
+mod bytes;
 mod cpu;
+mod dmi;
 mod driver;
 mod files;
+mod firmware;
 mod now;
 mod overrides;
 mod pci;
+mod srat;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -67,6 +71,7 @@ pub fn read_machine(root: &Path, overrides: &Overrides) -> Result<Machine, Sysfs
         ..Machine::default()
     };
     add_pci(&mut machine, pci);
+    machine.firmware = firmware::read(Root(root), &machine);
     locate_all(&mut machine, overrides);
     Ok(machine)
 }

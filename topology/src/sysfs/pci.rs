@@ -1,10 +1,11 @@
 //! The PCI side: GPUs, NICs and the bridges above them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use super::files::Root;
 use crate::pci::{DeviceKind, Link, PciAddress, PciDevice};
+use crate::set::NodeSet;
 
 const DEVICES: &str = "sys/bus/pci/devices";
 /// How deep `pciDDDD:BB` directories are searched when `/sys/bus/pci` is not there.
@@ -75,6 +76,43 @@ fn add_bridges(root: Root<'_>, places: &BTreeMap<PciAddress, Place>, found: &mut
         todo.extend(device.parent);
         found.devices.insert(address, device);
     }
+}
+
+/// What the functions around some devices say of nodes, and the root bus of each function.
+#[derive(Debug, Default)]
+pub(super) struct Around {
+    /// As [`crate::firmware::Firmware::below`].
+    pub(super) below: BTreeMap<PciAddress, NodeSet>,
+    /// The nodes that functions name, by root bus.
+    pub(super) root_buses: BTreeMap<(u32, u8), NodeSet>,
+    /// The root bus of every function.
+    pub(super) root_bus_of: BTreeMap<PciAddress, (u32, u8)>,
+}
+
+/// Reads the `numa_node` of every PCI function, for the bridges of `kept` and for every root bus.
+pub(super) fn read_around(root: Root<'_>, kept: &[PciDevice]) -> Around {
+    let bridges: BTreeSet<PciAddress> = kept.iter().filter_map(|device| device.parent).collect();
+    let places = find(root);
+    let mut around = Around::default();
+    for (address, place) in &places {
+        let named: Option<u32> = root.number(&format!("{}/numa_node", place.dir));
+        if let Some(bus) = place.root_bus {
+            around.root_bus_of.insert(*address, bus);
+            let nodes = around.root_buses.entry(bus).or_default();
+            named.into_iter().for_each(|node| nodes.insert(node));
+        }
+        let mut at = Some(*address);
+        for _ in 0..MAX_DEPTH {
+            let (Some(bridge), Some(node)) = (at, named) else {
+                break;
+            };
+            if bridges.contains(&bridge) {
+                around.below.entry(bridge).or_default().insert(node);
+            }
+            at = places.get(&bridge).and_then(|place| place.parent);
+        }
+    }
+    around
 }
 
 /// Every PCI function, from `/sys/bus/pci/devices`, failing that from `/sys/devices/pci*`.

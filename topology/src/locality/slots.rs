@@ -1,0 +1,223 @@
+//! SMBIOS slot records: boards print the CPU that a slot is wired to in its designation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::around::{name, proximity};
+use super::{Evidence, Facts, Finding, firmware, nodes_of_package, package_of, with_cpus};
+use crate::firmware::{Firmware, RootBus, Slot};
+use crate::machine::Machine;
+
+/// How a board names its CPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Word {
+    /// `CPU1`.
+    Cpu,
+    /// `PROC 1`, `Processor 1`.
+    Proc,
+    /// `P1` at the beginning.
+    P,
+}
+
+/// A CPU's name in a designation.
+type Label = (Word, u32);
+
+/// The CPU's name and a slot that gives it, by root bus.
+type LabelledBuses<'a> = BTreeMap<(u32, u8), (Label, &'a Slot)>;
+
+/// The CPU of a slot below the same host bridge, if the slots as a whole can be trusted.
+///
+/// That is: one way of naming, counted from 0 or 1, with as many names as there are packages, no host
+/// bridge under two names, and no contradiction to a host bridge that firmware places.
+pub(super) fn by_dmi(facts: &Facts<'_>) -> Finding {
+    let machine = facts.machine;
+    let firmware = firmware(facts)?;
+    let bus = facts
+        .device
+        .root_bus
+        .ok_or("its root bus is not recorded")?;
+    let packages = packages_by_label(machine, firmware)?;
+    let labels = labels_by_bus(firmware, &packages)?;
+    for root in &firmware.root_buses {
+        let Some((label, slot)) = labels.get(&root.bus) else {
+            continue;
+        };
+        if is_elsewhere(machine, root, packages.get(label).copied()) {
+            return Err(format!(
+                "SMBIOS slot \"{}\" contradicts the node of host bridge {}; none is believed",
+                slot.designation,
+                name(root)
+            ));
+        }
+    }
+    let (label, slot) = labels
+        .get(&bus)
+        .ok_or("no SMBIOS slot below its host bridge names a CPU")?;
+    let package = packages.get(label).ok_or("its slot's CPU is no package")?;
+    let nodes = nodes_of_package(machine, *package);
+    if nodes.is_empty() {
+        return Err(format!("package {package} has no node with CPUs"));
+    }
+    Ok(Evidence {
+        because: format!(
+            "SMBIOS slot \"{}\" at {} is below its host bridge; {} of {} is package {package}, node {nodes}",
+            slot.designation,
+            slot.address,
+            text(*label),
+            packages.len()
+        ),
+        nodes,
+    })
+}
+
+/// Whether firmware puts a host bridge, or anything below it, into another package.
+fn is_elsewhere(machine: &Machine, root: &RootBus, package: Option<u32>) -> bool {
+    let named = root
+        .nodes
+        .iter()
+        .filter_map(|id| with_cpus(machine, id).ok());
+    named
+        .chain(proximity(machine, root))
+        .any(|nodes| package_of(machine, &nodes) != package)
+}
+
+/// Which package each name is: the k-th name is the k-th package.
+fn packages_by_label(
+    machine: &Machine,
+    firmware: &Firmware,
+) -> Result<BTreeMap<Label, u32>, String> {
+    let labels: BTreeSet<Label> = firmware
+        .slots
+        .iter()
+        .filter_map(|slot| parse_label(&slot.designation))
+        .collect();
+    let list = |labels: &BTreeSet<Label>| {
+        let words: Vec<_> = labels.iter().map(|label| text(*label)).collect();
+        words.join(", ")
+    };
+    let Some((word, first)) = labels.first().copied() else {
+        return Err("no SMBIOS slot with a bus address names a CPU".to_owned());
+    };
+    let is_counted = labels
+        .iter()
+        .zip(first..)
+        .all(|(label, number)| *label == (word, number));
+    if first > 1 || !is_counted || labels.len() != machine.packages.len() {
+        return Err(format!(
+            "SMBIOS slots name {}, which are not the {} packages",
+            list(&labels),
+            machine.packages.len()
+        ));
+    }
+    let processors: BTreeSet<Label> = firmware
+        .processors
+        .iter()
+        .filter_map(|name| parse_label(name))
+        .filter(|(other, _)| *other == word)
+        .collect();
+    if !processors.is_empty() && processors != labels {
+        return Err(format!(
+            "SMBIOS slots name {}, but its processors are {}",
+            list(&labels),
+            list(&processors)
+        ));
+    }
+    let packages = machine.packages.iter().map(|package| package.id);
+    Ok(labels.into_iter().zip(packages).collect())
+}
+
+/// The name that the slots below each host bridge give, with one of these slots.
+fn labels_by_bus<'a>(
+    firmware: &'a Firmware,
+    packages: &BTreeMap<Label, u32>,
+) -> Result<LabelledBuses<'a>, String> {
+    let mut found = LabelledBuses::new();
+    for slot in &firmware.slots {
+        let label = parse_label(&slot.designation).filter(|label| packages.contains_key(label));
+        let Some((bus, label)) = slot.root_bus.zip(label) else {
+            continue;
+        };
+        let (other, first) = *found.entry(bus).or_insert((label, slot));
+        if other != label {
+            return Err(format!(
+                "SMBIOS slots \"{}\" and \"{}\" are below one host bridge; none is believed",
+                first.designation, slot.designation
+            ));
+        }
+    }
+    Ok(found)
+}
+
+fn text((word, number): Label) -> String {
+    let word = match word {
+        Word::Cpu => "CPU",
+        Word::Proc => "PROC",
+        Word::P => "P",
+    };
+    format!("{word}{number}")
+}
+
+/// The CPU that a designation names; absent when it names none, or several.
+///
+/// `CPU1 SLOT2`, `PCIE3_CPU0`, `Slot 4 (Proc 2)`, `P0 SLOT1`; not `M.2 Socket 3`, which is a connector.
+fn parse_label(designation: &str) -> Option<Label> {
+    let upper = designation.to_ascii_uppercase();
+    let words: Vec<&str> = upper
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .collect();
+    let mut found = BTreeSet::new();
+    for (index, word) in words.iter().enumerate() {
+        let next = words.get(index + 1).copied().unwrap_or_default();
+        let label = |kind: Word, prefix: &str| {
+            let rest = word.strip_prefix(prefix)?;
+            let digits = if rest.is_empty() { next } else { rest };
+            let end = digits.find(|c: char| !c.is_ascii_digit());
+            let (digits, _) = digits.split_at_checked(end.unwrap_or(digits.len()))?;
+            Some((kind, digits.parse::<u32>().ok()?))
+        };
+        found.extend(
+            label(Word::Cpu, "CPU")
+                .or_else(|| label(Word::Proc, "PROCESSOR"))
+                .or_else(|| label(Word::Proc, "PROC")),
+        );
+        let is_short = index == 0 && word.len() == 2;
+        found.extend(label(Word::P, "P").filter(|_| is_short));
+    }
+    found.first().copied().filter(|_| found.len() == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cpu_is_found_in_a_designation() {
+        for (designation, label) in [
+            ("CPU1 SLOT1 PCI-E 5.0 X16", "CPU1"),
+            ("PCIE3_CPU0", "CPU0"),
+            ("Slot 4 (Proc 2)", "PROC2"),
+            ("CPU2SLOT5", "CPU2"),
+            ("P0 SLOT1", "P0"),
+            ("Processor 1 Riser", "PROC1"),
+        ] {
+            assert_eq!(parse_label(designation).map(text).as_deref(), Some(label));
+        }
+    }
+
+    #[test]
+    fn other_words_are_no_cpu() {
+        for designation in [
+            "PCIe Slot 1",
+            "M.2 Socket 3",
+            "CPU SLOT1",
+            "CPU1/CPU2 RISER",
+            "PCIE P1",
+            "P12",
+            "SLOT CPU",
+            "",
+            "CPU99999999999",
+        ] {
+            assert_eq!(parse_label(designation), None, "{designation}");
+        }
+    }
+}
