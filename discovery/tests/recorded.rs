@@ -257,8 +257,13 @@ fn made_up_machines_are_answered_as_a_careful_reader_would() {
         }
         for nic in truth["nics"].as_array().unwrap() {
             let address = nic["busid"].as_str().unwrap().parse().unwrap();
-            if !machine.nics.iter().any(|nic| nic.pci == address) {
+            let Some(found) = machine.nics.iter().find(|nic| nic.pci == address) else {
                 faults.push(format!("{name}: NIC {address} is missing"));
+                continue;
+            };
+            let node = found.locality.numa_nodes.as_ref().map(ToString::to_string);
+            if node.is_some_and(|node| node != nic["node"].to_string()) {
+                faults.push(format!("{name}: NIC {address} is on another node"));
             }
         }
     }

@@ -170,6 +170,9 @@ pub(super) fn by_bus(facts: &Facts<'_>) -> Finding {
         .iter()
         .filter_map(|root| Placed::new(machine, root))
         .collect();
+    if all.is_empty() {
+        return Err("no host bridge has a node".to_owned());
+    }
     let packages = if machine.packages.is_empty() {
         machine.cpu_nodes()
     } else {

@@ -1,5 +1,7 @@
 //! The reader against small made-up trees.
 
+mod odd;
+
 use super::*;
 use crate::locality::NumaSource;
 use std::fs;
@@ -16,6 +18,13 @@ impl Tree {
         let path = self.0.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, format!("{text}\n")).unwrap();
+        self
+    }
+
+    fn bytes(self, path: &str, bytes: &[u8]) -> Self {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
         self
     }
 

@@ -1,0 +1,253 @@
+//! Machines whose firmware names no node for a GPU, and machines with odd nodes.
+
+use super::super::{dmi, srat};
+use super::*;
+
+const DMI: &str = "sys/firmware/dmi/tables/DMI";
+const SRAT: &str = "sys/firmware/acpi/tables/SRAT";
+const BRIDGE: &str = "0x060400";
+
+/// Two packages, a GPU below a root port of each of two host bridges, nothing placed.
+fn nowhere() -> Tree {
+    Tree::two_sockets()
+        .device("pci0000:20/0000:20:00.0", BRIDGE, "0x8086", "-1")
+        .device("pci0000:20/0000:20:00.0/0000:21:00.0", GPU, NVIDIA, "-1")
+        .device("pci0000:80/0000:80:00.0", BRIDGE, "0x8086", "-1")
+        .device("pci0000:80/0000:80:00.0/0000:81:00.0", GPU, NVIDIA, "-1")
+}
+
+/// Each GPU's source and nodes.
+fn places(machine: &Machine) -> Vec<(NumaSource, String)> {
+    let place = |gpu: &Gpu| {
+        let nodes = gpu.locality.numa_nodes.as_ref();
+        let nodes = nodes.map_or_else(String::new, ToString::to_string);
+        (gpu.locality.numa_source, nodes)
+    };
+    machine.gpus.iter().map(place).collect()
+}
+
+fn both(source: NumaSource) -> [(NumaSource, String); 2] {
+    [(source, "0".to_owned()), (source, "1".to_owned())]
+}
+
+fn neither() -> [(NumaSource, String); 2] {
+    [
+        (NumaSource::Unknown, String::new()),
+        (NumaSource::Unknown, String::new()),
+    ]
+}
+
+#[test]
+fn nobody_says_is_unknown() {
+    let machine = nowhere().read();
+    assert_eq!(places(&machine), neither());
+    assert!(machine.firmware.is_some());
+    assert!(server().read().firmware.is_none());
+}
+
+#[test]
+fn a_device_that_is_not_kept_places_its_sibling() {
+    let disk = |port: &str, node: &str| {
+        nowhere().device(
+            &format!("pci0000:{port}/0000:{port}:00.0/0000:82:00.0"),
+            "0x010802",
+            "0x144d",
+            node,
+        )
+    };
+    let machine = disk("80", "1").read();
+    assert_eq!(machine.pci.len(), 4);
+    assert_eq!(places(&machine)[1], both(NumaSource::Siblings)[1]);
+    assert_eq!(places(&machine)[0], neither()[0]);
+    assert_eq!(places(&disk("80", "-1").read()), neither());
+}
+
+#[test]
+fn slots_are_read_from_the_table_or_from_its_entries() {
+    let (one, two) = (
+        dmi::tests::slot("CPU1", 0x20, 0),
+        dmi::tests::slot("CPU2", 0x80, 0),
+    );
+    let tree = nowhere().bytes(DMI, &[one.clone(), two.clone()].concat());
+    assert_eq!(places(&tree.read()), both(NumaSource::Dmi));
+    let entry = |n: u32| format!("sys/firmware/dmi/entries/9-{n}/raw");
+    let tree = nowhere().bytes(&entry(0), &one).bytes(&entry(1), &two);
+    assert_eq!(places(&tree.read()), both(NumaSource::Dmi));
+    // A function that is not there is below no host bridge.
+    let gone = dmi::tests::slot("CPU2", 0x90, 0);
+    let tree = nowhere().bytes(DMI, &[one, gone].concat());
+    assert_eq!(places(&tree.read())[1], neither()[1]);
+}
+
+#[test]
+fn the_srat_places_the_devices_it_lists() {
+    let initiators = [
+        srat::tests::apic(0, 0),
+        srat::tests::apic(2, 1),
+        srat::tests::initiator(0x21, 0, 0, 1),
+        srat::tests::initiator(0x81, 0, 1, 1),
+    ];
+    let tree = nowhere().bytes(SRAT, &srat::tests::table(&initiators));
+    assert_eq!(places(&tree.read()), both(NumaSource::Acpi));
+    let tree = nowhere().bytes(SRAT, &srat::tests::table(&initiators)[..60]);
+    assert_eq!(places(&tree.read()), neither());
+}
+
+#[test]
+fn the_cpus_of_a_host_bridge_are_its_proximity_domain() {
+    let affinity = |bus: &str| format!("sys/devices/pci0000:{bus}/pci_bus/0000:{bus}");
+    let tree = nowhere()
+        .file(&format!("{}/cpulistaffinity", affinity("20")), "0-1")
+        .file(&format!("{}/cpuaffinity", affinity("80")), "c");
+    assert_eq!(places(&tree.read()), both(NumaSource::Acpi));
+    let tree = nowhere().file(&format!("{}/cpulistaffinity", affinity("20")), "0-3");
+    assert_eq!(places(&tree.read()), neither());
+}
+
+#[test]
+fn host_bridges_without_gpus_count_in_bus_order() {
+    let tree = nowhere()
+        .device("pci0000:10/0000:10:00.0", "0x088000", "0x8086", "0")
+        .device("pci0000:30/0000:30:00.0", "0x088000", "0x8086", "0")
+        .device("pci0000:70/0000:70:00.0", "0x088000", "0x8086", "1")
+        .device("pci0000:90/0000:90:00.0", "0x088000", "0x8086", "1");
+    assert_eq!(places(&tree.read()), both(NumaSource::Bus));
+}
+
+#[test]
+fn a_snapshot_keeps_what_the_rungs_saw() {
+    let slots = [
+        dmi::tests::slot("CPU1", 0x20, 0),
+        dmi::tests::slot("CPU2", 0x80, 0),
+    ];
+    let machine = nowhere().bytes(DMI, &slots.concat()).read();
+    let text = serde_json::to_string(&machine).unwrap();
+    let mut again: Machine = serde_json::from_str(&text).unwrap();
+    assert_eq!(again, machine);
+    locate_all(&mut again, &Overrides::new());
+    assert_eq!(again, machine);
+    let older = text.replace("\"firmware\"", "\"other\"");
+    let older: Machine = serde_json::from_str(&older).unwrap();
+    assert_eq!(older.firmware, None);
+}
+
+/// `count` packages of `width` CPUs each, a node each, numbered by `id`.
+fn wide(count: u32, width: u32, id: fn(u32) -> u32) -> Tree {
+    let last = count * width - 1;
+    let mut tree = Tree::new().file("sys/devices/system/cpu/online", &format!("0-{last}"));
+    for package in 0..count {
+        let (low, high) = (package * width, (package + 1) * width - 1);
+        let dir = format!("sys/devices/system/cpu/cpu{low}/topology");
+        tree = tree
+            .file(&format!("{dir}/physical_package_id"), &package.to_string())
+            .file(
+                &format!("{dir}/core_siblings_list"),
+                &format!("{low}-{high}"),
+            )
+            .node(id(package), &format!("{low}-{high}"), "");
+    }
+    tree
+}
+
+#[test]
+fn sixteen_packages_and_thirty_four_nodes_with_gaps_are_read() {
+    let mut tree = wide(16, 4, |package| 3 * package);
+    for extra in 100..118 {
+        tree = tree.node(extra, "", "");
+    }
+    let columns: Vec<String> = (0..34).map(|n| (10 + n).to_string()).collect();
+    let machine = tree
+        .file("sys/devices/system/node/node0/distance", &columns.join(" "))
+        .device("pci0000:80/0000:80:00.0", GPU, NVIDIA, "45")
+        .read();
+    assert_eq!((machine.packages.len(), machine.numa_nodes.len()), (16, 34));
+    assert_eq!(machine.packages[15].numa_nodes.to_string(), "45");
+    assert_eq!(machine.distance(0, 45), Some(25));
+    assert_eq!(machine.distance(0, 117), Some(43));
+    assert_eq!(machine.node(117).unwrap().kind, NodeKind::Cpuless);
+    let gpu = &machine.gpus[0].locality;
+    assert_eq!(gpu.package, Some(15));
+    assert_eq!(gpu.cpus.as_ref().unwrap().to_string(), "60-63");
+}
+
+#[test]
+fn more_than_1024_cpus_are_read_from_lists_and_masks() {
+    let tree = wide(2, 1024, |package| package);
+    let masks = format!("{}{}", "ffffffff,".repeat(32), vec!["0"; 32].join(","));
+    fs::remove_file(tree.0.path().join("sys/devices/system/node/node1/cpulist")).unwrap();
+    let machine = tree
+        .file("sys/devices/system/node/node1/cpumap", &masks)
+        .device("pci0000:80/0000:80:00.0", GPU, NVIDIA, "-1")
+        .file("sys/devices/pci0000:80/0000:80:00.0/local_cpus", &masks)
+        .read();
+    assert_eq!(machine.online.len(), 2048);
+    assert_eq!(machine.numa_nodes[1].cpus.to_string(), "1024-2047");
+    let gpu = &machine.gpus[0].locality;
+    assert_eq!(gpu.numa_source, NumaSource::LocalCpulist);
+    assert_eq!(gpu.cpus.as_ref().unwrap().to_string(), "1024-2047");
+}
+
+#[test]
+fn offline_cpus_are_nowhere() {
+    let machine = server().file("sys/devices/system/cpu/online", "0-2").read();
+    assert_eq!(machine.packages[1].cpus.to_string(), "2");
+    assert_eq!(machine.numa_nodes[1].cpus.to_string(), "2");
+    let cpus = machine.gpus[1].locality.cpus.as_ref().unwrap();
+    assert_eq!(cpus.to_string(), "2");
+}
+
+#[test]
+fn a_node_whose_cpus_are_all_offline_stands_for_its_nearest() {
+    let tree = wide(3, 4, |package| package)
+        .file("sys/devices/system/cpu/online", "0-7")
+        .file("sys/devices/system/node/node2/distance", "30 20 10")
+        .device("pci0000:80/0000:80:00.0", GPU, NVIDIA, "2");
+    let machine = tree.read();
+    let nearest = (NumaSource::NearestNode, "1".to_owned());
+    assert_eq!(places(&machine), [nearest]);
+    assert!(machine.gpus[0].locality.cpus.as_ref().unwrap().len() == 4);
+}
+
+#[test]
+fn memory_without_cpus_and_cpus_without_memory_keep_their_nodes() {
+    let machine = server()
+        .node(7, "", "40 17 10")
+        .file(
+            "sys/devices/system/node/node1/meminfo",
+            "Node 1 MemTotal: 0 kB",
+        )
+        .read();
+    assert_eq!(machine.node(7).unwrap().kind, NodeKind::Cpuless);
+    assert_eq!(machine.node(7).unwrap().package, None);
+    assert_eq!(machine.distance(7, 1), Some(17));
+    let without_memory = machine.node(1).unwrap();
+    assert!(!without_memory.has_memory());
+    assert_eq!(without_memory.kind, NodeKind::Dram);
+    assert_eq!(machine.packages[1].numa_nodes.to_string(), "1");
+    assert_eq!(machine.gpus[1].locality.package, Some(1));
+}
+
+#[test]
+fn a_gpu_named_beside_its_own_memory_is_at_the_nearest_cpus() {
+    let machine = Tree::two_sockets()
+        .device("pci0004:80/0004:80:00.0", GPU, NVIDIA, "9")
+        .node(9, "", "80 40 10")
+        .file(
+            "proc/driver/nvidia/gpus/0004:80:00.0/numa_status",
+            "Node:      9",
+        )
+        .read();
+    assert_eq!(machine.node(9).unwrap().kind, NodeKind::Gpu);
+    let nearest = (NumaSource::NearestNode, "1".to_owned());
+    assert_eq!(places(&machine), [nearest]);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(32))]
+    #[test]
+    fn odd_tables_never_panic(bytes in proptest::collection::vec(0u8..=255, 0..200)) {
+        let entry = [dmi::tests::slot("CPU1", 0x20, 0), bytes.clone()].concat();
+        let table = srat::tests::table(&[srat::tests::apic(0, 0), bytes]);
+        let _ = nowhere().bytes(DMI, &entry).bytes(SRAT, &table).read();
+    }
+}
