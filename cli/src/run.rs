@@ -175,7 +175,11 @@ fn read_rank() -> Result<Rank, CommandError> {
         match read(rank) {
             None => {}
             Some((Ok(index), _)) => {
-                let of = read(size).and_then(|(size, _)| size.ok());
+                // torchrun's workers share the mask that it was started with; MPI and Slurm bind each.
+                let is_shared = *rank == "LOCAL_RANK" || !is_bound();
+                let of = read(size)
+                    .filter(|_| is_shared)
+                    .and_then(|(size, _)| size.ok());
                 return Ok(Rank {
                     index,
                     of: of.filter(|of| (index + 1..=4096).contains(of)),
@@ -194,8 +198,15 @@ fn read_rank() -> Result<Rank, CommandError> {
     )))
 }
 
+/// Whether this process may use fewer CPUs than its cpuset has.
+fn is_bound() -> bool {
+    let own = affinity::read_affinity(0).map(|words| CpuSet::from_words(&words));
+    let all = affinity::read_cpuset().map(|words| CpuSet::from_words(&words));
+    own.ok() != all.ok()
+}
+
 /// The GPUs that this process sees, as CUDA would.
-fn read_visible(machine: &Machine) -> Vec<PciAddress> {
+pub(crate) fn read_visible(machine: &Machine) -> Vec<PciAddress> {
     let may_open = |minor: Option<u32>| {
         let device = minor.and_then(|minor| CString::new(format!("/dev/nvidia{minor}")).ok());
         device.is_none_or(|device| read_access(&device) != Access::Denied)

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use discovery::Source;
 use serde::Serialize;
+use topology::binding::memory_nodes;
 use topology::machine::Machine;
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
-use topology::visible::{TaskView, find_visible};
 
 use crate::command::{CommandError, Format, Outcome, parse_gpus};
 use crate::out::Out;
+use crate::run::read_visible;
 
 /// Checks a process.
 #[derive(Debug, Args)]
@@ -65,7 +66,7 @@ impl Verify {
             .ok_or_else(|| CommandError::Argument(format!("no process {pid} that may be read")))?;
         let gpus = match &self.gpus {
             Some(list) => parse_gpus(&machine, "--gpus", list)?,
-            None => read_gpus(&folder, &machine),
+            None => read_gpus(&folder, &machine, self.pid.is_none()),
         };
         let memory = fs::read_to_string(folder.join("numa_maps"))
             .map(|text| parse_numa_maps(&text))
@@ -115,7 +116,7 @@ fn judge(
                 "CPUs {far} are not on its GPUs' node {nodes} (CPUs {local})"
             ));
         }
-        judge_memory(&mut findings, nodes, &memory);
+        judge_memory(&mut findings, &memory_nodes(machine, nodes), &memory);
     }
     let ok = findings.is_empty();
     Document {
@@ -132,6 +133,9 @@ fn judge(
 
 /// Memory is wrong when a policy names other nodes, or when more than half of it lies on them.
 fn judge_memory(findings: &mut Vec<String>, nodes: &NodeSet, memory: &Memory) {
+    if memory.policy.is_empty() {
+        findings.push("its memory cannot be read (numa_maps)".to_owned());
+    }
     let named: Option<NodeSet> = memory
         .policy
         .rsplit_once(':')
@@ -219,9 +223,9 @@ fn read_cpus(folder: &Path) -> Option<CpuSet> {
     (!cpus.is_empty()).then_some(cpus)
 }
 
-/// The GPUs of a process: those of its report, else those that it holds open, else those that
-/// `CUDA_VISIBLE_DEVICES` names.
-fn read_gpus(folder: &Path, machine: &Machine) -> Vec<PciAddress> {
+/// The GPUs of a process: those of its report, else those that it holds open, else, for this process
+/// itself, those that it sees.  What another may open cannot be asked, so its numbers mean nothing.
+fn read_gpus(folder: &Path, machine: &Machine, is_own: bool) -> Vec<PciAddress> {
     let environment = fs::read(folder.join("environ")).unwrap_or_default();
     let variable = |name: &str| {
         environment
@@ -248,13 +252,11 @@ fn read_gpus(folder: &Path, machine: &Machine) -> Vec<PciAddress> {
     if !open.is_empty() {
         return open;
     }
-    let view = TaskView {
-        openable: machine.gpus.iter().map(|gpu| gpu.pci).collect(),
-        cuda_visible: variable("CUDA_VISIBLE_DEVICES"),
-        cuda_order: variable("CUDA_DEVICE_ORDER"),
-        ..TaskView::default()
-    };
-    find_visible(machine, &view).gpus
+    if is_own {
+        read_visible(machine)
+    } else {
+        Vec::new()
+    }
 }
 
 fn read_open_gpus(folder: &Path, machine: &Machine) -> Vec<PciAddress> {

@@ -59,6 +59,7 @@ pub(crate) fn set(
     step: &Step,
     asked: &Asked,
     host: &Host,
+    host_name: &str,
     plan: &StepPlan,
     own: &TaskPlan,
 ) {
@@ -80,10 +81,9 @@ pub(crate) fn set(
     {
         set(TOPO_FILE, &file.to_string_lossy());
     }
-    if !marks.is_empty() {
-        let _ = spank.set_env(MARKS, &marks.join("\n"));
-    }
-    if let Some(json) = report::to_json(step, own) {
+    // Even an empty one tells an inner step that the report is ours.
+    let _ = spank.set_env(MARKS, &marks.join("\n"));
+    if let Some(json) = report::to_json(step, host_name, own) {
         let _ = spank.set_env(REPORT, &json);
     }
 }

@@ -27,16 +27,19 @@ fn say(line: &str) {
 pub(crate) struct Report<'a> {
     step: &'a Step,
     asked: &'a Asked,
+    /// Slurm's name of this host.
+    pub(crate) host: String,
     local_id: usize,
     /// The neighbours are not known, so each task speaks for itself.
     alone: Cell<bool>,
 }
 
 impl<'a> Report<'a> {
-    pub(crate) fn new(step: &'a Step, asked: &'a Asked, local_id: usize) -> Self {
+    pub(crate) fn new(step: &'a Step, asked: &'a Asked, host: String, local_id: usize) -> Self {
         let report = Self {
             step,
             asked,
+            host,
             local_id,
             alone: Cell::new(false),
         };
@@ -69,10 +72,10 @@ impl<'a> Report<'a> {
 
     /// A line about one task.
     pub(crate) fn trouble_of_task(&self, task: usize, line: &str) {
-        say(&format!("{} task {task}: {line}", self.step.host_name));
+        say(&format!("{} task {task}: {line}", self.host));
     }
 
-    /// A refused step, said once a host.
+    /// A refused step, said once a host where the tasks know of each other.
     pub(crate) fn refusal(&self, refusal: &Refusal, plan: &StepPlan) {
         if !self.speaks() {
             return;
@@ -86,23 +89,29 @@ impl<'a> Report<'a> {
         say(&format!(
             "step {} refused on {} ({policy}{tasks}): {}",
             step_name(self.step),
-            self.step.host_name,
+            self.host,
             refusal.reason
         ));
         say(&refusal.advice);
+    }
+
+    /// A step without GPUs: one line when asked for detail.
+    pub(crate) fn no_gpu(&self) {
+        if self.asked.settings.report == option::Report::Verbose && self.speaks() {
+            say(&format!(
+                "{}: the step has no GPU; left as Slurm made it",
+                self.host
+            ));
+        }
     }
 
     /// What was done: a line per host, or per task, and whatever is wrong.
     pub(crate) fn outcome(&self, machine: &Machine, request: &StepRequest, plan: &StepPlan) {
         let has_gpus = plan.tasks.iter().any(|task| !task.gpus.is_empty());
         let verbose = self.asked.settings.report == option::Report::Verbose;
-        let host = &self.step.host_name;
+        let host = &self.host;
         if !has_gpus {
-            if verbose && self.speaks() {
-                say(&format!(
-                    "{host}: the step has no GPU; left as Slurm made it"
-                ));
-            }
+            self.no_gpu();
             return;
         }
         let own = plan.tasks.iter().find(|task| task.task == self.local_id);
@@ -112,14 +121,16 @@ impl<'a> Report<'a> {
         if !self.speaks() {
             return;
         }
-        if self.alone.get() && self.asked.settings.report == option::Report::Verbose {
-            say(&format!(
-                "{host} task {}: not all tasks came in time; bound for itself",
-                self.local_id
-            ));
-        }
-        if self.asked.settings.report == option::Report::Line && !self.alone.get() {
-            say(&summary_line(host, machine, request, plan));
+        match self.asked.settings.report {
+            option::Report::Quiet => {}
+            _ if self.alone.get() => {
+                let task = self.local_id;
+                say(&format!(
+                    "{host} task {task}: not all tasks came in time; bound for itself alone"
+                ));
+            }
+            option::Report::Line => say(&summary_line(host, machine, request, plan)),
+            option::Report::Verbose => {}
         }
         self.tell_trouble(plan, verbose);
         // A script that starts one worker a GPU by srun is not the one that spans.
@@ -142,17 +153,14 @@ impl<'a> Report<'a> {
         let troubled: Vec<&TaskPlan> = plan.tasks.iter().filter(|task| task.is_trouble).collect();
         if !told {
             for task in troubled.iter().take(MOST_TROUBLED) {
-                say(&task_line(&self.step.host_name, task));
+                say(&task_line(&self.host, task));
             }
             if let Some(more) = troubled
                 .len()
                 .checked_sub(MOST_TROUBLED)
                 .filter(|more| *more > 0)
             {
-                say(&format!(
-                    "{}: {more} more tasks likewise",
-                    self.step.host_name
-                ));
+                say(&format!("{}: {more} more tasks likewise", self.host));
             }
         }
         if let Some(advice) = launch_advice(plan) {
@@ -181,10 +189,10 @@ struct ReportJson<'a> {
 }
 
 /// `GPU_NUMA_BIND_REPORT`: what was decided for one task, as one line of JSON.
-pub(crate) fn to_json(step: &Step, plan: &TaskPlan) -> Option<String> {
+pub(crate) fn to_json(step: &Step, host: &str, plan: &TaskPlan) -> Option<String> {
     serde_json::to_string(&ReportJson {
         schema: "gpu-numa/report/1",
-        host: &step.host_name,
+        host,
         job: step.job,
         step: step_name(step),
         plan,

@@ -30,7 +30,7 @@ pub(crate) struct Step {
     pub(crate) asked: Option<Asked>,
     /// The host, or why there is none.
     pub(crate) host: Result<Host, String>,
-    /// Slurm's name of this host.
+    /// The kernel's name of this host; [`Step::name_here`] has Slurm's.
     pub(crate) host_name: String,
     /// Kind.
     pub(crate) kind: StepKind,
@@ -58,6 +58,17 @@ pub(crate) struct Step {
     pub(crate) page: Option<Page>,
     /// Variables that our batch step left in the environment.
     pub(crate) marks: Marks,
+}
+
+impl Step {
+    /// Slurm's name of this host, as a task's environment has it.
+    pub(crate) fn name_here(&self, spank: &Spank<'_>) -> String {
+        let name = spank.env("SLURMD_NODENAME").filter(|name| !name.is_empty());
+        name.map_or_else(
+            || self.host_name.clone(),
+            |name| topology::option::printable(&name),
+        )
+    }
 }
 
 /// The step of this process; absent where there is nothing to do.
@@ -95,13 +106,15 @@ fn read_step(spank: &Spank<'_>) -> Option<Step> {
     }
     let tasks = usize::try_from(spank.local_tasks().unwrap_or(1)).unwrap_or(1);
     let page = match &host {
-        Ok(host) if tasks > 1 => match Page::map(tasks, &host.machine) {
-            Ok(page) => Some(page),
-            Err(error) => {
-                tracing::warn!("no shared page ({error}); each task is bound for itself");
-                None
+        Ok(host) if tasks > 1 && !host.machine.gpus.is_empty() => {
+            match Page::map(tasks, &host.machine) {
+                Ok(page) => Some(page),
+                Err(error) => {
+                    tracing::warn!("no shared page ({error}); each task is bound for itself");
+                    None
+                }
             }
-        },
+        }
         Ok(_) | Err(_) => None,
     };
     let gpu_list = spank.env("SLURM_STEP_GPUS").or_else(|| {
@@ -117,11 +130,11 @@ fn read_step(spank: &Spank<'_>) -> Option<Step> {
     Some(Step {
         asked,
         host,
-        host_name: read_host_name(spank),
+        host_name: read_host_name(),
         kind,
         job: spank.job_id().unwrap_or(0),
         id,
-        hosts: spank.host_count().unwrap_or(1),
+        hosts: read_hosts(spank),
         script_tasks,
         cpus_asked: cpus_per_task(spank, kind)
             .saturating_mul(script_tasks)
@@ -140,25 +153,32 @@ fn read_step(spank: &Spank<'_>) -> Option<Step> {
     })
 }
 
-fn read_host_name(spank: &Spank<'_>) -> String {
-    spank
-        .env("SLURMD_NODENAME")
-        .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())
-        .map_or_else(|| "this host".to_owned(), |name| name.trim().to_owned())
+/// The kernel's name of this host.  Slurm's own is in the environment of a task only.
+fn read_host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "this host".to_owned(), |name| name.trim().to_owned())
 }
 
-/// `--cpus-per-task`; a batch script's own step has it in the environment only.
+/// `--cpus-per-task`.
+///
+/// A batch script's own step has it in the environment only: Slurm gives its one task all CPUs of the
+/// host and calls that its CPUs per task (`batch_stepd_step_rec_create`, 22.05).
 fn cpus_per_task(spank: &Spank<'_>, kind: StepKind) -> u32 {
-    let of_job = || {
-        spank
-            .env("SLURM_CPUS_PER_TASK")
-            .and_then(|text| text.parse().ok())
-    };
-    let of_step = spank.cpus_per_task().unwrap_or(1);
     match kind {
-        StepKind::Ordinary => of_step,
-        StepKind::Script => of_job().unwrap_or(of_step),
+        StepKind::Ordinary => spank.cpus_per_task().unwrap_or(1),
+        StepKind::Script => number_of(spank, "SLURM_CPUS_PER_TASK").unwrap_or(1),
     }
+}
+
+/// Hosts of the job.  The step may have fewer, and a batch script's own step names none.
+fn read_hosts(spank: &Spank<'_>) -> u32 {
+    let of_job = number_of(spank, "SLURM_JOB_NUM_NODES").unwrap_or(1);
+    let components = number_of(spank, "SLURM_HET_SIZE").unwrap_or(1);
+    spank.host_count().unwrap_or(1).max(of_job).max(components)
+}
+
+fn number_of(spank: &Spank<'_>, name: &str) -> Option<u32> {
+    spank.env(name)?.trim().parse().ok()
 }
 
 /// The job's tasks on this host.

@@ -31,14 +31,18 @@ pub(crate) fn run(spank: &Spank<'_>) {
         .unwrap_or(0);
     environment::clear_marks(spank, &step.marks);
     let Some(asked) = &step.asked else { return };
-    let report = Report::new(step, asked, local_id);
+    let report = Report::new(step, asked, step.name_here(spank), local_id);
     let host = match &step.host {
         Ok(host) => host,
         Err(why) => {
-            report.trouble(&format!("{}: {why}; left as Slurm made it", step.host_name));
+            report.trouble(&format!("{}: {why}; left as Slurm made it", report.host));
             return;
         }
     };
+    if host.machine.gpus.is_empty() {
+        report.no_gpu();
+        return;
+    }
     let mut task = Task {
         spank,
         step,
@@ -54,9 +58,13 @@ pub(crate) fn run(spank: &Spank<'_>) {
     }
     if let Some(remark @ Remark::Unusable(_)) = &host.remark {
         task.report
-            .trouble(&format!("{}: {remark}", step.host_name));
+            .trouble(&format!("{}: {remark}", task.report.host));
     }
     let page = step.page.as_ref();
+    if page.is_some_and(Page::is_refused) {
+        // A neighbour that planned alone refused the step, and said so.
+        ffi::linux::process::exit_now(1);
+    }
     if let Some(refusal) = &plan.refusal {
         task.report.refusal(refusal, &plan);
         if let Some(page) = page.filter(|_| task.report.is_alone()) {
@@ -64,15 +72,11 @@ pub(crate) fn run(spank: &Spank<'_>) {
         }
         ffi::linux::process::exit_now(1);
     }
-    if page.is_some_and(Page::is_refused) {
-        // A neighbour that planned alone refused the step, and said so.
-        ffi::linux::process::exit_now(1);
-    }
     let Some(own) = plan.tasks.iter().find(|own| own.task == local_id) else {
         return;
     };
     let own = task.apply(own);
-    environment::set(spank, step, asked, host, &plan, &own);
+    environment::set(spank, step, asked, host, &task.report.host, &plan, &own);
     task.report.outcome(&host.machine, &step_request, &plan);
 }
 

@@ -56,7 +56,7 @@ pub struct HostNow {
     pub driver: Option<String>,
     /// `/sys/devices/system/cpu/online`.
     pub online: CpuSet,
-    /// Those GPUs of the snapshot that are still there.
+    /// Those GPUs of the snapshot that are still there, and others that the driver has.
     pub gpus: Vec<PciAddress>,
 }
 
@@ -82,6 +82,9 @@ pub enum Stale {
         /// Now.
         now: CpuSet,
     },
+    /// A GPU came.
+    #[error("it lacks GPU {0}, which the driver has")]
+    NewGpu(PciAddress),
     /// A GPU is gone.
     #[error("it has GPU {0}, which is gone")]
     Gpu(PciAddress),
@@ -145,7 +148,14 @@ impl Snapshot {
             .gpus
             .iter()
             .find(|gpu| !now.gpus.contains(&gpu.pci));
-        gone.map(|gpu| Stale::Gpu(gpu.pci))
+        if let Some(gpu) = gone {
+            return Some(Stale::Gpu(gpu.pci));
+        }
+        let new = now
+            .gpus
+            .iter()
+            .find(|gpu| self.machine.gpu(**gpu).is_none());
+        new.map(|gpu| Stale::NewGpu(*gpu))
     }
 }
 

@@ -104,12 +104,17 @@ fn has_gpus(view: &TaskView) -> bool {
 /// Without `CUDA_VISIBLE_DEVICES`: all openable ones, but without a fence only those of the step's list.
 fn bound_by_step(machine: &Machine, view: &TaskView, openable: &[&Gpu]) -> Vec<PciAddress> {
     let all = openable.iter().map(|gpu| gpu.pci).collect();
+    let askable = machine
+        .gpus
+        .iter()
+        .filter(|gpu| gpu.minor.is_some())
+        .count();
     let listed = view
         .step_list
         .as_deref()
         .and_then(|list| parse_list(machine, openable, list).ok());
     match listed {
-        Some(listed) if openable.len() == machine.gpus.len() && !listed.is_empty() => listed,
+        Some(listed) if openable.len() == askable && !listed.is_empty() => listed,
         Some(_) | None => all,
     }
 }

@@ -543,3 +543,91 @@ fn gpus_that_only_the_socket_link_joins_are_named_once() {
         "{line}"
     );
 }
+
+#[test]
+fn a_task_that_cannot_move_keeps_its_cpus_to_itself() {
+    let machine = machine(2, 1, 4, 1, &["0", "0", "1", "?"]);
+    let mut step = with_masks(
+        step(&machine, "", 2, &[&[0], &[1], &[3]]),
+        &["0-1", "4-5", "2-3"],
+    );
+    step.step_cpus = cpus("0-5");
+    let plan = plan_step(&machine, &step);
+    assert_eq!(lists(&plan)[2], "2-3");
+    assert!(
+        !plan.tasks[1].cpus.intersects(&cpus("2-3")),
+        "{:?}",
+        lists(&plan)
+    );
+}
+
+#[test]
+fn alone_a_task_with_a_gpu_on_each_socket_is_not_refused_for_its_mask() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let lone = with_masks(step(&machine, "restricted", 2, &[&[0, 2]]), &["0-1"]);
+    let plan = plan_alone(&machine, &lone, 0);
+    assert_eq!(plan.refusal, None);
+    assert_eq!(lists(&plan), ["0-7"]);
+}
+
+#[test]
+fn cores_of_unequal_size_give_every_task_what_it_asked() {
+    let mut machine = machine(1, 1, 16, 1, &["0"]);
+    machine.cores = (0..8u32)
+        .map(|core| [core * 2, core * 2 + 1].into_iter().collect())
+        .chain((16..24).map(CpuSet::single))
+        .collect();
+    machine.online = cpus("0-23");
+    machine.numa_nodes[0].cpus = cpus("0-23");
+    machine.numa_nodes.push(NumaNode {
+        id: 1,
+        cpus: cpus("24"),
+        ..machine.numa_nodes[0].clone()
+    });
+    let first: &[usize] = &[0];
+    let gpus: &[&[usize]] = &[first; 8];
+    let mut step = step(&machine, "single-numa-node", 3, gpus);
+    step.step_cpus = cpus("0-23");
+    let plan = plan_step(&machine, &step);
+    assert_eq!(plan.refusal, None);
+    assert!(
+        plan.tasks.iter().all(|task| task.cpus.len() == 3),
+        "{:?}",
+        lists(&plan)
+    );
+}
+
+#[test]
+fn a_socket_wide_binding_with_enough_local_cpus_is_no_trouble() {
+    let machine = machine(2, 2, 2, 1, &["0"]);
+    let plan = plan_step(&machine, &step(&machine, "socket", 2, &[&[0]]));
+    assert_eq!(verdicts(&plan), [Verdict::Partial]);
+    assert!(!plan.tasks[0].is_trouble && !plan.tasks[0].lacks_local_cpus);
+}
+
+#[test]
+fn shares_by_local_id_are_said() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let all: &[usize] = &[0, 1, 2, 3];
+    let step = step(&machine, "", 1, &[all; 4]);
+    let plan = plan_step(&machine, &step);
+    assert!(
+        summary_line("h", &machine, &step, &plan).ends_with("the k-th share of the GPUs it sees")
+    );
+    assert!(
+        plan.tasks[0].message.contains("by local id"),
+        "{}",
+        plan.tasks[0].message
+    );
+}
+
+#[test]
+fn off_binds_nothing() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let plan = plan_step(&machine, &step(&machine, "off", 1, &[&[0]]));
+    assert_eq!(
+        (lists(&plan), verdicts(&plan)),
+        (vec!["0-7".to_owned()], vec![Verdict::Unbound])
+    );
+    assert!(!plan.tasks[0].bind_cpus && !plan.tasks[0].bind_memory);
+}

@@ -4,14 +4,14 @@ use super::TaskRequest;
 use crate::option::Map;
 use crate::pci::PciAddress;
 
-/// The GPUs of each task under `map`.
-pub(super) fn choose(tasks: &[TaskRequest], map: Map) -> Vec<Vec<PciAddress>> {
+/// The GPUs of each task under `map`, and whether tasks that see several were given a share.
+pub(super) fn choose(tasks: &[TaskRequest], map: Map) -> (Vec<Vec<PciAddress>>, bool) {
     let shares = match map {
         Map::Visible => None,
         Map::Auto => even_shares(tasks),
         Map::Localid => Some(Share::One),
     };
-    tasks
+    let chosen = tasks
         .iter()
         .enumerate()
         .map(|(task, request)| match shares {
@@ -25,7 +25,11 @@ pub(super) fn choose(tasks: &[TaskRequest], map: Map) -> Vec<Vec<PciAddress>> {
                 .copied()
                 .collect(),
         })
-        .collect()
+        .collect();
+    (
+        chosen,
+        shares.is_some() && tasks.iter().any(|task| task.visible.len() > 1),
+    )
 }
 
 #[derive(Clone, Copy)]

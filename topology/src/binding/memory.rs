@@ -110,7 +110,7 @@ pub(super) fn plan_memory(
     step: &StepRequest,
     gpu_nodes: &NodeSet,
 ) -> MemoryPlan {
-    let usable = usable_nodes(machine, step);
+    let usable = usable_nodes(machine, step.allowed_nodes.as_ref());
     let nodes: NodeSet = gpu_nodes
         .iter()
         .filter_map(|node| nearest_with_memory(machine, node, &usable))
@@ -134,17 +134,22 @@ pub(super) fn plan_memory(
     }
 }
 
+/// The nodes that memory near GPUs on `gpu_nodes` comes from: those, or the nearest with memory.
+pub fn memory_nodes(machine: &Machine, gpu_nodes: &NodeSet) -> NodeSet {
+    let usable = usable_nodes(machine, None);
+    gpu_nodes
+        .iter()
+        .filter_map(|node| nearest_with_memory(machine, node, &usable))
+        .collect()
+}
+
 /// Nodes that a task's memory may go to: with CPUs and memory, no GPU's own, and allowed.
-fn usable_nodes(machine: &Machine, step: &StepRequest) -> NodeSet {
+fn usable_nodes(machine: &Machine, allowed: Option<&NodeSet>) -> NodeSet {
     machine
         .numa_nodes
         .iter()
         .filter(|node| node.kind == NodeKind::Dram && !node.cpus.is_empty() && node.has_memory())
-        .filter(|node| {
-            step.allowed_nodes
-                .as_ref()
-                .is_none_or(|allowed| allowed.contains(node.id))
-        })
+        .filter(|node| allowed.is_none_or(|allowed| allowed.contains(node.id)))
         .map(|node| node.id)
         .collect()
 }

@@ -198,13 +198,19 @@ pub fn summary_line(host: &str, machine: &Machine, step: &StepRequest, plan: &St
     } else {
         "their GPUs'"
     };
-    if good == count {
-        format!("{host}: {count} {tasks}{would} on {whose} {memory} ({label} {nodes}), {width}")
+    let some = if good == count {
+        String::new()
     } else {
-        format!(
-            "{host}: {good} of {count} {tasks}{would} on {whose} {memory} ({label} {nodes}), {width}"
-        )
-    }
+        format!("{good} of ")
+    };
+    let mapped = if plan.is_mapped {
+        "; task k is taken to use the k-th share of the GPUs it sees"
+    } else {
+        ""
+    };
+    format!(
+        "{host}: {some}{count} {tasks}{would} on {whose} {memory} ({label} {nodes}), {width}{mapped}"
+    )
 }
 
 fn cpu_count(count: usize) -> String {

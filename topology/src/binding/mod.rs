@@ -3,8 +3,9 @@
 //! [`plan_step`] is a pure function of the machine and the step, so every task of a step that knows the
 //! same facts comes to the same plan, and `gpu-numa plan` shows what the plugin will do.
 //!
-//! Invariants: a task's CPUs are never empty and never outside the step's (but for a task left as Slurm
-//! made it); under [`Width::Exclusive`] they are disjoint wherever there is a CPU for each task.
+//! Invariants: a task's CPUs are never empty and never outside the step's, but for a task left as Slurm
+//! made it; under [`Width::Exclusive`] they are disjoint wherever the step has a CPU for each task
+//! besides those of tasks that are left alone.
 
 mod gpus;
 mod memory;
@@ -18,11 +19,11 @@ mod width;
 use serde::Serialize;
 
 use crate::machine::Machine;
-use crate::option::{Map, Settings, Width};
+use crate::option::{Map, Memory, Policy, Settings, Width};
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
 
-pub use memory::{KernelVersion, MemoryPlan, MemoryPolicy};
+pub use memory::{KernelVersion, MemoryPlan, MemoryPolicy, memory_nodes};
 pub use message::{launch_advice, socket_link_line, spanning_line, summary_line, task_line};
 use near::Near;
 pub use verdict::Refusal;
@@ -127,11 +128,13 @@ pub struct StepPlan {
     pub tasks: Vec<TaskPlan>,
     /// Why the step is refused; absent when it is not.
     pub refusal: Option<Refusal>,
+    /// Whether tasks that see the same GPUs are taken to use a share each.
+    pub is_mapped: bool,
 }
 
 /// Decides for all tasks of a step on this host.
 pub fn plan_step(machine: &Machine, step: &StepRequest) -> StepPlan {
-    let mapped = gpus::choose(&step.tasks, step.settings.map);
+    let (mapped, is_mapped) = gpus::choose(&step.tasks, step.settings.map);
     let near: Vec<Near> = mapped
         .iter()
         .map(|gpus| Near::of(machine, step, gpus))
@@ -155,6 +158,16 @@ pub fn plan_step(machine: &Machine, step: &StepRequest) -> StepPlan {
             draft.finish(task, cpus)
         })
         .collect();
+    if is_mapped {
+        for task in &mut tasks {
+            task.message.push_str(
+                "; sees all the host's tasks' GPUs, taken to use its share of them by local id",
+            );
+        }
+    }
+    if step.settings.policy == Policy::Off {
+        tasks.iter_mut().for_each(|task| leave(task, step));
+    }
     let refusal = verdict::refuse(machine, step, &near, &tasks);
     if let Some(refusal) = &refusal {
         for plan in &mut tasks {
@@ -164,7 +177,27 @@ pub fn plan_step(machine: &Machine, step: &StepRequest) -> StepPlan {
             plan.message = refusal.reason.clone();
         }
     }
-    StepPlan { tasks, refusal }
+    StepPlan {
+        tasks,
+        refusal,
+        is_mapped,
+    }
+}
+
+/// A task as it is when nothing is bound.
+fn leave(task: &mut TaskPlan, step: &StepRequest) {
+    let slurm = step
+        .tasks
+        .get(task.task)
+        .and_then(|request| request.slurm_cpus.clone());
+    task.cpus = slurm.unwrap_or_else(|| step.step_cpus.clone());
+    task.memory = MemoryPlan::unchanged();
+    task.verdict = Verdict::Unbound;
+    task.message = "off: left as Slurm made it".to_owned();
+    task.bind_cpus = false;
+    task.bind_memory = false;
+    task.is_trouble = false;
+    task.lacks_local_cpus = false;
 }
 
 /// Decides for one task whose neighbours are not known: Slurm's own mask where it is local and as wide
@@ -188,18 +221,34 @@ pub fn plan_alone(machine: &Machine, step: &StepRequest, local_id: usize) -> Ste
         task.visible = vec![*gpu];
     }
     step.settings.map = Map::Visible;
-    if let Some(task) = step.tasks.first()
-        && let Some(mask) = &task.slurm_cpus
-        && mask.len() >= step.asked as usize
-        && mask.is_subset(&Near::of(machine, &step, &task.visible).cpus)
-    {
-        step.step_cpus = mask.clone();
-    }
     let mut plan = plan_step(machine, &step);
+    keep_good_mask(machine, &step, &mut plan);
     for task in &mut plan.tasks {
         task.task = local_id;
     }
     plan
+}
+
+/// Keeps Slurm's mask for a lone task where it is local to every one of its GPUs and as wide as asked.
+fn keep_good_mask(machine: &Machine, step: &StepRequest, plan: &mut StepPlan) {
+    let (Some(request), Some(task)) = (step.tasks.first(), plan.tasks.first_mut()) else {
+        return;
+    };
+    let (Some(mask), None) = (&request.slurm_cpus, &plan.refusal) else {
+        return;
+    };
+    let near = Near::of(machine, step, &request.visible);
+    let touches_each = near
+        .gpu_nodes
+        .iter()
+        .flatten()
+        .all(|nodes| machine.cpus_of(nodes).intersects(mask));
+    let is_good = near.is_placed() && touches_each && mask.is_subset(&near.cpus);
+    if task.bind_cpus && is_good && mask.len() >= step.asked as usize {
+        task.cpus = mask.clone();
+        task.bind_cpus = false;
+        task.message = message::task_message(machine, step, request, &near, task);
+    }
 }
 
 /// Everything known of one task before its CPUs are.
@@ -236,18 +285,18 @@ impl Draft<'_> {
         } else {
             MemoryPlan::unchanged()
         };
+        let resets_memory = wants_memory && settings.memory != Memory::None;
+        let lacks_local_cpus = !user_bound && self.lacks_local_cpus(&cpus);
         let mut plan = TaskPlan {
             task,
             gpus: self.near.gpus.clone(),
-            lacks_local_cpus: self.lacks_local_cpus(verdict),
+            lacks_local_cpus,
             is_trouble: !user_bound
                 && !self.near.gpus.is_empty()
-                && matches!(
-                    verdict,
-                    Verdict::Unbound | Verdict::Remote | Verdict::Partial
-                ),
+                && (verdict == Verdict::Unbound || lacks_local_cpus),
             bind_cpus: !left && slurm != Some(&cpus),
-            bind_memory: memory.is_change(),
+            // Over the user's own policy the default is a change too.
+            bind_memory: memory.is_change() || (self.request.user_mem_bind && resets_memory),
             cpus,
             memory,
             verdict,
@@ -258,9 +307,9 @@ impl Draft<'_> {
         plan
     }
 
-    fn lacks_local_cpus(&self, verdict: Verdict) -> bool {
-        let located = !self.near.gpus.is_empty() && self.near.first_unknown().is_none();
-        located
-            && (self.near.cpus.is_empty() || matches!(verdict, Verdict::Remote | Verdict::Partial))
+    /// Whether fewer CPUs than asked are near the GPUs, whose places are known.
+    fn lacks_local_cpus(&self, cpus: &CpuSet) -> bool {
+        let is_located = !self.near.gpus.is_empty() && self.near.first_unknown().is_none();
+        is_located && cpus.intersection(&self.near.cpus).len() < self.step.asked as usize
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::transport::{Edge, Transport};
-use super::{Near, StepRequest, width};
+use super::{Near, StepRequest, TaskRequest, width};
 use crate::machine::Machine;
 use crate::set::CpuSet;
 
@@ -17,21 +17,27 @@ pub(super) fn plan_exclusive(machine: &Machine, step: &StepRequest, near: &[Near
         // Overcommitted: there is no CPU for each, so tasks alike share.
         return width::plan_shared(machine, step, near);
     }
-    let reserved = reserved_by_unbound(step, near);
-    let mut plan = if reserved.is_empty() {
-        Split::new(machine, step, near, &step.step_cpus, Unbound::Stay).deal()
-    } else {
-        // Keep clear of what the tasks left alone have.  Where somebody would be worse off for it, those
-        // far from their GPUs anyway move to what is not needed.
-        let rest = step.step_cpus.difference(&reserved);
-        let clear = Split::new(machine, step, near, &rest, Unbound::Stay).deal();
-        let moved = Split::new(machine, step, near, &step.step_cpus, Unbound::Move).deal();
-        if local_served(step, near, &clear) >= local_served(step, near, &moved) {
-            clear
-        } else {
-            moved
-        }
+    let stay = |near: &Near, request: &TaskRequest| !is_dealt(request.user_cpu_bind, step, near);
+    let fixed =
+        |near: &Near, request: &TaskRequest| stay(near, request) && !may_move(request, near);
+    let clear_of = |left: &dyn Fn(&Near, &TaskRequest) -> bool| {
+        step.step_cpus.difference(&masks_of(step, near, left))
     };
+    // Keep clear of what the tasks left alone have.
+    let clear = clear_of(&stay);
+    let mut plan = deal(machine, step, near, &clear, Unbound::Stay);
+    if clear != step.step_cpus {
+        // Where somebody is worse off for it, those far from their GPUs anyway move to what is not needed.
+        let moved = deal(machine, step, near, &clear_of(&fixed), Unbound::Move);
+        if served(step, near, &moved) > served(step, near, &plan) {
+            plan = moved;
+        }
+        // Sharing CPUs with a task that stays is for those that would get none.
+        let all = deal(machine, step, near, &step.step_cpus, Unbound::Move);
+        if served(step, near, &all).0 > served(step, near, &plan).0 {
+            plan = all;
+        }
+    }
     keep_slurms_own(step, near, &mut plan);
     plan
 }
@@ -45,18 +51,44 @@ enum Unbound {
     Move,
 }
 
-/// The masks of the tasks that will be left as Slurm made them.
-fn reserved_by_unbound(step: &StepRequest, near: &[Near]) -> CpuSet {
-    let mut reserved = CpuSet::new();
+/// The masks of those tasks that `left` says are left as Slurm made them.
+fn masks_of(
+    step: &StepRequest,
+    near: &[Near],
+    left: &dyn Fn(&Near, &TaskRequest) -> bool,
+) -> CpuSet {
+    let mut masks = CpuSet::new();
     for (request, near) in step.tasks.iter().zip(near) {
-        if let (false, Some(mask)) = (
-            is_dealt(request.user_cpu_bind, step, near),
-            &request.slurm_cpus,
-        ) {
-            reserved.extend_with(mask);
+        if let (true, Some(mask)) = (left(near, request), &request.slurm_cpus) {
+            masks.extend_with(mask);
         }
     }
-    reserved
+    masks
+}
+
+/// Whether a task that has no local CPU may be given other remote ones.
+fn may_move(request: &TaskRequest, near: &Near) -> bool {
+    near.is_far() && !request.user_cpu_bind
+}
+
+/// Deals whole cores; CPUs where that leaves a task with fewer than asked and there are enough.
+fn deal(
+    machine: &Machine,
+    step: &StepRequest,
+    near: &[Near],
+    pool: &CpuSet,
+    unbound: Unbound,
+) -> Vec<CpuSet> {
+    let split = Split::new(machine, step, near, pool, unbound, Unit::Core);
+    let plan = split.deal();
+    let asked = step.asked as usize;
+    let is_short = (0..plan.len()).any(|task| {
+        split.takes_part(task) && plan.get(task).is_some_and(|cpus| cpus.len() < asked)
+    });
+    if is_short && pool.len() >= split.takers() * asked {
+        return Split::new(machine, step, near, pool, unbound, Unit::Cpu).deal();
+    }
+    plan
 }
 
 /// Whether a task takes part in the split.
@@ -64,13 +96,18 @@ fn is_dealt(user_cpu_bind: bool, step: &StepRequest, near: &Near) -> bool {
     near.is_placed() && (!user_cpu_bind || step.settings.override_user)
 }
 
-/// How many CPUs that tasks asked for are local to them, over all tasks.
-fn local_served(step: &StepRequest, near: &[Near], plan: &[CpuSet]) -> usize {
+/// How good a plan is: tasks that are dealt CPUs at all, then CPUs asked for that are local.
+fn served(step: &StepRequest, near: &[Near], plan: &[CpuSet]) -> (usize, usize) {
     let asked = step.asked as usize;
-    near.iter()
+    let some = near
+        .iter()
         .zip(plan)
-        .map(|(near, cpus)| near.cpus.intersection(cpus).len().min(asked))
-        .sum()
+        .filter(|(near, cpus)| near.is_placed() && !cpus.is_empty());
+    let local = near
+        .iter()
+        .zip(plan)
+        .map(|(near, cpus)| near.cpus.intersection(cpus).len().min(asked));
+    (some.count(), local.sum())
 }
 
 /// A Slurm mask that is wholly local, at least as wide, and nobody else's, stays.
@@ -95,6 +132,15 @@ fn keep_slurms_own(step: &StepRequest, near: &[Near], plan: &mut [CpuSet]) {
             *slot = mask;
         }
     }
+}
+
+/// What is dealt.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    /// Cores where there are enough.
+    Core,
+    /// CPUs.
+    Cpu,
 }
 
 /// Equivalent units: those of one NUMA node.
@@ -126,6 +172,7 @@ impl<'a> Split<'a> {
         near: &'a [Near],
         pool: &CpuSet,
         unbound: Unbound,
+        unit: Unit,
     ) -> Self {
         let dealt: Vec<bool> = step
             .tasks
@@ -139,7 +186,7 @@ impl<'a> Split<'a> {
             .zip(near)
             .zip(&dealt)
             .map(|((request, near), dealt)| {
-                let moves = unbound == Unbound::Move && near.is_far() && !request.user_cpu_bind;
+                let moves = unbound == Unbound::Move && may_move(request, near);
                 !dealt && (request.slurm_cpus.is_none() || moves)
             })
             .collect();
@@ -148,7 +195,7 @@ impl<'a> Split<'a> {
             .zip(&held_for)
             .filter(|(a, b)| **a || **b)
             .count();
-        let (cells, quota) = cut(machine, pool, step, takers);
+        let (cells, quota) = cut(machine, pool, step, takers, unit);
         let edges = near
             .iter()
             .map(|near| edges_of(machine, near, &cells))
@@ -188,6 +235,12 @@ impl<'a> Split<'a> {
             turn.retain(|task| transport.take(*task));
         }
         self.name(&transport.into_held())
+    }
+
+    fn takers(&self) -> usize {
+        (0..self.near.len())
+            .filter(|task| self.takes_part(*task))
+            .count()
     }
 
     fn takes_part(&self, task: usize) -> bool {
@@ -235,7 +288,13 @@ impl<'a> Split<'a> {
 /// Cuts the pool into units by node, and says how many each task gets first.
 ///
 /// Units are cores; CPUs where cores are too few for the tasks or for what they asked and CPUs are not.
-fn cut(machine: &Machine, pool: &CpuSet, step: &StepRequest, takers: usize) -> (Vec<Cell>, u32) {
+fn cut(
+    machine: &Machine,
+    pool: &CpuSet,
+    step: &StepRequest,
+    takers: usize,
+    unit: Unit,
+) -> (Vec<Cell>, u32) {
     let takers = u32::try_from(takers).unwrap_or(u32::MAX).max(1);
     let cores = units_of(machine, pool);
     let threads = cores.iter().map(CpuSet::len).max().unwrap_or(1).max(1);
@@ -245,7 +304,9 @@ fn cut(machine: &Machine, pool: &CpuSet, step: &StepRequest, takers: usize) -> (
     let asked = step.asked.max(1);
     let fits = |units: u32, each: u32| u64::from(units) >= u64::from(takers) * u64::from(each);
     let by_core = asked.div_ceil(threads);
-    let whole_cores = fits(core_count, 1) && (fits(core_count, by_core) || !fits(cpu_count, asked));
+    let enough_cores =
+        fits(core_count, 1) && (fits(core_count, by_core) || !fits(cpu_count, asked));
+    let whole_cores = unit == Unit::Core && enough_cores;
     let (units, each) = if whole_cores {
         (cores, by_core)
     } else {

@@ -6,7 +6,8 @@ use super::files::Root;
 use crate::pci::PciAddress;
 use crate::snapshot::HostNow;
 
-/// Reads boot id, driver version and online CPUs below `root`, and which of `gpus` are there.
+/// Reads boot id, driver version and online CPUs below `root`, which of `gpus` are there, and which others
+/// the driver has.
 pub fn read_now(root: &Path, gpus: &[PciAddress]) -> HostNow {
     let root = Root(root);
     let line = |path: &str| {
@@ -20,10 +21,20 @@ pub fn read_now(root: &Path, gpus: &[PciAddress]) -> HostNow {
                 .path(&format!("proc/driver/nvidia/gpus/{gpu}"))
                 .exists()
     };
+    let known_to_driver = root.entries("proc/driver/nvidia/gpus");
+    let appeared = known_to_driver
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .filter(|gpu| !gpus.contains(gpu));
     HostNow {
         boot_id: line("proc/sys/kernel/random/boot_id"),
         driver: line("sys/module/nvidia/version"),
         online: super::cpu::read_online(root).unwrap_or_default(),
-        gpus: gpus.iter().filter(is_there).copied().collect(),
+        gpus: gpus
+            .iter()
+            .filter(is_there)
+            .copied()
+            .chain(appeared)
+            .collect(),
     }
 }
