@@ -129,15 +129,16 @@ pub(super) fn name(root: &RootBus) -> String {
 }
 
 /// A host bridge that firmware places.
-struct Placed<'a> {
-    root: &'a RootBus,
+struct Placed {
+    bus: (u32, u8),
+    name: String,
     nodes: NodeSet,
     /// The package; without packages the node, where there is but one.
     group: Option<u32>,
 }
 
-impl<'a> Placed<'a> {
-    fn new(machine: &Machine, root: &'a RootBus) -> Option<Self> {
+impl Placed {
+    fn new(machine: &Machine, root: &RootBus) -> Option<Self> {
         let mut nodes = NodeSet::new();
         for place in places(machine, &root.nodes) {
             nodes.extend_with(&place);
@@ -150,22 +151,18 @@ impl<'a> Placed<'a> {
         } else {
             package_of(machine, &nodes)
         };
-        Some(Self { root, nodes, group })
+        Some(Self {
+            bus: root.bus,
+            name: name(root),
+            nodes,
+            group,
+        })
     }
 }
 
-/// The host bridges on both sides, where they agree and bus numbers follow the packages.
-///
-/// Some machines deal their buses to the packages in turn; where the known bridges show that, or do
-/// not show every package, bus order says nothing.
-pub(super) fn by_bus(facts: &Facts<'_>) -> Finding {
-    let machine = facts.machine;
-    let firmware = firmware(facts)?;
-    let bus = facts
-        .device
-        .root_bus
-        .ok_or("its root bus is not recorded")?;
-    let all: Vec<Placed<'_>> = firmware
+/// Every host bridge that firmware places; none when that is not a map of all packages.
+fn placed(machine: &Machine, firmware: &Firmware) -> Result<Vec<Placed>, String> {
+    let all: Vec<Placed> = firmware
         .root_buses
         .iter()
         .filter_map(|root| Placed::new(machine, root))
@@ -173,33 +170,62 @@ pub(super) fn by_bus(facts: &Facts<'_>) -> Finding {
     if all.is_empty() {
         return Err("no host bridge has a node".to_owned());
     }
-    let packages = if machine.packages.is_empty() {
+    if let Some(both) = all.iter().find(|placed| placed.group.is_none()) {
+        let nodes = &both.nodes;
+        return Err(format!(
+            "host bridge {} is on nodes {nodes} at once",
+            both.name
+        ));
+    }
+    let packages: NodeSet = if machine.packages.is_empty() {
         machine.cpu_nodes()
     } else {
         let with_cpus = machine.packages.iter().filter(|p| !p.cpus.is_empty());
         with_cpus.map(|package| package.id).collect()
     };
     let seen: NodeSet = all.iter().filter_map(|placed| placed.group).collect();
-    if all.iter().any(|placed| placed.group.is_none()) || seen != packages {
+    if seen != packages {
         return Err(format!(
-            "host bridges with a node are on packages {seen}, not each on one and on all of {packages}"
+            "the host bridges that have a node are on package {seen} only, of {packages}"
         ));
     }
-    let mut row: Vec<_> = all
-        .iter()
-        .filter(|placed| placed.root.bus.0 == bus.0)
-        .collect();
-    row.sort_by_key(|placed| placed.root.bus);
+    Ok(all)
+}
+
+/// The device's own host bridge where functions elsewhere below it have a node, else the host bridges
+/// on both sides, where they agree and bus numbers follow the packages.
+///
+/// Some machines deal their buses to the packages in turn; where the known bridges show that, or do
+/// not show every package, bus order says nothing.  A device right on a root bus may be a virtual
+/// machine's, whose one host bridge stands for no place.
+pub(super) fn by_bus(facts: &Facts<'_>) -> Finding {
+    let machine = facts.machine;
+    let all = placed(machine, firmware(facts)?)?;
+    let bus = facts
+        .device
+        .root_bus
+        .ok_or("its root bus is not recorded")?;
+    let own = all.iter().find(|placed| placed.bus == bus);
+    if let Some(own) = own.filter(|_| facts.device.parent.is_some()) {
+        return Ok(Evidence {
+            because: format!(
+                "its host bridge {} has devices on node {}",
+                own.name, own.nodes
+            ),
+            nodes: own.nodes.clone(),
+        });
+    }
+    let mut row: Vec<&Placed> = all.iter().filter(|other| other.bus.0 == bus.0).collect();
+    row.sort_by_key(|placed| placed.bus);
     if !is_in_runs(row.iter().map(|placed| placed.group)) {
         return Err("bus numbers change to and fro between the packages".to_owned());
     }
-    let lower = row.iter().rfind(|placed| placed.root.bus < bus);
-    let upper = row.iter().find(|placed| placed.root.bus > bus);
-    let own = row.iter().find(|placed| placed.root.bus == bus);
+    let lower = row.iter().rfind(|placed| placed.bus < bus);
+    let upper = row.iter().find(|placed| placed.bus > bus);
     let (lower, upper) = lower
         .zip(upper)
         .ok_or("there are no host bridges with a node on both sides of its own")?;
-    let (low, high) = (name(lower.root), name(upper.root));
+    let (low, high) = (&lower.name, &upper.name);
     if lower.group != upper.group || own.is_some_and(|own| own.group != lower.group) {
         return Err(format!(
             "the host bridges on both sides, {low} and {high}, do not agree (nodes {} and {})",

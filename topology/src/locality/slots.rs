@@ -26,8 +26,8 @@ type LabelledBuses<'a> = BTreeMap<(u32, u8), (Label, &'a Slot)>;
 
 /// The CPU of a slot below the same host bridge, if the slots as a whole can be trusted.
 ///
-/// That is: one way of naming, counted from 0 or 1, with as many names as there are packages, no host
-/// bridge under two names, and no contradiction to a host bridge that firmware places.
+/// That is: one way of naming that fits the packages in one way only, no host bridge under two names,
+/// and no contradiction to a host bridge that firmware places.
 pub(super) fn by_dmi(facts: &Facts<'_>) -> Finding {
     let machine = facts.machine;
     let firmware = firmware(facts)?;
@@ -80,49 +80,54 @@ fn is_elsewhere(machine: &Machine, root: &RootBus, package: Option<u32>) -> bool
         .any(|nodes| package_of(machine, &nodes) != package)
 }
 
-/// Which package each name is: the k-th name is the k-th package.
+/// Which package each name is: by the processors' own names, or counted from 0 or 1.
 fn packages_by_label(
     machine: &Machine,
     firmware: &Firmware,
 ) -> Result<BTreeMap<Label, u32>, String> {
-    let labels: BTreeSet<Label> = firmware
-        .slots
-        .iter()
-        .filter_map(|slot| parse_label(&slot.designation))
-        .collect();
-    let list = |labels: &BTreeSet<Label>| {
-        let words: Vec<_> = labels.iter().map(|label| text(*label)).collect();
-        words.join(", ")
-    };
-    let Some((word, first)) = labels.first().copied() else {
+    let designations = firmware.slots.iter().map(|slot| slot.designation.as_str());
+    let labels: BTreeSet<Label> = designations.filter_map(parse_label).collect();
+    let Some((word, _)) = labels.first().copied() else {
         return Err("no SMBIOS slot with a bus address names a CPU".to_owned());
     };
-    let is_counted = labels
-        .iter()
-        .zip(first..)
-        .all(|(label, number)| *label == (word, number));
-    if first > 1 || !is_counted || labels.len() != machine.packages.len() {
-        return Err(format!(
-            "SMBIOS slots name {}, which are not the {} packages",
-            list(&labels),
-            machine.packages.len()
-        ));
-    }
-    let processors: BTreeSet<Label> = firmware
-        .processors
-        .iter()
+    let named = firmware.processors.iter();
+    let processors: BTreeSet<Label> = named
         .filter_map(|name| parse_label(name))
         .filter(|(other, _)| *other == word)
         .collect();
-    if !processors.is_empty() && processors != labels {
-        return Err(format!(
-            "SMBIOS slots name {}, but its processors are {}",
-            list(&labels),
-            list(&processors)
-        ));
-    }
     let packages = machine.packages.iter().map(|package| package.id);
-    Ok(labels.into_iter().zip(packages).collect())
+    let names = if processors.is_empty() {
+        counted(word, &labels, machine.packages.len())
+    } else {
+        Some(processors).filter(|names| names.len() == machine.packages.len())
+    };
+    // One name on every slot of several packages is a board that does not tell them apart.
+    names
+        .filter(|names| labels.is_subset(names) && labels.len().min(2) == names.len().min(2))
+        .map(|names| names.into_iter().zip(packages).collect())
+        .ok_or_else(|| {
+            let words: Vec<_> = labels.iter().map(|label| text(*label)).collect();
+            format!(
+                "SMBIOS slots name {}, which cannot be matched to the {} packages",
+                words.join(", "),
+                machine.packages.len()
+            )
+        })
+}
+
+/// All names from 0, or from 1, on; absent when `labels` fit both or neither.
+fn counted(word: Word, labels: &BTreeSet<Label>, packages: usize) -> Option<BTreeSet<Label>> {
+    let from = |first: u32| -> BTreeSet<Label> {
+        (first..)
+            .take(packages)
+            .map(|number| (word, number))
+            .collect()
+    };
+    let mut fitting = [from(0), from(1)]
+        .into_iter()
+        .filter(|names| labels.is_subset(names));
+    let names = fitting.next()?;
+    fitting.next().is_none().then_some(names)
 }
 
 /// The name that the slots below each host bridge give, with one of these slots.

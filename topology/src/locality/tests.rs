@@ -285,8 +285,29 @@ fn a_slot_s_cpu_gives_all_nodes_of_the_package() {
 }
 
 #[test]
+fn names_that_fit_the_packages_in_one_way_suffice() {
+    let four = |slots: &[(&str, u8)], processors: &[&str]| {
+        let mut machine = machine(4);
+        machine.firmware = with_slots(slots).firmware;
+        let firmware = machine.firmware.as_mut().unwrap();
+        firmware.processors = processors.iter().map(|name| (*name).to_owned()).collect();
+        place(&machine)
+    };
+    let last = (NumaSource::Dmi, "6-7".to_owned(), Some(3));
+    assert_eq!(four(&[("CPU2", 0x26), ("CPU4", 0x48)], &[]), last);
+    assert_eq!(four(&[("CPU0", 0x26), ("CPU3", 0x48)], &[]), last);
+    // Counted from 0 or 1?
+    let doubtful: &[(&str, u8)] = &[("CPU1", 0x26), ("CPU3", 0x48)];
+    assert_eq!(four(doubtful, &[]), unknown());
+    assert_eq!(four(doubtful, &["CPU0", "CPU1", "CPU2", "CPU3"]), last);
+    assert_eq!(four(doubtful, &["CPU1", "CPU3"]), unknown());
+}
+
+#[test]
 fn slots_that_leave_doubt_say_nothing() {
-    let doubtful: [&[(&str, u8)]; 6] = [
+    let doubtful: [&[(&str, u8)]; 7] = [
+        // One name on every slot, though it could only be the second.
+        &[("CPU2 SLOT1", 0x26), ("CPU2 SLOT2", 0x48)],
         // One CPU's name: counted from 0 or 1?
         &[("CPU1 SLOT1", 0x48)],
         // More names than packages, a gap, two ways of naming.
@@ -381,6 +402,17 @@ fn bus_order_that_leaves_doubt_says_nothing() {
 }
 
 #[test]
+fn a_host_bridge_with_placed_devices_places_the_others_below_its_ports() {
+    let row: &[(u8, &str)] = &[(0x15, "0"), (0x48, "3"), (0x80, "0")];
+    let mut machine = with_buses(row);
+    assert_eq!(place(&machine), (NumaSource::Bus, "3".to_owned(), Some(1)));
+    // Right on the root bus it may be a virtual machine's.
+    machine.pci[1].parent = None;
+    assert_eq!(place(&machine), unknown());
+    assert_eq!(place(&with_buses(&[(0x48, "3")])), unknown());
+}
+
+#[test]
 fn one_package_is_known_when_its_node_is_not() {
     let placed = place(&machine(1));
     assert_eq!(placed, (NumaSource::OnePackage, "0-1".to_owned(), Some(0)));
@@ -417,4 +449,40 @@ fn without_firmware_s_facts_nothing_is_concluded_from_them() {
     let mut machine = machine(2);
     machine.firmware = None;
     assert_eq!(place(&machine), unknown());
+}
+
+proptest::proptest! {
+    #[test]
+    fn an_answer_is_of_nodes_with_cpus(
+        buses in proptest::collection::vec((0u8..255, 0u32..6), 0..8),
+        slots in proptest::collection::vec((0u8..255, 0u32..4), 0..6),
+        initiator in proptest::option::of(0u32..8),
+        below in proptest::option::of(0u32..8),
+        numa_node in -1i32..8,
+    ) {
+        let mut machine = with(Firmware {
+            root_buses: buses
+                .iter()
+                .map(|(bus, node)| root(*bus, &node.to_string()))
+                .collect(),
+            slots: slots
+                .iter()
+                .map(|(bus, cpu)| slot(&format!("CPU{cpu}"), *bus))
+                .collect(),
+            initiators: initiators(&[(GPU, 1, initiator)]),
+            below: below.map(|node| (at(PORT), NodeSet::single(node))).into_iter().collect(),
+            ..Firmware::default()
+        });
+        machine.pci[1].numa_node = Some(numa_node);
+        for (_, finding) in explain(&Facts {
+            device: machine.device(at(GPU)).unwrap(),
+            machine: &machine,
+            overrides: &Overrides::new(),
+        }) {
+            if let Ok(found) = finding {
+                assert!(!found.nodes.is_empty());
+                assert!(found.nodes.is_subset(&machine.cpu_nodes()));
+            }
+        }
+    }
 }
