@@ -261,8 +261,9 @@ fn made_up_machines_are_answered_as_a_careful_reader_would() {
                 faults.push(format!("{name}: NIC {address} is missing"));
                 continue;
             };
-            let node = found.locality.numa_nodes.as_ref().map(ToString::to_string);
-            if node.is_some_and(|node| node != nic["node"].to_string()) {
+            let node = found.locality.numa_nodes.as_ref();
+            let truth = nic["node"].as_u64().map(|node| node.to_string());
+            if node.is_some_and(|node| Some(node.to_string()) != truth) {
                 faults.push(format!("{name}: NIC {address} is on another node"));
             }
         }
