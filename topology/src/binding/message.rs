@@ -156,47 +156,34 @@ pub fn summary_line(host: &str, machine: &Machine, step: &StepRequest, plan: &St
         .iter()
         .filter(|task| !task.gpus.is_empty())
         .collect();
-    let good = bound
-        .iter()
-        .filter(|task| matches!(task.verdict, Verdict::Local | Verdict::Spanning))
-        .count();
+    let is_good = |task: &&&TaskPlan| matches!(task.verdict, Verdict::Local | Verdict::Spanning);
+    let good = bound.iter().filter(is_good).count();
     let count = bound.len();
     let tasks = if count == 1 { "task" } else { "tasks" };
-    let mut nodes = String::new();
-    for task in bound.iter().take(16) {
-        let of_gpus = gpu_nodes(machine, task);
-        let _ = write!(
-            nodes,
-            "{}{}",
-            if nodes.is_empty() { "" } else { " " },
-            dash_if_empty(&of_gpus)
-        );
-    }
-    if count > 16 {
-        nodes.push_str(" ...");
-    }
-    let label = if count == 1 { "node" } else { "nodes" };
-    let widths: Vec<usize> = bound.iter().map(|task| task.cpus.len()).collect();
-    let width = match (widths.iter().min(), widths.iter().max()) {
-        (Some(low), Some(high)) if low == high && count > 1 => format!("{} each", cpu_count(*low)),
-        (Some(low), Some(high)) if low == high => cpu_count(*low),
-        (Some(low), Some(high)) => format!("{low} to {}", cpu_count(*high)),
-        _ => cpu_count(0),
-    };
+    let nodes = nodes_of_tasks(machine, &bound);
     let would = if step.settings.policy == Policy::None {
         " would be"
     } else {
         ""
     };
-    let memory = if bound.iter().any(|task| task.memory.is_change()) {
-        "CPUs and memory"
-    } else {
-        "CPUs"
-    };
+    let binds_memory = bound.iter().any(|task| task.memory.is_change());
     let whose = if count == 1 {
         "its GPUs'"
     } else {
         "their GPUs'"
+    };
+    if step.tasks.iter().any(|task| task.user_cpu_bind) && !step.settings.override_user {
+        let memory = if binds_memory {
+            format!("memory of {count} {tasks}{would} on {whose} {nodes}")
+        } else {
+            "memory left".to_owned()
+        };
+        return format!("{host}: CPUs left to the user's --cpu-bind; {memory}");
+    }
+    let what = if binds_memory {
+        "CPUs and memory"
+    } else {
+        "CPUs"
     };
     let some = if good == count {
         String::new()
@@ -208,9 +195,41 @@ pub fn summary_line(host: &str, machine: &Machine, step: &StepRequest, plan: &St
     } else {
         ""
     };
-    format!(
-        "{host}: {some}{count} {tasks}{would} on {whose} {memory} ({label} {nodes}), {width}{mapped}"
-    )
+    let width = width_of_tasks(&bound);
+    format!("{host}: {some}{count} {tasks}{would} on {whose} {what} ({nodes}), {width}{mapped}")
+}
+
+/// `nodes 0 0 1 1`: the nodes of each task's GPUs, of the first sixteen tasks.
+fn nodes_of_tasks(machine: &Machine, tasks: &[&TaskPlan]) -> String {
+    let each: Vec<String> = tasks
+        .iter()
+        .take(16)
+        .map(|task| match gpu_nodes(machine, task) {
+            unknown if unknown.is_empty() => "?".to_owned(),
+            nodes => nodes.to_string(),
+        })
+        .collect();
+    let list = each.join(" ");
+    let label = if list.contains([' ', '-', ',']) {
+        "nodes"
+    } else {
+        "node"
+    };
+    let more = if tasks.len() > each.len() { " ..." } else { "" };
+    format!("{label} {list}{more}")
+}
+
+/// `2 CPUs each`, `2 to 4 CPUs`.
+fn width_of_tasks(tasks: &[&TaskPlan]) -> String {
+    let widths = || tasks.iter().map(|task| task.cpus.len());
+    match (widths().min(), widths().max()) {
+        (Some(low), Some(high)) if low == high && tasks.len() > 1 => {
+            format!("{} each", cpu_count(low))
+        }
+        (Some(low), Some(high)) if low == high => cpu_count(low),
+        (Some(low), Some(high)) => format!("{low} to {}", cpu_count(high)),
+        _ => cpu_count(0),
+    }
 }
 
 fn cpu_count(count: usize) -> String {
@@ -229,14 +248,6 @@ fn gpu_nodes(machine: &Machine, task: &TaskPlan) -> NodeSet {
         }
     }
     nodes
-}
-
-fn dash_if_empty(nodes: &NodeSet) -> String {
-    if nodes.is_empty() {
-        "?".to_owned()
-    } else {
-        nodes.to_string()
-    }
 }
 
 /// The line about GPUs of a job that only the socket link joins; absent where there are none, or where
