@@ -53,6 +53,26 @@ pub enum NumaSource {
     Unknown,
 }
 
+impl NumaSource {
+    /// The evidence in words, to follow "by".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Override => "the site's override file",
+            Self::NumaNode => "its numa_node",
+            Self::NearestNode => "the node with CPUs that is nearest to its numa_node",
+            Self::LocalCpulist => "its local_cpulist",
+            Self::Hwloc => "where hwloc attaches it",
+            Self::OneNode => "being the only one with CPUs",
+            Self::Siblings => "the devices below the same bridge",
+            Self::Acpi => "ACPI",
+            Self::Dmi => "the SMBIOS slot records",
+            Self::Bus => "the host bridges on both sides",
+            Self::OnePackage => "being in the only package",
+            Self::Unknown => "nothing",
+        }
+    }
+}
+
 /// What a rung may look at.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {

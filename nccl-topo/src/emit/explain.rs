@@ -1,6 +1,5 @@
 //! What the file says that NCCL would not have found, and the evidence.
 
-use topology::locality::NumaSource;
 use topology::machine::Machine;
 use topology::pci::{PciAddress, PciDevice};
 
@@ -98,25 +97,13 @@ fn place(
     let nodes = leaf.locality.numa_nodes.as_ref();
     let known = nodes.map_or_else(
         || format!("package {} is the only one", cpu.package),
-        |nodes| format!("node {nodes} by its {}", source(leaf.locality.numa_source)),
+        |nodes| format!("node {nodes} by {}", leaf.locality.numa_source.words()),
     );
     Some(Correction {
         device: Some(address),
         what: format!("{address} is under <cpu numaid=\"{}\">", cpu.numaid),
         evidence: format!("{says}; {known}"),
     })
-}
-
-/// The evidence in words, from its name in the program: `LocalCpulist` is "local cpulist".
-fn source(source: NumaSource) -> String {
-    let mut words = String::new();
-    for letter in format!("{source:?}").chars() {
-        if letter.is_uppercase() && !words.is_empty() {
-            words.push(' ');
-        }
-        words.extend(letter.to_lowercase());
-    }
-    words
 }
 
 fn link(machine: &Machine, device: &PciDevice) -> Option<Correction> {
