@@ -546,9 +546,9 @@ fn gpus_that_only_the_socket_link_joins_are_named_once() {
 
 #[test]
 fn a_task_that_cannot_move_keeps_its_cpus_to_itself() {
-    let machine = machine(2, 1, 4, 1, &["0", "0", "1", "?"]);
+    let machine = machine(2, 1, 4, 1, &["0", "0"]);
     let mut step = with_masks(
-        step(&machine, "", 2, &[&[0], &[1], &[3]]),
+        step(&machine, "", 2, &[&[0], &[1], &[]]),
         &["0-1", "4-5", "2-3"],
     );
     step.step_cpus = cpus("0-5");
@@ -558,6 +558,35 @@ fn a_task_that_cannot_move_keeps_its_cpus_to_itself() {
         !plan.tasks[1].cpus.intersects(&cpus("2-3")),
         "{:?}",
         lists(&plan)
+    );
+}
+
+#[test]
+fn a_task_whose_gpu_nobody_can_place_makes_way_too() {
+    let machine = machine(2, 1, 4, 1, &["0", "0", "?", "?"]);
+    let masks = ["0-1", "4-5", "2-3", "6-7"];
+    let step = with_masks(step(&machine, "", 2, &[&[0], &[1], &[2], &[3]]), &masks);
+    let plan = plan_step(&machine, &step);
+    assert_eq!(lists(&plan), ["0-1", "2-3", "4-5", "6-7"]);
+    assert_eq!(
+        verdicts(&plan),
+        [
+            Verdict::Local,
+            Verdict::Local,
+            Verdict::Unbound,
+            Verdict::Unbound
+        ]
+    );
+    assert!(plan.tasks[2].bind_cpus && !plan.tasks[3].bind_cpus);
+    assert!(
+        plan.tasks[2].message.contains("moved to CPUs 4-5"),
+        "{}",
+        plan.tasks[2].message
+    );
+    assert!(
+        plan.tasks[3].message.contains("left as Slurm made it"),
+        "{}",
+        plan.tasks[3].message
     );
 }
 

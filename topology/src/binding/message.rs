@@ -66,9 +66,14 @@ pub(super) fn task_message(
     if near.gpus.is_empty() {
         return "sees no GPU; left as Slurm made it".to_owned();
     }
+    let done = if plan.bind_cpus {
+        format!("moved to {}", cpu_list(&plan.cpus))
+    } else {
+        "left as Slurm made it".to_owned()
+    };
     if let Some(unknown) = near.first_unknown() {
         return format!(
-            "nothing says which NUMA node GPU {unknown} is on; left as Slurm made it \
+            "nothing says which NUMA node GPU {unknown} is on; {done} \
              (name its node in /etc/gpu-numa-bind/localities)"
         );
     }
@@ -79,11 +84,7 @@ pub(super) fn task_message(
             node_list(&near.nodes),
             step.step_cpus,
             node_list(&machine.nodes_of(&step.step_cpus)),
-            if plan.verdict == Verdict::Remote {
-                format!("moved to {}", cpu_list(&plan.cpus))
-            } else {
-                "left as Slurm made it".to_owned()
-            },
+            done,
             crossing_words(machine, step, near),
         );
     }

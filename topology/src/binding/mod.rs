@@ -265,14 +265,15 @@ impl Draft<'_> {
         let settings = &self.step.settings;
         let slurm = self.request.slurm_cpus.as_ref();
         let user_bound = self.request.user_cpu_bind && !settings.override_user;
-        // Far from its GPUs and in the way of a task that is not: it is given other CPUs.
+        // Not known to be near its GPUs and in the way of a task that can be: it is given other CPUs.
         let is_moved = self.near.is_far() && slurm.is_some_and(|mask| *mask != found);
         let left = user_bound || found.is_empty() || (!self.near.is_placed() && !is_moved);
         let cpus = match slurm {
             Some(mask) if left => mask.clone(),
             Some(_) | None => found,
         };
-        let verdict = if left {
+        // Where a GPU's place is not known there is nothing to judge.
+        let verdict = if left || self.near.first_unknown().is_some() {
             Verdict::Unbound
         } else {
             verdict::judge(self.near, &cpus)

@@ -48,9 +48,9 @@ impl Near {
         !self.gpus.is_empty() && self.first_unknown().is_none() && !self.cpus.is_empty()
     }
 
-    /// Whether its GPUs are all placed, and the step has no CPU near any of them.
+    /// Whether it has GPUs, and no CPU of the step is known to be near them.
     pub(super) fn is_far(&self) -> bool {
-        !self.gpus.is_empty() && self.first_unknown().is_none() && self.cpus.is_empty()
+        !self.gpus.is_empty() && !self.is_placed()
     }
 
     /// The first GPU whose locality is not known.

@@ -27,7 +27,8 @@ pub(super) fn plan_exclusive(machine: &Machine, step: &StepRequest, near: &[Near
     let clear = clear_of(&stay);
     let mut plan = deal(machine, step, near, &clear, Unbound::Stay);
     if clear != step.step_cpus {
-        // Where somebody is worse off for it, those far from their GPUs anyway move to what is not needed.
+        // Where somebody is worse off for it, those not known to be near their GPUs move to what is not
+        // needed.
         let moved = deal(machine, step, near, &clear_of(&fixed), Unbound::Move);
         if served(step, near, &moved) > served(step, near, &plan) {
             plan = moved;
@@ -42,7 +43,7 @@ pub(super) fn plan_exclusive(machine: &Machine, step: &StepRequest, near: &[Near
     plan
 }
 
-/// What becomes of tasks that have no local CPU in the step.
+/// What becomes of tasks that no CPU of the step is known to be local to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unbound {
     /// They keep Slurm's mask.
@@ -66,7 +67,7 @@ fn masks_of(
     masks
 }
 
-/// Whether a task that has no local CPU may be given other remote ones.
+/// Whether a task that no CPU is known to be local to may be given others.
 fn may_move(request: &TaskRequest, near: &Near) -> bool {
     near.is_far() && !request.user_cpu_bind
 }
