@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod generate;
 mod nccl;
 mod out;
 mod plan;
@@ -40,6 +41,9 @@ enum Command {
     Nccl(nccl::Nccl),
     /// Write what the plugins read, in /run/gpu-numa-bind
     Snapshot(snapshot::Snapshot),
+    /// Write man pages and shell completions
+    #[command(name = "__generate", hide = true)]
+    Generate(generate::Generate),
 }
 
 /// One line a command.
@@ -51,6 +55,7 @@ fn run(command: &Command, out: &mut Out) -> Result<Outcome, CommandError> {
         Command::Verify(verify) => verify.run(out),
         Command::Nccl(nccl) => nccl.run(out),
         Command::Snapshot(snapshot) => snapshot.run(out),
+        Command::Generate(generate) => generate.run(out),
     }
 }
 

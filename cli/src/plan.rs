@@ -17,7 +17,7 @@ use crate::out::{self, Out};
 /// Plans a step.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  gpu-numa plan\n  gpu-numa plan --tasks 4 --cpus-per-task 2 \
+    after_long_help = "Examples:\n  gpu-numa plan\n  gpu-numa plan --tasks 4 --cpus-per-task 2 \
 --option restricted\n  gpu-numa plan --from topo.xml --gpus 0000:23:00.0 --gpus 0000:83:00.0 \
 --allowed 0-3 --json"
 )]

@@ -41,7 +41,7 @@ const LOCAL_SIZE: [&str; 5] = [
 /// Runs a command bound.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  gpu-numa run --gpus 0 -- ./train\n  gpu-numa run --gpus 0,1 \
+    after_long_help = "Examples:\n  gpu-numa run --gpus 0 -- ./train\n  gpu-numa run --gpus 0,1 \
 --option mem=bind -- ./train\n  torchrun --nproc-per-node 8 --no-python gpu-numa run --per-rank -- \
 python train.py"
 )]

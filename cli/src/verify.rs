@@ -19,7 +19,7 @@ use crate::run::read_visible;
 /// Checks a process.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  srun ... --gpu-numa-bind gpu-numa verify\n  gpu-numa verify 12345\n  \
+    after_long_help = "Examples:\n  srun ... --gpu-numa-bind gpu-numa verify\n  gpu-numa verify 12345\n  \
 gpu-numa verify --gpus 0 $(pgrep -n python)"
 )]
 pub(crate) struct Verify {

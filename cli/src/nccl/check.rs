@@ -14,7 +14,7 @@ use crate::out::{self, Out};
 
 /// Check a file against NCCL's reader's rules, and against a machine
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   gpu-numa nccl check /etc/nccl/topo.xml
   gpu-numa nccl check topo.xml --from /srv/recorded/node7
 

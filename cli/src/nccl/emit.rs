@@ -11,7 +11,7 @@ use crate::out::{self, Out};
 
 /// Write the corrected topology file of a machine
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   gpu-numa nccl emit > topo.xml; NCCL_TOPO_FILE=$PWD/topo.xml ./train
   gpu-numa nccl emit --explain --from /srv/recorded/node7
 

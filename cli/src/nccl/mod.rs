@@ -18,6 +18,10 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// Write, explain and check NCCL's topology files
 #[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  gpu-numa nccl emit --explain
+  gpu-numa nccl check /etc/nccl/topo.xml
+  gpu-numa nccl paths /etc/nccl/topo.xml")]
 pub(crate) struct Nccl {
     #[command(subcommand)]
     command: Command,

@@ -15,7 +15,7 @@ use crate::out::Out;
 
 /// Show the paths, rings and trees that NCCL makes of a file
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_long_help = "Examples:
   gpu-numa nccl paths /etc/nccl/topo.xml
   gpu-numa nccl paths topo.xml --gpus 0000:03:00.0,0000:83:00.0 --json
   gpu-numa nccl paths topo.xml --from /srv/recorded/node7

@@ -18,7 +18,7 @@ use discovery::Source;
 /// Shows the machine.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  gpu-numa show\n  gpu-numa show --from topo.xml --json\n  \
+    after_long_help = "Examples:\n  gpu-numa show\n  gpu-numa show --from topo.xml --json\n  \
 gpu-numa show --explain GPU0"
 )]
 pub(crate) struct Show {

@@ -1,0 +1,75 @@
+//! `gpu-numa __generate DIR`: man pages and shell completions, for the packages.
+//!
+//! Both come from the one definition of the commands, so neither can say anything else than `--help`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, CommandFactory as _};
+use clap_complete::Shell;
+
+use crate::command::{CommandError, Outcome};
+use crate::out::Out;
+
+/// The name that the program is called by.
+const PROGRAM: &str = "gpu-numa";
+
+/// Writes DIR/man/gpu-numa*.1 and DIR/completions/{gpu-numa,_gpu-numa,gpu-numa.fish}.
+#[derive(Debug, Args)]
+pub(crate) struct Generate {
+    /// Where to write
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+impl Generate {
+    pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
+        let man = make(self.dir.join("man"))?;
+        let completions = make(self.dir.join("completions"))?;
+        let command = visible(crate::Cli::command());
+        clap_mangen::generate_to(command.clone(), &man).map_err(|error| failed(&man, &error))?;
+        // As the shells' folders for completions want them named.
+        for (shell, file) in [
+            (Shell::Bash, "gpu-numa"),
+            (Shell::Zsh, "_gpu-numa"),
+            (Shell::Fish, "gpu-numa.fish"),
+        ] {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut command.clone(), PROGRAM, &mut text);
+            let path = completions.join(file);
+            fs::write(&path, text).map_err(|error| failed(&path, &error))?;
+        }
+        out.line(format_args!(
+            "{} and {} written",
+            man.display(),
+            completions.display()
+        ))?;
+        Ok(Outcome::Done)
+    }
+}
+
+/// The command without its hidden subcommands, which are for packagers and not for the shell.
+fn visible(command: clap::Command) -> clap::Command {
+    let shown: Vec<clap::Command> = command
+        .get_subcommands()
+        .filter(|sub| !sub.is_hide_set())
+        .cloned()
+        .collect();
+    let mut bare = clap::Command::new(PROGRAM)
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .subcommands(shown);
+    if let Some(about) = command.get_about() {
+        bare = bare.about(about.clone());
+    }
+    bare
+}
+
+fn make(path: PathBuf) -> Result<PathBuf, CommandError> {
+    fs::create_dir_all(&path).map_err(|error| failed(&path, &error))?;
+    Ok(path)
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> CommandError {
+    CommandError::Argument(format!("cannot write {}: {error}", path.display()))
+}
