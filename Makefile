@@ -3,19 +3,20 @@
 CARGO ?= cargo
 DISTRO_PACKAGES := pkg-config libhwloc-dev libudev-dev gcc libc6-dev libslurm-dev libclang1-14 \
 	libclang-common-14-dev slurmd slurmctld slurm-client slurm-wlm-basic-plugins munge hwloc-nox numactl \
-	qemu-system-x86 busybox-static kmod cpio xz-utils binutils bzip2 shellcheck git rpm debugedit elfutils
+	qemu-system-x86 busybox-static kmod cpio xz-utils binutils bzip2 shellcheck git rpm debugedit elfutils debootstrap
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 PLUGIN := $(TARGET)/release/libgpu_numa_bind.so
 
-.PHONY: help demo deps cargo build test test-fast test-abi test-slurm test-vm test-rpm bench lint rpm
+.PHONY: help demo deps cargo build test test-fast test-abi test-slurm test-slurm-2411 test-releases test-vm test-rpm \
+	bench lint rpm
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 demo: cargo ## see a job's tasks bound to their GPUs, on a virtual two-socket server (5 to 10 minutes)
 	@tests/demo
 
-test: test-fast test-abi test-slurm test-rpm test-vm ## everything, under 40 minutes on 2 cores
+test: test-fast test-abi test-slurm test-slurm-2411 test-rpm test-vm ## everything, under 40 minutes on 2 cores
 
 test-fast: deps ## unit and property tests of every crate
 	$(CARGO) test --workspace --exclude gpu-numa-tests
@@ -25,6 +26,12 @@ test-abi: deps build ## the plugins under C hosts that stand for Slurm and NCCL
 
 test-slurm: deps build ## the plugin under a real Slurm on this host
 	tests/slurm/checks
+
+test-slurm-2411: deps build ## the same under Slurm 24.11, in a Debian 13 of its own below target/
+	SLURM_EXPECTED=24.11 tests/slurm/in-debian trixie
+
+test-releases: deps build ## the same under the newest Slurm that Debian has (26.05 in November 2026); not in `make test`
+	tests/slurm/in-debian sid
 
 test-vm: deps build ## the plugin under Slurm on virtual GPU servers
 	tests/vm/check
