@@ -20,7 +20,8 @@ pub fn read_kernel_release() -> String {
         .release
         .iter()
         .take_while(|c| **c != 0)
-        .map(|c| char::from(c.cast_unsigned()))
+        // c_char is signed on x86_64 and unsigned on aarch64.
+        .map(|c| char::from(u8::from_ne_bytes(c.to_ne_bytes())))
         .collect()
 }
 
