@@ -7,9 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::Args;
+use ffi::linux::file::{is_roots_file, read_roots_text};
 use nccl_topo::emit::{Form, emit};
+use serde::Serialize;
 use topology::machine::Machine;
-use topology::snapshot::{DIRECTORY, NCCL_FILE, NCCL_MULTI_FILE, NODE_FILE, Snapshot as Stamped};
+use topology::snapshot::{
+    DIRECTORY, MAX_BYTES, NCCL_FILE, NCCL_MULTI_FILE, NODE_FILE, Snapshot as Stamped,
+};
 use topology::sysfs;
 
 use crate::command::{CommandError, From, Outcome};
@@ -18,7 +22,7 @@ use crate::out::{self, Out};
 /// Writes node.json, nccl-topo.xml and nccl-topo-multi.xml.
 #[derive(Debug, Args)]
 #[command(
-    after_long_help = "Examples:\n  gpu-numa snapshot\n  gpu-numa snapshot --from /srv/recorded/node7 --dir /tmp/node7\n\nRun at boot by gpu-numa-bind.service, before slurmd.  Each file is replaced in one \
+    after_long_help = "Examples:\n  gpu-numa snapshot\n  gpu-numa snapshot --from /srv/recorded/node7 --dir /tmp/node7\n  gpu-numa snapshot --check\n\nRun at boot by gpu-numa-bind.service, before slurmd.  Each file is replaced in one \
 step.  A machine for which no true NCCL file can be written has none, and NCCL is left to itself there."
 )]
 pub(crate) struct Snapshot {
@@ -27,10 +31,65 @@ pub(crate) struct Snapshot {
     /// Where to write
     #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
     dir: PathBuf,
+    /// Write nothing; say whether what is there can be used, as the plugins judge it (exit 1: no)
+    #[arg(long, conflicts_with = "path")]
+    check: bool,
+    /// Write only when what is there cannot be used
+    #[arg(long, conflicts_with_all = ["path", "check"])]
+    if_stale: bool,
+    /// With --check: print one JSON document
+    #[arg(long, requires = "check")]
+    json: bool,
+}
+
+/// NCCL's files, and for which jobs each is.
+const NCCL_FILES: [(&str, Form); 2] = [
+    (NCCL_FILE, Form::SingleHost),
+    (NCCL_MULTI_FILE, Form::MultiHost),
+];
+
+/// What `--check --json` prints.
+#[derive(Debug, Serialize)]
+struct Checked {
+    schema: &'static str,
+    file: PathBuf,
+    ok: bool,
+    /// Why it cannot be used; null when it can.
+    reason: Option<String>,
 }
 
 impl Snapshot {
     pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
+        if self.check {
+            return self.check(out);
+        }
+        if self.if_stale && find_fault(&self.dir).is_none() {
+            return Ok(Outcome::Done);
+        }
+        self.write(out)
+    }
+
+    fn check(&self, out: &mut Out) -> Result<Outcome, CommandError> {
+        let reason = find_fault(&self.dir);
+        let file = self.dir.join(NODE_FILE);
+        let ok = reason.is_none();
+        if self.json {
+            let schema = "gpu-numa/snapshot-check/1";
+            out.json(&Checked {
+                schema,
+                file,
+                ok,
+                reason,
+            })?;
+        } else if let Some(reason) = &reason {
+            out.line(reason)?;
+        } else {
+            out.line(format_args!("{}: holds", file.display()))?;
+        }
+        Ok(if ok { Outcome::Done } else { Outcome::Wanting })
+    }
+
+    fn write(&self, out: &mut Out) -> Result<Outcome, CommandError> {
         let machine = self.from.read()?;
         // Nobody else's to write whatever the umask, or the plugins will not trust what is in it.
         fs::DirBuilder::new()
@@ -38,10 +97,7 @@ impl Snapshot {
             .mode(0o755)
             .create(&self.dir)
             .map_err(|error| failed("make", &self.dir, &error))?;
-        for (name, form) in [
-            (NCCL_FILE, Form::SingleHost),
-            (NCCL_MULTI_FILE, Form::MultiHost),
-        ] {
+        for (name, form) in NCCL_FILES {
             write_nccl(out, &machine, &self.dir.join(name), form)?;
         }
         // Last: the plugins look for this one first.
@@ -52,6 +108,48 @@ impl Snapshot {
         write_atomically(&path, &text)?;
         out.line(format_args!("{} written", path.display()))?;
         Ok(Outcome::Done)
+    }
+}
+
+/// The first reason why the plugins would not use what is in `dir`, with the file's name; absent when they would.
+///
+/// The same questions as theirs (`slurm-spank/src/snapshot.rs`), and whether NCCL's files are those that this
+/// program makes from `node.json`, which the plugins take on trust.
+fn find_fault(dir: &Path) -> Option<String> {
+    let file = dir.join(NODE_FILE);
+    let text = match read_roots_text(&file, MAX_BYTES) {
+        Ok(text) => text,
+        Err(error) => return Some(error.to_string()),
+    };
+    let snapshot = match Stamped::parse(&text) {
+        Ok(snapshot) => snapshot,
+        Err(error) => return Some(format!("{}: {error}", file.display())),
+    };
+    let gpus: Vec<_> = snapshot.machine.gpus.iter().map(|gpu| gpu.pci).collect();
+    let now = sysfs::read_now(Path::new("/"), &gpus);
+    if let Some(stale) = snapshot.staleness(&now) {
+        return Some(format!("{}: stale: {stale}", file.display()));
+    }
+    NCCL_FILES
+        .into_iter()
+        .find_map(|(name, form)| find_nccl_fault(&snapshot.machine, &dir.join(name), form))
+}
+
+fn find_nccl_fault(machine: &Machine, file: &Path, form: Form) -> Option<String> {
+    match emit(machine, form) {
+        Ok(emitted) => match read_roots_text(file, MAX_BYTES) {
+            Ok(text) if text == emitted.xml => None,
+            Ok(_) => Some(format!(
+                "{}: not what {NODE_FILE} gives; expected as this gpu-numa writes it",
+                file.display()
+            )),
+            Err(error) => Some(error.to_string()),
+        },
+        Err(_) if is_roots_file(file) => Some(format!(
+            "{}: should not be there: no true file can be written for this machine",
+            file.display()
+        )),
+        Err(_) => None,
     }
 }
 

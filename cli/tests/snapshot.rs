@@ -1,0 +1,184 @@
+//! `gpu-numa snapshot` as the service and an administrator run it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking, and say when they skip"
+)]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+fn snapshot(dir: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+        .args(["snapshot", "--dir", dir.to_str().unwrap()])
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// A folder with this machine's snapshot in it; absent when it would not be root's.
+fn written() -> Option<TempDir> {
+    let folder = tempfile::tempdir().unwrap();
+    if folder.path().metadata().unwrap().uid() != 0 {
+        println!("skipped: not root, so that no snapshot of ours is root's");
+        return None;
+    }
+    let output = snapshot(folder.path(), &[]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    Some(folder)
+}
+
+/// Checks that `--check` says no, naming `reason`.
+fn refuses(dir: &Path, reason: &str) {
+    let output = snapshot(dir, &["--check"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stdout(&output).contains(reason), "{output:?}");
+    let json = stdout(&snapshot(dir, &["--check", "--json"]));
+    let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(document["schema"], "gpu-numa/snapshot-check/1");
+    assert_eq!(document["ok"], false);
+    assert!(
+        document["reason"].as_str().unwrap().contains(reason),
+        "{json}"
+    );
+}
+
+/// Changes one string in node.json.
+fn edit(dir: &Path, field: &str, value: serde_json::Value) {
+    let file = dir.join("node.json");
+    let mut document: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    document[field] = value;
+    fs::write(&file, document.to_string()).unwrap();
+}
+
+#[test]
+fn a_fresh_snapshot_holds() {
+    let Some(folder) = written() else { return };
+    let output = snapshot(folder.path(), &["--check"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(stdout(&output).ends_with("node.json: holds\n"));
+}
+
+#[test]
+fn a_missing_or_broken_snapshot_is_named() {
+    let Some(folder) = written() else { return };
+    let file = folder.path().join("node.json");
+    fs::write(&file, "{").unwrap();
+    refuses(folder.path(), "not a snapshot");
+    fs::remove_file(&file).unwrap();
+    refuses(folder.path(), "node.json: No such file");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&file)
+            .status()
+            .unwrap()
+            .success()
+    );
+    refuses(folder.path(), "not a regular file");
+}
+
+#[test]
+fn a_stale_snapshot_is_told_with_its_reason() {
+    let Some(folder) = written() else { return };
+    edit(folder.path(), "driver", "1.0".into());
+    refuses(folder.path(), "stale: it was read under driver 1.0");
+    edit(folder.path(), "boot_id", "another".into());
+    refuses(folder.path(), "stale: it is from another boot");
+}
+
+#[test]
+fn a_snapshot_that_others_may_write_is_not_believed() {
+    let Some(folder) = written() else { return };
+    let file = folder.path().join("node.json");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    refuses(folder.path(), "not root's alone to write");
+}
+
+#[test]
+fn if_stale_writes_only_what_no_longer_holds() {
+    let Some(folder) = written() else { return };
+    let inode = || {
+        folder
+            .path()
+            .join("node.json")
+            .metadata()
+            .map(|meta| meta.ino())
+    };
+    let before = inode().unwrap();
+    assert_eq!(
+        snapshot(folder.path(), &["--if-stale"]).status.code(),
+        Some(0)
+    );
+    assert_eq!(inode().unwrap(), before);
+    edit(folder.path(), "boot_id", "another".into());
+    assert_eq!(
+        snapshot(folder.path(), &["--if-stale"]).status.code(),
+        Some(0)
+    );
+    assert_eq!(snapshot(folder.path(), &["--check"]).status.code(), Some(0));
+}
+
+/// A driver that never answers costs its facts and a few seconds, not the boot.  In a mount namespace with
+/// NVIDIA GPUs in /sys, without which NVML is not asked.
+#[test]
+fn a_hanging_nvml_is_given_up() {
+    let Some(folder) = written() else { return };
+    let path = folder.path();
+    let source = path.join("nvml.c");
+    fs::write(
+        &source,
+        "#include <unistd.h>\nint nvmlInit_v2(void) { for (;;) pause(); }\n\
+         int nvmlInitWithFlags(unsigned f) { for (;;) pause(); }\n",
+    )
+    .unwrap();
+    for name in ["libnvidia-ml.so", "libnvidia-ml.so.1"] {
+        let mut compiler = Command::new("cc");
+        compiler
+            .args(["-shared", "-fPIC", "-o"])
+            .arg(path.join(name))
+            .arg(&source);
+        assert!(compiler.status().unwrap().success());
+    }
+    let tree = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/slurm/fake-sys");
+    assert!(
+        Command::new(tree)
+            .arg(path.join("sys"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    let begin = Instant::now();
+    let output = Command::new("unshare")
+        .args(["-m", "--propagation", "private", "sh", "-c"])
+        .arg("mount --rbind \"$1/sys\" /sys && exec \"$0\" snapshot --dir \"$1\"")
+        .arg(env!("CARGO_BIN_EXE_gpu-numa"))
+        .arg(path)
+        .env("LD_LIBRARY_PATH", path)
+        .output()
+        .unwrap();
+    let took = begin.elapsed();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if errors.contains("unshare failed") || errors.contains("permission denied") {
+        println!("skipped: no mount namespace here");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert!(
+        took < Duration::from_secs(20) && errors.contains("NVML: no answer within"),
+        "{took:?}: {errors}"
+    );
+    assert!(path.join("nccl-topo.xml").exists());
+}
