@@ -3,12 +3,16 @@
 CARGO ?= cargo
 DISTRO_PACKAGES := pkg-config libhwloc-dev libudev-dev gcc libc6-dev libslurm-dev libclang1-14 \
 	libclang-common-14-dev slurmd slurmctld slurm-client slurm-wlm-basic-plugins munge hwloc-nox numactl \
-	qemu-system-x86 busybox-static kmod cpio xz-utils binutils bzip2 shellcheck git rpm debugedit elfutils debootstrap
+	qemu-system-x86 busybox-static kmod cpio xz-utils binutils bzip2 shellcheck git rpm debugedit elfutils debootstrap \
+	python3-venv
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 PLUGIN := $(TARGET)/release/libgpu_numa_bind.so
+# The plugins as they are shipped: for any glibc from 2.28, EL 8's, which is also what older containers have.
+FLOOR_TARGET := $(shell uname -m)-unknown-linux-gnu
+FLOOR := $(TARGET)/$(FLOOR_TARGET)/release
 
 .PHONY: help demo deps cargo build test test-fast test-abi test-slurm test-slurm-2411 test-releases test-vm test-rpm \
-	bench lint rpm
+	bench lint rpm floor
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -36,8 +40,9 @@ test-releases: deps build ## the same under the newest Slurm that Debian has (26
 test-vm: deps build ## the plugin under Slurm on virtual GPU servers
 	tests/vm/check
 
-test-rpm: deps build ## the packages, installed into an empty root
-	GPU_NUMA_RPM_PREBUILT=$(TARGET)/release packaging/build-rpm $(TARGET)/rpm-test
+test-rpm: deps build floor ## the packages of the plugins as shipped, installed into an empty root
+	cp -p $(TARGET)/release/gpu-numa $(FLOOR)/
+	GPU_NUMA_RPM_PREBUILT=$(FLOOR) packaging/build-rpm $(TARGET)/rpm-test
 	packaging/check-rpm $(TARGET)/rpm-test
 
 bench: deps build ## how long a task's start takes longer, on a made-up host of 256 CPUs and 8 GPUs
@@ -48,8 +53,12 @@ lint: deps ## formatting, clippy, shell syntax
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	tests/lint-shell
 
-rpm: deps ## build the packages
+rpm: deps ## build the RPMs: one set for EL 8, 9, 10 and SUSE
 	packaging/build-rpm
+
+# In the target folder of everything else, whose build scripts and macros it shares.
+floor: deps
+	RUSTFLAGS="-C link-arg=-Wl,--build-id=sha1" packaging/with-zig $(CARGO) zigbuild --release --target $(FLOOR_TARGET).2.28 -p gpu-numa-spank
 
 build: cargo
 	$(CARGO) build --release --workspace --exclude gpu-numa-tests
