@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod doctor;
 mod generate;
 mod nccl;
 mod out;
@@ -37,6 +38,8 @@ enum Command {
     Run(run::Run),
     /// Check what a process really has against its GPUs
     Verify(verify::Verify),
+    /// Look over the host and its Slurm: what is wrong, what it does, the line to change
+    Doctor(doctor::Doctor),
     /// NCCL's topology file: write it, explain it, check it
     Nccl(nccl::Nccl),
     /// Write what the plugins read, in /run/gpu-numa-bind
@@ -53,6 +56,7 @@ fn run(command: &Command, out: &mut Out) -> Result<Outcome, CommandError> {
         Command::Plan(plan) => plan.run(out),
         Command::Run(run) => run.run(out),
         Command::Verify(verify) => verify.run(out),
+        Command::Doctor(doctor) => doctor.run(out),
         Command::Nccl(nccl) => nccl.run(out),
         Command::Snapshot(snapshot) => snapshot.run(out),
         Command::Generate(generate) => generate.run(out),

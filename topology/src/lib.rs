@@ -14,6 +14,7 @@ pub mod option;
 pub mod path;
 pub mod pci;
 pub mod set;
+pub mod slurm;
 pub mod snapshot;
 pub mod sysfs;
 pub mod visible;

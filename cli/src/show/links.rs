@@ -20,6 +20,11 @@ pub(crate) fn best(link: &Link) -> Option<String> {
     words(link.max_speed_gts, link.max_width)
 }
 
+/// What the link does.
+pub(crate) fn now(link: &Link) -> Option<String> {
+    words(link.current_speed_gts, link.current_width)
+}
+
 /// What the link does when that is less by lanes, which no idle state explains.
 pub(crate) fn reduced(link: &Link) -> Option<String> {
     let is_narrow = link.current_width? < link.max_width?;

@@ -2,7 +2,7 @@
 
 mod explain;
 mod json;
-mod links;
+pub(crate) mod links;
 mod matrix;
 mod verdict;
 

@@ -1,0 +1,54 @@
+//! Whether containers see what the plugins refer to.
+
+use topology::snapshot::DIRECTORY;
+
+use super::World;
+use super::report::{Harm, Report};
+
+pub(crate) fn check(world: &World<'_>, report: &mut Report) {
+    let Some(tree) = &world.tree else { return };
+    if world.machine.gpus.is_empty() {
+        return;
+    }
+    let effect = "inside a container NCCL_TOPO_FILE names a file that is not there: NCCL warns and goes on with its own eyes";
+    let mentions = |text: &str| {
+        text.lines().any(|line| {
+            let line = line.trim();
+            !line.starts_with('#') && line.contains(DIRECTORY)
+        })
+    };
+    if tree.exists("/etc/enroot") {
+        let folder = "/etc/enroot/mounts.d";
+        let has = tree.entries(folder).iter().any(|name| {
+            tree.read(&format!("{folder}/{name}"))
+                .is_ok_and(|text| mentions(&text))
+        });
+        if !has {
+            report.find(
+                "container-mount",
+                Harm::SlowsJobs,
+                format!("{folder}: no file mounts {DIRECTORY}"),
+                effect,
+                format!(
+                    "{folder}/50-gpu-numa-bind.fstab: {DIRECTORY} {DIRECTORY} none x-create=dir,bind,ro,nosuid,nodev,noexec,rslave"
+                ),
+            );
+        }
+    }
+    for path in [
+        "/etc/apptainer/apptainer.conf",
+        "/etc/singularity/singularity.conf",
+    ] {
+        if let Ok(text) = tree.read(path)
+            && !mentions(&text)
+        {
+            report.find(
+                "container-mount",
+                Harm::SlowsJobs,
+                format!("{path}: no \"bind path\" for {DIRECTORY}"),
+                effect,
+                format!("{path}: bind path = {DIRECTORY}"),
+            );
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! gres.conf against the machine: each GPU's device file and its cores.
+
+use topology::machine::{Gpu, Machine};
+use topology::set::{CpuSet, NodeSet};
+use topology::slurm::config::Line;
+use topology::slurm::cores::{CoreMap, CoreSet};
+use topology::slurm::hostlist;
+
+use super::World;
+use super::report::{Harm, Report};
+use super::slurm::Slurm;
+
+/// Device files of one host at most.
+const MAX_FILES: usize = 256;
+
+pub(crate) fn check(world: &World<'_>, report: &mut Report) {
+    let Some(slurm) = &world.slurm else { return };
+    // Without our node's line nothing tells which lines are for this host; said by `node`.
+    let Some(node) = &slurm.node else { return };
+    let machine = world.machine;
+    if machine.gpus.is_empty() || node.gres_count("gpu").is_none() {
+        return;
+    }
+    let path = slurm.beside("gres.conf");
+    let Some(lines) = &slurm.gres else {
+        report.find(
+            "gres-conf",
+            Harm::StopsBinding,
+            format!("{path}: not there, but the node's line has Gres=gpu"),
+            "slurmd knows no device file of a GPU: nothing is fenced and CUDA_VISIBLE_DEVICES is not set",
+            format!("{path}: AutoDetect=nvml, or the lines of `gpu-numa gres-conf`"),
+        );
+        return;
+    };
+    let ours: Vec<&Line> = lines
+        .iter()
+        .filter(|line| {
+            line.get("nodename")
+                .is_none_or(|list| hostlist::contains(list, &node.name))
+        })
+        .collect();
+    let detect = ours.iter().rev().find_map(|line| line.get("autodetect"));
+    let detects = detect.is_some_and(|value| {
+        !["off", "none", ""]
+            .iter()
+            .any(|off| value.eq_ignore_ascii_case(off))
+    });
+    let of_gpus: Vec<&Line> = ours
+        .into_iter()
+        .filter(|line| {
+            line.get("name")
+                .is_some_and(|name| name.eq_ignore_ascii_case("gpu"))
+        })
+        .collect();
+    if of_gpus.is_empty() && !detects {
+        report.find(
+            "gres-conf",
+            Harm::StopsBinding,
+            format!("{path}: no Name=gpu line and no AutoDetect for {}", node.name),
+            "slurmd knows no device file of a GPU: nothing is fenced and CUDA_VISIBLE_DEVICES is not set",
+            format!("{path}: AutoDetect=nvml, or the lines of `gpu-numa gres-conf`"),
+        );
+        return;
+    }
+    let map = if slurm.overrides_machine() {
+        None
+    } else {
+        CoreMap::new(machine, slurm.socket_kind())
+    };
+    for line in of_gpus {
+        check_line(world, slurm, line, map.as_ref(), detects, report);
+    }
+}
+
+fn check_line(
+    world: &World<'_>,
+    slurm: &Slurm,
+    line: &Line,
+    map: Option<&CoreMap>,
+    detects: bool,
+    report: &mut Report,
+) {
+    let machine = world.machine;
+    let files = line
+        .get("file")
+        .map(|list| hostlist::expand(list, MAX_FILES))
+        .unwrap_or_default();
+    let mut gpus = Vec::new();
+    for file in &files {
+        let Some(minor) = minor_of(file) else {
+            report.skip(format!("{}: {file}: which GPU that is", line.place()));
+            continue;
+        };
+        match by_minor(machine, minor) {
+            Some(gpu) => gpus.push((file.clone(), gpu)),
+            None if knows_minors(machine) => report.find(
+                "gres-file",
+                Harm::StopsBinding,
+                line.quote("File"),
+                format!("the host has no {file}: slurmd does not start, or the node is drained"),
+                format!("{}: take {file} out", line.place()),
+            ),
+            None => report.skip(format!("{}: {file}: which GPU that is", line.place())),
+        }
+    }
+    if !knows_minors(machine) && !gpus.is_empty() {
+        report.skip(
+            "device numbers: no driver to ask; /dev/nvidia0 and on are taken to be in PCI order",
+        );
+    }
+    let cores = line.get("cores").or_else(|| line.get("cpus"));
+    let Some(cores) = cores else {
+        if !detects && !gpus.is_empty() && machine.cpu_nodes().len() > 1 {
+            report.find(
+                "gres-cores",
+                Harm::SlowsJobs,
+                format!("{}: no Cores= for {}", line.place(), line.get("file").unwrap_or_default()),
+                "Slurm does not know which cores are near the GPU and gives jobs any; --gres-flags=enforce-binding does nothing",
+                proposal(line, map, &gpus, slurm),
+            );
+        }
+        return;
+    };
+    let Some(map) = map else { return };
+    match cores.parse::<CoreSet>() {
+        Ok(cores) => check_cores(machine, slurm, line, map, &cores, &gpus, report),
+        Err(error) => report.find(
+            "gres-cores",
+            Harm::StopsBinding,
+            line.quote("Cores"),
+            format!("slurmd refuses the file: {error}"),
+            proposal(line, Some(map), &gpus, slurm),
+        ),
+    }
+}
+
+/// One line's cores against the GPUs that it is for.
+fn check_cores(
+    machine: &Machine,
+    slurm: &Slurm,
+    line: &Line,
+    map: &CoreMap,
+    cores: &CoreSet,
+    gpus: &[(String, &Gpu)],
+    report: &mut Report,
+) {
+    let change = proposal(line, Some(map), gpus, slurm);
+    let total = u32::try_from(map.cores()).unwrap_or(u32::MAX);
+    let evidence = line.quote(if line.get("cores").is_some() {
+        "Cores"
+    } else {
+        "CPUs"
+    });
+    if cores.last().is_some_and(|last| last >= total) {
+        let hint = if map.threads_per_core() > 1 {
+            "; Cores= counts cores, not CPUs"
+        } else {
+            ""
+        };
+        report.find(
+            "gres-cores",
+            Harm::StopsBinding,
+            format!(
+                "{evidence}, but the host has cores 0-{}{hint}",
+                total.saturating_sub(1)
+            ),
+            "slurmd refuses the line, or the GPU gets cores that are not near it",
+            change,
+        );
+        return;
+    }
+    for (file, gpu) in gpus {
+        let (Some(local), Some(nodes)) = (&gpu.locality.cpus, &gpu.locality.numa_nodes) else {
+            report.skip(format!(
+                "{}: Cores= of {file}: nobody says where GPU {} is",
+                line.place(),
+                gpu.pci
+            ));
+            continue;
+        };
+        let named = map.cpus_of(cores);
+        let legal = map.cpus_of(&map.whole_sockets(&map.cores_of(local)));
+        let problem = if !named.intersects(local) {
+            format!("which is CPUs {named} of node {}", machine.nodes_of(&named))
+        } else if !named.is_subset(&legal) {
+            format!(
+                "which takes in CPUs {} of other sockets",
+                named.difference(&legal)
+            )
+        } else {
+            continue;
+        };
+        report.find(
+            "gres-cores",
+            Harm::StopsBinding,
+            format!(
+                "{evidence}, {problem}; {file} is GPU {} on node {nodes}, CPUs {local}",
+                gpu.pci
+            ),
+            "Slurm gives this GPU's jobs cores on the wrong side of the socket link",
+            change.clone(),
+        );
+        return;
+    }
+    check_borders(slurm, line, map, cores, &change, report);
+}
+
+/// Releases from 24.11.7 refuse cores that are no whole sockets.
+fn check_borders(
+    slurm: &Slurm,
+    line: &Line,
+    map: &CoreMap,
+    cores: &CoreSet,
+    change: &str,
+    report: &mut Report,
+) {
+    if map.whole_sockets(cores) == *cores {
+        return;
+    }
+    match slurm.release.and_then(topology::slurm::release::Release::wants_whole_sockets) {
+        Some(true) => report.find(
+            "gres-cores",
+            Harm::StopsBinding,
+            format!(
+                "{}, which is no whole socket ({} cores each)",
+                line.quote("Cores"),
+                map.cores_per_socket()
+            ),
+            "Slurm 24.11.7 and later drain the node (\"GRES core specification doesn't match socket boundaries\")",
+            change,
+        ),
+        Some(false) => {}
+        None => report.skip(format!(
+            "{}: Cores={cores} is no whole socket, which Slurm 24.11.7 and later refuse; which Slurm this is is not known (--slurm-release)",
+            line.place()
+        )),
+    }
+}
+
+/// What the line should say.
+fn proposal(line: &Line, map: Option<&CoreMap>, gpus: &[(String, &Gpu)], slurm: &Slurm) -> String {
+    let localities: Vec<Option<&CpuSet>> = gpus
+        .iter()
+        .map(|(_, gpu)| gpu.locality.cpus.as_ref())
+        .collect();
+    let same = localities
+        .windows(2)
+        .all(|pair| pair.first() == pair.last());
+    let nodes: Option<&NodeSet> = gpus
+        .first()
+        .and_then(|(_, gpu)| gpu.locality.numa_nodes.as_ref());
+    match (map, localities.first().copied().flatten(), same) {
+        (Some(map), Some(local), true) => {
+            let cores = map.cores_of(local);
+            let whole = slurm
+                .release
+                .and_then(topology::slurm::release::Release::wants_whole_sockets);
+            let cores = if whole == Some(false) {
+                cores
+            } else {
+                map.whole_sockets(&cores)
+            };
+            let node = nodes.map_or_else(String::new, |nodes| format!("   (node {nodes})"));
+            format!("{}: Cores={cores}{node}", line.place())
+        }
+        _ => format!(
+            "{}: a line a GPU, as `gpu-numa gres-conf` prints them",
+            line.place()
+        ),
+    }
+}
+
+/// N of `/dev/nvidiaN`.
+fn minor_of(file: &str) -> Option<u32> {
+    file.rsplit('/')
+        .next()?
+        .strip_prefix("nvidia")?
+        .parse()
+        .ok()
+}
+
+fn knows_minors(machine: &Machine) -> bool {
+    machine.gpus.iter().any(|gpu| gpu.minor.is_some())
+}
+
+/// The GPU of `/dev/nvidiaN`: as the driver numbers them, else in PCI order.
+fn by_minor(machine: &Machine, minor: u32) -> Option<&Gpu> {
+    if knows_minors(machine) {
+        return machine.gpus.iter().find(|gpu| gpu.minor == Some(minor));
+    }
+    machine.gpus.get(usize::try_from(minor).ok()?)
+}

@@ -1,0 +1,244 @@
+//! The host itself: snapshot, kernel settings, localities, the driver.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+
+use topology::locality::NumaSource;
+use topology::machine::NodeKind;
+use topology::pci::VENDOR_NVIDIA;
+use topology::snapshot::{DIRECTORY, MAX_BYTES, NODE_FILE, Snapshot};
+use topology::sysfs::{self, OVERRIDE_FILE};
+
+use super::World;
+use super::report::{Harm, Report};
+use super::tree::Tree;
+
+pub(crate) fn check(world: &World<'_>, report: &mut Report) {
+    check_localities(world, report);
+    let Some(tree) = &world.tree else {
+        report.skip("snapshot, kernel settings, links' ACS, containers: the source is a file, not a filesystem root");
+        return;
+    };
+    check_overrides(tree, report);
+    check_snapshot(world, tree, report);
+    check_kernel(world, tree, report);
+    check_persistence(world, tree, report);
+}
+
+/// GPUs that firmware places nowhere.
+fn check_localities(world: &World<'_>, report: &mut Report) {
+    let machine = world.machine;
+    if machine.cpu_nodes().len() < 2 {
+        return;
+    }
+    for (index, gpu) in machine.gpus.iter().enumerate() {
+        let pci = gpu.pci;
+        let names_none = machine
+            .device(pci)
+            .is_some_and(|device| device.numa_node == Some(-1));
+        match (&gpu.locality.numa_nodes, gpu.locality.numa_source) {
+            (_, NumaSource::Override) => {}
+            (None, _) => report.find(
+                "gpu-locality",
+                Harm::StopsBinding,
+                format!("GPU{index} {pci}: {}nothing else says where it is", if names_none { "numa_node is -1 and " } else { "" }),
+                "tasks with this GPU are left as Slurm made them, and strict policies refuse them",
+                format!(
+                    "/{OVERRIDE_FILE}: {pci} NODE, where you know the node (`gpu-numa measure` measures it); or firmware setup, \
+                     so that ACPI names it"
+                ),
+            ),
+            (Some(nodes), source) if names_none => report.find(
+                "gpu-locality",
+                Harm::SlowsJobs,
+                format!("GPU{index} {pci}: numa_node is -1; node {nodes} by {}", source.words()),
+                "the driver, NCCL and Slurm's AutoDetect do not know where it is, and allocate and count anywhere",
+                format!("firmware setup, so that ACPI names the node; /{OVERRIDE_FILE}: {pci} {nodes} makes it certain for us"),
+            ),
+            (Some(_), _) => {}
+        }
+    }
+}
+
+fn check_overrides(tree: &Tree, report: &mut Report) {
+    for complaint in sysfs::read_overrides(tree.base()).1 {
+        report.find(
+            "localities-file",
+            Harm::StopsBinding,
+            complaint,
+            "the site's word on this device does not count",
+            format!("/{OVERRIDE_FILE}: \"0000:3b:00.0 1\" on a line: PCI address and node"),
+        );
+    }
+}
+
+fn check_snapshot(world: &World<'_>, tree: &Tree, report: &mut Report) {
+    if world.machine.gpus.is_empty() {
+        return;
+    }
+    let path = format!(
+        "{}/{NODE_FILE}",
+        world.snapshot_folder().unwrap_or(DIRECTORY)
+    );
+    if !tree.exists("/run") {
+        report.skip("the snapshot: /run is not in the recording");
+        return;
+    }
+    let remedy = "systemctl enable --now gpu-numa-bind.service (or run `gpu-numa snapshot`)";
+    let costs =
+        "the plugin reads /sys at every step instead, and NCCL gets no corrected topology file";
+    let text = match tree.read(&path) {
+        Ok(text) if u64::try_from(text.len()).is_ok_and(|length| length <= MAX_BYTES) => text,
+        Ok(_) => {
+            report.find(
+                "snapshot",
+                Harm::SlowsJobs,
+                format!("{path}: larger than {MAX_BYTES} bytes"),
+                costs,
+                remedy,
+            );
+            return;
+        }
+        Err(why) => {
+            report.find("snapshot", Harm::SlowsJobs, why, costs, remedy);
+            return;
+        }
+    };
+    let snapshot = match Snapshot::parse(&text) {
+        Ok(snapshot) => snapshot,
+        Err(why) => {
+            report.find(
+                "snapshot",
+                Harm::SlowsJobs,
+                format!("{path}: {why}"),
+                costs,
+                remedy,
+            );
+            return;
+        }
+    };
+    let gpus: Vec<_> = snapshot.machine.gpus.iter().map(|gpu| gpu.pci).collect();
+    let mut now = sysfs::read_now(tree.base(), &gpus);
+    if now.boot_id.is_none() && !world.is_live {
+        report.skip("whether the snapshot is of this boot: no boot id in the recording");
+        now.boot_id.clone_from(&snapshot.boot_id);
+    }
+    if let Some(stale) = snapshot.staleness(&now) {
+        report.find(
+            "snapshot",
+            Harm::SlowsJobs,
+            format!("{path} is stale: {stale}"),
+            costs,
+            "systemctl restart gpu-numa-bind.service (or run `gpu-numa snapshot`)",
+        );
+    }
+}
+
+fn check_kernel(world: &World<'_>, tree: &Tree, report: &mut Report) {
+    let machine = world.machine;
+    let has_gpu_memory = machine
+        .numa_nodes
+        .iter()
+        .any(|node| node.kind == NodeKind::Gpu);
+    if machine.gpus.is_empty() || (machine.cpu_nodes().len() < 2 && !has_gpu_memory) {
+        return;
+    }
+    for (name, effect) in [
+        (
+            "kernel/numa_balancing",
+            "the kernel unmaps pages of jobs to see who uses them, and moves them: stalls in every job whose memory is not bound, \
+             and copies to a GPU that wait for page faults",
+        ),
+        (
+            "vm/zone_reclaim_mode",
+            "a full node is searched for pages to free before another gives memory: jobs stall on reclaim while memory is free elsewhere",
+        ),
+    ] {
+        let path = format!("/proc/sys/{name}");
+        match tree.text(&path) {
+            None => report.skip(format!(
+                "{path}: not {}",
+                if world.is_live {
+                    "there"
+                } else {
+                    "in the recording"
+                }
+            )),
+            Some(value) if value == "0" => {}
+            Some(value) => report.find(
+                if name.starts_with("kernel") {
+                    "numa-balancing"
+                } else {
+                    "zone-reclaim"
+                },
+                Harm::SlowsJobs,
+                format!("{path}: {value}"),
+                effect,
+                format!(
+                    "/etc/sysctl.d/gpu-numa-bind.conf: {} = 0",
+                    name.replace('/', ".")
+                ),
+            ),
+        }
+    }
+}
+
+/// Persistence mode: the daemon's socket, else what nvidia-smi says.
+fn check_persistence(world: &World<'_>, tree: &Tree, report: &mut Report) {
+    let nvidia = world
+        .machine
+        .gpus
+        .iter()
+        .any(|gpu| gpu.vendor == VENDOR_NVIDIA);
+    if !nvidia || tree.exists("/run/nvidia-persistenced/socket") {
+        return;
+    }
+    let answers = if world.is_live {
+        ask_persistence()
+    } else {
+        None
+    };
+    let Some(answers) = answers else {
+        report.skip(if world.is_live {
+            "persistence mode: no nvidia-smi that answers"
+        } else {
+            "persistence mode: only the driver knows, and this is a recording"
+        });
+        return;
+    };
+    let off: Vec<&str> = answers
+        .iter()
+        .filter(|(_, mode)| *mode == "Disabled")
+        .map(|(gpu, _)| gpu.as_str())
+        .collect();
+    if !off.is_empty() {
+        report.find(
+            "persistence-mode",
+            Harm::SlowsJobs,
+            format!("nvidia-smi: persistence mode is off on {}", off.join(", ")),
+            "the driver shuts the GPU down between jobs: each job waits seconds for it, and ECC and clock settings are lost",
+            "systemctl enable --now nvidia-persistenced",
+        );
+    }
+}
+
+fn ask_persistence() -> Option<BTreeMap<String, String>> {
+    let output = Command::new("timeout")
+        .args([
+            "10",
+            "nvidia-smi",
+            "--query-gpu=pci.bus_id,persistence_mode",
+            "--format=csv,noheader",
+        ])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let answers = text.lines().filter_map(|line| {
+        let (gpu, mode) = line.split_once(',')?;
+        Some((gpu.trim().to_owned(), mode.trim().to_owned()))
+    });
+    Some(answers.collect())
+}

@@ -1,0 +1,197 @@
+//! plugstack.conf: whether our plugin is loaded, in the right order and with arguments it knows.
+
+use topology::option::{Items, Kind};
+use topology::slurm::plugstack::{Entry, EntryKind};
+
+use super::World;
+use super::report::{Harm, Report};
+use super::slurm::Slurm;
+
+/// The plugin's file.
+const OURS: &str = "gpu_numa_bind";
+
+pub(crate) fn check(world: &World<'_>, report: &mut Report) {
+    let Some(slurm) = &world.slurm else { return };
+    let drop_in = "optional /usr/lib64/gpu-numa-bind/gpu_numa_bind.so";
+    let entries = slurm.plugstack.as_deref().unwrap_or_default();
+    let ours: Vec<&Entry> = entries
+        .iter()
+        .filter(|entry| is_named(entry, OURS))
+        .collect();
+    let Some(first) = ours.first() else {
+        let evidence = if slurm.plugstack.is_some() {
+            format!("{}: no line loads gpu_numa_bind.so", slurm.plugstack_path)
+        } else {
+            format!("{}: not there", slurm.plugstack_path)
+        };
+        report.find(
+            "plugin",
+            Harm::StopsBinding,
+            evidence,
+            "--gpu-numa-bind is an unknown option, and no job is bound",
+            format!("{}: {drop_in}", slurm.plugstack_path),
+        );
+        return;
+    };
+    if let Some(second) = ours.get(1) {
+        report.find(
+            "plugin",
+            Harm::StopsBinding,
+            format!(
+                "{} and {} both load gpu_numa_bind.so",
+                first.place(),
+                second.place()
+            ),
+            "the option is registered twice, and every task is bound twice",
+            format!("{}: take the line out", second.place()),
+        );
+    }
+    check_order(entries, first, report);
+    check_line(slurm, first, report);
+    if let Some(release) = slurm.release.filter(|release| !release.is_known()) {
+        report.find(
+            "plugin-release",
+            Harm::StopsBinding,
+            format!("Slurm {release} is none that the plugin was compared with (22.05 to 26.05)"),
+            "Slurm refuses the plugin: with \"optional\" jobs run unbound, with \"required\" none starts",
+            "install a gpu-numa-bind-slurm that names this release",
+        );
+    }
+}
+
+fn is_named(entry: &Entry, name: &str) -> bool {
+    match &entry.kind {
+        EntryKind::Plugin { path, .. } => path
+            .rsplit('/')
+            .next()
+            .is_some_and(|file| file.contains(name)),
+        EntryKind::Include(_) => false,
+    }
+}
+
+/// pyxis enters the container in its own `task_init`; after it, /sys and /run are the container's.
+fn check_order(entries: &[Entry], ours: &Entry, report: &mut Report) {
+    let at = |wanted: &dyn Fn(&Entry) -> bool| entries.iter().position(wanted);
+    let (Some(own), Some(pyxis)) = (
+        at(&|entry| entry == ours),
+        at(&|entry| is_named(entry, "pyxis")),
+    ) else {
+        return;
+    };
+    if let Some(before) = entries.get(pyxis).filter(|_| pyxis < own) {
+        report.find(
+            "plugstack-order",
+            Harm::StopsBinding,
+            format!("{} loads pyxis before {} loads gpu_numa_bind.so", before.place(), ours.place()),
+            "in a container step the plugin runs after pyxis has entered the container, and sees its files for the host's",
+            format!("put the line of {} before that of {}", ours.place(), before.place()),
+        );
+    }
+}
+
+fn check_line(slurm: &Slurm, entry: &Entry, report: &mut Report) {
+    let EntryKind::Plugin {
+        is_required,
+        path,
+        arguments,
+    } = &entry.kind
+    else {
+        return;
+    };
+    let rest: String = arguments
+        .iter()
+        .map(|argument| format!(" {argument}"))
+        .collect();
+    if *is_required {
+        report.find(
+            "plugin-required",
+            Harm::StopsBinding,
+            format!("{}: required {path}", entry.place()),
+            "when the plugin cannot be loaded, after an upgrade of Slurm say, slurmd does not start and every srun fails",
+            format!("{}: optional {path}{rest}", entry.place()),
+        );
+    }
+    for argument in arguments {
+        if let Some(problem) = complaint(argument) {
+            report.find(
+                "plugin-argument",
+                Harm::StopsBinding,
+                format!("{}: {problem}", entry.place()),
+                "the plugin leaves the argument out and goes on without it",
+                format!("{}: correct or remove \"{argument}\"", entry.place()),
+            );
+        }
+    }
+    check_file(slurm, entry, path, report);
+}
+
+/// What is wrong with an argument; the rules are those of `slurm-spank/src/config.rs`.
+fn complaint(argument: &str) -> Option<String> {
+    let known = "expected always=, default=, lock=, snapshot= or strict_batch";
+    match argument.split_once('=') {
+        Some((key @ ("always" | "default"), items)) => {
+            let problem = Items::parse(items).err()?;
+            Some(format!("{key}=: {problem}"))
+        }
+        Some(("lock", kinds)) => kinds
+            .split(',')
+            .find(|name| !Kind::ALL.into_iter().any(|kind| kind.name() == *name))
+            .map(|name| {
+                format!(
+                    "lock=: no kind \"{name}\"; expected {}",
+                    Kind::ALL.map(Kind::name).join(", ")
+                )
+            }),
+        Some(("snapshot", folder)) => {
+            (!folder.starts_with('/')).then(|| format!("\"{argument}\": expected an absolute path"))
+        }
+        None if argument == "strict_batch" => None,
+        Some(_) | None => Some(format!("unknown argument \"{argument}\"; {known}")),
+    }
+}
+
+/// Whether the shared object is where the line says.
+fn check_file(slurm: &Slurm, entry: &Entry, path: &str, report: &mut Report) {
+    let tree = &slurm.tree;
+    let places: Vec<String> = if path.starts_with('/') {
+        vec![path.to_owned()]
+    } else {
+        let Some((folders, _)) = slurm.value("plugindir") else {
+            report.skip(format!(
+                "{}: whether {path} is in Slurm's own plugin folder",
+                entry.place()
+            ));
+            return;
+        };
+        folders
+            .split(':')
+            .map(|folder| format!("{folder}/{path}"))
+            .collect()
+    };
+    if places.iter().any(|place| tree.exists(place)) {
+        return;
+    }
+    // A recording may hold the configuration and not the programs.
+    let is_recorded = places.iter().any(|place| {
+        let top = place
+            .trim_start_matches('/')
+            .split('/')
+            .next()
+            .unwrap_or_default();
+        tree.exists(&format!("/{top}"))
+    });
+    if !is_recorded {
+        report.skip(format!(
+            "{}: whether {path} is there (not in the recording)",
+            entry.place()
+        ));
+        return;
+    }
+    report.find(
+        "plugin-file",
+        Harm::StopsBinding,
+        format!("{}: {path} is not there", entry.place()),
+        "--gpu-numa-bind is an unknown option, and every srun complains",
+        format!("install gpu-numa-bind-slurm, or correct {}", entry.place()),
+    );
+}

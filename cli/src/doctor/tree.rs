@@ -1,0 +1,95 @@
+//! Files of the host below its root, live or recorded.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ffi::linux::file::read_own_text;
+
+/// The longest configuration file that is read, in bytes; 10,000 `NodeName` lines need a megabyte.
+const MAX_BYTES: u64 = 8 << 20;
+/// Entries taken from one directory at most.
+const MAX_ENTRIES: usize = 4096;
+
+/// A filesystem root; `/` is this host's.
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
+    base: PathBuf,
+}
+
+impl Tree {
+    /// The tree at `base`.
+    pub(crate) fn new(base: &Path) -> Self {
+        Self {
+            base: fs::canonicalize(base).unwrap_or_else(|_| base.to_owned()),
+        }
+    }
+
+    /// Where an absolute path of the host lies; absent when a link leads out of the tree.
+    fn place(&self, absolute: &str) -> Option<PathBuf> {
+        let path = self.base.join(absolute.trim_start_matches('/'));
+        match fs::canonicalize(&path) {
+            Ok(real) => real.starts_with(&self.base).then_some(real),
+            Err(_) => None,
+        }
+    }
+
+    /// Whether there is something at an absolute path.
+    pub(crate) fn exists(&self, absolute: &str) -> bool {
+        self.place(absolute).is_some()
+    }
+
+    /// The text of a regular file.
+    ///
+    /// # Errors
+    /// Why it cannot be read, in words.
+    pub(crate) fn read(&self, absolute: &str) -> Result<String, String> {
+        let path = self
+            .place(absolute)
+            .ok_or_else(|| format!("{absolute}: no such file"))?;
+        match fs::metadata(&path) {
+            Ok(about) if !about.is_file() => return Err(format!("{absolute}: not a regular file")),
+            Ok(_) | Err(_) => {}
+        }
+        let bytes = read_own_text(&path, MAX_BYTES);
+        bytes.map_err(|error| format!("{absolute}: {error}"))
+    }
+
+    /// The text of a small file, trimmed; absent for whatever reason.
+    pub(crate) fn text(&self, absolute: &str) -> Option<String> {
+        Some(self.read(absolute).ok()?.trim().to_owned())
+    }
+
+    /// The bytes of a small file; absent for whatever reason.
+    pub(crate) fn bytes(&self, absolute: &str) -> Option<Vec<u8>> {
+        let path = self.place(absolute)?;
+        fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
+        fs::read(path).ok()
+    }
+
+    /// The names in a directory, sorted; empty when there is none.
+    pub(crate) fn entries(&self, absolute: &str) -> Vec<String> {
+        let entries = self
+            .place(absolute)
+            .and_then(|path| fs::read_dir(path).ok());
+        let mut names: Vec<String> = entries
+            .into_iter()
+            .flatten()
+            .take(MAX_ENTRIES)
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The path below the root that a link at an absolute path leads to, its last part.
+    pub(crate) fn link_name(&self, absolute: &str) -> Option<String> {
+        let path = self.base.join(absolute.trim_start_matches('/'));
+        let target = fs::read_link(path).ok()?;
+        Some(target.file_name()?.to_str()?.to_owned())
+    }
+
+    /// The tree's own path.
+    pub(crate) fn base(&self) -> &Path {
+        &self.base
+    }
+}

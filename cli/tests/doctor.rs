@@ -1,0 +1,327 @@
+//! `gpu-numa doctor` on a recorded host: nothing is said of a right one, and each seeded fault is found.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
+mod common;
+
+use std::fs;
+
+use common::Host;
+use serde_json::Value;
+
+fn examine(host: &Host) -> (Option<i32>, Value) {
+    let output = host.run(&["doctor", "--json"]);
+    let document = serde_json::from_slice(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (
+        output.status.code(),
+        document.unwrap_or_else(|error| panic!("{error}: {stderr}")),
+    )
+}
+
+/// The finding of `check`, which must be the only one.
+fn only_finding(host: &Host, check: &str) -> Value {
+    let (code, document) = examine(host);
+    assert_eq!(code, Some(1), "{document:#}");
+    let findings = document["findings"].as_array().unwrap();
+    assert!(
+        findings.len() == 1 && findings[0]["check"] == check,
+        "expected {check} alone: {document:#}"
+    );
+    for part in ["evidence", "effect", "change"] {
+        assert!(!findings[0][part].as_str().unwrap().is_empty(), "{part}");
+    }
+    findings[0].clone()
+}
+
+#[test]
+fn nothing_is_found_on_a_right_host() {
+    let (code, document) = examine(&Host::new());
+    assert_eq!(code, Some(0), "{document:#}");
+    assert_eq!(document["slurm_release"], "22.05");
+    let page = Host::new().run(&["doctor"]).stdout;
+    assert!(
+        String::from_utf8(page)
+            .unwrap()
+            .starts_with("gpu1: nothing found wrong   (Slurm 22.05, ")
+    );
+}
+
+/// What to spoil, in which file, and the check that must find it, with a word of its evidence.
+const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
+    (
+        "etc/slurm/slurm.conf",
+        "affinity,task/cgroup",
+        "affinity",
+        "task-plugin",
+        "slurm.conf:4: TaskPlugin=",
+    ),
+    (
+        "etc/slurm/slurm.conf",
+        "affinity,task/cgroup",
+        "cgroup",
+        "task-plugin",
+        "slurm.conf:4",
+    ),
+    (
+        "etc/slurm/slurm.conf",
+        "GresTypes=gpu",
+        "GresTypes=nic",
+        "gres-types",
+        "slurm.conf:5",
+    ),
+    (
+        "etc/slurm/cgroup.conf",
+        "constraincores=yes",
+        "ConstrainCores=no",
+        "cgroup",
+        "cgroup.conf:1: ConstrainCores=no",
+    ),
+    (
+        "etc/slurm/cgroup.conf",
+        "ConstrainDevices=Yes",
+        "",
+        "cgroup",
+        "no ConstrainDevices",
+    ),
+    (
+        "etc/slurm/nodes.conf",
+        "Sockets=2",
+        "Sockets=1",
+        "node-line",
+        "nodes.conf:2",
+    ),
+    (
+        "etc/slurm/nodes.conf",
+        "ThreadsPerCore=2",
+        "ThreadsPerCore=1",
+        "node-line",
+        "ThreadsPerCore=1 (the machine has 2)",
+    ),
+    (
+        "etc/slurm/nodes.conf",
+        "Gres=gpu:l40s:4",
+        "Gres=gpu:l40s:8",
+        "gres-count",
+        "8 GPUs, the host has 4",
+    ),
+    (
+        "etc/slurm/nodes.conf",
+        "Gres=gpu:l40s:4",
+        "",
+        "gres-count",
+        "no Gres=gpu",
+    ),
+    (
+        "etc/slurm/gres.conf",
+        "Cores=0-3",
+        "Cores=4-7",
+        "gres-cores",
+        "gres.conf:1: Cores=4-7, which is CPUs 4-7,12-15 of node 1",
+    ),
+    (
+        "etc/slurm/gres.conf",
+        "COREs=4-7",
+        "Cores=4-7,12-15",
+        "gres-cores",
+        "Cores= counts cores, not CPUs",
+    ),
+    (
+        "etc/slurm/gres.conf",
+        "Cores=0-3",
+        "Cores=0-7",
+        "gres-cores",
+        "of other sockets",
+    ),
+    (
+        "etc/slurm/gres.conf",
+        "Cores=0-3",
+        "",
+        "gres-cores",
+        "no Cores=",
+    ),
+    (
+        "etc/slurm/plugstack.conf.d/gpu-numa-bind.conf",
+        "optional",
+        "required",
+        "plugin-required",
+        "required /usr",
+    ),
+    (
+        "etc/slurm/plugstack.conf.d/gpu-numa-bind.conf",
+        "default=",
+        "defualt=",
+        "plugin-argument",
+        "defualt=",
+    ),
+    (
+        "etc/slurm/plugstack.conf.d/gpu-numa-bind.conf",
+        "best-effort",
+        "clsest",
+        "plugin-argument",
+        "\"clsest\"",
+    ),
+    (
+        "etc/slurm/plugstack.conf.d/gpu-numa-bind.conf",
+        "gpu_numa_bind.so",
+        "old/gpu_numa_bind.so",
+        "plugin-file",
+        "is not there",
+    ),
+    (
+        "etc/slurm/plugstack.conf",
+        "include",
+        "# include",
+        "plugin",
+        "no line loads",
+    ),
+    (
+        "etc/slurm/plugstack.conf",
+        "# our own",
+        "required spank_pyxis.so",
+        "plugstack-order",
+        "plugstack.conf:1 loads pyxis before",
+    ),
+    (
+        "proc/sys/kernel/numa_balancing",
+        "0",
+        "1",
+        "numa-balancing",
+        "numa_balancing: 1",
+    ),
+    (
+        "proc/sys/vm/zone_reclaim_mode",
+        "0",
+        "1",
+        "zone-reclaim",
+        "zone_reclaim_mode: 1",
+    ),
+    (
+        "proc/sys/kernel/random/boot_id",
+        "b-1",
+        "b-2",
+        "snapshot",
+        "another boot",
+    ),
+    (
+        "run/gpu-numa-bind/node.json",
+        "{",
+        "",
+        "snapshot",
+        "node.json",
+    ),
+];
+
+#[test]
+fn each_seeded_fault_is_found_alone() {
+    for (file, from, to, check, evidence) in FAULTS {
+        let host = Host::new();
+        host.replace(file, from, to);
+        let finding = only_finding(&host, check);
+        assert!(
+            finding["evidence"].as_str().unwrap().contains(evidence),
+            "{finding:#}"
+        );
+    }
+}
+
+#[test]
+fn faults_of_the_hardware_are_found() {
+    let gpu = "0000:84:00.0";
+    let host = Host::new();
+    host.write(&host.pci(gpu, "current_link_width"), "4");
+    let finding = only_finding(&host, "link");
+    assert!(
+        finding["evidence"]
+            .as_str()
+            .unwrap()
+            .contains("GPU3 0000:84:00.0 runs at gen4 x4 of gen4 x16")
+    );
+
+    let host = Host::new();
+    let mut config = vec![0u8; 4096];
+    config[0x100..0x104].copy_from_slice(&0x0001_000du32.to_le_bytes());
+    config[0x106] = 0x1d;
+    fs::write(host.path(&host.pci("0000:22:01.0", "config")), config).unwrap();
+    only_finding(&host, "acs");
+
+    let host = Host::new();
+    host.write("sys/kernel/iommu_groups/7/type", "DMA-FQ\n");
+    std::os::unix::fs::symlink(
+        "../../../../kernel/iommu_groups/7",
+        host.path(&host.pci(gpu, "iommu_group")),
+    )
+    .unwrap();
+    only_finding(&host, "iommu");
+
+    let host = Host::new();
+    host.write(&host.pci("0000:85:00.0", "numa_node"), "0");
+    let finding = only_finding(&host, "nic-socket");
+    assert!(
+        finding["evidence"]
+            .as_str()
+            .unwrap()
+            .starts_with("GPU2, GPU3 on package 1")
+    );
+
+    let host = Host::new();
+    host.write(
+        "etc/enroot/mounts.d/10-system.fstab",
+        "/proc /proc none rbind\n",
+    );
+    only_finding(&host, "container-mount");
+}
+
+#[test]
+fn a_gpu_at_idle_speed_is_no_finding() {
+    let host = Host::new();
+    host.write(
+        &host.pci("0000:84:00.0", "current_link_speed"),
+        "2.5 GT/s PCIe",
+    );
+    let (code, document) = examine(&host);
+    assert_eq!(code, Some(0), "{document:#}");
+    assert!(document["unchecked"].to_string().contains("under load"));
+}
+
+#[test]
+fn cores_that_are_no_whole_socket_depend_on_the_release() {
+    let host = Host::new();
+    host.replace("etc/slurm/gres.conf", "Cores=0-3", "Cores=0-1");
+    assert_eq!(examine(&host).0, Some(0));
+    let output = host.run(&["doctor", "--slurm-release", "24.11.7"]);
+    let page = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{page}");
+    assert!(
+        page.contains("no whole socket (4 cores each)") && page.contains("gres.conf:1: Cores=0-3"),
+        "{page}"
+    );
+}
+
+#[test]
+fn without_slurm_or_gpus_the_rest_is_examined() {
+    let host = Host::new();
+    fs::remove_dir_all(host.path("etc/slurm")).unwrap();
+    let (code, document) = examine(&host);
+    assert_eq!(code, Some(0), "{document:#}");
+    assert!(document["unchecked"].to_string().contains("no slurm.conf"));
+}
+
+#[test]
+fn a_configuration_does_not_lead_out_of_the_recording() {
+    let host = Host::new();
+    fs::remove_file(host.path("etc/slurm/nodes.conf")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", host.path("etc/slurm/nodes.conf")).unwrap();
+    let (_, document) = examine(&host);
+    assert!(
+        document["unchecked"]
+            .to_string()
+            .contains("nodes.conf: no such file"),
+        "{document:#}"
+    );
+}

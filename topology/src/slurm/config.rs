@@ -1,0 +1,204 @@
+//! Slurm's `Key=Value` files (slurm.conf, gres.conf, cgroup.conf).
+//!
+//! The rules are those of `parse_config.c` (22.05 to 26.05): keys in any case, several pairs on a line,
+//! values in double quotes or without blanks, `#` starts a comment unless a backslash stands before it,
+//! a backslash at the end joins the next line, `Include FILE` on a line of its own.
+
+/// One logical line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The file, as it is to be named to a person.
+    pub file: String,
+    /// The number of its first physical line, from 1.
+    pub number: usize,
+    /// Keys in lower case and their values, in order.
+    pub pairs: Vec<(String, String)>,
+}
+
+impl Line {
+    /// The value of `key` (in lower case); the last where it is given twice.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let found = self.pairs.iter().rev().find(|(own, _)| own == key);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// `slurm.conf:12`.
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.file, self.number)
+    }
+
+    /// `slurm.conf:12: TaskPlugin=task/none` with the key as `shown`.
+    pub fn quote(&self, shown: &str) -> String {
+        let value = self.get(&shown.to_ascii_lowercase()).unwrap_or_default();
+        format!("{}: {shown}={value}", self.place())
+    }
+}
+
+/// A line, or another file in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Statement {
+    /// Keys and values.
+    Line(Line),
+    /// `Include FILE`.
+    Include {
+        /// The file, as written.
+        path: String,
+        /// Where it is asked for.
+        place: String,
+    },
+}
+
+/// Takes a file apart; what is no pair is left aside, as Slurm does with a complaint.
+pub fn parse(text: &str, file: &str) -> Vec<Statement> {
+    let mut statements = Vec::new();
+    for (number, line) in logical_lines(text) {
+        let trimmed = line.trim();
+        if let Some(path) = included(trimmed) {
+            statements.push(Statement::Include {
+                path: path.to_owned(),
+                place: format!("{file}:{number}"),
+            });
+            continue;
+        }
+        let pairs = parse_pairs(trimmed);
+        if !pairs.is_empty() {
+            statements.push(Statement::Line(Line {
+                file: file.to_owned(),
+                number,
+                pairs,
+            }));
+        }
+    }
+    statements
+}
+
+/// The last value of a key that is given once a file, and its line.
+pub fn last<'a>(lines: &'a [Line], key: &str) -> Option<(&'a str, &'a Line)> {
+    let mut found = lines.iter().rev();
+    found.find_map(|line| Some((line.get(key)?, line)))
+}
+
+/// The file of an `Include FILE` line.
+fn included(line: &str) -> Option<&str> {
+    let (word, rest) = line.split_once(char::is_whitespace)?;
+    let path = rest.trim().trim_matches('"');
+    (word.eq_ignore_ascii_case("include") && !path.is_empty()).then_some(path)
+}
+
+/// Lines without comments, continued ones joined, with the number of the first.
+fn logical_lines(text: &str) -> Vec<(usize, String)> {
+    let mut lines = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (number, physical) in (1..).zip(text.lines()) {
+        let bare = without_comment(physical);
+        let (start, mut joined) = open.take().unwrap_or((number, String::new()));
+        let trimmed = bare.trim_end();
+        let slashes = trimmed.len() - trimmed.trim_end_matches('\\').len();
+        if slashes % 2 == 1 {
+            joined.push_str(trimmed.strip_suffix('\\').unwrap_or(trimmed));
+            open = Some((start, joined));
+        } else {
+            joined.push_str(&bare);
+            lines.push((start, joined));
+        }
+    }
+    lines.extend(open);
+    lines
+}
+
+fn without_comment(line: &str) -> String {
+    let mut kept = String::new();
+    let mut is_escaped = false;
+    for c in line.chars() {
+        if c == '#' {
+            if !is_escaped {
+                break;
+            }
+            // The backslash only kept the mark from starting a comment.
+            kept.pop();
+        }
+        is_escaped = c == '\\' && !is_escaped;
+        kept.push(c);
+    }
+    kept
+}
+
+fn parse_pairs(line: &str) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    let mut rest = line;
+    while let Some(at) = rest.find('=') {
+        let (before, after) = rest.split_at(at);
+        let key = before.trim_end_matches(['-', '+', '*', '/']).trim();
+        let key = key.rsplit(char::is_whitespace).next().unwrap_or_default();
+        let after = after.get(1..).unwrap_or_default().trim_start();
+        let (value, tail) = match after
+            .strip_prefix('"')
+            .and_then(|text| text.split_once('"'))
+        {
+            Some(quoted) => quoted,
+            None => after.split_at(after.find(char::is_whitespace).unwrap_or(after.len())),
+        };
+        if !key.is_empty() {
+            pairs.push((key.to_ascii_lowercase(), value.to_owned()));
+        }
+        rest = tail;
+    }
+    pairs
+}
+
+/// Whether a comma-separated value holds `word`, in any case.
+pub fn has_word(value: &str, word: &str) -> bool {
+    value
+        .split(',')
+        .any(|own| own.trim().eq_ignore_ascii_case(word))
+}
+
+/// Slurm's words for yes.
+pub fn is_yes(value: &str) -> bool {
+    ["yes", "up", "true", "1"]
+        .iter()
+        .any(|word| value.eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<Line> {
+        let of = |statement| match statement {
+            Statement::Line(line) => Some(line),
+            Statement::Include { .. } => None,
+        };
+        parse(text, "f").into_iter().filter_map(of).collect()
+    }
+
+    #[test]
+    fn keys_are_read_in_any_case_and_comments_and_continuations_as_slurm_does() {
+        let lines = lines(
+            "# TaskPlugin=none\ntaskPLUGIN = task/affinity,task/cgroup # why\n\
+             NodeName=n[1-2] \\\n  Sockets=2 # half\nX=a\\#b Y=\"c d\" Z=\n",
+        );
+        assert_eq!(
+            last(&lines, "taskplugin").unwrap().0,
+            "task/affinity,task/cgroup"
+        );
+        assert_eq!(lines[1].number, 3);
+        assert_eq!(lines[1].get("sockets"), Some("2"));
+        assert_eq!(
+            (lines[2].get("x"), lines[2].get("y")),
+            (Some("a#b"), Some("c d"))
+        );
+        assert_eq!(lines[2].get("z"), Some(""));
+    }
+
+    #[test]
+    fn the_last_of_a_key_counts_and_includes_are_named() {
+        let text = "A=1\ninclude  nodes.conf\nA=2\n";
+        assert_eq!(last(&lines(text), "a").unwrap().1.place(), "f:3");
+        let includes: Vec<_> = parse(text, "f")
+            .into_iter()
+            .filter(|s| matches!(s, Statement::Include { path, .. } if path == "nodes.conf"))
+            .collect();
+        assert_eq!(includes.len(), 1);
+    }
+}

@@ -1,0 +1,217 @@
+//! Slurm's abstract core numbers, which gres.conf's `Cores=` counts.
+//!
+//! slurmd numbers cores socket by socket in hwloc's logical order (`xcpuinfo_hwloc_topo_get`, xcpuinfo.c,
+//! 22.05 to 26.05): a machine's core 5 is seldom CPU 5.  What counts as a socket is a package, or with
+//! `SlurmdParameters=numa_node_as_socket` or `l3cache_as_socket` a NUMA node or last-level cache.
+
+use crate::machine::Machine;
+use crate::set::{CpuSet, IndexSet};
+
+/// Marks a set of Slurm's core numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SlurmCore {}
+
+/// A set of Slurm's core numbers.
+pub type CoreSet = IndexSet<SlurmCore>;
+
+/// What Slurm takes for a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketKind {
+    /// A physical package, its default.
+    Package,
+    /// `numa_node_as_socket`.
+    NumaNode,
+    /// `l3cache_as_socket`.
+    L3,
+}
+
+impl SocketKind {
+    /// The kind that `SlurmdParameters` asks for.
+    pub fn of(slurmd_parameters: &str) -> Self {
+        let has = |word| super::config::has_word(slurmd_parameters, word);
+        if has("numa_node_as_socket") {
+            Self::NumaNode
+        } else if has("l3cache_as_socket") {
+            Self::L3
+        } else {
+            Self::Package
+        }
+    }
+}
+
+/// The machine as Slurm counts it: each socket's cores, each core's CPUs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoreMap {
+    sockets: Vec<Vec<CpuSet>>,
+}
+
+impl CoreMap {
+    /// Counts a machine; absent where its sockets are not alike, for Slurm's numbers then have holes.
+    pub fn new(machine: &Machine, kind: SocketKind) -> Option<Self> {
+        let packages: Vec<&CpuSet> = machine
+            .packages
+            .iter()
+            .map(|package| &package.cpus)
+            .collect();
+        let with_cpus = machine
+            .numa_nodes
+            .iter()
+            .filter(|node| !node.cpus.is_empty());
+        let nodes: Vec<&CpuSet> = with_cpus.map(|node| &node.cpus).collect();
+        let caches: Vec<&CpuSet> = machine.last_level_caches.iter().collect();
+        let homes = match kind {
+            SocketKind::Package => &packages,
+            SocketKind::NumaNode => &nodes,
+            SocketKind::L3 => &caches,
+        };
+        // hwloc's order: whatever holds a core comes by its lowest CPU, outermost first.
+        let lowest = |sets: &[&CpuSet], core: &CpuSet| {
+            let home = sets.iter().find(|set| set.intersects(core));
+            home.and_then(|set| set.first())
+        };
+        let mut cores: Vec<&CpuSet> = machine.cores.iter().collect();
+        cores.sort_by_key(|core| {
+            (
+                lowest(&packages, core),
+                lowest(&nodes, core),
+                lowest(&caches, core),
+                core.first(),
+            )
+        });
+        let mut sockets: Vec<(Option<u32>, Vec<CpuSet>)> = Vec::new();
+        for core in cores {
+            let home = lowest(homes, core);
+            match sockets.iter_mut().find(|(known, _)| *known == home) {
+                Some((_, own)) => own.push(core.clone()),
+                None => sockets.push((home, vec![core.clone()])),
+            }
+        }
+        let sockets: Vec<Vec<CpuSet>> = sockets.into_iter().map(|(_, cores)| cores).collect();
+        let first = sockets.first()?;
+        let threads = first.first().map(CpuSet::len);
+        let alike = sockets.iter().all(|cores| {
+            cores.len() == first.len() && cores.iter().all(|core| Some(core.len()) == threads)
+        });
+        alike.then_some(Self { sockets })
+    }
+
+    /// `Sockets=`.
+    pub fn sockets(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// `CoresPerSocket=`.
+    pub fn cores_per_socket(&self) -> usize {
+        self.sockets.first().map_or(0, Vec::len)
+    }
+
+    /// `ThreadsPerCore=`.
+    pub fn threads_per_core(&self) -> usize {
+        let first = self.sockets.first().and_then(|cores| cores.first());
+        first.map_or(0, CpuSet::len)
+    }
+
+    /// All cores.
+    pub fn cores(&self) -> usize {
+        self.sockets() * self.cores_per_socket()
+    }
+
+    /// The CPUs of `cores`; those beyond the last core have none.
+    pub fn cpus_of(&self, cores: &CoreSet) -> CpuSet {
+        let mut cpus = CpuSet::new();
+        for (number, core) in (0..).zip(self.sockets.iter().flatten()) {
+            if cores.contains(number) {
+                cpus.extend_with(core);
+            }
+        }
+        cpus
+    }
+
+    /// The cores that have a CPU of `cpus`.
+    pub fn cores_of(&self, cpus: &CpuSet) -> CoreSet {
+        (0..)
+            .zip(self.sockets.iter().flatten())
+            .filter(|(_, core)| core.intersects(cpus))
+            .map(|(number, _)| number)
+            .collect()
+    }
+
+    /// `cores` grown to whole sockets.
+    pub fn whole_sockets(&self, cores: &CoreSet) -> CoreSet {
+        let size = u32::try_from(self.cores_per_socket())
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let mut whole = CoreSet::new();
+        for core in cores.iter() {
+            let start = core / size * size;
+            whole.extend_with(&CoreSet::from_range(start, start + (size - 1)));
+        }
+        whole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{NodeKind, NumaNode, Package};
+    use crate::set::NodeSet;
+
+    fn set(list: &str) -> CpuSet {
+        list.parse().unwrap()
+    }
+
+    /// Two packages whose CPUs alternate, with hyper-threads 8 above: even CPUs are package 0.
+    fn machine() -> Machine {
+        let (even, odd) = (set("0,2,4,6,8,10,12,14"), set("1,3,5,7,9,11,13,15"));
+        let package = |id, cpus: &CpuSet| Package {
+            id,
+            cpus: cpus.clone(),
+            numa_nodes: NodeSet::single(id),
+        };
+        Machine {
+            packages: vec![package(0, &even), package(1, &odd)],
+            cores: (0..8)
+                .map(|cpu| [cpu, cpu + 8].into_iter().collect())
+                .collect(),
+            numa_nodes: [("0,4,8,12"), ("2,6,10,14"), ("1,5,9,13"), ("3,7,11,15")]
+                .iter()
+                .zip(0..)
+                .map(|(list, id)| NumaNode {
+                    id,
+                    package: Some(id / 2),
+                    cpus: set(list),
+                    memory_bytes: None,
+                    kind: NodeKind::Dram,
+                    distances: std::collections::BTreeMap::new(),
+                })
+                .collect(),
+            ..Machine::default()
+        }
+    }
+
+    #[test]
+    fn cores_are_counted_socket_by_socket_and_node_by_node() {
+        let map = CoreMap::new(&machine(), SocketKind::Package).unwrap();
+        assert_eq!(
+            (
+                map.sockets(),
+                map.cores_per_socket(),
+                map.threads_per_core()
+            ),
+            (2, 4, 2)
+        );
+        let cpus = map.cpus_of(&"0-1".parse().unwrap());
+        assert_eq!(cpus.to_string(), "0,4,8,12");
+        assert_eq!(map.cores_of(&set("1,3")).to_string(), "4,6");
+        assert_eq!(map.whole_sockets(&"5".parse().unwrap()).to_string(), "4-7");
+        let nodes = CoreMap::new(&machine(), SocketKind::of("x,NUMA_node_as_socket")).unwrap();
+        assert_eq!((nodes.sockets(), nodes.cores_per_socket()), (4, 2));
+    }
+
+    #[test]
+    fn sockets_that_differ_have_no_numbers() {
+        let mut machine = machine();
+        machine.cores.pop();
+        assert_eq!(CoreMap::new(&machine, SocketKind::Package), None);
+    }
+}

@@ -1,0 +1,138 @@
+//! Slurm's lists of names with numbers in brackets: `n[01-10,20],gpu7`, `/dev/nvidia[0-3]`.
+
+/// A range in brackets, with the digits that its numbers are padded to.
+type Range = (u64, u64, usize);
+
+/// A piece of one name.
+#[derive(Debug)]
+enum Piece {
+    Text(String),
+    Numbers(Vec<Range>),
+}
+
+/// Whether `list` names `name`.
+pub fn contains(list: &str, name: &str) -> bool {
+    items(list)
+        .iter()
+        .any(|item| pieces(item).is_some_and(|pieces| matches(&pieces, name)))
+}
+
+/// The names of `list`, at most `limit` of them; a bracket that is no range stands for itself.
+pub fn expand(list: &str, limit: usize) -> Vec<String> {
+    let mut names = Vec::new();
+    for item in items(list) {
+        match pieces(item) {
+            Some(pieces) => grow(&pieces, String::new(), limit, &mut names),
+            None => names.push(item.to_owned()),
+        }
+        names.truncate(limit);
+    }
+    names
+}
+
+/// Splits at commas outside brackets.
+fn items(list: &str) -> Vec<&str> {
+    let mut depth = 0u32;
+    list.split(|c: char| {
+        match c {
+            '[' => depth += 1,
+            ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    })
+    .map(str::trim)
+    .filter(|item| !item.is_empty())
+    .collect()
+}
+
+fn pieces(item: &str) -> Option<Vec<Piece>> {
+    let mut pieces = Vec::new();
+    let mut rest = item;
+    while let Some((text, tail)) = rest.split_once('[') {
+        let (inside, after) = tail.split_once(']')?;
+        pieces.push(Piece::Text(text.to_owned()));
+        let ranges = inside.split(',').map(range).collect::<Option<_>>()?;
+        pieces.push(Piece::Numbers(ranges));
+        rest = after;
+    }
+    pieces.push(Piece::Text(rest.to_owned()));
+    Some(pieces)
+}
+
+fn range(text: &str) -> Option<Range> {
+    let text = text.trim();
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    let range = (low.parse().ok()?, high.parse().ok()?, low.len());
+    (range.0 <= range.1).then_some(range)
+}
+
+fn matches(pieces: &[Piece], name: &str) -> bool {
+    match pieces.split_first() {
+        None => name.is_empty(),
+        Some((Piece::Text(text), rest)) => name
+            .strip_prefix(text.as_str())
+            .is_some_and(|tail| matches(rest, tail)),
+        Some((Piece::Numbers(ranges), rest)) => {
+            let digits = name.bytes().take(18).take_while(u8::is_ascii_digit).count();
+            (1..=digits).any(|length| {
+                let Some((head, tail)) = name.split_at_checked(length) else {
+                    return false;
+                };
+                let Ok(number) = head.parse::<u64>() else {
+                    return false;
+                };
+                let is_in = |(low, high, width): &Range| {
+                    (*low..=*high).contains(&number) && head == format!("{number:0width$}")
+                };
+                ranges.iter().any(is_in) && matches(rest, tail)
+            })
+        }
+    }
+}
+
+fn grow(pieces: &[Piece], start: String, limit: usize, names: &mut Vec<String>) {
+    if names.len() >= limit {
+        return;
+    }
+    match pieces.split_first() {
+        None => names.push(start),
+        Some((Piece::Text(text), rest)) => grow(rest, start + text, limit, names),
+        Some((Piece::Numbers(ranges), rest)) => {
+            for (low, high, width) in ranges {
+                for number in *low..=*high {
+                    if names.len() >= limit {
+                        return;
+                    }
+                    grow(rest, format!("{start}{number:0width$}"), limit, names);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_with_its_padding() {
+        let list = "login, n[01-10,20],r[1-2]c[3-4]x";
+        for name in ["login", "n01", "n10", "n20", "r2c4x"] {
+            assert!(contains(list, name), "{name}");
+        }
+        for name in ["n1", "n11", "n020", "r3c4x", "r1c3", "", "n"] {
+            assert!(!contains(list, name), "{name}");
+        }
+    }
+
+    #[test]
+    fn lists_grow_no_further_than_the_limit() {
+        assert_eq!(
+            expand("/dev/nvidia[0-1,3]", 9),
+            ["/dev/nvidia0", "/dev/nvidia1", "/dev/nvidia3"]
+        );
+        assert_eq!(expand("n[0-999999999999]", 3).len(), 3);
+        assert_eq!(expand("a[", 3), ["a["]);
+    }
+}

@@ -1,0 +1,181 @@
+//! `NodeName=` lines: which is ours, and the machine that it declares.
+
+use super::config::Line;
+use super::hostlist;
+
+/// A host's own line, with what `NodeName=DEFAULT` lines before it said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The line that names the host.
+    pub line: Line,
+    /// That line with the defaults.
+    pub whole: Line,
+    /// Its name in the configuration.
+    pub name: String,
+}
+
+/// What a line declares; each absent where neither it nor a default says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Geometry {
+    /// `Sockets=`, or `Boards=` times `SocketsPerBoard=`.
+    pub sockets: Option<u64>,
+    /// `CoresPerSocket=`.
+    pub cores_per_socket: Option<u64>,
+    /// `ThreadsPerCore=`.
+    pub threads_per_core: Option<u64>,
+    /// `CPUs=` (`Procs=`).
+    pub cpus: Option<u64>,
+}
+
+/// The line of the host called `hostname`; of an unknown host, the only line if it names one host.
+pub fn find(lines: &[Line], hostname: Option<&str>) -> Option<Node> {
+    let short = hostname.map(|name| name.split('.').next().unwrap_or(name));
+    let mut defaults: Vec<(String, String)> = Vec::new();
+    let mut nodes = Vec::new();
+    for line in lines {
+        let Some(names) = line.get("nodename") else {
+            continue;
+        };
+        if names.eq_ignore_ascii_case("DEFAULT") {
+            defaults.extend(
+                line.pairs
+                    .iter()
+                    .filter(|(key, _)| key != "nodename")
+                    .cloned(),
+            );
+            continue;
+        }
+        let mut whole = line.clone();
+        whole.pairs = defaults.iter().chain(&line.pairs).cloned().collect();
+        nodes.push((line, whole));
+    }
+    let names_of = |line: &Line| {
+        let hosts = line.get("nodehostname").or_else(|| line.get("nodename"));
+        hosts.unwrap_or_default().to_owned()
+    };
+    let chosen = match (short, hostname) {
+        (Some(short), Some(full)) => nodes.into_iter().find(|(line, _)| {
+            hostlist::contains(&names_of(line), short) || hostlist::contains(&names_of(line), full)
+        }),
+        _ => {
+            let only = nodes.len() == 1;
+            let one = |(line, _): &(&Line, Line)| {
+                hostlist::expand(line.get("nodename").unwrap_or_default(), 2).len() == 1
+            };
+            nodes.into_iter().next().filter(|node| only && one(node))
+        }
+    };
+    chosen.map(|(line, whole)| {
+        let name = match (line.get("nodehostname"), short) {
+            (None, Some(short)) => short.to_owned(),
+            _ => line.get("nodename").unwrap_or_default().to_owned(),
+        };
+        Node {
+            name,
+            line: line.clone(),
+            whole,
+        }
+    })
+}
+
+impl Node {
+    /// What it declares.
+    pub fn geometry(&self) -> Geometry {
+        let number = |key: &str| {
+            self.whole
+                .get(key)
+                .and_then(|value| value.parse::<u64>().ok())
+        };
+        let boards = number("boards").unwrap_or(1);
+        Geometry {
+            sockets: number("sockets").or_else(|| {
+                number("socketsperboard").and_then(|sockets| sockets.checked_mul(boards))
+            }),
+            cores_per_socket: number("corespersocket"),
+            threads_per_core: number("threadspercore"),
+            cpus: number("cpus").or_else(|| number("procs")),
+        }
+    }
+
+    /// How many of GRES `name` (in lower case) `Gres=` declares: the sum over types; absent without one.
+    pub fn gres_count(&self, name: &str) -> Option<u64> {
+        let gres = self.whole.get("gres")?;
+        let counts = split_gres(gres).into_iter().filter_map(|item| {
+            // Sockets and the like stand in brackets behind.
+            let item = item.split('(').next().unwrap_or_default();
+            let mut parts = item.split(':');
+            if !parts.next()?.trim().eq_ignore_ascii_case(name) {
+                return None;
+            }
+            Some(
+                parts
+                    .filter_map(|part| part.trim().parse::<u64>().ok())
+                    .next_back()
+                    .unwrap_or(1),
+            )
+        });
+        let counts: Vec<u64> = counts.collect();
+        (!counts.is_empty()).then(|| counts.iter().sum())
+    }
+}
+
+/// Splits at commas outside round brackets.
+fn split_gres(value: &str) -> Vec<&str> {
+    let mut depth = 0u32;
+    value
+        .split(|c: char| {
+            match c {
+                '(' => depth += 1,
+                ')' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            c == ',' && depth == 0
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slurm::config::{Statement, parse};
+
+    fn lines(text: &str) -> Vec<Line> {
+        let of = |statement| match statement {
+            Statement::Line(line) => Some(line),
+            Statement::Include { .. } => None,
+        };
+        parse(text, "slurm.conf")
+            .into_iter()
+            .filter_map(of)
+            .collect()
+    }
+
+    const CONF: &str = "NodeName=DEFAULT ThreadsPerCore=2 Sockets=1\nnodename=gpu[01-04] \
+                        Sockets=2 CoresPerSocket=32 Gres=gpu:h100:4(S:0-1),gpu:a30:2,nic:2\n\
+                        NodeName=login NodeHostname=head\n";
+
+    #[test]
+    fn the_hosts_own_line_counts_with_the_defaults_before_it() {
+        let node = find(&lines(CONF), Some("gpu03.cluster")).unwrap();
+        assert_eq!((node.name.as_str(), node.line.number), ("gpu03", 2));
+        let geometry = node.geometry();
+        assert_eq!(
+            (geometry.sockets, geometry.cores_per_socket),
+            (Some(2), Some(32))
+        );
+        assert_eq!(geometry.threads_per_core, Some(2));
+        assert_eq!(
+            (node.gres_count("gpu"), node.gres_count("fpga")),
+            (Some(6), None)
+        );
+        assert_eq!(find(&lines(CONF), Some("head")).unwrap().name, "login");
+        assert_eq!(find(&lines(CONF), Some("other")), None);
+    }
+
+    #[test]
+    fn of_an_unknown_host_the_only_line_is_taken() {
+        assert_eq!(find(&lines(CONF), None), None);
+        assert!(find(&lines("NodeName=n1 CPUs=4\n"), None).is_some());
+        assert_eq!(find(&lines("NodeName=n[1-2] CPUs=4\n"), None), None);
+    }
+}

@@ -1,0 +1,115 @@
+//! `plugstack.conf`, by the rules of `spank.c` (`_plugin_stack_parse`, 22.05 to 26.05).
+
+/// A line that loads a plugin or another file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The file, as it is to be named to a person.
+    pub file: String,
+    /// The line, from 1.
+    pub number: usize,
+    /// What it says.
+    pub kind: EntryKind,
+}
+
+/// What a line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryKind {
+    /// `required` or `optional` PLUGIN ARGUMENT...
+    Plugin {
+        /// `required`: what goes wrong in it stops Slurm.
+        is_required: bool,
+        /// The shared object: a path, or a name looked for in `PluginDir`.
+        path: String,
+        /// Its arguments.
+        arguments: Vec<String>,
+    },
+    /// `include GLOB`.
+    Include(String),
+}
+
+impl Entry {
+    /// `plugstack.conf:3`.
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.file, self.number)
+    }
+}
+
+/// The entries of a file; comments and what is neither are left aside.
+pub fn parse(text: &str, file: &str) -> Vec<Entry> {
+    let entry = |(number, line): (usize, &str)| {
+        let mut words = line
+            .split_whitespace()
+            .take_while(|word| !word.starts_with('#'))
+            .map(|word| word.trim_matches('"').to_owned());
+        let first = words.next()?.to_ascii_lowercase();
+        let path = words.next()?;
+        let kind = match first.as_str() {
+            "include" => EntryKind::Include(path),
+            "required" | "optional" => EntryKind::Plugin {
+                is_required: first == "required",
+                path,
+                arguments: words.collect(),
+            },
+            _ => return None,
+        };
+        Some(Entry {
+            file: file.to_owned(),
+            number,
+            kind,
+        })
+    };
+    (1..).zip(text.lines()).filter_map(entry).collect()
+}
+
+/// Whether `name` fits `pattern` of `*` and `?`, as in `plugstack.conf.d/*.conf`; a leading dot is never
+/// matched by a wildcard, as `glob(3)` has it.
+pub fn fits(pattern: &str, name: &str) -> bool {
+    fn walk(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern.split_first(), name.split_first()) {
+            (None, None) => true,
+            (Some((b'*', rest)), _) => {
+                walk(rest, name)
+                    || name
+                        .split_first()
+                        .is_some_and(|(_, tail)| walk(pattern, tail))
+            }
+            (Some((b'?', rest)), Some((_, tail))) => walk(rest, tail),
+            (Some((a, rest)), Some((b, tail))) if a == b => walk(rest, tail),
+            (Some(_), Some(_) | None) | (None, Some(_)) => false,
+        }
+    }
+    let hidden = name.starts_with('.') && !pattern.starts_with('.');
+    // Longer patterns with many stars take for ever and name no file.
+    pattern.len() <= 255
+        && pattern.matches('*').count() <= 4
+        && !hidden
+        && walk(pattern.as_bytes(), name.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plugins_and_includes_are_told_apart_from_comments() {
+        let text = "# optional a.so\ninclude /etc/slurm/plugstack.conf.d/*.conf\n\
+                    required  /usr/lib/spank_pyxis.so a=1 # b\nwhat x\n";
+        let entries = parse(text, "plugstack.conf");
+        assert_eq!(entries.len(), 2);
+        assert_eq!(entries[1].place(), "plugstack.conf:3");
+        assert_eq!(
+            entries[1].kind,
+            EntryKind::Plugin {
+                is_required: true,
+                path: "/usr/lib/spank_pyxis.so".to_owned(),
+                arguments: vec!["a=1".to_owned()],
+            }
+        );
+    }
+
+    #[test]
+    fn patterns_fit_as_in_a_shell() {
+        assert!(fits("*.conf", "pyxis.conf") && fits("a?.conf", "a1.conf"));
+        assert!(!fits("*.conf", ".hidden.conf") && !fits("*.conf", "x.conf.rpmnew"));
+    }
+}
