@@ -5,8 +5,10 @@
 mod command;
 mod doctor;
 mod generate;
+mod gres_conf;
 mod nccl;
 mod out;
+mod picture;
 mod plan;
 mod run;
 mod show;
@@ -40,6 +42,8 @@ enum Command {
     Verify(verify::Verify),
     /// Look over the host and its Slurm: what is wrong, what it does, the line to change
     Doctor(doctor::Doctor),
+    /// Write gres.conf for this machine, and the line of slurm.conf that fits
+    GresConf(gres_conf::GresConf),
     /// NCCL's topology file: write it, explain it, check it
     Nccl(nccl::Nccl),
     /// Write what the plugins read, in /run/gpu-numa-bind
@@ -57,6 +61,7 @@ fn run(command: &Command, out: &mut Out) -> Result<Outcome, CommandError> {
         Command::Run(run) => run.run(out),
         Command::Verify(verify) => verify.run(out),
         Command::Doctor(doctor) => doctor.run(out),
+        Command::GresConf(gres_conf) => gres_conf.run(out),
         Command::Nccl(nccl) => nccl.run(out),
         Command::Snapshot(snapshot) => snapshot.run(out),
         Command::Generate(generate) => generate.run(out),

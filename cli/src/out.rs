@@ -1,9 +1,13 @@
 //! Where output goes: data to standard output, messages to standard error.
 
 use std::fmt;
+use std::fs;
 use std::io::{self, BufWriter, StdoutLock, Write};
+use std::path::Path;
 
 use serde::Serialize;
+
+use crate::command::CommandError;
 
 /// Standard output, locked and buffered.
 #[derive(Debug)]
@@ -23,6 +27,19 @@ impl Out {
     pub(crate) fn json(&mut self, document: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer_pretty(&mut self.0, document)?;
         writeln!(self.0)
+    }
+
+    /// A text into a file, `-` is standard output.
+    ///
+    /// # Errors
+    /// The file and what the system says.
+    pub(crate) fn file(&mut self, path: &Path, text: &str) -> Result<(), CommandError> {
+        if path.as_os_str() == "-" {
+            return Ok(self.0.write_all(text.as_bytes())?);
+        }
+        fs::write(path, text).map_err(|error| {
+            CommandError::Argument(format!("cannot write {}: {error}", path.display()))
+        })
     }
 
     pub(crate) fn flush(&mut self) -> io::Result<()> {

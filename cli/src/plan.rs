@@ -1,5 +1,7 @@
 //! `gpu-numa plan`: what the plugin would do.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde::Serialize;
 use topology::binding::{
@@ -13,13 +15,14 @@ use topology::set::CpuSet;
 
 use crate::command::{CommandError, Format, From, Outcome, parse_gpus};
 use crate::out::{self, Out};
+use crate::picture::Picture;
 
 /// Plans a step.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Examples:\n  gpu-numa plan\n  gpu-numa plan --tasks 4 --cpus-per-task 2 \
 --option restricted\n  gpu-numa plan --from topo.xml --gpus 0000:23:00.0 --gpus 0000:83:00.0 \
---allowed 0-3 --json"
+--allowed 0-3 --json\n  gpu-numa plan --tasks 4 --svg plan.svg"
 )]
 pub(crate) struct Plan {
     #[command(flatten)]
@@ -49,6 +52,9 @@ pub(crate) struct Plan {
     /// The kernel that would be asked
     #[arg(long, value_name = "RELEASE", default_value = "5.15")]
     kernel: String,
+    /// Draw the machine with each task's colour as SVG into FILE; - is standard output
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    svg: Option<PathBuf>,
 }
 
 /// The JSON document.
@@ -81,7 +87,9 @@ impl Plan {
             may_refuse: true,
         };
         let plan = plan_step(&machine, &step);
-        if self.format.json {
+        if let Some(path) = &self.svg {
+            out.file(path, &Picture::new(&machine, &plan.tasks).draw())?;
+        } else if self.format.json {
             out.json(&Document {
                 schema: "gpu-numa/plan/1",
                 policy: step.settings.policy,

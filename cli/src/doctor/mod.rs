@@ -65,6 +65,11 @@ pub(crate) struct World<'a> {
 }
 
 impl World<'_> {
+    /// Slurm's configuration.
+    pub(crate) fn slurm(&self) -> Option<&Slurm> {
+        self.slurm.as_ref()
+    }
+
     /// Where the plugin's line says that the snapshot is.
     fn snapshot_folder(&self) -> Option<&str> {
         let entries = self.slurm.as_ref()?.plugstack.as_ref()?;

@@ -6,26 +6,33 @@ pub(crate) mod links;
 mod matrix;
 mod verdict;
 
+use std::path::PathBuf;
+
 use clap::Args;
-use topology::machine::Machine;
+use topology::machine::{Gpu, Machine};
 use topology::path::may_have_nvlink;
+use topology::pci::VENDOR_AMD;
 use topology::set::CpuSet;
 
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::out::Out;
+use crate::picture::Picture;
 use discovery::Source;
 
 /// Shows the machine.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Examples:\n  gpu-numa show\n  gpu-numa show --from topo.xml --json\n  \
-gpu-numa show --explain GPU0"
+gpu-numa show --explain GPU0\n  gpu-numa show --svg machine.svg"
 )]
 pub(crate) struct Show {
     #[command(flatten)]
     from: From,
     #[command(flatten)]
     format: Format,
+    /// Draw the machine as SVG into FILE; - is standard output
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["explain", "json"])]
+    svg: Option<PathBuf>,
     /// Say by which evidence a GPU or NIC was placed: GPU0, NIC0 or a PCI address
     #[arg(long, value_name = "GPU")]
     explain: Option<String>,
@@ -37,6 +44,8 @@ impl Show {
         if let Some(device) = &self.explain {
             let overrides = discovery::read_overrides(&self.from.source());
             explain::print(out, &machine, &overrides, device, self.format.json)?;
+        } else if let Some(path) = &self.svg {
+            out.file(path, &Picture::new(&machine, &[]).draw())?;
         } else if self.format.json {
             out.json(&json::Document::new(&machine))?;
         } else {
@@ -50,9 +59,41 @@ impl Show {
 }
 
 /// `1 GPU`, `2 GPUs`.
-fn count(number: usize, what: &str) -> String {
+pub(crate) fn count(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")
+}
+
+/// Whether there may be NVLink that the source could not show.
+pub(crate) fn may_hide_nvlink(machine: &Machine) -> bool {
+    let may_have = machine
+        .gpus
+        .iter()
+        .any(|gpu| may_have_nvlink(gpu.vendor, gpu.device));
+    may_have && !machine.nvlink_visible && machine.gpus.len() > 1
+}
+
+/// What joins the machine's GPUs beside PCI Express.
+pub(crate) fn gpu_link(machine: &Machine) -> &'static str {
+    let is_amd = machine.gpus.iter().any(|gpu| gpu.vendor == VENDOR_AMD);
+    if is_amd { "xGMI" } else { "NVLink" }
+}
+
+/// A GPU's product name, or its PCI ids.
+pub(crate) fn model(gpu: &Gpu) -> String {
+    gpu.name.clone().unwrap_or_else(|| match gpu.device {
+        0 => "model not recorded".to_owned(),
+        device => format!("{:04x}:{device:04x}", gpu.vendor),
+    })
+}
+
+/// `2 packages`.
+pub(crate) fn packages(machine: &Machine) -> String {
+    if machine.packages.is_empty() {
+        "packages not recorded".to_owned()
+    } else {
+        count(machine.packages.len(), "package")
+    }
 }
 
 fn header(machine: &Machine, source: &Source) -> String {
@@ -60,12 +101,8 @@ fn header(machine: &Machine, source: &Source) -> String {
     if let Source::Path(path) = source {
         notes.push(format!("from {}", path.display()));
     }
-    let may_hide = machine
-        .gpus
-        .iter()
-        .any(|gpu| may_have_nvlink(gpu.vendor, gpu.device));
-    if may_hide && !machine.nvlink_visible && machine.gpus.len() > 1 {
-        notes.push("NVLink not seen".to_owned());
+    if may_hide_nvlink(machine) {
+        notes.push(format!("{} not seen", gpu_link(machine)));
     }
     let notes = if notes.is_empty() {
         String::new()
@@ -75,11 +112,7 @@ fn header(machine: &Machine, source: &Source) -> String {
     format!(
         "{}: {}, {}, {}; {}, {}{notes}",
         machine.hostname.as_deref().unwrap_or("machine"),
-        if machine.packages.is_empty() {
-            "packages not recorded".to_owned()
-        } else {
-            count(machine.packages.len(), "package")
-        },
+        packages(machine),
         count(machine.numa_nodes.len(), "NUMA node"),
         count(machine.online.len(), "CPU"),
         count(machine.gpus.len(), "GPU"),
@@ -88,7 +121,7 @@ fn header(machine: &Machine, source: &Source) -> String {
 }
 
 /// Memory as a person reads it.
-fn memory(bytes: Option<u64>) -> String {
+pub(crate) fn memory(bytes: Option<u64>) -> String {
     match bytes.map(|bytes| bytes >> 20) {
         None => "?".to_owned(),
         Some(mib) if mib < 10_000 => format!("{mib} MB"),

@@ -1,0 +1,259 @@
+//! What hangs below a node: root complexes, switches, GPUs and NICs, joined by lines.
+
+use topology::pci::PciAddress;
+
+use super::grid::{Band, End, Home, What};
+use super::svg::{self, Anchor, Area, BOLD, FAINT, PLAIN, Paint, Style, Svg};
+use super::{Picture, colour};
+use crate::show::links;
+
+/// A root complex or switch.
+const PILL: f64 = 20.0;
+/// Between rows.
+const STEP: f64 = 18.0;
+/// A GPU or NIC.
+const BOX: f64 = 92.0;
+/// Below them.
+pub(super) const TAIL: f64 = 6.0;
+const WIRE: &str = "#627d98";
+
+/// The height of the devices below a band.
+pub(super) fn height(band: &Band<'_>) -> f64 {
+    let ends = || band.homes.iter().flat_map(|home| &home.ends);
+    if ends().next().is_none() {
+        return 0.0;
+    }
+    STEP + PILL + levels(band.homes.iter()) * (STEP + PILL) + STEP + BOX + TAIL
+}
+
+/// Rows of switches.
+fn levels<'a>(homes: impl Iterator<Item = &'a Home<'a>>) -> f64 {
+    let deepest = homes
+        .flat_map(|home| &home.ends)
+        .map(|end| end.switches.len())
+        .max();
+    f64::from(u32::try_from(deepest.unwrap_or(0)).unwrap_or(0))
+}
+
+/// Draws what hangs below a home whose left edge is `x`, from `top` on.
+pub(super) fn draw(svg: &mut Svg, picture: &Picture<'_>, home: &Home<'_>, x: f64, top: f64) {
+    let wire = Paint::line(WIRE, 1.5);
+    let roots_at = top + STEP;
+    for (root, place) in spans(&home.ends, |end| Some(end.root)) {
+        let place = Area {
+            x: x + place.x + 3.0,
+            y: roots_at,
+            width: place.width - 6.0,
+            height: PILL,
+        };
+        svg.line(&[(place.middle(), top), (place.middle(), place.y)], wire);
+        let name = root.map_or_else(
+            || "host bridge".to_owned(),
+            |(domain, bus)| format!("host bridge {domain:04x}:{bus:02x}"),
+        );
+        pill(svg, place, "#d9e2ec", &name);
+    }
+    let mut y = roots_at + PILL;
+    let mut level = 0;
+    let deepest = home
+        .ends
+        .iter()
+        .map(|end| end.switches.len())
+        .max()
+        .unwrap_or(0);
+    while level < deepest {
+        let at = y + STEP;
+        for (_, place) in spans(&home.ends, |end| {
+            end.switches.get(level).map(|own| (end.root, *own))
+        }) {
+            let place = Area {
+                x: x + place.x + 6.0,
+                y: at,
+                width: place.width - 12.0,
+                height: PILL,
+            };
+            svg.line(&[(place.middle(), y), (place.middle(), at)], wire);
+            pill(svg, place, "#bcccdc", "PCIe switch");
+        }
+        for end in home.ends.iter().filter(|end| end.switches.len() <= level) {
+            let middle = x + end.x + end.width / 2.0;
+            svg.line(&[(middle, y), (middle, at + PILL)], wire);
+        }
+        y = at + PILL;
+        level += 1;
+    }
+    for end in &home.ends {
+        let place = Area {
+            x: x + end.x + 4.0,
+            y: y + STEP,
+            width: end.width - 8.0,
+            height: BOX,
+        };
+        svg.line(&[(place.middle(), y), (place.middle(), place.y)], wire);
+        match end.what {
+            What::Gpu(index) => draw_gpu(svg, picture, index, end.pci, place),
+            What::Nic(index) => draw_nic(svg, picture, index, end.pci, place),
+        }
+    }
+}
+
+/// Neighbours that share a key, and the width they take together.
+fn spans<K: PartialEq>(ends: &[End], key: impl Fn(&End) -> Option<K>) -> Vec<(K, Area)> {
+    let mut spans: Vec<(K, Area)> = Vec::new();
+    let mut is_open = false;
+    for end in ends {
+        let Some(own) = key(end) else {
+            is_open = false;
+            continue;
+        };
+        match spans.last_mut() {
+            Some((known, area)) if is_open && *known == own => {
+                area.width = end.x + end.width - area.x
+            }
+            _ => spans.push((
+                own,
+                Area {
+                    x: end.x,
+                    y: 0.0,
+                    width: end.width,
+                    height: 0.0,
+                },
+            )),
+        }
+        is_open = true;
+    }
+    spans
+}
+
+fn pill(svg: &mut Svg, area: Area, fill: &str, name: &str) {
+    svg.rectangle(area, 9.0, Paint::new(fill, WIRE), name);
+    let name = if svg::width_of(name, 10.0) > area.width {
+        name.rsplit(' ').next().unwrap_or(name)
+    } else {
+        name
+    };
+    svg.text(
+        (area.middle(), area.y + 14.0),
+        10.0,
+        Anchor::Middle,
+        PLAIN,
+        &svg::fit(name, area.width, 10.0),
+    );
+}
+
+fn draw_gpu(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress, area: Area) {
+    let Some(gpu) = picture.machine.gpus.get(index) else {
+        return;
+    };
+    let users = picture.users(pci);
+    let name = crate::show::model(gpu);
+    let mut paint = Paint::new("#e3f9e5", "#3f9142");
+    paint.width = 1.5;
+    svg.rectangle(area, 5.0, paint, &name);
+    if !users.is_empty() {
+        let band = Area {
+            height: 24.0,
+            ..area
+        };
+        super::stripes(svg, band, &users, "none");
+    }
+    let style = if users.is_empty() {
+        BOLD
+    } else {
+        Style {
+            fill: "#ffffff",
+            ..BOLD
+        }
+    };
+    let title = match users.as_slice() {
+        [] => format!("GPU{index}"),
+        [one] => format!(
+            "GPU{index} task {}",
+            picture.tasks.get(*one).map_or(*one, |task| task.task)
+        ),
+        several => format!("GPU{index} {} tasks", several.len()),
+    };
+    svg.text(
+        (area.middle(), area.y + 16.0),
+        11.5,
+        Anchor::Middle,
+        style,
+        &svg::fit(&title, area.width + 6.0, 11.5),
+    );
+    let short = name
+        .trim_start_matches("NVIDIA ")
+        .trim_start_matches("Tesla ");
+    let device = picture.machine.device(pci);
+    let link = device
+        .map(|device| links::describe(&device.link))
+        .filter(|link| link != "-")
+        .unwrap_or_default();
+    let links: u32 = gpu.nvlinks.values().copied().max().unwrap_or(0);
+    let nvlink = if links > 0 {
+        format!("{} NV{links}", crate::show::gpu_link(picture.machine))
+    } else {
+        String::new()
+    };
+    for (line, (text, style)) in [
+        (short.to_owned(), FAINT),
+        (pci.to_string(), PLAIN),
+        (link, PLAIN),
+        (nvlink, FAINT),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let y = area.y + 39.0 + 15.0 * f64::from(u32::try_from(line).unwrap_or(0));
+        svg.text(
+            (area.middle(), y),
+            10.0,
+            Anchor::Middle,
+            *style,
+            &svg::fit(text, area.width + 8.0, 10.0),
+        );
+    }
+    if let [one] = users.as_slice() {
+        let mut paint = Paint::new("none", colour(*one));
+        paint.width = 2.5;
+        svg.rectangle(area, 5.0, paint, &name);
+    }
+}
+
+fn draw_nic(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress, area: Area) {
+    let Some(nic) = picture.machine.nics.get(index) else {
+        return;
+    };
+    let title = format!("{pci} {}", nic.names.join(" "));
+    svg.rectangle(area, 5.0, Paint::new("#fff3c4", "#b58105"), &title);
+    svg.text(
+        (area.middle(), area.y + 16.0),
+        11.5,
+        Anchor::Middle,
+        BOLD,
+        &format!("NIC{index}"),
+    );
+    let name = nic.names.first().cloned().unwrap_or_default();
+    let device = picture.machine.device(pci);
+    let link = device
+        .map(|device| links::describe(&device.link))
+        .filter(|link| link != "-")
+        .unwrap_or_default();
+    let short = pci.to_string();
+    let short = short
+        .split_once(':')
+        .map_or(short.as_str(), |(_, rest)| rest)
+        .to_owned();
+    for (line, (text, style)) in [(name, FAINT), (short, PLAIN), (link, PLAIN)]
+        .iter()
+        .enumerate()
+    {
+        let y = area.y + 39.0 + 15.0 * f64::from(u32::try_from(line).unwrap_or(0));
+        svg.text(
+            (area.middle(), y),
+            9.5,
+            Anchor::Middle,
+            *style,
+            &svg::fit(text, area.width + 6.0, 9.5),
+        );
+    }
+}

@@ -1,0 +1,468 @@
+//! The machine as a person would draw it, as SVG; with a plan, each task's colour on its CPUs, memory and GPUs.
+
+mod cores;
+mod devices;
+mod grid;
+mod nvlink;
+mod svg;
+
+use topology::binding::TaskPlan;
+use topology::machine::{Machine, NumaNode};
+use topology::pci::PciAddress;
+use topology::set::CpuSet;
+
+use grid::{Band, GAP};
+use svg::{Anchor, Area, BOLD, FAINT, PLAIN, Paint, Style, Svg};
+
+/// Around everything.
+const MARGIN: f64 = 24.0;
+/// Bands side by side are no wider than this together; wider ones stand below each other.
+const PAGE: f64 = 1500.0;
+/// A package's own heading, and the room below its nodes.
+const HEADING: f64 = 26.0;
+/// The socket link's bar, with its words.
+const LINK_ROOM: f64 = 46.0;
+/// The socket link.
+const LINK: &str = "#b42318";
+/// Colours that people with any colour vision can tell apart (Okabe and Ito's, and tints of them).
+const COLOURS: [&str; 8] = [
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8a6d00", "#6a51a3",
+];
+
+/// What is drawn.
+pub(crate) struct Picture<'a> {
+    machine: &'a Machine,
+    tasks: &'a [TaskPlan],
+}
+
+/// The colour of a task.
+fn colour(task: usize) -> &'static str {
+    COLOURS
+        .get(task % COLOURS.len())
+        .copied()
+        .unwrap_or("#0072b2")
+}
+
+impl<'a> Picture<'a> {
+    /// A machine, and tasks planned on it; none for the machine alone.
+    pub(crate) fn new(machine: &'a Machine, tasks: &'a [TaskPlan]) -> Self {
+        Self { machine, tasks }
+    }
+
+    /// The SVG document.
+    pub(crate) fn draw(&self) -> String {
+        let bands = grid::bands(self.machine, PAGE);
+        let mut svg = Svg::default();
+        let side_by_side = bands.iter().map(|band| band.width + 2.0 * GAP).sum::<f64>();
+        let is_stacked = side_by_side > PAGE && bands.len() > 1;
+        let mut y = self.draw_title(&mut svg);
+        let mut x = MARGIN;
+        let mut right = 0.0_f64;
+        let mut places = Vec::new();
+        let packages = bands.iter().filter(|band| band.package.is_some()).count();
+        if packages > 1 {
+            if is_stacked {
+                x += LINK_ROOM
+            } else {
+                y += LINK_ROOM
+            }
+        }
+        let left = x;
+        let mut bottom = y;
+        let node_height = bands
+            .iter()
+            .map(|band| self.node_height(band))
+            .fold(0.0, f64::max);
+        for band in &bands {
+            // Packages are all beside or all below each other, as the socket link needs them.
+            let is_next = x > left && (band.package.is_some() || x + band.width > PAGE);
+            if is_stacked && is_next {
+                (x, y) = (left, bottom + 2.0 * GAP);
+            }
+            let area = Area {
+                x,
+                y,
+                width: band.width,
+                height: HEADING + node_height + GAP + devices::height(band),
+            };
+            self.draw_band(&mut svg, band, area, node_height);
+            places.push((band.package, area));
+            right = right.max(area.x + area.width);
+            bottom = bottom.max(area.bottom());
+            x = area.x + area.width + 2.0 * GAP;
+        }
+        self.draw_socket_link(&mut svg, &places, is_stacked);
+        bottom = nvlink::draw(
+            &mut svg,
+            self.machine,
+            &self.gpu_places(&bands, &places),
+            bottom,
+            MARGIN,
+        );
+        bottom = self.draw_legend(&mut svg, bottom + 2.0 * GAP);
+        let width = (right + MARGIN).max(760.0);
+        svg.finish(width, bottom + MARGIN, self.name())
+    }
+
+    fn name(&self) -> &str {
+        self.machine.hostname.as_deref().unwrap_or("machine")
+    }
+
+    fn draw_title(&self, svg: &mut Svg) -> f64 {
+        let machine = self.machine;
+        svg.text(
+            (MARGIN, MARGIN + 14.0),
+            18.0,
+            Anchor::Start,
+            BOLD,
+            self.name(),
+        );
+        let words = format!(
+            "{}, {}, {}; {}, {}",
+            crate::show::packages(machine),
+            crate::show::count(machine.numa_nodes.len(), "NUMA node"),
+            crate::show::count(machine.online.len(), "CPU"),
+            crate::show::count(machine.gpus.len(), "GPU"),
+            crate::show::count(machine.nics.len(), "NIC")
+        );
+        svg.text((MARGIN, MARGIN + 34.0), 12.0, Anchor::Start, FAINT, &words);
+        MARGIN + 50.0
+    }
+
+    /// The height of the highest node of a band.
+    fn node_height(&self, band: &Band<'_>) -> f64 {
+        let heights = band.homes.iter().map(|home| {
+            home.node
+                .map_or(40.0, |node| self.own_height(node, home.width))
+        });
+        heights.fold(40.0, f64::max)
+    }
+
+    fn own_height(&self, node: &NumaNode, width: f64) -> f64 {
+        cores::height(self.machine, node, width) + 68.0
+    }
+
+    fn draw_band(&self, svg: &mut Svg, band: &Band<'_>, area: Area, node_height: f64) {
+        let border = Area {
+            height: HEADING + node_height + GAP,
+            ..area
+        };
+        let mut paint = Paint::new("#f1f5f9", "#486581");
+        paint.width = 1.5;
+        paint.is_dashed = band.package.is_none();
+        svg.rectangle(border, 8.0, paint, "");
+        svg.text(
+            (area.x + GAP, area.y + 18.0),
+            13.0,
+            Anchor::Start,
+            BOLD,
+            &self.heading(band),
+        );
+        let mut x = area.x + GAP;
+        for home in &band.homes {
+            let place = Area {
+                x,
+                y: area.y + HEADING,
+                width: home.width,
+                height: node_height,
+            };
+            match home.node {
+                Some(node) => self.draw_node(svg, node, place),
+                None => {
+                    let mut paint = Paint::new("none", "#829ab1");
+                    paint.is_dashed = true;
+                    svg.rectangle(place, 5.0, paint, "");
+                    svg.text(
+                        (place.middle(), place.y + 18.0),
+                        12.0,
+                        Anchor::Middle,
+                        FAINT,
+                        &home.name,
+                    );
+                }
+            }
+            devices::draw(svg, self, home, x, border.bottom());
+            x += home.width + GAP;
+        }
+    }
+
+    /// `package 0`, and how far its nodes are apart.
+    fn heading(&self, band: &Band<'_>) -> String {
+        let nodes: Vec<u32> = band
+            .homes
+            .iter()
+            .filter_map(|home| Some(home.node?.id))
+            .collect();
+        let between = self.distances(&nodes, &nodes);
+        match between {
+            Some(distance) => format!("{} (its nodes: distance {distance})", band.name),
+            None => band.name.clone(),
+        }
+    }
+
+    /// The distances between nodes of two sets, `12` or `21 to 31`; absent where firmware gives none.
+    fn distances(&self, from: &[u32], to: &[u32]) -> Option<String> {
+        let pairs = from.iter().flat_map(|a| to.iter().map(move |b| (*a, *b)));
+        let all: Vec<u32> = pairs
+            .filter(|(a, b)| a != b)
+            .filter_map(|(a, b)| self.machine.distance(a, b))
+            .collect();
+        let (low, high) = (all.iter().min()?, all.iter().max()?);
+        Some(if low == high {
+            low.to_string()
+        } else {
+            format!("{low} to {high}")
+        })
+    }
+
+    fn draw_node(&self, svg: &mut Svg, node: &NumaNode, area: Area) {
+        svg.rectangle(area, 5.0, Paint::new("#ffffff", "#829ab1"), "");
+        let inner = area.width - 16.0;
+        svg.text(
+            (area.x + 8.0, area.y + 17.0),
+            12.0,
+            Anchor::Start,
+            BOLD,
+            &format!("node {}", node.id),
+        );
+        let cpus = format!("CPUs {}", node.cpus);
+        svg.text(
+            (area.x + 8.0, area.y + 32.0),
+            10.0,
+            Anchor::Start,
+            FAINT,
+            &svg::fit(&cpus, inner, 10.0),
+        );
+        cores::draw(
+            svg,
+            self,
+            node,
+            Area {
+                x: area.x + 8.0,
+                y: area.y + 38.0,
+                width: inner,
+                height: 0.0,
+            },
+        );
+        let bar = Area {
+            x: area.x + 8.0,
+            y: area.bottom() - 26.0,
+            width: inner,
+            height: 18.0,
+        };
+        let holders: Vec<usize> = (0..)
+            .zip(self.tasks)
+            .filter(|(_, task)| task.memory.nodes.contains(node.id))
+            .map(|(index, _)| index)
+            .collect();
+        stripes(svg, bar, &holders, "#e4e7eb");
+        svg.rectangle(bar, 2.0, Paint::new("none", "#9aa5b1"), &cpus);
+        let words = format!("memory {}", crate::show::memory(node.memory_bytes));
+        if !holders.is_empty() {
+            // Dark words on a dark colour cannot be read.
+            let width = (svg::width_of(&words, 10.5) + 8.0).min(bar.width);
+            let plate = Area {
+                x: bar.middle() - width / 2.0,
+                y: bar.y + 2.5,
+                width,
+                height: 13.0,
+            };
+            svg.rectangle(plate, 6.0, Paint::new("#ffffff", "none"), "");
+        }
+        svg.text(
+            (bar.middle(), bar.y + 13.0),
+            10.5,
+            Anchor::Middle,
+            PLAIN,
+            &svg::fit(&words, inner, 10.5),
+        );
+    }
+
+    /// The tasks that hold any of `cpus`.
+    fn holders(&self, cpus: &CpuSet) -> Vec<usize> {
+        let all = (0..).zip(self.tasks);
+        all.filter(|(_, task)| task.cpus.intersects(cpus))
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// The tasks that use a GPU.
+    fn users(&self, pci: PciAddress) -> Vec<usize> {
+        let all = (0..).zip(self.tasks);
+        all.filter(|(_, task)| task.gpus.contains(&pci))
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    fn draw_socket_link(&self, svg: &mut Svg, places: &[(Option<u32>, Area)], is_stacked: bool) {
+        let packages: Vec<(u32, Area)> = places
+            .iter()
+            .filter_map(|(id, area)| Some(((*id)?, *area)))
+            .collect();
+        let (Some((_, first)), Some((_, last))) = (packages.first(), packages.last()) else {
+            return;
+        };
+        if packages.len() < 2 {
+            return;
+        }
+        let nodes_of = |id: u32| -> Vec<u32> {
+            let own = self
+                .machine
+                .numa_nodes
+                .iter()
+                .filter(|node| node.package == Some(id) && !node.cpus.is_empty());
+            own.map(|node| node.id).collect()
+        };
+        let mut all = Vec::new();
+        for (a, _) in &packages {
+            for (b, _) in packages.iter().filter(|(b, _)| b > a) {
+                let pairs = nodes_of(*a)
+                    .into_iter()
+                    .flat_map(|x| nodes_of(*b).into_iter().map(move |y| (x, y)));
+                all.extend(pairs.filter_map(|(x, y)| self.machine.distance(x, y)));
+            }
+        }
+        let words = match (all.iter().min(), all.iter().max()) {
+            (Some(low), Some(high)) if low == high => {
+                format!(
+                    "socket link: distance {low}, {:.1} times a local access",
+                    f64::from(*low) / 10.0
+                )
+            }
+            (Some(low), Some(high)) => format!("socket links: distance {low} to {high}"),
+            _ => "socket link: firmware gives no distance".to_owned(),
+        };
+        let paint = Paint::line(LINK, 4.0);
+        let style = Style {
+            fill: LINK,
+            is_bold: true,
+            is_upright: is_stacked,
+        };
+        let bar = if is_stacked {
+            first.x - 24.0
+        } else {
+            first.y - 20.0
+        };
+        for (_, area) in &packages {
+            let stub = if is_stacked {
+                [(bar, area.y + 40.0), (area.x, area.y + 40.0)]
+            } else {
+                [(area.middle(), bar), (area.middle(), area.y)]
+            };
+            svg.line(&stub, paint);
+        }
+        let (ends, at) = if is_stacked {
+            let (from, to) = (first.y + 38.0, last.y + 42.0);
+            (
+                [(bar, from), (bar, to)],
+                (bar - 9.0, f64::midpoint(from, to)),
+            )
+        } else {
+            let (from, to) = (first.middle() - 2.0, last.middle() + 2.0);
+            (
+                [(from, bar), (to, bar)],
+                (f64::midpoint(from, to), bar - 8.0),
+            )
+        };
+        svg.line(&ends, paint);
+        svg.text(at, 12.0, Anchor::Middle, style, &words);
+    }
+
+    /// Where each GPU stands: the middle of its lower edge.
+    fn gpu_places(
+        &self,
+        bands: &[Band<'_>],
+        places: &[(Option<u32>, Area)],
+    ) -> Vec<Option<(f64, f64)>> {
+        let mut found = vec![None; self.machine.gpus.len()];
+        for (band, (_, area)) in bands.iter().zip(places) {
+            let mut x = area.x + GAP;
+            for home in &band.homes {
+                for end in &home.ends {
+                    if let grid::What::Gpu(index) = end.what
+                        && let Some(place) = found.get_mut(index)
+                    {
+                        *place = Some((x + end.x + end.width / 2.0, area.bottom() - devices::TAIL));
+                    }
+                }
+                x += home.width + GAP;
+            }
+        }
+        found
+    }
+
+    fn draw_legend(&self, svg: &mut Svg, start: f64) -> f64 {
+        let mut y = start;
+        let memory: Vec<String> = grid::memory_only(self.machine)
+            .iter()
+            .map(|node| {
+                let kind = if node.kind == topology::machine::NodeKind::Gpu {
+                    "a GPU's own"
+                } else {
+                    "no CPUs"
+                };
+                format!(
+                    "node {} ({kind}, {})",
+                    node.id,
+                    crate::show::memory(node.memory_bytes)
+                )
+            })
+            .collect();
+        for line in memory.chunks(4) {
+            svg.text(
+                (MARGIN, y),
+                11.0,
+                Anchor::Start,
+                PLAIN,
+                &format!("memory only: {}", line.join(", ")),
+            );
+            y += 17.0;
+        }
+        if crate::show::may_hide_nvlink(self.machine) {
+            svg.text(
+                (MARGIN, y),
+                11.0,
+                Anchor::Start,
+                PLAIN,
+                &format!(
+                    "{} could not be seen: GPUs may be joined in ways that are not drawn.",
+                    crate::show::gpu_link(self.machine)
+                ),
+            );
+            y += 17.0;
+        }
+        for (index, task) in self.tasks.iter().enumerate() {
+            let swatch = Area {
+                x: MARGIN,
+                y: y - 10.0,
+                width: 14.0,
+                height: 12.0,
+            };
+            svg.rectangle(swatch, 2.0, Paint::new(colour(index), "#52606d"), "");
+            let words = format!("task {}: {}", task.task, task.message);
+            svg.text((MARGIN + 22.0, y), 11.0, Anchor::Start, PLAIN, &words);
+            y += 17.0;
+        }
+        y
+    }
+}
+
+/// Fills an area with the colours of tasks side by side, or with `plain`.
+fn stripes(svg: &mut Svg, area: Area, tasks: &[usize], plain: &str) {
+    if tasks.is_empty() {
+        svg.rectangle(area, 1.5, Paint::new(plain, "none"), "");
+        return;
+    }
+    let count = tasks.iter().fold(0.0, |count, _| count + 1.0);
+    let mut x = area.x;
+    for task in tasks {
+        let width = area.width / count;
+        svg.rectangle(
+            Area { x, width, ..area },
+            1.5,
+            Paint::new(colour(*task), "none"),
+            "",
+        );
+        x += width;
+    }
+}

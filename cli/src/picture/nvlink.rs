@@ -1,0 +1,180 @@
+//! NVLink below the GPUs: one bar where every two are joined alike, else a bow a pair.
+
+use std::collections::BTreeMap;
+
+use topology::machine::Machine;
+use topology::path::nvlinks;
+
+use super::svg::{Anchor, BOLD, FAINT, PLAIN, Paint, Style, Svg};
+
+const GREEN: &str = "#3f9142";
+/// Bows that can still be told apart.
+const MAX_BOWS: usize = 28;
+/// How much deeper the next bow hangs.
+const STEP: f64 = 15.0;
+
+/// Draws below `top`; gives back where it ended.
+pub(super) fn draw(
+    svg: &mut Svg,
+    machine: &Machine,
+    places: &[Option<(f64, f64)>],
+    top: f64,
+    margin: f64,
+) -> f64 {
+    let pairs = pairs(machine);
+    if pairs.is_empty() {
+        return top;
+    }
+    let count = machine.gpus.len();
+    let first = pairs.first().map_or(0, |(_, _, links)| *links);
+    let is_uniform =
+        pairs.len() == count * (count - 1) / 2 && pairs.iter().all(|(_, _, links)| *links == first);
+    let lowest = places.iter().flatten().map(|(_, y)| *y).fold(0.0, f64::max);
+    let is_one_row = places
+        .iter()
+        .flatten()
+        .all(|(_, y)| (*y - lowest).abs() < 1.0);
+    let style = Style {
+        fill: GREEN,
+        ..BOLD
+    };
+    let what = crate::show::gpu_link(machine);
+    if is_uniform && is_one_row {
+        bar(svg, places, lowest + 28.0);
+        let words = format!("{what}: NV{first} between every two GPUs");
+        let middle = places.iter().flatten().map(|(x, _)| *x);
+        let (left, right) = middle.fold((f64::MAX, 0.0_f64), |(low, high), x| {
+            (low.min(x), high.max(x))
+        });
+        svg.text(
+            (f64::midpoint(left, right), lowest + 46.0),
+            12.0,
+            Anchor::Middle,
+            style,
+            &words,
+        );
+        return lowest + 54.0;
+    }
+    if is_uniform {
+        let words = format!("{what}: NV{first} between every two GPUs");
+        svg.text((margin, top + 20.0), 12.0, Anchor::Start, style, &words);
+        return top + 28.0;
+    }
+    if is_one_row && pairs.len() <= MAX_BOWS {
+        return bows(svg, &pairs, places, lowest);
+    }
+    list(svg, machine, what, top + 20.0, margin)
+}
+
+/// Pairs of GPUs with links, by number.
+fn pairs(machine: &Machine) -> Vec<(usize, usize, u32)> {
+    let mut pairs = Vec::new();
+    for (a, gpu) in machine.gpus.iter().enumerate() {
+        for (b, other) in machine.gpus.iter().enumerate().skip(a + 1) {
+            let links = nvlinks(machine, gpu.pci, other.pci);
+            if links > 0 {
+                pairs.push((a, b, links));
+            }
+        }
+    }
+    pairs
+}
+
+fn bar(svg: &mut Svg, places: &[Option<(f64, f64)>], y: f64) {
+    let xs = || places.iter().flatten().map(|(x, _)| *x);
+    let (left, right) = xs().fold((f64::MAX, 0.0_f64), |(low, high), x| {
+        (low.min(x), high.max(x))
+    });
+    for (x, from) in places.iter().flatten() {
+        svg.line(&[(*x, *from), (*x, y)], Paint::line(GREEN, 2.0));
+    }
+    svg.line(&[(left, y), (right, y)], Paint::line(GREEN, 5.0));
+}
+
+/// Shorter bows hang higher, each length at a depth of its own.
+fn bows(
+    svg: &mut Svg,
+    pairs: &[(usize, usize, u32)],
+    places: &[Option<(f64, f64)>],
+    top: f64,
+) -> f64 {
+    let place = |index: usize| places.get(index).copied().flatten();
+    let mut drawn: Vec<_> = pairs
+        .iter()
+        .filter_map(|(a, b, links)| {
+            let (from, to) = (place(*a)?, place(*b)?);
+            Some(((from.0 - to.0).abs(), from, to, *links))
+        })
+        .collect();
+    drawn.sort_by(|x, y| x.0.total_cmp(&y.0));
+    let mut depth = 10.0;
+    let mut before = 0.0;
+    for (length, from, to, links) in drawn {
+        if length > before + 1.0 {
+            depth += STEP;
+            before = length;
+        }
+        svg.bow(
+            from,
+            to,
+            depth,
+            Paint::line(GREEN, 1.0 + f64::from(links.min(6)) * 0.5),
+        );
+        let at = (f64::midpoint(from.0, to.0), top + depth + 3.5);
+        let label = format!("NV{links}");
+        svg.rectangle(
+            super::svg::Area {
+                x: at.0 - 13.0,
+                y: at.1 - 9.5,
+                width: 26.0,
+                height: 12.0,
+            },
+            3.0,
+            Paint::new("#ffffff", "none"),
+            "",
+        );
+        svg.text(at, 10.0, Anchor::Middle, PLAIN, &label);
+    }
+    top + depth + 24.0
+}
+
+/// A line a GPU.
+fn list(svg: &mut Svg, machine: &Machine, what: &str, top: f64, margin: f64) -> f64 {
+    let mut y = top;
+    svg.text(
+        (margin, y),
+        12.0,
+        Anchor::Start,
+        Style {
+            fill: GREEN,
+            ..BOLD
+        },
+        what,
+    );
+    for (index, gpu) in machine.gpus.iter().enumerate() {
+        let mut by_links: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        for (other, to) in machine.gpus.iter().enumerate() {
+            let links = nvlinks(machine, gpu.pci, to.pci);
+            if links > 0 {
+                by_links.entry(links).or_default().push(other.to_string());
+            }
+        }
+        if by_links.is_empty() {
+            continue;
+        }
+        y += 16.0;
+        let words: Vec<String> = by_links
+            .iter()
+            .rev()
+            .map(|(links, others)| format!("NV{links} to GPU {}", others.join(",")))
+            .collect();
+        svg.text(
+            (margin, y),
+            11.0,
+            Anchor::Start,
+            FAINT,
+            &format!("GPU{index}: {}", words.join("; ")),
+        );
+    }
+    y + 10.0
+}

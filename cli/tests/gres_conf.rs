@@ -1,0 +1,99 @@
+//! `gpu-numa gres-conf`: the lines for a recorded host, and what doctor says of them.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+mod common;
+
+use common::Host;
+
+fn lines(host: &Host, arguments: &[&str]) -> String {
+    let output = host.run(&[&["gres-conf"], arguments].concat());
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn files_cores_links_and_the_node_line_fit_the_machine() {
+    let text = lines(&Host::new(), &[]);
+    assert!(
+        text.starts_with("# gres.conf for gpu1, Slurm 22.05\n"),
+        "{text}"
+    );
+    for line in [
+        "NodeName=gpu1 Name=gpu File=/dev/nvidia0 Cores=0-3 Links=-1,0,0,0   # GPU0 0000:23:00.0, node 0",
+        "NodeName=gpu1 Name=gpu File=/dev/nvidia3 Cores=4-7 Links=0,0,0,-1   # GPU3 0000:84:00.0, node 1",
+        "NodeName=gpu1 CPUs=16 Boards=1 SocketsPerBoard=2 CoresPerSocket=4 ThreadsPerCore=2 RealMemory=128000 Gres=gpu:4",
+    ] {
+        assert!(text.lines().any(|own| own == line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn doctor_finds_nothing_wrong_with_the_lines() {
+    let host = Host::new();
+    let text = lines(&host, &[]);
+    let gres: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("Name=gpu "))
+        .collect();
+    host.write("etc/slurm/gres.conf", &gres.join("\n"));
+    let node = text.lines().find(|line| line.contains("CPUs=")).unwrap();
+    host.write("etc/slurm/nodes.conf", node);
+    let output = host.run(&["doctor", "--slurm-release", "24.11.7"]);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+}
+
+#[test]
+fn cores_are_whole_sockets_where_the_release_wants_them() {
+    // Two nodes in each package.
+    let host = Host::new();
+    for (node, cpus, distances) in [
+        (0, "0-1,8-9", "10 12 21 21"),
+        (1, "2-3,10-11", "12 10 21 21"),
+        (2, "4-5,12-13", "21 21 10 12"),
+        (3, "6-7,14-15", "21 21 12 10"),
+    ] {
+        host.write(&format!("sys/devices/system/node/node{node}/cpulist"), cpus);
+        host.write(
+            &format!("sys/devices/system/node/node{node}/distance"),
+            distances,
+        );
+        host.write(
+            &format!("sys/devices/system/node/node{node}/meminfo"),
+            &format!("Node {node} MemTotal: 32768000 kB"),
+        );
+    }
+    let first = |arguments: &[&str]| {
+        let text = lines(&host, arguments);
+        let line = text
+            .lines()
+            .find(|line| line.contains("File=/dev/nvidia0"))
+            .unwrap();
+        line.split_whitespace()
+            .find(|word| word.starts_with("Cores="))
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(first(&["--slurm-release", "22.05.8"]), "Cores=0-1");
+    assert_eq!(first(&["--slurm-release", "24.11.7"]), "Cores=0-3");
+    assert_eq!(
+        first(&["--slurm-release", "24.11.7", "--numa-node-as-socket"]),
+        "Cores=0-1"
+    );
+    let text = lines(&host, &["--numa-node-as-socket"]);
+    assert!(
+        text.contains("SlurmdParameters=numa_node_as_socket\n")
+            && text.contains("SocketsPerBoard=4 CoresPerSocket=2"),
+        "{text}"
+    );
+}

@@ -1,0 +1,87 @@
+//! `show --svg` and `plan --svg`: what the picture holds.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+mod common;
+
+use common::Host;
+
+fn picture(host: &Host, arguments: &[&str]) -> String {
+    let output = host.run(&[arguments, &["--svg", "-"]].concat());
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn every_package_node_and_device_is_drawn_and_the_socket_link_named() {
+    let svg = picture(&Host::new(), &["show"]);
+    let words = |text: &str| svg.matches(&format!(">{text}</text>")).count();
+    for text in [
+        "package 0",
+        "package 1",
+        "node 0",
+        "node 1",
+        "GPU3",
+        "NIC1",
+        "0000:84:00.0",
+        "host bridge 0000:80",
+    ] {
+        assert_eq!(words(text), 1, "{text}");
+    }
+    assert_eq!(words("PCIe switch"), 2);
+    assert_eq!(
+        words("socket link: distance 21, 2.1 times a local access"),
+        1
+    );
+}
+
+#[test]
+fn a_plan_colours_cpus_memory_and_gpu_of_each_task() {
+    let host = Host::new();
+    let svg = picture(&host, &["plan", "--tasks", "4", "--cpus-per-task", "4"]);
+    for (task, colour) in [
+        (0, "#0072b2"),
+        (1, "#e69f00"),
+        (2, "#009e73"),
+        (3, "#cc79a7"),
+    ] {
+        assert!(svg.contains(&format!("GPU{task} task {task}")), "{svg}");
+        // Two cores, half a memory bar, a GPU's head, the legend.
+        assert_eq!(
+            svg.matches(&format!("fill=\"{colour}\"")).count(),
+            5,
+            "task {task}"
+        );
+    }
+    let bare = picture(&host, &["show"]);
+    assert!(!bare.contains("#0072b2"));
+}
+
+#[test]
+fn a_hostile_name_stays_text() {
+    let host = Host::new();
+    host.write(
+        "proc/sys/kernel/hostname",
+        "</title><script>alert(1)</script>\n",
+    );
+    let svg = picture(&host, &["show"]);
+    assert!(
+        !svg.contains("<script") && svg.contains("&lt;script&gt;"),
+        "{svg}"
+    );
+}
+
+#[test]
+fn a_file_is_written_and_a_folder_refused() {
+    let host = Host::new();
+    let path = host.path("machine.svg");
+    let output = host.run(&["show", "--svg", path.to_str().unwrap()]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0));
+    assert!(std::fs::read_to_string(path).unwrap().ends_with("</svg>\n"));
+    assert_eq!(host.run(&["show", "--svg", "/"]).status.code(), Some(2));
+}
