@@ -6,8 +6,10 @@ mod command;
 mod doctor;
 mod generate;
 mod gres_conf;
+mod measure;
 mod nccl;
 mod out;
+mod paper;
 mod picture;
 mod plan;
 mod run;
@@ -44,6 +46,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Write gres.conf for this machine, and the line of slurm.conf that fits
     GresConf(gres_conf::GresConf),
+    /// Measure bandwidth and latency from every NUMA node, beside firmware's figures
+    Measure(measure::Measure),
     /// NCCL's topology file: write it, explain it, check it
     Nccl(nccl::Nccl),
     /// Write what the plugins read, in /run/gpu-numa-bind
@@ -62,6 +66,7 @@ fn run(command: &Command, out: &mut Out) -> Result<Outcome, CommandError> {
         Command::Verify(verify) => verify.run(out),
         Command::Doctor(doctor) => doctor.run(out),
         Command::GresConf(gres_conf) => gres_conf.run(out),
+        Command::Measure(measure) => measure.run(out),
         Command::Nccl(nccl) => nccl.run(out),
         Command::Snapshot(snapshot) => snapshot.run(out),
         Command::Generate(generate) => generate.run(out),

@@ -8,14 +8,20 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::command::CommandError;
+use crate::paper::Paper;
 
 /// Standard output, locked and buffered.
 #[derive(Debug)]
-pub(crate) struct Out(BufWriter<StdoutLock<'static>>);
+pub(crate) struct Out(BufWriter<StdoutLock<'static>>, Paper);
 
 impl Out {
     pub(crate) fn new() -> Self {
-        Self(BufWriter::new(io::stdout().lock()))
+        Self(BufWriter::new(io::stdout().lock()), Paper::of_stdout())
+    }
+
+    /// What it is printed on.
+    pub(crate) fn paper(&self) -> Paper {
+        self.1
     }
 
     /// One line, as in `out.line(format_args!("..."))`.

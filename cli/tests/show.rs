@@ -35,6 +35,19 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
+/// What is printed in a place without COLUMNS.
+fn text_of(arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-numa"));
+    text(
+        &command
+            .args(arguments)
+            .env_remove("COLUMNS")
+            .output()
+            .unwrap()
+            .stdout,
+    )
+}
+
 fn two_sockets(folder: &Path) -> PathBuf {
     let path = folder.join("topo.xml");
     fs::write(&path, TWO_SOCKETS).unwrap();
@@ -64,7 +77,40 @@ fn the_page_holds_matrix_nodes_and_verdict() {
         row.contains("gen4 x16") && row.contains("0000:81:00.0"),
         "{page}"
     );
-    assert!(page.contains("no distances between nodes"), "{page}");
+    assert!(
+        page.contains("distances between nodes are not known"),
+        "{page}"
+    );
+}
+
+#[test]
+fn eight_gpus_fit_80_columns_and_a_pipe_gets_no_colour() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("topo.xml");
+    let gpus = |bus: u8| -> String {
+        let gpu = |n| {
+            format!(
+                "<pci busid=\"0000:{:02x}:00.0\" class=\"0x030200\" vendor=\"0x10de\" device=\"0x26b9\"/>",
+                bus + n
+            )
+        };
+        (0..4).map(gpu).collect()
+    };
+    let (left, right) = (gpus(0x10), gpus(0x90));
+    let text = format!(
+        "<system version=\"1\"><cpu numaid=\"0\" affinity=\"0000ffff\">{left}</cpu>\
+         <cpu numaid=\"1\" affinity=\"ffff0000\">{right}</cpu></system>"
+    );
+    fs::write(&path, text).unwrap();
+    let page = text_of(&["show", "--from", path.to_str().unwrap()]);
+    for line in page.lines().filter(|line| !line.starts_with("(from ")) {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    assert!(!page.contains('\u{1b}'));
+    assert!(
+        page.contains("GPU0-3 and GPU4-7 each share a NUMA node"),
+        "{page}"
+    );
 }
 
 #[test]

@@ -49,28 +49,18 @@ fn check_links(machine: &Machine, report: &mut Report) {
                 report,
             );
         }
-        let speed = best_speed(&device.link, above);
-        let is_slow = device
-            .link
+        let link = links::of(machine, pci);
+        let is_slow = link
             .current_speed_gts
-            .zip(speed)
+            .zip(link.max_speed_gts)
             .is_some_and(|(now, best)| now < best);
-        if links::reduced(&device.link).is_some() || (is_slow && !is_gpu) {
-            report_link(&format!("{name} {pci}"), &device.link, report);
+        if links::reduced(&link).is_some() || (is_slow && !is_gpu) {
+            report_link(&format!("{name} {pci}"), &link, report);
         }
         is_idle |= is_slow && is_gpu;
     }
     if is_idle {
         report.skip("the generation of GPU links that run slow now: an idle GPU slows its link by itself; look again under load");
-    }
-}
-
-/// The speed that both ends of a device's link can do.
-fn best_speed(link: &Link, above: Option<&PciDevice>) -> Option<f64> {
-    let port = above.and_then(|bridge| bridge.link.max_speed_gts);
-    match (link.max_speed_gts, port) {
-        (Some(own), Some(port)) => Some(own.min(port)),
-        (own, _) => own,
     }
 }
 

@@ -183,11 +183,8 @@ fn draw_gpu(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress,
     let short = name
         .trim_start_matches("NVIDIA ")
         .trim_start_matches("Tesla ");
-    let device = picture.machine.device(pci);
-    let link = device
-        .map(|device| links::describe(&device.link))
-        .filter(|link| link != "-")
-        .unwrap_or_default();
+    let link = links::describe(&links::of(picture.machine, pci));
+    let link = if link == "-" { String::new() } else { link };
     let links: u32 = gpu.nvlinks.values().copied().max().unwrap_or(0);
     let nvlink = if links > 0 {
         format!("{} NV{links}", crate::show::gpu_link(picture.machine))
@@ -233,11 +230,8 @@ fn draw_nic(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress,
         &format!("NIC{index}"),
     );
     let name = nic.names.first().cloned().unwrap_or_default();
-    let device = picture.machine.device(pci);
-    let link = device
-        .map(|device| links::describe(&device.link))
-        .filter(|link| link != "-")
-        .unwrap_or_default();
+    let link = links::describe(&links::of(picture.machine, pci));
+    let link = if link == "-" { String::new() } else { link };
     let short = pci.to_string();
     let short = short
         .split_once(':')

@@ -1,6 +1,31 @@
 //! PCI Express links in words.
 
-use topology::pci::Link;
+use topology::machine::Machine;
+use topology::pci::{Link, PciAddress};
+
+/// The link of a device, its best lowered to the speed of the port above it: more it never reaches.
+///
+/// Lanes stay the device's own, for a card in a slot with fewer is a fault that can be mended.
+pub(crate) fn of(machine: &Machine, pci: PciAddress) -> Link {
+    let Some(device) = machine.device(pci) else {
+        return Link::default();
+    };
+    let mut link = device.link.clone();
+    let port = device
+        .parent
+        .and_then(|parent| machine.device(parent)?.link.max_speed_gts);
+    if let (Some(own), Some(port)) = (link.max_speed_gts, port) {
+        link.max_speed_gts = Some(own.min(port));
+    }
+    link
+}
+
+/// The generations of a device and of the slot that is older than it: `(5, 4)`.
+pub(crate) fn older_slot(machine: &Machine, pci: PciAddress) -> Option<(u32, u32)> {
+    let own = generation(machine.device(pci)?.link.max_speed_gts?)?;
+    let slot = generation(of(machine, pci).max_speed_gts?)?;
+    (slot < own).then_some((own, slot))
+}
 
 /// `gen5` of 32 GT/s; absent for a speed that no generation has.
 fn generation(speed_gts: f64) -> Option<u32> {

@@ -1,4 +1,4 @@
-//! The table of GPUs against GPUs and NICs.
+//! GPUs against GPUs and NICs, and where each is.
 
 use topology::machine::{Locality, Machine};
 use topology::pci::PciAddress;
@@ -6,91 +6,131 @@ use topology::pci::PciAddress;
 use super::{json, links};
 use crate::command::CommandError;
 use crate::out::Out;
+use crate::paper::{Ink, Table};
 
-/// NICs that get a column; the rest is in `--json`.
+/// NICs that are shown; the rest is in `--json`.
 const MAX_NICS: usize = 16;
 
-/// Prints a row a GPU; nothing on a machine without.
-pub(crate) fn print(out: &mut Out, machine: &Machine) -> Result<(), CommandError> {
+/// A device and how it is called.
+type Named = (String, PciAddress);
+
+/// Prints a row a GPU, and where `width` allows no more, the devices in a table of their own; nothing on a
+/// machine without GPUs.
+pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<(), CommandError> {
     if machine.gpus.is_empty() {
         return Ok(());
     }
-    let columns = columns(machine);
-    let locality = rows(machine, |locality| {
-        let nodes = locality.numa_nodes.as_ref().map(ToString::to_string);
-        let cpus = locality.cpus.as_ref().map(ToString::to_string);
-        let unknown = || "?".to_owned();
-        (nodes.unwrap_or_else(unknown), cpus.unwrap_or_else(unknown))
-    });
-    let nodes_width = locality
-        .iter()
-        .map(|(nodes, _)| nodes.len())
-        .max()
-        .unwrap_or(0)
-        .max(4);
-    let cpus_width = locality
-        .iter()
-        .map(|(_, cpus)| cpus.len())
-        .max()
-        .unwrap_or(0)
-        .max(4);
-    let names: String = columns
-        .iter()
-        .map(|(name, _)| format!("{name:^6}"))
-        .collect();
-    out.line("")?;
-    out.line(format_args!(
-        "        {names}  {:<nodes_width$}  {:<cpus_width$}  link",
-        "node", "CPUs"
-    ))?;
-    for (index, (gpu, (nodes, cpus))) in machine.gpus.iter().zip(&locality).enumerate() {
-        let paths: String = columns
-            .iter()
-            .map(|(_, to)| format!("{:^6}", cell(machine, gpu.pci, *to)))
-            .collect();
-        let link = machine
-            .device(gpu.pci)
-            .map(|device| links::describe(&device.link));
-        let name = gpu.name.clone().unwrap_or_else(|| match gpu.device {
-            0 => "model not recorded".to_owned(),
-            device => format!("{:04x}:{device:04x}", gpu.vendor),
-        });
-        out.line(format_args!(
-            "{:<8}{paths}  {nodes:<nodes_width$}  {cpus:<cpus_width$}  {:<13}  {} {name}",
-            format!("GPU{index}"),
-            link.unwrap_or_default(),
-            gpu.pci,
-        ))?;
+    let gpus: Vec<Named> = named("GPU", machine.gpus.iter().map(|gpu| gpu.pci));
+    let nics: Vec<Named> = named("NIC", machine.nics.iter().map(|nic| nic.pci).take(MAX_NICS));
+    let all: Vec<&Named> = gpus.iter().chain(&nics).collect();
+    let mut table = Table::new(heads(&all).chain(["node", "CPUs", "link", "PCI address", "model"]));
+    for row in &gpus {
+        table.row([paths(machine, row, &all), place(machine, row)].concat());
+    }
+    if table.width() <= width {
+        print_table(out, &table)?;
+    } else {
+        let cell = 2 + all.iter().map(|(name, _)| name.len()).max().unwrap_or(5);
+        let columns = (width.saturating_sub(cell) / cell).max(4);
+        let is_one = all.len() <= columns;
+        let blocks = if is_one {
+            vec![all]
+        } else {
+            vec![gpus.iter().collect(), nics.iter().collect()]
+        };
+        for block in blocks.iter().flat_map(|block| block.chunks(columns)) {
+            let mut table = Table::new(heads(block));
+            for row in &gpus {
+                table.row(paths(machine, row, block));
+            }
+            print_table(out, &table)?;
+        }
+        let mut table = Table::new(["", "node", "CPUs", "link", "PCI address", "model"]);
+        for row in gpus.iter().chain(&nics) {
+            table.row([vec![(row.0.clone(), Ink::Head)], place(machine, row)].concat());
+        }
+        if table.width() > width {
+            // They are their node's, below.
+            table.drop_column("CPUs");
+        }
+        print_table(out, &table)?;
     }
     if machine.nics.len() > MAX_NICS {
-        out.line(format_args!(
-            "{} more NICs: --json",
-            machine.nics.len() - MAX_NICS
-        ))?;
+        let more = machine.nics.len() - MAX_NICS;
+        out.line(format_args!("{} more: --json", super::count(more, "NIC")))?;
     }
     Ok(())
 }
 
-fn rows<T>(machine: &Machine, of: impl Fn(&Locality) -> T) -> Vec<T> {
-    machine.gpus.iter().map(|gpu| of(&gpu.locality)).collect()
-}
-
-fn columns(machine: &Machine) -> Vec<(String, PciAddress)> {
-    let gpus = machine.gpus.iter().map(|gpu| gpu.pci).enumerate();
-    let nics = machine
-        .nics
-        .iter()
-        .map(|nic| nic.pci)
-        .take(MAX_NICS)
-        .enumerate();
-    gpus.map(|(index, pci)| (format!("GPU{index}"), pci))
-        .chain(nics.map(|(index, pci)| (format!("NIC{index}"), pci)))
+fn named(kind: &str, devices: impl Iterator<Item = PciAddress>) -> Vec<Named> {
+    devices
+        .enumerate()
+        .map(|(index, pci)| (format!("{kind}{index}"), pci))
         .collect()
 }
 
-fn cell(machine: &Machine, from: PciAddress, to: PciAddress) -> String {
-    if from == to {
-        return "X".to_owned();
+fn heads<'a>(columns: &'a [&'a Named]) -> impl Iterator<Item = &'a str> {
+    std::iter::once("").chain(columns.iter().map(|(name, _)| name.as_str()))
+}
+
+fn print_table(out: &mut Out, table: &Table) -> Result<(), CommandError> {
+    out.line("")?;
+    for line in table.lines(&out.paper()) {
+        out.line(line)?;
     }
-    json::path(machine, from, to).unwrap_or_else(|| "?".to_owned())
+    Ok(())
+}
+
+/// A GPU's name and its paths.
+fn paths(machine: &Machine, row: &Named, columns: &[&Named]) -> Vec<(String, Ink)> {
+    let cell = |to: &&Named| {
+        if row.1 == to.1 {
+            return ("X".to_owned(), Ink::Faint);
+        }
+        let path = json::path(machine, row.1, to.1).unwrap_or_else(|| "?".to_owned());
+        let ink = match path.as_str() {
+            "SYS" => Ink::Far,
+            "PHB" | "NODE" => Ink::Plain,
+            "?" => Ink::Bad,
+            _ => Ink::Good,
+        };
+        (path, ink)
+    };
+    std::iter::once((row.0.clone(), Ink::Head))
+        .chain(columns.iter().map(cell))
+        .collect()
+}
+
+/// Node, CPUs, link, address and model of a device.
+fn place(machine: &Machine, (_, pci): &Named) -> Vec<(String, Ink)> {
+    let unknown = || ("?".to_owned(), Ink::Bad);
+    let locality = topology::path::locality(machine, *pci);
+    let of = |text: &dyn Fn(&Locality) -> Option<String>| {
+        locality
+            .and_then(text)
+            .map_or_else(unknown, |text| (text, Ink::Plain))
+    };
+    let link = links::of(machine, *pci);
+    let words = links::describe(&link);
+    let ink = match () {
+        () if links::reduced(&link).is_some() => Ink::Bad,
+        () if words.ends_with("idle") => Ink::Faint,
+        () => Ink::Plain,
+    };
+    let nic = || {
+        let nic = machine.nics.iter().find(|nic| nic.pci == *pci)?;
+        Some(nic.names.join(" "))
+    };
+    let model = machine
+        .gpu(*pci)
+        .map(super::model)
+        .or_else(nic)
+        .unwrap_or_default();
+    vec![
+        of(&|place| Some(place.numa_nodes.as_ref()?.to_string())),
+        of(&|place| Some(place.cpus.as_ref()?.to_string())),
+        (words, ink),
+        (pci.to_string(), Ink::Plain),
+        (model, Ink::Plain),
+    ]
 }

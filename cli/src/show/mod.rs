@@ -4,6 +4,8 @@ mod explain;
 mod json;
 pub(crate) mod links;
 mod matrix;
+mod nodes;
+mod sockets;
 mod verdict;
 
 use std::path::PathBuf;
@@ -49,10 +51,13 @@ impl Show {
         } else if self.format.json {
             out.json(&json::Document::new(&machine))?;
         } else {
-            out.line(header(&machine, &self.from.source()))?;
-            matrix::print(out, &machine)?;
-            print_nodes(out, &machine)?;
-            verdict::print(out, &machine)?;
+            let width = out
+                .paper()
+                .width(if machine.gpus.len() <= 8 { 80 } else { 120 });
+            print_header(out, &machine, &self.from.source(), width)?;
+            matrix::print(out, &machine, width)?;
+            nodes::print(out, &machine, width)?;
+            verdict::print(out, &machine, width)?;
         }
         Ok(Outcome::Done)
     }
@@ -96,7 +101,13 @@ pub(crate) fn packages(machine: &Machine) -> String {
     }
 }
 
-fn header(machine: &Machine, source: &Source) -> String {
+/// What there is, and how it was seen.
+fn print_header(
+    out: &mut Out,
+    machine: &Machine,
+    source: &Source,
+    width: usize,
+) -> Result<(), CommandError> {
     let mut notes = Vec::new();
     if let Source::Path(path) = source {
         notes.push(format!("from {}", path.display()));
@@ -107,17 +118,24 @@ fn header(machine: &Machine, source: &Source) -> String {
     let notes = if notes.is_empty() {
         String::new()
     } else {
-        format!("   ({})", notes.join(", "))
+        format!("({})", notes.join(", "))
     };
-    format!(
-        "{}: {}, {}, {}; {}, {}{notes}",
+    let counts = format!(
+        "{}: {}, {}, {}; {}, {}",
         machine.hostname.as_deref().unwrap_or("machine"),
         packages(machine),
         count(machine.numa_nodes.len(), "NUMA node"),
         count(machine.online.len(), "CPU"),
         count(machine.gpus.len(), "GPU"),
         count(machine.nics.len(), "NIC"),
-    )
+    );
+    if counts.chars().count() + 3 + notes.chars().count() <= width {
+        out.line(format!("{counts}   {notes}").trim_end())?;
+    } else {
+        out.line(counts)?;
+        out.line(notes)?;
+    }
+    Ok(())
 }
 
 /// Memory as a person reads it.
@@ -136,57 +154,4 @@ fn list(set: &CpuSet) -> String {
     } else {
         set.to_string()
     }
-}
-
-fn print_nodes(out: &mut Out, machine: &Machine) -> Result<(), CommandError> {
-    let nodes = &machine.numa_nodes;
-    let width = nodes
-        .iter()
-        .map(|node| list(&node.cpus).len())
-        .max()
-        .unwrap_or(0)
-        .max(4);
-    let ids: String = nodes.iter().map(|node| format!("{:>4}", node.id)).collect();
-    let has_distances = nodes.iter().any(|node| !node.distances.is_empty());
-    let heading = if has_distances {
-        format!("distance to{ids}")
-    } else {
-        String::new()
-    };
-    out.line("")?;
-    let line = format!(
-        "node  package  {:<width$}  {:<9}  {:<5} {heading}",
-        "CPUs", "memory", ""
-    );
-    out.line(line.trim_end())?;
-    for node in nodes {
-        let kind = match node.kind {
-            topology::machine::NodeKind::Dram => "",
-            topology::machine::NodeKind::Gpu => "GPU",
-            topology::machine::NodeKind::Cpuless => "other",
-        };
-        let distances: String = nodes
-            .iter()
-            .filter(|_| has_distances)
-            .map(|to| {
-                let value = node.distances.get(&to.id);
-                format!(
-                    "{:>4}",
-                    value.map_or_else(|| "?".to_owned(), u32::to_string)
-                )
-            })
-            .collect();
-        let package = node
-            .package
-            .map_or_else(|| "-".to_owned(), |id| id.to_string());
-        let line = format!(
-            "{:<5} {package:<8} {:<width$}  {:<9}  {kind:<5} {:11}{distances}",
-            node.id,
-            list(&node.cpus),
-            memory(node.memory_bytes),
-            ""
-        );
-        out.line(line.trim_end())?;
-    }
-    Ok(())
 }

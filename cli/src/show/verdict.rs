@@ -1,27 +1,21 @@
 //! What the page means, in sentences.
 
-use std::collections::BTreeMap;
-
 use topology::machine::{Machine, NodeKind};
-use topology::path::{crosses_socket, nvlinks};
-use topology::set::{IndexSet, NodeSet};
+use topology::set::NodeSet;
 
 use super::links;
+use super::sockets::{self, GpuSet, number};
 use crate::command::CommandError;
 use crate::out::Out;
-
-/// Marks a set of GPU numbers.
-#[derive(Debug, Clone, Copy)]
-enum GpuIndex {}
-
-type GpuSet = IndexSet<GpuIndex>;
+use crate::paper::wrap;
 
 /// Prints the sentences; each stands on its own.
-pub(crate) fn print(out: &mut Out, machine: &Machine) -> Result<(), CommandError> {
+pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<(), CommandError> {
     let sentences: Vec<String> = [
         distances(machine),
-        sockets(machine),
+        sockets::sentences(machine),
         reduced_links(machine),
+        older_slots(machine),
         unknown(machine),
         special_nodes(machine),
     ]
@@ -31,8 +25,8 @@ pub(crate) fn print(out: &mut Out, machine: &Machine) -> Result<(), CommandError
     if !sentences.is_empty() {
         out.line("")?;
     }
-    for sentence in sentences {
-        out.line(sentence)?;
+    for line in sentences.iter().flat_map(|sentence| wrap(sentence, width)) {
+        out.line(line)?;
     }
     Ok(())
 }
@@ -54,98 +48,9 @@ fn distances(machine: &Machine) -> Vec<String> {
         )],
         Some(_) => Vec::new(),
         None if nodes.len() > 1 => {
-            vec!["Firmware gives no distances between nodes: `gpu-numa measure`.".to_owned()]
+            vec!["Firmware's distances between nodes are not known: `gpu-numa measure`.".to_owned()]
         }
         None => Vec::new(),
-    }
-}
-
-/// Number `index` of a GPU in a set.
-fn number(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX)
-}
-
-/// Which GPUs share a socket, and what lies between the others.
-fn sockets(machine: &Machine) -> Vec<String> {
-    let mut groups: BTreeMap<u32, GpuSet> = BTreeMap::new();
-    for (index, gpu) in machine.gpus.iter().enumerate() {
-        if let Some(package) = gpu.locality.package {
-            groups.entry(package).or_default().insert(number(index));
-        }
-    }
-    let groups: Vec<GpuSet> = groups.into_values().collect();
-    let (Some(first), Some(second)) = (groups.first(), groups.get(1)) else {
-        return match groups.first() {
-            Some(all) if all.len() == machine.gpus.len() && all.len() > 1 => {
-                vec!["All GPUs are on one socket.".to_owned()]
-            }
-            Some(_) | None => Vec::new(),
-        };
-    };
-    let names = join(
-        &groups
-            .iter()
-            .map(|group| format!("GPU{group}"))
-            .collect::<Vec<_>>(),
-    );
-    let inside = format!(
-        "{names} {} inside a socket.",
-        if groups.len() == 2 {
-            "each stay"
-        } else {
-            "stay"
-        }
-    );
-    let between = if groups.len() == 2 {
-        format!("Any of {first} with any of {second}")
-    } else {
-        "Any two of different groups".to_owned()
-    };
-    let per_socket = groups.iter().map(GpuSet::len).min().unwrap_or(1);
-    let ask = if per_socket > 1 {
-        format!(
-            ": ask for {per_socket} GPUs with --gpus-per-socket={per_socket} --sockets-per-node=1"
-        )
-    } else {
-        String::new()
-    };
-    let verdict = match between_groups(machine, first, second) {
-        Between::NvLink => format!("{between}: NVLink joins them."),
-        Between::SocketLink => format!("{between} crosses the socket link{ask}."),
-        Between::NotSeen => format!(
-            "{between} crosses the socket link unless NVLink joins them, which could not be seen{ask}."
-        ),
-    };
-    vec![format!("{inside} {verdict}")]
-}
-
-/// What joins GPUs of different sockets.
-enum Between {
-    NvLink,
-    SocketLink,
-    NotSeen,
-}
-
-fn between_groups(machine: &Machine, first: &GpuSet, second: &GpuSet) -> Between {
-    let gpu = |set: &GpuSet| machine.gpus.get(usize::try_from(set.first()?).ok()?);
-    let (Some(a), Some(b)) = (gpu(first), gpu(second)) else {
-        return Between::NotSeen;
-    };
-    if nvlinks(machine, a.pci, b.pci) > 0 {
-        return Between::NvLink;
-    }
-    match crosses_socket(machine, a.pci, b.pci) {
-        Some(true) => Between::SocketLink,
-        Some(false) | None => Between::NotSeen,
-    }
-}
-
-/// `a`, `a and b`, `a, b and c`.
-fn join(parts: &[String]) -> String {
-    match parts {
-        [] => String::new(),
-        [one] => one.clone(),
-        [head @ .., last] => format!("{} and {last}", head.join(", ")),
     }
 }
 
@@ -155,13 +60,31 @@ fn reduced_links(machine: &Machine) -> Vec<String> {
         .iter()
         .enumerate()
         .filter_map(|(index, gpu)| {
-            let link = &machine.device(gpu.pci)?.link;
-            let (now, best) = (links::reduced(link)?, links::best(link)?);
+            let link = links::of(machine, gpu.pci);
+            let (now, best) = (links::reduced(&link)?, links::best(&link)?);
             Some(format!(
                 "GPU{index} runs at {now} of {best}: see `gpu-numa doctor`."
             ))
         })
         .collect()
+}
+
+/// Cards that are newer than their slots: no fault, and no use to look for one.
+fn older_slots(machine: &Machine) -> Vec<String> {
+    let mut cards: Vec<((u32, u32), GpuSet)> = Vec::new();
+    for (index, gpu) in machine.gpus.iter().enumerate() {
+        let Some(generations) = links::older_slot(machine, gpu.pci) else {
+            continue;
+        };
+        match cards.iter_mut().find(|(known, _)| *known == generations) {
+            Some((_, gpus)) => gpus.insert(number(index)),
+            None => cards.push((generations, GpuSet::single(number(index)))),
+        }
+    }
+    let sentence = |((card, slot), gpus): &((u32, u32), GpuSet)| {
+        format!("GPU{gpus}: a gen{card} card below a gen{slot} port.")
+    };
+    cards.iter().map(sentence).collect()
 }
 
 fn unknown(machine: &Machine) -> Vec<String> {

@@ -10,6 +10,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 /// Two packages with 4 cores and 8 CPUs each (hyper-threads 8 above), a NUMA node each, and below each a
 /// switch with two GPUs (L40S) and an InfiniBand NIC.
@@ -158,8 +159,10 @@ impl Host {
 
     /// Writes the snapshot that the service would have written.
     pub(crate) fn snapshot(&self) {
-        let machine: serde_json::Value =
-            serde_json::from_slice(&self.run(&["show", "--json"]).stdout).unwrap();
+        // All hosts are the same before a test spoils one.
+        static MACHINE: OnceLock<Vec<u8>> = OnceLock::new();
+        let machine = MACHINE.get_or_init(|| self.run(&["show", "--json"]).stdout);
+        let machine: serde_json::Value = serde_json::from_slice(machine).unwrap();
         let snapshot = serde_json::json!({
             "schema": "gpu-numa/snapshot/1", "boot_id": "b-1", "driver": null, "created_unix": 1, "machine": machine,
         });

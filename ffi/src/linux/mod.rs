@@ -4,5 +4,6 @@ pub mod access;
 pub mod affinity;
 pub mod file;
 pub mod mempolicy;
+pub mod pages;
 pub mod process;
 pub mod shared;

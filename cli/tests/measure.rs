@@ -1,0 +1,33 @@
+//! `gpu-numa measure` on this machine, for sanity only.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+use std::process::Command;
+
+#[test]
+fn every_node_of_this_machine_is_measured_from_every_other() {
+    let output = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+        .args(["measure", "--json"])
+        .output()
+        .unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let pairs = document["pairs"].as_array().unwrap();
+    let refused = document["remarks"].as_array().unwrap();
+    assert!(!pairs.is_empty() || !refused.is_empty(), "{document:#}");
+    for pair in pairs {
+        let figure = |key: &str| pair[key].as_f64().unwrap();
+        assert!(
+            figure("bandwidth_gb_s") > 0.0 && figure("latency_ns") > 0.1,
+            "{pair}"
+        );
+        if pair["cpu_node"] == pair["memory_node"] {
+            assert!((figure("times_local") - 1.0).abs() < 1e-9, "{pair}");
+        }
+    }
+}
