@@ -40,10 +40,11 @@ test-releases: deps build ## the same under the newest Slurm that Debian has (26
 test-vm: deps build ## the plugin under Slurm on virtual GPU servers
 	tests/vm/check
 
-test-rpm: deps build floor ## the packages of the plugins as shipped, installed into an empty root
+test-rpm: deps build floor ## the packages of the plugins as shipped, installed into an empty root, and under a Slurm at work
 	cp -p $(TARGET)/release/gpu-numa $(FLOOR)/
 	GPU_NUMA_RPM_PREBUILT=$(FLOOR) packaging/build-rpm $(TARGET)/rpm-test
 	packaging/check-rpm $(TARGET)/rpm-test
+	GPU_NUMA_PLUGINS=$(PLUGIN):$(FLOOR)/libgpu_numa_bind.so packaging/check-slurm
 
 bench: deps build ## how long a task's start takes longer, on a made-up host of 256 CPUs and 8 GPUs
 	GPU_NUMA_SPANK_SO=$(PLUGIN) $(CARGO) test -p gpu-numa-tests --test abi -- --ignored --nocapture speed
