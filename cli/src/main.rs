@@ -4,6 +4,7 @@
 
 mod command;
 mod doctor;
+mod fleet;
 mod generate;
 mod gres_conf;
 mod measure;
@@ -44,6 +45,8 @@ enum Command {
     Verify(verify::Verify),
     /// Look over the host and its Slurm: what is wrong, what it does, the line to change
     Doctor(doctor::Doctor),
+    /// Fold snapshots and doctor reports of many hosts: their kinds, and which host differs
+    Fleet(fleet::Fleet),
     /// Write gres.conf for this machine, and the line of slurm.conf that fits
     GresConf(gres_conf::GresConf),
     /// Measure bandwidth and latency from every NUMA node, beside firmware's figures
@@ -65,6 +68,7 @@ fn run(command: &Command, out: &mut Out) -> Result<Outcome, CommandError> {
         Command::Run(run) => run.run(out),
         Command::Verify(verify) => verify.run(out),
         Command::Doctor(doctor) => doctor.run(out),
+        Command::Fleet(fleet) => fleet.run(out),
         Command::GresConf(gres_conf) => gres_conf.run(out),
         Command::Measure(measure) => measure.run(out),
         Command::Nccl(nccl) => nccl.run(out),

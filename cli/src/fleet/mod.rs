@@ -1,0 +1,116 @@
+//! `gpu-numa fleet`: thousands of snapshots and doctor reports on one page.
+//!
+//! Slurm, or whatever a site has, brings the files together; nothing here talks to another host.
+
+mod facts;
+mod kinds;
+mod names;
+mod page;
+mod read;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::command::{CommandError, Format, Outcome};
+use crate::out::{self, Out};
+
+/// Folds the machines of a cluster.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  srun -N400 --ntasks-per-node=1 --output=/shared/fleet/%N.json gpu-numa show --json
+  gpu-numa fleet /shared/fleet
+  srun -N400 --ntasks-per-node=1 --output=/shared/doctor/%N.json gpu-numa doctor --json
+  gpu-numa fleet /shared/fleet /shared/doctor
+  gpu-numa fleet --json /shared/fleet/*.json | jq '.kinds[].differing'
+
+Takes snapshots (node.json) and what `show --json` and `doctor --json` print, one or several in a file; of a
+folder, the files that end in .json.  Hosts of the same processor, packages and GPU models that agree in most
+facts are a kind; what less than half as many hosts have otherwise is a difference.  Exit status 1: a host differs
+from its kind, doctor found something there, or a file was skipped; 2: no file could be read.")]
+pub(crate) struct Fleet {
+    /// Snapshots, `show --json` or `doctor --json` documents, or folders of them
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// The JSON document.
+#[derive(Debug, Serialize)]
+struct Document {
+    schema: &'static str,
+    /// Hosts with a machine, with a doctor report, or with both.
+    hosts: usize,
+    kinds: Vec<kinds::Kind>,
+    findings: Vec<Finding>,
+    skipped: Vec<read::Skipped>,
+    ok: bool,
+}
+
+/// What doctor found on some hosts, by its check.
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: String,
+    hosts: Vec<String>,
+    /// On the first of them.
+    evidence: String,
+    /// On the first of them.
+    change: String,
+}
+
+impl Fleet {
+    pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
+        let read = read::read_all(&self.files);
+        for skipped in &read.skipped {
+            out::message(&format!("{}: {}; skipped", skipped.file, skipped.why));
+        }
+        if read.hosts.is_empty() {
+            return Err(CommandError::Argument(
+                "no host in these files; expected snapshots (node.json), `show --json` or \
+                 `doctor --json` documents"
+                    .to_owned(),
+            ));
+        }
+        let findings = fold_findings(&read.hosts);
+        let kinds = kinds::sort_into_kinds(&read.hosts);
+        let differs = kinds.iter().any(|kind| !kind.differing.is_empty());
+        let ok = !differs && findings.is_empty() && read.skipped.is_empty();
+        let document = Document {
+            schema: "gpu-numa/fleet/1",
+            hosts: read.hosts.len(),
+            kinds,
+            findings,
+            skipped: read.skipped,
+            ok,
+        };
+        if self.format.json {
+            out.json(&document)?;
+        } else {
+            page::print(out, &document)?;
+        }
+        Ok(if ok { Outcome::Done } else { Outcome::Wanting })
+    }
+}
+
+/// Findings by check, those of most hosts first.
+fn fold_findings(hosts: &[read::Host]) -> Vec<Finding> {
+    let mut folded: std::collections::BTreeMap<&str, Finding> = std::collections::BTreeMap::new();
+    for host in hosts {
+        for finding in &host.findings {
+            let entry = folded.entry(&finding.check).or_insert_with(|| Finding {
+                check: finding.check.clone(),
+                hosts: Vec::new(),
+                evidence: finding.evidence.clone(),
+                change: finding.change.clone(),
+            });
+            if entry.hosts.last() != Some(&host.name) {
+                entry.hosts.push(host.name.clone());
+            }
+        }
+    }
+    let mut findings: Vec<Finding> = folded.into_values().collect();
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.hosts.len()));
+    findings
+}

@@ -1,0 +1,123 @@
+//! The page for people.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::kinds::Kind;
+use super::names::fold;
+use super::{Document, Finding};
+use crate::out::Out;
+
+/// Lines a kind and its differing hosts may take; `--json` has the rest.
+const MOST_DIFFERENCES: usize = 6;
+/// Groups of hosts with the same differences that are told of a kind.
+const MOST_GROUPS: usize = 20;
+/// The longest list of hosts, in characters.
+const LONGEST_LIST: usize = 300;
+
+/// Prints the document.
+pub(super) fn print(out: &mut Out, document: &Document) -> io::Result<()> {
+    let differing: usize = document.kinds.iter().map(|kind| kind.differing.len()).sum();
+    out.line(format_args!(
+        "{} in {}; {} from its kind; {}; {} skipped",
+        count(document.hosts, "host"),
+        count(document.kinds.len(), "kind"),
+        if differing == 1 {
+            "1 differs".to_owned()
+        } else {
+            format!("{differing} differ")
+        },
+        count(document.findings.len(), "finding"),
+        count(document.skipped.len(), "file"),
+    ))?;
+    for kind in &document.kinds {
+        print_kind(out, kind)?;
+    }
+    if !document.findings.is_empty() {
+        out.line("\nfound by doctor:")?;
+    }
+    for finding in &document.findings {
+        print_finding(out, finding)?;
+    }
+    Ok(())
+}
+
+fn print_kind(out: &mut Out, kind: &Kind) -> io::Result<()> {
+    out.line(format_args!(
+        "\nkind {}: {}: {}",
+        kind.number,
+        count(kind.hosts.len(), "host"),
+        list(kind.hosts.iter().map(String::as_str))
+    ))?;
+    out.line(format_args!("  {}", kind.summary))?;
+    if let Some(like) = kind.like {
+        out.line(format_args!("  as kind {like} but:"))?;
+        print_differences(out, &kind.unlike)?;
+    }
+    // Hosts with the same differences share their lines.
+    let mut groups: BTreeMap<&[String], Vec<&str>> = BTreeMap::new();
+    for differing in &kind.differing {
+        groups
+            .entry(&differing.differences)
+            .or_default()
+            .push(&differing.host);
+    }
+    let mut groups: Vec<(&[String], Vec<&str>)> = groups.into_iter().collect();
+    groups.sort_by_key(|(_, hosts)| std::cmp::Reverse(hosts.len()));
+    for (differences, hosts) in groups.iter().take(MOST_GROUPS) {
+        let verb = if hosts.len() == 1 {
+            "differs"
+        } else {
+            "differ"
+        };
+        out.line(format_args!("  {} {verb}:", list(hosts.iter().copied())))?;
+        print_differences(out, differences)?;
+    }
+    if groups.len() > MOST_GROUPS {
+        let hosts: usize = groups
+            .iter()
+            .skip(MOST_GROUPS)
+            .map(|(_, hosts)| hosts.len())
+            .sum();
+        out.line(format_args!(
+            "  and {} more that differ (--json has all)",
+            count(hosts, "host")
+        ))?;
+    }
+    Ok(())
+}
+
+fn print_differences(out: &mut Out, differences: &[String]) -> io::Result<()> {
+    for difference in differences.iter().take(MOST_DIFFERENCES) {
+        out.line(format_args!("    {difference}"))?;
+    }
+    if differences.len() > MOST_DIFFERENCES {
+        let more = differences.len() - MOST_DIFFERENCES;
+        out.line(format_args!("    and {more} more (--json has all)"))?;
+    }
+    Ok(())
+}
+
+fn print_finding(out: &mut Out, finding: &Finding) -> io::Result<()> {
+    out.line(format_args!(
+        "  {} on {}: {}",
+        finding.check,
+        count(finding.hosts.len(), "host"),
+        list(finding.hosts.iter().map(String::as_str))
+    ))?;
+    out.line(format_args!("    {}", finding.evidence))?;
+    out.line(format_args!("    change: {}", finding.change))
+}
+
+fn list<'a>(hosts: impl IntoIterator<Item = &'a str>) -> String {
+    let folded = fold(hosts);
+    if folded.chars().count() <= LONGEST_LIST {
+        return folded;
+    }
+    let cut: String = folded.chars().take(LONGEST_LIST).collect();
+    format!("{cut}...")
+}
+
+fn count(number: usize, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+}

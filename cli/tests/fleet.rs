@@ -1,0 +1,238 @@
+//! `gpu-numa fleet` on files as a cluster gives them, and on what it should not.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking"
+)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+fn fleet(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+        .arg("fleet")
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A host of two nodes with `gpus` GPUs, as a snapshot.
+fn host(name: &str, gpus: u32) -> Value {
+    let node = |id: u32, cpus: &str| {
+        json!({"id": id, "package": id, "cpus": cpus, "kind": "dram", "memory_bytes": (512_u64 << 30) + u64::from(id),
+               "distances": {"0": 10 + 11 * id, "1": 21 - 11 * id}})
+    };
+    let gpu = |index: u32| {
+        let node = u32::from(index >= 4);
+        json!({"pci": format!("0000:{:02x}:00.0", 0x20 + index), "vendor": "10de", "device": "2330",
+               "package": node, "numa_nodes": node.to_string(), "numa_source": "numa_node",
+               "cpus": if node == 0 { "0-31" } else { "32-63" }, "uuid": format!("GPU-{name}-{index}")})
+    };
+    json!({"schema": "gpu-numa/snapshot/1", "boot_id": name, "driver": "580.82", "created_unix": 1_800_000_000,
+        "machine": {"hostname": name, "online": "0-63",
+            "packages": [{"id": 0, "cpus": "0-31", "numa_nodes": "0"}, {"id": 1, "cpus": "32-63", "numa_nodes": "1"}],
+            "numa_nodes": [node(0, "0-31"), node(1, "32-63")],
+            "processor": {"arch": "x86_64", "vendor": "GenuineIntel", "family": 6, "model": 143},
+            "gpus": (0..gpus).map(gpu).collect::<Vec<_>>()}})
+}
+
+fn put(folder: &Path, document: &Value) {
+    let name = document["machine"]["hostname"].as_str().unwrap();
+    fs::write(folder.join(format!("{name}.json")), document.to_string()).unwrap();
+}
+
+/// `count` hosts with eight GPUs.
+fn cluster(count: usize) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for index in 0..count {
+        put(folder.path(), &host(&format!("gpu{index:05}"), 8));
+    }
+    folder
+}
+
+fn json_of(folder: &Path) -> (Option<i32>, Value) {
+    let output = fleet(&["--json", folder.to_str().unwrap()]);
+    let document = serde_json::from_slice(&output.stdout).unwrap();
+    (output.status.code(), document)
+}
+
+#[test]
+fn like_hosts_are_one_kind() {
+    let folder = cluster(12);
+    let output = fleet(&[folder.path().to_str().unwrap()]);
+    let page = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{page}");
+    assert!(page.starts_with("12 hosts in 1 kind; 0 differ"), "{page}");
+    assert!(
+        page.contains("gpu[00000-00011]") && page.contains("8 of 10de:2330"),
+        "{page}"
+    );
+}
+
+#[test]
+fn what_sets_a_host_apart_is_told() {
+    let folder = cluster(12);
+    let mut odd = host("gpu00003", 8);
+    odd["machine"]["gpus"][7]["numa_nodes"] = "0".into();
+    put(folder.path(), &odd);
+    put(folder.path(), &host("gpu00005", 7));
+    let mut small = host("gpu00007", 8);
+    small["machine"]["numa_nodes"][1]["memory_bytes"] = (448_u64 << 30).into();
+    put(folder.path(), &small);
+    let mut old = host("gpu00008", 8);
+    old["driver"] = "535.1".into();
+    put(folder.path(), &old);
+    let (status, document) = json_of(folder.path());
+    assert_eq!(status, Some(1));
+    assert_eq!(document["kinds"].as_array().unwrap().len(), 1);
+    let told: Vec<(&str, &Value)> = document["kinds"][0]["differing"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|differing| {
+            (
+                differing["host"].as_str().unwrap(),
+                &differing["differences"],
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (
+                "gpu00003",
+                &json!(["GPU 0000:27:00.0: NUMA node 0; its kind: 1"])
+            ),
+            ("gpu00005", &json!(["GPU 0000:27:00.0 is missing"])),
+            (
+                "gpu00007",
+                &json!(["node 1: memory 458752 MiB; its kind: 524288 MiB"])
+            ),
+            ("gpu00008", &json!(["driver 535.1; its kind: 580.82"])),
+        ]
+    );
+}
+
+#[test]
+fn two_common_shapes_are_two_kinds() {
+    let folder = cluster(6);
+    for index in 0..5 {
+        put(folder.path(), &host(&format!("half{index}"), 4));
+    }
+    let (status, document) = json_of(folder.path());
+    assert_eq!(status, Some(0), "{document}");
+    assert_eq!(document["kinds"].as_array().unwrap().len(), 2);
+    assert_eq!(document["kinds"][0]["hosts"].as_array().unwrap().len(), 6);
+}
+
+#[test]
+fn reports_of_doctor_are_folded_by_check() {
+    let folder = cluster(3);
+    let report = |name: &str| {
+        json!({"schema": "gpu-numa/doctor/1", "host": name, "ok": false, "findings": [
+            {"check": "zone-reclaim", "harm": "slows-jobs", "evidence": "it is 1", "effect": "e", "change": "set 0"}]})
+    };
+    // Several documents in one file, as one srun's output has them.
+    let all = format!("{}\n{}\n", report("gpu00000"), report("gpu00002"));
+    fs::write(folder.path().join("doctor.json"), all).unwrap();
+    let (status, document) = json_of(folder.path());
+    assert_eq!(status, Some(1));
+    assert_eq!(document["hosts"], 3);
+    assert_eq!(
+        document["findings"][0]["hosts"],
+        json!(["gpu00000", "gpu00002"])
+    );
+    assert_eq!(document["findings"][0]["change"], "set 0");
+}
+
+#[test]
+fn broken_and_hostile_files_are_named_and_skipped() {
+    let folder = cluster(3);
+    let path = |name: &str| folder.path().join(name);
+    let whole = host("x", 8).to_string();
+    fs::write(path("cut.json"), &whole[..whole.len() / 2]).unwrap();
+    fs::write(path("empty.json"), "").unwrap();
+    fs::write(path("binary.json"), [0xff_u8, 0xfe, 0]).unwrap();
+    fs::write(path("deep.json"), "[".repeat(1 << 20)).unwrap();
+    fs::write(path("other.json"), "{\"schema\":\"\\u001b[31mred\"}").unwrap();
+    fs::write(path("huge.json"), " ".repeat((16 << 20) + 1)).unwrap();
+    let many: Vec<u32> = (0..5000).collect();
+    let mut crowd = host("crowd", 1);
+    crowd["machine"]["packages"] = many
+        .iter()
+        .map(|id| json!({"id": id, "cpus": "0", "numa_nodes": "0"}))
+        .collect();
+    fs::write(path("crowd.json"), crowd.to_string()).unwrap();
+    fs::create_dir(path("folder.json")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", path("zero.json")).unwrap();
+    assert!(
+        Command::new("mkfifo")
+            .arg(path("fifo.json"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    let begin = Instant::now();
+    let output = fleet(&[folder.path().to_str().unwrap(), "/nonexistent.json"]);
+    assert!(begin.elapsed().as_secs() < 20);
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    for name in [
+        "cut",
+        "empty",
+        "binary",
+        "deep",
+        "other",
+        "huge",
+        "crowd",
+        "folder",
+        "zero",
+        "fifo",
+        "/nonexistent",
+    ] {
+        let line = errors
+            .lines()
+            .find(|line| line.contains(&format!("{name}.json: ")));
+        assert!(
+            line.is_some_and(|line| line.ends_with("; skipped")),
+            "{name}: {errors}"
+        );
+    }
+    assert!(!errors.contains('\u{1b}'), "{errors:?}");
+    assert!(text(&output.stdout).starts_with("3 hosts in 1 kind; 0 differ"));
+    // Nothing but trouble: it could not run.
+    let output = fleet(&[path("cut.json").to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_name_cannot_act_on_the_terminal() {
+    let folder = cluster(2);
+    let mut evil = host("evil", 8);
+    evil["machine"]["hostname"] = "\u{1b}]0;owned\u{7}\n".into();
+    evil["driver"] = "\u{1b}[2J".into();
+    fs::write(folder.path().join("evil.json"), evil.to_string()).unwrap();
+    let output = fleet(&[folder.path().to_str().unwrap()]);
+    assert!(!text(&output.stdout).contains('\u{1b}'));
+}
+
+#[test]
+fn thousands_of_hosts_take_seconds() {
+    let folder = cluster(2000);
+    let begin = Instant::now();
+    let output = fleet(&[folder.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
+}
