@@ -58,6 +58,9 @@ enum Command {
     /// Write man pages and shell completions
     #[command(name = "__generate", hide = true)]
     Generate(generate::Generate),
+    /// Time copies between host and GPUs, for measure
+    #[command(name = "__copies", hide = true)]
+    Copies(measure::Copies),
 }
 
 /// One line a command.
@@ -74,6 +77,7 @@ fn run(command: &Command, out: &mut Out) -> Result<Outcome, CommandError> {
         Command::Nccl(nccl) => nccl.run(out),
         Command::Snapshot(snapshot) => snapshot.run(out),
         Command::Generate(generate) => generate.run(out),
+        Command::Copies(copies) => copies.run(out),
     }
 }
 

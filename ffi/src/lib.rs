@@ -3,6 +3,8 @@
 //! The only crate besides the plugins' entry files that holds `unsafe`.  It knows nothing of machines
 //! or bindings: sets travel as words, decisions stay with the callers.
 
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod errno;
 pub mod linux;
 pub mod spank;

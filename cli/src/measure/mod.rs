@@ -1,5 +1,6 @@
 //! `gpu-numa measure`: what memory really costs from every NUMA node, beside firmware's figures.
 
+mod copies;
 mod kernels;
 mod verdict;
 
@@ -18,6 +19,8 @@ use topology::set::{CpuSet, NodeSet};
 
 use crate::command::{CommandError, Format, Outcome};
 use crate::out::{self, Out};
+pub(crate) use copies::Copies;
+use copies::Copy;
 use verdict::{Pair, disagreements, relate};
 
 /// Words of a thread's buffer: 64 MiB, more than its share of any last-level cache of 2026.
@@ -52,6 +55,10 @@ struct Document {
     buffer_bytes: usize,
     pairs: Vec<Pair>,
     disagreements: Vec<String>,
+    /// Between host and GPUs; empty without CUDA.
+    copies: Vec<Copy>,
+    /// Lines for the override file.
+    localities: Vec<String>,
     remarks: Vec<String>,
 }
 
@@ -107,6 +114,20 @@ impl Measure {
                 }
             }
         }
+        bar.set_message("copies to GPUs");
+        let homes: Vec<(u32, CpuSet)> = readers
+            .iter()
+            .map(|reader| {
+                (
+                    reader.node,
+                    reader
+                        .cpus
+                        .iter()
+                        .fold(CpuSet::new(), |all, cpu| all.union(cpu)),
+                )
+            })
+            .collect();
+        let copies = copies::ask(&homes, &mut remarks);
         bar.finish_and_clear();
         relate(&mut pairs);
         let document = Document {
@@ -119,6 +140,8 @@ impl Measure {
             buffer_bytes: buffer_words * size_of::<u64>(),
             disagreements: disagreements(&pairs),
             pairs,
+            localities: copies::offers(&machine, &copies),
+            copies,
             remarks,
         };
         if self.format.json {
@@ -295,6 +318,49 @@ fn nanoseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e9
 }
 
+/// GPUs by node, and what may be written into the override file.
+fn print_copies(out: &mut Out, document: &Document) -> Result<(), CommandError> {
+    let mut gpus: Vec<_> = document.copies.iter().map(|copy| copy.pci).collect();
+    gpus.dedup();
+    if gpus.is_empty() {
+        return Ok(());
+    }
+    let mut nodes: Vec<u32> = document.copies.iter().map(|copy| copy.node).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let heads: String = nodes
+        .iter()
+        .map(|node| format!("{:>14}", format!("memory {node}")))
+        .collect();
+    out.line(format_args!(
+        "\ncopies to a GPU / from it, GB/s\n{:<13}{heads}",
+        ""
+    ))?;
+    for gpu in gpus {
+        let cells = nodes.iter().map(|node| {
+            let copy = document
+                .copies
+                .iter()
+                .find(|copy| copy.pci == gpu && copy.node == *node);
+            let words =
+                copy.map(|copy| format!("{:.1} / {:.1}", copy.to_gpu_gb_s, copy.from_gpu_gb_s));
+            format!("{:>14}", words.unwrap_or_else(|| "-".to_owned()))
+        });
+        out.line(format_args!(
+            "{:<13}{}",
+            gpu.to_string(),
+            cells.collect::<String>()
+        ))?;
+    }
+    if !document.localities.is_empty() {
+        out.line(format_args!("\nfor /{}:", topology::sysfs::OVERRIDE_FILE))?;
+    }
+    for line in &document.localities {
+        out.line(line)?;
+    }
+    Ok(())
+}
+
 fn print(out: &mut Out, document: &Document) -> Result<(), CommandError> {
     let host = document.host.as_deref().unwrap_or("this host");
     let most = document
@@ -349,5 +415,5 @@ fn print(out: &mut Out, document: &Document) -> Result<(), CommandError> {
             ))?;
         }
     }
-    Ok(())
+    print_copies(out, document)
 }

@@ -1,0 +1,153 @@
+//! Copies between host and GPUs, from the memory of each NUMA node.
+//!
+//! In a child process with a limit, because a driver may hang or stop the process.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use clap::Args;
+use ffi::cuda::Cuda;
+use ffi::linux::mempolicy::{self, Mode};
+use ffi::linux::{affinity, pages::Pages};
+use serde::{Deserialize, Serialize};
+use topology::machine::Machine;
+use topology::pci::PciAddress;
+use topology::set::{CpuSet, NodeSet};
+
+use crate::command::{CommandError, Outcome};
+use crate::out::Out;
+
+/// Words of a copy: 64 MiB, long enough that starting it does not count.
+const WORDS: usize = 8 << 20;
+/// Copies each way.
+const COUNT: u32 = 8;
+/// How long all GPUs together may take; making eight contexts takes some seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How much better the best node must be to be offered as a GPU's own.
+const CLEAR: f64 = 1.1;
+
+/// A GPU and a node, in GB/s.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Copy {
+    pub(super) pci: PciAddress,
+    pub(super) node: u32,
+    pub(super) to_gpu_gb_s: f64,
+    pub(super) from_gpu_gb_s: f64,
+}
+
+/// The child's command; its parent names nodes as `NODE:CPUS`.
+#[derive(Debug, Args)]
+pub(crate) struct Copies {
+    #[arg(value_name = "NODE:CPUS")]
+    nodes: Vec<String>,
+}
+
+impl Copies {
+    /// Prints a JSON list; an empty one where there is no CUDA.
+    pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
+        let mut copies: Vec<Copy> = Vec::new();
+        if let Ok(cuda) = Cuda::load() {
+            for device in 0..cuda.count().unwrap_or(0).clamp(0, 256) {
+                let pci = cuda
+                    .pci_address(device)
+                    .ok()
+                    .and_then(|text| text.parse::<PciAddress>().ok());
+                let Some(pci) = pci else { continue };
+                for (node, cpus) in self.nodes.iter().filter_map(|text| parse(text)) {
+                    copies.extend(measure(&cuda, device, pci, node, &cpus));
+                }
+            }
+        }
+        out.json(&copies)?;
+        Ok(Outcome::Done)
+    }
+}
+
+fn parse(text: &str) -> Option<(u32, CpuSet)> {
+    let (node, cpus) = text.split_once(':')?;
+    Some((node.parse().ok()?, cpus.parse().ok()?))
+}
+
+/// Bound as a job is, in a thread of its own.
+fn measure(cuda: &Cuda, device: i32, pci: PciAddress, node: u32, cpus: &CpuSet) -> Option<Copy> {
+    std::thread::scope(|scope| {
+        let timed = scope.spawn(|| {
+            affinity::apply_affinity(0, cpus.words()).ok()?;
+            mempolicy::apply_policy(Mode::Bind, NodeSet::single(node).words()).ok()?;
+            let mut pages = Pages::map(WORDS).ok()?;
+            pages
+                .words_mut()
+                .iter_mut()
+                .step_by(64)
+                .for_each(|word| *word = 1);
+            cuda.time_copies(device, &mut pages, COUNT).ok()
+        });
+        let (to_gpu, from_gpu) = timed.join().ok().flatten()?;
+        let gigabytes =
+            f64::from(COUNT) * super::gigabytes(u64::try_from(WORDS * size_of::<u64>()).ok()?);
+        Some(Copy {
+            pci,
+            node,
+            to_gpu_gb_s: gigabytes / to_gpu.as_secs_f64(),
+            from_gpu_gb_s: gigabytes / from_gpu.as_secs_f64(),
+        })
+    })
+}
+
+/// Asks the child; a remark where it does not answer.
+pub(super) fn ask(nodes: &[(u32, CpuSet)], remarks: &mut Vec<String>) -> Vec<Copy> {
+    let child = Command::new("/proc/self/exe")
+        .arg("__copies")
+        .args(nodes.iter().map(|(node, cpus)| format!("{node}:{cpus}")))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut child) = child else {
+        remarks.push("copies to GPUs: the helper process cannot be started".to_owned());
+        return Vec::new();
+    };
+    let (sender, receiver) = channel();
+    if let Some(mut stdout) = child.stdout.take() {
+        std::thread::spawn(move || {
+            let mut answer = String::new();
+            let _ = stdout.read_to_string(&mut answer);
+            sender.send(answer)
+        });
+    }
+    let answer = receiver.recv_timeout(PATIENCE);
+    // One that has answered is at its end; one that hangs is left to the kernel.
+    let _ = child.kill();
+    let _ = child.try_wait();
+    let copies = answer
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok());
+    copies.unwrap_or_else(|| {
+        remarks.push(format!(
+            "copies to GPUs: no answer within {} s",
+            PATIENCE.as_secs()
+        ));
+        Vec::new()
+    })
+}
+
+/// Lines for the override file: GPUs that nobody can place, where one node is clearly nearest.
+pub(super) fn offers(machine: &Machine, copies: &[Copy]) -> Vec<String> {
+    let lost = machine
+        .gpus
+        .iter()
+        .filter(|gpu| gpu.locality.numa_nodes.is_none());
+    lost.filter_map(|gpu| {
+        let mut own: Vec<(f64, u32)> = copies
+            .iter()
+            .filter(|copy| copy.pci == gpu.pci)
+            .map(|copy| (copy.to_gpu_gb_s.min(copy.from_gpu_gb_s), copy.node))
+            .collect();
+        own.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let (best, second) = (own.first()?, own.get(1)?);
+        (best.0 > second.0 * CLEAR).then(|| format!("{} {} measured", gpu.pci, best.1))
+    })
+    .collect()
+}
