@@ -12,14 +12,17 @@ use topology::pci::VENDOR_NVIDIA;
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::out::{self, Out};
 
+/// What the file says in NCCL's place, and may well be right.
+const NOTE: &str = "note";
+
 /// Check a file against NCCL's reader's rules, and against a machine
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   gpu-numa nccl check /etc/nccl/topo.xml
   gpu-numa nccl check topo.xml --from /srv/recorded/node7
 
-Each finding is a line on standard output; the exit status is 1 if there is one.  Without --from, the
-file is compared with this machine if it has an NVIDIA GPU.")]
+Each finding is a line on standard output; the exit status is 1 if there is one that is no note.  Without
+--from, the file is compared with this machine if it has an NVIDIA GPU.")]
 pub(crate) struct Check {
     /// The topology file
     file: PathBuf,
@@ -60,7 +63,8 @@ impl Check {
                 "not compared with a machine: no NVIDIA GPU here; --from PATH takes another",
             );
         }
-        let outcome = if findings.is_empty() {
+        let fits = findings.iter().all(|finding| finding.effect == NOTE);
+        let outcome = if fits {
             Outcome::Done
         } else {
             Outcome::Wanting
@@ -90,7 +94,7 @@ impl Check {
             } = finding;
             out.line(format_args!("{file}{line}: {effect}: {element}{problem}"))?;
         }
-        if findings.is_empty() {
+        if fits {
             let against = if compared {
                 ", and fits the machine"
             } else {
@@ -110,6 +114,7 @@ fn of_violation(violation: &Violation) -> Finding {
             Effect::Fatal => "refused",
             Effect::Misread => "misread",
             Effect::Ignored => "ignored",
+            Effect::Note => NOTE,
         },
         problem: violation.problem.to_string(),
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use clap::{Args, Subcommand};
-use nccl_topo::reader::{self, Reading, System, Violation};
+use nccl_topo::reader::{self, Effect, Reading, System, Violation};
 
 use crate::command::{CommandError, Outcome};
 use crate::out::{self, Out};
@@ -66,7 +66,8 @@ fn read(path: &Path) -> Result<Reading, CommandError> {
 /// The file, where NCCL takes it; what is wrong with it goes to standard error.
 fn read_accepted(path: &Path) -> Result<System, CommandError> {
     let reading = read(path)?;
-    for violation in &reading.violations {
+    let worth = |violation: &&Violation| violation.effect != Effect::Note;
+    for violation in reading.violations.iter().filter(worth) {
         out::message(&at(path, violation));
     }
     reading.system.ok_or_else(|| {

@@ -155,14 +155,27 @@ fn package_cpu(machine: &Machine, id: u32, tops: &BTreeSet<PciAddress>) -> Resul
 
 /// Whether a package with several NUMA nodes would hide from NCCL which NIC is near a GPU: where the two
 /// share no switch, all NICs of a `<cpu>` are equally near, and NCCL deals them by number.
+///
+/// Nothing is hidden where a GPU has no NIC on its own node, or where all NICs of its package are there.
 fn nic_choice_suffers(devices: &Devices<'_>, cpus: &[Cpu]) -> bool {
-    let merges = cpus.iter().any(|cpu| cpu.nodes.len() > 1);
-    let far = devices.gpus().any(|gpu| {
-        !devices
+    let suffers = |gpu: &Leaf<'_>| {
+        let address = gpu.device.address;
+        let mut nics = devices.nics();
+        if nics.any(|nic| devices.share_switch(address, nic.device.address)) {
+            return false;
+        }
+        let holds = |cpu: &&Cpu| cpu.tops.contains(&devices.top(address));
+        let Some(cpu) = cpus.iter().find(holds) else {
+            return false;
+        };
+        let of_package = devices
             .nics()
-            .any(|nic| devices.share_switch(gpu.device.address, nic.device.address))
-    });
-    merges && far && devices.nics().next().is_some()
+            .filter(|nic| cpu.tops.contains(&devices.top(nic.device.address)));
+        let (near, far): (Vec<&Leaf<'_>>, Vec<_>) =
+            of_package.partition(|nic| nic.locality.numa_nodes == gpu.locality.numa_nodes);
+        !near.is_empty() && !far.is_empty()
+    };
+    cpus.iter().any(|cpu| cpu.nodes.len() > 1) && devices.gpus().any(suffers)
 }
 
 /// The GPUs in document order.

@@ -1,4 +1,4 @@
-use topology::machine::{Locality, Machine};
+use topology::machine::{Locality, Machine, Processor};
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
 
@@ -433,6 +433,31 @@ fn several_hosts_get_the_same_file_where_nothing_is_lost_by_packages() {
     ] {
         let (several, _) = emitted(&machine, Form::MultiHost);
         assert_eq!(several, emit(&machine, Form::SingleHost).unwrap());
+    }
+}
+
+#[test]
+fn a_nic_that_is_near_no_gpu_leaves_packages_whole() {
+    let mut machine = without_switches(machine(2, 2, 4), 2, true);
+    machine.nics.retain(|nic| nic.pci == at("0000:3f:00.0"));
+    machine.gpus.retain(|gpu| gpu.pci < at("0000:30:00.0"));
+    let (several, _) = emitted(&machine, Form::MultiHost);
+    assert_eq!(several, emit(&machine, Form::SingleHost).unwrap());
+}
+
+#[test]
+fn an_arm_host_has_the_attributes_that_nccl_fills_in_on_x86_and_no_values() {
+    let mut machine = with_switches(machine(2, 1, 4), 1);
+    machine.processor = Some(Processor {
+        arch: "arm64".into(),
+        vendor: None,
+        family: None,
+        model: None,
+    });
+    let (_, root) = emitted(&machine, Form::SingleHost);
+    assert_eq!(values(&root, "cpu", "arch"), ["arm64", "arm64"]);
+    for key in ["vendor", "familyid", "modelid"] {
+        assert_eq!(values(&root, "cpu", key), ["", ""]);
     }
 }
 

@@ -88,7 +88,11 @@ pub(super) fn affinity(cpus: &CpuSet) -> Option<String> {
     })
 }
 
-/// The processor's attributes of a `<cpu>`: `arch`, and on x86 `vendor`, `familyid`, `modelid`.
+/// The processor's attributes of a `<cpu>`: `arch`, `vendor`, `familyid`, `modelid`.
+///
+/// Only on x86 have the last three a value.  Elsewhere NCCL reads none of them, and they are empty so that
+/// an NCCL built for x86 that is shown the file (a simulation) does not fill in its own processor's above
+/// the rank's GPU alone, which would tear each `<cpu>` in two (`graph/xml.cc` `ncclTopoGetXmlFromCpu`).
 pub(super) fn processor_attributes(
     processor: Option<&Processor>,
 ) -> Result<Vec<(&'static str, String)>, NotEmitted> {
@@ -96,7 +100,11 @@ pub(super) fn processor_attributes(
     let processor = processor.ok_or(missing("arch"))?;
     let mut attributes = vec![("arch", processor.arch.clone())];
     match processor.arch.as_str() {
-        "arm64" | "ppc64" => {}
+        "arm64" | "ppc64" => {
+            for key in ["vendor", "familyid", "modelid"] {
+                attributes.push((key, String::new()));
+            }
+        }
         "x86_64" => {
             let vendor = processor.vendor.clone().ok_or(missing("vendor"))?;
             let family = processor.family.ok_or(missing("family"))?;

@@ -47,6 +47,8 @@ pub enum Effect {
     Misread,
     /// NCCL passes over it.
     Ignored,
+    /// NCCL reads it as meant, and then asks the machine no more: right as long as the value is.
+    Note,
 }
 
 /// A rule that a file breaks.

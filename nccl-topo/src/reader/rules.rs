@@ -142,6 +142,7 @@ impl Rules {
         for cpu in system.named("cpu") {
             self.cpu(cpu);
         }
+        self.one_way(system);
     }
 
     fn cpu(&mut self, cpu: &Element) {
@@ -213,7 +214,6 @@ impl Rules {
         match element.name.as_str() {
             "pci" => self.pci(element),
             "nic" => self.nic(element),
-            "gpu" => self.gpu(element),
             _ => self.any(element),
         }
     }
@@ -234,11 +234,15 @@ impl Rules {
         }
         self.class(pci);
         self.link(pci);
-        if pci.get("keep") == Some("1") && pci.children.iter().any(holds_gpu) {
-            self.keep(pci, "every rank then keeps the GPUs of the others");
+        if pci.get("keep") == Some("1") && holds_gpu(pci) {
+            let because = "every rank then keeps the GPUs of the others";
+            self.unwanted(pci, Effect::Misread, "keep", because);
         }
         for child in &pci.children {
-            self.pci_or_nic(child);
+            match child.name.as_str() {
+                "gpu" => self.gpu(child, pci.get("busid").unwrap_or_default()),
+                _ => self.pci_or_nic(child),
+            }
         }
     }
 
@@ -294,18 +298,32 @@ impl Rules {
         }
     }
 
-    fn gpu(&mut self, gpu: &Element) {
+    /// A `<gpu>` of the device at `busid`.
+    fn gpu(&mut self, gpu: &Element, busid: &str) {
         self.any(gpu);
-        for (key, because) in [
-            ("dev", "NCCL believes it, and the driver's numbers change"),
-            ("keep", "a GPU outside the communicator then makes it fail"),
-        ] {
-            self.unwanted(gpu, key, because);
-        }
+        let because = "NCCL believes it, and the driver's numbers change";
+        self.unwanted(gpu, Effect::Note, "dev", because);
+        let because = "a GPU outside the communicator then makes it fail";
+        self.unwanted(gpu, Effect::Misread, "keep", because);
         for link in gpu.named("nvlink") {
             self.any(link);
+            for key in ["target", "count"] {
+                self.need(link, Effect::Fatal, key, "NCCL refuses the file");
+            }
+            if link.get("target") == Some(busid) {
+                let expected = "that is the GPU itself";
+                self.bad(link, Effect::Misread, "target", expected);
+            }
             let because = "NCCL then looks for no NVLink of this GPU";
-            self.note(link, Effect::Misread, Problem::UnwantedElement { because });
+            self.note(link, Effect::Note, Problem::UnwantedElement { because });
+        }
+        for link in gpu.named("c2c") {
+            self.any(link);
+            for key in ["bw", "count"] {
+                self.need(link, Effect::Fatal, key, "NCCL refuses the file");
+            }
+            let because = "NCCL then does not ask the driver for it";
+            self.note(link, Effect::Note, Problem::UnwantedElement { because });
         }
     }
 
@@ -313,20 +331,53 @@ impl Rules {
         self.any(nic);
         for net in &nic.children {
             self.any(net);
-            self.need(
-                net,
-                Effect::Misread,
-                "name",
-                "NCCL cannot tell which device it is",
-            );
+            if net.name != "net" {
+                continue;
+            }
+            let because = "NCCL cannot tell which device it is";
+            if self.need(net, Effect::Misread, "name", because).is_some() {
+                let because =
+                    "NCCL then neither looks where the NIC is nor fills in what is above it";
+                self.note(net, Effect::Note, Problem::UnwantedElement { because });
+            }
         }
     }
 
-    fn keep(&mut self, element: &Element, because: &'static str) {
-        self.unwanted(element, "keep", because);
+    /// NVLinks and switch links that lead to an element of the file which has none back: NCCL fails when
+    /// both ends are in use (`graph/paths.cc` `ncclTopoSetPaths`).
+    fn one_way(&mut self, root: &Element) {
+        let mut links = Vec::new();
+        ways(root, "", &mut links);
+        let mut places = BTreeMap::new();
+        root.walk(&mut |element| {
+            if let Some(busid) = element.get("busid").filter(|_| element.name == "pci") {
+                places.entry(busid).or_insert_with(|| class_of(element));
+            }
+        });
+        for (from, link) in &links {
+            let to = link.get("target").unwrap_or_default();
+            let over_nvlink = link.name == "nvlink";
+            let same_kind = match places.get(to) {
+                Some(class) => class.starts_with("0x03") == over_nvlink,
+                None => false,
+            };
+            let back = |(other, back): &(&str, &Element)| {
+                *other == to && back.name == link.name && back.get("target") == Some(from)
+            };
+            if same_kind && to != *from && !links.iter().any(back) {
+                let expected = "there is no link back, and NCCL fails when both ends are in use";
+                self.bad(link, Effect::Misread, "target", expected);
+            }
+        }
     }
 
-    fn unwanted(&mut self, element: &Element, key: &'static str, because: &'static str) {
+    fn unwanted(
+        &mut self,
+        element: &Element,
+        effect: Effect,
+        key: &'static str,
+        because: &'static str,
+    ) {
         if let Some(value) = element.get(key) {
             let value = value.to_owned();
             let problem = Problem::Unwanted {
@@ -334,9 +385,24 @@ impl Rules {
                 value,
                 because,
             };
-            self.note(element, Effect::Misread, problem);
+            self.note(element, effect, problem);
         }
     }
+}
+
+/// All NVLinks and switch links with the `busid` of the device that holds them.
+fn ways<'e>(element: &'e Element, busid: &'e str, found: &mut Vec<(&'e str, &'e Element)>) {
+    if matches!(element.name.as_str(), "nvlink" | "pcilink") {
+        found.push((busid, element));
+    }
+    let busid = element.get("busid").unwrap_or(busid);
+    for child in &element.children {
+        ways(child, busid, found);
+    }
+}
+
+fn class_of(element: &Element) -> &str {
+    element.get("class").unwrap_or_default()
 }
 
 /// The whole value as C's `strtol` with base 0 reads it: decimal, `0x` hex, leading 0 octal.

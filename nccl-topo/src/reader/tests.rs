@@ -265,14 +265,44 @@ fn what_nccl_fills_in_only_sometimes_is_asked_for() {
 #[test]
 fn gpus_that_a_dump_left_are_named() {
     let dump = format!("<pci {GPU}>\n<gpu dev=\"0\" sm=\"80\" rank=\"0\" gdr=\"1\"/></pci>");
-    assert_misread(
-        &file(&dump),
-        "4: <gpu dev=\"0\">: dev=\"0\" should not be given",
-    );
+    let all = read(&file(&dump)).violations;
+    assert_eq!(all[0].effect, Effect::Note);
+    let said = "4: <gpu dev=\"0\">: dev=\"0\" should not be given";
+    assert!(all[0].to_string().starts_with(said), "{all:?}");
     let bridge = dump
         .replace("0x030200", "0x060400")
         .replace(" dev=\"0\"", "");
     assert_fatal(&file(&bridge), "a bridge holds a <gpu>");
+}
+
+#[test]
+fn an_nvlink_needs_both_ends() {
+    let second = GPU.replace(":00.0", ":01.0");
+    let linked = |target: &str, back: &str| {
+        let link = format!("<gpu><nvlink {target} count=\"2\" tclass=\"0x030200\"/></gpu>");
+        let other = format!("<gpu><nvlink {back} count=\"2\" tclass=\"0x030200\"/></gpu>");
+        file(&format!(
+            "<pci {GPU}>{link}</pci><pci {second}>{other}</pci>"
+        ))
+    };
+    let busid = |tag: &str| tag.split('"').nth(1).unwrap().to_owned();
+    let to = |tag: &str| format!("target=\"{}\"", busid(tag));
+    let good = read(&linked(&to(&second), &to(GPU))).violations;
+    assert!(
+        good.iter().all(|found| found.effect == Effect::Note),
+        "{good:?}"
+    );
+    let among = |text: &str, effect, said: &str| {
+        let all = read(text).violations;
+        let is = |found: &Violation| found.effect == effect && found.to_string().contains(said);
+        assert!(all.iter().any(is), "{said}: {all:?}");
+    };
+    let none = linked("", &to(GPU));
+    among(&none, Effect::Fatal, "no target; NCCL refuses the file");
+    let itself = linked(&to(GPU), &to(&second));
+    among(&itself, Effect::Misread, "that is the GPU itself");
+    let one_way = linked(&to(&second), "target=\"fffffff:ffff:ff\"");
+    among(&one_way, Effect::Misread, "no link back");
 }
 
 #[test]
