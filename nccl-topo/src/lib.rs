@@ -11,6 +11,7 @@ pub mod crossings;
 pub mod element;
 pub mod emit;
 pub mod model;
+pub mod predict;
 pub mod reader;
 #[cfg(test)]
 mod testing;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use discovery::Source;
 use nccl_topo::compare::{Difference, compare};
+use nccl_topo::predict::{Prediction, predict};
 use nccl_topo::reader::{Effect, Violation};
 use serde::Serialize;
 use topology::pci::VENDOR_NVIDIA;
@@ -58,6 +59,7 @@ impl Check {
         let compared = reading.system.is_some() && (!here || has_gpu);
         if let Some(system) = reading.system.as_ref().filter(|_| compared) {
             findings.extend(compare(system, &machine).iter().map(of_difference));
+            findings.extend(predict(&machine).iter().map(of_prediction));
         } else if reading.system.is_some() {
             out::message(
                 "not compared with a machine: no NVIDIA GPU here; --from PATH takes another",
@@ -126,5 +128,15 @@ fn of_difference(difference: &Difference) -> Finding {
         element: None,
         effect: "differs",
         problem: difference.kind.to_string(),
+    }
+}
+
+/// No fault of the file.
+fn of_prediction(prediction: &Prediction) -> Finding {
+    Finding {
+        line: None,
+        element: None,
+        effect: NOTE,
+        problem: prediction.to_string(),
     }
 }

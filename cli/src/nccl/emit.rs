@@ -3,6 +3,7 @@
 use clap::Args;
 use nccl_topo::crossings::{least_crossings, ring_crossings};
 use nccl_topo::emit::{Correction, Form, emit};
+use nccl_topo::predict::predict;
 use serde::Serialize;
 use topology::pci::PciAddress;
 
@@ -23,7 +24,7 @@ pub(crate) struct Emit {
     /// The form for jobs on several hosts
     #[arg(long)]
     multi_node: bool,
-    /// List each correction with its evidence, as comments in the file
+    /// List each correction with its evidence, and what no file can mend, as comments in the file
     #[arg(long)]
     explain: bool,
     #[command(flatten)]
@@ -38,6 +39,8 @@ struct Document<'e> {
     corrections: Vec<Explained<'e>>,
     ring_crossings: Option<u32>,
     least_crossings: Option<u32>,
+    /// What NCCL's search will make of it against all sense, in words.
+    predictions: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,6 +73,7 @@ impl Emit {
                 corrections: emitted.corrections.iter().map(explained).collect(),
                 ring_crossings: ring_crossings(&machine, &emitted.gpus),
                 least_crossings: least_crossings(&machine),
+                predictions: predict(&machine).iter().map(ToString::to_string).collect(),
             })?;
             return Ok(Outcome::Done);
         }
@@ -79,6 +83,9 @@ impl Emit {
             }
             for Correction { what, evidence, .. } in &emitted.corrections {
                 out.line(comment(&format!("{what}: {evidence}")))?;
+            }
+            for prediction in predict(&machine) {
+                out.line(comment(&format!("predicted: {prediction}")))?;
             }
         }
         out.line(emitted.xml.trim_end())?;

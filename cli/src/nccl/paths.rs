@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use discovery::Source;
 use nccl_topo::model::{COMPUTE_CAPABILITY, Model, ModelGpu, gpus_of};
+use nccl_topo::predict::{machine_capability, predict, true_file_is_good};
 use serde::Serialize;
 use topology::machine::Machine;
 use topology::nccl::{Channels, PathType, Search};
@@ -28,9 +29,9 @@ pub(crate) struct PathsOf {
     /// The GPUs of the communicator in order of rank: numbers in file order, or PCI addresses
     #[arg(long, value_name = "LIST")]
     gpus: Option<String>,
-    /// Compute capability of GPUs whose file does not say, as 90 for 9.0
-    #[arg(long, value_name = "N", default_value_t = COMPUTE_CAPABILITY)]
-    sm: u32,
+    /// Compute capability of GPUs whose file does not say, as 90 for 9.0 [default: that of --from, else 80]
+    #[arg(long, value_name = "N")]
+    sm: Option<u32>,
     #[command(flatten)]
     from: From,
     #[command(flatten)]
@@ -87,9 +88,12 @@ impl PathsOf {
             Source::ThisMachine => None,
             Source::Path(_) => Some(self.from.read()?),
         };
+        let of_machine = sockets.as_ref().and_then(machine_capability);
+        let capability = self.sm.or(of_machine).unwrap_or(COMPUTE_CAPABILITY);
         let view = View {
-            model: Model::of(&system, &ranks, self.sm),
+            model: Model::of(&system, &ranks, capability),
             sockets,
+            capability,
         };
         let document = view.document();
         if self.format.json {
@@ -119,6 +123,7 @@ fn gpu(all: &[String], entry: &str) -> Result<String, CommandError> {
 struct View {
     model: Model,
     sockets: Option<Machine>,
+    capability: u32,
 }
 
 impl View {
@@ -233,15 +238,36 @@ impl View {
             "<cpu> elements"
         };
         if ring.bandwidth_gb_s < 1.0 {
+            let remedy = self.remedy();
             format!(
-                "NCCL finds no ring and takes the order of the file, which crosses between {place} {most} times"
+                "NCCL finds no ring and takes the order of the file, which crosses between {place} {most} \
+                 times{remedy}"
             )
         } else if most == 0 {
             format!("no hop of a ring crosses between {place}")
         } else if most <= least {
             format!("each ring crosses between {place} {most} times, the least without NVLink")
         } else {
-            format!("a ring crosses between {place} {most} times, where {least} would do")
+            let remedy = self.remedy();
+            format!("a ring crosses between {place} {most} times, where {least} would do{remedy}")
+        }
+    }
+
+    /// What another file could do, in words that follow the verdict; nothing where the machine is not known.
+    fn remedy(&self) -> String {
+        let Some(machine) = &self.sockets else {
+            return String::new();
+        };
+        match true_file_is_good(machine, self.capability) {
+            Some(true) => "; `gpu-numa nccl emit` writes a file that mends this".to_owned(),
+            Some(false) => predict(machine)
+                .iter()
+                .find(|found| found.with_p2p && found.compute_capability == self.capability)
+                .map_or_else(
+                    || "; no honest file can mend this".to_owned(),
+                    |found| format!("; {found}"),
+                ),
+            None => String::new(),
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use topology::nccl::{
-    Graph, LinkType, NodeId, Paths, Processor, nvlink_bandwidth_gb_s, pci_bandwidth_gb_s,
+    Graph, Kind, LinkType, NodeId, PathType, Paths, Processor, nvlink_bandwidth_gb_s,
+    pci_bandwidth_gb_s,
 };
 
 use crate::element::Element;
@@ -66,6 +67,16 @@ impl Model {
     /// of ranks.  NICs count where the file names a `<net>`.  `compute_capability` is for GPUs without
     /// `sm`; it decides an NVLink's bandwidth and which bandwidths NCCL tries.
     pub fn of(system: &System, ranks: &[String], compute_capability: u32) -> Self {
+        Self::with_p2p(system, ranks, compute_capability, None)
+    }
+
+    /// [`Model::of`] for a job that allows P2P up to `limit`; none is NCCL's own choice.
+    pub fn with_p2p(
+        system: &System,
+        ranks: &[String],
+        compute_capability: u32,
+        limit: Option<PathType>,
+    ) -> Self {
         let mut build = Build {
             graph: Graph::new(),
             gpus: Vec::new(),
@@ -84,10 +95,16 @@ impl Model {
         } = build;
         graph.finish();
         Self {
-            paths: Paths::of(&graph),
+            paths: Paths::with_p2p(&graph, limit),
             graph,
             gpus,
         }
+    }
+
+    /// The processor of the first `<cpu>`, which NCCL takes for that of all.
+    pub fn processor(&self) -> Option<Processor> {
+        let cpu = self.graph.of_kind(Kind::Cpu).next()?;
+        self.graph.node(cpu)?.processor
     }
 
     /// For a communicator of all GPUs of the file, in document order.

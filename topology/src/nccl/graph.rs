@@ -96,7 +96,7 @@ impl Processor {
     }
 
     /// Whether it is one of Intel's.
-    pub(super) fn is_intel(self) -> bool {
+    pub fn is_intel(self) -> bool {
         matches!(
             self,
             Self::IntelBroadwell

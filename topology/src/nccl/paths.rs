@@ -72,11 +72,17 @@ pub struct Paths {
 impl Paths {
     /// Computes them (`ncclTopoComputePaths`).
     pub fn of(graph: &Graph) -> Self {
+        Self::with_p2p(graph, None)
+    }
+
+    /// Computes them for a job that allows P2P up to `limit` (`NCCL_P2P_LEVEL`); [`PathType::Loc`] is no
+    /// P2P at all.  None is NCCL's own choice.
+    pub fn with_p2p(graph: &Graph, limit: Option<PathType>) -> Self {
         let gpus: Vec<_> = graph.of_kind(Kind::Gpu).collect();
         let cpus: Vec<_> = graph.of_kind(Kind::Cpu).collect();
         let to_gpus: Vec<_> = gpus.iter().map(|gpu| paths_to(graph, *gpu)).collect();
         let to_cpus: Vec<_> = cpus.iter().map(|cpu| paths_to(graph, *cpu)).collect();
-        let limit = p2p_limit(graph, &cpus);
+        let limit = limit.unwrap_or_else(|| p2p_limit(graph, &cpus));
         let direct =
             |target: &Vec<Path>, from: NodeId| target.get(from).cloned().unwrap_or_else(Path::none);
         let path = |from: NodeId, gpu: NodeId, target: &Vec<Path>| {
