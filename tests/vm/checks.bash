@@ -200,6 +200,26 @@ check_local_cpus() { # NAME ASKED
     verdict $? "$1: every task has CPUs of its step near its GPU" "$why"
 }
 
+# Where the local CPUs of a task's one node are too few, the others are the nearest of its step: none that it has is
+# farther than one that it has not.
+check_nearest() { # NAME
+    local task node distances taken left why='' other
+    for task in "${bound_tasks[@]}"; do
+        for node in "${!node_cpus[@]}"; do ((near_nodes[$task] == 1 << node)) && break; done
+        get "/sys/devices/system/node/node$node/distance"
+        read -ra distances <<<"$REPLY"
+        taken=0 left=999
+        for other in "${!node_cpus[@]}"; do
+            (((has[$task] & node_cpus[$other]) == 0 || distances[other] <= taken)) || taken=${distances[other]}
+            (((step & ~has[$task] & node_cpus[$other]) == 0 || distances[other] >= left)) || left=${distances[other]}
+        done
+        ((left < 999)) || why+="task $task had nothing to choose from; "
+        ((taken <= left)) || why+="task $task has CPUs at distance $taken and not those at $left; "
+    done
+    [ -z "$why" ] && [ ${#bound_tasks[@]} -gt 0 ]
+    verdict $? "$1: what is not local is the nearest" "$why"
+}
+
 # CPUs disjoint, and whole cores where the tasks asked for whole cores.  A task with nothing near its GPU keeps the
 # CPUs that Slurm gave it, whoever else was bound there, so it is not counted.
 shared_cpus() { # ASKED; leaves in REPLY who shares what
