@@ -30,12 +30,15 @@ test-abi: deps build ## the plugins under C hosts that stand for Slurm and NCCL
 
 test-slurm: deps build ## the plugin under a real Slurm on this host
 	tests/slurm/checks
+	tests/slurm/faults
 
 test-slurm-2411: deps build ## the same under Slurm 24.11, in a Debian 13 of its own below target/
 	SLURM_EXPECTED=24.11 tests/slurm/in-debian trixie
+	tests/slurm/in-debian trixie /src/tests/slurm/faults --sample
 
 test-releases: deps build ## the same under the newest Slurm that Debian has (26.05 in November 2026); not in `make test`
 	tests/slurm/in-debian sid
+	tests/slurm/in-debian sid /src/tests/slurm/faults --sample
 
 test-vm: deps build ## the plugin under Slurm on virtual GPU servers
 	tests/vm/check

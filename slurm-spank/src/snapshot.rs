@@ -53,7 +53,10 @@ pub(crate) fn read_host(folder: &Path) -> Result<Host, String> {
             folder: None,
             remark: Some(remark),
         }),
-        Err(error) => Err(format!("{error}, and {remark}")),
+        Err(error) => {
+            let (Remark::Missing(why) | Remark::Unusable(why)) = remark;
+            Err(format!("{why}, and {error}"))
+        }
     }
 }
 

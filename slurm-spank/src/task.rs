@@ -151,10 +151,14 @@ impl Task<'_> {
     }
 
     fn step_request(&self, tasks: Vec<TaskRequest>, masks: &[CpuSet]) -> StepRequest {
-        let own = || masks.last().cloned().unwrap_or_default();
+        // Where a filter forbids to ask for the cpuset, what Slurm gave the tasks is all that is known of it.
+        let given = || {
+            let none = CpuSet::default();
+            masks.iter().fold(none, |all, mask| all.union(mask))
+        };
         let cpuset = affinity::read_cpuset().map(|words| CpuSet::from_words(&words));
         let view = StepView {
-            cpuset: cpuset.unwrap_or_else(|_| own()),
+            cpuset: cpuset.unwrap_or_else(|_| given()),
             masks,
             core_count: self.step.core_count,
         };

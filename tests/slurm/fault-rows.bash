@@ -1,0 +1,246 @@
+# The rows of the fault table: what is done to the plugin, and what must become of the job.
+
+# --- hooks ---------------------------------------------------------------------------------------------------
+
+# Where the option's registration is lost, always= still binds; where the whole of init is lost, nobody asks for binding.
+rows_in_slurmstepd() {
+    local hook kind binding
+    section "in slurmstepd"
+    plugin on always=best-effort
+    for hook in init option init_post_opt user_init task_init; do
+        for kind in error panic slow; do
+            # Nothing of ours that could panic runs there in slurmstepd.
+            case $hook/$kind in option/panic | init_post_opt/panic) continue ;; esac
+            binding=bound
+            case $hook/$kind in init/panic | user_init/error | user_init/panic | task_init/error | task_init/panic) binding="as Slurm" ;; esac
+            fault slurmstepd $hook $kind
+            meet_srun "$hook: $kind" 0 COMPLETED "$binding"
+            case $kind/$hook in slow/option | slow/init_post_opt | slow/init) continue ;; esac
+            meet_sbatch "$hook: $kind" 0 COMPLETED "$binding"
+        done
+    done
+    fault slurmstepd task_init slow-one
+    meet_srun "task_init: slow in one task" 0 COMPLETED bound
+    fault slurmstepd task_init die-one
+    meet_srun "one task is killed before task_init" 137 FAILED -
+}
+
+rows_in_srun() {
+    local kind
+    section "in srun"
+    plugin on always=best-effort
+    as=("${user[@]}" "LD_PRELOAD=$SLURMD_PRELOAD" GPU_NUMA_BIND=node)
+    for kind in error panic slow; do
+        # Without registration nobody can type the option.
+        fault srun init $kind
+        meet "init: $kind, the option not typed" 0 COMPLETED bound srun "${two_tasks[@]}" "$probe" --mib 0
+    done
+    for kind in panic slow; do
+        fault srun option $kind
+        meet_srun "option: $kind" 0 COMPLETED bound
+    done
+    for kind in error panic slow; do
+        fault srun init_post_opt $kind
+        meet_srun "init_post_opt: $kind" 0 COMPLETED bound
+    done
+    as=("${user[@]}")
+}
+
+rows_in_slurmd() {
+    local kind
+    section "in slurmd, when it starts"
+    plugin on always=best-effort
+    for kind in error panic slow; do
+        fault slurmd init $kind
+        "$here/slurm-lab" restart-slurmd "$lab" || fail "slurmd starts, init: $kind"
+        meet_srun "init: $kind" 0 COMPLETED bound
+    done
+    fault none
+}
+
+# --- the snapshot --------------------------------------------------------------------------------------------
+
+fresh_snapshot() {
+    rm -rf "$snapshot"
+    in_lab "$cli" snapshot --dir "$snapshot" >/dev/null 2>"$work/cli.err" || fail "gpu-numa snapshot writes one"
+}
+
+rows_of_snapshot() {
+    local file=$snapshot/node.json
+    section "the snapshot"
+    plugin on "snapshot=$snapshot"
+    fresh_snapshot
+    meet_srun "none of them: NVML is missing on this host" 0 COMPLETED bound
+    rm -rf "$snapshot"
+    meet_srun "no snapshot" 0 COMPLETED bound
+    for change in "cut in the middle:truncate -s 700" "empty:truncate -s 0" "1 GB of holes:truncate -s 1G" \
+        "of another boot, so of another host too:sed -i s/\"boot_id\":\"[0-9a-f]*/\"boot_id\":\"0/" "owned by a user:chown 1" \
+        "writable by all:chmod 666"; do
+        fresh_snapshot
+        ${change#*:} "$file"
+        meet_srun "${change%%:*}" 0 COMPLETED bound
+    done
+    fresh_snapshot
+    chown 1 "$snapshot"
+    meet_srun "its folder is a user's" 0 COMPLETED bound
+    for kind in directory FIFO "link to a right one" "link to /dev/zero" "device"; do
+        fresh_snapshot
+        mv "$file" "$snapshot/right.json"
+        case $kind in
+        directory) mkdir "$file" ;;
+        FIFO) mkfifo "$file" ;;
+        "link to a right one") ln -s right.json "$file" ;;
+        "link to /dev/zero") ln -s /dev/zero "$file" ;;
+        device) mknod "$file" c 1 5 ;;
+        esac
+        meet_srun "a $kind" 0 COMPLETED bound
+    done
+}
+
+# /run is full: the boot service fails and says so, what was there before stays, and jobs run.
+rows_of_full_run() {
+    rm -rf "$snapshot"
+    mkdir -p "$snapshot"
+    in_lab mount -t tmpfs -o size=4k,mode=755 tmpfs "$snapshot"
+    in_lab "$cli" snapshot --dir "$snapshot" >/dev/null 2>"$work/cli.err"
+    [ $? -eq 2 ] && grep -q "$snapshot" "$work/cli.err"
+    verdict $? "on a full /run gpu-numa snapshot fails and says where" "$(cat "$work/cli.err")"
+    meet_srun "the file system of /run is full" 0 COMPLETED bound
+    in_lab umount "$snapshot"
+}
+
+# --- the host ------------------------------------------------------------------------------------------------
+
+rows_of_host() {
+    local online=$lab/sys/devices/system/cpu/online cpus
+    section "the host"
+    plugin on "snapshot=$snapshot"
+    rm -rf "$snapshot"
+    fault slurmstepd user_init eacces
+    meet_srun "nothing can be opened: no snapshot, no /sys" 0 COMPLETED "as Slurm"
+    fault none
+    in_lab mount -t tmpfs tmpfs /sys
+    meet_srun "/sys is empty, no snapshot" 0 COMPLETED "as Slurm"
+    in_lab umount /sys
+    fresh_snapshot
+    cpus=$(cat "$online")
+    echo "0-$((${cpus#*-} - 1))" >"$online"
+    meet_srun "a CPU went offline since the snapshot" 0 COMPLETED "as Slurm"
+    echo "$cpus" >"$online"
+    mv "$lab/sys/bus/pci/devices/0000:91:00.0" "$work/gone"
+    in_lab mv /proc/driver/nvidia/gpus/0000:91:00.0 /proc/driver/nvidia/gone
+    meet_srun "a GPU is gone since the snapshot" 0 COMPLETED bound
+    mv "$work/gone" "$lab/sys/bus/pci/devices/0000:91:00.0"
+    in_lab mv /proc/driver/nvidia/gone /proc/driver/nvidia/gpus/0000:91:00.0
+    rm -rf "$snapshot"
+}
+
+rows_of_kernel() {
+    section "the kernel and the step"
+    plugin on
+    fault slurmstepd task_init no-affinity
+    meet_srun "seccomp denies sched_setaffinity" 0 COMPLETED "as Slurm"
+    fault slurmstepd task_init no-policy
+    meet_srun "seccomp denies set_mempolicy" 0 COMPLETED bound
+    fault none
+    # Another job has the only core of the first package.
+    sbatch -Q -n1 -o /dev/null --wrap 'sleep 60'
+    local node_wanted=mixed
+    meet "one of three GPUs has no CPU of the step near it" 0 COMPLETED - srun -n1 --gres=gpu:3 "$option" "$probe"
+    meet "the same, restricted" 1 FAILED - srun -n1 --gres=gpu:3 "$option=restricted" "$probe"
+    scancel -Q -u root
+    node_wanted=idle
+    state_becomes idle
+    # Under load they may not all come in time, and then each speaks for itself.
+    local instead="a line for up to eight tasks without a local CPU"
+    meet "256 tasks in a step" 0 COMPLETED - srun -n256 -O --gres=gpu:4 "$option" true
+    meet "256 tasks, one of which fails" 3 FAILED - srun -n256 -O --gres=gpu:4 "$option" \
+        sh -c '[ $SLURM_PROCID != 200 ] || exit 3'
+}
+
+# --- other plugins, and users ----------------------------------------------------------------------------------
+
+plugins() { printf 'optional %s\n' "$@" >"$lab/etc/plugstack.conf"; }
+
+rows_of_rivals() {
+    local ours="$work/libgpu_numa_bind.so always=best-effort" rival=$tools/rival.so
+    section "other plugins"
+    cp "$work/libgpu_numa_bind.so" "$work/second_gpu_numa_bind.so"
+    plugins "$ours" "$work/second_gpu_numa_bind.so"
+    meet_srun "ours twice" 0 COMPLETED bound
+    plugins "$ours" "$rival option"
+    meet_srun "another with our option, after ours" 0 COMPLETED bound
+    plugins "$rival option" "$ours"
+    meet_srun "another with our option, before ours" 0 COMPLETED bound
+    plugins "$ours" "$rival environment"
+    meet_srun "another that changes the environment, after ours" 0 COMPLETED bound
+    plugins "$rival environment" "$ours"
+    meet_srun "another that changes the environment, before ours" 0 COMPLETED "as Slurm"
+}
+
+rows_of_users() {
+    local text name count=0
+    section "the option by environment variable"
+    plugin on
+    for text in $'%s%n%x\n%s' $'\e[31m\r\n\t\x01' "$(printf '\xff\xfe,\xc3')" "snapshot=/etc/shadow,always=off" \
+        "$(head -c 100000 /dev/zero | tr '\0' ',')" "$(head -c 100000 /dev/zero | tr '\0' x)"; do
+        count=$((count + 1))
+        name=$(sed -n "${count}p" <<'END'
+format characters and a second line
+escape and control characters
+bytes that are no UTF-8
+words of plugstack.conf
+100,000 commas
+one word of 100,000 letters
+END
+        )
+        as=("${user[@]}" "_SLURM_SPANK_OPTION_gpu_numa_bind_gpu_numa_bind=$text")
+        meet "$name" 0 COMPLETED bound srun "${two_tasks[@]}" "$probe" --mib 0
+        as=("${user[@]}" "GPU_NUMA_BIND=$text")
+        meet_srun "GPU_NUMA_BIND: $name" 0 COMPLETED bound
+    done
+    as=("${user[@]}")
+}
+
+# --- what a task inherits ------------------------------------------------------------------------------------
+
+# Everything of a process but the binding and its number: descriptors, signals, limits, ids, names of variables.
+task_state='ls -l /proc/self/fd | sed -n "s/.* \([0-9]*\) -> /fd \1 /p" | sed "s/\[.*//" | grep -v " /proc/"
+grep -E "^(Sig[BIC]|ShdPnd|Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Umask|CoreDumping|THP)" /proc/self/status
+sed "s/Max pending signals.*//" /proc/self/limits; cat /proc/self/oom_score_adj; umask; pwd
+env | sed -n "s/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/variable \1/p" | sort'
+
+check_inheritance() {
+    local kind
+    plugin off
+    run "$work/alone" "${user[@]}" srun -n1 --gres=gpu:1 sh -c "$task_state"
+    [ $status -eq 0 ] && grep -q '^fd 2' "$work/alone" && grep -q '^SigBlk' "$work/alone"
+    verdict $? "a task's descriptors, signals and limits can be seen"
+    plugin on always=best-effort
+    for kind in none error panic; do
+        fault slurmstepd task_init $kind
+        run "$work/bound" "${user[@]}" srun -n1 --gres=gpu:1 "$option" sh -c "$task_state"
+        grep -vE '^variable (GPU_NUMA_BIND.*|NCCL_TOPO_FILE|NCCL_PROFILER_PLUGIN|CUDA_DEVICE_ORDER)$' "$work/bound" |
+            diff "$work/alone" - >"$work/diff"
+        verdict $? "with the option, fault $kind: a task has the same descriptors, signals, limits, ids and variables" \
+            "$(cat "$work/diff")"
+    done
+    fault none
+}
+
+all_faults() {
+    cli=${GPU_NUMA_CLI:-${CARGO_TARGET_DIR:-$root/target}/release/gpu-numa}
+    check_inheritance
+    rows_in_slurmstepd
+    rows_in_srun
+    rows_in_slurmd
+    if [ "$mode" != --sample ]; then
+        [ -x "$cli" ] || die "no $cli; build it: cargo build --release -p gpu-numa"
+        rows_of_snapshot
+        rows_of_full_run
+        rows_of_host
+    fi
+    rows_of_kernel
+    rows_of_rivals
+    rows_of_users
+}

@@ -1,0 +1,62 @@
+/* rival.so: another site's SPANK plugin, as it may stand before or after ours in plugstack.conf.
+ *
+ *   optional rival.so option         has an option of our name
+ *   optional rival.so environment    in every hook of a task overwrites, sets and removes what we read and set
+ *
+ * Like ours it takes whatever release it is loaded into for its own, so that one file serves every Slurm under test.
+ */
+#include <dlfcn.h>
+#include <slurm/spank.h>
+#include <string.h>
+
+const char plugin_name[] = "rival";
+const char plugin_type[] = "spank";
+unsigned int plugin_version;
+const unsigned int spank_plugin_version = 1;
+
+__attribute__((constructor)) static void fill_version(void)
+{
+    static const unsigned int releases[] = { 0x1605, 0x1702, 0x170b, 0x1805, 0x180b, 0x1905, 0x190b, 0x1a05 };
+    long (*api)(void) = (long (*)(void))dlsym(RTLD_DEFAULT, "slurm_api_version");
+    unsigned long number = api ? (unsigned long)(api() >> 16) - 38 : 99;
+    if (number < sizeof releases / sizeof *releases)
+        plugin_version = releases[number] << 8;
+}
+
+static int take(int value, const char *text, int remote)
+{
+    (void)value, (void)text, (void)remote;
+    return 0;
+}
+
+int slurm_spank_init(spank_t spank, int count, char **arguments)
+{
+    static struct spank_option option = { "gpu-numa-bind", "[x]", "another plugin's option", 2, 0, take };
+    if (count > 0 && !strcmp(arguments[0], "option"))
+        spank_option_register(spank, &option);
+    return 0;
+}
+
+static int change(spank_t spank, int count, char **arguments)
+{
+    if (count < 1 || strcmp(arguments[0], "environment"))
+        return 0;
+    spank_setenv(spank, "CUDA_VISIBLE_DEVICES", "GPU-00000000-0000-0000-0000-000000000000,,7", 1);
+    spank_setenv(spank, "NCCL_TOPO_FILE", "/nowhere", 1);
+    spank_setenv(spank, "GPU_NUMA_BIND_SET", "=\n=", 1);
+    spank_setenv(spank, "SLURM_CPU_BIND_LIST", "0xzz,,", 1);
+    spank_unsetenv(spank, "SLURM_STEP_GPUS");
+    spank_unsetenv(spank, "SLURM_GPUS_ON_NODE");
+    spank_unsetenv(spank, "HOME");
+    return 0;
+}
+
+int slurm_spank_user_init(spank_t spank, int count, char **arguments)
+{
+    return change(spank, count, arguments);
+}
+
+int slurm_spank_task_init(spank_t spank, int count, char **arguments)
+{
+    return change(spank, count, arguments);
+}
