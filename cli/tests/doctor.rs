@@ -244,6 +244,10 @@ fn faults_of_the_hardware_are_found() {
     );
 
     let host = Host::new();
+    host.write(&host.pci(gpu, "current_link_speed"), "8.0 GT/s PCIe");
+    only_finding(&host, "link");
+
+    let host = Host::new();
     let mut config = vec![0u8; 4096];
     config[0x100..0x104].copy_from_slice(&0x0001_000du32.to_le_bytes());
     config[0x106] = 0x1d;
@@ -275,6 +279,14 @@ fn faults_of_the_hardware_are_found() {
         "/proc /proc none rbind\n",
     );
     only_finding(&host, "container-mount");
+}
+
+#[test]
+fn a_slurm_that_the_plugin_does_not_know_is_found() {
+    let host = Host::new();
+    fs::remove_file(host.path("usr/lib64/libslurm.so.38.0.0")).unwrap();
+    host.write("usr/lib64/libslurm.so.47.0.0", "");
+    only_finding(&host, "plugin-release");
 }
 
 #[test]

@@ -62,6 +62,8 @@ pub(crate) struct World<'a> {
     /// Whether it is this host.
     is_live: bool,
     slurm: Option<Slurm>,
+    /// What could not be read on the way.
+    unread: Vec<String>,
 }
 
 impl World<'_> {
@@ -145,32 +147,43 @@ pub(crate) fn world<'a>(
     };
     let named = std::env::var_os("SLURM_CONF").map(PathBuf::from);
     let hostname = machine.hostname.as_deref();
-    let by_file = |path: &Path| {
-        slurm::read(&Asked::File(path), hostname)
-            .ok_or_else(|| CommandError::Argument(format!("{}: cannot be read", path.display())))
+    let mut unread = Vec::new();
+    let by_environment = |path: &Path, unread: &mut Vec<String>| {
+        let found = slurm::read(&Asked::File(path), hostname);
+        if found.is_none() {
+            unread.push(format!("SLURM_CONF=\"{}\": cannot be read", path.display()));
+        }
+        found
     };
     let mut slurm = match (slurm_conf, &named, &tree) {
-        (Some(path), ..) => Some(by_file(path)?),
-        (None, Some(path), _) if is_live => Some(by_file(path)?),
+        (Some(path), ..) => Some(slurm::read(&Asked::File(path), hostname).ok_or_else(|| {
+            CommandError::Argument(format!("{}: cannot be read", path.display()))
+        })?),
+        (None, Some(path), _) if is_live => by_environment(path, &mut unread),
         (None, _, Some(tree)) => slurm::read(&Asked::In(tree), hostname),
-        (None, Some(path), None) => Some(by_file(path)?),
+        (None, Some(path), None) => by_environment(path, &mut unread),
         (None, None, None) => None,
     };
     if let Some(slurm) = &mut slurm {
         let programs = tree.as_ref().unwrap_or(&slurm.tree);
         slurm.release = release::find(programs, is_live);
+        slurm.strange_library = release::find_strange(programs).filter(|_| slurm.release.is_none());
     }
     Ok(World {
         machine,
         tree,
         is_live,
         slurm,
+        unread,
     })
 }
 
 /// A line a check.
 fn examine(world: &World<'_>) -> Report {
     let mut report = Report::default();
+    for unread in &world.unread {
+        report.skip(unread.clone());
+    }
     match &world.slurm {
         Some(slurm) => {
             for unread in &slurm.unread {

@@ -50,14 +50,11 @@ fn check_links(machine: &Machine, report: &mut Report) {
             );
         }
         let link = links::of(machine, pci);
-        let is_slow = link
-            .current_speed_gts
-            .zip(link.max_speed_gts)
-            .is_some_and(|(now, best)| now < best);
+        let is_slow = links::is_below_best(&link);
         if links::reduced(&link).is_some() || (is_slow && !is_gpu) {
             report_link(&format!("{name} {pci}"), &link, report);
         }
-        is_idle |= is_slow && is_gpu;
+        is_idle |= is_slow && is_gpu && links::reduced(&link).is_none();
     }
     if is_idle {
         report.skip("the generation of GPU links that run slow now: an idle GPU slows its link by itself; look again under load");

@@ -48,15 +48,18 @@ pub(crate) fn check(world: &World<'_>, report: &mut Report) {
     }
     check_order(entries, first, report);
     check_line(slurm, first, report);
-    if let Some(release) = slurm.release.filter(|release| !release.is_known()) {
-        report.find(
-            "plugin-release",
-            Harm::StopsBinding,
-            format!("Slurm {release} is none that the plugin was compared with (22.05 to 26.05)"),
-            "Slurm refuses the plugin: with \"optional\" jobs run unbound, with \"required\" none starts",
-            "install a gpu-numa-bind-slurm that names this release",
-        );
-    }
+    let unknown = match (slurm.release, &slurm.strange_library) {
+        (Some(release), _) if !release.is_known() => format!("Slurm {release}"),
+        (None, Some(library)) => library.clone(),
+        _ => return,
+    };
+    report.find(
+        "plugin-release",
+        Harm::StopsBinding,
+        format!("{unknown} is of no release that the plugin was compared with (22.05 to 26.05)"),
+        "Slurm refuses the plugin: with \"optional\" jobs run unbound, with \"required\" none starts",
+        "install a gpu-numa-bind-slurm that names this release",
+    );
 }
 
 fn is_named(entry: &Entry, name: &str) -> bool {

@@ -46,13 +46,31 @@ pub(crate) fn find(tree: &Tree, is_live: bool) -> Option<Release> {
     header.or_else(|| LIBRARIES.iter().find_map(|folder| by_library(tree, folder)))
 }
 
+/// A `libslurm.so.N` in `tree` whose N no known release has.
+pub(crate) fn find_strange(tree: &Tree) -> Option<String> {
+    let strange = |folder: &&str| {
+        let found = libraries(tree, folder)
+            .into_iter()
+            .find(|api| Release::of_api(*api).is_none());
+        found.map(|api| format!("{folder}/libslurm.so.{api}"))
+    };
+    LIBRARIES.iter().find_map(strange)
+}
+
 fn by_library(tree: &Tree, folder: &str) -> Option<Release> {
-    let names = tree.entries(folder);
-    let apis = names.iter().filter_map(|name| {
+    libraries(tree, folder)
+        .into_iter()
+        .filter_map(Release::of_api)
+        .max()
+}
+
+/// The N of each `libslurm.so.N` in a folder.
+fn libraries(tree: &Tree, folder: &str) -> Vec<u32> {
+    let number = |name: &String| {
         let version = name.strip_prefix("libslurm.so.")?;
         version.split('.').next()?.parse().ok()
-    });
-    apis.filter_map(Release::of_api).max()
+    };
+    tree.entries(folder).iter().filter_map(number).collect()
 }
 
 /// `#define SLURM_VERSION_NUMBER 0x160508`.

@@ -44,6 +44,8 @@ pub(crate) struct Slurm {
     pub(crate) node: Option<Node>,
     /// The release found.
     pub(crate) release: Option<Release>,
+    /// A libslurm of a release that the plugin does not know.
+    pub(crate) strange_library: Option<String>,
     /// What could not be read.
     pub(crate) unread: Vec<String>,
 }
@@ -98,6 +100,7 @@ pub(crate) fn read(asked: &Asked<'_>, hostname: Option<&str>) -> Option<Slurm> {
     Some(Slurm {
         node: node::find(&conf, hostname),
         release: None,
+        strange_library: None,
         tree,
         path,
         conf,

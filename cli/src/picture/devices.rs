@@ -157,14 +157,10 @@ fn draw_gpu(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress,
         };
         super::stripes(svg, band, &users, "none");
     }
-    let style = if users.is_empty() {
-        BOLD
-    } else {
-        Style {
-            fill: "#ffffff",
-            ..BOLD
-        }
-    };
+    let style = users.first().map_or(BOLD, |first| Style {
+        fill: super::ink(*first),
+        ..BOLD
+    });
     let title = match users.as_slice() {
         [] => format!("GPU{index}"),
         [one] => format!(
@@ -183,7 +179,7 @@ fn draw_gpu(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress,
     let short = name
         .trim_start_matches("NVIDIA ")
         .trim_start_matches("Tesla ");
-    let link = links::describe(&links::of(picture.machine, pci));
+    let link = links::describe(&links::of(picture.machine, pci), true);
     let link = if link == "-" { String::new() } else { link };
     let links: u32 = gpu.nvlinks.values().copied().max().unwrap_or(0);
     let nvlink = if links > 0 {
@@ -206,7 +202,7 @@ fn draw_gpu(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress,
             10.0,
             Anchor::Middle,
             *style,
-            &svg::fit(text, area.width + 8.0, 10.0),
+            &svg::fit(text, area.width, 10.0),
         );
     }
     if let [one] = users.as_slice() {
@@ -230,7 +226,7 @@ fn draw_nic(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress,
         &format!("NIC{index}"),
     );
     let name = nic.names.first().cloned().unwrap_or_default();
-    let link = links::describe(&links::of(picture.machine, pci));
+    let link = links::describe(&links::of(picture.machine, pci), false);
     let link = if link == "-" { String::new() } else { link };
     let short = pci.to_string();
     let short = short
@@ -247,7 +243,7 @@ fn draw_nic(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress,
             9.5,
             Anchor::Middle,
             *style,
-            &svg::fit(text, area.width + 6.0, 9.5),
+            &svg::fit(text, area.width, 9.5),
         );
     }
 }

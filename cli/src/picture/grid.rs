@@ -10,7 +10,7 @@ use topology::pci::PciAddress;
 /// A GPU's column.
 pub(crate) const GPU_WIDTH: f64 = 104.0;
 /// A NIC's column.
-pub(crate) const NIC_WIDTH: f64 = 72.0;
+pub(crate) const NIC_WIDTH: f64 = 82.0;
 /// The least width of a NUMA node.
 const NODE_WIDTH: f64 = 132.0;
 /// Between root complexes, and at the sides of a node.

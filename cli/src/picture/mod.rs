@@ -24,9 +24,25 @@ const HEADING: f64 = 26.0;
 const LINK_ROOM: f64 = 46.0;
 /// The socket link.
 const LINK: &str = "#b42318";
-/// Colours that people with any colour vision can tell apart (Okabe and Ito's, and tints of them).
-const COLOURS: [&str; 8] = [
-    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8a6d00", "#6a51a3",
+/// Colours that people with any colour vision can tell apart (Okabe and Ito's), then lighter ones, and
+/// whether words on them are white.
+const COLOURS: [(&str, bool); 16] = [
+    ("#0072b2", true),
+    ("#e69f00", true),
+    ("#009e73", true),
+    ("#cc79a7", true),
+    ("#d55e00", true),
+    ("#56b4e9", true),
+    ("#8a6d00", true),
+    ("#6a51a3", true),
+    ("#9ecae1", false),
+    ("#ffd27f", false),
+    ("#99d8c9", false),
+    ("#f1c6dc", false),
+    ("#ffb38a", false),
+    ("#d4d4d4", false),
+    ("#d8cf6f", false),
+    ("#cbc3e6", false),
 ];
 
 /// What is drawn.
@@ -39,8 +55,15 @@ pub(crate) struct Picture<'a> {
 fn colour(task: usize) -> &'static str {
     COLOURS
         .get(task % COLOURS.len())
-        .copied()
-        .unwrap_or("#0072b2")
+        .map_or("#0072b2", |(fill, _)| fill)
+}
+
+/// The colour of words on it.
+fn ink(task: usize) -> &'static str {
+    let is_white = COLOURS
+        .get(task % COLOURS.len())
+        .is_none_or(|(_, is_white)| *is_white);
+    if is_white { "#ffffff" } else { "#1f2933" }
 }
 
 impl<'a> Picture<'a> {

@@ -50,21 +50,34 @@ pub(crate) fn now(link: &Link) -> Option<String> {
     words(link.current_speed_gts, link.current_width)
 }
 
-/// What the link does when that is less by lanes, which no idle state explains.
+/// What the link does when that is less than it can, and no idle state explains it.
+///
+/// Lanes are never put to sleep.  An idle GPU has its link at 2.5 or 5 GT/s; at a speed between that and
+/// its best it is held back.
 pub(crate) fn reduced(link: &Link) -> Option<String> {
     let is_narrow = link.current_width? < link.max_width?;
-    is_narrow.then(|| words(link.current_speed_gts, link.current_width))?
+    let is_slow = is_below_best(link) && link.current_speed_gts? > IDLE_GTS;
+    (is_narrow || is_slow).then(|| words(link.current_speed_gts, link.current_width))?
 }
 
-/// A few words for the table.
-pub(crate) fn describe(link: &Link) -> String {
-    if let Some(reduced) = reduced(link) {
-        return format!("{reduced} LOW");
-    }
-    let is_slow = match (link.current_speed_gts, link.max_speed_gts) {
+/// The highest speed of an idle GPU's link.
+const IDLE_GTS: f64 = 5.1;
+
+/// Whether the link is slower than it could be.
+pub(crate) fn is_below_best(link: &Link) -> bool {
+    match (link.current_speed_gts, link.max_speed_gts) {
         (Some(now), Some(best)) => now < best,
         _ => false,
-    };
+    }
+}
+
+/// A few words for the table; only a GPU's link idles.
+pub(crate) fn describe(link: &Link, is_gpu: bool) -> String {
+    let is_slow = is_below_best(link);
+    let reduced = reduced(link).or_else(|| now(link).filter(|_| is_slow && !is_gpu));
+    if let Some(reduced) = reduced {
+        return format!("{reduced} LOW");
+    }
     match (best(link), link.current_bandwidth_gb_s) {
         (Some(best), _) if is_slow => format!("{best} idle"),
         (Some(best), _) => best,
@@ -88,10 +101,19 @@ mod tests {
     }
 
     #[test]
-    fn fewer_lanes_are_low_and_less_speed_is_idle() {
-        assert_eq!(describe(&link((32.0, 16), (32.0, 16))), "gen5 x16");
-        assert_eq!(describe(&link((32.0, 16), (2.5, 16))), "gen5 x16 idle");
-        assert_eq!(describe(&link((32.0, 16), (8.0, 8))), "gen3 x8 LOW");
-        assert_eq!(describe(&Link::default()), "-");
+    fn fewer_lanes_are_low_and_the_speed_of_an_idle_gpu_is_idle() {
+        assert_eq!(describe(&link((32.0, 16), (32.0, 16)), true), "gen5 x16");
+        assert_eq!(
+            describe(&link((32.0, 16), (2.5, 16)), true),
+            "gen5 x16 idle"
+        );
+        let held_back = link((32.0, 16), (16.0, 16));
+        assert_eq!(describe(&held_back, true), "gen4 x16 LOW");
+        assert_eq!(
+            describe(&link((32.0, 16), (2.5, 16)), false),
+            "gen1 x16 LOW"
+        );
+        assert_eq!(describe(&link((32.0, 16), (8.0, 8)), true), "gen3 x8 LOW");
+        assert_eq!(describe(&Link::default(), true), "-");
     }
 }

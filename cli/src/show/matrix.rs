@@ -45,9 +45,18 @@ pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<()
             }
             print_table(out, &table)?;
         }
-        let mut table = Table::new(["", "node", "CPUs", "link", "PCI address", "model"]);
+        let mut table = Table::new(["", "node", "CPUs", "link", "PCI address", "model", "UUID"]);
         for row in gpus.iter().chain(&nics) {
-            table.row([vec![(row.0.clone(), Ink::Head)], place(machine, row)].concat());
+            let uuid = machine.gpu(row.1).and_then(|gpu| gpu.uuid.clone());
+            let ends = (
+                vec![(row.0.clone(), Ink::Head)],
+                vec![(uuid.unwrap_or_default(), Ink::Faint)],
+            );
+            table.row([ends.0, place(machine, row), ends.1].concat());
+        }
+        if table.width() > width || machine.gpus.iter().all(|gpu| gpu.uuid.is_none()) {
+            // In `--json`.
+            table.drop_column("UUID");
         }
         if table.width() > width {
             // They are their node's, below.
@@ -111,9 +120,9 @@ fn place(machine: &Machine, (_, pci): &Named) -> Vec<(String, Ink)> {
             .map_or_else(unknown, |text| (text, Ink::Plain))
     };
     let link = links::of(machine, *pci);
-    let words = links::describe(&link);
+    let words = links::describe(&link, machine.gpu(*pci).is_some());
     let ink = match () {
-        () if links::reduced(&link).is_some() => Ink::Bad,
+        () if words.ends_with("LOW") => Ink::Bad,
         () if words.ends_with("idle") => Ink::Faint,
         () => Ink::Plain,
     };

@@ -86,10 +86,19 @@ fn judge_memory(findings: &mut Vec<String>, process: &Process, nodes: &NodeSet) 
     let (all, far) = memory.outside(nodes);
     if far > all / 2 || (far > all / 10 && far > FEW_BYTES) {
         findings.push(format!(
-            "{} of {} MiB are not on node {nodes}",
-            far >> 20,
-            all >> 20
+            "{} of its {} of memory are not on node {nodes}",
+            amount(far),
+            amount(all)
         ));
+    }
+}
+
+/// A size as a person reads it.
+fn amount(bytes: u64) -> String {
+    match bytes {
+        0..0x10_0000 => format!("{} KiB", bytes >> 10),
+        0x10_0000..0x4000_0000 => format!("{} MiB", bytes >> 20),
+        _ => format!("{} GiB", bytes >> 30),
     }
 }
 
