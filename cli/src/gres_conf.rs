@@ -100,6 +100,18 @@ impl GresConf {
     }
 }
 
+/// What the lines are made of.
+struct Host<'a> {
+    machine: &'a Machine,
+    map: &'a CoreMap,
+    /// NVIDIA's GPUs by number.
+    gpus: Vec<(usize, &'a Gpu)>,
+    /// Whether `Cores=` must be whole sockets.
+    wants_whole: bool,
+    /// Whether there may be NVLink that could not be seen.
+    hides_nvlink: bool,
+}
+
 fn write(
     machine: &Machine,
     name: &str,
@@ -107,67 +119,27 @@ fn write(
     kind: SocketKind,
     release: Option<Release>,
 ) -> Document {
-    let mut remarks = Vec::new();
-    let wants_whole = release
-        .and_then(Release::wants_whole_sockets)
-        .unwrap_or(true);
-    let gpus: Vec<(usize, &Gpu)> = machine
-        .gpus
-        .iter()
-        .enumerate()
+    let numbered = machine.gpus.iter().enumerate();
+    let gpus: Vec<(usize, &Gpu)> = numbered
         .filter(|(_, gpu)| gpu.vendor == VENDOR_NVIDIA)
         .collect();
-    if gpus.len() < machine.gpus.len() {
-        remarks.push(
-            "GPUs other than NVIDIA's are left out; for AMD's write AutoDetect=rsmi".to_owned(),
-        );
-    }
-    if gpus.iter().any(|(_, gpu)| gpu.minor.is_none()) {
-        remarks
-            .push("no driver to ask: /dev/nvidia0 and on are taken to be in PCI order".to_owned());
-    }
-    let nvlink_hidden = !machine.nvlink_visible
-        && gpus
-            .iter()
-            .any(|(_, gpu)| may_have_nvlink(gpu.vendor, gpu.device));
-    if nvlink_hidden && gpus.len() > 1 {
-        remarks.push("NVLink could not be seen, so Links= is left out".to_owned());
-    }
-    let mut grew = false;
-    let gres = gpus
+    let may_have = gpus
         .iter()
-        .map(|(index, gpu)| {
-            let local = gpu.locality.cpus.as_ref().map(|cpus| map.cores_of(cpus));
-            let cores = local.map(|own| {
-                let whole = map.whole_sockets(&own);
-                grew |= whole != own;
-                if wants_whole { whole } else { own }
-            });
-            let node = gpu.locality.numa_nodes.as_ref().map_or_else(
-                || format!("nobody says which node (`gpu-numa show --explain GPU{index}`)"),
-                |nodes| format!("node {nodes}"),
-            );
-            Gres {
-                pci: gpu.pci,
-                kind: gpu.name.as_deref().and_then(type_of),
-                file: format!(
-                    "/dev/nvidia{}",
-                    gpu.minor
-                        .map_or(*index, |minor| usize::try_from(minor).unwrap_or(*index))
-                ),
-                cores: cores.map(|cores| cores.to_string()),
-                links: (!nvlink_hidden && gpus.len() > 1).then(|| links(machine, gpu, &gpus)),
-                note: format!("GPU{index} {}, {node}", gpu.pci),
-            }
-        })
-        .collect::<Vec<_>>();
-    if grew && wants_whole && kind == SocketKind::Package {
-        remarks.push(
-            "the GPUs' nodes are smaller than a socket, and Slurm 24.11.7 and later take whole sockets only: \
-             --numa-node-as-socket says better"
-                .to_owned(),
-        );
-    }
+        .any(|(_, gpu)| may_have_nvlink(gpu.vendor, gpu.device));
+    let host = Host {
+        machine,
+        map,
+        wants_whole: release
+            .and_then(Release::wants_whole_sockets)
+            .unwrap_or(true),
+        hides_nvlink: may_have && !machine.nvlink_visible && gpus.len() > 1,
+        gpus,
+    };
+    let gres: Vec<Gres> = host
+        .gpus
+        .iter()
+        .map(|(index, gpu)| host.line(*index, gpu))
+        .collect();
     Document {
         schema: "gpu-numa/gres-conf/1",
         slurm_release: release.map(|release| release.to_string()),
@@ -178,7 +150,76 @@ fn write(
             SocketKind::NumaNode => vec!["SlurmdParameters=numa_node_as_socket".to_owned()],
             SocketKind::L3 => vec!["SlurmdParameters=l3cache_as_socket".to_owned()],
         },
-        remarks,
+        remarks: host.remarks(kind),
+    }
+}
+
+impl Host<'_> {
+    /// The line of a GPU.
+    fn line(&self, index: usize, gpu: &Gpu) -> Gres {
+        let local = gpu
+            .locality
+            .cpus
+            .as_ref()
+            .map(|cpus| self.map.cores_of(cpus));
+        let cores = local.map(|own| {
+            if self.wants_whole {
+                self.map.whole_sockets(&own)
+            } else {
+                own
+            }
+        });
+        let node = gpu.locality.numa_nodes.as_ref().map_or_else(
+            || format!("nobody says which node (`gpu-numa show --explain GPU{index}`)"),
+            |nodes| format!("node {nodes}"),
+        );
+        let minor = gpu.minor.and_then(|minor| usize::try_from(minor).ok());
+        let shows_links = !self.hides_nvlink && self.gpus.len() > 1;
+        Gres {
+            pci: gpu.pci,
+            kind: gpu.name.as_deref().and_then(type_of),
+            file: format!("/dev/nvidia{}", minor.unwrap_or(index)),
+            cores: cores.map(|cores| cores.to_string()),
+            links: shows_links.then(|| links(self.machine, gpu, &self.gpus)),
+            note: format!("GPU{index} {}, {node}", gpu.pci),
+        }
+    }
+
+    /// What a person should know of the lines.
+    fn remarks(&self, kind: SocketKind) -> Vec<String> {
+        let is_less = |(_, gpu): &(usize, &Gpu)| {
+            let own = gpu
+                .locality
+                .cpus
+                .as_ref()
+                .map(|cpus| self.map.cores_of(cpus));
+            own.is_some_and(|own| self.map.whole_sockets(&own) != own)
+        };
+        let grew = self.wants_whole && kind == SocketKind::Package && self.gpus.iter().any(is_less);
+        let remarks = [
+            (
+                self.gpus.len() < self.machine.gpus.len(),
+                "GPUs other than NVIDIA's are left out; for AMD's write AutoDetect=rsmi",
+            ),
+            (
+                self.gpus.iter().any(|(_, gpu)| gpu.minor.is_none()),
+                "no driver to ask: /dev/nvidia0 and on are taken to be in PCI order",
+            ),
+            (
+                self.hides_nvlink,
+                "NVLink could not be seen, so Links= is left out",
+            ),
+            (
+                grew,
+                "the GPUs' nodes are smaller than a socket, and Slurm 24.11.7 and later take whole sockets only: \
+                 --numa-node-as-socket says better",
+            ),
+        ];
+        remarks
+            .into_iter()
+            .filter(|(holds, _)| *holds)
+            .map(|(_, remark)| remark.to_owned())
+            .collect()
     }
 }
 

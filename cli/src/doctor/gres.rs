@@ -178,16 +178,7 @@ fn check_cores(
             ));
             continue;
         };
-        let named = map.cpus_of(cores);
-        let legal = map.cpus_of(&map.whole_sockets(&map.cores_of(local)));
-        let problem = if !named.intersects(local) {
-            format!("which is CPUs {named} of node {}", machine.nodes_of(&named))
-        } else if !named.is_subset(&legal) {
-            format!(
-                "which takes in CPUs {} of other sockets",
-                named.difference(&legal)
-            )
-        } else {
+        let Some(problem) = misplaced(machine, map, cores, local) else {
             continue;
         };
         report.find(
@@ -203,6 +194,25 @@ fn check_cores(
         return;
     }
     check_borders(slurm, line, map, cores, &change, report);
+}
+
+/// What is wrong with cores for a GPU whose CPUs are `local`; sockets that hold one of those are right.
+fn misplaced(machine: &Machine, map: &CoreMap, cores: &CoreSet, local: &CpuSet) -> Option<String> {
+    let named = map.cpus_of(cores);
+    let legal = map.cpus_of(&map.whole_sockets(&map.cores_of(local)));
+    if !named.intersects(local) {
+        Some(format!(
+            "which is CPUs {named} of node {}",
+            machine.nodes_of(&named)
+        ))
+    } else if !named.is_subset(&legal) {
+        Some(format!(
+            "which takes in CPUs {} of other sockets",
+            named.difference(&legal)
+        ))
+    } else {
+        None
+    }
 }
 
 /// Releases from 24.11.7 refuse cores that are no whole sockets.

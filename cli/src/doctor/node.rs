@@ -144,8 +144,13 @@ fn check_geometry(slurm: &Slurm, node: &Node, map: &CoreMap, report: &mut Report
             change,
         );
     }
+    check_cpus(slurm, node, map, report);
+}
+
+/// `CPUs=`, which may count threads or cores.
+fn check_cpus(slurm: &Slurm, node: &Node, map: &CoreMap, report: &mut Report) {
     let cpus = map.cores() * map.threads_per_core();
-    if let Some(given) = given.cpus
+    if let Some(given) = node.geometry().cpus
         && given != cpus as u64
         && given != map.cores() as u64
     {

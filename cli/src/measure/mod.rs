@@ -78,42 +78,9 @@ impl Measure {
             .iter()
             .filter(|node| node.has_memory() && node.kind != NodeKind::Gpu)
             .collect();
-        let most = readers
-            .iter()
-            .map(|reader| reader.cpus.len())
-            .max()
-            .unwrap_or(1);
         let bar = progress(sources.len() * (readers.len() + 1));
-        let share =
-            BUDGET / u32::try_from((sources.len() * readers.len()).max(1)).unwrap_or(u32::MAX) / 2;
-        let time = share.clamp(Duration::from_millis(10), Duration::from_millis(100));
-        let mut pairs = Vec::new();
-        let mut buffer_words = BUFFER_WORDS;
-        for source in sources {
-            bar.set_message(format!("memory of node {}", source.id));
-            match fill(source, most) {
-                Ok(buffers) => {
-                    bar.inc(1);
-                    buffer_words =
-                        buffer_words.min(buffers.first().map_or(0, |buffer| buffer.words().len()));
-                    for reader in &readers {
-                        pairs.extend(measure(
-                            &machine,
-                            reader,
-                            source.id,
-                            &buffers,
-                            time,
-                            &mut remarks,
-                        ));
-                        bar.inc(1);
-                    }
-                }
-                Err(why) => {
-                    remarks.push(format!("memory of node {}: {why}", source.id));
-                    bar.inc(1 + readers.len() as u64);
-                }
-            }
-        }
+        let (mut pairs, buffer_words) =
+            measure_all(&machine, &readers, &sources, &bar, &mut remarks);
         bar.set_message("copies to GPUs");
         let homes: Vec<(u32, CpuSet)> = readers
             .iter()
@@ -154,6 +121,44 @@ impl Measure {
         }
         Ok(Outcome::Done)
     }
+}
+
+/// Every memory from every node's CPUs, and how long the shortest buffer was, in words.
+fn measure_all(
+    machine: &Machine,
+    readers: &[Reader],
+    sources: &[&NumaNode],
+    bar: &ProgressBar,
+    remarks: &mut Vec<String>,
+) -> (Vec<Pair>, usize) {
+    let most = readers
+        .iter()
+        .map(|reader| reader.cpus.len())
+        .max()
+        .unwrap_or(1);
+    let count = u32::try_from((sources.len() * readers.len()).max(1)).unwrap_or(u32::MAX);
+    let time = (BUDGET / count / 2).clamp(Duration::from_millis(10), Duration::from_millis(100));
+    let mut pairs = Vec::new();
+    let mut buffer_words = BUFFER_WORDS;
+    for source in sources {
+        bar.set_message(format!("memory of node {}", source.id));
+        match fill(source, most) {
+            Ok(buffers) => {
+                bar.inc(1);
+                let words = buffers.first().map_or(0, |buffer| buffer.words().len());
+                buffer_words = buffer_words.min(words);
+                for reader in readers {
+                    pairs.extend(measure(machine, reader, source.id, &buffers, time, remarks));
+                    bar.inc(1);
+                }
+            }
+            Err(why) => {
+                remarks.push(format!("memory of node {}: {why}", source.id));
+                bar.inc(1 + readers.len() as u64);
+            }
+        }
+    }
+    (pairs, buffer_words)
 }
 
 /// A bar on a terminal, nothing elsewhere.

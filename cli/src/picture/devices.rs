@@ -1,5 +1,6 @@
 //! What hangs below a node: root complexes, switches, GPUs and NICs, joined by lines.
 
+use topology::machine::Gpu;
 use topology::pci::PciAddress;
 
 use super::grid::{Band, End, Home, What};
@@ -176,10 +177,20 @@ fn draw_gpu(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress,
         style,
         &svg::fit(&title, area.width + 6.0, 11.5),
     );
+    write_facts(svg, picture, gpu, &name, area);
+    if let [one] = users.as_slice() {
+        let mut paint = Paint::new("none", colour(*one));
+        paint.width = 2.5;
+        svg.rectangle(area, 5.0, paint, &name);
+    }
+}
+
+/// Model, address and links of a GPU, below its head.
+fn write_facts(svg: &mut Svg, picture: &Picture<'_>, gpu: &Gpu, name: &str, area: Area) {
     let short = name
         .trim_start_matches("NVIDIA ")
         .trim_start_matches("Tesla ");
-    let link = links::describe(&links::of(picture.machine, pci), true);
+    let link = links::describe(&links::of(picture.machine, gpu.pci), true);
     let link = if link == "-" { String::new() } else { link };
     let links: u32 = gpu.nvlinks.values().copied().max().unwrap_or(0);
     let nvlink = if links > 0 {
@@ -189,7 +200,7 @@ fn draw_gpu(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress,
     };
     for (line, (text, style)) in [
         (short.to_owned(), FAINT),
-        (pci.to_string(), PLAIN),
+        (gpu.pci.to_string(), PLAIN),
         (link, PLAIN),
         (nvlink, FAINT),
     ]
@@ -204,11 +215,6 @@ fn draw_gpu(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress,
             *style,
             &svg::fit(text, area.width, 10.0),
         );
-    }
-    if let [one] = users.as_slice() {
-        let mut paint = Paint::new("none", colour(*one));
-        paint.width = 2.5;
-        svg.rectangle(area, 5.0, paint, &name);
     }
 }
 

@@ -317,6 +317,37 @@ impl<'a> Picture<'a> {
             .collect()
     }
 
+    /// What crossing between packages costs.
+    fn socket_link_words(&self, packages: &[(u32, Area)]) -> String {
+        let nodes_of = |id: u32| -> Vec<u32> {
+            let own = self
+                .machine
+                .numa_nodes
+                .iter()
+                .filter(|node| node.package == Some(id) && !node.cpus.is_empty());
+            own.map(|node| node.id).collect()
+        };
+        let mut all = Vec::new();
+        for (a, _) in packages {
+            for (b, _) in packages.iter().filter(|(b, _)| b > a) {
+                let pairs = nodes_of(*a)
+                    .into_iter()
+                    .flat_map(|x| nodes_of(*b).into_iter().map(move |y| (x, y)));
+                all.extend(pairs.filter_map(|(x, y)| self.machine.distance(x, y)));
+            }
+        }
+        match (all.iter().min(), all.iter().max()) {
+            (Some(low), Some(high)) if low == high => {
+                format!(
+                    "socket link: distance {low}, {:.1} times a local access",
+                    f64::from(*low) / 10.0
+                )
+            }
+            (Some(low), Some(high)) => format!("socket links: distance {low} to {high}"),
+            _ => "socket link: firmware gives no distance".to_owned(),
+        }
+    }
+
     fn draw_socket_link(&self, svg: &mut Svg, places: &[(Option<u32>, Area)], is_stacked: bool) {
         let packages: Vec<(u32, Area)> = places
             .iter()
@@ -328,33 +359,7 @@ impl<'a> Picture<'a> {
         if packages.len() < 2 {
             return;
         }
-        let nodes_of = |id: u32| -> Vec<u32> {
-            let own = self
-                .machine
-                .numa_nodes
-                .iter()
-                .filter(|node| node.package == Some(id) && !node.cpus.is_empty());
-            own.map(|node| node.id).collect()
-        };
-        let mut all = Vec::new();
-        for (a, _) in &packages {
-            for (b, _) in packages.iter().filter(|(b, _)| b > a) {
-                let pairs = nodes_of(*a)
-                    .into_iter()
-                    .flat_map(|x| nodes_of(*b).into_iter().map(move |y| (x, y)));
-                all.extend(pairs.filter_map(|(x, y)| self.machine.distance(x, y)));
-            }
-        }
-        let words = match (all.iter().min(), all.iter().max()) {
-            (Some(low), Some(high)) if low == high => {
-                format!(
-                    "socket link: distance {low}, {:.1} times a local access",
-                    f64::from(*low) / 10.0
-                )
-            }
-            (Some(low), Some(high)) => format!("socket links: distance {low} to {high}"),
-            _ => "socket link: firmware gives no distance".to_owned(),
-        };
+        let words = self.socket_link_words(&packages);
         let paint = Paint::line(LINK, 4.0);
         let style = Style {
             fill: LINK,
