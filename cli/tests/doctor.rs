@@ -255,6 +255,10 @@ fn faults_of_the_hardware_are_found() {
     only_finding(&host, "acs");
 
     let host = Host::new();
+    host.write("proc/cmdline", "quiet intel_iommu=on\n");
+    only_finding(&host, "iommu");
+
+    let host = Host::new();
     host.write("sys/kernel/iommu_groups/7/type", "DMA-FQ\n");
     std::os::unix::fs::symlink(
         "../../../../kernel/iommu_groups/7",
@@ -279,6 +283,20 @@ fn faults_of_the_hardware_are_found() {
         "/proc /proc none rbind\n",
     );
     only_finding(&host, "container-mount");
+}
+
+#[test]
+fn a_recording_under_another_name_is_examined_by_its_only_node_line() {
+    let host = Host::new();
+    host.write("proc/sys/kernel/hostname", "lab\n");
+    host.replace("etc/slurm/gres.conf", "Cores=0-3", "Cores=4-7");
+    let finding = only_finding(&host, "gres-cores");
+    assert!(
+        finding["evidence"]
+            .as_str()
+            .unwrap()
+            .contains("/dev/nvidia0 is GPU 0000:23:00.0")
+    );
 }
 
 #[test]

@@ -149,18 +149,20 @@ pub(crate) fn world<'a>(
     let hostname = machine.hostname.as_deref();
     let mut unread = Vec::new();
     let by_environment = |path: &Path, unread: &mut Vec<String>| {
-        let found = slurm::read(&Asked::File(path), hostname);
+        let found = slurm::read(&Asked::File(path), hostname, is_live);
         if found.is_none() {
             unread.push(format!("SLURM_CONF=\"{}\": cannot be read", path.display()));
         }
         found
     };
     let mut slurm = match (slurm_conf, &named, &tree) {
-        (Some(path), ..) => Some(slurm::read(&Asked::File(path), hostname).ok_or_else(|| {
-            CommandError::Argument(format!("{}: cannot be read", path.display()))
-        })?),
+        (Some(path), ..) => Some(
+            slurm::read(&Asked::File(path), hostname, is_live).ok_or_else(|| {
+                CommandError::Argument(format!("{}: cannot be read", path.display()))
+            })?,
+        ),
         (None, Some(path), _) if is_live => by_environment(path, &mut unread),
-        (None, _, Some(tree)) => slurm::read(&Asked::In(tree), hostname),
+        (None, _, Some(tree)) => slurm::read(&Asked::In(tree), hostname, is_live),
         (None, Some(path), None) => by_environment(path, &mut unread),
         (None, None, None) => None,
     };

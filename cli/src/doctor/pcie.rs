@@ -182,27 +182,39 @@ fn check_acs(world: &World<'_>, tree: &Tree, report: &mut Report) {
     }
 }
 
-/// Ports right above a GPU whose switch has another GPU or NIC to talk to.
+/// Bridges inside switches that have a GPU and something for it to talk to below them.
+///
+/// Root ports are left out: what comes as far as them has left the switch anyway.
 fn shared_ports(machine: &Machine) -> BTreeSet<PciAddress> {
     let above = |pci: PciAddress| machine.device(pci).and_then(|device| device.parent);
-    let ends = machine
-        .gpus
+    // Bridges above a device, nearest first, the root port not among them.
+    let inside = |pci: PciAddress| {
+        let chain = std::iter::successors(above(pci), |bridge| above(*bridge)).take(32);
+        chain
+            .filter(|bridge| above(*bridge).is_some())
+            .collect::<Vec<_>>()
+    };
+    let gpus: Vec<PciAddress> = machine.gpus.iter().map(|gpu| gpu.pci).collect();
+    let nics = machine.nics.iter().map(|nic| nic.pci);
+    let chains: Vec<Vec<PciAddress>> = gpus.iter().copied().chain(nics).map(inside).collect();
+    let of_gpus: BTreeSet<PciAddress> = chains
         .iter()
-        .map(|gpu| gpu.pci)
-        .chain(machine.nics.iter().map(|nic| nic.pci));
-    let ports: Vec<(PciAddress, PciAddress)> = ends
-        .filter_map(|pci| Some((above(pci)?, above(above(pci)?)?)))
+        .take(gpus.len())
+        .filter_map(|chain| chain.last().copied())
         .collect();
-    let has_gpu = |port: PciAddress| machine.gpus.iter().any(|gpu| above(gpu.pci) == Some(port));
-    ports
+    let is_shared = |switch: &PciAddress| {
+        of_gpus.contains(switch)
+            && chains
+                .iter()
+                .filter(|chain| chain.last() == Some(switch))
+                .count()
+                > 1
+    };
+    chains
         .iter()
-        .filter(|(port, switch)| {
-            has_gpu(*port)
-                && ports
-                    .iter()
-                    .any(|(other, home)| other != port && home == switch)
-        })
-        .map(|(port, _)| *port)
+        .filter(|chain| chain.last().is_some_and(is_shared))
+        .flatten()
+        .copied()
         .collect()
 }
 
@@ -230,11 +242,13 @@ fn acs_control(config: &[u8]) -> Option<u16> {
 
 fn check_iommu(world: &World<'_>, tree: &Tree, report: &mut Report) {
     let mut translated = Vec::new();
+    let mut knows_groups = false;
     for (index, gpu) in world.machine.gpus.iter().enumerate() {
         let Some(group) = tree.link_name(&format!("/sys/bus/pci/devices/{}/iommu_group", gpu.pci))
         else {
             continue;
         };
+        knows_groups = true;
         let kind = tree
             .text(&format!("/sys/kernel/iommu_groups/{group}/type"))
             .unwrap_or_default();
@@ -242,9 +256,21 @@ fn check_iommu(world: &World<'_>, tree: &Tree, report: &mut Report) {
             translated.push(format!("GPU{index} (group {group}: {kind})"));
         }
     }
-    if translated.is_empty() {
+    let command_line = tree.text("/proc/cmdline").unwrap_or_default();
+    let words: Vec<&str> = command_line.split_whitespace().collect();
+    let is_on = words
+        .iter()
+        .any(|word| matches!(*word, "intel_iommu=on" | "amd_iommu=on"));
+    let passes = words
+        .iter()
+        .any(|word| matches!(*word, "iommu=pt" | "iommu.passthrough=1"));
+    let evidence = if !translated.is_empty() {
+        format!("the IOMMU translates {}", translated.join(", "))
+    } else if is_on && !passes && !knows_groups && !world.machine.gpus.is_empty() {
+        format!("/proc/cmdline switches the IOMMU on without iommu=pt: {command_line}")
+    } else {
         return;
-    }
+    };
     let is_arm = world
         .machine
         .processor
@@ -253,7 +279,7 @@ fn check_iommu(world: &World<'_>, tree: &Tree, report: &mut Report) {
     report.find(
         "iommu",
         Harm::SlowsJobs,
-        format!("the IOMMU translates {}", translated.join(", ")),
+        evidence,
         "peer-to-peer copies and GPUDirect RDMA go through the IOMMU, or fail",
         format!(
             "kernel command line: {}",

@@ -60,7 +60,9 @@ pub(crate) enum Asked<'a> {
 }
 
 /// Reads the configuration; absent when there is none.
-pub(crate) fn read(asked: &Asked<'_>, hostname: Option<&str>) -> Option<Slurm> {
+///
+/// A recording may be of a host with another name than its configuration knows; then its only node line counts.
+pub(crate) fn read(asked: &Asked<'_>, hostname: Option<&str>, is_live: bool) -> Option<Slurm> {
     let (tree, path) = match asked {
         Asked::File(path) => {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
@@ -96,9 +98,21 @@ pub(crate) fn read(asked: &Asked<'_>, hostname: Option<&str>) -> Option<Slurm> {
     } else {
         None
     };
-    let unread = reader.unread;
+    let mut unread = reader.unread;
+    let own = node::find(&conf, hostname);
+    let only = if own.is_none() && !is_live {
+        node::find(&conf, None)
+    } else {
+        None
+    };
+    if let (Some(node), Some(hostname)) = (&only, hostname) {
+        unread.push(format!(
+            "whether {} is this host: the recording is of \"{hostname}\", but there is no other node line",
+            node.name
+        ));
+    }
     Some(Slurm {
-        node: node::find(&conf, hostname),
+        node: own.or(only),
         release: None,
         strange_library: None,
         tree,

@@ -27,7 +27,7 @@ pub struct Geometry {
     pub cpus: Option<u64>,
 }
 
-/// The line of the host called `hostname`; of an unknown host, the only line if it names one host.
+/// The line of the host called `hostname`; of an unknown host, the only line, and the first host that it names.
 pub fn find(lines: &[Line], hostname: Option<&str>) -> Option<Node> {
     let short = hostname.map(|name| name.split('.').next().unwrap_or(name));
     let mut defaults: Vec<(String, String)> = Vec::new();
@@ -59,16 +59,16 @@ pub fn find(lines: &[Line], hostname: Option<&str>) -> Option<Node> {
         }),
         _ => {
             let only = nodes.len() == 1;
-            let one = |(line, _): &(&Line, Line)| {
-                hostlist::expand(line.get("nodename").unwrap_or_default(), 2).len() == 1
-            };
-            nodes.into_iter().next().filter(|node| only && one(node))
+            nodes.into_iter().next().filter(|_| only)
         }
     };
     chosen.map(|(line, whole)| {
         let name = match (line.get("nodehostname"), short) {
             (None, Some(short)) => short.to_owned(),
-            _ => line.get("nodename").unwrap_or_default().to_owned(),
+            _ => {
+                let names = line.get("nodename").unwrap_or_default();
+                hostlist::expand(names, 1).pop().unwrap_or_default()
+            }
         };
         Node {
             name,
@@ -176,6 +176,7 @@ mod tests {
     fn of_an_unknown_host_the_only_line_is_taken() {
         assert_eq!(find(&lines(CONF), None), None);
         assert!(find(&lines("NodeName=n1 CPUs=4\n"), None).is_some());
-        assert_eq!(find(&lines("NodeName=n[1-2] CPUs=4\n"), None), None);
+        let first = find(&lines("NodeName=n[1-2] CPUs=4\n"), None).unwrap();
+        assert_eq!(first.name, "n1");
     }
 }
