@@ -11,7 +11,7 @@ use hwlocality::object::distance::DistancesKind;
 use hwlocality::object::types::ObjectType;
 use hwlocality::topology::builder::{BuildFlags, TopologyBuilder, TypeFilter};
 use serde::{Deserialize, Serialize};
-use topology::machine::{Gpu, Locality, Machine, MinorSource, Nic, NodeKind, NumaNode, Processor};
+use topology::machine::{Gpu, Locality, Machine, Nic, NodeKind, NumaNode, Processor};
 use topology::pci::{DeviceKind, Link, PciAddress, PciDevice};
 use topology::set::{CpuSet, IndexSet, MAX_INDEX, NodeSet};
 
@@ -342,15 +342,8 @@ fn os_devices(object: &TopologyObject) -> impl Iterator<Item = &TopologyObject> 
 fn gpu(object: &TopologyObject, device: &PciDevice) -> Gpu {
     let info = |name: &str| os_devices(object).find_map(|os| text(os.info(name)));
     Gpu {
-        pci: device.address,
-        vendor: device.vendor,
-        device: device.device,
-        minor: None,
-        minor_source: MinorSource::Unknown,
         uuid: info("NVIDIAUUID").filter(|uuid| uuid.starts_with("GPU-")),
         name: info("GPUModel"),
-        mig: Vec::new(),
-        nvlinks: BTreeMap::new(),
-        locality: Locality::default(),
+        ..Gpu::of(device)
     }
 }

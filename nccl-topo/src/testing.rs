@@ -1,11 +1,8 @@
 //! Machines made up for tests.
 
-use std::path::PathBuf;
-
+pub(crate) use gpu_numa_tests::topologies;
 use topology::locality::NumaSource;
-use topology::machine::{
-    Gpu, Locality, Machine, MinorSource, Nic, NodeKind, NumaNode, Package, Processor,
-};
+use topology::machine::{Gpu, Locality, Machine, Nic, NodeKind, NumaNode, Package, Processor};
 use topology::pci::{Link, PciAddress, PciDevice};
 use topology::set::{CpuSet, NodeSet};
 
@@ -84,17 +81,11 @@ fn pci(
     node: u32,
 ) -> PciDevice {
     PciDevice {
-        address,
         parent,
-        root_bus: None,
-        class,
-        vendor: ids.0,
-        device: ids.1,
         subsystem: Some((0x10de, 0x1626)),
         link: gen5(),
         numa_node: i32::try_from(node).ok(),
-        local_cpus: None,
-        attached_nodes: None,
+        ..PciDevice::new(address, class, ids.0, ids.1)
     }
 }
 
@@ -149,20 +140,12 @@ fn locality(machine: &Machine, node: u32) -> Locality {
 
 pub(crate) fn gpu(machine: &mut Machine, address: &str, parent: PciAddress, node: u32) {
     let address = at(address);
-    add(machine, pci(address, Some(parent), 0x03_0200, H100, node));
-    let locality = locality(machine, node);
+    let device = pci(address, Some(parent), 0x03_0200, H100, node);
     machine.gpus.push(Gpu {
-        pci: address,
-        vendor: H100.0,
-        device: H100.1,
-        minor: None,
-        minor_source: MinorSource::Unknown,
-        uuid: None,
-        name: None,
-        mig: Vec::new(),
-        nvlinks: [].into(),
-        locality,
+        locality: locality(machine, node),
+        ..Gpu::of(&device)
     });
+    add(machine, device);
     machine.gpus.sort_by_key(|gpu| gpu.pci);
 }
 
@@ -248,16 +231,4 @@ pub(crate) fn without_switches(mut machine: Machine, gpus: u8, nics: bool) -> Ma
         }
     }
     machine
-}
-
-/// Folder of recorded topologies; absent, and said so, where they are not on this machine.
-pub(crate) fn topologies() -> Option<PathBuf> {
-    let fallback = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/topologies");
-    let folder = std::env::var_os("GPU_NUMA_TOPOLOGIES").unwrap_or_else(|| fallback.into());
-    let folder = PathBuf::from(folder);
-    if !folder.is_dir() {
-        println!("skipped: no recorded topologies at {}", folder.display());
-        return None;
-    }
-    Some(folder)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use topology::locality::NumaSource;
 use topology::machine::{Gpu, Locality, Machine, MinorSource, NodeKind, NumaNode, Package};
-use topology::pci::{PciAddress, VENDOR_NVIDIA};
+use topology::pci::{PciAddress, PciDevice, VENDOR_NVIDIA};
 use topology::set::{CpuSet, NodeSet};
 use topology::snapshot::{HostNow, NCCL_FILE, NCCL_MULTI_FILE, NODE_FILE, Snapshot};
 
@@ -237,15 +237,10 @@ fn machine(
     let gpus = (0..)
         .zip(gpu_nodes)
         .map(|(index, node)| Gpu {
-            pci: pci(index),
-            vendor: VENDOR_NVIDIA,
-            device: 0x2330,
             // Against PCI order, as real hosts have it at times.
             minor: Some(last - index),
             minor_source: MinorSource::Driver,
             uuid: Some(format!("GPU-{index:08x}-aaaa")),
-            name: None,
-            mig: Vec::new(),
             // All to all, so that no pair has only the socket link.
             nvlinks: (0..=last)
                 .filter(|other| *other != index)
@@ -257,6 +252,12 @@ fn machine(
                 numa_source: NumaSource::NumaNode,
                 cpus: Some(node_cpus[*node as usize].clone()),
             },
+            ..Gpu::of(&PciDevice::new(
+                pci(index),
+                0x03_0200,
+                VENDOR_NVIDIA,
+                0x2330,
+            ))
         })
         .collect();
     Machine {

@@ -177,6 +177,24 @@ pub struct Gpu {
     pub locality: Locality,
 }
 
+impl Gpu {
+    /// The GPU that `device` is; nothing else is known of it yet, its place neither.
+    pub fn of(device: &PciDevice) -> Self {
+        Self {
+            pci: device.address,
+            vendor: device.vendor,
+            device: device.device,
+            minor: None,
+            minor_source: MinorSource::Unknown,
+            uuid: None,
+            name: None,
+            mig: Vec::new(),
+            nvlinks: BTreeMap::new(),
+            locality: Locality::default(),
+        }
+    }
+}
+
 /// A MIG instance of a GPU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MigInstance {

@@ -153,8 +153,8 @@ pub fn may_have_nvlink(vendor: u16, device: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::{Gpu, MinorSource, Nic};
-    use crate::pci::{Link, PciDevice};
+    use crate::machine::{Gpu, Nic};
+    use crate::pci::PciDevice;
     use crate::set::NodeSet;
 
     fn at(text: &str) -> PciAddress {
@@ -163,36 +163,21 @@ mod tests {
 
     fn device(address: &str, parent: Option<&str>, bus: u8) -> PciDevice {
         PciDevice {
-            address: at(address),
             parent: parent.map(at),
             root_bus: Some((0, bus)),
-            class: 0x06_0400,
-            vendor: 0,
-            device: 0,
-            subsystem: None,
-            link: Link::default(),
-            numa_node: None,
-            local_cpus: None,
-            attached_nodes: None,
+            ..PciDevice::new(at(address), 0x06_0400, 0, 0)
         }
     }
 
     fn gpu(address: &str, model: u16, package: u32, node: u32) -> Gpu {
+        let device = PciDevice::new(at(address), 0x03_0200, VENDOR_NVIDIA, model);
         Gpu {
-            pci: at(address),
-            vendor: VENDOR_NVIDIA,
-            device: model,
-            minor: None,
-            minor_source: MinorSource::Unknown,
-            uuid: None,
-            name: None,
-            mig: Vec::new(),
-            nvlinks: std::collections::BTreeMap::new(),
             locality: Locality {
                 package: Some(package),
                 numa_nodes: Some(NodeSet::single(node)),
                 ..Locality::default()
             },
+            ..Gpu::of(&device)
         }
     }
 

@@ -170,6 +170,23 @@ pub const VENDOR_NVIDIA: u16 = 0x10de;
 pub const VENDOR_AMD: u16 = 0x1002;
 
 impl PciDevice {
+    /// A device of which nothing is known but its address, class and ids.
+    pub fn new(address: PciAddress, class: u32, vendor: u16, device: u16) -> Self {
+        Self {
+            address,
+            parent: None,
+            root_bus: None,
+            class,
+            vendor,
+            device,
+            subsystem: None,
+            link: Link::default(),
+            numa_node: None,
+            local_cpus: None,
+            attached_nodes: None,
+        }
+    }
+
     /// What the device is to us.
     pub fn kind(&self) -> DeviceKind {
         DeviceKind::of(self.class, self.vendor)

@@ -198,23 +198,18 @@ fn by_uuid_anywhere<'m>(machine: &'m Machine, entry: &str) -> Option<&'m Gpu> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::{Locality, MigInstance, MinorSource};
+    use crate::machine::MigInstance;
+    use crate::pci::PciDevice;
 
     fn machine() -> Machine {
         let gpus = (0..4u32)
             .map(|index| Gpu {
-                pci: address(index),
-                vendor: 0x10de,
-                device: 0x2330,
                 minor: Some(3 - index),
-                minor_source: MinorSource::Driver,
                 uuid: Some(format!("GPU-{index}aaa-bbbb")),
-                name: None,
                 mig: vec![MigInstance {
                     uuid: format!("MIG-{index}ccc"),
                 }],
-                nvlinks: Default::default(),
-                locality: Locality::default(),
+                ..Gpu::of(&PciDevice::new(address(index), 0x03_0200, 0x10de, 0x2330))
             })
             .collect();
         Machine {

@@ -6,16 +6,14 @@
     reason = "a test that finds nothing where it looks should fail there"
 )]
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 use topology::binding::{
     KernelVersion, MemoryPolicy, StepPlan, StepRequest, TaskRequest, Verdict, plan_alone,
     plan_step, socket_link_line, spanning_line, summary_line,
 };
-use topology::machine::{Gpu, Locality, Machine, MinorSource, NodeKind, NumaNode, Package};
+use topology::machine::{Gpu, Locality, Machine, NodeKind, NumaNode, Package};
 use topology::option::{Items, Settings};
-use topology::pci::PciAddress;
+use topology::pci::{PciAddress, PciDevice};
 use topology::set::{CpuSet, NodeSet};
 
 /// A machine of packages x nodes x cores x threads, CPUs numbered as Linux does on Intel: all first
@@ -77,21 +75,14 @@ fn machine(
     }
     for (index, nodes) in gpu_nodes.iter().enumerate() {
         let known: Option<NodeSet> = (*nodes != "?").then(|| nodes.parse().unwrap());
+        let device = PciDevice::new(gpu(index), 0x03_0200, 0x10de, 0x2330);
         machine.gpus.push(Gpu {
-            pci: gpu(index),
-            vendor: 0x10de,
-            device: 0x2330,
-            minor: None,
-            minor_source: MinorSource::Unknown,
-            uuid: None,
-            name: None,
-            mig: Vec::new(),
-            nvlinks: BTreeMap::new(),
             locality: Locality {
                 cpus: known.as_ref().map(|nodes| machine.cpus_of(nodes)),
                 numa_nodes: known,
                 ..Locality::default()
             },
+            ..Gpu::of(&device)
         });
     }
     machine
@@ -588,6 +579,18 @@ fn a_task_whose_gpu_nobody_can_place_makes_way_too() {
         "{}",
         plan.tasks[3].message
     );
+}
+
+#[test]
+fn a_task_that_its_user_bound_makes_way_only_under_override() {
+    let machine = machine(2, 1, 4, 1, &["0", "0", "?"]);
+    let masks = ["0-1", "4-5", "2-3"];
+    let mut step = with_masks(step(&machine, "", 2, &[&[0], &[1], &[2]]), &masks);
+    step.step_cpus = cpus("0-5");
+    step.tasks[2].user_cpu_bind = true;
+    assert_eq!(lists(&plan_step(&machine, &step)), masks);
+    step.settings.override_user = true;
+    assert_eq!(lists(&plan_step(&machine, &step)), ["0-1", "2-3", "4-5"]);
 }
 
 #[test]

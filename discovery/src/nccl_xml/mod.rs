@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use tags::{Tag, TagKind, Tags};
 use topology::locality::{Overrides, locate_all};
-use topology::machine::{Gpu, Locality, Machine, MinorSource, Nic, NodeKind, NumaNode, Processor};
+use topology::machine::{Gpu, Locality, Machine, Nic, NodeKind, NumaNode, Processor};
 use topology::pci::{DeviceKind, Link, PciAddress, PciDevice, VENDOR_AMD, VENDOR_NVIDIA};
 use topology::set::{CpuSet, MAX_INDEX, NodeSet};
 use topology::sysfs::{parse_mask, parse_speed, parse_width};
@@ -345,16 +345,8 @@ impl Reader {
             }
         }
         Gpu {
-            pci: device.address,
-            vendor: device.vendor,
-            device: device.device,
-            minor: None,
-            minor_source: MinorSource::Unknown,
-            uuid: None,
-            name: None,
-            mig: Vec::new(),
             nvlinks,
-            locality: Locality::default(),
+            ..Gpu::of(device)
         }
     }
 }

@@ -17,19 +17,20 @@ pub(super) fn plan_exclusive(machine: &Machine, step: &StepRequest, near: &[Near
         // Overcommitted: there is no CPU for each, so tasks alike share.
         return width::plan_shared(machine, step, near);
     }
-    let stay = |near: &Near, request: &TaskRequest| !is_dealt(request.user_cpu_bind, step, near);
-    let fixed =
-        |near: &Near, request: &TaskRequest| stay(near, request) && !may_move(request, near);
-    let clear_of = |left: &dyn Fn(&Near, &TaskRequest) -> bool| {
-        step.step_cpus.difference(&masks_of(step, near, left))
-    };
+    let clear_of = |left: &[Claim]| step.step_cpus.difference(&masks_of(step, near, left));
     // Keep clear of what the tasks left alone have.
-    let clear = clear_of(&stay);
+    let clear = clear_of(&[Claim::Rest, Claim::None]);
     let mut plan = deal(machine, step, near, &clear, Unbound::Stay);
     if clear != step.step_cpus {
         // Where somebody is worse off for it, those not known to be near their GPUs move to what is not
         // needed.
-        let moved = deal(machine, step, near, &clear_of(&fixed), Unbound::Move);
+        let moved = deal(
+            machine,
+            step,
+            near,
+            &clear_of(&[Claim::None]),
+            Unbound::Move,
+        );
         if served(step, near, &moved) > served(step, near, &plan) {
             plan = moved;
         }
@@ -43,6 +44,31 @@ pub(super) fn plan_exclusive(machine: &Machine, step: &StepRequest, near: &[Near
     plan
 }
 
+/// What of the step's CPUs a task may be given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// A share: some are known to be local to it.
+    Share,
+    /// What nobody needs: it has GPUs, but no CPU is known to be local to them.
+    Rest,
+    /// None: it has no GPU, or its user bound it.
+    None,
+}
+
+impl Claim {
+    fn of(request: &TaskRequest, step: &StepRequest, near: &Near) -> Self {
+        if request.user_cpu_bind && !step.settings.override_user {
+            Self::None
+        } else if near.is_placed() {
+            Self::Share
+        } else if near.is_far() {
+            Self::Rest
+        } else {
+            Self::None
+        }
+    }
+}
+
 /// What becomes of tasks that no CPU of the step is known to be local to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unbound {
@@ -52,24 +78,16 @@ enum Unbound {
     Move,
 }
 
-/// The masks of those tasks that `left` says are left as Slurm made them.
-fn masks_of(
-    step: &StepRequest,
-    near: &[Near],
-    left: &dyn Fn(&Near, &TaskRequest) -> bool,
-) -> CpuSet {
+/// The masks of the tasks with one of these claims, which are left as Slurm made them.
+fn masks_of(step: &StepRequest, near: &[Near], left: &[Claim]) -> CpuSet {
     let mut masks = CpuSet::new();
     for (request, near) in step.tasks.iter().zip(near) {
-        if let (true, Some(mask)) = (left(near, request), &request.slurm_cpus) {
+        let is_left = left.contains(&Claim::of(request, step, near));
+        if let (true, Some(mask)) = (is_left, &request.slurm_cpus) {
             masks.extend_with(mask);
         }
     }
     masks
-}
-
-/// Whether a task that no CPU is known to be local to may be given others.
-fn may_move(request: &TaskRequest, near: &Near) -> bool {
-    near.is_far() && !request.user_cpu_bind
 }
 
 /// Deals whole cores; CPUs where that leaves a task with fewer than asked and there are enough.
@@ -90,11 +108,6 @@ fn deal(
         return Split::new(machine, step, near, pool, unbound, Unit::Cpu).deal();
     }
     plan
-}
-
-/// Whether a task takes part in the split.
-fn is_dealt(user_cpu_bind: bool, step: &StepRequest, near: &Near) -> bool {
-    near.is_placed() && (!user_cpu_bind || step.settings.override_user)
 }
 
 /// How good a plan is: tasks that are dealt CPUs at all, then CPUs asked for that are local.
@@ -175,20 +188,21 @@ impl<'a> Split<'a> {
         unbound: Unbound,
         unit: Unit,
     ) -> Self {
-        let dealt: Vec<bool> = step
+        let claims: Vec<Claim> = step
             .tasks
             .iter()
             .zip(near)
-            .map(|(request, near)| is_dealt(request.user_cpu_bind, step, near))
+            .map(|(request, near)| Claim::of(request, step, near))
             .collect();
+        let dealt: Vec<bool> = claims.iter().map(|claim| *claim == Claim::Share).collect();
         let held_for: Vec<bool> = step
             .tasks
             .iter()
-            .zip(near)
-            .zip(&dealt)
-            .map(|((request, near), dealt)| {
-                let moves = unbound == Unbound::Move && may_move(request, near);
-                !dealt && (request.slurm_cpus.is_none() || moves)
+            .zip(&claims)
+            .map(|(request, claim)| match claim {
+                Claim::Share => false,
+                Claim::Rest if unbound == Unbound::Move => true,
+                Claim::Rest | Claim::None => request.slurm_cpus.is_none(),
             })
             .collect();
         let takers = dealt

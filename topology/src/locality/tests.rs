@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::firmware::{Initiator, RootBus, Slot};
-use crate::machine::{Gpu, MinorSource, NodeKind, NumaNode, Package};
-use crate::pci::{Link, VENDOR_NVIDIA};
+use crate::machine::{Gpu, NodeKind, NumaNode, Package};
+use crate::pci::VENDOR_NVIDIA;
 
 const GPU: &str = "0000:49:00.0";
 const PORT: &str = "0000:48:01.0";
@@ -14,17 +14,10 @@ fn at(address: &str) -> PciAddress {
 
 fn device(address: &str, parent: Option<&str>, bus: u8) -> PciDevice {
     PciDevice {
-        address: at(address),
         parent: parent.map(at),
         root_bus: Some((0, bus)),
-        class: 0x03_0200,
-        vendor: VENDOR_NVIDIA,
-        device: 0x2330,
-        subsystem: None,
-        link: Link::default(),
         numa_node: Some(-1),
-        local_cpus: None,
-        attached_nodes: None,
+        ..PciDevice::new(at(address), 0x03_0200, VENDOR_NVIDIA, 0x2330)
     }
 }
 
@@ -43,18 +36,7 @@ fn machine(packages: u32) -> Machine {
         online: (0..2 * nodes).collect(),
         numa_nodes: (0..nodes).map(node).collect(),
         pci: vec![device(PORT, None, 0x48), device(GPU, Some(PORT), 0x48)],
-        gpus: vec![Gpu {
-            pci: at(GPU),
-            vendor: VENDOR_NVIDIA,
-            device: 0x2330,
-            minor: None,
-            minor_source: MinorSource::Unknown,
-            uuid: None,
-            name: None,
-            mig: Vec::new(),
-            nvlinks: BTreeMap::new(),
-            locality: Locality::default(),
-        }],
+        gpus: vec![Gpu::of(&device(GPU, None, 0x48))],
         firmware: Some(Firmware::default()),
         ..Machine::default()
     };

@@ -25,7 +25,7 @@ pub use pci::{parse_speed, parse_width};
 
 use crate::locality::{Overrides, locate_all};
 use crate::machine::{Gpu, Locality, Machine, MinorSource, Nic, NodeKind, NumaNode, Package};
-use crate::pci::{DeviceKind, Link, PciAddress, PciDevice, VENDOR_NVIDIA};
+use crate::pci::{DeviceKind, PciDevice, VENDOR_NVIDIA};
 use crate::set::CpuSet;
 use files::Root;
 
@@ -135,7 +135,7 @@ pub fn read_pci(root: &Path) -> PciSide {
         found
             .devices
             .entry(*address)
-            .or_insert_with(|| unlisted_gpu(*address));
+            .or_insert_with(|| PciDevice::new(*address, 0x03_0200, VENDOR_NVIDIA, 0));
     }
     let mut side = PciSide {
         gpu_memory_nodes: driver.values().filter_map(|gpu| gpu.memory_node).collect(),
@@ -165,29 +165,9 @@ pub fn read_pci(root: &Path) -> PciSide {
     side
 }
 
-/// A GPU that only the driver lists.
-fn unlisted_gpu(address: PciAddress) -> PciDevice {
-    PciDevice {
-        address,
-        parent: None,
-        root_bus: None,
-        class: 0x03_0200,
-        vendor: VENDOR_NVIDIA,
-        device: 0,
-        subsystem: None,
-        link: Link::default(),
-        numa_node: None,
-        local_cpus: None,
-        attached_nodes: None,
-    }
-}
-
 fn new_gpu(device: &PciDevice, driver: Option<&driver::DriverGpu>) -> Gpu {
     let minor = driver.and_then(|gpu| gpu.minor);
     Gpu {
-        pci: device.address,
-        vendor: device.vendor,
-        device: device.device,
         minor,
         minor_source: if minor.is_some() {
             MinorSource::Driver
@@ -196,9 +176,7 @@ fn new_gpu(device: &PciDevice, driver: Option<&driver::DriverGpu>) -> Gpu {
         },
         uuid: driver.and_then(|gpu| gpu.uuid.clone()),
         name: driver.and_then(|gpu| gpu.model.clone()),
-        mig: Vec::new(),
-        nvlinks: BTreeMap::new(),
-        locality: Locality::default(),
+        ..Gpu::of(device)
     }
 }
 

@@ -2,38 +2,16 @@
 //!
 //! They lie outside the project (`GPU_NUMA_TOPOLOGIES`, or `../shared/topologies` beside it).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "helpers of tests fail by panicking, and say when they skip"
-)]
-
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use discovery::{DiscoveryError, Source, read_machine_with};
+use discovery::DiscoveryError;
+use gpu_numa_tests::topologies;
 use topology::locality::NumaSource;
 use topology::machine::{Machine, NodeKind};
 
-const PROBE: &str = env!("CARGO_BIN_EXE_gpu-numa-probe");
-
-/// The folder of recorded machines; says so when it is not there.
-fn topologies() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/topologies");
-    let folder = std::env::var_os("GPU_NUMA_TOPOLOGIES").map_or(beside, PathBuf::from);
-    let found = folder.join("expected.tsv").is_file();
-    if !found {
-        println!("skipped: {} holds no recorded machines", folder.display());
-    }
-    found.then_some(folder)
-}
-
-fn read(path: &Path) -> Result<Machine, DiscoveryError> {
-    read_machine_with(&Source::Path(path.to_owned()), Path::new(PROBE))
-}
+use crate::read;
 
 /// A row of expected.tsv by column name.
 type Row = BTreeMap<String, String>;

@@ -1,25 +1,13 @@
 //! Made-up machines, and input that is not what it should be.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "helpers of tests fail by panicking, and say when they skip"
-)]
-
 use std::fs;
 use std::path::Path;
 
-use discovery::{DiscoveryError, Source, read_machine_with};
+use discovery::{Source, read_machine_with};
 use topology::locality::NumaSource;
 use topology::machine::Machine;
 
-const PROBE: &str = env!("CARGO_BIN_EXE_gpu-numa-probe");
-
-fn read(path: &Path) -> Result<Machine, DiscoveryError> {
-    read_machine_with(&Source::Path(path.to_owned()), Path::new(PROBE))
-}
+use crate::read;
 
 fn write(root: &Path, path: &str, text: &str) {
     let path = root.join(path);

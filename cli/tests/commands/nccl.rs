@@ -1,11 +1,5 @@
 //! `gpu-numa nccl` as a person runs it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail by panicking"
-)]
-
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};

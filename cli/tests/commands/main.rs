@@ -1,0 +1,7 @@
+//! Commands of `gpu-numa` as a person runs them.
+
+// For clippy helpers in such a module are tests too.
+#[cfg(test)]
+mod nccl;
+#[cfg(test)]
+mod show;
