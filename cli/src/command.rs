@@ -66,7 +66,8 @@ pub(crate) struct Format {
     pub(crate) json: bool,
 }
 
-/// Reads a list of GPUs by PCI address (`0000:3b:00.0`) or by number in PCI order (`0`, `GPU0`).
+/// Reads a list of GPUs by PCI address (`0000:3b:00.0`), by number in PCI order (`0`, `GPU0`), or by UUID, also of a
+/// MIG instance (`GPU-5c89`, `MIG-...`).
 ///
 /// # Errors
 /// One line that names the entry and what is accepted.
@@ -84,16 +85,16 @@ fn parse_gpu(machine: &Machine, argument: &str, entry: &str) -> Result<PciAddres
     let number = entry.strip_prefix("GPU").unwrap_or(entry).parse::<usize>();
     let found = match number {
         Ok(number) => machine.gpus.get(number).map(|gpu| gpu.pci),
-        Err(_) => entry
-            .parse::<PciAddress>()
-            .ok()
-            .and_then(|address| machine.gpu(address).map(|gpu| gpu.pci)),
+        Err(_) => match entry.parse::<PciAddress>() {
+            Ok(address) => machine.gpu(address).map(|gpu| gpu.pci),
+            Err(_) => machine.gpu_of_uuid(entry).map(|gpu| gpu.pci),
+        },
     };
     found.ok_or_else(|| {
         let known: Vec<String> = machine.gpus.iter().map(|gpu| gpu.pci.to_string()).collect();
         let known = if known.is_empty() { "none is here".to_owned() } else { known.join(", ") };
         CommandError::Argument(format!(
-            "{argument} \"{entry}\": no such GPU; expected a number from 0 or a PCI address ({known})"
+            "{argument} \"{entry}\": no such GPU; expected a number from 0, a UUID or a PCI address ({known})"
         ))
     })
 }

@@ -82,9 +82,7 @@ fn run(command: &Command, out: &mut Out) -> Result<Outcome, CommandError> {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = discovery::child::answer(std::env::args_os().skip(1)) {
-        return code;
-    }
+    discovery::child::answer(std::env::args_os().skip(1));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

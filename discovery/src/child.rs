@@ -1,14 +1,14 @@
 //! Questions to C libraries, asked in a child process that is bounded in time and in what it says.
 //!
 //! The child is the same program, started as `PROGRAM __probe WHAT`; it prints one JSON value, a
-//! `Result` in serde's form.
+//! `Result` in serde's form, on a line of its own that begins with [`MARK`]: a library may print too.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
@@ -20,8 +20,14 @@ use crate::source::MAX_FILE_BYTES;
 pub const SUBCOMMAND: &str = "__probe";
 /// How long hwloc may take; the slowest recorded tree takes well under a second.
 const HWLOC_TIME: Duration = Duration::from_secs(10);
-/// How long NVML may take; waking eight idle GPUs takes up to two seconds.
-const NVML_TIME: Duration = Duration::from_secs(5);
+/// How long NVML may take; waking eight idle GPUs without persistence mode takes some seconds.
+const NVML_TIME: Duration = Duration::from_secs(10);
+/// After how long a child ends by itself, should its parent be gone.
+const CHILD_TIME: Duration = Duration::from_secs(15);
+/// How long an ended child may take to be gone.
+const END_TIME: Duration = Duration::from_millis(500);
+/// Begins the answer: a control character, which JSON never holds.
+const MARK: u8 = 0x1e;
 /// What a child may print.
 const MAX_ANSWER_BYTES: u64 = 64 << 20;
 
@@ -107,9 +113,12 @@ fn ask<T: DeserializeOwned>(
     let (sender, receiver) = channel();
     if let Some(stdout) = child.stdout.take() {
         std::thread::spawn(move || {
+            // Not to the end of the stream: a library may keep the process from ending.
+            let mut stdout = BufReader::new(stdout.take(MAX_ANSWER_BYTES));
             let mut answer = Vec::new();
-            let read = stdout.take(MAX_ANSWER_BYTES).read_to_end(&mut answer);
-            sender.send(read.map(|_| answer))
+            let read = skip_to_mark(&mut stdout)
+                .and_then(|()| stdout.read_until(b'\n', &mut answer).map(|_| answer));
+            sender.send(read)
         });
     }
     let answer = receiver.recv_timeout(time);
@@ -121,16 +130,43 @@ fn ask<T: DeserializeOwned>(
     }
 }
 
-/// Ends a child without waiting for one that the kernel cannot end now.
+/// Reads and forgets what comes before the answer.
+fn skip_to_mark(stdout: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let bytes = stdout.fill_buf()?;
+        let (at, used) = match bytes.iter().position(|byte| *byte == MARK) {
+            Some(at) => (true, at + 1),
+            None => (bytes.is_empty(), bytes.len()),
+        };
+        stdout.consume(used);
+        if at {
+            return Ok(());
+        }
+    }
+}
+
+/// Ends a child and takes its status, without waiting for one that the kernel cannot end now.
 fn end(child: &mut Child) {
-    for _ in 0..20 {
+    // One that has answered ends by itself.
+    if is_gone(child, Duration::from_millis(20)) {
+        return;
+    }
+    let _ = child.kill();
+    is_gone(child, END_TIME);
+}
+
+/// Whether the child ends within `time`.
+fn is_gone(child: &mut Child, time: Duration) -> bool {
+    let start = Instant::now();
+    loop {
         if !matches!(child.try_wait(), Ok(None)) {
-            return;
+            return true;
+        }
+        if start.elapsed() > time {
+            return false;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    let _ = child.kill();
-    let _ = child.try_wait();
 }
 
 fn parse_answer<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, AskError> {
@@ -139,24 +175,27 @@ fn parse_answer<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, AskError> {
         .map_err(AskError::Refused)
 }
 
-/// Answers a question when the arguments (without the program's name) hold the hidden subcommand.
-///
-/// Absent when they do not.
-pub fn answer(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
-    if arguments.next()?.as_os_str() != OsStr::new(SUBCOMMAND) {
-        return None;
+/// Answers a question and ends the process, when the arguments (without the program's name) hold the
+/// hidden subcommand; does nothing when they do not.
+pub fn answer(mut arguments: impl Iterator<Item = OsString>) {
+    if arguments.next().as_deref() != Some(OsStr::new(SUBCOMMAND)) {
+        return;
     }
     let what = arguments.next().unwrap_or_default();
+    std::thread::spawn(|| {
+        std::thread::sleep(CHILD_TIME);
+        ffi::linux::process::exit_now(2);
+    });
     std::panic::set_hook(Box::new(|_| {}));
     let answer = std::panic::catch_unwind(|| answer_json(what.as_os_str()))
         .unwrap_or_else(|_| refuse("it panicked"));
+    let mut line = vec![b'\n', MARK];
+    line.extend_from_slice(answer.as_bytes());
+    line.push(b'\n');
     let mut out = io::stdout().lock();
-    let written = out.write_all(answer.as_bytes()).and_then(|()| out.flush());
-    Some(if written.is_ok() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(2)
-    })
+    let written = out.write_all(&line).and_then(|()| out.flush());
+    // At once: a library's own exit handlers may hang.
+    ffi::linux::process::exit_now(if written.is_ok() { 0 } else { 2 });
 }
 
 fn answer_json(what: &OsStr) -> String {
@@ -191,8 +230,8 @@ mod tests {
 
     #[test]
     fn other_arguments_are_left_to_the_program() {
-        assert!(answer(["show".into()].into_iter()).is_none());
-        assert!(answer(std::iter::empty()).is_none());
+        answer(["show".into()].into_iter());
+        answer(std::iter::empty());
     }
 
     #[test]
@@ -216,6 +255,21 @@ mod tests {
             ask::<u32>(missing, None, Duration::from_secs(5)),
             Err(AskError::Start(_))
         ));
+    }
+
+    #[test]
+    fn an_answer_is_found_among_other_words_before_the_process_ends() {
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            r#"echo '{"Ok":1}'; printf '\n\036{"Ok":7}\nmore'; sleep 30"#,
+        ]);
+        let start = Instant::now();
+        assert_eq!(
+            ask::<u32>(command, None, Duration::from_secs(20)).unwrap(),
+            7
+        );
+        assert!(start.elapsed() < Duration::from_secs(10));
     }
 
     #[test]

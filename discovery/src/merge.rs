@@ -7,16 +7,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use topology::locality::locate_all;
-use topology::machine::{Machine, MigInstance, MinorSource, NodeKind};
-use topology::pci::{PciAddress, VENDOR_NVIDIA};
-use topology::set::CpuSet;
+use topology::machine::{Gpu, Machine, MinorSource, NodeKind};
+use topology::pci::{PciAddress, PciDevice, VENDOR_NVIDIA};
+use topology::set::{CpuSet, NodeSet};
 use topology::sysfs;
 use tracing::debug;
 
 use crate::DiscoveryError;
-use crate::child;
+use crate::child::{self, AskError};
 use crate::hwloc::HwlocAnswer;
 use crate::nvml::{NvmlAnswer, NvmlGpu};
+
+/// Class and interface of a "3D controller", what a GPU without display is.
+const CLASS_3D: u32 = 0x03_0200;
 
 /// Reads a filesystem root; `live` says that it is this machine's.
 pub(crate) fn read_root(
@@ -40,12 +43,15 @@ pub(crate) fn read_root(
             ));
         }
     }
-    if live && machine.gpus.iter().any(|gpu| gpu.vendor == VENDOR_NVIDIA) {
+    if live {
         match child::ask_nvml(program) {
             Ok(answer) => add_nvml(&mut machine, answer),
-            Err(error) => machine
-                .remarks
-                .push(format!("NVML: {error}; NVLink not seen")),
+            // Where there is no NVIDIA GPU nobody misses it.
+            Err(AskError::Refused(_)) if !machine.gpus.iter().any(is_nvidia) => {}
+            Err(error) => machine.remarks.push(format!(
+                "NVML: {error}; NVLink and MIG instances are not seen, nor names and UUIDs that the driver's \
+                 files lack"
+            )),
         }
     }
     locate_all(&mut machine, &overrides);
@@ -118,17 +124,49 @@ fn cut_to_recorded_cgroup(machine: &mut Machine, answer: &HwlocAnswer) {
     }
 }
 
-/// Adds names, UUIDs, minors, MIG instances and NVLinks.
+fn is_nvidia(gpu: &Gpu) -> bool {
+    gpu.vendor == VENDOR_NVIDIA
+}
+
+/// Adds the GPUs that NVML alone lists: where `/sys` is not the host's, as in some containers.
+fn add_unlisted(machine: &mut Machine, gpus: &[NvmlGpu]) {
+    for nvml in gpus {
+        if machine.device(nvml.pci).is_some() {
+            continue;
+        }
+        let device = PciDevice::new(nvml.pci, CLASS_3D, VENDOR_NVIDIA, nvml.device);
+        machine.gpus.push(Gpu {
+            only_in_nvml: true,
+            ..Gpu::of(&device)
+        });
+        machine.remarks.push(format!(
+            "GPU {} is listed by NVML, not by /sys; no bridges and no NUMA node of it are known there",
+            nvml.pci
+        ));
+        machine.pci.push(device);
+    }
+    machine.pci.sort_by_key(|device| device.address);
+    machine.gpus.sort_by_key(|gpu| gpu.pci);
+}
+
+/// Adds names, UUIDs, minors, MIG instances, NVLinks and NVML's word on places.
 fn add_nvml(machine: &mut Machine, answer: NvmlAnswer) {
+    add_unlisted(machine, &answer.gpus);
+    let memory_nodes: NodeSet = answer
+        .gpus
+        .iter()
+        .filter_map(|gpu| gpu.place.numa_node)
+        .collect();
+    for node in &mut machine.numa_nodes {
+        if node.cpus.is_empty() && memory_nodes.contains(node.id) {
+            node.kind = NodeKind::Gpu;
+        }
+    }
     let seen: BTreeMap<PciAddress, NvmlGpu> =
         answer.gpus.into_iter().map(|gpu| (gpu.pci, gpu)).collect();
     machine.remarks.extend(answer.remarks);
     let mut all_seen = true;
-    for gpu in machine
-        .gpus
-        .iter_mut()
-        .filter(|gpu| gpu.vendor == VENDOR_NVIDIA)
-    {
+    for gpu in machine.gpus.iter_mut().filter(|gpu| is_nvidia(gpu)) {
         let Some(nvml) = seen.get(&gpu.pci) else {
             all_seen = false;
             continue;
@@ -140,14 +178,11 @@ fn add_nvml(machine: &mut Machine, answer: NvmlAnswer) {
         }
         gpu.uuid = nvml.uuid.clone().or(gpu.uuid.take());
         gpu.name = nvml.name.clone().or(gpu.name.take());
-        gpu.mig = nvml
-            .mig
-            .iter()
-            .map(|uuid| MigInstance { uuid: uuid.clone() })
-            .collect();
+        gpu.mig = nvml.mig.clone();
         gpu.nvlinks = links_of(nvml, &seen);
+        gpu.nvml_place = Some(nvml.place.clone()).filter(|place| !place.is_empty());
     }
-    machine.nvlink_visible = all_seen && answer.nvlink_asked;
+    machine.nvlink_visible = all_seen && answer.nvlink_asked && !seen.is_empty();
     if !all_seen {
         machine
             .remarks

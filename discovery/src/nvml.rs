@@ -1,14 +1,34 @@
 //! What NVML says.  Runs in the child process only, where a hanging driver can be given up.
+//!
+//! Drivers of ten years are met, so every function but `nvmlInit_v2` may be missing or fail for a GPU:
+//! what it would have said is then absent.
 
+use ffi::nvml::{LinkEnd, read_compute_instance, read_gpu_instance, read_link_end};
 use nvml_wrapper::Nvml;
 use nvml_wrapper::device::Device;
-use nvml_wrapper::enum_wrappers::nv_link::IntDeviceType;
 use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::struct_wrappers::device::PciInfo;
 use serde::{Deserialize, Serialize};
+use topology::machine::{MigInstance, NvmlPlace};
 use topology::pci::PciAddress;
+use topology::set::{CpuSet, IndexSet, NodeSet};
 
+/// The library, as the driver installs it and as its development package does.
+const LIBRARIES: [&str; 2] = ["libnvidia-ml.so.1", "libnvidia-ml.so"];
+/// GPUs asked for at most.
+const MAX_GPUS: u32 = 1024;
+/// GPUs that are named where they do not answer.
+const MAX_REMARKS: usize = 16;
 /// Links asked for on one GPU at most; NVLink 5 has 18.
 const MAX_LINKS: u32 = 64;
+/// MIG instances asked for on one GPU at most; GPUs of 2026 have 7.
+const MAX_MIG: u32 = 64;
+/// Words of a CPU set that NVML is asked to fill: 8,192 CPUs, the most that Linux takes.
+const CPU_WORDS: usize = 128;
+/// Words of a node set that NVML is asked to fill: 1,024 nodes, the most that Linux takes.
+const NODE_WORDS: usize = 16;
+/// `NVML_AFFINITY_SCOPE_NODE`.
+const SCOPE_NODE: u32 = 0;
 /// Where a link leads whose far end gives no address (an NVSwitch behind a fabric manager).
 pub(crate) const SOME_SWITCH: PciAddress = PciAddress {
     domain: u32::MAX,
@@ -33,96 +53,239 @@ pub(crate) struct NvmlAnswer {
 pub(crate) struct NvmlGpu {
     /// PCI address.
     pub(crate) pci: PciAddress,
+    /// PCI device id; 0 when not given.
+    pub(crate) device: u16,
     /// UUID.
     pub(crate) uuid: Option<String>,
     /// Minor number.
     pub(crate) minor: Option<u32>,
     /// Product name.
     pub(crate) name: Option<String>,
-    /// UUIDs of its MIG instances.
-    pub(crate) mig: Vec<String>,
+    /// Its MIG instances.
+    pub(crate) mig: Vec<MigInstance>,
     /// Active NVLinks to other GPUs and to switches, by address of the far end.
     pub(crate) links: Vec<(PciAddress, u32)>,
+    /// Where it is.
+    pub(crate) place: NvmlPlace,
 }
 
 /// Asks NVML.
 pub(crate) fn read() -> Result<NvmlAnswer, String> {
-    let nvml = Nvml::init().map_err(|error| error.to_string())?;
-    let count = nvml.device_count().map_err(|error| error.to_string())?;
+    let nvml = load()?;
+    let count = nvml.device_count();
+    if let Err(error) = &count
+        && !matches!(error, NvmlError::FailedToLoadSymbol(_))
+    {
+        return Err(in_one_line(&error.to_string()));
+    }
+    let own = OwnSets::read();
     let mut answer = NvmlAnswer {
         nvlink_asked: true,
         ..NvmlAnswer::default()
     };
-    for index in 0..count.min(1024) {
-        match nvml
-            .device_by_index(index)
-            .and_then(|device| read_gpu(&device))
-        {
+    for index in 0..count
+        .as_ref()
+        .map_or(MAX_GPUS, |count| *count)
+        .min(MAX_GPUS)
+    {
+        let device = match nvml.device_by_index(index) {
+            Ok(device) => device,
+            // There is no count, and this is the first beyond the last.
+            Err(NvmlError::InvalidArg) if count.is_err() => break,
+            Err(error) => {
+                answer.complain(index, &error.to_string());
+                if matches!(error, NvmlError::FailedToLoadSymbol(_)) {
+                    break;
+                }
+                continue;
+            }
+        };
+        match read_gpu(&device, &own) {
             Ok((gpu, asked)) => {
                 answer.nvlink_asked &= asked;
                 answer.gpus.push(gpu);
             }
-            Err(error) => answer.remarks.push(format!("NVML: GPU {index}: {error}")),
+            Err(why) => answer.complain(index, &why),
         }
     }
+    // nvmlShutdown may wait for a GPU to fall asleep; the process ends right after this.
+    std::mem::forget(nvml);
     Ok(answer)
 }
 
-fn read_gpu(device: &Device<'_>) -> Result<(NvmlGpu, bool), NvmlError> {
-    let pci = device.pci_info()?;
-    let pci = pci
-        .bus_id
-        .parse()
-        .map_err(|_| NvmlError::UnexpectedVariant(0))?;
-    let links = read_links(device);
-    let gpu = NvmlGpu {
-        pci,
-        uuid: device.uuid().ok(),
-        minor: device.minor_number().ok(),
-        name: device.name().ok(),
-        mig: read_mig(device),
-        links: links.clone().unwrap_or_default(),
-    };
-    Ok((gpu, links.is_some()))
+impl NvmlAnswer {
+    /// A GPU gives no answer, and so none on its links.
+    fn complain(&mut self, index: u32, why: &str) {
+        self.nvlink_asked = false;
+        if self.remarks.len() < MAX_REMARKS {
+            let why = in_one_line(why);
+            self.remarks.push(format!("NVML: GPU {index}: {why}"));
+        }
+    }
 }
 
-fn read_mig(device: &Device<'_>) -> Vec<String> {
-    // Also the count of possible instances where MIG is off or unknown: absent ones give an error.
-    let count = device.mig_device_count().unwrap_or(0).min(64);
+/// Loads the library by the names it may have, as the dynamic loader finds them (`LD_LIBRARY_PATH`).
+fn load() -> Result<Nvml, String> {
+    let mut first = None;
+    for name in LIBRARIES {
+        match Nvml::builder().lib_path(name.as_ref()).init() {
+            Ok(nvml) => return Ok(nvml),
+            Err(NvmlError::LibloadingError(error)) => {
+                first.get_or_insert_with(|| format!("it cannot be loaded ({error})"));
+            }
+            Err(error) => return Err(in_one_line(&error.to_string())),
+        }
+    }
+    Err(in_one_line(&first.unwrap_or_default()))
+}
+
+fn read_gpu(device: &Device<'_>, own: &OwnSets) -> Result<(NvmlGpu, bool), String> {
+    let pci = device.pci_info().map_err(|error| error.to_string())?;
+    let address = address(&pci).ok_or_else(|| format!("\"{}\" is no PCI address", pci.bus_id))?;
+    let (links, asked) = read_links(device);
+    let gpu = NvmlGpu {
+        pci: address,
+        device: u16::try_from(pci.pci_device_id >> 16).unwrap_or(0),
+        uuid: device.uuid().ok().and_then(|uuid| identifier(&uuid)),
+        minor: device.minor_number().ok(),
+        name: device.name().ok().map(|name| in_one_line(&name)),
+        mig: read_mig(device),
+        links,
+        place: read_place(device, own),
+    };
+    Ok((gpu, asked))
+}
+
+/// The address by its text, failing that by its numbers; absent when both are empty.
+fn address(pci: &PciInfo) -> Option<PciAddress> {
+    let by_numbers = || {
+        let address = PciAddress {
+            domain: pci.domain,
+            bus: u8::try_from(pci.bus).ok()?,
+            device: u8::try_from(pci.device)
+                .ok()
+                .filter(|device| *device < 32)?,
+            function: 0,
+        };
+        let is_empty = (address.domain, address.bus, address.device) == (0, 0, 0);
+        (!is_empty).then_some(address)
+    };
+    pci.bus_id.trim().parse().ok().or_else(by_numbers)
+}
+
+/// Absent ones give an error: `nvmlDeviceGetMaxMigDeviceCount` counts what could be.
+fn read_mig(device: &Device<'_>) -> Vec<MigInstance> {
+    let count = match device.mig_device_count() {
+        Ok(count) => count.min(MAX_MIG),
+        Err(NvmlError::FailedToLoadSymbol(_)) => MAX_MIG,
+        Err(_) => 0,
+    };
     (0..count)
-        .filter_map(|index| device.mig_device_by_index(index).ok()?.uuid().ok())
+        .filter_map(|index| {
+            let mig = device.mig_device_by_index(index).ok()?;
+            let uuid = identifier(&mig.uuid().ok()?)?;
+            // Drivers before R470 name an instance by its GPU and its numbers: MIG-GPU-<uuid>/<gi>/<ci>.
+            let mut numbers = uuid.split('/').skip(1).map(|number| number.parse().ok());
+            let (gpu, compute) = (numbers.next().flatten(), numbers.next().flatten());
+            Some(MigInstance {
+                gpu_instance: read_gpu_instance(&mig).or(gpu),
+                compute_instance: read_compute_instance(&mig).or(compute),
+                uuid,
+            })
+        })
         .collect()
 }
 
-/// Active links by far end; absent when NVML did not answer about them.
-fn read_links(device: &Device<'_>) -> Option<Vec<(PciAddress, u32)>> {
+/// Active links by far end, and whether NVML told where all of them lead.
+fn read_links(device: &Device<'_>) -> (Vec<(PciAddress, u32)>, bool) {
     let mut links: Vec<(PciAddress, u32)> = Vec::new();
+    let mut all_told = true;
     for index in 0..MAX_LINKS {
         let link = device.link_wrapper_for(index);
         match link.is_active() {
             Ok(true) => {}
-            Ok(false) => continue,
-            // The first link beyond the last, or a GPU without NVLink.
-            Err(NvmlError::InvalidArg | NvmlError::NotSupported) => break,
-            Err(_) => return None,
+            Ok(false) | Err(NvmlError::NotSupported) => continue,
+            // The first link beyond the last.
+            Err(NvmlError::InvalidArg) => break,
+            Err(_) => return (links, false),
         }
-        let address = link
-            .remote_pci_info()
-            .ok()
-            .and_then(|pci| pci.bus_id.parse().ok());
-        let to = match link.remote_device_type(index) {
-            Ok(IntDeviceType::Gpu) => address,
-            Ok(IntDeviceType::Switch) | Err(_) => address.or(Some(SOME_SWITCH)),
-            Ok(IntDeviceType::Ibmnpu | IntDeviceType::Unknown) => None,
+        let far = link.remote_pci_info().ok().and_then(|pci| address(&pci));
+        let to = match (read_link_end(device, index), far) {
+            (LinkEnd::Npu, _) => continue,
+            (LinkEnd::Gpu | LinkEnd::Unknown, Some(far)) => far,
+            // All switches are one: what counts is how many links lead into the fabric.
+            (LinkEnd::Switch, far) => far.unwrap_or(SOME_SWITCH),
+            (LinkEnd::Gpu | LinkEnd::Unknown, None) => {
+                all_told = false;
+                continue;
+            }
         };
-        let Some(to) = to else { continue };
-        // All switches are one: what counts is how many links lead into the fabric.
         match links.iter_mut().find(|(known, _)| *known == to) {
             Some((_, count)) => *count += 1,
             None => links.push((to, 1)),
         }
     }
-    Some(links)
+    (links, all_told)
+}
+
+/// What this process itself may use: NVML cuts a GPU's affinity to that.
+struct OwnSets {
+    cpus: Option<CpuSet>,
+    nodes: Option<NodeSet>,
+}
+
+impl OwnSets {
+    fn read() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let value = |key: &str| {
+            let mut lines = status.lines();
+            lines.find_map(|line| line.strip_prefix(key)).map(str::trim)
+        };
+        Self {
+            cpus: value("Cpus_allowed_list:").and_then(|list| list.parse().ok()),
+            nodes: value("Mems_allowed_list:").and_then(|list| list.parse().ok()),
+        }
+    }
+}
+
+/// What NVML says of a GPU's place, but for a set that is only this process's own.
+fn read_place(device: &Device<'_>, own: &OwnSets) -> NvmlPlace {
+    let cpus = device
+        .cpu_affinity(CPU_WORDS)
+        .or_else(|_| device.cpu_affinity_within_scope(CPU_WORDS, SCOPE_NODE));
+    let nodes = device.memory_affinity(NODE_WORDS, SCOPE_NODE);
+    NvmlPlace {
+        numa_node: device.numa_node_id().ok(),
+        memory_nodes: nodes
+            .ok()
+            .and_then(|words| narrower(&words, own.nodes.as_ref())),
+        cpus: cpus
+            .ok()
+            .and_then(|words| narrower(&words, own.cpus.as_ref())),
+    }
+}
+
+/// A set that is not empty and leaves out something of `own`.
+fn narrower<K>(words: &[u64], own: Option<&IndexSet<K>>) -> Option<IndexSet<K>> {
+    let set = IndexSet::from_words(words);
+    let is_all = own.is_some_and(|own| own.is_subset(&set));
+    (!set.is_empty() && !is_all).then_some(set)
+}
+
+/// A UUID; absent where the text is none that `CUDA_VISIBLE_DEVICES` could hold.
+fn identifier(text: &str) -> Option<String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'/' | b'_');
+    let text = text.trim();
+    (!text.is_empty() && text.bytes().all(is_plain)).then(|| text.to_owned())
+}
+
+/// A library's words without line breaks and other control characters.
+fn in_one_line(text: &str) -> String {
+    let words: Vec<&str> = text
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty())
+        .collect();
+    words.join(" ")
 }
 
 #[cfg(test)]
@@ -130,11 +293,13 @@ impl Default for NvmlGpu {
     fn default() -> Self {
         Self {
             pci: SOME_SWITCH,
+            device: 0,
             uuid: None,
             minor: None,
             name: None,
             mig: Vec::new(),
             links: Vec::new(),
+            place: NvmlPlace::default(),
         }
     }
 }

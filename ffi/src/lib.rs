@@ -7,4 +7,6 @@
 pub mod cuda;
 pub mod errno;
 pub mod linux;
+#[cfg(feature = "nvml")]
+pub mod nvml;
 pub mod spank;

@@ -9,22 +9,34 @@ pub(crate) fn plugin() -> &'static Path {
     static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
     PLUGIN.get_or_init(|| match std::env::var_os("GPU_NUMA_SPANK_SO") {
         Some(path) => PathBuf::from(path),
-        None => build_plugin(),
+        None => build("gpu-numa-spank", "libgpu_numa_bind.so"),
     })
 }
 
-/// Cargo has no dependency on a cdylib, so it is asked to build this one; a second time costs nothing.
-fn build_plugin() -> PathBuf {
+/// The program `gpu-numa`: beside the plugin to test, where there is one.
+pub(crate) fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let given = std::env::var_os("GPU_NUMA_SPANK_SO").map(PathBuf::from);
+        let beside = given.map(|plugin| plugin.with_file_name("gpu-numa"));
+        beside
+            .filter(|program| program.is_file())
+            .unwrap_or_else(|| build("gpu-numa", "gpu-numa"))
+    })
+}
+
+/// Cargo has no dependency on a cdylib or program, so it is asked to build it; a second time costs nothing.
+fn build(package: &str, file: &str) -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
     cargo
-        .args(["build", "-p", "gpu-numa-spank", "--message-format=json"])
+        .args(["build", "-p", package, "--message-format=json"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .stderr(Stdio::inherit());
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
     let output = cargo.output().expect("cargo runs");
-    assert!(output.status.success(), "the plugin does not build");
+    assert!(output.status.success(), "{package} does not build");
     let messages = String::from_utf8(output.stdout).unwrap();
     messages
         .lines()
@@ -32,8 +44,8 @@ fn build_plugin() -> PathBuf {
         .filter_map(|message| Some(message["filenames"].as_array()?.clone()))
         .flatten()
         .filter_map(|name| name.as_str().map(PathBuf::from))
-        .find(|path| path.ends_with("libgpu_numa_bind.so"))
-        .expect("cargo names the plugin that it built")
+        .find(|path| path.ends_with(file))
+        .expect("cargo names what it built")
 }
 
 /// The C host.

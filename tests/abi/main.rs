@@ -19,6 +19,7 @@ mod faults;
 mod host;
 mod load;
 mod nccl;
+mod nvml;
 mod option;
 mod snapshots;
 mod speed;

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+pub mod stand_in_nvml;
+
 /// The folder of recorded machines: `GPU_NUMA_TOPOLOGIES`, else `../shared/topologies` beside the
 /// project.  Where it is not there, says so.
 #[allow(clippy::print_stdout, reason = "a test that skips says so")]

@@ -46,6 +46,10 @@ pub enum NumaSource {
     Dmi,
     /// The host bridges on both sides in bus order, where they agree.
     Bus,
+    /// NVIDIA's NVML: the node of the GPU's memory, or its memory or CPU affinity.
+    Nvml,
+    /// What the site measured, and says so in its override file.
+    Measured,
     /// The machine has one package; which of its nodes is not known.
     OnePackage,
     /// Nobody says.
@@ -67,6 +71,8 @@ impl NumaSource {
             Self::Acpi => "ACPI",
             Self::Dmi => "the SMBIOS slot records",
             Self::Bus => "the host bridges on both sides",
+            Self::Nvml => "NVML",
+            Self::Measured => "the site's measurement",
             Self::OnePackage => "being in the only package",
             Self::Unknown => "nothing",
         }
@@ -84,8 +90,21 @@ pub struct Facts<'a> {
     pub overrides: &'a Overrides,
 }
 
-/// Nodes of a device that the site names itself, by PCI address.
-pub type Overrides = BTreeMap<PciAddress, NodeSet>;
+/// Nodes of devices that the site names itself, by PCI address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// The site's word, above all evidence.
+    pub named: BTreeMap<PciAddress, NodeSet>,
+    /// What the site measured (`gpu-numa measure` offers it), below all that firmware and NVML say.
+    pub measured: BTreeMap<PciAddress, NodeSet>,
+}
+
+impl Overrides {
+    /// No word on any device.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
 
 /// What a rung found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +133,8 @@ pub const LADDER: &[Rung] = &[
     (NumaSource::Acpi, around::by_acpi),
     (NumaSource::Dmi, slots::by_dmi),
     (NumaSource::Bus, around::by_bus),
+    (NumaSource::Nvml, own::by_nvml),
+    (NumaSource::Measured, own::by_measured),
     (NumaSource::OnePackage, own::by_only_package),
 ];
 

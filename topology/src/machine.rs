@@ -172,6 +172,12 @@ pub struct Gpu {
     /// every GPU.  Empty also when NVLink could not be seen ([`Machine::nvlink_visible`]).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub nvlinks: BTreeMap<PciAddress, u32>,
+    /// Where NVML says it is; absent when NVML was not asked or has no word on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvml_place: Option<NvmlPlace>,
+    /// NVML lists it, and neither `/sys` nor the driver's files do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_in_nvml: bool,
     /// Where it is.
     #[serde(flatten)]
     pub locality: Locality,
@@ -190,16 +196,49 @@ impl Gpu {
             name: None,
             mig: Vec::new(),
             nvlinks: BTreeMap::new(),
+            nvml_place: None,
+            only_in_nvml: false,
             locality: Locality::default(),
         }
     }
 }
 
 /// A MIG instance of a GPU.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MigInstance {
-    /// `MIG-...`, as `CUDA_VISIBLE_DEVICES` names it.
+    /// `MIG-<uuid>`, as `CUDA_VISIBLE_DEVICES` names it; `MIG-GPU-<uuid>/<gi>/<ci>` from drivers before R470.
     pub uuid: String,
+    /// Number of its GPU instance; absent where NVML does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_instance: Option<u32>,
+    /// Number of its compute instance within the GPU instance; absent where NVML does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute_instance: Option<u32>,
+}
+
+/// What NVML says of a GPU's place.
+///
+/// Raw facts.  NVML cuts affinities to what the process that asks may use itself; sets that are no
+/// narrower than that are absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NvmlPlace {
+    /// `nvmlDeviceGetNumaNodeId`: the node of the GPU's own memory, where that is a NUMA node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<u32>,
+    /// `nvmlDeviceGetMemoryAffinity`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_nodes: Option<NodeSet>,
+    /// `nvmlDeviceGetCpuAffinity`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<CpuSet>,
+}
+
+impl NvmlPlace {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A network adapter.
@@ -225,6 +264,12 @@ impl Machine {
     /// The GPU at `address`.
     pub fn gpu(&self, address: PciAddress) -> Option<&Gpu> {
         self.gpus.iter().find(|gpu| gpu.pci == address)
+    }
+
+    /// The one GPU that `entry` names as `CUDA_VISIBLE_DEVICES` does: its UUID or that of a MIG instance of
+    /// it, or the beginning of one, in any case; absent when that fits none, or several.
+    pub fn gpu_of_uuid(&self, entry: &str) -> Option<&Gpu> {
+        one_of_uuid(self.gpus.iter(), entry)
     }
 
     /// The PCI device at `address`.
@@ -291,6 +336,36 @@ impl Machine {
     /// Whether every CPU of the machine lies in one NUMA node.
     pub fn has_one_cpu_node(&self) -> bool {
         self.cpu_nodes().len() == 1
+    }
+}
+
+/// As [`Machine::gpu_of_uuid`], among `gpus`.
+pub(crate) fn one_of_uuid<'g>(
+    gpus: impl IntoIterator<Item = &'g Gpu>,
+    entry: &str,
+) -> Option<&'g Gpu> {
+    let entry = plain_uuid(entry);
+    let is_uuid = |kind: &str| entry.len() > kind.len() && entry.starts_with(kind);
+    if !is_uuid("gpu-") && !is_uuid("mig-") {
+        return None;
+    }
+    let begins = |uuid: &str| plain_uuid(uuid).starts_with(&entry);
+    let mut matching = gpus.into_iter().filter(|gpu| {
+        gpu.uuid.as_deref().is_some_and(begins)
+            || gpu.mig.iter().any(|instance| begins(&instance.uuid))
+    });
+    match (matching.next(), matching.next()) {
+        (Some(gpu), None) => Some(gpu),
+        _ => None,
+    }
+}
+
+/// A UUID in lower case; of `MIG-GPU-<uuid>/<gi>/<ci>`, the form of drivers before R470, that of the GPU.
+fn plain_uuid(uuid: &str) -> String {
+    let uuid = uuid.to_ascii_lowercase();
+    match uuid.strip_prefix("mig-gpu-") {
+        Some(rest) => format!("gpu-{}", rest.split('/').next().unwrap_or(rest)),
+        None => uuid,
     }
 }
 

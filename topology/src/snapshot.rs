@@ -147,7 +147,8 @@ impl Snapshot {
             .machine
             .gpus
             .iter()
-            .find(|gpu| !now.gpus.contains(&gpu.pci));
+            // Of one that no file lists no file can say that it is gone.
+            .find(|gpu| !gpu.only_in_nvml && !now.gpus.contains(&gpu.pci));
         if let Some(gpu) = gone {
             return Some(Stale::Gpu(gpu.pci));
         }

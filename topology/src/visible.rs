@@ -5,7 +5,7 @@
 //! Slurm 22.05 to 26.05).  What counts is which devices the kernel lets the task open; the variables are
 //! read as CUDA reads them, as indexes into those in PCI order.
 
-use crate::machine::{Gpu, Machine};
+use crate::machine::{Gpu, Machine, one_of_uuid};
 use crate::option::printable;
 use crate::pci::PciAddress;
 
@@ -63,7 +63,9 @@ pub fn find_visible(machine: &Machine, view: &TaskView) -> Visible {
     match parse_list(machine, &openable, list) {
         Ok(gpus) => Visible { gpus, remark: None },
         // Variables inherited from the batch script, in a step that Slurm gave no GPU.
-        Err(_) if openable.is_empty() && view.step_list.is_none() => Visible::default(),
+        Err(_) if openable.is_empty() && view.step_list.is_none() && askable(machine) > 0 => {
+            Visible::default()
+        }
         Err(odd) => Visible {
             gpus: all(),
             remark: Some(odd_entry(odd, openable.is_empty())),
@@ -104,19 +106,22 @@ fn has_gpus(view: &TaskView) -> bool {
 /// Without `CUDA_VISIBLE_DEVICES`: all openable ones, but without a fence only those of the step's list.
 fn bound_by_step(machine: &Machine, view: &TaskView, openable: &[&Gpu]) -> Vec<PciAddress> {
     let all = openable.iter().map(|gpu| gpu.pci).collect();
-    let askable = machine
-        .gpus
-        .iter()
-        .filter(|gpu| gpu.minor.is_some())
-        .count();
     let listed = view
         .step_list
         .as_deref()
+        // Where GPUs are divided by MIG it numbers instances.
+        .filter(|_| machine.gpus.iter().all(|gpu| gpu.mig.is_empty()))
         .and_then(|list| parse_list(machine, openable, list).ok());
     match listed {
-        Some(listed) if openable.len() == askable && !listed.is_empty() => listed,
+        Some(listed) if openable.len() == askable(machine) && !listed.is_empty() => listed,
         Some(_) | None => all,
     }
+}
+
+/// How many GPUs have a device file whose name is known.
+fn askable(machine: &Machine) -> usize {
+    let named = machine.gpus.iter().filter(|gpu| gpu.minor.is_some());
+    named.count()
 }
 
 fn is_fastest_first(view: &TaskView) -> bool {
@@ -149,7 +154,8 @@ fn parse_list<'l>(
         }
         let found = match entry.parse::<usize>() {
             Ok(index) => openable.get(index).copied(),
-            Err(_) => by_uuid(openable, entry).or_else(|| by_uuid_anywhere(machine, entry)),
+            Err(_) => one_of_uuid(openable.iter().copied(), entry)
+                .or_else(|| by_uuid_anywhere(machine, entry)),
         };
         let gpu = found.ok_or(entry)?;
         if !gpus.contains(&gpu.pci) {
@@ -159,40 +165,9 @@ fn parse_list<'l>(
     Ok(gpus)
 }
 
-/// The one GPU whose UUID, or the UUID of a MIG instance of it, begins with `entry`.
-fn by_uuid<'g>(gpus: &[&'g Gpu], entry: &str) -> Option<&'g Gpu> {
-    // MIG-GPU-<uuid>/<gi>/<ci>, the form of drivers before R470, names the parent.
-    let entry = entry.strip_prefix("MIG-GPU-").map_or_else(
-        || entry.to_owned(),
-        |rest| format!("GPU-{}", rest.split('/').next().unwrap_or(rest)),
-    );
-    if entry.len() <= 4 {
-        return None;
-    }
-    let mut matching = gpus.iter().filter(|gpu| {
-        let own = gpu
-            .uuid
-            .as_deref()
-            .is_some_and(|uuid| uuid.starts_with(entry.as_str()));
-        own || gpu
-            .mig
-            .iter()
-            .any(|instance| instance.uuid.starts_with(entry.as_str()))
-    });
-    match (matching.next(), matching.next()) {
-        (Some(gpu), None) => Some(gpu),
-        _ => None,
-    }
-}
-
-/// As [`by_uuid`] over all GPUs, for one whose minor number is not known and so cannot be asked for.
+/// Over the GPUs whose minor number is not known and which so cannot be asked for.
 fn by_uuid_anywhere<'m>(machine: &'m Machine, entry: &str) -> Option<&'m Gpu> {
-    let unasked: Vec<&Gpu> = machine
-        .gpus
-        .iter()
-        .filter(|gpu| gpu.minor.is_none())
-        .collect();
-    by_uuid(&unasked, entry)
+    one_of_uuid(machine.gpus.iter().filter(|gpu| gpu.minor.is_none()), entry)
 }
 
 #[cfg(test)]
@@ -208,6 +183,7 @@ mod tests {
                 uuid: Some(format!("GPU-{index}aaa-bbbb")),
                 mig: vec![MigInstance {
                     uuid: format!("MIG-{index}ccc"),
+                    ..MigInstance::default()
                 }],
                 ..Gpu::of(&PciDevice::new(address(index), 0x03_0200, 0x10de, 0x2330))
             })
@@ -251,6 +227,12 @@ mod tests {
 
     #[test]
     fn an_unset_variable_means_all_openable_bounded_by_the_step() {
+        let mut machine = machine();
+        machine.gpus.iter_mut().for_each(|gpu| gpu.mig.clear());
+        let seen = |view: &TaskView| -> Vec<u32> {
+            let gpus = find_visible(&machine, view).gpus;
+            gpus.iter().map(|gpu| gpu.bus.into()).collect()
+        };
         let mut open = view(&[0, 1, 2, 3], None);
         assert_eq!(
             seen(&open),
@@ -269,10 +251,31 @@ mod tests {
     }
 
     #[test]
+    fn the_steps_list_of_a_host_with_mig_numbers_instances() {
+        let mut all = view(&[0, 1, 2, 3], None);
+        all.step_list = Some("2".to_owned());
+        let mut machine = machine();
+        assert_eq!(find_visible(&machine, &all).gpus.len(), 4);
+        machine.gpus.iter_mut().for_each(|gpu| gpu.mig.clear());
+        assert_eq!(find_visible(&machine, &all).gpus, [address(2)]);
+    }
+
+    #[test]
+    fn gpus_of_which_no_device_file_is_known_are_said() {
+        let mut machine = machine();
+        machine.gpus.iter_mut().for_each(|gpu| gpu.minor = None);
+        let visible = find_visible(&machine, &view(&[], Some("1")));
+        assert!(visible.gpus.is_empty() && visible.remark.is_some());
+        let by_uuid = find_visible(&machine, &view(&[], Some("GPU-1aaa")));
+        assert_eq!(by_uuid.gpus, [address(1)]);
+    }
+
+    #[test]
     fn uuids_and_mig_instances_name_their_gpu() {
         for entry in [
             "GPU-2aaa-bbbb",
             "GPU-2aaa",
+            "gpu-2AAA",
             "MIG-2ccc",
             "MIG-GPU-2aaa-bbbb/1/0",
         ] {

@@ -106,11 +106,6 @@ fn find(machine: &Machine, name: &str) -> Option<PciAddress> {
     }
     let gpu = index("GPU").or_else(|| name.parse().ok());
     gpu.and_then(|gpu| machine.gpus.get(gpu))
-        .or_else(|| {
-            machine
-                .gpus
-                .iter()
-                .find(|gpu| gpu.uuid.as_deref() == Some(name))
-        })
+        .or_else(|| machine.gpu_of_uuid(name))
         .map(|gpu| gpu.pci)
 }

@@ -1,6 +1,6 @@
 //! What the page means, in sentences.
 
-use topology::machine::{Machine, NodeKind};
+use topology::machine::{Machine, MigInstance, NodeKind};
 use topology::set::NodeSet;
 
 use super::links;
@@ -18,6 +18,7 @@ pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<()
         older_slots(machine),
         unknown(machine),
         special_nodes(machine),
+        mig(machine),
     ]
     .into_iter()
     .flatten()
@@ -103,6 +104,25 @@ fn unknown(machine: &Machine) -> Vec<String> {
          know it, name it in /{}.",
         topology::sysfs::OVERRIDE_FILE
     )]
+}
+
+/// The MIG instances of each GPU, which are where their GPU is.
+fn mig(machine: &Machine) -> Vec<String> {
+    let instance = |mig: &MigInstance| match (mig.gpu_instance, mig.compute_instance) {
+        (Some(gpu), Some(compute)) => format!("{} (gi {gpu} ci {compute})", mig.uuid),
+        _ => mig.uuid.clone(),
+    };
+    let divided = machine
+        .gpus
+        .iter()
+        .enumerate()
+        .filter(|(_, gpu)| !gpu.mig.is_empty());
+    divided
+        .map(|(index, gpu)| {
+            let names: Vec<String> = gpu.mig.iter().map(instance).collect();
+            format!("GPU{index} is divided by MIG: {}.", names.join(", "))
+        })
+        .collect()
 }
 
 /// Nodes that tasks never get memory from.

@@ -4,4 +4,6 @@
 #[cfg(test)]
 mod nccl;
 #[cfg(test)]
+mod nvml;
+#[cfg(test)]
 mod show;

@@ -1,23 +1,64 @@
 //! Rungs that need nothing but the device's own files and the machine's nodes.
 
-use super::{Evidence, Facts, Finding, nearest_with_cpus};
+use super::{Evidence, Facts, Finding, nearest_with_cpus, with_cpus};
 use crate::set::NodeSet;
 
 pub(super) fn by_override(facts: &Facts<'_>) -> Finding {
-    let address = facts.device.address;
-    let nodes = facts
-        .overrides
-        .get(&address)
-        .ok_or("the site names no node for it")?;
+    let nodes = facts.overrides.named.get(&facts.device.address);
+    let nodes = nodes.ok_or("the site names no node for it")?;
+    by_site(facts, nodes, "the site's override file says")
+}
+
+pub(super) fn by_measured(facts: &Facts<'_>) -> Finding {
+    let nodes = facts.overrides.measured.get(&facts.device.address);
+    let nodes = nodes.ok_or("the site's override file has no measurement of it")?;
+    by_site(facts, nodes, "the site measured")
+}
+
+fn by_site(facts: &Facts<'_>, nodes: &NodeSet, says: &str) -> Finding {
     let known = nodes.intersection(&facts.machine.cpu_nodes());
     if known.is_empty() {
-        return Err(format!(
-            "the site names node {nodes}, which has no CPU here"
-        ));
+        return Err(format!("{says} node {nodes}, which has no CPU here"));
     }
     Ok(Evidence {
-        because: format!("the site's override file says node {known}"),
+        because: format!("{says} node {known}"),
         nodes: known,
+    })
+}
+
+/// NVML's word, where all that it says agrees.
+///
+/// Without a word of its own NVML gives all nodes and CPUs; that is none.  Both affinities come from the
+/// kernel on most hosts; where a hypervisor hides `numa_node` the driver may still know.
+pub(super) fn by_nvml(facts: &Facts<'_>) -> Finding {
+    let machine = facts.machine;
+    let gpu = machine.gpu(facts.device.address);
+    let place = gpu.and_then(|gpu| gpu.nvml_place.as_ref());
+    let place = place.ok_or("NVML was not there to be asked, or has no word on it")?;
+    let mut words: Vec<(String, NodeSet)> = Vec::new();
+    if let Some(id) = place.numa_node {
+        words.push((format!("node {id}"), with_cpus(machine, id)?));
+    }
+    if let Some(nodes) = &place.memory_nodes {
+        let near = nodes.intersection(&machine.cpu_nodes());
+        words.push((format!("memory of node {nodes}"), near));
+    }
+    if let Some(cpus) = &place.cpus {
+        let near = machine.nodes_of(&cpus.intersection(&machine.online));
+        words.push((format!("CPUs {cpus}"), near));
+    }
+    words.retain(|(_, nodes)| !nodes.is_empty() && *nodes != machine.cpu_nodes());
+    let said: Vec<&str> = words.iter().map(|(said, _)| said.as_str()).collect();
+    let said = said.join(" and ");
+    let nodes = words.iter().map(|(_, nodes)| nodes.clone());
+    let nodes = nodes.reduce(|a, b| a.intersection(&b));
+    let nodes = nodes.ok_or("NVML names nothing narrower than the machine")?;
+    if nodes.is_empty() {
+        return Err(format!("NVML contradicts itself: {said}"));
+    }
+    Ok(Evidence {
+        because: format!("NVML says {said}, which is node {nodes}"),
+        nodes,
     })
 }
 

@@ -1,5 +1,7 @@
 //! Each rung on a made-up machine: where it answers, and where it must not.
 
+mod site;
+
 use super::*;
 use crate::firmware::{Initiator, RootBus, Slot};
 use crate::machine::{Gpu, NodeKind, NumaNode, Package};
