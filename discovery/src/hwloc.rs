@@ -167,7 +167,8 @@ fn distances(topology: &Topology) -> BTreeMap<u32, BTreeMap<u32, u32>> {
                 ids.get(from).copied().flatten(),
                 ids.get(to).copied().flatten(),
             );
-            if let (Some(from), Some(to), Ok(value)) = (from, to, u32::try_from(value)) {
+            let value = u32::try_from(value).ok().filter(|value| *value >= 10);
+            if let (Some(from), Some(to), Some(value)) = (from, to, value) {
                 all.entry(from).or_default().insert(to, value);
             }
         }

@@ -40,45 +40,49 @@ impl Config {
     pub(crate) fn parse(args: &[String]) -> Self {
         let mut config = Self::default();
         for arg in args {
-            if let Err(problem) = config.take(arg) {
-                config.problems.push(format!("plugstack: {problem}"));
-            }
+            config.take(arg);
         }
         config
     }
 
-    fn take(&mut self, arg: &str) -> Result<(), String> {
+    /// Takes one argument; of a list whatever is good, so that a slip costs no more than itself.
+    fn take(&mut self, arg: &str) {
         match arg.split_once('=') {
-            Some(("always", items)) => self.always = Some(Self::items("always", items)?),
-            Some(("default", items)) => self.default = Self::items("default", items)?,
+            Some(("always", text)) => self.always = Some(self.items("always", text)),
+            Some(("default", text)) => self.default = self.items("default", text),
             Some(("lock", kinds)) => {
-                for name in kinds.split(',') {
-                    let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
-                    self.locked.push(kind.ok_or_else(|| unknown_kind(name))?);
+                for name in kinds.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+                    match Kind::ALL.into_iter().find(|kind| kind.name() == name) {
+                        Some(kind) => self.locked.push(kind),
+                        None => self.note(&unknown_kind(name)),
+                    }
                 }
             }
             Some(("snapshot", directory)) if Path::new(directory).is_absolute() => {
                 self.directory = PathBuf::from(directory);
             }
-            Some(("snapshot", directory)) => {
-                return Err(format!(
-                    "\"snapshot={}\": expected an absolute path",
-                    printable(directory)
-                ));
-            }
+            Some(("snapshot", directory)) => self.note(&format!(
+                "\"snapshot={}\": expected an absolute path",
+                printable(directory)
+            )),
             None if arg == "strict_batch" => self.strict_batch = true,
-            Some(_) | None => {
-                return Err(format!(
-                    "unknown argument \"{}\"; expected always=, default=, lock=, snapshot= or strict_batch",
-                    printable(arg)
-                ));
-            }
+            Some(_) | None => self.note(&format!(
+                "unknown argument \"{}\"; expected always=, default=, lock=, snapshot= or strict_batch",
+                printable(arg)
+            )),
         }
-        Ok(())
     }
 
-    fn items(key: &str, text: &str) -> Result<Items, String> {
-        Items::parse(text).map_err(|problem| format!("{key}=: {problem}"))
+    fn items(&mut self, key: &str, text: &str) -> Items {
+        let (items, problems) = Items::parse_leniently(text);
+        for problem in problems {
+            self.note(&format!("{key}=: {problem}"));
+        }
+        items
+    }
+
+    fn note(&mut self, problem: &str) {
+        self.problems.push(format!("plugstack: {problem}"));
     }
 }
 

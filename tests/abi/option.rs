@@ -206,9 +206,18 @@ fn the_variable_stands_between_option_and_site_and_switches_nothing_on() {
 fn an_argument_that_is_not_understood_is_said_and_the_rest_holds() {
     let world = World::with_real_cpus();
     let scenario = step(&world)
-        .line("arg always=best-effort,bogus")
+        .line("arg always=mem=bind,bogus")
+        .line("arg lock=nonsense,policy")
         .line("arg frobnicate");
-    let outcome = run!(scenario.option(""));
+    let outcome = run!(scenario.clone());
+    assert!(is_bound(&outcome, &world), "the good item still binds");
+    assert_eq!(outcome.task(0).policy, "bind");
+    let outcome = run!(scenario.option("off"));
+    assert!(
+        outcome.logs(&["error", "plugstack", "lock=nonsense"]),
+        "{}",
+        outcome.text
+    );
     assert!(
         outcome.logs(&["error", "plugstack", "\"bogus\""]),
         "{}",

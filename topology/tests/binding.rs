@@ -386,6 +386,24 @@ fn widths_share_what_is_near() {
         lists(&plan_step(&machine, &step(&machine, "l3", 1, gpus))),
         ["0", "1"]
     );
+    // A mask of Slurm's that is wider than the cache is none of one cache.
+    for (mask, given) in [("0-1", "0"), ("1", "1")] {
+        let alone = with_masks(step(&machine, "l3", 1, &[&[0]]), &[mask]);
+        assert_eq!(lists(&plan_step(&machine, &alone)), [given]);
+    }
+}
+
+#[test]
+fn a_task_that_is_left_with_a_mask_nobody_knows_shows_the_steps_cpus() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    for width in ["exclusive", "node", "socket", "l3"] {
+        let mut step = step(&machine, width, 1, &[&[2], &[3]]);
+        step.step_cpus = cpus("1");
+        let plan = plan_step(&machine, &step);
+        assert_eq!(verdicts(&plan), [Verdict::Unbound; 2]);
+        assert_eq!(lists(&plan), ["1", "1"], "{width}");
+        assert!(!plan.tasks[0].bind_cpus);
+    }
 }
 
 #[test]

@@ -270,6 +270,8 @@ impl Draft<'_> {
         let left = user_bound || found.is_empty() || (!self.near.is_placed() && !is_moved);
         let cpus = match slurm {
             Some(mask) if left => mask.clone(),
+            // Left with a mask that is not known, it may run wherever the step may.
+            None if found.is_empty() => self.step.step_cpus.clone(),
             Some(_) | None => found,
         };
         // Where a GPU's place is not known there is nothing to judge.

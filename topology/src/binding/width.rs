@@ -21,13 +21,27 @@ pub(super) fn plan_shared(machine: &Machine, step: &StepRequest, near: &[Near]) 
             };
             let cpus = fill(machine, step, near, wide, request.slurm_cpus.as_ref());
             match &request.slurm_cpus {
-                Some(mask) if mask.is_subset(&near.cpus) && mask.len() >= cpus.len() => {
-                    mask.clone()
-                }
+                Some(mask) if is_kept(machine, step, near, mask, &cpus) => mask.clone(),
                 Some(_) | None => cpus,
             }
         })
         .collect()
+}
+
+/// Whether Slurm's mask stays: wholly local, at least as wide as what would be given, and under
+/// [`Width::L3`] within one cache.
+fn is_kept(
+    machine: &Machine,
+    step: &StepRequest,
+    near: &Near,
+    mask: &CpuSet,
+    given: &CpuSet,
+) -> bool {
+    let caches = &machine.last_level_caches;
+    let is_narrow = step.settings.width != Width::L3
+        || caches.is_empty()
+        || caches.iter().any(|cache| mask.is_subset(cache));
+    is_narrow && mask.is_subset(&near.cpus) && mask.len() >= given.len()
 }
 
 /// The step's CPUs in the packages of the task's GPUs.

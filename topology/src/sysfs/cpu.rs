@@ -8,6 +8,8 @@ use crate::set::{CpuSet, NodeSet};
 
 const CPUS: &str = "sys/devices/system/cpu";
 const NODES: &str = "sys/devices/system/node";
+/// SLIT's distance of a node to itself.
+const LOCAL_DISTANCE: u32 = 10;
 
 /// What `/sys/devices/system` and `/proc/cpuinfo` say.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -246,7 +248,12 @@ fn read_distances(root: Root<'_>, dir: &str, ids: &[u32]) -> BTreeMap<u32, u32> 
     if values.len() != ids.len() {
         return BTreeMap::new();
     }
-    ids.iter().copied().zip(values).collect()
+    ids.iter()
+        .copied()
+        .zip(values)
+        // 10 is local and the least there is (ACPI 6.4, 5.2.17): less is a table that nobody filled in.
+        .filter(|(_, distance)| *distance >= LOCAL_DISTANCE)
+        .collect()
 }
 
 /// `MemTotal` in bytes; `first` is the word that a node's file has before its number.

@@ -228,6 +228,69 @@ fn memory_without_cpus_and_cpus_without_memory_keep_their_nodes() {
 }
 
 #[test]
+fn distances_that_cannot_be_are_left_out_one_by_one_or_by_row() {
+    let of = |first: &str, second: &str| {
+        let machine = Tree::two_sockets()
+            .node(0, "0-1", first)
+            .node(1, "2-3", second)
+            .read();
+        [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(a, b)| machine.distance(a, b))
+    };
+    assert_eq!(of("0 0", "0 0"), [None; 4]);
+    assert_eq!(
+        of("10 20", "31 10"),
+        [Some(10), Some(20), Some(31), Some(10)]
+    );
+    assert_eq!(of("10 21", ""), [Some(10), Some(21), None, None]);
+    assert_eq!(of("10", "21 10 10"), [None; 4]);
+    assert_eq!(of("10 -1", "99999999999999999999 10"), [None; 4]);
+}
+
+#[test]
+fn a_numa_node_that_is_not_there_is_no_evidence() {
+    let tree = |node: &str| {
+        Tree::two_sockets()
+            .device("pci0000:20/0000:20:00.0", BRIDGE, "0x8086", "-1")
+            .device("pci0000:20/0000:20:00.0/0000:21:00.0", GPU, NVIDIA, node)
+    };
+    let cpus = "sys/devices/pci0000:20/0000:20:00.0/0000:21:00.0/local_cpulist";
+    for node in ["5", "-7", "99999999999", "x"] {
+        assert_eq!(places(&tree(node).read())[0], neither()[0], "{node}");
+        // CPUs that are not online are no evidence either, nor do they spoil it.
+        let offline = tree(node).file(cpus, "64-127").read();
+        assert_eq!(places(&offline)[0], neither()[0], "{node}");
+        let some = tree(node).file(cpus, "2-3,64-127").read();
+        let found = (NumaSource::LocalCpulist, "1".to_owned());
+        assert_eq!(places(&some)[0], found, "{node}");
+    }
+}
+
+#[test]
+fn a_gpu_is_nvidias_or_amds_of_display_or_accelerator_class() {
+    let mut tree = Tree::two_sockets();
+    for (bus, class, vendor) in [
+        (0x10, "0x030000", "0x10de"),
+        (0x11, "0x030200", "0x10de"),
+        (0x12, "0x038000", "0x1002"),
+        (0x13, "0x120000", "0x1002"),
+        (0x14, "0x030000", "0x1002"),
+        (0x20, "0x030000", "0x1a03"),
+        (0x21, "0x030000", "0x8086"),
+        (0x22, "0x030000", "0x1af4"),
+        (0x23, "0x040300", "0x10de"),
+        (0x24, "0x068000", "0x10de"),
+    ] {
+        let path = format!("pci0000:{bus:02x}/0000:{bus:02x}:00.0");
+        tree = tree.device(&path, class, vendor, "0");
+    }
+    let tree = tree.device("pci10000:00/10000:01:00.0", GPU, NVIDIA, "1");
+    let machine = tree.read();
+    let found: Vec<u32> = machine.gpus.iter().map(|gpu| gpu.pci.bus.into()).collect();
+    assert_eq!(found, [0x10, 0x11, 0x12, 0x13, 0x14, 0x01]);
+    assert_eq!(machine.gpus[5].pci.to_string(), "10000:01:00.0");
+}
+
+#[test]
 fn a_gpu_named_beside_its_own_memory_is_at_the_nearest_cpus() {
     let machine = Tree::two_sockets()
         .device("pci0004:80/0004:80:00.0", GPU, NVIDIA, "9")
