@@ -8,6 +8,7 @@ use std::path::Path;
 
 use topology::locality::locate_all;
 use topology::machine::{Gpu, Machine, MinorSource, NodeKind};
+use topology::nvlink::set_nvlinks;
 use topology::pci::{PciAddress, PciDevice, VENDOR_NVIDIA};
 use topology::set::{CpuSet, NodeSet};
 use topology::sysfs;
@@ -179,86 +180,14 @@ fn add_nvml(machine: &mut Machine, answer: NvmlAnswer) {
         gpu.uuid = nvml.uuid.clone().or(gpu.uuid.take());
         gpu.name = nvml.name.clone().or(gpu.name.take());
         gpu.mig = nvml.mig.clone();
-        gpu.nvlinks = links_of(nvml, &seen);
         gpu.nvml_place = Some(nvml.place.clone()).filter(|place| !place.is_empty());
     }
+    let links = seen.values().map(|gpu| (gpu.pci, gpu.links.clone()));
+    set_nvlinks(machine, &links.collect());
     machine.nvlink_visible = all_seen && answer.nvlink_asked && !seen.is_empty();
     if !all_seen {
         machine
             .remarks
             .push("NVML does not list every GPU; NVLink may be hidden".to_owned());
-    }
-}
-
-/// Links to other GPUs: direct ones, and through NVSwitch to every GPU that has links to one.
-fn links_of(gpu: &NvmlGpu, all: &BTreeMap<PciAddress, NvmlGpu>) -> BTreeMap<PciAddress, u32> {
-    let mut links = BTreeMap::new();
-    let to_switch = |gpu: &NvmlGpu| -> u32 {
-        gpu.links
-            .iter()
-            .filter(|(to, _)| !all.contains_key(to))
-            .map(|(_, count)| count)
-            .sum()
-    };
-    for other in all.values().filter(|other| other.pci != gpu.pci) {
-        let direct = gpu
-            .links
-            .iter()
-            .find(|(to, _)| *to == other.pci)
-            .map_or(0, |(_, count)| *count);
-        let switched = to_switch(gpu).min(to_switch(other));
-        if direct + switched > 0 {
-            links.insert(other.pci, direct + switched);
-        }
-    }
-    links
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn gpu(pci: &str, links: &[(&str, u32)]) -> NvmlGpu {
-        NvmlGpu {
-            pci: pci.parse().unwrap(),
-            links: links
-                .iter()
-                .map(|(to, count)| (to.parse().unwrap(), *count))
-                .collect(),
-            ..NvmlGpu::default()
-        }
-    }
-
-    #[test]
-    fn a_switch_joins_every_gpu_that_has_links_to_it() {
-        let switch = "0000:c4:00.0";
-        let all: BTreeMap<_, _> = [
-            gpu("0000:18:00.0", &[(switch, 18)]),
-            gpu("0000:2a:00.0", &[(switch, 18)]),
-            gpu("0000:3a:00.0", &[]),
-        ]
-        .into_iter()
-        .map(|gpu| (gpu.pci, gpu))
-        .collect();
-        let links = links_of(&all[&"0000:18:00.0".parse().unwrap()], &all);
-        assert_eq!(links.len(), 1);
-        assert_eq!(links[&"0000:2a:00.0".parse().unwrap()], 18);
-    }
-
-    #[test]
-    fn direct_links_count_for_their_pair_only() {
-        let all: BTreeMap<_, _> = [
-            gpu("0000:06:00.0", &[("0000:07:00.0", 2)]),
-            gpu("0000:07:00.0", &[("0000:06:00.0", 2)]),
-            gpu("0000:08:00.0", &[]),
-        ]
-        .into_iter()
-        .map(|gpu| (gpu.pci, gpu))
-        .collect();
-        let links = links_of(&all[&"0000:06:00.0".parse().unwrap()], &all);
-        assert_eq!(
-            links.into_iter().collect::<Vec<_>>(),
-            [("0000:07:00.0".parse().unwrap(), 2)]
-        );
     }
 }

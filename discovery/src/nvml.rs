@@ -10,6 +10,7 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::PciInfo;
 use serde::{Deserialize, Serialize};
 use topology::machine::{MigInstance, NvmlPlace};
+use topology::nvlink::{Links, SOME_SWITCH, add_link};
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, IndexSet, NodeSet};
 
@@ -29,13 +30,6 @@ const CPU_WORDS: usize = 128;
 const NODE_WORDS: usize = 16;
 /// `NVML_AFFINITY_SCOPE_NODE`.
 const SCOPE_NODE: u32 = 0;
-/// Where a link leads whose far end gives no address (an NVSwitch behind a fabric manager).
-pub(crate) const SOME_SWITCH: PciAddress = PciAddress {
-    domain: u32::MAX,
-    bus: 0xff,
-    device: 0x1f,
-    function: 0,
-};
 
 /// NVML's GPUs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -64,7 +58,7 @@ pub(crate) struct NvmlGpu {
     /// Its MIG instances.
     pub(crate) mig: Vec<MigInstance>,
     /// Active NVLinks to other GPUs and to switches, by address of the far end.
-    pub(crate) links: Vec<(PciAddress, u32)>,
+    pub(crate) links: Links,
     /// Where it is.
     pub(crate) place: NvmlPlace,
 }
@@ -197,8 +191,8 @@ fn read_mig(device: &Device<'_>) -> Vec<MigInstance> {
 }
 
 /// Active links by far end, and whether NVML told where all of them lead.
-fn read_links(device: &Device<'_>) -> (Vec<(PciAddress, u32)>, bool) {
-    let mut links: Vec<(PciAddress, u32)> = Vec::new();
+fn read_links(device: &Device<'_>) -> (Links, bool) {
+    let mut links = Links::new();
     let mut all_told = true;
     for index in 0..MAX_LINKS {
         let link = device.link_wrapper_for(index);
@@ -220,10 +214,7 @@ fn read_links(device: &Device<'_>) -> (Vec<(PciAddress, u32)>, bool) {
                 continue;
             }
         };
-        match links.iter_mut().find(|(known, _)| *known == to) {
-            Some((_, count)) => *count += 1,
-            None => links.push((to, 1)),
-        }
+        add_link(&mut links, to);
     }
     (links, all_told)
 }

@@ -27,6 +27,12 @@ impl fmt::Debug for Errno {
 
 impl std::error::Error for Errno {}
 
+impl From<Errno> for std::io::Error {
+    fn from(errno: Errno) -> Self {
+        Self::from_raw_os_error(errno.0)
+    }
+}
+
 /// Gives a system call's result, or its `errno` where it is negative.
 pub(crate) fn check(result: libc::c_long) -> Result<libc::c_long, Errno> {
     if result < 0 {

@@ -1,4 +1,4 @@
-//! C declarations and safe calls to them: SPANK, and what of Linux std lacks.
+//! C declarations and safe calls to them: SPANK, NCCL's plugin tables, and what of Linux std lacks.
 //!
 //! The only crate besides the plugins' entry files that holds `unsafe`.  It knows nothing of machines
 //! or bindings: sets travel as words, decisions stay with the callers.
@@ -6,7 +6,10 @@
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod errno;
+pub mod guard;
 pub mod linux;
+pub mod loaded;
+pub mod nccl;
 #[cfg(feature = "nvml")]
 pub mod nvml;
 pub mod spank;

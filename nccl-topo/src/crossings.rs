@@ -16,21 +16,27 @@ pub fn least_crossings(machine: &Machine) -> Option<u32> {
     if packages.is_empty() {
         return None;
     }
+    let count = groups(machine, &packages);
+    Some(if count > 1 { count } else { 0 })
+}
+
+/// How many groups of packages hold one of the GPUs: those that an NVLink between two of these GPUs joins
+/// are one.
+pub(crate) fn groups(machine: &Machine, packages: &BTreeMap<PciAddress, u32>) -> u32 {
     let mut groups: Vec<BTreeSet<u32>> = Vec::new();
     for package in packages.values() {
         if !groups.iter().any(|group| group.contains(package)) {
             groups.push([*package].into());
         }
     }
-    for (gpu, package) in &packages {
-        for (other, far) in &packages {
+    for (gpu, package) in packages {
+        for (other, far) in packages {
             if nvlinks(machine, *gpu, *other) > 0 {
                 join(&mut groups, *package, *far);
             }
         }
     }
-    let count = u32::try_from(groups.len()).ok()?;
-    Some(if count > 1 { count } else { 0 })
+    u32::try_from(groups.len()).unwrap_or(u32::MAX)
 }
 
 /// How many hops of the ring that goes through `order` and back to its start cross between packages and

@@ -15,3 +15,4 @@ pub mod predict;
 pub mod reader;
 #[cfg(test)]
 mod testing;
+pub mod traffic;

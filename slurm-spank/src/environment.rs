@@ -9,8 +9,7 @@ use ffi::linux::file::{FileError, is_roots_file, read_own_text};
 use ffi::spank::Spank;
 use topology::binding::{StepPlan, TaskPlan};
 use topology::option::{Nccl, Policy};
-use topology::pci::VENDOR_NVIDIA;
-use topology::snapshot::{NCCL_FILE, NCCL_MULTI_FILE};
+use topology::snapshot::nccl_file;
 
 use crate::option::Asked;
 use crate::report;
@@ -22,8 +21,6 @@ const MARKS: &str = "GPU_NUMA_BIND_SET";
 const TOPO_FILE: &str = "NCCL_TOPO_FILE";
 const DEVICE_ORDER: &str = "CUDA_DEVICE_ORDER";
 const REPORT: &str = "GPU_NUMA_BIND_REPORT";
-/// Amazon's EFA adapters, whose NCCL plugin brings a topology of its own.
-const VENDOR_AMAZON: u16 = 0x1d0f;
 /// The longest NCCL configuration file that is read, in bytes.
 const LONGEST_CONF: u64 = 64 << 10;
 
@@ -90,20 +87,11 @@ pub(crate) fn set(
 
 /// The file that fits this job, where there is one and it may be used.
 fn topo_file(step: &Step, asked: &Asked, host: &Host) -> Option<PathBuf> {
-    let machine = &host.machine;
-    let nvidia_only = machine.gpus.iter().all(|gpu| gpu.vendor == VENDOR_NVIDIA);
-    let efa = machine.nics.iter().any(|nic| nic.vendor == VENDOR_AMAZON);
-    if asked.settings.nccl == Nccl::Off
-        || !nvidia_only
-        || (efa && asked.site_nccl != Some(Nccl::Topo))
-    {
+    if asked.settings.nccl == Nccl::Off {
         return None;
     }
-    let name = if step.hosts > 1 {
-        NCCL_MULTI_FILE
-    } else {
-        NCCL_FILE
-    };
+    let despite_efa = asked.site_nccl == Some(Nccl::Topo);
+    let name = nccl_file(&host.machine, step.hosts, despite_efa)?;
     let file = host.folder.as_ref()?.join(name);
     is_roots_file(&file).then_some(file)
 }

@@ -1,8 +1,6 @@
 //! What becomes of a panic: one line in Slurm's log, and the job goes on as Slurm made it.
 
 use std::ffi::c_int;
-use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook};
-use std::sync::Once;
 
 use ffi::linux::{affinity, mempolicy};
 use ffi::spank::log::{To, write_line};
@@ -37,29 +35,15 @@ pub(crate) fn task_hook(body: impl FnOnce()) -> c_int {
 }
 
 fn run<T>(name: &str, body: impl FnOnce() -> T) -> Option<T> {
-    static HOOK: Once = Once::new();
-    // The default hook writes on the user's stderr.  Ours is this library's own: std is linked into it.
-    HOOK.call_once(|| set_hook(Box::new(quiet)));
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(value) => Some(value),
-        Err(payload) => {
-            // Dropping a payload may panic again.
-            std::mem::forget(payload);
-            let line = format!(
-                "gpu-numa-bind: internal fault in {name}; the job goes on as Slurm made it"
-            );
-            write_line(To::Error, &line);
-            None
-        }
+    let result = ffi::guard::run(log_panic, body);
+    if result.is_none() {
+        let line =
+            format!("gpu-numa-bind: internal fault in {name}; the job goes on as Slurm made it");
+        write_line(To::Error, &line);
     }
+    result
 }
 
-fn quiet(info: &PanicHookInfo<'_>) {
-    let place = info.location().map(ToString::to_string).unwrap_or_default();
-    let payload = info.payload();
-    let fixed = payload.downcast_ref::<&str>().copied();
-    let what = fixed
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("");
-    write_line(To::Info, &format!("gpu-numa-bind: {place}: {what}"));
+fn log_panic(what: &str) {
+    write_line(To::Info, &format!("gpu-numa-bind: {what}"));
 }

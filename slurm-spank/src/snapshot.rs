@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ffi::linux::file::{FileError, read_roots_text};
 use topology::machine::Machine;
-use topology::snapshot::{MAX_BYTES, NODE_FILE, Snapshot};
+use topology::snapshot::{MAX_BYTES, NODE_FILE};
 use topology::sysfs;
 
 /// A machine and where it is from.
@@ -82,12 +82,8 @@ fn read_snapshot(path: &Path) -> Result<Option<Machine>, String> {
         }
         Err(error) => return Err(error.to_string()),
     };
-    let snapshot =
-        Snapshot::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-    let gpus: Vec<_> = snapshot.machine.gpus.iter().map(|gpu| gpu.pci).collect();
-    let now = sysfs::read_now(Path::new("/"), &gpus);
-    match snapshot.staleness(&now) {
-        Some(stale) => Err(format!("{}: stale: {stale}", path.display())),
-        None => Ok(Some(snapshot.machine)),
-    }
+    let machine = sysfs::read_current(Path::new("/"), &text);
+    machine
+        .map(Some)
+        .map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -10,6 +10,7 @@ pub mod firmware;
 pub mod locality;
 pub mod machine;
 pub mod nccl;
+pub mod nvlink;
 pub mod option;
 pub mod path;
 pub mod pci;

@@ -168,6 +168,8 @@ pub enum DeviceKind {
 pub const VENDOR_NVIDIA: u16 = 0x10de;
 /// AMD's PCI vendor id for GPUs.
 pub const VENDOR_AMD: u16 = 0x1002;
+/// Amazon, whose EFA adapters are NICs.
+pub const VENDOR_AMAZON: u16 = 0x1d0f;
 
 impl PciDevice {
     /// A device of which nothing is known but its address, class and ids.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
-use crate::pci::PciAddress;
+use crate::pci::{PciAddress, VENDOR_AMAZON, VENDOR_NVIDIA};
 use crate::set::CpuSet;
 
 /// The format that this release writes and reads.
@@ -17,6 +17,20 @@ pub const NODE_FILE: &str = "node.json";
 pub const NCCL_FILE: &str = "nccl-topo.xml";
 /// NCCL's topology for jobs on several hosts, in [`DIRECTORY`].
 pub const NCCL_MULTI_FILE: &str = "nccl-topo-multi.xml";
+
+/// NCCL's topology file in [`DIRECTORY`] for a job on `hosts` hosts; absent where NCCL is left to itself.
+///
+/// That is where a GPU is not NVIDIA's, and where Amazon's EFA adapters bring an NCCL plugin with a topology
+/// of its own, unless the site wants ours all the same.
+pub fn nccl_file(machine: &Machine, hosts: u32, despite_efa: bool) -> Option<&'static str> {
+    let nvidia_only = machine.gpus.iter().all(|gpu| gpu.vendor == VENDOR_NVIDIA);
+    let has_efa = machine.nics.iter().any(|nic| nic.vendor == VENDOR_AMAZON);
+    (nvidia_only && (despite_efa || !has_efa)).then_some(if hosts > 1 {
+        NCCL_MULTI_FILE
+    } else {
+        NCCL_FILE
+    })
+}
 
 /// The longest snapshot that is read, in bytes; a machine of 16 packages and 4,096 CPUs needs a tenth.
 pub const MAX_BYTES: u64 = 16 << 20;
@@ -45,6 +59,9 @@ pub enum SnapshotError {
     /// Another format.
     #[error("snapshot of format \"{0}\"; expected \"{SCHEMA}\"")]
     Schema(String),
+    /// It no longer holds.
+    #[error("stale: {0}")]
+    Stale(#[from] Stale),
 }
 
 /// What the host says now, to compare a snapshot with.

@@ -8,7 +8,7 @@ use nccl_topo::model::{COMPUTE_CAPABILITY, Model, ModelGpu, gpus_of};
 use nccl_topo::predict::{machine_capability, predict, true_file_is_good};
 use serde::Serialize;
 use topology::machine::Machine;
-use topology::nccl::{Channels, PathType, Search};
+use topology::nccl::{Channels, PathType, Search, hops};
 use topology::pci::PciAddress;
 
 use crate::command::{CommandError, Format, From, Outcome};
@@ -270,17 +270,6 @@ impl View {
             None => String::new(),
         }
     }
-}
-
-/// The hops of an order, the one back to its start included where it closes.
-fn hops(order: &[usize], closes: bool) -> impl Iterator<Item = (usize, usize)> + '_ {
-    let next = order.iter().cycle().skip(1);
-    let count = if closes {
-        order.len()
-    } else {
-        order.len().saturating_sub(1)
-    };
-    order.iter().copied().zip(next.copied()).take(count)
 }
 
 /// Two places after the point, as NCCL's log has one.

@@ -2,8 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use super::process::effective_user;
 
 /// Why a file is not read.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +32,7 @@ pub enum FileError {
         /// The limit.
         limit: u64,
     },
-    /// Somebody besides root can write it.
+    /// Somebody besides root (or the own user, where that is enough) can write it.
     #[error("{}: not root's alone to write (owner {owner}, mode {mode:o})", path.display())]
     NotRoots {
         /// The file or its folder.
@@ -54,6 +57,9 @@ pub fn read_roots_text(path: &Path, limit: u64) -> Result<String, FileError> {
     read_bounded(file, path, limit)
 }
 
+/// Flags for opening what may be a FIFO or a terminal: do not wait for it, do not take it over.
+pub const WITHOUT_WAITING: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
+
 /// Whether `path` is a regular, non-empty file that only root can have written.
 pub fn is_roots_file(path: &Path) -> bool {
     open_roots(path)
@@ -70,6 +76,48 @@ pub fn read_own_text(path: &Path, limit: u64) -> Result<String, FileError> {
     read_bounded(file, path, limit)
 }
 
+/// Reads a text file that nobody but root or the own user can have written: regular, no link, at most
+/// `limit` bytes.  In a container whose user namespace has no root of the host, a file of an unmapped owner
+/// counts where its mount is read-only.
+///
+/// # Errors
+/// [`FileError`] by what is wrong.
+pub fn read_trusted_text(path: &Path, limit: u64) -> Result<String, FileError> {
+    let file = open(path, libc::O_NOFOLLOW)?;
+    let meta = metadata(&file, path)?;
+    let owner = meta.uid();
+    let is_known = owner == 0 || owner == effective_user();
+    let is_mounted_so = owner == unmapped_user() && is_read_only(&file);
+    if meta.mode() & 0o022 != 0 || !(is_known || is_mounted_so) {
+        return Err(not_trusted(path, &meta));
+    }
+    read_bounded(file, path, limit)
+}
+
+/// The owner that files of an unmapped user seem to have.
+fn unmapped_user() -> u32 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/overflowuid");
+    text.ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(65_534)
+}
+
+fn is_read_only(file: &File) -> bool {
+    // SAFETY: statvfs is plain numbers, for which zeros are a value.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open, and the buffer a live statvfs, which the call fills.
+    let result = unsafe { libc::fstatvfs(file.as_raw_fd(), &raw mut stat) };
+    result == 0 && stat.f_flag & libc::ST_RDONLY != 0
+}
+
+fn not_trusted(path: &Path, meta: &std::fs::Metadata) -> FileError {
+    FileError::NotRoots {
+        path: path.to_owned(),
+        owner: meta.uid(),
+        mode: meta.mode() & 0o7777,
+    }
+}
+
 fn open_roots(path: &Path) -> Result<File, FileError> {
     if let Some(folder) = path.parent() {
         let meta = std::fs::symlink_metadata(folder).map_err(|error| io(folder, error))?;
@@ -83,7 +131,7 @@ fn open_roots(path: &Path) -> Result<File, FileError> {
 fn open(path: &Path, flags: i32) -> Result<File, FileError> {
     let file = OpenOptions::new()
         .read(true)
-        .custom_flags(flags | libc::O_NONBLOCK | libc::O_NOCTTY)
+        .custom_flags(flags | WITHOUT_WAITING)
         .open(path)
         .map_err(|error| io(path, error))?;
     if !metadata(&file, path)?.is_file() {
@@ -97,13 +145,8 @@ fn metadata(file: &File, path: &Path) -> Result<std::fs::Metadata, FileError> {
 }
 
 fn only_roots(path: &Path, meta: &std::fs::Metadata) -> Result<(), FileError> {
-    let (owner, mode) = (meta.uid(), meta.mode() & 0o7777);
-    if owner != 0 || mode & 0o022 != 0 || meta.is_symlink() {
-        return Err(FileError::NotRoots {
-            path: path.to_owned(),
-            owner,
-            mode,
-        });
+    if meta.uid() != 0 || meta.mode() & 0o022 != 0 || meta.is_symlink() {
+        return Err(not_trusted(path, meta));
     }
     Ok(())
 }

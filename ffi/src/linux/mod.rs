@@ -4,6 +4,7 @@ pub mod access;
 pub mod affinity;
 pub mod file;
 pub mod mempolicy;
+pub mod named;
 pub mod pages;
 pub mod process;
 pub mod shared;

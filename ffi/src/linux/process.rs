@@ -1,5 +1,7 @@
 //! The running process and kernel.
 
+use std::ffi::{CStr, c_char};
+
 /// Ends the process at once, without running exit handlers.
 ///
 /// For a forked child that has not called exec: handlers and buffers belong to its parent.
@@ -25,14 +27,37 @@ pub fn read_kernel_release() -> String {
         .collect()
 }
 
+/// The process's own environment, as libc has it; null where `name` is not set.
+///
+/// The pointer holds until somebody changes that variable.
+pub fn raw_environment(name: &CStr) -> *const c_char {
+    // SAFETY: a string that outlives the call.
+    unsafe { libc::getenv(name.as_ptr()) }
+}
+
+/// The user whose rights the process has.
+pub fn effective_user() -> u32 {
+    // SAFETY: geteuid has no precondition and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Milliseconds of the monotonic clock, to the tick: a few nanoseconds to ask for.
+pub fn coarse_millis() -> u64 {
+    read_clock(libc::CLOCK_MONOTONIC_COARSE) / 1000
+}
+
 /// Microseconds of the monotonic clock.
 pub fn monotonic_micros() -> u64 {
+    read_clock(libc::CLOCK_MONOTONIC)
+}
+
+fn read_clock(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: the buffer is a live timespec, which the call fills.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000
         + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000
 }

@@ -1,14 +1,18 @@
-//! Anonymous memory shared with the processes forked later, as 32-bit words, and a futex on them.
+//! Memory shared between processes, as words: without a name for those forked later, or a file's; and a
+//! futex on it.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::errno::Errno;
 
 /// Zeroed words that this process and all that it forks see alike.
 ///
-/// The mapping has no name, so nobody else can reach it, and it goes with the last process that has it.
+/// A mapping without a file has no name, so nobody else can reach it, and goes with the last process that
+/// has it.
 #[derive(Debug)]
 pub struct SharedWords {
     start: NonNull<AtomicU32>,
@@ -21,19 +25,32 @@ unsafe impl Send for SharedWords {}
 unsafe impl Sync for SharedWords {}
 
 impl SharedWords {
-    /// Maps `len` words.
+    /// Maps `len` words without a name.
     ///
     /// # Errors
     /// `ENOMEM` when memory is short, `EINVAL` when `len` is 0.
     pub fn map(len: usize) -> Result<Self, Errno> {
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing that exists.
+        Self::map_descriptor(len, libc::MAP_ANONYMOUS, -1)
+    }
+
+    /// Maps the first `len` words of a file that has at least as many: touching a page beyond its end would
+    /// end the process.
+    ///
+    /// # Errors
+    /// As for [`SharedWords::map`], and `EACCES` for a file that is not open for writing.
+    pub fn map_file(file: &File, len: usize) -> Result<Self, Errno> {
+        Self::map_descriptor(len, 0, file.as_raw_fd())
+    }
+
+    fn map_descriptor(len: usize, flags: i32, descriptor: i32) -> Result<Self, Errno> {
+        // SAFETY: a mapping at an address of the kernel's choice touches nothing that exists.
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
                 len.saturating_mul(size_of::<AtomicU32>()),
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-                -1,
+                libc::MAP_SHARED | flags,
+                descriptor,
                 0,
             )
         };
@@ -48,6 +65,12 @@ impl SharedWords {
         // SAFETY: the mapping holds `len` words, aligned to a page, for as long as `self` lives; zeros
         // are a value of an atomic, and atomics may be shared.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    /// The same words in pairs.
+    pub fn wide_words(&self) -> &[AtomicU64] {
+        // SAFETY: as for `words`; a page is aligned for 64 bits, and half as many fit.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len / 2) }
     }
 }
 

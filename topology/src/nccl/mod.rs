@@ -15,7 +15,7 @@ mod search;
 
 pub use graph::{Graph, Kind, Link, LinkType, Node, NodeId, Processor};
 pub use paths::{Hop, Path, Paths};
-pub use search::{Channels, Search};
+pub use search::{Channels, Search, hops};
 
 /// How NCCL gets from one place to another, nearest first (`include/graph.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

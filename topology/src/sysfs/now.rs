@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::files::Root;
+use crate::machine::Machine;
 use crate::pci::PciAddress;
-use crate::snapshot::HostNow;
+use crate::snapshot::{HostNow, Snapshot, SnapshotError};
 
 /// Reads boot id, driver version and online CPUs below `root`, which of `gpus` are there, and which others
 /// the driver has.
@@ -36,5 +37,18 @@ pub fn read_now(root: &Path, gpus: &[PciAddress]) -> HostNow {
             .copied()
             .chain(appeared)
             .collect(),
+    }
+}
+
+/// The machine of a snapshot's text, where that is still the machine below `root`.
+///
+/// # Errors
+/// [`SnapshotError`]: no snapshot, another format, or one that no longer holds.
+pub fn read_current(root: &Path, text: &str) -> Result<Machine, SnapshotError> {
+    let snapshot = Snapshot::parse(text)?;
+    let gpus: Vec<_> = snapshot.machine.gpus.iter().map(|gpu| gpu.pci).collect();
+    match snapshot.staleness(&read_now(root, &gpus)) {
+        Some(stale) => Err(stale.into()),
+        None => Ok(snapshot.machine),
     }
 }

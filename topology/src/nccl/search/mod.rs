@@ -39,6 +39,13 @@ pub struct Channels {
     pub kind: PathType,
 }
 
+/// The hops of an order, each from a place to the next; with the one back to the start where it `closes`.
+pub fn hops(order: &[usize], closes: bool) -> impl Iterator<Item = (usize, usize)> + '_ {
+    let next = order.iter().cycle().skip(1);
+    let count = order.len().saturating_sub(usize::from(!closes));
+    order.iter().copied().zip(next.copied()).take(count)
+}
+
 /// The ring and tree of a host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Search {

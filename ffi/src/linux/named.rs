@@ -1,0 +1,215 @@
+//! A small file that processes of one user share as memory, found by its name.
+//!
+//! Each holds a shared lock while it has the file, so one that nobody holds any more, left by processes that
+//! were killed, can be told from one in use, whatever PID namespaces they are in.
+
+use std::fs::{File, OpenOptions, read_dir, remove_file};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::file::WITHOUT_WAITING;
+use super::process::effective_user;
+use super::shared::SharedWords;
+use crate::errno::{Errno, check};
+
+/// How often a file that vanishes while it is opened is tried again.
+const TRIES: u32 = 8;
+
+/// Why a file is not shared.
+#[derive(Debug, thiserror::Error)]
+pub enum NamedError {
+    /// The system says no.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// Somebody else's, or others may open it, or it is no regular file.
+    #[error("{}: not this user's own (owner {owner}, mode {mode:o})", path.display())]
+    NotOwn {
+        /// The file.
+        path: PathBuf,
+        /// Owner.
+        owner: u32,
+        /// Type and permission bits.
+        mode: u32,
+    },
+    /// It went away each time that it was opened.
+    #[error("{}: removed again and again", .0.display())]
+    Removed(PathBuf),
+}
+
+/// A shared file, mapped.
+#[derive(Debug)]
+pub struct NamedWords {
+    path: PathBuf,
+    words: SharedWords,
+    /// Holds the lock.
+    file: File,
+}
+
+impl NamedWords {
+    /// Opens `folder/name`, or makes it, with `len` 32-bit words that are zero at first.
+    ///
+    /// Links are not followed, and a file that another user made, or could open, is not used.
+    ///
+    /// # Errors
+    /// [`NamedError`] by what is wrong.
+    pub fn open(folder: &Path, name: &str, len: usize) -> Result<Self, NamedError> {
+        let path = folder.join(name);
+        for _ in 0..TRIES {
+            let io = |error: std::io::Error| NamedError::Io {
+                path: path.clone(),
+                error,
+            };
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW | WITHOUT_WAITING)
+                .open(&path)
+                .map_err(io)?;
+            check_own(&file, &path)?;
+            lock(&file, libc::LOCK_SH).map_err(|errno| io(errno.into()))?;
+            // Whoever removes it locks it first, so from here on it stays.
+            if file.metadata().map_err(io)?.nlink() == 0 {
+                continue;
+            }
+            // Memory for all of it, or none: a page that cannot be had later would end the process.
+            reserve(&file, len * 4).map_err(|errno| io(errno.into()))?;
+            let words = SharedWords::map_file(&file, len).map_err(|errno| io(errno.into()))?;
+            return Ok(Self { path, words, file });
+        }
+        Err(NamedError::Removed(path))
+    }
+
+    /// The words.
+    pub fn words(&self) -> &SharedWords {
+        &self.words
+    }
+
+    /// Takes the name away; those that have the file keep it.
+    pub fn unlink(&self) {
+        if is_at(&self.file, &self.path) {
+            let _ = remove_file(&self.path);
+        }
+    }
+}
+
+/// Removes the own user's files in `folder` whose names begin with `prefix` and that nobody holds.
+///
+/// Looks at `most` names at the most.
+pub fn remove_unused(folder: &Path, prefix: &str, most: usize) {
+    let Ok(entries) = read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten().take(most) {
+        if !entry.file_name().to_string_lossy().starts_with(prefix) {
+            continue;
+        }
+        let path = entry.path();
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | WITHOUT_WAITING)
+            .open(&path);
+        if let Ok(file) = opened
+            && check_own(&file, &path).is_ok()
+            && lock(&file, libc::LOCK_EX).is_ok()
+            && is_at(&file, &path)
+        {
+            let _ = remove_file(&path);
+        }
+    }
+}
+
+fn check_own(file: &File, path: &Path) -> Result<(), NamedError> {
+    let meta = file.metadata().map_err(|error| NamedError::Io {
+        path: path.to_owned(),
+        error,
+    })?;
+    if meta.uid() == effective_user() && meta.is_file() && meta.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(NamedError::NotOwn {
+        path: path.to_owned(),
+        owner: meta.uid(),
+        mode: meta.mode(),
+    })
+}
+
+/// Whether `path` still names `file`.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::symlink_metadata(path)) {
+        (Ok(open), Ok(named)) => open.ino() == named.ino() && open.dev() == named.dev(),
+        _ => false,
+    }
+}
+
+/// Locks without waiting.
+fn lock(file: &File, kind: i32) -> Result<(), Errno> {
+    // SAFETY: the descriptor is open for as long as `file` lives.
+    let result = unsafe { libc::flock(file.as_raw_fd(), kind | libc::LOCK_NB) };
+    check(result.into()).map(|_| ())
+}
+
+fn reserve(file: &File, bytes: usize) -> Result<(), Errno> {
+    let bytes = libc::off_t::try_from(bytes).map_err(|_| Errno(libc::EFBIG))?;
+    // SAFETY: the descriptor is open for as long as `file` lives.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes) } {
+        0 => Ok(()),
+        error => Err(Errno(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn two_that_open_a_name_share_its_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = NamedWords::open(folder.path(), "a", 64).unwrap();
+        let other = NamedWords::open(folder.path(), "a", 64).unwrap();
+        one.words().wide_words()[31].store(7, Ordering::Release);
+        assert_eq!(other.words().wide_words()[31].load(Ordering::Acquire), 7);
+        one.unlink();
+        assert!(!folder.path().join("a").exists());
+        assert_eq!(other.words().wide_words()[31].load(Ordering::Acquire), 7);
+    }
+
+    #[test]
+    fn a_file_that_others_could_have_written_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+        let error = NamedWords::open(folder.path(), "a", 64).unwrap_err();
+        assert!(matches!(error, NamedError::NotOwn { .. }), "{error}");
+        let link = folder.path().join("b");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(NamedWords::open(folder.path(), "b", 64).is_err());
+    }
+
+    #[test]
+    fn only_what_nobody_holds_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = NamedWords::open(folder.path(), "x.held", 64).unwrap();
+        drop(NamedWords::open(folder.path(), "x.left", 64).unwrap());
+        std::fs::write(folder.path().join("y"), "").unwrap();
+        remove_unused(folder.path(), "x.", 100);
+        let mut names: Vec<_> = read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["x.held", "y"]);
+        drop(held);
+    }
+}

@@ -1,0 +1,226 @@
+//! An event's descriptor in Rust terms, whatever its version.
+
+use std::ffi::{CStr, c_int, c_void};
+
+use super::sys::{self, BodyV5, Coll, DescriptorV4, DescriptorV5, P2p};
+use super::text;
+
+/// What NCCL tells.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// A collective is planned.
+    Collective(Collective<'a>),
+    /// A collective is called.
+    Call(ApiCall<'a>),
+    /// A send or receive is planned.
+    Peer(Peer<'a>),
+    /// A collective goes a way that no ring describes.
+    Special(SpecialCollective<'a>),
+    /// Anything else.
+    Other,
+}
+
+impl Event<'_> {
+    /// What `startEvent` gives back: a call's handle, which NCCL names as the parent of what the call becomes;
+    /// null for all else, of which nothing more is to be told.
+    pub fn handle(&self) -> *mut c_void {
+        if let Self::Call(call) = self {
+            return sys::call_handle(call.captured);
+        }
+        std::ptr::null_mut()
+    }
+}
+
+/// A collective with the way it takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Collective<'a> {
+    /// `AllReduce` and so on.
+    pub func: &'a CStr,
+    /// Elements; for AllGather and Broadcast bytes, as `ncclInt8`.
+    pub count: usize,
+    /// `ncclFloat32` and so on.
+    pub datatype: &'a CStr,
+    /// Root.
+    pub root: c_int,
+    /// Channels.
+    pub channels: u8,
+    /// `RING`, `TREE` and so on.
+    pub algo: &'a CStr,
+    /// Whether its call was recorded into a CUDA graph.
+    pub captured: bool,
+}
+
+/// A collective as it is called.
+#[derive(Debug, Clone, Copy)]
+pub struct ApiCall<'a> {
+    /// `AllReduce` and so on.
+    pub func: &'a CStr,
+    /// Elements.
+    pub count: usize,
+    /// `ncclFloat32` and so on.
+    pub datatype: &'a CStr,
+    /// Root.
+    pub root: c_int,
+    /// Whether it is recorded into a CUDA graph.
+    pub captured: bool,
+}
+
+/// A send or receive.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer<'a> {
+    /// `Send` or `Recv`.
+    pub func: &'a CStr,
+    /// Elements.
+    pub count: usize,
+    /// `ncclFloat32` and so on.
+    pub datatype: &'a CStr,
+    /// The other rank.
+    pub peer: c_int,
+}
+
+/// A collective by copy engines or over symmetric memory.
+#[derive(Debug, Clone, Copy)]
+pub struct SpecialCollective<'a> {
+    /// `AllGather` and so on.
+    pub func: &'a CStr,
+}
+
+/// Reads a descriptor of v4.
+///
+/// # Safety
+/// `descriptor` is null or NCCL's own, with strings that outlive `'a`.
+pub unsafe fn read_v4<'a>(descriptor: *const DescriptorV4) -> Event<'a> {
+    // SAFETY: null or live, as the caller promises.
+    let Some(descriptor) = (unsafe { descriptor.as_ref() }) else {
+        return Event::Other;
+    };
+    match u64::from(descriptor.kind) {
+        sys::COLL => {
+            // SAFETY: the kind says which member is set.
+            let coll = unsafe { descriptor.body.coll };
+            // SAFETY: NCCL's strings.
+            unsafe { collective(&coll, std::ptr::null_mut()) }
+        }
+        sys::P2P => {
+            // SAFETY: the kind says which member is set.
+            let p2p = unsafe { descriptor.body.p2p };
+            // SAFETY: NCCL's strings.
+            unsafe { peer(&p2p) }
+        }
+        _ => Event::Other,
+    }
+}
+
+/// Reads a descriptor of v5.
+///
+/// # Safety
+/// As for [`read_v4`].
+pub unsafe fn read_v5<'a>(descriptor: *const DescriptorV5) -> Event<'a> {
+    // SAFETY: null or live, as the caller promises.
+    let Some(descriptor) = (unsafe { descriptor.as_ref() }) else {
+        return Event::Other;
+    };
+    match descriptor.kind {
+        sys::COLL => {
+            // SAFETY: the kind says which member is set.
+            let coll = unsafe { descriptor.body.coll };
+            // SAFETY: NCCL's strings.
+            unsafe { collective(&coll, descriptor.parent) }
+        }
+        sys::P2P => {
+            // SAFETY: the kind says which member is set.
+            let p2p = unsafe { descriptor.body.p2p };
+            // SAFETY: NCCL's strings.
+            unsafe { peer(&p2p) }
+        }
+        // SAFETY: the kind says which member is set.
+        sys::COLL_API => unsafe { call(&descriptor.body) },
+        _ => Event::Other,
+    }
+}
+
+/// Reads a descriptor of v6, which has collectives by copy engines besides.
+///
+/// # Safety
+/// As for [`read_v4`].
+pub unsafe fn read_v6<'a>(descriptor: *const DescriptorV5) -> Event<'a> {
+    // SAFETY: null or live, as the caller promises.
+    if let Some(descriptor) = unsafe { descriptor.as_ref() }
+        && descriptor.kind == sys::CE_COLL
+    {
+        // SAFETY: the kind says which member is set.
+        let func = unsafe { descriptor.body.ce_coll.func };
+        // SAFETY: NCCL's string.
+        let func = unsafe { text(func) };
+        return Event::Special(SpecialCollective { func });
+    }
+    // SAFETY: as the caller promises.
+    unsafe { read_v5(descriptor) }
+}
+
+/// Reads a descriptor of v7, which tells kernels over symmetric memory apart.
+///
+/// # Safety
+/// As for [`read_v4`].
+pub unsafe fn read_v7<'a>(descriptor: *const DescriptorV5) -> Event<'a> {
+    // SAFETY: as the caller promises.
+    let event = unsafe { read_v6(descriptor) };
+    let Event::Collective(collective) = event else {
+        return event;
+    };
+    // SAFETY: live, for it was read as a collective.
+    let body = unsafe { &(*descriptor).body };
+    // SAFETY: the kind says which member is set.
+    let is_symmetric = unsafe { body.coll_v7.is_symmetric };
+    if is_symmetric == 0 {
+        return event;
+    }
+    Event::Special(SpecialCollective {
+        func: collective.func,
+    })
+}
+
+/// # Safety
+/// The strings are NCCL's and outlive `'a`.
+unsafe fn collective<'a>(coll: &Coll, parent: *mut c_void) -> Event<'a> {
+    // SAFETY: as the caller promises.
+    let read = |pointer| unsafe { text(pointer) };
+    Event::Collective(Collective {
+        func: read(coll.func),
+        count: coll.count,
+        datatype: read(coll.datatype),
+        root: coll.root,
+        channels: coll.channels,
+        algo: read(coll.algo),
+        captured: parent == sys::call_handle(true),
+    })
+}
+
+/// # Safety
+/// The strings are NCCL's and outlive `'a`.
+unsafe fn peer<'a>(p2p: &P2p) -> Event<'a> {
+    // SAFETY: as the caller promises.
+    let read = |pointer| unsafe { text(pointer) };
+    Event::Peer(Peer {
+        func: read(p2p.func),
+        count: p2p.count,
+        datatype: read(p2p.datatype),
+        peer: p2p.peer,
+    })
+}
+
+/// # Safety
+/// `body` is of a [`sys::COLL_API`], whose strings are NCCL's and outlive `'a`.
+unsafe fn call<'a>(body: &BodyV5) -> Event<'a> {
+    // SAFETY: as the caller promises.
+    let api = unsafe { body.coll_api };
+    // SAFETY: as the caller promises.
+    let read = |pointer| unsafe { text(pointer) };
+    Event::Call(ApiCall {
+        func: read(api.func),
+        count: api.count,
+        datatype: read(api.datatype),
+        root: api.root,
+        captured: api.graph_captured != 0,
+    })
+}

@@ -1,0 +1,482 @@
+//! A communicator, from its rank's `init` to its `finalize`.
+//!
+//! Which GPUs the ranks of this host hold is known once all have told (NCCL passes a barrier between the
+//! plugin's `init` and the first collective: init.cc `initTransportsRank`, 2.30).  Until then everything is
+//! counted; then the communicator falls silent where nothing crosses, and the lowest rank speaks elsewhere.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ffi::c_int;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use ffi::linux::process::coarse_millis;
+use ffi::loaded::cuda::read_current_device;
+use ffi::loaded::nvml::read_nvlinks;
+use ffi::nccl::{ApiCall, Collective, Event, NcclLog, Peer as PeerEvent, sys};
+use nccl_topo::model::COMPUTE_CAPABILITY;
+use nccl_topo::traffic::{Crossing, Forecast, Members, crossing};
+use once_cell::sync::OnceCell;
+use topology::machine::Machine;
+use topology::nvlink::{Links, SOME_SWITCH, add_link, set_nvlinks};
+use topology::path::crosses_socket;
+
+use crate::counts::{Algo, Counts, Func, element_bytes};
+use crate::peers::{FOLDER, Peer, Peers};
+use crate::report::{Moment, Report, Who};
+use crate::{host, journal};
+
+/// How long peers that have not told are waited for, by counting on, in milliseconds.
+const PATIENCE_MILLIS: u64 = 1_000;
+/// Between two lines of a communicator, in milliseconds.
+const MINUTE_MILLIS: u64 = 60_000;
+
+/// Sets of ranks whose forecast is kept.
+const MOST_FORECASTS: usize = 64;
+
+/// Communicators of this process that want events, and the events that the last of them wanted.
+static LISTENING: AtomicUsize = AtomicUsize::new(0);
+static WANTED: AtomicU64 = AtomicU64::new(0);
+
+/// The events that this process wants: NCCL has one mask for all communicators (`profiler.cc`), so one that
+/// wants none must not take them from another.
+pub(crate) fn event_mask() -> u64 {
+    if LISTENING.load(Ordering::Acquire) > 0 {
+        WANTED.load(Ordering::Relaxed)
+    } else {
+        0
+    }
+}
+
+/// What NCCL says when a communicator begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    /// Its id.
+    pub(crate) id: u64,
+    /// Its hosts.
+    pub(crate) hosts: c_int,
+    /// Its ranks.
+    pub(crate) ranks: c_int,
+    /// The own rank.
+    pub(crate) rank: c_int,
+    /// NCCL's logger.
+    pub(crate) log: NcclLog,
+    /// The events that this version of the interface has and we want.
+    pub(crate) wanted: u64,
+}
+
+/// What a rank does with events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Role {
+    /// Counts everything: its peers are not known yet.
+    Undecided,
+    /// Nothing: nothing crosses, or nobody can tell.
+    Silent,
+    /// Counts its own sends.
+    Member,
+    /// Counts everything, and speaks for this host.
+    Speaker,
+}
+
+/// A communicator in one rank.
+#[derive(Debug)]
+pub(crate) struct Communicator {
+    id: u64,
+    ranks: usize,
+    hosts: usize,
+    rank: usize,
+    log: NcclLog,
+    /// Whether calls are told apart from what they become (v5 and later).
+    has_calls: bool,
+    process: u32,
+    machine: &'static Machine,
+    peers: Peers,
+    own: Peer,
+    role: AtomicU8,
+    deciding: AtomicBool,
+    began_millis: u64,
+    /// When the next line may be said; 0 before the first.
+    next_millis: AtomicU64,
+    counts: Counts,
+    /// The ranks that only the socket link leads to, with whether it leads to a package of a higher number.
+    far: OnceCell<Vec<(usize, bool)>>,
+    /// Of the speaker.
+    told: OnceCell<Told>,
+}
+
+/// What the speaker tells of.
+#[derive(Debug)]
+struct Told {
+    who: Who,
+    forecast: Forecast,
+    /// Whether its collectives cross.
+    crosses: bool,
+}
+
+impl Communicator {
+    /// Begins; absent where nothing can cross, or nothing can be known.
+    pub(crate) fn begin(start: &Start) -> Option<Box<Self>> {
+        let number = |value: c_int| usize::try_from(value).ok();
+        let (ranks, rank) = (number(start.ranks)?, number(start.rank)?);
+        if ranks < 2 {
+            return None;
+        }
+        let machine = host::machine()?;
+        if is_one_package(machine) {
+            return None;
+        }
+        let device = read_current_device()?;
+        let own = Peer {
+            rank,
+            gpu: device.pci.parse().ok(),
+            capability: device.capability,
+            links: read_links(machine, &device.pci),
+        };
+        let joined = Peers::join(
+            Path::new(FOLDER),
+            host::boot_number(),
+            start.id,
+            ranks,
+            &own,
+        );
+        let peers = match joined {
+            Ok(peers) => peers,
+            Err(error) => {
+                start.log.info(&format!(
+                    "gpu-numa: communicator {:#x}: {error}; socket crossings are not watched",
+                    start.id
+                ));
+                return None;
+            }
+        };
+        WANTED.fetch_or(start.wanted, Ordering::Relaxed);
+        LISTENING.fetch_add(1, Ordering::AcqRel);
+        Some(Box::new(Self {
+            id: start.id,
+            ranks,
+            hosts: number(start.hosts)?.max(1),
+            rank,
+            log: start.log,
+            has_calls: start.wanted & sys::COLL_API != 0,
+            process: std::process::id(),
+            machine,
+            peers,
+            own,
+            role: AtomicU8::new(Role::Undecided as u8),
+            deciding: AtomicBool::new(false),
+            began_millis: coarse_millis(),
+            next_millis: AtomicU64::new(0),
+            counts: Counts::new(ranks),
+            far: OnceCell::new(),
+            told: OnceCell::new(),
+        }))
+    }
+
+    /// Whether events are looked at.
+    pub(crate) fn listens(&self) -> bool {
+        self.role.load(Ordering::Relaxed) != Role::Silent as u8
+    }
+
+    /// Looks at nothing from here on.
+    pub(crate) fn silence(&self) {
+        let before = self.role.swap(Role::Silent as u8, Ordering::AcqRel);
+        if before != Role::Silent as u8 {
+            LISTENING.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    fn is(&self, role: Role) -> bool {
+        self.role.load(Ordering::Acquire) == role as u8
+    }
+
+    /// Takes one event.
+    pub(crate) fn on_event(&self, event: &Event<'_>) {
+        if self.is(Role::Undecided) && self.may_decide() {
+            self.decide();
+        }
+        let counts_all = self.is(Role::Undecided) || self.is(Role::Speaker);
+        let counted = match event {
+            Event::Collective(collective) if counts_all => self.on_collective(collective),
+            Event::Call(call) if counts_all => self.on_call(call),
+            Event::Peer(peer) if self.listens() => return self.on_peer(peer),
+            Event::Special(_) if counts_all => {
+                self.counts.add_special();
+                false
+            }
+            Event::Collective(_)
+            | Event::Call(_)
+            | Event::Special(_)
+            | Event::Peer(_)
+            | Event::Other => false,
+        };
+        if counted && self.told.get().is_some_and(|told| told.crosses) {
+            self.speak_in_time();
+        }
+    }
+
+    /// Counts a collective whose way is told; false where it is not one of those.
+    fn on_collective(&self, collective: &Collective<'_>) -> bool {
+        let Some(func) = Func::of(collective.func) else {
+            return false;
+        };
+        if collective.captured || (func == Func::Broadcast && self.has_calls) {
+            // A captured one was counted with its call, and so was every Broadcast: since 2.29.2 NCCL plans
+            // most of them without an event of their own (enqueue.cc `collTaskAppend`).
+            return false;
+        }
+        let way = Algo::of(collective.algo).zip(element_bytes(collective.datatype));
+        let Some((algo, size)) = way else {
+            self.counts.add_special();
+            return false;
+        };
+        let bytes = size.saturating_mul(collective.count as u64);
+        self.counts
+            .add(func, algo, bytes, number_of(collective.root));
+        true
+    }
+
+    /// Counts a call, and a Broadcast with it; false where nothing more will be told of it.
+    fn on_call(&self, call: &ApiCall<'_>) -> bool {
+        let Some(func) = Func::of(call.func) else {
+            return false;
+        };
+        if call.captured {
+            self.counts.add_captured();
+            return false;
+        }
+        self.counts.add_call(func);
+        let size = element_bytes(call.datatype).filter(|_| func == Func::Broadcast);
+        if let Some(size) = size {
+            // NCCL has no other way for it than a ring.
+            let bytes = size.saturating_mul(call.count as u64);
+            self.counts
+                .add(func, Algo::Ring, bytes, number_of(call.root));
+        }
+        size.is_some()
+    }
+
+    fn on_peer(&self, peer: &PeerEvent<'_>) {
+        let Some(size) = element_bytes(peer.datatype).filter(|_| peer.func == c"Send") else {
+            return;
+        };
+        let rank = number_of(peer.peer);
+        let upward = |far: &[(usize, bool)]| {
+            let found = far.iter().find(|(other, _)| *other == rank);
+            found.map(|(_, upward)| *upward)
+        };
+        let upward = match self.far.get() {
+            Some(far) => upward(far),
+            None => {
+                let peers = self.peers.read();
+                upward(&self.far_ranks(&with_links(self.machine, &peers), &peers))
+            }
+        };
+        if let Some(upward) = upward {
+            let bytes = size.saturating_mul(peer.count as u64);
+            self.peers.count_send(bytes, upward);
+            if self.is(Role::Speaker) {
+                self.speak_in_time();
+            }
+        }
+    }
+
+    /// Whether all peers that will tell have told.
+    fn may_decide(&self) -> bool {
+        let complete = self.hosts == 1 && self.peers.count() >= self.ranks;
+        complete || coarse_millis().saturating_sub(self.began_millis) >= PATIENCE_MILLIS
+    }
+
+    /// Settles what this rank does.
+    fn decide(&self) {
+        if self.deciding.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let peers = self.peers.read();
+        let members = Members {
+            gpus: peers.iter().map(|peer| peer.gpu).collect(),
+            others: self.ranks.saturating_sub(peers.len()),
+            hosts: self.hosts,
+            capability: peers
+                .iter()
+                .find_map(|peer| peer.capability)
+                .unwrap_or(COMPUTE_CAPABILITY),
+        };
+        let lowest = peers.first().map_or(self.rank, |peer| peer.rank);
+        let speaks = lowest == self.rank && self.peers.claim(self.rank);
+        let machine = with_links(self.machine, &peers);
+        match crossing(&machine, &members) {
+            Crossing::Some => {}
+            Crossing::Never => return self.silence(),
+            Crossing::Unknown => {
+                if speaks {
+                    self.log.info(&format!(
+                        "gpu-numa: communicator {:#x}: nobody can tell whether it crosses the socket link \
+                         (a GPU's place or its NVLinks are not known)",
+                        self.id
+                    ));
+                }
+                return self.silence();
+            }
+        }
+        let far = self.far.get_or_init(|| self.far_ranks(&machine, &peers));
+        if speaks {
+            let who = Who {
+                id: self.id,
+                ranks: self.ranks,
+                hosts: self.hosts,
+                local: peers.iter().map(|peer| peer.rank).collect(),
+            };
+            let forecast = forecast(&machine, &members);
+            let crosses = forecast.ring().total() + forecast.tree().total() > 0.0;
+            let _ = self.told.set(Told {
+                who,
+                forecast,
+                crosses,
+            });
+            self.role.store(Role::Speaker as u8, Ordering::Release);
+        } else if far.is_empty() {
+            self.silence();
+        } else {
+            self.role.store(Role::Member as u8, Ordering::Release);
+        }
+    }
+
+    /// The ranks that only the socket link leads to, and whether upward.
+    fn far_ranks(&self, machine: &Machine, peers: &[Peer]) -> Vec<(usize, bool)> {
+        let package = |gpu| machine.gpu(gpu)?.locality.package;
+        let Some(own) = self.own.gpu else {
+            return Vec::new();
+        };
+        let far = peers.iter().filter_map(|peer| {
+            let gpu = peer.gpu?;
+            let upward = package(own)? < package(gpu)?;
+            let crosses = crosses_socket(machine, own, gpu) == Some(true);
+            crosses.then_some((peer.rank, upward))
+        });
+        far.collect()
+    }
+
+    /// A line where one is due: at the first thing that crosses, and then a minute apart.
+    fn speak_in_time(&self) {
+        let next = self.next_millis.load(Ordering::Relaxed);
+        let now = coarse_millis();
+        if now < next {
+            return;
+        }
+        let moment = if next == 0 {
+            Moment::Crossing
+        } else {
+            Moment::Progress
+        };
+        let later = now + MINUTE_MILLIS;
+        let order = Ordering::Relaxed;
+        if self
+            .next_millis
+            .compare_exchange(next, later, order, order)
+            .is_ok()
+            && !self.speak(moment)
+        {
+            // Nothing crossed so far: the next event is asked again.
+            self.next_millis.store(next, order);
+        }
+    }
+
+    /// Says a line; false where nothing crossed.
+    fn speak(&self, moment: Moment) -> bool {
+        let Some(Told { who, forecast, .. }) = self.told.get() else {
+            return false;
+        };
+        let report = Report::new(who, forecast, moment, &self.counts, self.peers.sent());
+        if !report.is_worth_a_line() {
+            return false;
+        }
+        let line = report.line();
+        journal::say(self.log, &line);
+        journal::record(&report, &line);
+        true
+    }
+
+    /// Ends: a summary where something crossed.
+    pub(crate) fn end(self) {
+        if std::process::id() != self.process {
+            // A forked child's copy: the communicator is its parent's.
+            std::mem::forget(self);
+            return;
+        }
+        if self.is(Role::Undecided) {
+            self.decide();
+        }
+        if self.is(Role::Speaker) {
+            self.speak(Moment::Summary);
+        }
+        self.silence();
+        self.peers.leave();
+    }
+}
+
+/// What is known of the way; worked out once for each set of ranks, for frameworks make many communicators of
+/// the same GPUs.
+fn forecast(machine: &Machine, members: &Members) -> Forecast {
+    static KNOWN: Mutex<Vec<(Members, Forecast)>> = Mutex::new(Vec::new());
+    let known = |known: &Vec<(Members, Forecast)>| {
+        let found = known.iter().find(|(of, _)| of == members);
+        found.map(|(_, forecast)| forecast.clone())
+    };
+    // A lock that is held, or was when its process forked, is not waited for.
+    if let Some(forecast) = KNOWN.try_lock().ok().and_then(|list| known(&list)) {
+        return forecast;
+    }
+    let forecast = Forecast::of(machine, members, host::topology_file().as_ref());
+    if let Ok(mut list) = KNOWN.try_lock()
+        && list.len() < MOST_FORECASTS
+    {
+        list.push((members.clone(), forecast.clone()));
+    }
+    forecast
+}
+
+/// The NVLinks of a GPU, asked of the NVML that NCCL has loaded; absent where the snapshot knows them all, and
+/// where NVML does not tell.
+fn read_links(machine: &Machine, pci: &str) -> Option<Links> {
+    if machine.nvlink_visible {
+        return None;
+    }
+    let mut links = Links::new();
+    for end in read_nvlinks(pci)? {
+        let to = end.and_then(|end| end.parse().ok());
+        add_link(&mut links, to.unwrap_or(SOME_SWITCH));
+    }
+    Some(links)
+}
+
+/// The machine with the NVLinks that its ranks told of; known for all where each of them told.
+fn with_links(machine: &'static Machine, peers: &[Peer]) -> Cow<'static, Machine> {
+    let said: BTreeMap<_, _> = peers
+        .iter()
+        .filter_map(|peer| Some((peer.gpu?, peer.links.clone()?)))
+        .collect();
+    if machine.nvlink_visible || said.is_empty() {
+        return Cow::Borrowed(machine);
+    }
+    let mut machine = machine.clone();
+    machine.nvlink_visible = peers.iter().all(|peer| peer.links.is_some());
+    set_nvlinks(&mut machine, &said);
+    Cow::Owned(machine)
+}
+
+/// A rank from NCCL's number; none of a communicator's where it is negative.
+fn number_of(rank: c_int) -> usize {
+    usize::try_from(rank).unwrap_or(usize::MAX)
+}
+
+/// Whether all GPUs are known to be at one package.
+fn is_one_package(machine: &Machine) -> bool {
+    let mut packages = machine.gpus.iter().map(|gpu| gpu.locality.package);
+    match packages.next() {
+        Some(Some(first)) => packages.all(|package| package == Some(first)),
+        Some(None) => machine.packages.len() == 1,
+        None => true,
+    }
+}

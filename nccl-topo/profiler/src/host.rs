@@ -1,0 +1,79 @@
+//! The host as this process sees it, read once.
+
+use std::path::{Path, PathBuf};
+
+use ffi::linux::file::{read_own_text, read_trusted_text};
+use nccl_topo::reader::{System, read};
+use once_cell::sync::OnceCell;
+use topology::machine::Machine;
+use topology::snapshot::{DIRECTORY, MAX_BYTES, NODE_FILE, Snapshot};
+use topology::sysfs;
+
+/// The longest topology file that is read, in bytes; NCCL takes at most 255 elements.
+const LONGEST_FILE: u64 = 1 << 20;
+
+/// Where the snapshot is: beside the topology file that the environment names, else in its usual place.
+pub(crate) fn folder() -> &'static Path {
+    static FOLDER: OnceCell<PathBuf> = OnceCell::new();
+    FOLDER.get_or_init(|| {
+        let beside = std::env::var_os("NCCL_TOPO_FILE")
+            .and_then(|file| Some(PathBuf::from(file).parent()?.to_owned()))
+            .filter(|folder| folder.join(NODE_FILE).exists());
+        beside.unwrap_or_else(|| PathBuf::from(DIRECTORY))
+    })
+}
+
+/// The machine of the snapshot; absent where there is none that root or this user wrote in this boot.
+///
+/// Which GPUs and CPUs are there now is not compared: a container may show other ones, and a GPU that CUDA
+/// has is there.
+pub(crate) fn snapshot_machine() -> Option<&'static Machine> {
+    static MACHINE: OnceCell<Option<Machine>> = OnceCell::new();
+    let machine = MACHINE.get_or_init(|| {
+        let text = read_trusted_text(&folder().join(NODE_FILE), MAX_BYTES).ok()?;
+        let snapshot = Snapshot::parse(&text).ok()?;
+        let boot = sysfs::read_now(Path::new("/"), &[]).boot_id;
+        (snapshot.boot_id == boot).then_some(snapshot.machine)
+    });
+    machine.as_ref()
+}
+
+/// The machine, by the snapshot or by `/sys`.
+pub(crate) fn machine() -> Option<&'static Machine> {
+    static MACHINE: OnceCell<Option<Machine>> = OnceCell::new();
+    snapshot_machine().or_else(|| {
+        let read = || {
+            let root = Path::new("/");
+            let (overrides, _) = sysfs::read_overrides(root);
+            sysfs::read_machine(root, &overrides).ok()
+        };
+        MACHINE.get_or_init(read).as_ref()
+    })
+}
+
+/// Whether a topology file of the site's is there.
+pub(crate) fn is_usable_file(path: &Path) -> bool {
+    read_trusted_text(path, LONGEST_FILE).is_ok_and(|text| !text.is_empty())
+}
+
+/// The topology file that NCCL reads in this process; absent where it finds the machine by itself.
+pub(crate) fn topology_file() -> Option<System> {
+    let path = crate::env::topology_path()?;
+    let text = read_own_text(Path::new(&path), LONGEST_FILE).ok()?;
+    read(&text).system
+}
+
+/// A number for this boot, the same in all processes of the host.
+pub(crate) fn boot_number() -> u32 {
+    let boot = sysfs::read_now(Path::new("/"), &[])
+        .boot_id
+        .unwrap_or_default();
+    let digits = boot.get(..8).unwrap_or_default();
+    u32::from_str_radix(digits, 16).unwrap_or(0)
+}
+
+/// The host's name, up to its first dot.
+pub(crate) fn name() -> String {
+    let name = sysfs::read_hostname(Path::new("/")).unwrap_or_else(|| "host".to_owned());
+    name.split('.').next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,215 @@
+//! Where lines go: NCCL's log or stderr, and the file of `GPU_NUMA_BIND_LOG` as JSON.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::SystemTime;
+
+use ffi::linux::file::WITHOUT_WAITING;
+use ffi::nccl::NcclLog;
+use nccl_topo::traffic::Hops;
+use serde::Serialize;
+
+use crate::host;
+use crate::report::{Load, Moment, Report};
+
+/// The variable that names the file; `%h` in it is the host, `%p` the process, `%%` a per cent sign.
+const FILE_VARIABLE: &str = "GPU_NUMA_BIND_LOG";
+
+/// Says a line: through NCCL's logger where that shows it, else on stderr.
+///
+/// NCCL without `NCCL_DEBUG` shows nothing but errors, and a line as an error would become what
+/// `ncclGetLastError` gives.
+pub(crate) fn say(log: NcclLog, line: &str) {
+    if nccl_shows_info(std::env::var("NCCL_DEBUG").ok().as_deref()) {
+        log.info(&format!("gpu-numa: {line}"));
+    } else {
+        // One write, so that lines of several processes do not mix; one that fails has nowhere to go.
+        let _ = std::io::stderr().write_all(format!("gpu-numa: {line}\n").as_bytes());
+    }
+}
+
+/// Whether NCCL shows lines of level INFO (`debug.cc`; its words have any case).
+fn nccl_shows_info(level: Option<&str>) -> bool {
+    level.is_some_and(|level| {
+        ["INFO", "ABORT", "TRACE"]
+            .iter()
+            .any(|word| level.eq_ignore_ascii_case(word))
+    })
+}
+
+#[derive(Serialize)]
+struct Record<'a> {
+    schema: &'static str,
+    time_unix: u64,
+    host: String,
+    pid: u32,
+    job: Option<String>,
+    step: Option<String>,
+    task: Option<String>,
+    event: Moment,
+    communicator: String,
+    ranks: usize,
+    hosts: usize,
+    local_ranks: &'a [usize],
+    packages: usize,
+    modelled: bool,
+    exact: bool,
+    ring: Way,
+    tree: Way,
+    crossing_hops: Vec<[String; 2]>,
+    crossing_gb_s: Option<f32>,
+    inside_gb_s: Option<f32>,
+    collectives: Vec<Collective>,
+    over_link: Load,
+    sends: Sends,
+    captured: u64,
+    unknown: u64,
+    line: &'a str,
+}
+
+#[derive(Serialize)]
+struct Way {
+    up: f64,
+    down: f64,
+}
+
+impl From<Hops> for Way {
+    fn from(hops: Hops) -> Self {
+        Self {
+            up: hops.up,
+            down: hops.down,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Collective {
+    func: &'static str,
+    algo: &'static str,
+    count: u64,
+    buffer_bytes: u64,
+    least_bytes: u64,
+    most_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Sends {
+    count: u64,
+    #[serde(flatten)]
+    load: Load,
+}
+
+/// Appends a report to the file of `GPU_NUMA_BIND_LOG`, where one is named.
+pub(crate) fn record(report: &Report<'_>, line: &str) {
+    let Ok(pattern) = std::env::var(FILE_VARIABLE) else {
+        return;
+    };
+    let path = expand(&pattern, &host::name(), std::process::id());
+    let Ok(mut text) = serde_json::to_string(&to_record(report, line)) else {
+        return;
+    };
+    text.push('\n');
+    // As this user, whose own choice the path is; a FIFO or device does not hold the job up.
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .custom_flags(WITHOUT_WAITING)
+        .open(path);
+    if let Ok(mut file) = file
+        && file.metadata().is_ok_and(|meta| meta.is_file())
+    {
+        let _ = file.write_all(text.as_bytes());
+    }
+}
+
+fn to_record<'a>(report: &'a Report<'_>, line: &'a str) -> Record<'a> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let who = report.who;
+    let forecast = report.forecast;
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let hops = forecast.crossing_hops();
+    let collectives = report.sums.iter().map(|sum| Collective {
+        func: sum.func.word(),
+        algo: sum.algo.word(),
+        count: sum.calls,
+        buffer_bytes: sum.func.buffer_bytes(sum.bytes, who.ranks),
+        least_bytes: sum.func.buffer_bytes(sum.least, who.ranks),
+        most_bytes: sum.func.buffer_bytes(sum.most, who.ranks),
+    });
+    Record {
+        schema: "gpu-numa/nccl-log/1",
+        time_unix: since.map_or(0, |since| since.as_secs()),
+        host: host::name(),
+        pid: std::process::id(),
+        job: variable("SLURM_JOB_ID"),
+        step: variable("SLURM_STEP_ID"),
+        task: variable("SLURM_PROCID"),
+        event: report.moment,
+        communicator: format!("{:#x}", who.id),
+        ranks: who.ranks,
+        hosts: who.hosts,
+        local_ranks: &who.local,
+        packages: forecast.packages,
+        modelled: forecast.is_modelled(),
+        exact: forecast.is_even(),
+        ring: forecast.ring().into(),
+        tree: forecast.tree().into(),
+        crossing_hops: hops
+            .iter()
+            .map(|(from, to)| [from.to_string(), to.to_string()])
+            .collect(),
+        crossing_gb_s: forecast.crossing_gb_s,
+        inside_gb_s: forecast.inside_gb_s,
+        collectives: collectives.collect(),
+        over_link: report.load,
+        sends: Sends {
+            count: report.sent.sends,
+            load: Load {
+                up_bytes: report.sent.up_bytes,
+                down_bytes: report.sent.down_bytes,
+            },
+        },
+        captured: report.captured,
+        unknown: report.unknown,
+        line,
+    }
+}
+
+/// Fills `%h`, `%p` and `%%` in; anything else stays as it is.
+fn expand(pattern: &str, host: &str, process: u32) -> String {
+    let mut path = String::new();
+    let mut rest = pattern.chars();
+    while let Some(c) = rest.next() {
+        if c != '%' {
+            path.push(c);
+            continue;
+        }
+        match rest.next() {
+            Some('h') => path.push_str(host),
+            Some('p') => path.push_str(&process.to_string()),
+            Some('%') => path.push('%'),
+            Some(other) => path.extend(['%', other]),
+            None => path.push('%'),
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_takes_host_and_process() {
+        assert_eq!(expand("/a/%h.%p.jsonl", "n7", 42), "/a/n7.42.jsonl");
+        assert_eq!(expand("/a/100%%%x%", "n7", 42), "/a/100%%x%");
+    }
+
+    #[test]
+    fn nccl_shows_lines_where_it_is_asked_for_them() {
+        assert!(nccl_shows_info(Some("info")) && nccl_shows_info(Some("TRACE")));
+        assert!(!nccl_shows_info(None) && !nccl_shows_info(Some("WARN")));
+    }
+}

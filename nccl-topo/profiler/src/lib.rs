@@ -1,0 +1,293 @@
+//! `libnccl-profiler-gpu-numa.so`: NCCL's profiler plugin that says when collectives cross the socket link,
+//! and NCCL's env plugin that answers `NCCL_TOPO_FILE`.
+//!
+//! This file is the table of entry points and nothing else.  Every call succeeds for NCCL, whatever happens:
+//! an error of `init` would cost the profiler, an error elsewhere is not looked at (plugin/profiler.cc,
+//! 2.30).
+//!
+//! Architecture invariants: no thread, no wait for another rank, nothing written on an event unless
+//! something crosses, no file that another user could have written is believed.  It is no tuner: NCCL has
+//! one only, and aws-ofi-nccl brings its own.
+
+mod communicator;
+mod counts;
+mod env;
+mod host;
+mod journal;
+mod peers;
+mod report;
+mod words;
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+
+use ffi::guard;
+use ffi::nccl::sys::{self, DescriptorV4, DescriptorV5, NcclResult};
+use ffi::nccl::{Event, NcclLog};
+
+use communicator::{Communicator, Start};
+
+/// How NCCL's log names the plugin.
+const NAME: &CStr = c"gpu-numa";
+
+type ProfilerV4 = sys::Profiler<sys::InitV4, DescriptorV4>;
+type ProfilerV5 = sys::Profiler<sys::InitV5, DescriptorV5>;
+
+const fn profiler<I: Copy, D>(init: I, start_event: sys::StartEvent<D>) -> sys::Profiler<I, D> {
+    sys::Profiler {
+        name: NAME.as_ptr(),
+        init,
+        start_event,
+        stop_event,
+        record_event_state,
+        finalize,
+        reserved: [std::ptr::null(); 2],
+    }
+}
+
+/// Profiler v4 (NCCL 2.27.3 and later).
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals, reason = "the name that NCCL looks up")]
+pub static ncclProfiler_v4: ProfilerV4 = profiler(init_v4 as sys::InitV4, start_v4);
+
+/// Profiler v5 (NCCL 2.28.3 and later).
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals, reason = "the name that NCCL looks up")]
+pub static ncclProfiler_v5: ProfilerV5 = profiler(init_v5 as sys::InitV5, start_v5);
+
+/// Profiler v6 (NCCL 2.29.2 and later).
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals, reason = "the name that NCCL looks up")]
+pub static ncclProfiler_v6: ProfilerV5 = profiler(init_v6 as sys::InitV5, start_v6);
+
+/// Profiler v7 (NCCL 2.32).
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals, reason = "the name that NCCL looks up")]
+pub static ncclProfiler_v7: ProfilerV5 = profiler(init_v6 as sys::InitV5, start_v7);
+
+/// Env plugin v1 (NCCL 2.28.7 and later).
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals, reason = "the name that NCCL looks up")]
+pub static ncclEnvPlugin_v1: sys::Env<sys::EnvInitV1> = sys::Env {
+    name: NAME.as_ptr(),
+    init: env_init_v1,
+    finalize: env_finalize,
+    get_env,
+};
+
+/// Env plugin v2 (NCCL 2.30.7 and later).
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals, reason = "the name that NCCL looks up")]
+pub static ncclEnvPlugin_v2: sys::Env<sys::EnvInitV2> = sys::Env {
+    name: NAME.as_ptr(),
+    init: env_init_v2,
+    finalize: env_finalize,
+    get_env,
+};
+
+/// Where a panic's place goes: nowhere, for NCCL has a logger by communicator only.
+fn drop_line(_: &str) {}
+
+unsafe extern "C" fn init_v4(
+    context: *mut *mut c_void,
+    mask: *mut c_int,
+    _name: *const c_char,
+    id: u64,
+    hosts: c_int,
+    ranks: c_int,
+    rank: c_int,
+    logger: sys::Logger,
+) -> NcclResult {
+    // SAFETY: NCCL's own logger, which outlives the communicator.
+    let log = unsafe { NcclLog::new(logger) };
+    let start = Start {
+        id,
+        hosts,
+        ranks,
+        rank,
+        log,
+        wanted: sys::COLL | sys::P2P,
+    };
+    // SAFETY: NCCL's own places.
+    unsafe { begin(context, mask, &start) }
+}
+
+unsafe extern "C" fn init_v5(
+    context: *mut *mut c_void,
+    id: u64,
+    mask: *mut c_int,
+    _name: *const c_char,
+    hosts: c_int,
+    ranks: c_int,
+    rank: c_int,
+    logger: sys::Logger,
+) -> NcclResult {
+    // SAFETY: NCCL's own logger, which outlives the communicator.
+    let log = unsafe { NcclLog::new(logger) };
+    let wanted = sys::COLL | sys::P2P | sys::COLL_API;
+    let start = Start {
+        id,
+        hosts,
+        ranks,
+        rank,
+        log,
+        wanted,
+    };
+    // SAFETY: NCCL's own places.
+    unsafe { begin(context, mask, &start) }
+}
+
+unsafe extern "C" fn init_v6(
+    context: *mut *mut c_void,
+    id: u64,
+    mask: *mut c_int,
+    _name: *const c_char,
+    hosts: c_int,
+    ranks: c_int,
+    rank: c_int,
+    logger: sys::Logger,
+) -> NcclResult {
+    // SAFETY: NCCL's own logger, which outlives the communicator.
+    let log = unsafe { NcclLog::new(logger) };
+    let wanted = sys::COLL | sys::P2P | sys::COLL_API | sys::CE_COLL;
+    let start = Start {
+        id,
+        hosts,
+        ranks,
+        rank,
+        log,
+        wanted,
+    };
+    // SAFETY: NCCL's own places.
+    unsafe { begin(context, mask, &start) }
+}
+
+/// # Safety
+/// `context` and `mask` are NCCL's places to fill in, or null.
+unsafe fn begin(context: *mut *mut c_void, mask: *mut c_int, start: &Start) -> NcclResult {
+    let begun = guard::run(drop_line, || Communicator::begin(start)).flatten();
+    let begun = begun.map_or(std::ptr::null_mut(), |communicator| {
+        Box::into_raw(communicator).cast()
+    });
+    // SAFETY: as the caller promises.
+    if let Some(context) = unsafe { context.as_mut() } {
+        *context = begun;
+    }
+    // SAFETY: as the caller promises.
+    if let Some(mask) = unsafe { mask.as_mut() } {
+        *mask = c_int::try_from(communicator::event_mask()).unwrap_or(0);
+    }
+    sys::SUCCESS
+}
+
+unsafe extern "C" fn start_v4(
+    context: *mut c_void,
+    handle: *mut *mut c_void,
+    descriptor: *mut DescriptorV4,
+) -> NcclResult {
+    // SAFETY: NCCL's own arguments, read within this call.
+    unsafe { start_event(context, handle, || ffi::nccl::read_v4(descriptor)) }
+}
+
+unsafe extern "C" fn start_v5(
+    context: *mut c_void,
+    handle: *mut *mut c_void,
+    descriptor: *mut DescriptorV5,
+) -> NcclResult {
+    // SAFETY: NCCL's own arguments, read within this call.
+    unsafe { start_event(context, handle, || ffi::nccl::read_v5(descriptor)) }
+}
+
+unsafe extern "C" fn start_v6(
+    context: *mut c_void,
+    handle: *mut *mut c_void,
+    descriptor: *mut DescriptorV5,
+) -> NcclResult {
+    // SAFETY: NCCL's own arguments, read within this call.
+    unsafe { start_event(context, handle, || ffi::nccl::read_v6(descriptor)) }
+}
+
+unsafe extern "C" fn start_v7(
+    context: *mut c_void,
+    handle: *mut *mut c_void,
+    descriptor: *mut DescriptorV5,
+) -> NcclResult {
+    // SAFETY: NCCL's own arguments, read within this call.
+    unsafe { start_event(context, handle, || ffi::nccl::read_v7(descriptor)) }
+}
+
+/// # Safety
+/// `context` is null or what [`begin`] gave and [`finalize`] has not had; `handle` is NCCL's place to fill
+/// in, or null.
+unsafe fn start_event<'a>(
+    context: *mut c_void,
+    handle: *mut *mut c_void,
+    read: impl FnOnce() -> Event<'a>,
+) -> NcclResult {
+    // SAFETY: as the caller promises.
+    let communicator = unsafe { context.cast::<Communicator>().as_ref() };
+    let mut given = std::ptr::null_mut();
+    if let Some(communicator) = communicator.filter(|communicator| communicator.listens()) {
+        let done = guard::run(drop_line, || {
+            let event = read();
+            communicator.on_event(&event);
+            event.handle()
+        });
+        match done {
+            Some(handle) => given = handle,
+            None => communicator.silence(),
+        }
+    }
+    // SAFETY: as the caller promises.
+    if let Some(handle) = unsafe { handle.as_mut() } {
+        *handle = given;
+    }
+    sys::SUCCESS
+}
+
+unsafe extern "C" fn stop_event(_handle: *mut c_void) -> NcclResult {
+    sys::SUCCESS
+}
+
+unsafe extern "C" fn record_event_state(
+    _handle: *mut c_void,
+    _state: c_uint,
+    _args: *mut c_void,
+) -> NcclResult {
+    sys::SUCCESS
+}
+
+unsafe extern "C" fn finalize(context: *mut c_void) -> NcclResult {
+    if !context.is_null() {
+        // SAFETY: what `begin` gave, given back once.
+        let communicator = unsafe { Box::from_raw(context.cast::<Communicator>()) };
+        guard::run(drop_line, || communicator.end());
+    }
+    sys::SUCCESS
+}
+
+unsafe extern "C" fn env_init_v1(_: u8, _: u8, _: u8, _: *const c_char) -> NcclResult {
+    sys::SUCCESS
+}
+
+unsafe extern "C" fn env_init_v2(
+    _: u8,
+    _: u8,
+    _: u8,
+    _: *const c_char,
+    _: sys::Logger,
+) -> NcclResult {
+    sys::SUCCESS
+}
+
+unsafe extern "C" fn env_finalize() -> NcclResult {
+    sys::SUCCESS
+}
+
+unsafe extern "C" fn get_env(name: *const c_char) -> *const c_char {
+    if name.is_null() {
+        return std::ptr::null();
+    }
+    // SAFETY: NCCL's own string, read within this call.
+    let name = unsafe { CStr::from_ptr(name) };
+    guard::run(drop_line, || env::answer(name)).unwrap_or(std::ptr::null())
+}

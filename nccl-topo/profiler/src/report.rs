@@ -1,0 +1,304 @@
+//! What a communicator's collectives carried over the socket link, in numbers and in one line.
+
+use nccl_topo::traffic::{Forecast, Hops};
+use serde::Serialize;
+
+use crate::counts::{Algo, Counts, Func, Sum};
+use crate::peers::Sent;
+use crate::words::{scaled, span, times, volume};
+
+/// Which line it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Moment {
+    /// The first collective that crosses.
+    Crossing,
+    /// A minute later, and so on.
+    Progress,
+    /// The communicator ends.
+    Summary,
+}
+
+/// A communicator, as far as it is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Who {
+    /// NCCL's id of it.
+    pub(crate) id: u64,
+    /// Its ranks.
+    pub(crate) ranks: usize,
+    /// Its hosts.
+    pub(crate) hosts: usize,
+    /// Its ranks whose GPUs on this host are known, by place; a root is looked up here.
+    pub(crate) local: Vec<usize>,
+}
+
+/// Bytes over the link, by direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Load {
+    /// Toward packages of a higher number.
+    pub(crate) up_bytes: u64,
+    /// Toward packages of a lower number.
+    pub(crate) down_bytes: u64,
+}
+
+impl Load {
+    fn add(&mut self, bytes: u64, hops: Hops) {
+        self.up_bytes = self.up_bytes.saturating_add(scaled(bytes, hops.up));
+        self.down_bytes = self.down_bytes.saturating_add(scaled(bytes, hops.down));
+    }
+
+    fn is_zero(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// All that is told of a communicator.
+#[derive(Debug)]
+pub(crate) struct Report<'a> {
+    /// Which communicator.
+    pub(crate) who: &'a Who,
+    /// The way of its collectives.
+    pub(crate) forecast: &'a Forecast,
+    /// Which line.
+    pub(crate) moment: Moment,
+    /// Collectives so far.
+    pub(crate) sums: Vec<Sum>,
+    /// What they carried over the link.
+    pub(crate) load: Load,
+    /// What sends carried over it.
+    pub(crate) sent: Sent,
+    /// Collectives recorded into CUDA graphs.
+    pub(crate) captured: u64,
+    /// Collectives whose way is not known.
+    pub(crate) unknown: u64,
+}
+
+impl<'a> Report<'a> {
+    /// Adds up.
+    pub(crate) fn new(
+        who: &'a Who,
+        forecast: &'a Forecast,
+        moment: Moment,
+        counts: &Counts,
+        sent: Sent,
+    ) -> Self {
+        let sums = counts.sums();
+        let mut load = Load::default();
+        for sum in &sums {
+            let hops = hops_of(forecast, sum.algo);
+            match (sum.func, sum.algo) {
+                (Func::Broadcast | Func::Reduce, _) => {
+                    load_rooted(&mut load, who, forecast, sum, counts);
+                }
+                // Every rank's part goes up the tree and the sum down it.
+                (_, Algo::Tree) => load.add(sum.bytes, hops),
+                (func, Algo::Ring) => load.add(hop_bytes(func, sum.bytes, who.ranks), hops),
+            }
+        }
+        Self {
+            who,
+            forecast,
+            moment,
+            sums,
+            load,
+            sent,
+            captured: counts.captured(),
+            unknown: counts.unknown(),
+        }
+    }
+
+    /// Whether anything crossed.
+    pub(crate) fn is_worth_a_line(&self) -> bool {
+        !self.load.is_zero() || self.sent.sends > 0
+    }
+
+    /// The line, without a prefix.
+    pub(crate) fn line(&self) -> String {
+        let Who {
+            id, ranks, hosts, ..
+        } = self.who;
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        let mut parts = Vec::new();
+        let ring = self.forecast.ring().total();
+        if ring > 0.0 {
+            let hops = self.forecast.crossing_hops();
+            let listed: Vec<String> = hops
+                .iter()
+                .take(4)
+                .map(|(from, to)| format!("{from} -> {to}"))
+                .collect();
+            let more = if hops.len() > 4 { ", ..." } else { "" };
+            let list = if listed.is_empty() {
+                String::new()
+            } else {
+                format!(" ({}{more})", listed.join(", "))
+            };
+            let link = self.link();
+            let times = times(ring);
+            parts.push(format!(
+                "its ring crosses the {link} {}{times} a channel{list}",
+                self.least()
+            ));
+        }
+        if self.moment != Moment::Crossing {
+            parts.extend(self.collectives());
+        }
+        parts.extend(self.sends());
+        parts.extend(self.others());
+        if ring > 0.0
+            && let (Some(crossing), Some(inside)) =
+                (self.forecast.crossing_gb_s, self.forecast.inside_gb_s)
+        {
+            parts.push(format!(
+                "modelled limit {crossing} GB/s against {inside} GB/s inside a socket"
+            ));
+        }
+        format!(
+            "communicator {id:#x} ({ranks} rank{}, {hosts} host{}): {}",
+            plural(*ranks),
+            plural(*hosts),
+            parts.join("; ")
+        )
+    }
+
+    fn link(&self) -> &'static str {
+        if self.forecast.packages > 2 {
+            "socket links"
+        } else {
+            "socket link"
+        }
+    }
+
+    /// Before a figure that is a bound.
+    fn least(&self) -> &'static str {
+        if self.forecast.is_even() {
+            ""
+        } else {
+            "at least "
+        }
+    }
+
+    /// `40 AllReduce of 512 MiB moved about 35.0 GiB over it each way`.
+    fn collectives(&self) -> Option<String> {
+        if self.load.is_zero() {
+            return None;
+        }
+        let each: Vec<String> = Func::ALL
+            .into_iter()
+            .filter_map(|func| {
+                let sums = || self.sums.iter().filter(move |sum| sum.func == func);
+                let calls: u64 = sums().map(|sum| sum.calls).sum();
+                let buffer = |bytes| func.buffer_bytes(bytes, self.who.ranks);
+                let least = buffer(sums().map(|sum| sum.least).min()?);
+                let most = buffer(sums().map(|sum| sum.most).max()?);
+                Some(format!("{calls} {} {}", func.word(), span(least, most)))
+            })
+            .collect();
+        let about = if self.forecast.is_even() {
+            "about"
+        } else {
+            "at least"
+        };
+        Some(format!(
+            "{} moved {about} {}",
+            each.join(", "),
+            self.amount(self.load)
+        ))
+    }
+
+    /// `12 sends moved 3.0 GiB over it one way, 1.0 GiB the other`.
+    fn sends(&self) -> Option<String> {
+        let Sent {
+            sends,
+            up_bytes,
+            down_bytes,
+        } = self.sent;
+        let noun = if sends == 1 { "send" } else { "sends" };
+        let load = Load {
+            up_bytes,
+            down_bytes,
+        };
+        (sends > 0 && self.moment != Moment::Crossing).then(|| {
+            let amount = self.amount(load);
+            let link = if self.load.is_zero() && self.forecast.ring().total() == 0.0 {
+                amount.replacen("over it", &format!("over the {}", self.link()), 1)
+            } else {
+                amount
+            };
+            format!("{sends} {noun} between GPUs of different sockets moved {link}")
+        })
+    }
+
+    fn others(&self) -> Option<String> {
+        if self.moment != Moment::Summary {
+            return None;
+        }
+        let captured = (self.captured > 0).then(|| {
+            format!(
+                "{} recorded into CUDA graphs, whose replays are not counted",
+                self.captured
+            )
+        });
+        let unknown = (self.unknown > 0).then(|| {
+            format!(
+                "{} went a way that NCCL does not tell, not counted",
+                self.unknown
+            )
+        });
+        let both: Vec<String> = [captured, unknown].into_iter().flatten().collect();
+        (!both.is_empty()).then(|| both.join("; "))
+    }
+
+    fn amount(&self, load: Load) -> String {
+        let Load {
+            up_bytes,
+            down_bytes,
+        } = load;
+        if self.forecast.packages > 2 {
+            return format!("{} over them", volume(up_bytes.saturating_add(down_bytes)));
+        }
+        match (up_bytes, down_bytes) {
+            (up, down) if volume(up) == volume(down) => {
+                format!("{} over it each way", volume(up))
+            }
+            (one, 0) | (0, one) => format!("{} over it one way", volume(one)),
+            (up, down) => format!(
+                "{} over it one way and {} the other",
+                volume(up.max(down)),
+                volume(up.min(down))
+            ),
+        }
+    }
+}
+
+fn hops_of(forecast: &Forecast, algo: Algo) -> Hops {
+    match algo {
+        Algo::Ring => forecast.ring(),
+        Algo::Tree => forecast.tree(),
+    }
+}
+
+/// What each hop of a ring carries, for a collective of `bytes` as NCCL tells them.
+fn hop_bytes(func: Func, bytes: u64, ranks: usize) -> u64 {
+    let ranks = ranks.max(1) as u64;
+    match func {
+        Func::AllReduce => {
+            let twice = u128::from(bytes) * 2 * u128::from(ranks - 1) / u128::from(ranks);
+            u64::try_from(twice).unwrap_or(u64::MAX)
+        }
+        Func::AllGather | Func::ReduceScatter => bytes.saturating_mul(ranks - 1),
+        Func::Broadcast | Func::Reduce => bytes,
+    }
+}
+
+/// A Broadcast does not use the hop into its root, a Reduce not the one out of it.
+fn load_rooted(load: &mut Load, who: &Who, forecast: &Forecast, sum: &Sum, counts: &Counts) {
+    let into = sum.func == Func::Broadcast;
+    let mut rest = sum.bytes;
+    for (root, bytes) in counts.by_root(sum.func) {
+        let place = who.local.iter().position(|rank| *rank == root);
+        load.add(bytes, forecast.rooted_ring(place, into));
+        rest = rest.saturating_sub(bytes);
+    }
+    load.add(rest, forecast.rooted_ring(None, into));
+}

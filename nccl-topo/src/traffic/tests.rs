@@ -1,0 +1,109 @@
+use super::*;
+use crate::emit::{Form, emit};
+use crate::reader::read;
+use crate::testing::*;
+
+fn members(machine: &Machine) -> Members {
+    Members {
+        gpus: machine.gpus.iter().map(|gpu| Some(gpu.pci)).collect(),
+        others: 0,
+        hosts: 1,
+        capability: 90,
+    }
+}
+
+fn file(machine: &Machine) -> System {
+    let text = emit(machine, Form::SingleHost).unwrap().xml;
+    read(&text).system.unwrap()
+}
+
+#[test]
+fn gpus_at_one_package_never_cross() {
+    let machine = with_switches(machine(1, 4, 4), 2);
+    assert_eq!(crossing(&machine, &members(&machine)), Crossing::Never);
+}
+
+#[test]
+fn gpus_at_two_packages_cross_unless_nvlink_joins_or_may_join_them() {
+    let mut machine = with_switches(machine(2, 1, 4), 1);
+    let all = members(&machine);
+    assert_eq!(crossing(&machine, &all), Crossing::Some);
+    machine.nvlink_visible = false;
+    assert_eq!(crossing(&machine, &all), Crossing::Unknown);
+    machine.nvlink_visible = true;
+    let far = machine.gpus[1].pci;
+    machine.gpus[0].nvlinks = [(far, 4)].into();
+    assert_eq!(crossing(&machine, &all), Crossing::Never);
+}
+
+#[test]
+fn a_rank_whose_gpu_is_not_known_leaves_it_unknown() {
+    let machine = with_switches(machine(1, 1, 4), 2);
+    let mut some = members(&machine);
+    some.gpus[0] = None;
+    assert_eq!(crossing(&machine, &some), Crossing::Unknown);
+}
+
+#[test]
+fn a_modelled_ring_over_two_packages_crosses_once_each_way_in_any_order_of_ranks() {
+    let machine = with_switches(machine(2, 2, 4), 2);
+    let mut all = members(&machine);
+    let file = file(&machine);
+    for turn in 0..all.gpus.len() {
+        all.gpus.rotate_left(1);
+        all.gpus.swap(0, turn / 2);
+        let forecast = Forecast::of(&machine, &all, Some(&file));
+        assert!(forecast.is_modelled() && forecast.is_even());
+        assert_eq!(forecast.ring(), Hops { up: 1.0, down: 1.0 });
+        assert_eq!(forecast.tree(), Hops { up: 1.0, down: 1.0 });
+        assert_eq!(forecast.crossing_hops().len(), 2);
+        let (crossing, inside) = (
+            forecast.crossing_gb_s.unwrap(),
+            forecast.inside_gb_s.unwrap(),
+        );
+        assert!(crossing < inside, "{crossing} {inside}");
+    }
+}
+
+#[test]
+fn without_a_file_what_holds_for_every_ring_is_said() {
+    for (packages, ring, chain) in [(2, 2.0, 1.0), (4, 4.0, 3.0)] {
+        let machine = with_switches(machine(packages, 1, 4), 2);
+        let mut all = members(&machine);
+        let forecast = Forecast::of(&machine, &all, None);
+        assert!(!forecast.is_modelled() && !forecast.is_even());
+        assert!((forecast.ring().total() - ring).abs() < 1e-9);
+        assert!((forecast.tree().up - chain).abs() < 1e-9);
+        // On several hosts a ring is a chain here, whatever the file.
+        all.hosts = 2;
+        let forecast = Forecast::of(&machine, &all, Some(&file(&machine)));
+        assert!((forecast.ring().total() - chain).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn the_hop_into_a_broadcasts_root_carries_nothing() {
+    let machine = with_switches(machine(2, 1, 4), 1);
+    let forecast = Forecast::of(&machine, &members(&machine), Some(&file(&machine)));
+    assert!((forecast.ring().total() - 2.0).abs() < 1e-9);
+    for root in [0, 1] {
+        assert!((forecast.rooted_ring(Some(root), true).total() - 1.0).abs() < 1e-9);
+        assert!((forecast.rooted_ring(Some(root), false).total() - 1.0).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn nvlinks_of_the_machine_carry_what_they_can() {
+    let mut machine = with_switches(machine(2, 1, 4), 2);
+    let gpus: Vec<PciAddress> = machine.gpus.iter().map(|gpu| gpu.pci).collect();
+    // A square: 0-1 and 2-3 inside the packages, 0-2 and 1-3 across.
+    for (a, b) in [(0, 1), (2, 3), (0, 2), (1, 3)] {
+        machine.gpus[a].nvlinks.insert(gpus[b], 4);
+        machine.gpus[b].nvlinks.insert(gpus[a], 4);
+    }
+    let all = members(&machine);
+    assert_eq!(crossing(&machine, &all), Crossing::Some);
+    let forecast = Forecast::of(&machine, &all, Some(&file(&machine)));
+    assert!(forecast.is_modelled());
+    assert_eq!(forecast.ring(), Hops::default());
+}

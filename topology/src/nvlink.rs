@@ -1,0 +1,117 @@
+//! NVLinks of a machine from what each GPU says of its own links.
+
+use std::collections::BTreeMap;
+
+use crate::machine::Machine;
+use crate::pci::PciAddress;
+
+/// The active links of a GPU: the address of the far end, and how many lead there.  An address that is no
+/// GPU's is an NVSwitch's.
+pub type Links = Vec<(PciAddress, u32)>;
+
+/// Where a link leads whose far end gives no address (an NVSwitch behind a fabric manager).
+pub const SOME_SWITCH: PciAddress = PciAddress {
+    domain: u32::MAX,
+    bus: 0xff,
+    device: 0x1f,
+    function: 0,
+};
+
+/// Gives each GPU of `machine` that said something its links to other GPUs: the direct ones, and through
+/// NVSwitch to every GPU that has links to one.  All switches are one: what counts is how many links lead
+/// into the fabric.
+pub fn set_nvlinks(machine: &mut Machine, said: &BTreeMap<PciAddress, Links>) {
+    for gpu in &mut machine.gpus {
+        if let Some(own) = said.get(&gpu.pci) {
+            gpu.nvlinks = links_of(gpu.pci, own, said);
+        }
+    }
+}
+
+fn links_of(
+    pci: PciAddress,
+    own: &Links,
+    said: &BTreeMap<PciAddress, Links>,
+) -> BTreeMap<PciAddress, u32> {
+    let to_switch = |links: &Links| -> u32 {
+        let switched = links.iter().filter(|(to, _)| !said.contains_key(to));
+        switched.map(|(_, count)| count).sum()
+    };
+    let mut links = BTreeMap::new();
+    for (other, theirs) in said.iter().filter(|(other, _)| **other != pci) {
+        let direct = own.iter().filter(|(to, _)| to == other);
+        let direct: u32 = direct.map(|(_, count)| count).sum();
+        let switched = to_switch(own).min(to_switch(theirs));
+        if direct + switched > 0 {
+            links.insert(*other, direct + switched);
+        }
+    }
+    links
+}
+
+/// Adds a link to `to`.
+pub fn add_link(links: &mut Links, to: PciAddress) {
+    match links.iter_mut().find(|(known, _)| *known == to) {
+        Some((_, count)) => *count += 1,
+        None => links.push((to, 1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(gpus: &[(&str, &[(&str, u32)])]) -> BTreeMap<PciAddress, Links> {
+        let links = |links: &[(&str, u32)]| {
+            let links = links.iter();
+            links
+                .map(|(to, count)| (to.parse().unwrap(), *count))
+                .collect()
+        };
+        let gpus = gpus.iter();
+        gpus.map(|(pci, ends)| (pci.parse().unwrap(), links(ends)))
+            .collect()
+    }
+
+    fn links(of: &str, said: &BTreeMap<PciAddress, Links>) -> Vec<(String, u32)> {
+        let pci = of.parse().unwrap();
+        let links = links_of(pci, &said[&pci], said).into_iter();
+        links.map(|(to, count)| (to.to_string(), count)).collect()
+    }
+
+    #[test]
+    fn a_switch_joins_every_gpu_that_has_links_to_it() {
+        let switch = "0000:c4:00.0";
+        let all = said(&[
+            ("0000:18:00.0", &[(switch, 18)]),
+            ("0000:2a:00.0", &[(switch, 18)]),
+            ("0000:3a:00.0", &[]),
+        ]);
+        assert_eq!(
+            links("0000:18:00.0", &all),
+            [("0000:2a:00.0".to_owned(), 18)]
+        );
+    }
+
+    #[test]
+    fn direct_links_count_for_their_pair_only() {
+        let all = said(&[
+            ("0000:06:00.0", &[("0000:07:00.0", 2)]),
+            ("0000:07:00.0", &[("0000:06:00.0", 2)]),
+            ("0000:08:00.0", &[]),
+        ]);
+        assert_eq!(
+            links("0000:06:00.0", &all),
+            [("0000:07:00.0".to_owned(), 2)]
+        );
+    }
+
+    #[test]
+    fn links_to_one_far_end_add_up() {
+        let mut links = Links::new();
+        for _ in 0..3 {
+            add_link(&mut links, SOME_SWITCH);
+        }
+        assert_eq!(links, [(SOME_SWITCH, 3)]);
+    }
+}
