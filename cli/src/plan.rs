@@ -184,7 +184,7 @@ fn print(
     out.line(summary_line(host, machine, step, plan))?;
     let told = [
         spanning_line(host, machine, plan),
-        socket_link_line(host, machine, plan),
+        socket_link_line(host, machine, plan, 1),
     ];
     for line in told.iter().flatten() {
         out.line(line)?;

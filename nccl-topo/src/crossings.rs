@@ -1,7 +1,8 @@
 //! How often a ring over the GPUs of a host crosses between packages.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use topology::crossings::{fewest, groups};
 use topology::machine::Machine;
 use topology::path::nvlinks;
 use topology::pci::{PciAddress, VENDOR_NVIDIA};
@@ -16,27 +17,7 @@ pub fn least_crossings(machine: &Machine) -> Option<u32> {
     if packages.is_empty() {
         return None;
     }
-    let count = groups(machine, &packages);
-    Some(if count > 1 { count } else { 0 })
-}
-
-/// How many groups of packages hold one of the GPUs: those that an NVLink between two of these GPUs joins
-/// are one.
-pub(crate) fn groups(machine: &Machine, packages: &BTreeMap<PciAddress, u32>) -> u32 {
-    let mut groups: Vec<BTreeSet<u32>> = Vec::new();
-    for package in packages.values() {
-        if !groups.iter().any(|group| group.contains(package)) {
-            groups.push([*package].into());
-        }
-    }
-    for (gpu, package) in packages {
-        for (other, far) in packages {
-            if nvlinks(machine, *gpu, *other) > 0 {
-                join(&mut groups, *package, *far);
-            }
-        }
-    }
-    u32::try_from(groups.len()).unwrap_or(u32::MAX)
+    Some(fewest(groups(machine, &packages, &packages), true))
 }
 
 /// How many hops of the ring that goes through `order` and back to its start cross between packages and
@@ -68,22 +49,6 @@ fn packages(machine: &Machine) -> Option<BTreeMap<PciAddress, u32>> {
         .filter(|gpu| gpu.vendor == VENDOR_NVIDIA);
     gpus.map(|gpu| Some((gpu.pci, gpu.locality.package.or(only)?)))
         .collect()
-}
-
-fn join(groups: &mut Vec<BTreeSet<u32>>, a: u32, b: u32) {
-    let holds = |package: u32| move |group: &BTreeSet<u32>| group.contains(&package);
-    let places = (
-        groups.iter().position(holds(a)),
-        groups.iter().position(holds(b)),
-    );
-    if let (Some(a), Some(b)) = places
-        && a != b
-    {
-        let moved = groups.remove(a.max(b));
-        if let Some(group) = groups.get_mut(a.min(b)) {
-            group.extend(moved);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Environment of a bound task: NCCL's topology file, CUDA's device order, our report.
+//! Environment of a bound task: NCCL's topology file and profiler, CUDA's device order, our report.
 //!
 //! What we set is also written into [`MARKS`], so that a step inside our own batch step can tell our
 //! values from the user's and replace or remove them.
@@ -6,8 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use ffi::linux::file::{FileError, is_roots_file, read_own_text};
+use ffi::linux::process::own_library;
 use ffi::spank::Spank;
-use topology::binding::{StepPlan, TaskPlan};
+use topology::binding::{StepPlan, TaskPlan, first_crossing};
 use topology::option::{Nccl, Policy};
 use topology::snapshot::nccl_file;
 
@@ -19,8 +20,11 @@ use crate::step::Step;
 /// Names what we set: `NAME=value` items with a newline between.
 const MARKS: &str = "GPU_NUMA_BIND_SET";
 const TOPO_FILE: &str = "NCCL_TOPO_FILE";
+const PROFILER: &str = "NCCL_PROFILER_PLUGIN";
 const DEVICE_ORDER: &str = "CUDA_DEVICE_ORDER";
 const REPORT: &str = "GPU_NUMA_BIND_REPORT";
+/// The profiler plugin's file, beside this one.
+const PROFILER_FILE: &str = "libnccl-profiler-gpu-numa.so";
 /// The longest NCCL configuration file that is read, in bytes.
 const LONGEST_CONF: u64 = 64 << 10;
 
@@ -32,7 +36,7 @@ pub(crate) fn read_marks(spank: &Spank<'_>) -> Marks {
     let Some(marks) = spank.env(MARKS) else {
         return Marks::new();
     };
-    let ours = [TOPO_FILE, DEVICE_ORDER];
+    let ours = [TOPO_FILE, PROFILER, DEVICE_ORDER];
     let mut names: Marks = marks
         .lines()
         .filter_map(|mark| mark.split_once('='))
@@ -73,10 +77,16 @@ pub(crate) fn set(
     if spank.env(DEVICE_ORDER).is_none() {
         set(DEVICE_ORDER, "PCI_BUS_ID");
     }
+    let answered = Answered::read(spank);
     if let Some(file) = topo_file(step, asked, host)
-        && !is_answered(spank)
+        && !answered.topology(spank)
     {
         set(TOPO_FILE, &file.to_string_lossy());
+    }
+    if let Some(file) = profiler(asked, host, plan)
+        && !answered.names(spank, PROFILER)
+    {
+        set(PROFILER, &file.to_string_lossy());
     }
     // Even an empty one tells an inner step that the report is ours.
     let _ = spank.set_env(MARKS, &marks.join("\n"));
@@ -96,25 +106,50 @@ fn topo_file(step: &Step, asked: &Asked, host: &Host) -> Option<PathBuf> {
     is_roots_file(&file).then_some(file)
 }
 
-/// Whether somebody else already answers for the topology: the user, a configuration file of NCCL (its
-/// order: misc/param.cc, 2.30), or the fabric manager of a virtual machine.
-fn is_answered(spank: &Spank<'_>) -> bool {
-    if spank.env(TOPO_FILE).is_some() {
-        return true;
-    }
-    let own = spank
-        .env("NCCL_CONF_FILE")
-        .or_else(|| spank.env("HOME").map(|home| format!("{home}/.nccl.conf")));
-    own.is_some_and(|path| names_topo_file(Path::new(&path)))
-        || names_topo_file(Path::new("/etc/nccl.conf"))
-        || Path::new("/var/run/nvidia-topologyd/virtualTopology.xml").exists()
+/// NCCL's profiler plugin, where it is installed beside this one and there is something to tell: always where
+/// the user asks for it, else where two GPUs of the job here have no path but the socket link.
+fn profiler(asked: &Asked, host: &Host, plan: &StepPlan) -> Option<PathBuf> {
+    let wanted = match asked.settings.nccl {
+        Nccl::Log => true,
+        Nccl::On => first_crossing(&host.machine, plan).is_some(),
+        Nccl::Topo | Nccl::Off => false,
+    };
+    let file = || Some(own_library()?.parent()?.join(PROFILER_FILE));
+    wanted.then(file)?.filter(|file| is_roots_file(file))
 }
 
-/// Whether an NCCL configuration file sets the topology; one that cannot be read to its end might.
-fn names_topo_file(path: &Path) -> bool {
-    match read_own_text(path, LONGEST_CONF) {
-        Ok(text) => text.lines().any(|line| line.starts_with("NCCL_TOPO_FILE=")),
-        Err(FileError::TooLarge { .. } | FileError::NotText(_)) => true,
-        Err(_) => false,
+/// NCCL's configuration files, as the user's NCCL will read them.
+struct Answered(Vec<String>);
+
+impl Answered {
+    /// Reads those that there are: the user's own, then the host's (`misc/param.cc` `initEnvFunc`, 2.30).  One
+    /// that cannot be read to its end might name anything.
+    fn read(spank: &Spank<'_>) -> Self {
+        let named = spank.env("NCCL_CONF_FILE").filter(|path| !path.is_empty());
+        let own = named.or_else(|| spank.env("HOME").map(|home| format!("{home}/.nccl.conf")));
+        let files = own.into_iter().chain(["/etc/nccl.conf".to_owned()]);
+        let texts = files.filter_map(|path| match read_own_text(Path::new(&path), LONGEST_CONF) {
+            Ok(text) => Some(text),
+            Err(FileError::TooLarge { .. } | FileError::NotText(_)) => {
+                Some(format!("{TOPO_FILE}=\n{PROFILER}=\n"))
+            }
+            Err(_) => None,
+        });
+        Self(texts.collect())
+    }
+
+    /// Whether the user or a file sets a variable.
+    fn names(&self, spank: &Spank<'_>, variable: &str) -> bool {
+        let sets = |line: &str| {
+            let value = line.strip_prefix(variable);
+            value.is_some_and(|value| value.starts_with('='))
+        };
+        spank.env(variable).is_some() || self.0.iter().any(|text| text.lines().any(sets))
+    }
+
+    /// Whether somebody else already answers for the topology, the fabric manager of a virtual machine too.
+    fn topology(&self, spank: &Spank<'_>) -> bool {
+        self.names(spank, TOPO_FILE)
+            || Path::new("/var/run/nvidia-topologyd/virtualTopology.xml").exists()
     }
 }

@@ -135,7 +135,10 @@ impl<'a> Report<'a> {
         self.tell_trouble(plan, verbose);
         // A script that starts one worker a GPU by srun is not the one that spans.
         let spanning = spanning_line(host, machine, plan).filter(|_| self.step.script_tasks == 1);
-        let told = [spanning, socket_link_line(host, machine, plan)];
+        let told = [
+            spanning,
+            socket_link_line(host, machine, plan, self.step.hosts),
+        ];
         for line in told.iter().flatten() {
             say(line);
         }

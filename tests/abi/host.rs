@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::build;
-use crate::world::World;
+use crate::world::{World, set_mode};
 
 /// The host's exit status where the system gives no mount namespace.
 const NO_NAMESPACE: i32 = 77;
@@ -86,6 +86,21 @@ impl Scenario {
                 ));
         }
         scenario
+    }
+
+    /// Loads a copy of the plugin in `folder`, where `beside` stands beside it.
+    pub(crate) fn installed_in(mut self, folder: &Path, beside: Option<&str>) -> Self {
+        std::fs::create_dir_all(folder).unwrap();
+        set_mode(folder, 0o755);
+        let copy = folder.join("gpu_numa_bind.so");
+        std::fs::copy(build::plugin(), &copy).unwrap();
+        if let Some(name) = beside {
+            std::fs::write(folder.join(name), "a library").unwrap();
+        }
+        if let Some(first) = self.lines.first_mut() {
+            *first = format!("plugin {}", copy.display());
+        }
+        self
     }
 
     /// Adds a line.

@@ -213,3 +213,71 @@ fn on_a_host_with_efa_only_the_site_names_one() {
     let outcome = run!(step(&world).line("arg default=nccl=topo"));
     assert_eq!(topo_file(&outcome), Some(world.nccl_file()));
 }
+
+/// NCCL's profiler plugin.
+const PROFILER: &str = "libnccl-profiler-gpu-numa.so";
+
+/// Two GPUs with no path but the socket link, where `linked` is false.
+fn two_sockets(linked: bool) -> World {
+    let mut world = World::with_real_cpus();
+    if !linked {
+        for gpu in &mut world.machine.gpus {
+            gpu.nvlinks.clear();
+        }
+        world.write_snapshot(&world.snapshot());
+    }
+    world
+}
+
+/// `NCCL_PROFILER_PLUGIN` of the first of two tasks, a GPU each.
+fn profiler(world: &World, option: &str, beside: Option<&str>, line: &str) -> Option<String> {
+    let folder = world.path("lib");
+    let scenario = Scenario::on(world, 2)
+        .fence(world, &[0, 1])
+        .option(option)
+        .line(line)
+        .installed_in(&folder, beside);
+    let env = scenario.run()?.task(0).env;
+    assert_eq!(
+        env.get("GPU_NUMA_BIND_SET")
+            .is_some_and(|set| set.contains("PROFILER")),
+        env.get("NCCL_PROFILER_PLUGIN")
+            .is_some_and(|value| value.starts_with('/'))
+    );
+    env.get("NCCL_PROFILER_PLUGIN").cloned()
+}
+
+#[test]
+fn the_profiler_is_set_where_only_the_socket_link_joins_two_gpus() {
+    let far = two_sockets(false);
+    let expected = far.path("lib").join(PROFILER).display().to_string();
+    let tasks = Scenario::on(&far, 2).fence(&far, &[0, 1]).option("");
+    run!(tasks);
+    assert_eq!(
+        profiler(&far, "", Some(PROFILER), "env A=b"),
+        Some(expected.clone())
+    );
+    assert_eq!(profiler(&far, "nccl=topo", Some(PROFILER), "env A=b"), None);
+    assert_eq!(profiler(&far, "nccl=off", Some(PROFILER), "env A=b"), None);
+    assert_eq!(profiler(&far, "", None, "env A=b"), None, "not installed");
+    let joined = two_sockets(true);
+    assert_eq!(profiler(&joined, "", Some(PROFILER), "env A=b"), None);
+    assert!(profiler(&joined, "nccl=log", Some(PROFILER), "env A=b").is_some());
+}
+
+#[test]
+fn anothers_profiler_stays() {
+    let far = two_sockets(false);
+    let tasks = Scenario::on(&far, 2).fence(&far, &[0, 1]).option("");
+    run!(tasks);
+    let own = profiler(
+        &far,
+        "nccl=log",
+        Some(PROFILER),
+        "env NCCL_PROFILER_PLUGIN=inspector",
+    );
+    assert_eq!(own.as_deref(), Some("inspector"));
+    let conf = far.write("own.conf", "NCCL_PROFILER_PLUGIN=inspector\n");
+    let line = format!("env NCCL_CONF_FILE={}", conf.display());
+    assert_eq!(profiler(&far, "nccl=log", Some(PROFILER), &line), None);
+}

@@ -6,6 +6,7 @@
 
 pub mod allowed;
 pub mod binding;
+pub mod crossings;
 pub mod firmware;
 pub mod locality;
 pub mod machine;

@@ -535,14 +535,14 @@ fn gpus_that_only_the_socket_link_joins_are_named_once() {
     }
     let plan = plan_step(&machine, &step(&machine, "", 1, &[&[0], &[2]]));
     assert_eq!(
-        socket_link_line("h", &machine, &plan),
+        socket_link_line("h", &machine, &plan, 1),
         None,
         "NVLink may join them"
     );
     machine.nvlink_visible = true;
     assert_eq!(
-        socket_link_line("h", &machine, &plan).unwrap(),
-        "h: GPUs 0000:20:00.0 and 0000:22:00.0 have no path but the socket link (2.1x a local access); \
+        socket_link_line("h", &machine, &plan, 1).unwrap(),
+        "h: GPUs 0000:20:00.0 and 0000:22:00.0 have no path but the socket link (distance 21, 2.1x a local access); \
          NCCL's ring will cross it twice"
     );
     let spanning = plan_step(&machine, &step(&machine, "", 4, &[&[0, 1, 2, 3]]));

@@ -1,6 +1,8 @@
 //! The running process and kernel.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, OsStr, c_char};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 /// Ends the process at once, without running exit handlers.
 ///
@@ -33,6 +35,23 @@ pub fn read_kernel_release() -> String {
 pub fn raw_environment(name: &CStr) -> *const c_char {
     // SAFETY: a string that outlives the call.
     unsafe { libc::getenv(name.as_ptr()) }
+}
+
+/// The file of the shared library that this code is part of, as it was loaded; absent where the dynamic loader
+/// has no absolute path of it.
+pub fn own_library() -> Option<PathBuf> {
+    // SAFETY: Dl_info is pointers, for which zeros are a value.
+    let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
+    let here = own_library as *const () as *const libc::c_void;
+    // SAFETY: an address of this library, and a live place to fill in.
+    let found = unsafe { libc::dladdr(here, &raw mut info) };
+    if found == 0 || info.dli_fname.is_null() {
+        return None;
+    }
+    // SAFETY: the loader's own string, which lives as long as the library.
+    let name = unsafe { CStr::from_ptr(info.dli_fname) };
+    let path = PathBuf::from(OsStr::from_bytes(name.to_bytes()));
+    path.is_absolute().then_some(path)
 }
 
 /// The user whose rights the process has.

@@ -237,14 +237,14 @@ impl Communicator {
         true
     }
 
-    /// Counts a call, and a Broadcast with it; false where nothing more will be told of it.
+    /// Counts a call, and a Broadcast with it; false where what it becomes is still to be told.
     fn on_call(&self, call: &ApiCall<'_>) -> bool {
         let Some(func) = Func::of(call.func) else {
             return false;
         };
         if call.captured {
             self.counts.add_captured();
-            return false;
+            return true;
         }
         self.counts.add_call(func);
         let size = element_bytes(call.datatype).filter(|_| func == Func::Broadcast);

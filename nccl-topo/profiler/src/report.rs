@@ -109,7 +109,8 @@ impl<'a> Report<'a> {
 
     /// Whether anything crossed.
     pub(crate) fn is_worth_a_line(&self) -> bool {
-        !self.load.is_zero() || self.sent.sends > 0
+        let recorded = self.captured > 0 && self.forecast.ring().total() > 0.0;
+        !self.load.is_zero() || self.sent.sends > 0 || recorded
     }
 
     /// The line, without a prefix.

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use topology::crossings::{fewest, groups, packages_of};
 use topology::machine::Machine;
 use topology::nccl::{Channels, PathType, Search, hops};
 use topology::path::crosses_socket;
 use topology::pci::PciAddress;
 
-use crate::crossings::groups;
 use crate::element::Element;
 use crate::model::Model;
 use crate::reader::System;
@@ -57,6 +57,10 @@ pub enum Crossing {
 /// Looks at each two of the GPUs.
 pub fn crossing(machine: &Machine, members: &Members) -> Crossing {
     let gpus = members.known();
+    // What is not in the record may have any link.
+    if gpus.iter().any(|gpu| machine.gpu(*gpu).is_none()) {
+        return Crossing::Unknown;
+    }
     let pairs = gpus
         .iter()
         .enumerate()
@@ -117,12 +121,14 @@ impl Forecast {
     /// What is known of `members` on `machine`; `file` is the topology that NCCL reads, absent where it
     /// finds the machine by itself.
     pub fn of(machine: &Machine, members: &Members, file: Option<&System>) -> Self {
-        let packages: BTreeMap<PciAddress, u32> = members
-            .known()
-            .into_iter()
-            .filter_map(|gpu| Some((gpu, machine.gpu(gpu)?.locality.package?)))
-            .collect();
-        let groups = groups(machine, &packages);
+        let packages = packages_of(machine, members.known());
+        let groups = if members.is_whole() {
+            groups(machine, &packages, &packages)
+        } else {
+            // Ranks that did not tell may hold any GPU, and so have any link.
+            let all = packages_of(machine, machine.gpus.iter().map(|gpu| gpu.pci));
+            groups(machine, &packages, &all)
+        };
         let mut distinct: Vec<u32> = packages.values().copied().collect();
         distinct.sort_unstable();
         distinct.dedup();
@@ -132,11 +138,7 @@ impl Forecast {
             trees: Vec::new(),
             crosses: BTreeMap::new(),
             gpus: members.known(),
-            least_ring: match groups {
-                0 | 1 => 0,
-                more if one_host => more,
-                more => more - 1,
-            },
+            least_ring: fewest(groups, one_host),
             least_chain: groups.saturating_sub(1),
             packages: distinct.len(),
             crossing_gb_s: None,

@@ -7,6 +7,7 @@ use super::verdict::Misfit;
 use super::{
     MemoryPlan, MemoryPolicy, Near, StepPlan, StepRequest, TaskPlan, TaskRequest, Verdict,
 };
+use crate::crossings::{fewest, groups, packages_of};
 use crate::machine::Machine;
 use crate::option::{Memory, Policy};
 use crate::path::crosses_socket;
@@ -251,22 +252,37 @@ fn gpu_nodes(machine: &Machine, task: &TaskPlan) -> NodeSet {
     nodes
 }
 
-/// The line about GPUs of a job that only the socket link joins; absent where there are none, or where
-/// NVLink may join them and could not be seen.
-pub fn socket_link_line(host: &str, machine: &Machine, plan: &StepPlan) -> Option<String> {
-    let mut gpus: Vec<PciAddress> = plan
+/// The GPUs of all tasks, each once, by address.
+fn gpus_of(plan: &StepPlan) -> Vec<PciAddress> {
+    let gpus: BTreeSet<PciAddress> = plan
         .tasks
         .iter()
         .flat_map(|task| task.gpus.clone())
         .collect();
-    gpus.sort_unstable();
-    gpus.dedup();
-    let (a, b) = gpus.iter().enumerate().find_map(|(index, a)| {
+    gpus.into_iter().collect()
+}
+
+/// The first two GPUs of a job on this host that have no path but the socket link; absent where there are none,
+/// or where NVLink may join them and could not be seen.
+pub fn first_crossing(machine: &Machine, plan: &StepPlan) -> Option<(PciAddress, PciAddress)> {
+    let gpus = gpus_of(plan);
+    gpus.iter().enumerate().find_map(|(index, a)| {
         let mut later = gpus.iter().skip(index + 1);
         later
             .find(|b| crosses_socket(machine, *a, **b) == Some(true))
             .map(|b| (*a, *b))
-    })?;
+    })
+}
+
+/// The line about GPUs of a job on `hosts` hosts that only the socket link joins; absent where there are none, or
+/// where NVLink may join them and could not be seen.
+pub fn socket_link_line(
+    host: &str,
+    machine: &Machine,
+    plan: &StepPlan,
+    hosts: u32,
+) -> Option<String> {
+    let (a, b) = first_crossing(machine, plan)?;
     let first_node = |gpu| {
         machine
             .gpu(gpu)
@@ -276,18 +292,18 @@ pub fn socket_link_line(host: &str, machine: &Machine, plan: &StepPlan) -> Optio
         .zip(first_node(b))
         .and_then(|(a, b)| machine.distance(a, b));
     let cost = distance.map_or_else(String::new, |distance| {
-        format!(" ({}.{}x a local access)", distance / 10, distance % 10)
+        let (times, tenths) = (distance / 10, distance % 10);
+        format!(" (distance {distance}, {times}.{tenths}x a local access)")
     });
-    let packages: BTreeSet<u32> = gpus
-        .iter()
-        .filter_map(|gpu| machine.gpu(*gpu)?.locality.package)
-        .collect();
-    let times = match packages.len() {
-        2 => "twice".to_owned(),
-        more => format!("{more} times"),
+    let packages = packages_of(machine, gpus_of(plan));
+    let ring = match fewest(groups(machine, &packages, &packages), hosts == 1) {
+        0 => "NCCL's ring can go round it over NVLink".to_owned(),
+        1 => "NCCL's ring will cross it once".to_owned(),
+        2 => "NCCL's ring will cross it twice".to_owned(),
+        more => format!("NCCL's ring will cross such links {more} times"),
     };
     Some(format!(
-        "{host}: GPUs {a} and {b} have no path but the socket link{cost}; NCCL's ring will cross it {times}"
+        "{host}: GPUs {a} and {b} have no path but the socket link{cost}; {ring}"
     ))
 }
 

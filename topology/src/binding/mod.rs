@@ -24,7 +24,9 @@ use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
 
 pub use memory::{KernelVersion, MemoryPlan, MemoryPolicy, memory_nodes};
-pub use message::{launch_advice, socket_link_line, spanning_line, summary_line, task_line};
+pub use message::{
+    first_crossing, launch_advice, socket_link_line, spanning_line, summary_line, task_line,
+};
 use near::Near;
 pub use verdict::Refusal;
 

@@ -1,0 +1,263 @@
+//! What is counted, and what is said.
+
+use std::collections::BTreeMap;
+
+use crate::setup::{World, machine};
+
+/// A MiB.
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn every_version_tells_of_a_ring_that_crosses() {
+    let world = World::new(2, 2);
+    for version in 4..=7 {
+        let run = world.profile(version, "", "AllReduce:RING:262144 AllReduce:RING:262144");
+        let lines = run.lines();
+        assert_eq!(lines.len(), 2, "v{version}: {lines:#?}");
+        let way = " (4 ranks, 1 host): its ring crosses the socket link twice a channel (0000:";
+        assert!(lines.iter().all(|line| line.contains(way)), "{lines:#?}");
+        assert!(lines[1].contains("; 2 AllReduce of 1 MiB moved about 3.0 MiB over it each way; "));
+        assert!(lines[1].ends_with("modelled limit 22 GB/s against 48 GB/s inside a socket"));
+        // A hop carries 2 (n - 1) / n of the buffer, one hop each way.
+        assert_eq!(run.over_link(), (3 * MIB, 3 * MIB));
+    }
+}
+
+#[test]
+fn each_function_and_algorithm_has_its_own_traffic() {
+    let world = World::new(2, 2);
+    for (word, up, down) in [
+        // Up the tree and down again, over one edge.
+        ("AllReduce:TREE:262144", MIB, MIB),
+        // A rank's part is told; all other ranks' parts go over each hop.
+        ("AllGather:RING:1048576", 3 * MIB, 3 * MIB),
+        ("ReduceScatter:RING:262144", 3 * MIB, 3 * MIB),
+    ] {
+        let run = world.profile(6, "", word);
+        assert_eq!(run.over_link(), (up, down), "{word}");
+    }
+    // One hop of the ring is not used; whether it crosses, the root says.
+    for function in ["Broadcast:RING:1048576", "Reduce:RING:262144"] {
+        let loads = (0..4).map(|root| {
+            let (up, down) = world
+                .profile(6, "", &format!("{function}:{root}"))
+                .over_link();
+            up + down
+        });
+        let mut loads: Vec<u64> = loads.collect();
+        loads.sort_unstable();
+        assert_eq!(loads, [MIB, MIB, 2 * MIB, 2 * MIB], "{function}");
+    }
+}
+
+#[test]
+fn a_broadcast_is_counted_once_whether_nccl_plans_it_or_not() {
+    let world = World::new(2, 1);
+    for (version, word) in [
+        (4, "Broadcast:RING:1048576"),
+        (5, "Broadcast:RING:1048576"),
+        (6, "call:Broadcast:1048576"),
+    ] {
+        let run = world.profile(version, "", word);
+        assert_eq!(run.summary()["collectives"][0]["count"], 1, "v{version}");
+        assert_eq!(run.summary()["unknown"], 0, "v{version}");
+    }
+}
+
+#[test]
+fn sends_are_counted_by_their_pair() {
+    let world = World::new(2, 2);
+    for options in ["", "--processes"] {
+        let run = world.profile(6, options, "all-to-all:1048576");
+        let sends = &run.summary()["sends"];
+        assert_eq!(sends["count"], 8, "{options}");
+        assert_eq!(
+            (sends["up_bytes"].as_u64(), sends["down_bytes"].as_u64()),
+            (Some(4 * MIB), Some(4 * MIB))
+        );
+        assert!(
+            run.lines()
+                .last()
+                .unwrap()
+                .contains("8 sends between GPUs of different sockets moved 4.0 MiB")
+        );
+    }
+}
+
+#[test]
+fn what_nccl_does_not_tell_is_said_to_be_unknown() {
+    let world = World::new(2, 2);
+    let run = world.profile(
+        7,
+        "",
+        "AllReduce:RING:256 AllReduce:NVLS:256 symmetric:AllGather:256 ce:AllGather call:AllReduce:256",
+    );
+    assert_eq!(run.summary()["unknown"], 4);
+    let run = world.profile(
+        6,
+        "",
+        "AllReduce:RING:256 captured:AllReduce:256 captured:AllReduce:256",
+    );
+    assert_eq!(
+        (&run.summary()["captured"], &run.summary()["unknown"]),
+        (&2.into(), &0.into())
+    );
+    assert_eq!(run.summary()["collectives"][0]["count"], 1);
+    assert!(run.lines()[1].contains("2 recorded into CUDA graphs, whose replays are not counted"));
+}
+
+#[test]
+fn a_job_that_runs_on_cuda_graphs_alone_is_told_too() {
+    let run = World::new(2, 1).profile(6, "", "captured:AllReduce:256");
+    assert_eq!(run.lines().len(), 2);
+}
+
+#[test]
+fn where_nothing_crosses_nothing_is_asked_for_and_nothing_said() {
+    let one_package = World::new(1, 4);
+    let run = one_package.profile(6, "", "AllReduce:RING:256 all-to-all:4096");
+    assert!(
+        run.masks().values().all(|mask| *mask == 0),
+        "{:?}",
+        run.masks()
+    );
+    assert_eq!((run.stderr().as_str(), run.records.len()), ("", 0));
+
+    let mut joined = machine(2, 2);
+    let all: Vec<_> = joined.gpus.iter().map(|gpu| gpu.pci).collect();
+    for gpu in &mut joined.gpus {
+        gpu.nvlinks = all
+            .iter()
+            .filter(|to| **to != gpu.pci)
+            .map(|to| (*to, 18))
+            .collect();
+    }
+    let run = World::of(joined).profile(6, "", "AllReduce:RING:256 all-to-all:4096");
+    assert_eq!((run.stderr().as_str(), run.records.len()), ("", 0));
+}
+
+#[test]
+fn where_nvlink_may_hide_nothing_is_claimed() {
+    let mut hidden = machine(2, 2);
+    hidden.nvlink_visible = false;
+    let world = World::of(hidden);
+    let run = world.profile(6, "", "AllReduce:RING:256");
+    assert_eq!(run.stderr(), "");
+    let run = world.profile_by(
+        world
+            .command(6, "", "AllReduce:RING:256")
+            .env("NCCL_DEBUG", "INFO"),
+    );
+    assert!(
+        run.stderr().contains("nobody can tell whether it crosses"),
+        "{}",
+        run.stderr()
+    );
+}
+
+#[test]
+fn without_a_file_of_nccl_the_least_is_said() {
+    let world = World::new(2, 2);
+    std::fs::remove_file(world.path("nccl-topo.xml")).unwrap();
+    let run = world.profile(6, "", "AllReduce:RING:262144");
+    let line = &run.lines()[1];
+    assert!(
+        line.contains("its ring crosses the socket link at least twice a channel; 1 AllReduce"),
+        "{line}"
+    );
+    assert!(
+        line.contains("moved at least 1.5 MiB over it each way"),
+        "{line}"
+    );
+}
+
+#[test]
+fn on_several_hosts_a_ring_is_a_chain_here() {
+    let world = World::new(2, 2);
+    // The peers of other hosts never tell, so this host decides after a second.
+    let run = world.profile(
+        6,
+        "--hosts 2",
+        "AllReduce:RING:262144 sleep:1100 AllReduce:RING:262144",
+    );
+    let line = &run.lines()[1];
+    assert!(
+        line.contains(
+            "(8 ranks, 2 hosts): its ring crosses the socket link at least once a channel"
+        ),
+        "{line}"
+    );
+}
+
+#[test]
+fn four_packages_have_several_links() {
+    let run = World::new(4, 1).profile(6, "", "AllReduce:RING:262144");
+    let line = &run.lines()[1];
+    assert!(
+        line.contains("its ring crosses the socket links 4 times a channel"),
+        "{line}"
+    );
+    assert!(line.contains("moved about 6.0 MiB over them"), "{line}");
+}
+
+#[test]
+fn lines_go_through_nccls_logger_where_it_shows_them() {
+    let world = World::new(2, 2);
+    let run = world.profile_by(
+        world
+            .command(6, "", "AllReduce:RING:256")
+            .env("NCCL_DEBUG", "INFO"),
+    );
+    let stderr = run.stderr();
+    assert_eq!(
+        stderr
+            .matches("NCCL level 3 gpu-numa: communicator 0x")
+            .count(),
+        2,
+        "{stderr}"
+    );
+    assert!(
+        !stderr.contains("level 2"),
+        "a warning would become the last error: {stderr}"
+    );
+    assert_eq!(run.records.len(), 2);
+}
+
+#[test]
+fn a_record_names_the_slurm_task() {
+    let world = World::new(2, 2);
+    let mut command = world.command(6, "", "AllReduce:RING:256");
+    for (name, value) in [
+        ("SLURM_JOB_ID", "12"),
+        ("SLURM_STEP_ID", "0"),
+        ("SLURM_PROCID", "3"),
+    ] {
+        command.env(name, value);
+    }
+    let run = world.profile_by(&mut command);
+    let record = run.summary();
+    assert_eq!(record["schema"], "gpu-numa/nccl-log/1");
+    let ids: BTreeMap<_, _> = ["job", "step", "task"]
+        .map(|id| (id, record[id].as_str().unwrap()))
+        .into();
+    assert_eq!(ids, [("job", "12"), ("step", "0"), ("task", "3")].into());
+}
+
+/// The aims are 50 ns where nothing crosses and 200 ns where something does; the bounds are for a busy machine
+/// and a debug build.
+#[test]
+fn an_event_costs_little() {
+    let bench = |world: &World| -> f64 {
+        let run = world.profile(6, "", "AllReduce:RING:256 bench:200000");
+        let stdout = run.stdout();
+        let line = stdout.lines().find_map(|line| line.strip_prefix("bench "));
+        line.unwrap().parse().unwrap()
+    };
+    let silent = bench(&World::new(1, 2));
+    let crossing = bench(&World::new(2, 1));
+    eprintln!("an event: {silent} ns where nothing crosses, {crossing} ns where something does");
+    assert!(
+        silent < 2_000.0 && crossing < 20_000.0,
+        "{silent} {crossing}"
+    );
+}

@@ -1,0 +1,20 @@
+//! The NCCL plugin as NCCL sees it: the real `.so` in a C host (`nccl/host.c`) that hands over events in NCCL's
+//! order, and in the real libnccl.
+//!
+//! Needs a C compiler and valgrind, and root for other users' files.  `GPU_NUMA_NCCL_SO` names the plugin to
+//! test; without it cargo builds one.  `GPU_NUMA_LIBNCCL` names the real libnccl; without it, and without `CI`,
+//! its tests say so and pass.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that finds nothing where it looks should fail there"
+)]
+
+mod env;
+mod events;
+mod peers;
+mod setup;
