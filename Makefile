@@ -4,14 +4,15 @@ CARGO ?= cargo
 DISTRO_PACKAGES := pkg-config libhwloc-dev libudev-dev gcc libc6-dev libslurm-dev libclang1-14 \
 	libclang-common-14-dev slurmd slurmctld slurm-client slurm-wlm-basic-plugins munge hwloc-nox numactl \
 	qemu-system-x86 busybox-static kmod cpio xz-utils binutils bzip2 shellcheck git rpm debugedit elfutils debootstrap \
-	python3-venv
+	python3-venv valgrind
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 PLUGIN := $(TARGET)/release/libgpu_numa_bind.so
+NCCL_PLUGIN := $(TARGET)/release/libnccl_profiler_gpu_numa.so
 # The plugins as they are shipped: for any glibc from 2.28, EL 8's, which is also what older containers have.
 FLOOR_TARGET := $(shell uname -m)-unknown-linux-gnu
 FLOOR := $(TARGET)/$(FLOOR_TARGET)/release
 
-.PHONY: help demo deps cargo build test test-fast test-abi test-slurm test-slurm-2411 test-releases test-vm test-rpm \
+.PHONY: help demo deps cargo build test test-fast test-abi test-nccl test-slurm test-slurm-2411 test-releases test-vm test-rpm \
 	bench lint rpm floor
 
 help: ## list the targets
@@ -20,13 +21,17 @@ help: ## list the targets
 demo: cargo ## see a job's tasks bound to their GPUs, on a virtual two-socket server (5 to 10 minutes)
 	@tests/demo
 
-test: test-fast test-abi test-slurm test-slurm-2411 test-rpm test-vm ## everything, under 40 minutes on 2 cores
+test: test-fast test-abi test-nccl test-slurm test-slurm-2411 test-rpm test-vm ## everything, under 40 minutes on 2 cores
 
 test-fast: deps ## unit and property tests of every crate
 	$(CARGO) test --workspace --exclude gpu-numa-tests
 
-test-abi: deps build ## the plugins under C hosts that stand for Slurm and NCCL
-	GPU_NUMA_SPANK_SO=$(PLUGIN) $(CARGO) test -p gpu-numa-tests
+test-abi: deps build ## the Slurm plugin under C hosts that stand for Slurm
+	GPU_NUMA_SPANK_SO=$(PLUGIN) $(CARGO) test -p gpu-numa-tests --test abi
+
+test-nccl: deps build ## the NCCL plugin under a C host that stands for NCCL, and in NVIDIA's own libnccl (300 MB from PyPI)
+	library=$$(tests/nccl/libnccl $(TARGET)) && GPU_NUMA_LIBNCCL=$$library GPU_NUMA_NCCL_SO=$(NCCL_PLUGIN) \
+		$(CARGO) test -p gpu-numa-tests --test nccl
 
 test-slurm: deps build ## the plugin under a real Slurm on this host
 	tests/slurm/checks
@@ -62,7 +67,7 @@ rpm: deps ## build the RPMs: one set for EL 8, 9, 10 and SUSE
 
 # In the target folder of everything else, whose build scripts and macros it shares.
 floor: deps
-	RUSTFLAGS="-C link-arg=-Wl,--build-id=sha1" packaging/with-zig $(CARGO) zigbuild --release --target $(FLOOR_TARGET).2.28 -p gpu-numa-spank
+	RUSTFLAGS="-C link-arg=-Wl,--build-id=sha1" packaging/with-zig $(CARGO) zigbuild --release --target $(FLOOR_TARGET).2.28 -p gpu-numa-spank -p gpu-numa-nccl-profiler
 
 build: cargo
 	$(CARGO) build --release --workspace --exclude gpu-numa-tests
