@@ -11,8 +11,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use serde_json::Value;
 use tempfile::TempDir;
 use topology::locality::NumaSource;
-use topology::machine::{Gpu, Locality, Machine, MinorSource, NodeKind, NumaNode, Package};
-use topology::pci::{PciAddress, VENDOR_NVIDIA};
+use topology::machine::{Gpu, Locality, Machine, NodeKind, NumaNode, Package};
+use topology::pci::{PciAddress, PciDevice, VENDOR_NVIDIA};
 use topology::set::{CpuSet, NodeSet};
 use topology::snapshot::{NCCL_FILE, NODE_FILE, Snapshot};
 
@@ -298,22 +298,18 @@ pub(crate) fn machine(packages: u32, gpus: u32) -> Machine {
                 .map(|to| (to, if to == package { 10 } else { 21 }))
                 .collect(),
         });
-        machine.gpus.extend((0..gpus).map(|gpu| Gpu {
-            pci: pci(package, gpu),
-            vendor: VENDOR_NVIDIA,
-            device: 0x2330,
-            minor: None,
-            minor_source: MinorSource::Unknown,
-            uuid: None,
-            name: None,
-            mig: Vec::new(),
-            nvlinks: BTreeMap::new(),
-            locality: Locality {
+        machine.gpus.extend((0..gpus).map(|gpu| {
+            let device = PciDevice::new(pci(package, gpu), 0x03_0200, VENDOR_NVIDIA, 0x2330);
+            let locality = Locality {
                 package: Some(package),
                 numa_nodes: Some(NodeSet::single(package)),
                 numa_source: NumaSource::NumaNode,
                 cpus: Some(cpus.clone()),
-            },
+            };
+            Gpu {
+                locality,
+                ..Gpu::of(&device)
+            }
         }));
     }
     machine
