@@ -38,6 +38,9 @@ pub struct Machine {
     pub gpus: Vec<Gpu>,
     /// NICs.
     pub nics: Vec<Nic>,
+    /// Switches that the site names and the machine does not show.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hidden_switches: Vec<HiddenSwitch>,
     /// What firmware says of buses and slots; read only where a device's `numa_node` names no node
     /// with CPUs, absent elsewhere and in sources without it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,6 +50,15 @@ pub struct Machine {
     /// What could not be read, in words a person can use; empty when all went well.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
+}
+
+/// A PCI switch that a hypervisor hides and the site names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HiddenSwitch {
+    /// The GPUs and NICs below it, two at least.
+    pub devices: Vec<PciAddress>,
+    /// File and line that say so.
+    pub said_by: String,
 }
 
 /// A physical package.

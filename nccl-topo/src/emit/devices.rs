@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use topology::machine::{Locality, Machine};
+use topology::machine::{HiddenSwitch, Locality, Machine};
 use topology::pci::{PciAddress, PciDevice, VENDOR_NVIDIA};
 
 use super::NotEmitted;
 
 /// The deepest chain of bridges that is followed; PCI allows 255 buses, servers have four levels.
 const MAX_DEPTH: usize = 32;
+
+/// The PCI domain of made-up switches, which no machine has.
+const MADE_UP_DOMAIN: u32 = 0xffff;
 
 /// What NCCL may add below a GPU: `<gpu>`, up to six `<nvlink>` (the switches of an HGX A100), none of
 /// them where the links are known.
@@ -33,6 +36,15 @@ pub(super) struct Leaf<'m> {
     pub(super) is_gpu: bool,
 }
 
+/// A switch that the site names.
+#[derive(Debug)]
+pub(super) struct MadeUp<'m> {
+    /// What the site says.
+    pub(super) switch: &'m HiddenSwitch,
+    /// The devices of the file below it.
+    pub(super) below: Vec<PciAddress>,
+}
+
 /// The GPUs and NICs, and the switches that NCCL records above them.
 #[derive(Debug)]
 pub(super) struct Devices<'m> {
@@ -42,6 +54,8 @@ pub(super) struct Devices<'m> {
     pub(super) recorded: BTreeMap<PciAddress, &'m PciDevice>,
     /// What each hangs below in the file; absent for those directly below a `<cpu>`.
     pub(super) parents: BTreeMap<PciAddress, PciAddress>,
+    /// Switches that the site names, by the address made up for each.
+    pub(super) made_up: BTreeMap<PciAddress, MadeUp<'m>>,
     /// NIC functions left out for room.
     pub(super) left_out: Vec<PciAddress>,
     /// How many `<nvlink>` NCCL may add in all.
@@ -55,6 +69,7 @@ impl<'m> Devices<'m> {
             leaves: Vec::new(),
             recorded: BTreeMap::new(),
             parents: BTreeMap::new(),
+            made_up: BTreeMap::new(),
             left_out: Vec::new(),
             nvlinks: 0,
         };
@@ -81,6 +96,7 @@ impl<'m> Devices<'m> {
             }
             devices.add_leaf(machine, nic.pci, &nic.locality, false)?;
         }
+        devices.add_hidden_switches(machine);
         Ok(devices)
     }
 
@@ -114,6 +130,43 @@ impl<'m> Devices<'m> {
     /// Whether the two hang below a switch that the file names.
     pub(super) fn share_switch(&self, a: PciAddress, b: PciAddress) -> bool {
         self.top(a) == self.top(b)
+    }
+
+    /// Puts a made-up switch above the devices of each that the site names, where the machine shows none
+    /// above any of them (`graph/xml.cc` looks its address up and takes the attributes as given).
+    fn add_hidden_switches(&mut self, machine: &'m Machine) {
+        let mut addresses = (1..=u8::MAX)
+            .map(|bus| PciAddress {
+                domain: MADE_UP_DOMAIN,
+                bus,
+                device: 0,
+                function: 0,
+            })
+            .filter(|address| machine.device(*address).is_none());
+        for switch in &machine.hidden_switches {
+            let is_leaf = |address: &&PciAddress| {
+                self.leaves
+                    .iter()
+                    .any(|leaf| leaf.device.address == **address)
+            };
+            let below: Vec<_> = switch
+                .devices
+                .iter()
+                .copied()
+                .filter(|at| is_leaf(&at))
+                .collect();
+            let seen = below.iter().any(|at| self.parents.contains_key(at));
+            if below.len() < 2 || seen {
+                continue;
+            }
+            let Some(address) = addresses.next() else {
+                return;
+            };
+            for device in &below {
+                self.parents.insert(*device, address);
+            }
+            self.made_up.insert(address, MadeUp { switch, below });
+        }
     }
 
     fn add_leaf(

@@ -25,6 +25,7 @@ pub(super) fn corrections(
     for leaf in &devices.leaves {
         list.extend(place(machine, devices, layout, leaf));
     }
+    list.extend(made_up(devices));
     for device in devices.recorded.values() {
         list.extend(link(machine, device));
     }
@@ -82,7 +83,8 @@ fn place(
     let address = leaf.device.address;
     let top = devices.top(address);
     let cpu = layout.cpus.iter().find(|cpu| cpu.tops.contains(&top))?;
-    let raw = devices.recorded.get(&top)?.numa_node;
+    let recorded = devices.recorded.get(&top).copied();
+    let raw = recorded.unwrap_or(leaf.device).numa_node;
     let says = match raw.map(u32::try_from) {
         Some(Ok(node)) if cpu.nodes.contains(node) => return None,
         Some(Ok(node)) if !machine.cpu_nodes().contains(node) => {
@@ -127,6 +129,21 @@ fn link(machine: &Machine, device: &PciDevice) -> Option<Correction> {
             "device and port can do that; it ran at {speed} GT/s x{width} when read, and NCCL 2.30.7 takes \
              the speed of the moment for a GPU"
         ),
+    })
+}
+
+fn made_up<'a>(devices: &'a Devices<'_>) -> impl Iterator<Item = Correction> + 'a {
+    devices.made_up.iter().map(|(address, made_up)| {
+        let below: Vec<_> = made_up.below.iter().map(ToString::to_string).collect();
+        Correction {
+            device: Some(*address),
+            what: format!("{} are below a made-up switch, {address}", below.join(" and ")),
+            evidence: format!(
+                "{} says that they share a switch, and the machine shows none; NCCL would take their path \
+                 through the CPU",
+                made_up.switch.said_by
+            ),
+        }
     })
 }
 

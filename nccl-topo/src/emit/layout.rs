@@ -6,7 +6,7 @@ use topology::machine::{Locality, Machine};
 use topology::pci::{PciAddress, PciDevice};
 use topology::set::{CpuSet, NodeSet};
 
-use super::devices::{Devices, Leaf};
+use super::devices::{Devices, Leaf, MadeUp};
 use super::values::{LinkMaximum, affinity, processor_attributes};
 use super::{Form, NotEmitted};
 use crate::element::Element;
@@ -258,6 +258,9 @@ fn check_gpu_links(
 }
 
 fn pci_element(machine: &Machine, devices: &Devices<'_>, address: PciAddress) -> Option<Element> {
+    if let Some(made_up) = devices.made_up.get(&address) {
+        return Some(made_up_element(machine, devices, address, made_up));
+    }
     let device: &PciDevice = devices.recorded.get(&address)?;
     let (subsystem_vendor, subsystem_device) = device.subsystem.unwrap_or_default();
     let link = LinkMaximum::of(machine, device);
@@ -277,4 +280,37 @@ fn pci_element(machine: &Machine, devices: &Devices<'_>, address: PciAddress) ->
         .filter_map(|(child, _)| pci_element(machine, devices, *child))
         .collect();
     Some(element)
+}
+
+/// A switch that the site names, with the widest of the links below it as its own.
+fn made_up_element(
+    machine: &Machine,
+    devices: &Devices<'_>,
+    address: PciAddress,
+    made_up: &MadeUp<'_>,
+) -> Element {
+    let widest = made_up
+        .below
+        .iter()
+        .filter_map(|below| devices.recorded.get(below))
+        .map(|below| LinkMaximum::of(machine, below))
+        .reduce(|a, b| if b.wider_than(a) { b } else { a });
+    let mut element = Element::new("pci")
+        .with("busid", address.to_string())
+        .with("class", "0x060400")
+        .with("vendor", "0x0000")
+        .with("device", "0x0000")
+        .with("subsystem_vendor", "0x0000")
+        .with("subsystem_device", "0x0000")
+        .with("link_speed", widest.map_or("", LinkMaximum::speed_word))
+        .with(
+            "link_width",
+            widest.map(LinkMaximum::width_word).unwrap_or_default(),
+        );
+    element.children = made_up
+        .below
+        .iter()
+        .filter_map(|below| pci_element(machine, devices, *below))
+        .collect();
+    element
 }

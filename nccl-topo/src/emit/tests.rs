@@ -1,4 +1,4 @@
-use topology::machine::{Locality, Machine, Processor};
+use topology::machine::{HiddenSwitch, Locality, Machine, Processor};
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
 
@@ -459,6 +459,60 @@ fn an_arm_host_has_the_attributes_that_nccl_fills_in_on_x86_and_no_values() {
     for key in ["vendor", "familyid", "modelid"] {
         assert_eq!(values(&root, "cpu", key), ["", ""]);
     }
+}
+
+#[test]
+fn a_switch_that_the_site_names_is_made_up_above_its_devices() {
+    let mut machine = without_switches(machine(2, 1, 4), 2, true);
+    machine.hidden_switches = vec![HiddenSwitch {
+        devices: ["0000:01:00.0", "0000:0f:00.0", "0000:99:00.0"]
+            .map(at)
+            .into(),
+        said_by: "/etc/f:3".into(),
+    }];
+    let (emitted, root) = emitted(&machine, Form::SingleHost);
+    let switch = root.children[0]
+        .named("pci")
+        .find(|pci| pci.get("busid") == Some("ffff:01:00.0"));
+    let switch = switch.unwrap();
+    assert_eq!(switch.get("class"), Some("0x060400"));
+    assert_eq!(switch.get("link_speed"), Some("32.0 GT/s PCIe"));
+    assert_eq!(
+        values(switch, "pci", "busid")[1..],
+        ["0000:01:00.0", "0000:0f:00.0"]
+    );
+    let said = &emitted.corrections[0];
+    assert_eq!(
+        said.what,
+        "0000:01:00.0 and 0000:0f:00.0 are below a made-up switch, ffff:01:00.0"
+    );
+    assert!(said.evidence.starts_with("/etc/f:3 says"), "{said:?}");
+    assert_eq!(emitted.gpus.len(), 4);
+}
+
+#[test]
+fn a_switch_that_the_machine_shows_is_not_made_up_again() {
+    let mut machine = with_switches(machine(2, 1, 4), 2);
+    let plain = emit(&machine, Form::SingleHost).unwrap();
+    machine.hidden_switches = vec![HiddenSwitch {
+        devices: ["0000:03:00.0", "0000:04:00.0"].map(at).into(),
+        said_by: "/etc/f:3".into(),
+    }];
+    assert_eq!(emit(&machine, Form::SingleHost).unwrap(), plain);
+}
+
+#[test]
+fn a_named_switch_with_devices_at_two_packages_gives_no_file() {
+    let mut machine = without_switches(machine(2, 1, 4), 2, true);
+    machine.hidden_switches = vec![HiddenSwitch {
+        devices: ["0000:01:00.0", "0000:11:00.0"].map(at).into(),
+        said_by: "/etc/f:3".into(),
+    }];
+    let torn = emit(&machine, Form::SingleHost);
+    assert!(
+        matches!(torn, Err(NotEmitted::SwitchTornApart { .. })),
+        "{torn:?}"
+    );
 }
 
 #[test]

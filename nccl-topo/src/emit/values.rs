@@ -48,6 +48,15 @@ impl LinkMaximum {
         }
     }
 
+    /// Whether it carries more than `other`, as far as both are known.
+    pub(super) fn wider_than(self, other: Self) -> bool {
+        let carries = |link: Self| {
+            let lanes = link.width.map_or(16.0, f64::from);
+            link.speed_gts.unwrap_or_default() * lanes
+        };
+        carries(self) > carries(other)
+    }
+
     /// NCCL's word for the speed, empty where it is not known: NCCL then takes 8 GT/s.  A speed between
     /// two of its table, or beyond it, is the next lower one.
     pub(super) fn speed_word(self) -> &'static str {

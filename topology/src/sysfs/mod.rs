@@ -13,6 +13,7 @@ mod now;
 mod overrides;
 mod pci;
 mod srat;
+mod switches;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,9 +23,12 @@ pub use files::parse_mask;
 pub use now::{read_current, read_now};
 pub use overrides::{OVERRIDE_FILE, parse_overrides};
 pub use pci::{parse_speed, parse_width};
+pub use switches::{SWITCH_FILE, parse_switches};
 
 use crate::locality::{Overrides, locate_all};
-use crate::machine::{Gpu, Locality, Machine, MinorSource, Nic, NodeKind, NumaNode, Package};
+use crate::machine::{
+    Gpu, HiddenSwitch, Locality, Machine, MinorSource, Nic, NodeKind, NumaNode, Package,
+};
 use crate::pci::{DeviceKind, PciDevice, VENDOR_NVIDIA};
 use crate::set::CpuSet;
 use files::Root;
@@ -40,6 +44,8 @@ pub enum SysfsError {
 /// The PCI side: devices, and which of them are GPUs and NICs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PciSide {
+    /// Switches that the site names.
+    pub hidden_switches: Vec<HiddenSwitch>,
     /// GPUs, NICs and the bridges above them, by address.
     pub devices: Vec<PciDevice>,
     /// GPUs by address, their localities not yet known.
@@ -81,6 +87,7 @@ pub fn add_pci(machine: &mut Machine, pci: PciSide) {
     machine.pci = pci.devices;
     machine.gpus = pci.gpus;
     machine.nics = pci.nics;
+    machine.hidden_switches = pci.hidden_switches;
     machine.remarks.extend(pci.remarks);
     for node in &mut machine.numa_nodes {
         if node.cpus.is_empty() && pci.gpu_memory_nodes.contains(&node.id) {
@@ -162,6 +169,9 @@ pub fn read_pci(root: &Path) -> PciSide {
             .push("sys/bus/pci is not there; GPUs and NICs cannot be seen".to_owned());
     }
     side.devices = found.devices.into_values().collect();
+    let (hidden, remarks) = switches::read(root);
+    side.hidden_switches = hidden;
+    side.remarks.extend(remarks);
     side
 }
 
