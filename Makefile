@@ -4,7 +4,7 @@ CARGO ?= cargo
 DISTRO_PACKAGES := pkg-config libhwloc-dev libudev-dev gcc libc6-dev libslurm-dev libclang1-14 \
 	libclang-common-14-dev slurmd slurmctld slurm-client slurm-wlm-basic-plugins munge hwloc-nox numactl \
 	qemu-system-x86 busybox-static kmod cpio xz-utils binutils bzip2 shellcheck git rpm debugedit elfutils debootstrap \
-	python3-venv valgrind
+	python3-venv valgrind bubblewrap
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 PLUGIN := $(TARGET)/release/libgpu_numa_bind.so
 NCCL_PLUGIN := $(TARGET)/release/libnccl_profiler_gpu_numa.so
@@ -13,7 +13,7 @@ FLOOR_TARGET := $(shell uname -m)-unknown-linux-gnu
 FLOOR := $(TARGET)/$(FLOOR_TARGET)/release
 
 .PHONY: help demo deps cargo build test test-fast test-abi test-nccl test-slurm test-slurm-2411 test-releases test-vm test-rpm \
-	bench lint rpm floor
+	test-packages bench lint rpm deb floor
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -53,17 +53,26 @@ test-rpm: deps build floor ## the packages of the plugins as shipped, installed 
 	GPU_NUMA_RPM_PREBUILT=$(FLOOR) packaging/build-rpm $(TARGET)/rpm-test
 	packaging/check-rpm $(TARGET)/rpm-test
 	GPU_NUMA_PLUGINS=$(PLUGIN):$(FLOOR)/libgpu_numa_bind.so packaging/check-slurm
+	packaging/check-containers
+
+test-packages: deps build ## whole builds: twice the same, again from the source package, aarch64, rpmlint (an hour)
+	packaging/check-packages $(TARGET)/packages
 
 bench: deps build ## how long a task's start takes longer, on a made-up host of 256 CPUs and 8 GPUs
 	GPU_NUMA_SPANK_SO=$(PLUGIN) $(CARGO) test -p gpu-numa-tests --test abi -- --ignored --nocapture speed
 
-lint: deps ## formatting, clippy, shell syntax
+lint: deps ## formatting, clippy, shell syntax, licences and sources
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	tests/lint-shell
+	packaging/check-supply
 
 rpm: deps ## build the RPMs: one set for EL 8, 9, 10 and SUSE
 	packaging/build-rpm
+
+deb: deps build floor ## build the Debian packages
+	cp -p $(TARGET)/release/gpu-numa $(FLOOR)/
+	packaging/build-deb $(TARGET)/deb
 
 # In the target folder of everything else, whose build scripts and macros it shares.
 floor: deps

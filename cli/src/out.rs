@@ -53,8 +53,9 @@ impl Out {
     }
 }
 
-/// A line on standard error.
+/// A line on standard error; a recorded machine's own text in it cannot act on the terminal.
 pub(crate) fn message(text: &str) {
+    let text = topology::option::one_line(text);
     // When standard error is closed there is nobody left to tell.
     let _ = writeln!(io::stderr(), "gpu-numa: {text}");
 }

@@ -19,13 +19,13 @@ const LONGEST_LIST: usize = 300;
 pub(super) fn print(out: &mut Out, document: &Document) -> io::Result<()> {
     let differing: usize = document.kinds.iter().map(|kind| kind.differing.len()).sum();
     out.line(format_args!(
-        "{} in {}; {} from its kind; {}; {} skipped",
+        "{} in {}; {}; {}; {} skipped",
         count(document.hosts, "host"),
         count(document.kinds.len(), "kind"),
         if differing == 1 {
-            "1 differs".to_owned()
+            "1 differs from its kind".to_owned()
         } else {
-            format!("{differing} differ")
+            format!("{differing} differ from their kind")
         },
         count(document.findings.len(), "finding"),
         count(document.skipped.len(), "file"),
