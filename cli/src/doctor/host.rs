@@ -37,7 +37,7 @@ fn check_localities(world: &World<'_>, report: &mut Report) {
             .device(pci)
             .is_some_and(|device| device.numa_node == Some(-1));
         match (&gpu.locality.numa_nodes, gpu.locality.numa_source) {
-            (_, NumaSource::Override) => {}
+            (_, NumaSource::Override | NumaSource::Measured) => {}
             (None, _) => report.find(
                 "gpu-locality",
                 Harm::StopsBinding,

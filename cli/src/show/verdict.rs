@@ -125,6 +125,22 @@ fn mig(machine: &Machine) -> Vec<String> {
         .collect()
 }
 
+/// ` (250 of GPU0, 251 of GPU1)`, where NVML says whose it is.
+fn owners(machine: &Machine, nodes: &NodeSet) -> String {
+    let named = machine.gpus.iter().enumerate().filter_map(|(index, gpu)| {
+        let node = gpu.nvml_place.as_ref()?.numa_node?;
+        nodes
+            .contains(node)
+            .then(|| format!("{node} of GPU{index}"))
+    });
+    let named: Vec<String> = named.collect();
+    if named.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", named.join(", "))
+    }
+}
+
 /// Nodes that tasks never get memory from.
 fn special_nodes(machine: &Machine) -> Vec<String> {
     let of = |kind: NodeKind| -> NodeSet {
@@ -138,7 +154,10 @@ fn special_nodes(machine: &Machine) -> Vec<String> {
     let mut sentences = Vec::new();
     let (gpu, other) = (of(NodeKind::Gpu), of(NodeKind::Cpuless));
     if !gpu.is_empty() {
-        sentences.push(format!("Node {gpu}: the GPUs' own memory, never bound to."));
+        let owners = owners(machine, &gpu);
+        sentences.push(format!(
+            "Node {gpu}: the GPUs' own memory{owners}, never bound to."
+        ));
     }
     if !other.is_empty() {
         sentences.push(format!(
