@@ -298,6 +298,7 @@ impl Communicator {
             gpus: peers.iter().map(|peer| peer.gpu).collect(),
             others: self.ranks.saturating_sub(peers.len()),
             hosts: self.hosts,
+            network_inside: std::env::var("NCCL_NET_DISABLE_INTRA").map_or(true, |set| set != "1"),
             capability: peers
                 .iter()
                 .find_map(|peer| peer.capability)
@@ -313,7 +314,8 @@ impl Communicator {
                 if speaks {
                     self.log.info(&format!(
                         "gpu-numa: communicator {:#x}: nobody can tell whether it crosses the socket link \
-                         (a GPU's place or its NVLinks are not known)",
+                         (a GPU's place or its NVLinks are not known, or NCCL may take the network between \
+                         sockets)",
                         self.id
                     ));
                 }

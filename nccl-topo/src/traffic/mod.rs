@@ -4,12 +4,12 @@
 //! ([`Search`]); elsewhere what holds for every ring is said: that over GPUs at several packages, with no
 //! NVLink between them, crosses at least once for each package, and a chain once less.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use topology::crossings::{fewest, groups, packages_of};
 use topology::machine::Machine;
 use topology::nccl::{Channels, PathType, Search, hops};
-use topology::path::crosses_socket;
+use topology::path::{PciPath, crosses_socket, pci_path};
 use topology::pci::PciAddress;
 
 use crate::element::Element;
@@ -30,6 +30,8 @@ pub struct Members {
     pub hosts: usize,
     /// The GPUs' compute capability, as 90 for 9.0.
     pub capability: u32,
+    /// Whether NCCL may take the network inside a host (`NCCL_NET_DISABLE_INTRA` unset).
+    pub network_inside: bool,
 }
 
 impl Members {
@@ -61,6 +63,9 @@ pub fn crossing(machine: &Machine, members: &Members) -> Crossing {
     if gpus.iter().any(|gpu| machine.gpu(*gpu).is_none()) {
         return Crossing::Unknown;
     }
+    if members.hosts > 1 && members.network_inside && may_go_round(machine, &gpus) {
+        return Crossing::Unknown;
+    }
     let pairs = gpus
         .iter()
         .enumerate()
@@ -78,6 +83,24 @@ pub fn crossing(machine: &Machine, members: &Members) -> Crossing {
         }
     }
     answer
+}
+
+/// Whether GPUs of several packages each have a NIC below a switch of theirs.
+///
+/// Where such NICs are faster than the socket link, NCCL sends over the network from socket to socket, and
+/// takes the host for several (`graph/paths.cc` `ncclTopoCheckNet`, `init.cc` `nNodes`).  How fast a NIC is,
+/// nobody tells here.
+fn may_go_round(machine: &Machine, gpus: &[PciAddress]) -> bool {
+    let has_near_nic = |gpu: &&PciAddress| {
+        let paths = machine
+            .nics
+            .iter()
+            .map(|nic| pci_path(machine, **gpu, nic.pci));
+        paths.flatten().any(|path| path <= PciPath::Pxb)
+    };
+    let near = packages_of(machine, gpus.iter().filter(has_near_nic).copied());
+    let packages: BTreeSet<u32> = near.into_values().collect();
+    packages.len() > 1
 }
 
 /// How often each channel crosses the socket link, in hops.

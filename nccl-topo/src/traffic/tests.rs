@@ -9,6 +9,7 @@ fn members(machine: &Machine) -> Members {
         others: 0,
         hosts: 1,
         capability: 90,
+        network_inside: true,
     }
 }
 
@@ -34,6 +35,23 @@ fn gpus_at_two_packages_cross_unless_nvlink_joins_or_may_join_them() {
     let far = machine.gpus[1].pci;
     machine.gpus[0].nvlinks = [(far, 4)].into();
     assert_eq!(crossing(&machine, &all), Crossing::Never);
+}
+
+#[test]
+fn on_several_hosts_nics_below_the_gpus_switches_may_carry_it() {
+    let mut machine = with_switches(machine(2, 1, 4), 1);
+    let mut all = members(&machine);
+    all.hosts = 2;
+    assert_eq!(crossing(&machine, &all), Crossing::Unknown);
+    all.network_inside = false;
+    assert_eq!(crossing(&machine, &all), Crossing::Some);
+    all.network_inside = true;
+    machine.nics.pop();
+    assert_eq!(
+        crossing(&machine, &all),
+        Crossing::Some,
+        "one socket's alone do not"
+    );
 }
 
 #[test]
