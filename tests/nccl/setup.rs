@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use gpu_numa_tests::build::{by_c_compiler, by_cargo, folder};
 use serde_json::Value;
 use tempfile::TempDir;
 use topology::locality::NumaSource;
@@ -21,33 +22,10 @@ pub(crate) fn plugin() -> &'static Path {
     static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
     PLUGIN.get_or_init(|| match std::env::var_os("GPU_NUMA_NCCL_SO") {
         Some(path) => PathBuf::from(path),
-        None => build_plugin(),
+        None => {
+            by_cargo("gpu-numa-nccl-profiler", "libnccl_profiler_gpu_numa.so").expect("it builds")
+        }
     })
-}
-
-/// Cargo has no dependency on a cdylib, so it is asked to build this one; a second time costs nothing.
-fn build_plugin() -> PathBuf {
-    let output = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "-p",
-            "gpu-numa-nccl-profiler",
-            "--message-format=json",
-        ])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("cargo runs");
-    assert!(output.status.success(), "the plugin does not build");
-    let messages = String::from_utf8(output.stdout).unwrap();
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter_map(|message| Some(message["filenames"].as_array()?.clone()))
-        .flatten()
-        .filter_map(|name| name.as_str().map(PathBuf::from))
-        .find(|path| path.ends_with("libnccl_profiler_gpu_numa.so"))
-        .expect("cargo names the plugin that it built")
 }
 
 /// A C host of this folder.
@@ -58,32 +36,10 @@ pub(crate) fn host(name: &'static str) -> PathBuf {
 }
 
 fn compile(name: &str) -> PathBuf {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let compiler = cc::Build::new()
-        .target(&target)
-        .host(&target)
-        .opt_level(1)
-        .cargo_metadata(false)
-        .get_compiler();
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nccl-{name}"));
-    let status = compiler
-        .to_command()
-        .args([
-            "-std=gnu11",
-            "-g",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-rdynamic",
-        ])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/nccl"))
-        .arg(format!("{name}.c"))
-        .arg("-o")
-        .arg(&program)
-        .args(["-ldl", "-lpthread"])
-        .status()
-        .expect("a C compiler runs");
-    assert!(status.success(), "{name} does not compile");
+    let source = format!("{name}.c");
+    by_c_compiler(&folder("nccl"), &[&source], &["-rdynamic"], &program)
+        .expect("the host compiles");
     program
 }
 

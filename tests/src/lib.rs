@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+pub mod build;
 pub mod stand_in_nvml;
 
 /// The folder of recorded machines: `GPU_NUMA_TOPOLOGIES`, else `../shared/topologies` beside the

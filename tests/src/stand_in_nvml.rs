@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::build::{self, by_c_compiler};
+
 /// The environment variable that names its scenario.
 pub const SCENARIO: &str = "STAND_IN_NVML";
 
@@ -19,36 +21,13 @@ pub fn build(folder: &Path, without: &[&str]) -> io::Result<PathBuf> {
 /// # Errors
 /// As [`build`].
 pub fn build_as(folder: &Path, name: &str, without: &[&str]) -> io::Result<PathBuf> {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let compiler = cc::Build::new()
-        .target(&target)
-        .host(&target)
-        .opt_level(1)
-        .cargo_metadata(false)
-        .get_compiler();
     let library = folder.join(name);
-    let status = compiler
-        .to_command()
-        .args([
-            "-std=gnu11",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-shared",
-            "-fPIC",
-        ])
-        .args(
-            without
-                .iter()
-                .map(|function| format!("-DWITHOUT_{function}")),
-        )
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/nvml/stand_in.c"))
-        .arg("-o")
-        .arg(&library)
-        .status()?;
-    if status.success() {
-        Ok(library)
-    } else {
-        Err(io::Error::other(format!("{}: {status}", library.display())))
-    }
+    let defines = without
+        .iter()
+        .map(|function| format!("-DWITHOUT_{function}"));
+    let defines: Vec<String> = defines.collect();
+    let mut flags = vec!["-shared", "-fPIC"];
+    flags.extend(defines.iter().map(String::as_str));
+    by_c_compiler(&build::folder("nvml"), &["stand_in.c"], &flags, &library)?;
+    Ok(library)
 }

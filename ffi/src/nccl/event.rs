@@ -85,11 +85,61 @@ pub struct SpecialCollective<'a> {
     pub func: &'a CStr,
 }
 
+/// A version of the profiler interface.
+pub trait Version {
+    /// What `startEvent` gets.
+    type Descriptor;
+    /// The events that are of use and that this version has.
+    const EVENTS: u64;
+
+    /// Reads a descriptor.
+    ///
+    /// # Safety
+    /// `descriptor` is null or NCCL's own, with strings that outlive `'a`.
+    unsafe fn read<'a>(descriptor: *const Self::Descriptor) -> Event<'a>;
+}
+
+/// Defines a version: its name, its descriptor, its events, the function that reads it.
+macro_rules! version {
+    ($(#[$doc:meta])* $name:ident, $descriptor:ty, $events:expr, $read:ident) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub enum $name {}
+
+        impl Version for $name {
+            type Descriptor = $descriptor;
+            const EVENTS: u64 = $events;
+
+            unsafe fn read<'a>(descriptor: *const $descriptor) -> Event<'a> {
+                // SAFETY: as the caller promises.
+                unsafe { $read(descriptor) }
+            }
+        }
+    };
+}
+
+version!(
+    /// v4: collectives and sends as they are planned.
+    V4, DescriptorV4, sys::COLL | sys::P2P, read_v4
+);
+version!(
+    /// v5: and as they are called.
+    V5, DescriptorV5, V4::EVENTS | sys::COLL_API, read_v5
+);
+version!(
+    /// v6: and by copy engines.
+    V6, DescriptorV5, V5::EVENTS | sys::CE_COLL, read_v6
+);
+version!(
+    /// v7: and over symmetric memory.
+    V7, DescriptorV5, V6::EVENTS, read_v7
+);
+
 /// Reads a descriptor of v4.
 ///
 /// # Safety
 /// `descriptor` is null or NCCL's own, with strings that outlive `'a`.
-pub unsafe fn read_v4<'a>(descriptor: *const DescriptorV4) -> Event<'a> {
+unsafe fn read_v4<'a>(descriptor: *const DescriptorV4) -> Event<'a> {
     // SAFETY: null or live, as the caller promises.
     let Some(descriptor) = (unsafe { descriptor.as_ref() }) else {
         return Event::Other;
@@ -115,7 +165,7 @@ pub unsafe fn read_v4<'a>(descriptor: *const DescriptorV4) -> Event<'a> {
 ///
 /// # Safety
 /// As for [`read_v4`].
-pub unsafe fn read_v5<'a>(descriptor: *const DescriptorV5) -> Event<'a> {
+unsafe fn read_v5<'a>(descriptor: *const DescriptorV5) -> Event<'a> {
     // SAFETY: null or live, as the caller promises.
     let Some(descriptor) = (unsafe { descriptor.as_ref() }) else {
         return Event::Other;
@@ -143,7 +193,7 @@ pub unsafe fn read_v5<'a>(descriptor: *const DescriptorV5) -> Event<'a> {
 ///
 /// # Safety
 /// As for [`read_v4`].
-pub unsafe fn read_v6<'a>(descriptor: *const DescriptorV5) -> Event<'a> {
+unsafe fn read_v6<'a>(descriptor: *const DescriptorV5) -> Event<'a> {
     // SAFETY: null or live, as the caller promises.
     if let Some(descriptor) = unsafe { descriptor.as_ref() }
         && descriptor.kind == sys::CE_COLL
@@ -162,7 +212,7 @@ pub unsafe fn read_v6<'a>(descriptor: *const DescriptorV5) -> Event<'a> {
 ///
 /// # Safety
 /// As for [`read_v4`].
-pub unsafe fn read_v7<'a>(descriptor: *const DescriptorV5) -> Event<'a> {
+unsafe fn read_v7<'a>(descriptor: *const DescriptorV5) -> Event<'a> {
     // SAFETY: as the caller promises.
     let event = unsafe { read_v6(descriptor) };
     let Event::Collective(collective) = event else {

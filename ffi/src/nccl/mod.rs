@@ -6,9 +6,7 @@ mod event;
 mod log;
 pub mod sys;
 
-pub use event::{
-    ApiCall, Collective, Event, Peer, SpecialCollective, read_v4, read_v5, read_v6, read_v7,
-};
+pub use event::{ApiCall, Collective, Event, Peer, SpecialCollective, V4, V5, V6, V7, Version};
 pub use log::NcclLog;
 
 use std::ffi::{CStr, c_char};

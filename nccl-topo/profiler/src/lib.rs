@@ -22,7 +22,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
 use ffi::guard;
 use ffi::nccl::sys::{self, DescriptorV4, DescriptorV5, NcclResult};
-use ffi::nccl::{Event, NcclLog};
+use ffi::nccl::{NcclLog, V4, V5, V6, V7, Version};
 
 use communicator::{Communicator, Start};
 
@@ -32,11 +32,11 @@ const NAME: &CStr = c"gpu-numa";
 type ProfilerV4 = sys::Profiler<sys::InitV4, DescriptorV4>;
 type ProfilerV5 = sys::Profiler<sys::InitV5, DescriptorV5>;
 
-const fn profiler<I: Copy, D>(init: I, start_event: sys::StartEvent<D>) -> sys::Profiler<I, D> {
+const fn profiler<V: Version, I: Copy>(init: I) -> sys::Profiler<I, V::Descriptor> {
     sys::Profiler {
         name: NAME.as_ptr(),
         init,
-        start_event,
+        start_event: start_event::<V>,
         stop_event,
         record_event_state,
         finalize,
@@ -47,22 +47,22 @@ const fn profiler<I: Copy, D>(init: I, start_event: sys::StartEvent<D>) -> sys::
 /// Profiler v4 (NCCL 2.27.3 and later).
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals, reason = "the name that NCCL looks up")]
-pub static ncclProfiler_v4: ProfilerV4 = profiler(init_v4 as sys::InitV4, start_v4);
+pub static ncclProfiler_v4: ProfilerV4 = profiler::<V4, _>(init_v4 as sys::InitV4);
 
 /// Profiler v5 (NCCL 2.28.3 and later).
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals, reason = "the name that NCCL looks up")]
-pub static ncclProfiler_v5: ProfilerV5 = profiler(init_v5 as sys::InitV5, start_v5);
+pub static ncclProfiler_v5: ProfilerV5 = profiler::<V5, _>(init_v5::<V5> as sys::InitV5);
 
 /// Profiler v6 (NCCL 2.29.2 and later).
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals, reason = "the name that NCCL looks up")]
-pub static ncclProfiler_v6: ProfilerV5 = profiler(init_v6 as sys::InitV5, start_v6);
+pub static ncclProfiler_v6: ProfilerV5 = profiler::<V6, _>(init_v5::<V6> as sys::InitV5);
 
 /// Profiler v7 (NCCL 2.32).
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals, reason = "the name that NCCL looks up")]
-pub static ncclProfiler_v7: ProfilerV5 = profiler(init_v6 as sys::InitV5, start_v7);
+pub static ncclProfiler_v7: ProfilerV5 = profiler::<V7, _>(init_v5::<V7> as sys::InitV5);
 
 /// Env plugin v1 (NCCL 2.28.7 and later).
 #[unsafe(no_mangle)]
@@ -97,21 +97,11 @@ unsafe extern "C" fn init_v4(
     rank: c_int,
     logger: sys::Logger,
 ) -> NcclResult {
-    // SAFETY: NCCL's own logger, which outlives the communicator.
-    let log = unsafe { NcclLog::new(logger) };
-    let start = Start {
-        id,
-        hosts,
-        ranks,
-        rank,
-        log,
-        wanted: sys::COLL | sys::P2P,
-    };
-    // SAFETY: NCCL's own places.
-    unsafe { begin(context, mask, &start) }
+    // SAFETY: NCCL's own arguments.
+    unsafe { begin::<V4>(context, mask, (id, hosts, ranks, rank), logger) }
 }
 
-unsafe extern "C" fn init_v5(
+unsafe extern "C" fn init_v5<V: Version>(
     context: *mut *mut c_void,
     id: u64,
     mask: *mut c_int,
@@ -121,50 +111,30 @@ unsafe extern "C" fn init_v5(
     rank: c_int,
     logger: sys::Logger,
 ) -> NcclResult {
-    // SAFETY: NCCL's own logger, which outlives the communicator.
-    let log = unsafe { NcclLog::new(logger) };
-    let wanted = sys::COLL | sys::P2P | sys::COLL_API;
-    let start = Start {
-        id,
-        hosts,
-        ranks,
-        rank,
-        log,
-        wanted,
-    };
-    // SAFETY: NCCL's own places.
-    unsafe { begin(context, mask, &start) }
-}
-
-unsafe extern "C" fn init_v6(
-    context: *mut *mut c_void,
-    id: u64,
-    mask: *mut c_int,
-    _name: *const c_char,
-    hosts: c_int,
-    ranks: c_int,
-    rank: c_int,
-    logger: sys::Logger,
-) -> NcclResult {
-    // SAFETY: NCCL's own logger, which outlives the communicator.
-    let log = unsafe { NcclLog::new(logger) };
-    let wanted = sys::COLL | sys::P2P | sys::COLL_API | sys::CE_COLL;
-    let start = Start {
-        id,
-        hosts,
-        ranks,
-        rank,
-        log,
-        wanted,
-    };
-    // SAFETY: NCCL's own places.
-    unsafe { begin(context, mask, &start) }
+    // SAFETY: NCCL's own arguments.
+    unsafe { begin::<V>(context, mask, (id, hosts, ranks, rank), logger) }
 }
 
 /// # Safety
-/// `context` and `mask` are NCCL's places to fill in, or null.
-unsafe fn begin(context: *mut *mut c_void, mask: *mut c_int, start: &Start) -> NcclResult {
-    let begun = guard::run(drop_line, || Communicator::begin(start)).flatten();
+/// `context` and `mask` are NCCL's places to fill in, or null; `logger` is NCCL's, which outlives the
+/// communicator.
+unsafe fn begin<V: Version>(
+    context: *mut *mut c_void,
+    mask: *mut c_int,
+    (id, hosts, ranks, rank): (u64, c_int, c_int, c_int),
+    logger: sys::Logger,
+) -> NcclResult {
+    // SAFETY: as the caller promises.
+    let log = unsafe { NcclLog::new(logger) };
+    let start = Start {
+        id,
+        hosts,
+        ranks,
+        rank,
+        log,
+        wanted: V::EVENTS,
+    };
+    let begun = guard::run(drop_line, || Communicator::begin(&start)).flatten();
     let begun = begun.map_or(std::ptr::null_mut(), |communicator| {
         Box::into_raw(communicator).cast()
     });
@@ -179,56 +149,21 @@ unsafe fn begin(context: *mut *mut c_void, mask: *mut c_int, start: &Start) -> N
     sys::SUCCESS
 }
 
-unsafe extern "C" fn start_v4(
-    context: *mut c_void,
-    handle: *mut *mut c_void,
-    descriptor: *mut DescriptorV4,
-) -> NcclResult {
-    // SAFETY: NCCL's own arguments, read within this call.
-    unsafe { start_event(context, handle, || ffi::nccl::read_v4(descriptor)) }
-}
-
-unsafe extern "C" fn start_v5(
-    context: *mut c_void,
-    handle: *mut *mut c_void,
-    descriptor: *mut DescriptorV5,
-) -> NcclResult {
-    // SAFETY: NCCL's own arguments, read within this call.
-    unsafe { start_event(context, handle, || ffi::nccl::read_v5(descriptor)) }
-}
-
-unsafe extern "C" fn start_v6(
-    context: *mut c_void,
-    handle: *mut *mut c_void,
-    descriptor: *mut DescriptorV5,
-) -> NcclResult {
-    // SAFETY: NCCL's own arguments, read within this call.
-    unsafe { start_event(context, handle, || ffi::nccl::read_v6(descriptor)) }
-}
-
-unsafe extern "C" fn start_v7(
-    context: *mut c_void,
-    handle: *mut *mut c_void,
-    descriptor: *mut DescriptorV5,
-) -> NcclResult {
-    // SAFETY: NCCL's own arguments, read within this call.
-    unsafe { start_event(context, handle, || ffi::nccl::read_v7(descriptor)) }
-}
-
 /// # Safety
 /// `context` is null or what [`begin`] gave and [`finalize`] has not had; `handle` is NCCL's place to fill
-/// in, or null.
-unsafe fn start_event<'a>(
+/// in, or null; `descriptor` is NCCL's.
+unsafe extern "C" fn start_event<V: Version>(
     context: *mut c_void,
     handle: *mut *mut c_void,
-    read: impl FnOnce() -> Event<'a>,
+    descriptor: *mut V::Descriptor,
 ) -> NcclResult {
     // SAFETY: as the caller promises.
     let communicator = unsafe { context.cast::<Communicator>().as_ref() };
     let mut given = std::ptr::null_mut();
     if let Some(communicator) = communicator.filter(|communicator| communicator.listens()) {
         let done = guard::run(drop_line, || {
-            let event = read();
+            // SAFETY: as the caller promises; read within this call.
+            let event = unsafe { V::read(descriptor) };
             communicator.on_event(&event);
             event.handle()
         });
