@@ -90,7 +90,10 @@ impl Scenario {
 
     /// Loads a copy of the plugin in `folder`, where `beside` stands beside it.
     pub(crate) fn installed_in(mut self, folder: &Path, beside: Option<&str>) -> Self {
-        std::fs::create_dir_all(folder).unwrap();
+        if folder.exists() {
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+        std::fs::create_dir(folder).unwrap();
         set_mode(folder, 0o755);
         let copy = folder.join("gpu_numa_bind.so");
         std::fs::copy(build::plugin(), &copy).unwrap();
