@@ -17,13 +17,13 @@ use crate::out::Out;
 /// Writes the lines.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
-  gpu-numa gres-conf
+  gpu-numa gres-conf > gres.conf
   gpu-numa gres-conf --numa-node-as-socket --slurm-release 24.11.7
   gpu-numa gres-conf --from /srv/recorded/node7 --json
 
 Cores= are Slurm's own core numbers, not CPUs.  From Slurm 24.11.7 on they must be whole sockets, and
 they are written so too where the release is not known.  Lines are in PCI order, which is the order that
-CUDA counts in under CUDA_DEVICE_ORDER=PCI_BUS_ID.")]
+CUDA counts in under CUDA_DEVICE_ORDER=PCI_BUS_ID.  What slurm.conf needs follows as comments.")]
 pub(crate) struct GresConf {
     #[command(flatten)]
     from: From,
@@ -80,6 +80,13 @@ impl GresConf {
         } else {
             configured
         };
+        if machine.packages.is_empty() {
+            return Err(CommandError::Argument(
+                "packages and cores are not recorded there; expected this machine, a directory holding sys/, \
+                 an hwloc XML or a snapshot"
+                    .to_owned(),
+            ));
+        }
         let map = CoreMap::new(&machine, kind).ok_or_else(|| {
             CommandError::Argument(
                 "the machine's sockets are not alike, so Slurm's core numbers cannot be told"
@@ -318,14 +325,15 @@ fn print(out: &mut Out, name: &str, document: &Document) -> Result<(), CommandEr
         out.line(format_args!("{line}   # {}", gres.note))?;
     }
     out.line("")?;
-    out.line("# slurm.conf")?;
+    // Comments, so that what is printed is a gres.conf as it is.
+    out.line("# and in slurm.conf:")?;
     if !document.gres.is_empty() {
-        out.line("GresTypes=gpu")?;
+        out.line("# GresTypes=gpu")?;
     }
     for parameter in &document.parameters {
-        out.line(parameter)?;
+        out.line(format_args!("# {parameter}"))?;
     }
-    out.line(&document.node_line)?;
+    out.line(format_args!("# {}", document.node_line))?;
     Ok(())
 }
 

@@ -172,6 +172,10 @@ fn print(
     plan: &StepPlan,
 ) -> Result<(), CommandError> {
     let host = machine.hostname.as_deref().unwrap_or("this host");
+    if machine.gpus.is_empty() {
+        out.line(format_args!("{host} has no GPU; nothing to bind"))?;
+        return Ok(());
+    }
     if let Some(refusal) = &plan.refusal {
         let policy = step.settings.policy.word();
         out.line(format_args!("refused ({policy}): {}", refusal.reason))?;

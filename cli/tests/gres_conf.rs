@@ -27,7 +27,7 @@ fn files_cores_links_and_the_node_line_fit_the_machine() {
     for line in [
         "NodeName=gpu1 Name=gpu File=/dev/nvidia0 Cores=0-3 Links=-1,0,0,0   # GPU0 0000:23:00.0, node 0",
         "NodeName=gpu1 Name=gpu File=/dev/nvidia3 Cores=4-7 Links=0,0,0,-1   # GPU3 0000:84:00.0, node 1",
-        "NodeName=gpu1 CPUs=16 Boards=1 SocketsPerBoard=2 CoresPerSocket=4 ThreadsPerCore=2 RealMemory=128000 Gres=gpu:4",
+        "# NodeName=gpu1 CPUs=16 Boards=1 SocketsPerBoard=2 CoresPerSocket=4 ThreadsPerCore=2 RealMemory=128000 Gres=gpu:4",
     ] {
         assert!(text.lines().any(|own| own == line), "{line}\n{text}");
     }
@@ -43,6 +43,7 @@ fn doctor_finds_nothing_wrong_with_the_lines() {
         .collect();
     host.write("etc/slurm/gres.conf", &gres.join("\n"));
     let node = text.lines().find(|line| line.contains("CPUs=")).unwrap();
+    let node = node.trim_start_matches("# ");
     host.write("etc/slurm/nodes.conf", node);
     let output = host.run(&["doctor", "--slurm-release", "24.11.7"]);
     assert_eq!(

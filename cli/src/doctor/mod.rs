@@ -213,6 +213,9 @@ fn examine(world: &World<'_>) -> Report {
 fn print(out: &mut Out, document: &Document<'_>) -> Result<(), CommandError> {
     let host = document.host.unwrap_or("machine");
     let count = match document.findings.len() {
+        0 if document.slurm_conf.is_none() => {
+            "nothing found wrong in the host; Slurm's configuration was not found".to_owned()
+        }
         0 => "nothing found wrong".to_owned(),
         1 => "1 finding".to_owned(),
         count => format!("{count} findings"),
