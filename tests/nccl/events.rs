@@ -85,6 +85,16 @@ fn sends_are_counted_by_their_pair() {
 }
 
 #[test]
+fn sends_recorded_into_a_graph_are_not_taken_for_sent() {
+    let world = World::new(2, 1);
+    for version in [5, 7] {
+        let run = world.profile(version, "", "recorded-all-to-all:1048576");
+        assert_eq!(run.summary()["sends"]["count"], 0, "v{version}");
+        assert_eq!(run.summary()["captured"], 1, "the speaker's own");
+    }
+}
+
+#[test]
 fn what_nccl_does_not_tell_is_said_to_be_unknown() {
     let world = World::new(2, 2);
     let run = world.profile(
@@ -174,7 +184,6 @@ fn without_a_file_of_nccl_the_least_is_said() {
 #[test]
 fn on_several_hosts_a_ring_is_a_chain_here() {
     let world = World::new(2, 2);
-    // The peers of other hosts never tell, so this host decides after a second.
     let run = world.profile(
         6,
         "--hosts 2",

@@ -9,6 +9,7 @@
  *     captured:FUNC:COUNT      recorded into a CUDA graph      ce:FUNC   by copy engines (v6)
  *     symmetric:FUNC:COUNT     over symmetric memory (v7)      call:FUNC:COUNT[:ROOT]   called, never planned
  *     all-to-all:COUNT         a send and a receive of COUNT bytes for each pair
+ *     recorded-all-to-all:COUNT   the same, recorded into a CUDA graph
  *     bench:N                  N AllReduces, timed             fork     a child that ends at once
  *     sleep:MILLISECONDS
  *
@@ -89,14 +90,16 @@ struct event {
     bool captured, symmetric;
 };
 
-static void *start(struct communicator *c, struct event e) {
+static void *start_any(struct communicator *c, struct event e) {
     void *handle = (void *)1;
-    if (!(c->mask & (int)e.type)) return NULL;
 #define FILL_COLL(d)                                                                                       \
     (d).coll.func = e.func, (d).coll.count = e.count, (d).coll.datatype = e.datatype, (d).coll.root = e.root, \
     (d).coll.algo = e.algo, (d).coll.proto = "SIMPLE", (d).coll.nChannels = 2, (d).coll.nWarps = 16
 #define FILL_P2P(d)                                                                                        \
     (d).p2p.func = e.func, (d).p2p.count = e.count, (d).p2p.datatype = e.datatype, (d).p2p.peer = e.root
+#define FILL_P2P_CALL(d)                                                                                   \
+    (d).p2pApi.func = e.func, (d).p2pApi.count = e.count, (d).p2pApi.datatype = e.datatype,                \
+    (d).p2pApi.graphCaptured = e.captured
 #define FILL_CALL(d)                                                                                       \
     (d).collApi.func = e.func, (d).collApi.count = e.count, (d).collApi.datatype = e.datatype,             \
     (d).collApi.root = e.root, (d).collApi.graphCaptured = e.captured
@@ -114,6 +117,7 @@ static void *start(struct communicator *c, struct event e) {
         if (e.type == COLL) FILL_COLL(d), d.coll.isSymColl = e.symmetric;
         if (e.type == P2P) FILL_P2P(d);
         if (e.type == COLL_API) FILL_CALL(d);
+        if (e.type == P2P_API) FILL_P2P_CALL(d);
         if (e.type == CE_COLL) d.ceColl.func = e.func;
         if (plugin->startEvent(c->context, &handle, &d)) fail("startEvent failed");
     } else {
@@ -123,10 +127,15 @@ static void *start(struct communicator *c, struct event e) {
         if (e.type == COLL) FILL_COLL(d);
         if (e.type == P2P) FILL_P2P(d);
         if (e.type == COLL_API) FILL_CALL(d);
+        if (e.type == P2P_API) FILL_P2P_CALL(d);
         if (e.type == CE_COLL) d.ceColl.func = e.func;
         if (plugin->startEvent(c->context, &handle, &d)) fail("startEvent failed");
     }
     return handle;
+}
+
+static void *start(struct communicator *c, struct event e) {
+    return c->mask & (int)e.type ? start_any(c, e) : NULL;
 }
 
 static void stop(void *handle) {
@@ -188,13 +197,17 @@ static void run_word(struct communicator *c, const char *word) {
             _exit(0);
         }
         waitpid(child, NULL, 0);
-    } else if (!strcmp(part[0], "all-to-all")) {
-        for (int peer = 0; peer < ranks; peer++) {
-            struct event e = {.type = P2P, .func = "Send", .datatype = "ncclInt8", .count = (size_t)number, .root = peer};
-            event(c, e);
-            e.func = "Recv";
-            event(c, e);
-        }
+    } else if (!strcmp(part[0], "all-to-all") || !strcmp(part[0], "recorded-all-to-all")) {
+        bool recorded = part[0][0] == 'r';
+        for (int peer = 0; peer < ranks; peer++)
+            for (int receive = 0; receive < 2; receive++) {
+                struct event e = {.type = P2P_API, .func = receive ? "Recv" : "Send", .datatype = "ncclInt8",
+                                  .count = (size_t)number, .root = peer, .captured = recorded};
+                void *call = version > 4 && c->mask & P2P ? start_any(c, e) : NULL;
+                stop(call);
+                e.type = P2P, e.parent = call;
+                event(c, e);
+            }
     } else collective(c, part[0], part[1], (size_t)atol(part[2]), part[3] ? atoi(part[3]) : 0, false, false);
 }
 

@@ -7,7 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { GROUP = 1 << 0, COLL = 1 << 1, P2P = 1 << 2, GROUP_API = 1 << 8, COLL_API = 1 << 9, CE_COLL = 1 << 12 };
+enum { GROUP = 1 << 0, COLL = 1 << 1, P2P = 1 << 2, GROUP_API = 1 << 8, COLL_API = 1 << 9, P2P_API = 1 << 10,
+       CE_COLL = 1 << 12 };
 
 typedef void (*logger)(int level, unsigned long flags, const char *file, int line, const char *format, ...);
 
@@ -36,6 +37,12 @@ typedef void (*logger)(int level, unsigned long flags, const char *file, int lin
     int root;                                                                                              \
     void *stream;                                                                                          \
     bool graphCaptured;
+#define P2P_CALL_FIELDS                                                                                    \
+    const char *func;                                                                                      \
+    size_t count;                                                                                          \
+    const char *datatype;                                                                                  \
+    void *stream;                                                                                          \
+    bool graphCaptured;
 
 struct descriptor_v4 {
     uint8_t type;
@@ -54,6 +61,7 @@ struct descriptor_v6 { /* and v5, which lacks ceColl */
     union {
         struct { bool graphCaptured; int groupDepth; } groupApi;
         struct { CALL_FIELDS } collApi;
+        struct { P2P_CALL_FIELDS } p2pApi;
         struct { COLL_FIELDS void *parentGroup; } coll;
         struct { P2P_FIELDS void *parentGroup; } p2p;
         struct { uint64_t seqNumber; const char *func; const void *sendBuff; void *recvBuff; size_t count; int root;
@@ -68,6 +76,7 @@ struct descriptor_v7 {
     int rank;
     union {
         struct { CALL_FIELDS uint64_t userTag; } collApi;
+        struct { P2P_CALL_FIELDS uint64_t userTag; } p2pApi;
         struct { COLL_FIELDS void *parentGroup; const char *kernelVariant; bool isSymColl; uint64_t userTag; } coll;
         struct { P2P_FIELDS void *parentGroup; uint64_t userTag; } p2p;
         struct { uint64_t seqNumber; const char *func; } ceColl;

@@ -7,14 +7,17 @@ use std::fs::{File, OpenOptions, read_dir, remove_file};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::file::WITHOUT_WAITING;
 use super::process::effective_user;
 use super::shared::SharedWords;
 use crate::errno::{Errno, check};
 
-/// How often a file that vanishes while it is opened is tried again.
-const TRIES: u32 = 8;
+/// How often a file that vanishes, or is looked at by a sweeper, while it is opened is tried again.
+const TRIES: u32 = 64;
+/// Between two tries.
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// Why a file is not shared.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +40,8 @@ pub enum NamedError {
         /// Type and permission bits.
         mode: u32,
     },
-    /// It went away each time that it was opened.
-    #[error("{}: removed again and again", .0.display())]
+    /// It went away, or was locked, each time that it was opened.
+    #[error("{}: removed or locked again and again", .0.display())]
     Removed(PathBuf),
 }
 
@@ -75,7 +78,15 @@ impl NamedWords {
                 .open(&path)
                 .map_err(io)?;
             check_own(&file, &path)?;
-            lock(&file, libc::LOCK_SH).map_err(|errno| io(errno.into()))?;
+            match lock(&file, libc::LOCK_SH) {
+                Ok(()) => {}
+                Err(Errno(libc::EWOULDBLOCK)) => {
+                    // Another that joins looks whether it is unused.
+                    std::thread::sleep(PAUSE);
+                    continue;
+                }
+                Err(errno) => return Err(io(errno.into())),
+            }
             // Whoever removes it locks it first, so from here on it stays.
             if file.metadata().map_err(io)?.nlink() == 0 {
                 continue;
@@ -195,6 +206,29 @@ mod tests {
         let link = folder.path().join("b");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         assert!(NamedWords::open(folder.path(), "b", 64).is_err());
+    }
+
+    #[test]
+    fn those_that_join_and_sweep_at_once_all_get_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let join = || {
+            remove_unused(folder.path(), "x.", 100);
+            NamedWords::open(folder.path(), "x.same", 64).unwrap()
+        };
+        for _ in 0..50 {
+            let files: Vec<NamedWords> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(join)).collect();
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().unwrap())
+                    .collect()
+            });
+            for file in &files {
+                file.words().wide_words()[0].fetch_add(1, Ordering::Relaxed);
+            }
+            assert_eq!(files[0].words().wide_words()[0].load(Ordering::Relaxed), 8);
+            files[0].unlink();
+        }
     }
 
     #[test]

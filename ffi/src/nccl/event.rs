@@ -14,6 +14,11 @@ pub enum Event<'a> {
     Call(ApiCall<'a>),
     /// A send or receive is planned.
     Peer(Peer<'a>),
+    /// A send or receive is called.
+    PeerCall {
+        /// Whether it is recorded into a CUDA graph.
+        captured: bool,
+    },
     /// A collective goes a way that no ring describes.
     Special(SpecialCollective<'a>),
     /// Anything else.
@@ -24,10 +29,13 @@ impl Event<'_> {
     /// What `startEvent` gives back: a call's handle, which NCCL names as the parent of what the call becomes;
     /// null for all else, of which nothing more is to be told.
     pub fn handle(&self) -> *mut c_void {
-        if let Self::Call(call) = self {
-            return sys::call_handle(call.captured);
+        match self {
+            Self::Call(call) => sys::call_handle(call.captured),
+            Self::PeerCall { captured } => sys::call_handle(*captured),
+            Self::Collective(_) | Self::Peer(_) | Self::Special(_) | Self::Other => {
+                std::ptr::null_mut()
+            }
         }
-        std::ptr::null_mut()
     }
 }
 
@@ -76,6 +84,8 @@ pub struct Peer<'a> {
     pub datatype: &'a CStr,
     /// The other rank.
     pub peer: c_int,
+    /// Whether its call was recorded into a CUDA graph.
+    pub captured: bool,
 }
 
 /// A collective by copy engines or over symmetric memory.
@@ -124,7 +134,7 @@ version!(
 );
 version!(
     /// v5: and as they are called.
-    V5, DescriptorV5, V4::EVENTS | sys::COLL_API, read_v5
+    V5, DescriptorV5, V4::EVENTS | sys::COLL_API | sys::P2P_API, read_v5
 );
 version!(
     /// v6: and by copy engines.
@@ -155,7 +165,7 @@ unsafe fn read_v4<'a>(descriptor: *const DescriptorV4) -> Event<'a> {
             // SAFETY: the kind says which member is set.
             let p2p = unsafe { descriptor.body.p2p };
             // SAFETY: NCCL's strings.
-            unsafe { peer(&p2p) }
+            unsafe { peer(&p2p, std::ptr::null_mut()) }
         }
         _ => Event::Other,
     }
@@ -181,10 +191,17 @@ unsafe fn read_v5<'a>(descriptor: *const DescriptorV5) -> Event<'a> {
             // SAFETY: the kind says which member is set.
             let p2p = unsafe { descriptor.body.p2p };
             // SAFETY: NCCL's strings.
-            unsafe { peer(&p2p) }
+            unsafe { peer(&p2p, descriptor.parent) }
         }
         // SAFETY: the kind says which member is set.
         sys::COLL_API => unsafe { call(&descriptor.body) },
+        sys::P2P_API => {
+            // SAFETY: the kind says which member is set.
+            let call = unsafe { descriptor.body.p2p_api };
+            Event::PeerCall {
+                captured: call.graph_captured != 0,
+            }
+        }
         _ => Event::Other,
     }
 }
@@ -248,7 +265,7 @@ unsafe fn collective<'a>(coll: &Coll, parent: *mut c_void) -> Event<'a> {
 
 /// # Safety
 /// The strings are NCCL's and outlive `'a`.
-unsafe fn peer<'a>(p2p: &P2p) -> Event<'a> {
+unsafe fn peer<'a>(p2p: &P2p, parent: *mut c_void) -> Event<'a> {
     // SAFETY: as the caller promises.
     let read = |pointer| unsafe { text(pointer) };
     Event::Peer(Peer {
@@ -256,6 +273,7 @@ unsafe fn peer<'a>(p2p: &P2p) -> Event<'a> {
         count: p2p.count,
         datatype: read(p2p.datatype),
         peer: p2p.peer,
+        captured: parent == sys::call_handle(true),
     })
 }
 

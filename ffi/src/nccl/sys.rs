@@ -25,6 +25,8 @@ pub const COLL: u64 = 1 << 1;
 pub const P2P: u64 = 1 << 2;
 /// `ncclProfileCollApi`: a collective as it is called (v5).
 pub const COLL_API: u64 = 1 << 9;
+/// `ncclProfileP2pApi`: a send or receive as it is called (v5); comes where [`P2P`] is asked for.
+pub const P2P_API: u64 = 1 << 10;
 /// `ncclProfileCeColl`: a collective by copy engines (v6).
 pub const CE_COLL: u64 = 1 << 12;
 
@@ -88,6 +90,22 @@ pub struct CollApi {
     pub graph_captured: u8,
 }
 
+/// A send or receive as it is called.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct P2pApi {
+    /// `Send`, `Recv`.
+    pub func: *const c_char,
+    /// Elements.
+    pub count: usize,
+    /// `ncclFloat32` and so on.
+    pub datatype: *const c_char,
+    /// CUDA stream.
+    pub stream: *mut c_void,
+    /// A `bool`: whether it is recorded into a CUDA graph.
+    pub graph_captured: u8,
+}
+
 /// A send or receive.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -134,6 +152,8 @@ pub union BodyV5 {
     pub coll_v7: CollV7,
     /// [`COLL_API`].
     pub coll_api: CollApi,
+    /// [`P2P_API`].
+    pub p2p_api: P2pApi,
     /// [`P2P`].
     pub p2p: P2p,
     /// [`CE_COLL`], v6 and v7.

@@ -7,25 +7,26 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::c_int;
-use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use ffi::linux::process::coarse_millis;
 use ffi::loaded::cuda::read_current_device;
 use ffi::loaded::nvml::read_nvlinks;
 use ffi::nccl::{ApiCall, Collective, Event, NcclLog, Peer as PeerEvent, sys};
 use nccl_topo::model::COMPUTE_CAPABILITY;
-use nccl_topo::traffic::{Crossing, Forecast, Members, crossing};
+use nccl_topo::traffic::{Crossing, Forecast, Members, NetworkInside, crossing};
 use once_cell::sync::OnceCell;
 use topology::machine::Machine;
 use topology::nvlink::{Links, SOME_SWITCH, add_link, set_nvlinks};
 use topology::path::crosses_socket;
 
 use crate::counts::{Algo, Counts, Func, element_bytes};
+use crate::journal::Journal;
 use crate::peers::{FOLDER, Peer, Peers};
 use crate::report::{Moment, Report, Who};
-use crate::{host, journal};
+use crate::{env, host};
 
 /// How long peers that have not told are waited for, by counting on, in milliseconds.
 const PATIENCE_MILLIS: u64 = 1_000;
@@ -41,12 +42,21 @@ static WANTED: AtomicU64 = AtomicU64::new(0);
 
 /// The events that this process wants: NCCL has one mask for all communicators (`profiler.cc`), so one that
 /// wants none must not take them from another.
-pub(crate) fn event_mask() -> u64 {
+fn event_mask() -> u64 {
     if LISTENING.load(Ordering::Acquire) > 0 {
         WANTED.load(Ordering::Relaxed)
     } else {
         0
     }
+}
+
+/// Writes the events that this process wants where NCCL reads them: the last that writes knows of all that
+/// began before it.
+pub(crate) fn set_event_mask(mask: &AtomicI32) {
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+    let wanted = i32::try_from(event_mask()).unwrap_or(0);
+    mask.store(wanted, Ordering::Relaxed);
 }
 
 /// What NCCL says when a communicator begins.
@@ -88,6 +98,7 @@ pub(crate) struct Communicator {
     hosts: usize,
     rank: usize,
     log: NcclLog,
+    settings: Settings,
     /// Whether calls are told apart from what they become (v5 and later).
     has_calls: bool,
     process: u32,
@@ -106,6 +117,31 @@ pub(crate) struct Communicator {
     told: OnceCell<Told>,
 }
 
+/// What the environment says, read when a communicator begins: later another thread may be changing it.
+#[derive(Debug)]
+struct Settings {
+    journal: Journal,
+    topology_file: Option<PathBuf>,
+    network_inside: NetworkInside,
+}
+
+impl Settings {
+    fn read() -> Self {
+        let is_one = |name| std::env::var(name).is_ok_and(|set| set.trim() == "1");
+        Self {
+            journal: Journal::read(),
+            topology_file: env::topology_path(),
+            network_inside: if is_one("NCCL_SHM_DISABLE") {
+                NetworkInside::Everywhere
+            } else if is_one("NCCL_NET_DISABLE_INTRA") {
+                NetworkInside::Nowhere
+            } else {
+                NetworkInside::NearNics
+            },
+        }
+    }
+}
+
 /// What the speaker tells of.
 #[derive(Debug)]
 struct Told {
@@ -120,6 +156,7 @@ impl Communicator {
     pub(crate) fn begin(start: &Start) -> Option<Box<Self>> {
         let number = |value: c_int| usize::try_from(value).ok();
         let (ranks, rank) = (number(start.ranks)?, number(start.rank)?);
+        let hosts = number(start.hosts)?.max(1);
         if ranks < 2 {
             return None;
         }
@@ -156,9 +193,10 @@ impl Communicator {
         Some(Box::new(Self {
             id: start.id,
             ranks,
-            hosts: number(start.hosts)?.max(1),
+            hosts,
             rank,
             log: start.log,
+            settings: Settings::read(),
             has_calls: start.wanted & sys::COLL_API != 0,
             process: std::process::id(),
             machine,
@@ -187,6 +225,13 @@ impl Communicator {
         }
     }
 
+    /// Takes a role, unless a fault has made it silent.
+    fn become_role(&self, role: Role) {
+        let (from, to) = (Role::Undecided as u8, role as u8);
+        let order = (Ordering::AcqRel, Ordering::Acquire);
+        let _ = self.role.compare_exchange(from, to, order.0, order.1);
+    }
+
     fn is(&self, role: Role) -> bool {
         self.role.load(Ordering::Acquire) == role as u8
     }
@@ -209,6 +254,7 @@ impl Communicator {
             | Event::Call(_)
             | Event::Special(_)
             | Event::Peer(_)
+            | Event::PeerCall { .. }
             | Event::Other => false,
         };
         if counted && self.told.get().is_some_and(|told| told.crosses) {
@@ -274,17 +320,22 @@ impl Communicator {
             }
         };
         if let Some(upward) = upward {
-            let bytes = size.saturating_mul(peer.count as u64);
-            self.peers.count_send(bytes, upward);
+            if peer.captured {
+                self.counts.add_captured();
+            } else {
+                let bytes = size.saturating_mul(peer.count as u64);
+                self.peers.count_send(bytes, upward);
+            }
             if self.is(Role::Speaker) {
                 self.speak_in_time();
             }
         }
     }
 
-    /// Whether all peers that will tell have told.
+    /// Whether all peers that will tell have told.  Of several hosts nobody knows how many are here, so NCCL's
+    /// barrier is relied upon.
     fn may_decide(&self) -> bool {
-        let complete = self.hosts == 1 && self.peers.count() >= self.ranks;
+        let complete = self.hosts > 1 || self.peers.count() >= self.ranks;
         complete || coarse_millis().saturating_sub(self.began_millis) >= PATIENCE_MILLIS
     }
 
@@ -293,12 +344,14 @@ impl Communicator {
         if self.deciding.swap(true, Ordering::AcqRel) {
             return;
         }
+        // A job that is killed leaves no file behind, whatever it is killed in.
+        self.peers.close();
         let peers = self.peers.read();
         let members = Members {
             gpus: peers.iter().map(|peer| peer.gpu).collect(),
             others: self.ranks.saturating_sub(peers.len()),
             hosts: self.hosts,
-            network_inside: std::env::var("NCCL_NET_DISABLE_INTRA").map_or(true, |set| set != "1"),
+            network_inside: self.settings.network_inside,
             capability: peers
                 .iter()
                 .find_map(|peer| peer.capability)
@@ -330,18 +383,18 @@ impl Communicator {
                 hosts: self.hosts,
                 local: peers.iter().map(|peer| peer.rank).collect(),
             };
-            let forecast = forecast(&machine, &members);
+            let forecast = forecast(&machine, &members, self.settings.topology_file.as_deref());
             let crosses = forecast.ring().total() + forecast.tree().total() > 0.0;
             let _ = self.told.set(Told {
                 who,
                 forecast,
                 crosses,
             });
-            self.role.store(Role::Speaker as u8, Ordering::Release);
+            self.become_role(Role::Speaker);
         } else if far.is_empty() {
             self.silence();
         } else {
-            self.role.store(Role::Member as u8, Ordering::Release);
+            self.become_role(Role::Member);
         }
     }
 
@@ -395,8 +448,8 @@ impl Communicator {
             return false;
         }
         let line = report.line();
-        journal::say(self.log, &line);
-        journal::record(&report, &line);
+        self.settings.journal.say(self.log, &line);
+        self.settings.journal.record(&report, &line);
         true
     }
 
@@ -420,7 +473,7 @@ impl Communicator {
 
 /// What is known of the way; worked out once for each set of ranks, for frameworks make many communicators of
 /// the same GPUs.
-fn forecast(machine: &Machine, members: &Members) -> Forecast {
+fn forecast(machine: &Machine, members: &Members, file: Option<&Path>) -> Forecast {
     static KNOWN: Mutex<Vec<(Members, Forecast)>> = Mutex::new(Vec::new());
     let known = |known: &Vec<(Members, Forecast)>| {
         let found = known.iter().find(|(of, _)| of == members);
@@ -430,7 +483,8 @@ fn forecast(machine: &Machine, members: &Members) -> Forecast {
     if let Some(forecast) = KNOWN.try_lock().ok().and_then(|list| known(&list)) {
         return forecast;
     }
-    let forecast = Forecast::of(machine, members, host::topology_file().as_ref());
+    let file = file.and_then(host::read_topology);
+    let forecast = Forecast::of(machine, members, file.as_ref());
     if let Ok(mut list) = KNOWN.try_lock()
         && list.len() < MOST_FORECASTS
     {

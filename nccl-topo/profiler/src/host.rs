@@ -56,10 +56,9 @@ pub(crate) fn is_usable_file(path: &Path) -> bool {
     read_trusted_text(path, LONGEST_FILE).is_ok_and(|text| !text.is_empty())
 }
 
-/// The topology file that NCCL reads in this process; absent where it finds the machine by itself.
-pub(crate) fn topology_file() -> Option<System> {
-    let path = crate::env::topology_path()?;
-    let text = read_own_text(Path::new(&path), LONGEST_FILE).ok()?;
+/// Reads a topology file as NCCL does, as this user; absent where NCCL refuses it.
+pub(crate) fn read_topology(path: &Path) -> Option<System> {
+    let text = read_own_text(path, LONGEST_FILE).ok()?;
     read(&text).system
 }
 

@@ -16,16 +16,61 @@ use crate::report::{Load, Moment, Report};
 /// The variable that names the file; `%h` in it is the host, `%p` the process, `%%` a per cent sign.
 const FILE_VARIABLE: &str = "GPU_NUMA_BIND_LOG";
 
-/// Says a line: through NCCL's logger where that shows it, else on stderr.
-///
-/// NCCL without `NCCL_DEBUG` shows nothing but errors, and a line as an error would become what
-/// `ncclGetLastError` gives.
-pub(crate) fn say(log: NcclLog, line: &str) {
-    if nccl_shows_info(std::env::var("NCCL_DEBUG").ok().as_deref()) {
-        log.info(&format!("gpu-numa: {line}"));
-    } else {
-        // One write, so that lines of several processes do not mix; one that fails has nowhere to go.
-        let _ = std::io::stderr().write_all(format!("gpu-numa: {line}\n").as_bytes());
+/// Where lines go, as the environment says.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    /// NCCL shows its own lines.
+    through_nccl: bool,
+    /// The file for JSON lines.
+    path: Option<String>,
+    /// Slurm's job, step and task.
+    slurm: [Option<String>; 3],
+}
+
+impl Journal {
+    /// Reads the environment.
+    pub(crate) fn read() -> Self {
+        let variable = |name: &str| std::env::var(name).ok();
+        let path = variable(FILE_VARIABLE);
+        Self {
+            through_nccl: nccl_shows_info(variable("NCCL_DEBUG").as_deref()),
+            path: path.map(|pattern| expand(&pattern, &host::name(), std::process::id())),
+            slurm: ["SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID"].map(variable),
+        }
+    }
+
+    /// Says a line: through NCCL's logger where that shows it, else on stderr.
+    ///
+    /// NCCL without `NCCL_DEBUG` shows nothing but errors, and a line as an error would become what
+    /// `ncclGetLastError` gives.
+    pub(crate) fn say(&self, log: NcclLog, line: &str) {
+        if self.through_nccl {
+            log.info(&format!("gpu-numa: {line}"));
+        } else {
+            // One write, so that lines of several processes do not mix; one that fails has nowhere to go.
+            let _ = std::io::stderr().write_all(format!("gpu-numa: {line}\n").as_bytes());
+        }
+    }
+
+    /// Appends a report to the file of `GPU_NUMA_BIND_LOG`, where one is named.
+    pub(crate) fn record(&self, report: &Report<'_>, line: &str) {
+        let Some(path) = &self.path else { return };
+        let Ok(mut text) = serde_json::to_string(&to_record(report, &self.slurm, line)) else {
+            return;
+        };
+        text.push('\n');
+        // As this user, whose own choice the path is; a FIFO or device does not hold the job up.
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o644)
+            .custom_flags(WITHOUT_WAITING)
+            .open(path);
+        if let Ok(mut file) = file
+            && file.metadata().is_ok_and(|meta| meta.is_file())
+        {
+            let _ = file.write_all(text.as_bytes());
+        }
     }
 }
 
@@ -44,9 +89,9 @@ struct Record<'a> {
     time_unix: u64,
     host: String,
     pid: u32,
-    job: Option<String>,
-    step: Option<String>,
-    task: Option<String>,
+    job: Option<&'a str>,
+    step: Option<&'a str>,
+    task: Option<&'a str>,
     event: Moment,
     communicator: String,
     ranks: usize,
@@ -100,32 +145,12 @@ struct Sends {
     load: Load,
 }
 
-/// Appends a report to the file of `GPU_NUMA_BIND_LOG`, where one is named.
-pub(crate) fn record(report: &Report<'_>, line: &str) {
-    let Ok(pattern) = std::env::var(FILE_VARIABLE) else {
-        return;
-    };
-    let path = expand(&pattern, &host::name(), std::process::id());
-    let Ok(mut text) = serde_json::to_string(&to_record(report, line)) else {
-        return;
-    };
-    text.push('\n');
-    // As this user, whose own choice the path is; a FIFO or device does not hold the job up.
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o644)
-        .custom_flags(WITHOUT_WAITING)
-        .open(path);
-    if let Ok(mut file) = file
-        && file.metadata().is_ok_and(|meta| meta.is_file())
-    {
-        let _ = file.write_all(text.as_bytes());
-    }
-}
-
-fn to_record<'a>(report: &'a Report<'_>, line: &'a str) -> Record<'a> {
-    let variable = |name: &str| std::env::var(name).ok();
+fn to_record<'a>(
+    report: &'a Report<'_>,
+    slurm: &'a [Option<String>; 3],
+    line: &'a str,
+) -> Record<'a> {
+    let [job, step, task] = slurm.each_ref().map(Option::as_deref);
     let who = report.who;
     let forecast = report.forecast;
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -143,9 +168,9 @@ fn to_record<'a>(report: &'a Report<'_>, line: &'a str) -> Record<'a> {
         time_unix: since.map_or(0, |since| since.as_secs()),
         host: host::name(),
         pid: std::process::id(),
-        job: variable("SLURM_JOB_ID"),
-        step: variable("SLURM_STEP_ID"),
-        task: variable("SLURM_PROCID"),
+        job,
+        step,
+        task,
         event: report.moment,
         communicator: format!("{:#x}", who.id),
         ranks: who.ranks,

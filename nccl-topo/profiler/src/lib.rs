@@ -19,6 +19,7 @@ mod report;
 mod words;
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::sync::atomic::AtomicI32;
 
 use ffi::guard;
 use ffi::nccl::sys::{self, DescriptorV4, DescriptorV5, NcclResult};
@@ -142,9 +143,10 @@ unsafe fn begin<V: Version>(
     if let Some(context) = unsafe { context.as_mut() } {
         *context = begun;
     }
-    // SAFETY: as the caller promises.
-    if let Some(mask) = unsafe { mask.as_mut() } {
-        *mask = c_int::try_from(communicator::event_mask()).unwrap_or(0);
+    if !mask.is_null() {
+        // SAFETY: as the caller promises; NCCL itself reads it as an atomic (profiler.cc).
+        let mask = unsafe { AtomicI32::from_ptr(mask) };
+        communicator::set_event_mask(mask);
     }
     sys::SUCCESS
 }

@@ -213,6 +213,11 @@ impl Peers {
         all
     }
 
+    /// Takes the name away: all that will join have.
+    pub(crate) fn close(&self) {
+        self.file.unlink();
+    }
+
     /// Leaves; the last one takes the name away.
     pub(crate) fn leave(self) {
         let left = self

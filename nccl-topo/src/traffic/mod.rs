@@ -30,8 +30,19 @@ pub struct Members {
     pub hosts: usize,
     /// The GPUs' compute capability, as 90 for 9.0.
     pub capability: u32,
-    /// Whether NCCL may take the network inside a host (`NCCL_NET_DISABLE_INTRA` unset).
-    pub network_inside: bool,
+    /// Whether NCCL may take the network inside a host.
+    pub network_inside: NetworkInside,
+}
+
+/// Where NCCL may take the network between GPUs of one host that it counts as several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkInside {
+    /// Nowhere (`NCCL_NET_DISABLE_INTRA=1`).
+    Nowhere,
+    /// Where both have a NIC below a switch of theirs that is faster than their path.
+    NearNics,
+    /// Wherever they are no peers: there is no shared memory (`NCCL_SHM_DISABLE=1`).
+    Everywhere,
 }
 
 impl Members {
@@ -63,7 +74,13 @@ pub fn crossing(machine: &Machine, members: &Members) -> Crossing {
     if gpus.iter().any(|gpu| machine.gpu(*gpu).is_none()) {
         return Crossing::Unknown;
     }
-    if members.hosts > 1 && members.network_inside && may_go_round(machine, &gpus) {
+    let may_go_round = match members.network_inside {
+        _ if members.hosts == 1 => false,
+        NetworkInside::Nowhere => false,
+        NetworkInside::NearNics => have_near_nics(machine, &gpus),
+        NetworkInside::Everywhere => true,
+    };
+    if may_go_round {
         return Crossing::Unknown;
     }
     let pairs = gpus
@@ -90,7 +107,7 @@ pub fn crossing(machine: &Machine, members: &Members) -> Crossing {
 /// Where such NICs are faster than the socket link, NCCL sends over the network from socket to socket, and
 /// takes the host for several (`graph/paths.cc` `ncclTopoCheckNet`, `init.cc` `nNodes`).  How fast a NIC is,
 /// nobody tells here.
-fn may_go_round(machine: &Machine, gpus: &[PciAddress]) -> bool {
+fn have_near_nics(machine: &Machine, gpus: &[PciAddress]) -> bool {
     let has_near_nic = |gpu: &&PciAddress| {
         let paths = machine
             .nics

@@ -9,7 +9,7 @@ fn members(machine: &Machine) -> Members {
         others: 0,
         hosts: 1,
         capability: 90,
-        network_inside: true,
+        network_inside: NetworkInside::NearNics,
     }
 }
 
@@ -43,9 +43,9 @@ fn on_several_hosts_nics_below_the_gpus_switches_may_carry_it() {
     let mut all = members(&machine);
     all.hosts = 2;
     assert_eq!(crossing(&machine, &all), Crossing::Unknown);
-    all.network_inside = false;
+    all.network_inside = NetworkInside::Nowhere;
     assert_eq!(crossing(&machine, &all), Crossing::Some);
-    all.network_inside = true;
+    all.network_inside = NetworkInside::NearNics;
     machine.nics.pop();
     assert_eq!(
         crossing(&machine, &all),
