@@ -7,14 +7,7 @@ mod common;
 use common::Host;
 
 fn lines(host: &Host, arguments: &[&str]) -> String {
-    let output = host.run(&[&["gres-conf"], arguments].concat());
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
+    host.page(&[&["gres-conf"], arguments].concat())
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! One `.so` for every Slurm release of a closed table.
+//! One `.so` for every Slurm release of a closed table ([`topology::slurm::release`]).
 //!
 //! Slurm refuses a plugin whose `plugin_version` differs in major or minor from its own
 //! (`_verify_syms`, plugin.c, 22.05 to 26.05) and reads the symbol after the dynamic loader has run
@@ -9,30 +9,14 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use topology::slurm::release::Release;
+
 /// No release: Slurm refuses it.
 pub(crate) const NONE: u32 = 0;
 
-/// `SLURM_API_CURRENT` (META of each release) and the release as `SLURM_VERSION_NUM` has it.
-const RELEASES: &[(u32, u32)] = &[
-    (38, version(22, 5)),
-    (39, version(23, 2)),
-    (40, version(23, 11)),
-    (41, version(24, 5)),
-    (42, version(24, 11)),
-    (43, version(25, 5)),
-    (44, version(25, 11)),
-    (45, version(26, 5)),
-];
-
-const fn version(major: u32, minor: u32) -> u32 {
-    major << 16 | minor << 8
-}
-
 /// Fills `plugin_version` for the Slurm in this process.
 pub(crate) fn fill(plugin_version: &AtomicU32) {
-    if let Some(api) = ffi::spank::host_api_number()
-        && let Some((_, release)) = RELEASES.iter().find(|(number, _)| *number == api)
-    {
-        plugin_version.store(*release, Ordering::Relaxed);
+    if let Some(release) = ffi::spank::host_api_number().and_then(Release::of_api) {
+        plugin_version.store(release.version_number(), Ordering::Relaxed);
     }
 }

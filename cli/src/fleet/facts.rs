@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use topology::machine::{Machine, NodeKind};
+use topology::machine::{Locality, Machine, NodeKind};
 use topology::option::printable;
 use topology::pci::PciAddress;
 use topology::snapshot::Snapshot;
@@ -123,18 +123,7 @@ fn add_nodes(facts: &mut Vec<Fact>, machine: &Machine) {
 fn add_gpus(facts: &mut Vec<Fact>, machine: &Machine) {
     for gpu in &machine.gpus {
         let object = format!("GPU {}", gpu.pci);
-        add(
-            facts,
-            &object,
-            "model",
-            format_args!("{:04x}:{:04x}", gpu.vendor, gpu.device),
-        );
-        add(
-            facts,
-            &object,
-            "NUMA node",
-            or_unknown(gpu.locality.numa_nodes.as_ref()),
-        );
+        add_device(facts, &object, (gpu.vendor, gpu.device), &gpu.locality);
         add(facts, &object, "MIG instances", gpu.mig.len());
         if machine.nvlink_visible {
             add(
@@ -154,20 +143,17 @@ fn add_gpus(facts: &mut Vec<Fact>, machine: &Machine) {
 fn add_nics(facts: &mut Vec<Fact>, machine: &Machine) {
     for nic in &machine.nics {
         let object = format!("NIC {}", nic.pci);
-        add(
-            facts,
-            &object,
-            "model",
-            format_args!("{:04x}:{:04x}", nic.vendor, nic.device),
-        );
-        add(
-            facts,
-            &object,
-            "NUMA node",
-            or_unknown(nic.locality.numa_nodes.as_ref()),
-        );
+        add_device(facts, &object, (nic.vendor, nic.device), &nic.locality);
         add_link(facts, machine, &object, nic.pci);
     }
+}
+
+fn add_device(facts: &mut Vec<Fact>, object: &str, model: (u16, u16), place: &Locality) {
+    let (vendor, device) = model;
+    let model = format_args!("{vendor:04x}:{device:04x}");
+    add(facts, object, "model", model);
+    let nodes = or_unknown(place.numa_nodes.as_ref());
+    add(facts, object, "NUMA node", nodes);
 }
 
 fn add_link(facts: &mut Vec<Fact>, machine: &Machine, object: &str, pci: PciAddress) {

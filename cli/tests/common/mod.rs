@@ -209,4 +209,16 @@ impl Host {
             .output()
             .unwrap()
     }
+
+    /// What the program prints where it succeeds.
+    pub(crate) fn page(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
 }

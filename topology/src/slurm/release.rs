@@ -13,7 +13,8 @@ pub struct Release {
     pub micro: Option<u32>,
 }
 
-/// `SLURM_API_CURRENT` (META of each release) and its series: the number in `libslurm.so.N`.
+/// The closed table of releases that the plugin takes: `SLURM_API_CURRENT` (META of each release), which is the
+/// number in `libslurm.so.N`, and the series.  A release belongs here once its `spank.h` was compared.
 const APIS: &[(u32, u32, u32)] = &[
     (38, 22, 5),
     (39, 23, 2),
@@ -52,10 +53,15 @@ impl Release {
             })
     }
 
-    /// Whether the plugin takes this release (the closed table of `slurm-spank`).
+    /// Whether the plugin takes this release.
     pub fn is_known(self) -> bool {
         APIS.iter()
             .any(|(_, major, minor)| (self.major, self.minor) == (*major, *minor))
+    }
+
+    /// The series as `SLURM_VERSION_NUM` has it, which is what Slurm compares a plugin's with.
+    pub fn version_number(self) -> u32 {
+        self.major << 16 | self.minor << 8
     }
 
     /// Whether gres.conf's `Cores=` must name whole sockets: from 24.11.7 (`_check_core_range_matches_sock`,
