@@ -11,8 +11,8 @@
  *   panic         the plugin's own function at offset FUNCTION is replaced by a call of core::panicking::panic at
  *                 offset PANIC, so that a true Rust panic unwinds from there
  *   slow          the hook takes 2.5 s longer, which is more than a task waits for its neighbours
- *   slow-one      so for the first process that comes by
- *   die-one       the first process that comes by is killed
+ *   slow-one      so in the step's task 1 alone
+ *   die-one       the step's task 1 is killed
  *   eacces        nothing can be opened
  *   no-affinity, no-policy   seccomp: sched_setaffinity, set_mempolicy answer EPERM
  */
@@ -84,15 +84,21 @@ static void read_fault(void)
             fault.number = k;
 }
 
-/* Makes a file beside the fault's own; whether it was not there yet. */
-static int mark(const char *suffix)
+/* Says that the fault was met, by a file beside the fault's own. */
+static void mark_met(void)
 {
     char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s.%s", getenv("GPU_NUMA_FAULT"), suffix);
-    int fd = open(path, O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    snprintf(path, sizeof path, "%s.met", getenv("GPU_NUMA_FAULT"));
+    int fd = open(path, O_CREAT | O_CLOEXEC, 0600);
     if (fd >= 0)
         close(fd);
-    return fd >= 0;
+}
+
+/* A task of a fixed number, so that what its neighbour says is the same each time. */
+static int is_the_one(spank_t spank)
+{
+    int task = -1;
+    return spank && spank_get_item(spank, S_TASK_ID, &task) == ESPANK_SUCCESS && task == 1;
 }
 
 /* The file that runs: slurmstepd writes over its own arguments.  Debian's end in "-wlm". */
@@ -147,19 +153,19 @@ static void deny(unsigned int call)
         abort();
 }
 
-static void enter(const char *hook)
+static void enter(const char *hook, spank_t spank)
 {
     read_fault();
     if (fault.number == NONE || strcmp(fault.hook, hook) || !is_program(fault.program))
         return;
-    mark("met");
+    mark_met();
     slept = 0;
     switch (fault.number) {
     case PANIC: arm_panic(); break;
     case NO_AFFINITY: deny(SYS_sched_setaffinity); return;
     case NO_POLICY: deny(SYS_set_mempolicy); return;
-    case SLOW_ONE: if (!mark("first")) return; fault.number = SLOW; break;
-    case DIE_ONE: if (mark("first")) kill(getpid(), SIGKILL); return;
+    case SLOW_ONE: if (!is_the_one(spank)) return; fault.number = SLOW; break;
+    case DIE_ONE: if (is_the_one(spank)) kill(getpid(), SIGKILL); return;
     default: break;
     }
     now = fault.number;
@@ -191,7 +197,7 @@ static const char *const names[4] = { "init", "init_post_opt", "user_init", "tas
 
 static int run(int which, spank_t spank, int count, char **arguments)
 {
-    enter(names[which]);
+    enter(names[which], spank);
     int status = real_hooks[which](spank, count, arguments);
     leave();
     return status;
@@ -230,7 +236,7 @@ static int (*real_option)(int, const char *, int);
 
 static int option(int value, const char *text, int remote)
 {
-    enter("option");
+    enter("option", NULL);
     int status = real_option(value, now == ERROR ? "clsest" : text, remote);
     leave();
     return status;
