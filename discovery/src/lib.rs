@@ -8,6 +8,7 @@
 
 pub mod child;
 mod hwloc;
+mod hwloc_v3;
 mod merge;
 mod nccl_xml;
 mod nvml;
@@ -62,9 +63,9 @@ pub enum DiscoveryError {
     /// A file of no known format.
     #[error("{0} is of no known format; {ACCEPTED}")]
     UnknownFormat(PathBuf),
-    /// An hwloc XML of version 3 or later.
+    /// An hwloc XML of version 4 or later.
     #[error(
-        "{path}: an hwloc {version} XML; this program's hwloc reads versions 1 and 2 \
+        "{path}: an hwloc {version} XML; versions 1 to 3 can be read \
          (re-export it with `lstopo --export-xml-flags v2`)"
     )]
     HwlocTooNew {
@@ -140,12 +141,16 @@ pub fn read_overrides(source: &Source) -> Overrides {
 }
 
 fn read_hwloc_xml(path: &Path, text: String, program: &Path) -> Result<Machine, DiscoveryError> {
-    if let Some(version) = source::hwloc_version(&text).filter(|version| version.major > 2) {
-        return Err(DiscoveryError::HwlocTooNew {
-            path: path.to_owned(),
-            version: version.text,
-        });
-    }
+    let text = match source::hwloc_version(&text) {
+        Some(version) if version.major > 3 => {
+            return Err(DiscoveryError::HwlocTooNew {
+                path: path.to_owned(),
+                version: version.text,
+            });
+        }
+        Some(version) if version.major == 3 => hwloc_v3::as_version_2(&text, &version.text),
+        Some(_) | None => text,
+    };
     let answer = child::ask_hwloc_xml(program, text).map_err(|error| DiscoveryError::Hwloc {
         path: path.to_owned(),
         why: error.to_string(),

@@ -163,6 +163,21 @@ pub fn true_file_is_good(machine: &Machine, compute_capability: u32) -> Option<b
     outcome(&system, machine, compute_capability, true).map(|outcome| outcome.is_good())
 }
 
+/// Whether on `xml`, a file of `machine`, NCCL's ring crosses packages no more often than the GPUs force it
+/// to, with P2P.  GPUs of an unknown model are tried as those of capability 8.0 and 9.0; from 10.0 on the
+/// bandwidths below which nothing is tried would hide what the file does, so those are tried as 9.0.
+pub(crate) fn ring_is_as_forced(machine: &Machine, xml: &str) -> bool {
+    let Ok(system) = reader::parse(xml) else {
+        return false;
+    };
+    let capabilities =
+        machine_capability(machine).map_or_else(|| vec![80, 90], |one| vec![one.min(90)]);
+    let mut outcomes = capabilities
+        .into_iter()
+        .map(|capability| outcome(&system, machine, capability, true));
+    outcomes.all(|outcome| outcome.is_some_and(|outcome| outcome.is_good()))
+}
+
 fn true_file(machine: &Machine) -> Option<System> {
     let emitted = emit(machine, Form::SingleHost).ok()?;
     reader::parse(&emitted.xml).ok()

@@ -146,6 +146,7 @@ fn a_path_that_is_no_machine_is_an_error_in_one_line_that_names_it() {
             "<?xml version=\"1.0\"?><topology version=\"2.0\"><object type=\"Machine\"",
         ),
         ("three.xml", "<topology version=\"3.0\"></topology>"),
+        ("four.xml", "<topology version=\"4.0\"></topology>"),
         (
             "nccl.xml",
             "<system version=\"1\">\n<cpu numaid=\"x\"/>\n</system>",
@@ -163,7 +164,8 @@ fn a_path_that_is_no_machine_is_an_error_in_one_line_that_names_it() {
         (at("half.json"), "EOF"),
         (at("other.json"), "snapshot"),
         (at("half.xml"), "hwloc cannot read it"),
-        (at("three.xml"), "an hwloc 3.0 XML"),
+        (at("three.xml"), "hwloc cannot read it"),
+        (at("four.xml"), "an hwloc 4.0 XML"),
         (at("nccl.xml"), ":2: <cpu numaid=\"x\">"),
     ] {
         let error = read(&path).unwrap_err().to_string();

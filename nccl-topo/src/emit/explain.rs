@@ -118,6 +118,15 @@ fn link(machine: &Machine, device: &PciDevice) -> Option<Correction> {
             evidence: "not recorded at either end; NCCL takes 8.0 GT/s and 16 lanes".to_owned(),
         });
     }
+    if most.is_least {
+        return Some(Correction {
+            device: Some(address),
+            what: format!("{address}: {} x{}", most.speed_word(), most.width_word()),
+            evidence:
+                "it ran at that, or at as much, when read; what it can do at most is not recorded"
+                    .to_owned(),
+        });
+    }
     let slower = device.link.current_speed_gts < most.speed_gts;
     let narrower = device.link.current_width < most.width;
     let read = device.link.current_speed_gts.zip(device.link.current_width);

@@ -237,24 +237,32 @@ fn check_gpu_links(
     devices: &Devices<'_>,
     layout: &Layout,
 ) -> Result<(), NotEmitted> {
+    match links_between_packages(machine, devices, layout)
+        .find(|(_, link)| link.speed_gts.is_none())
+    {
+        Some((device, _)) => Err(NotEmitted::LinkUnknown { device }),
+        None => Ok(()),
+    }
+}
+
+/// The links from GPUs to their packages, where there are several packages with GPUs.
+pub(super) fn links_between_packages<'a>(
+    machine: &'a Machine,
+    devices: &'a Devices<'_>,
+    layout: &Layout,
+) -> impl Iterator<Item = (PciAddress, LinkMaximum)> + 'a {
     let packages: BTreeSet<_> = devices
         .gpus()
         .map(|gpu| devices.top(gpu.device.address))
         .filter_map(|top| layout.cpus.iter().find(|cpu| cpu.tops.contains(&top)))
         .map(|cpu| cpu.package)
         .collect();
-    if packages.len() < 2 {
-        return Ok(());
-    }
-    for gpu in devices.gpus() {
-        for address in devices.chain(gpu.device.address) {
-            let device = devices.recorded.get(&address);
-            if device.is_some_and(|device| LinkMaximum::of(machine, device).speed_gts.is_none()) {
-                return Err(NotEmitted::LinkUnknown { device: address });
-            }
-        }
-    }
-    Ok(())
+    let gpus = devices.gpus().filter(move |_| packages.len() > 1);
+    gpus.flat_map(|gpu| devices.chain(gpu.device.address))
+        .filter_map(|address| {
+            let device = devices.recorded.get(&address)?;
+            Some((address, LinkMaximum::of(machine, device)))
+        })
 }
 
 fn pci_element(machine: &Machine, devices: &Devices<'_>, address: PciAddress) -> Option<Element> {

@@ -15,6 +15,7 @@ use topology::machine::Machine;
 use topology::pci::{PciAddress, VENDOR_NVIDIA};
 
 use crate::element::{Element, MAX_FILE_ELEMENTS, MAX_FUSED_ELEMENTS};
+use crate::predict;
 
 mod devices;
 mod explain;
@@ -63,7 +64,7 @@ pub struct Correction {
 }
 
 /// Why no file can be written that is true: NCCL is left to itself.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum NotEmitted {
     /// There is no NVIDIA GPU.
     #[error("no NVIDIA GPU here; NCCL has nothing to find")]
@@ -125,6 +126,20 @@ pub enum NotEmitted {
         /// The GPU, or a switch above one.
         device: PciAddress,
     },
+    /// So it is, and on what is recorded, the speed when it was read, NCCL's ring would cross packages more
+    /// often than the GPUs force it to.
+    #[error(
+        "{device}: the highest speed of its link is not recorded, and were it {speed_gts} GT/s x{width} as when \
+         it was read, NCCL's ring would cross packages more often than it must; NCCL is left to itself"
+    )]
+    LinkTooSlow {
+        /// The GPU, or a switch above one.
+        device: PciAddress,
+        /// Its speed when read, in GT/s.
+        speed_gts: f64,
+        /// Its width then, in lanes.
+        width: u32,
+    },
     /// NCCL has no room for so many elements.
     #[error("{elements} elements, and NCCL has room for {limit}; NCCL is left to itself")]
     TooLarge {
@@ -166,8 +181,10 @@ pub fn emit(machine: &Machine, form: Form) -> Result<Emitted, NotEmitted> {
         return Err(NotEmitted::TooLarge { elements, limit });
     }
     values::check_writable(&built.system)?;
+    let xml = built.system.to_xml();
+    built.check_least_links(machine, &xml)?;
     Ok(Emitted {
-        xml: built.system.to_xml(),
+        xml,
         corrections: explain::corrections(machine, &built.devices, &built.layout),
         gpus: layout::gpu_order(&built.devices, &built.layout),
         by_numa_node: built.layout.by_numa_node,
@@ -192,6 +209,24 @@ fn build(machine: &Machine, form: Form, functions: Functions) -> Result<Built<'_
 }
 
 impl Built<'_> {
+    /// Refuses links of which only the least is known where NCCL's search shows that this is too little.
+    fn check_least_links(&self, machine: &Machine, xml: &str) -> Result<(), NotEmitted> {
+        let slowest = layout::links_between_packages(machine, &self.devices, &self.layout)
+            .filter(|(_, link)| link.is_least)
+            .reduce(|a, b| if a.1.wider_than(b.1) { b } else { a });
+        let Some((device, link)) = slowest else {
+            return Ok(());
+        };
+        if predict::ring_is_as_forced(machine, xml) {
+            return Ok(());
+        }
+        Err(NotEmitted::LinkTooSlow {
+            device,
+            speed_gts: link.speed_gts.unwrap_or_default(),
+            width: link.width.unwrap_or_default(),
+        })
+    }
+
     /// The count and the limit that it is over.
     fn over_limit(&self) -> Option<(usize, usize)> {
         let file = self.system.count();

@@ -256,6 +256,54 @@ fn a_gpu_link_that_is_not_recorded_stops_the_file_where_gpus_are_on_several_pack
     );
 }
 
+/// Every link with nothing recorded but its bandwidth when read, as in hwloc's XML.
+fn with_bandwidth(mut machine: Machine, gb_s: f64) -> Machine {
+    for device in &mut machine.pci {
+        device.link = topology::pci::Link {
+            current_bandwidth_gb_s: Some(gb_s),
+            ..Default::default()
+        };
+    }
+    machine
+}
+
+#[test]
+fn the_speed_when_read_serves_where_the_ring_is_as_forced_on_it() {
+    let two = with_bandwidth(with_switches(machine(2, 1, 4), 2), 63.015_385);
+    let (emitted, root) = emitted(&two, Form::SingleHost);
+    assert_eq!(values(&root, "pci", "link_speed")[1], "32.0 GT/s PCIe");
+    let of_links = emitted
+        .corrections
+        .iter()
+        .filter(|c| c.what.ends_with("32.0 GT/s PCIe x16"));
+    assert!(of_links.clone().count() >= 4);
+    assert!(
+        of_links
+            .into_iter()
+            .all(|c| c.evidence.contains("not recorded"))
+    );
+}
+
+#[test]
+fn the_speed_of_a_link_that_slept_does_not_serve() {
+    let two = with_bandwidth(with_switches(machine(2, 1, 4), 2), 4.0);
+    let found = emit(&two, Form::SingleHost);
+    assert!(
+        matches!(found, Err(NotEmitted::LinkUnknown { .. })),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn the_speed_when_read_does_not_serve_where_the_ring_would_cross_too_often() {
+    let four = with_bandwidth(without_switches(machine(4, 1, 4), 2, false), 15.753_846);
+    let found = emit(&four, Form::SingleHost).unwrap_err().to_string();
+    assert!(
+        found.contains("were it 8 GT/s x16 as when it was read, NCCL's ring would cross"),
+        "{found}"
+    );
+}
+
 #[test]
 fn a_link_that_is_not_recorded_is_written_empty_where_nothing_hangs_on_it() {
     let mut one = with_switches(machine(1, 2, 4), 1);
