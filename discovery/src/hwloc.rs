@@ -15,6 +15,8 @@ use topology::machine::{Gpu, Locality, Machine, Nic, NodeKind, NumaNode, Process
 use topology::pci::{DeviceKind, Link, PciAddress, PciDevice};
 use topology::set::{CpuSet, IndexSet, MAX_INDEX, NodeSet};
 
+use crate::hwloc_nvlink::add_nvlinks;
+
 /// hwloc's view: the whole machine, and what of it the reader's cgroup allows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct HwlocAnswer {
@@ -103,6 +105,7 @@ fn convert(topology: &Topology) -> Machine {
         ..Machine::default()
     };
     add_devices(topology, &mut machine);
+    add_nvlinks(topology, &mut machine);
     machine
 }
 
@@ -277,7 +280,7 @@ fn upstream(object: &TopologyObject) -> Option<(&TopologyObject, &PCIDeviceAttri
     }
 }
 
-fn address(pci: &PCIDeviceAttributes) -> PciAddress {
+pub(crate) fn address(pci: &PCIDeviceAttributes) -> PciAddress {
     PciAddress {
         domain: u32::from(pci.domain()),
         bus: pci.bus_id(),

@@ -8,6 +8,7 @@
 
 pub mod child;
 mod hwloc;
+mod hwloc_nvlink;
 mod hwloc_v3;
 mod merge;
 mod nccl_xml;

@@ -341,3 +341,17 @@ fn the_virtual_server_is_read_in_every_shape() {
         }
     }
 }
+
+#[test]
+fn hwloc_xmls_give_the_nvlinks_that_nvml_told_hwloc() {
+    let Some(folder) = topologies() else { return };
+    // Sixteen V100 on NVSwitches, and four H100 joined directly: six links each way.
+    for (file, gpus) in [("hwloc2-nvidiaDGX2", 16), ("fluxcore-ipa20", 4)] {
+        let machine = read(&folder.join(format!("hwloc-xml/{file}.xml"))).unwrap();
+        assert!(machine.nvlink_visible, "{file}");
+        for gpu in &machine.gpus {
+            assert_eq!(gpu.nvlinks.len(), gpus - 1, "{file} {}", gpu.pci);
+            assert!(gpu.nvlinks.values().all(|count| *count == 6), "{file}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! NVLinks from the matrix that hwloc makes of them where NVML was asked ("NVLinkBandwidth").
+//!
+//! It is known by its rows, for asking its name takes an hwloc newer than EL 8's first. Its rows and columns are NVML's devices of GPUs and, in some versions, the NVSwitches; its values the sum
+//! of the bandwidths of the links between two, in MB/s and one direction, and 1,000,000 on the diagonal
+//! (hwloc's `topology-nvml.c`).
+
+use std::collections::BTreeMap;
+
+use hwlocality::Topology;
+use hwlocality::object::TopologyObject;
+use hwlocality::object::attributes::ObjectAttributes;
+use hwlocality::object::distance::DistancesKind;
+use topology::machine::Machine;
+use topology::nvlink::{Links, SOME_SWITCH, set_nvlinks};
+use topology::pci::{PciAddress, VENDOR_NVIDIA};
+
+use crate::hwloc::address;
+
+/// What hwloc writes for one link of NVLink 2 and later, in MB/s.
+const LINK_MB_S: u64 = 25_000;
+/// What it writes for one of NVLink 1, which P100 alone has.
+const FIRST_LINK_MB_S: u64 = 20_000;
+/// PCI device ids of P100.
+const P100: std::ops::RangeInclusive<u16> = 0x15f0..=0x15ff;
+
+/// Gives the GPUs of `machine` the links that `topology` holds; nothing where it holds none.
+pub(crate) fn add_nvlinks(topology: &Topology, machine: &mut Machine) {
+    let kind = DistancesKind::FROM_OS | DistancesKind::MEANS_BANDWIDTH;
+    let matrices = topology.distances(Some(kind)).unwrap_or_default();
+    let with_ends = matrices.into_iter().map(|matrix| {
+        let ends: Vec<_> = matrix
+            .objects()
+            .map(|object| object.and_then(pci_of))
+            .collect();
+        (matrix, ends)
+    });
+    let is_nvidia = |pci: &PciAddress| {
+        machine
+            .gpu(*pci)
+            .is_some_and(|gpu| gpu.vendor == VENDOR_NVIDIA)
+    };
+    let Some((matrix, ends)) = with_ends
+        .into_iter()
+        .find(|(_, ends)| ends.iter().flatten().any(is_nvidia))
+    else {
+        return;
+    };
+    let mut said: BTreeMap<PciAddress, Links> = BTreeMap::new();
+    for gpu in ends.iter().flatten().filter(|pci| is_nvidia(pci)) {
+        said.entry(*gpu).or_default();
+    }
+    for ((from, to), mb_s) in matrix.enumerate_distances() {
+        let end = |index: usize| ends.get(index).copied().flatten();
+        let Some(gpu) = end(from).and_then(|pci| machine.gpu(pci)) else {
+            continue;
+        };
+        let to = end(to).unwrap_or(SOME_SWITCH);
+        let one = if P100.contains(&gpu.device) {
+            FIRST_LINK_MB_S
+        } else {
+            LINK_MB_S
+        };
+        let count = u32::try_from(mb_s / one).unwrap_or_default();
+        if to != gpu.pci && count > 0 {
+            said.entry(gpu.pci).or_default().push((to, count));
+        }
+    }
+    machine.nvlink_visible = machine
+        .gpus
+        .iter()
+        .all(|gpu| gpu.vendor != VENDOR_NVIDIA || said.contains_key(&gpu.pci));
+    set_nvlinks(machine, &said);
+}
+
+/// The PCI device that an object is, or that has it.
+fn pci_of(object: &TopologyObject) -> Option<PciAddress> {
+    std::iter::once(object)
+        .chain(object.ancestors())
+        .find_map(|object| match object.attributes() {
+            Some(ObjectAttributes::PCIDevice(pci)) => Some(address(pci)),
+            Some(_) | None => None,
+        })
+}
