@@ -218,6 +218,45 @@ fn broken_and_hostile_files_are_named_and_skipped() {
 }
 
 #[test]
+fn standard_error_in_a_file_is_called_that() {
+    let folder = cluster(1);
+    let file = folder.path().join("both.json");
+    let whole = host("both", 8).to_string();
+    for (content, expected) in [
+        (
+            format!("slurmstepd: mind\u{1b}\n{whole}\n"),
+            "text before its JSON: \"slurmstepd: mind\\u{1b}\"",
+        ),
+        (
+            format!("{whole}\nsrun: error: x\n"),
+            "text after its JSON: \"srun: error: x\"",
+        ),
+        ("srun: error: x\n".to_owned(), "no JSON: \"srun: error: x\""),
+    ] {
+        fs::write(&file, content).unwrap();
+        let output = fleet(&[file.to_str().unwrap()]);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.contains(expected), "{errors}");
+    }
+}
+
+#[test]
+fn a_folder_without_files_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = fleet(&[folder.path().to_str().unwrap()]);
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    let name = folder.path().to_str().unwrap();
+    assert!(
+        errors.contains(&format!(
+            "{name}: a folder without a file that ends in .json"
+        )) && errors.contains(&format!("no host in {name}; expected")),
+        "{errors}"
+    );
+}
+
+#[test]
 fn a_name_cannot_act_on_the_terminal() {
     let folder = cluster(2);
     let mut evil = host("evil", 8);

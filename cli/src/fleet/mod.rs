@@ -19,9 +19,9 @@ use crate::out::{self, Out};
 /// Folds the machines of a cluster.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
-  srun -N400 --ntasks-per-node=1 --output=/shared/fleet/%N.json gpu-numa show --json
+  srun -N400 --ntasks-per-node=1 --output=/shared/fleet/%N.json --error=/shared/fleet/%N.err gpu-numa show --json
   gpu-numa fleet /shared/fleet
-  srun -N400 --ntasks-per-node=1 --output=/shared/doctor/%N.json gpu-numa doctor --json
+  srun -N400 --ntasks-per-node=1 --output=/shared/doctor/%N.json --error=/shared/doctor/%N.err gpu-numa doctor --json
   gpu-numa fleet /shared/fleet /shared/doctor
   gpu-numa fleet --json /shared/fleet/*.json | jq '.kinds[].differing'
 
@@ -67,11 +67,17 @@ impl Fleet {
             out::message(&format!("{}: {}; skipped", skipped.file, skipped.why));
         }
         if read.hosts.is_empty() {
-            return Err(CommandError::Argument(
-                "no host in these files; expected snapshots (node.json), `show --json` or \
-                 `doctor --json` documents"
-                    .to_owned(),
-            ));
+            let files: Vec<_> = self
+                .files
+                .iter()
+                .take(3)
+                .map(|file| read::show(file))
+                .collect();
+            let more = if self.files.len() > 3 { ", ..." } else { "" };
+            return Err(CommandError::Argument(format!(
+                "no host in {}{more}; expected snapshots (node.json), `show --json` or `doctor --json` documents",
+                files.join(", ")
+            )));
         }
         let findings = fold_findings(&read.hosts);
         let kinds = kinds::sort_into_kinds(&read.hosts);

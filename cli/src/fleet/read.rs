@@ -144,7 +144,7 @@ fn merge(hosts: &mut BTreeMap<String, Host>, mut host: Host) {
 }
 
 /// A path as it may be printed: a file's name is anybody's text.
-fn show(path: &Path) -> String {
+pub(super) fn show(path: &Path) -> String {
     path.to_string_lossy()
         .chars()
         .take(4096)
@@ -167,6 +167,12 @@ fn list_files(paths: &[PathBuf], skipped: &mut Vec<Skipped>) -> Vec<PathBuf> {
                     .filter_map(|entry| Some(entry.ok()?.path()))
                     .filter(|file| file.extension().is_some_and(|end| end == "json"))
                     .collect();
+                if inside.is_empty() {
+                    skipped.push(Skipped {
+                        file: show(path),
+                        why: "a folder without a file that ends in .json".to_owned(),
+                    });
+                }
                 inside.sort();
                 files.append(&mut inside);
             }
@@ -213,9 +219,7 @@ fn parse_file(path: &Path, text: &str, seen: &Seen) -> Result<Vec<Host>, String>
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Head>();
     let mut start = 0;
     while let Some(head) = stream.next() {
-        let schema = head
-            .map_err(|error| format!("not JSON of ours: {error}"))?
-            .schema;
+        let schema = head.map_err(|error| say_why(text, start, &error))?.schema;
         let document = text.get(start..stream.byte_offset()).unwrap_or_default();
         start = stream.byte_offset();
         if hosts.len() == MOST_DOCUMENTS {
@@ -227,6 +231,28 @@ fn parse_file(path: &Path, text: &str, seen: &Seen) -> Result<Vec<Host>, String>
         return Err("empty".to_owned());
     }
     Ok(hosts)
+}
+
+/// Why a document cannot be read; where lines of standard error are in the file, as `> file 2>&1` leaves it, so said.
+fn say_why(text: &str, start: usize, error: &serde_json::Error) -> String {
+    let rest = text.get(start..).unwrap_or_default().trim_start();
+    let found = rest.lines().next().unwrap_or_default();
+    if rest.is_empty() || rest.starts_with('{') {
+        return format!("not JSON of ours: {error}");
+    }
+    if start > 0 {
+        return format!(
+            "text after its JSON: \"{}\"; standard error must not be in the file (srun --error=FILE)",
+            printable(found)
+        );
+    }
+    if rest.lines().any(|line| line.starts_with('{')) {
+        return format!(
+            "text before its JSON: \"{}\"; standard error must not be in the file (srun --error=FILE)",
+            printable(found)
+        );
+    }
+    format!("no JSON: \"{}\"", printable(found))
 }
 
 fn parse_document(path: &Path, schema: &str, text: &str, seen: &Seen) -> Result<Host, String> {
