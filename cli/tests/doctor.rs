@@ -231,6 +231,49 @@ fn each_seeded_fault_is_found_alone() {
 }
 
 #[test]
+fn a_drop_in_that_nothing_includes_is_named_with_the_line_to_add() {
+    let host = Host::new();
+    host.replace("etc/slurm/plugstack.conf", "include", "# include");
+    let finding = only_finding(&host, "plugin");
+    assert!(
+        finding["evidence"].as_str().unwrap().contains(
+            "/etc/slurm/plugstack.conf.d/gpu-numa-bind.conf would, but no line includes it"
+        ),
+        "{finding:#}"
+    );
+    assert_eq!(
+        finding["change"],
+        "/etc/slurm/plugstack.conf: include /etc/slurm/plugstack.conf.d/*.conf"
+    );
+
+    // Slurm's files elsewhere, without a plugstack.conf; the package's drop-in where the package puts it.
+    let host = Host::new();
+    host.write(
+        "etc/slurm/slurm.conf",
+        &format!(
+            "{}PlugStackConfig=/opt/slurm/etc/plugstack.conf\n",
+            fs::read_to_string(host.path("etc/slurm/slurm.conf")).unwrap()
+        ),
+    );
+    let finding = only_finding(&host, "plugin");
+    assert_eq!(
+        finding["change"],
+        "/opt/slurm/etc/plugstack.conf: include /etc/slurm/plugstack.conf.d/*.conf"
+    );
+
+    // No drop-in either: the plugin's own line, with the plugin where this host has it.
+    fs::remove_file(host.path("etc/slurm/plugstack.conf.d/gpu-numa-bind.conf")).unwrap();
+    let plugin = "usr/lib64/gpu-numa-bind/gpu_numa_bind.so";
+    fs::remove_file(host.path(plugin)).unwrap();
+    host.write(&plugin.replace("lib64", "lib/x86_64-linux-gnu"), "");
+    let finding = only_finding(&host, "plugin");
+    assert_eq!(
+        finding["change"],
+        "/opt/slurm/etc/plugstack.conf: optional /usr/lib/x86_64-linux-gnu/gpu-numa-bind/gpu_numa_bind.so"
+    );
+}
+
+#[test]
 fn faults_of_the_hardware_are_found() {
     let gpu = "0000:84:00.0";
     let host = Host::new();
@@ -281,6 +324,11 @@ fn faults_of_the_hardware_are_found() {
     host.write(
         "etc/enroot/mounts.d/10-system.fstab",
         "/proc /proc none rbind\n",
+    );
+    // A file of another name is none of enroot's.
+    host.write(
+        "etc/enroot/mounts.d/50-gpu-numa-bind.conf",
+        "/run/gpu-numa-bind /run/gpu-numa-bind none bind\n",
     );
     only_finding(&host, "container-mount");
 }

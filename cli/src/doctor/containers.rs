@@ -19,18 +19,21 @@ pub(crate) fn check(world: &World<'_>, report: &mut Report) {
     };
     if tree.exists("/etc/enroot") {
         let folder = "/etc/enroot/mounts.d";
+        // enroot reads the files that end in .fstab (4.1.2, runtime.sh).
         let has = tree.entries(folder).iter().any(|name| {
-            tree.read(&format!("{folder}/{name}"))
-                .is_ok_and(|text| mentions(&text))
+            name.ends_with(".fstab")
+                && tree
+                    .read(&format!("{folder}/{name}"))
+                    .is_ok_and(|text| mentions(&text))
         });
         if !has {
             report.find(
                 "container-mount",
                 Harm::SlowsJobs,
-                format!("{folder}: no file mounts {DIRECTORY}"),
+                format!("{folder}: no .fstab file mounts {DIRECTORY}"),
                 effect,
                 format!(
-                    "{folder}/50-gpu-numa-bind.fstab: {DIRECTORY} {DIRECTORY} none x-create=dir,bind,ro,nosuid,nodev,noexec,rslave"
+                    "{folder}/50-gpu-numa-bind.fstab: {DIRECTORY} {DIRECTORY} none x-create=dir,bind,ro,nosuid,nodev,noexec,rslave,nofail,silent 0 -1"
                 ),
             );
         }

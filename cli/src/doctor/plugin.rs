@@ -1,7 +1,7 @@
 //! plugstack.conf: whether our plugin is loaded, in the right order and with arguments it knows.
 
 use topology::option::{Items, Kind};
-use topology::slurm::plugstack::{Entry, EntryKind};
+use topology::slurm::plugstack::{self, Entry, EntryKind};
 
 use super::World;
 use super::report::{Harm, Report};
@@ -12,25 +12,13 @@ const OURS: &str = "gpu_numa_bind";
 
 pub(crate) fn check(world: &World<'_>, report: &mut Report) {
     let Some(slurm) = &world.slurm else { return };
-    let drop_in = "optional /usr/lib64/gpu-numa-bind/gpu_numa_bind.so";
     let entries = slurm.plugstack.as_deref().unwrap_or_default();
     let ours: Vec<&Entry> = entries
         .iter()
         .filter(|entry| is_named(entry, OURS))
         .collect();
     let Some(first) = ours.first() else {
-        let evidence = if slurm.plugstack.is_some() {
-            format!("{}: no line loads gpu_numa_bind.so", slurm.plugstack_path)
-        } else {
-            format!("{}: not there", slurm.plugstack_path)
-        };
-        report.find(
-            "plugin",
-            Harm::StopsBinding,
-            evidence,
-            "--gpu-numa-bind is an unknown option, and no job is bound",
-            format!("{}: {drop_in}", slurm.plugstack_path),
-        );
+        report_unloaded(slurm, report);
         return;
     };
     if let Some(second) = ours.get(1) {
@@ -70,6 +58,62 @@ fn is_named(entry: &Entry, name: &str) -> bool {
             .is_some_and(|file| file.contains(name)),
         EntryKind::Include(_) => false,
     }
+}
+
+/// Nothing loads the plugin: the drop-in is there and no line includes it, or there is no line for it at all.
+fn report_unloaded(slurm: &Slurm, report: &mut Report) {
+    let file = &slurm.plugstack_path;
+    let missing = if slurm.plugstack.is_some() {
+        "no line loads gpu_numa_bind.so"
+    } else {
+        "not there"
+    };
+    let (evidence, change) = match find_drop_in(slurm) {
+        Some((folder, name)) => (
+            format!("{file}: {missing}; {folder}/{name} would, but no line includes it"),
+            format!("{file}: include {folder}/*.conf"),
+        ),
+        None => (
+            format!("{file}: {missing}"),
+            format!("{file}: optional {}", find_plugin(slurm)),
+        ),
+    };
+    report.find(
+        "plugin",
+        Harm::StopsBinding,
+        evidence,
+        "--gpu-numa-bind is an unknown option, and no job is bound",
+        change,
+    );
+}
+
+/// The folder and name of a drop-in that loads the plugin, beside plugstack.conf or where the packages put it.
+fn find_drop_in(slurm: &Slurm) -> Option<(String, String)> {
+    let beside = slurm.plugstack_path.rsplit_once('/')?.0;
+    let folders = [
+        format!("{beside}/plugstack.conf.d"),
+        "/etc/slurm/plugstack.conf.d".to_owned(),
+    ];
+    folders.into_iter().find_map(|folder| {
+        let loads = |name: &String| {
+            let path = format!("{folder}/{name}");
+            name.ends_with(".conf")
+                && slurm.tree.read(&path).is_ok_and(|text| {
+                    let entries = plugstack::parse(&text, &path);
+                    entries.iter().any(|entry| is_named(entry, OURS))
+                })
+        };
+        let name = slurm.tree.entries(&folder).into_iter().find(loads)?;
+        Some((folder, name))
+    })
+}
+
+/// Where the packages put the plugin: `%{_libdir}` of EL and SUSE, or Debian's folder of the architecture.
+fn find_plugin(slurm: &Slurm) -> String {
+    let places = ["lib64", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu"]
+        .map(|folder| format!("/usr/{folder}/gpu-numa-bind/gpu_numa_bind.so"));
+    let found = places.iter().find(|place| slurm.tree.exists(place));
+    found.or(places.first()).cloned().unwrap_or_default()
 }
 
 /// pyxis enters the container in its own `task_init`; after it, /sys and /run are the container's.
