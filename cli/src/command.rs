@@ -17,6 +17,8 @@ pub(crate) enum Outcome {
     Done,
     /// Exit status 1: checked and found wanting.
     Wanting,
+    /// The status of a command that could not be started in our place.
+    Status(u8),
 }
 
 /// Why a command could not run: exit status 2.
@@ -76,9 +78,21 @@ pub(crate) fn parse_gpus(
     argument: &str,
     list: &str,
 ) -> Result<Vec<PciAddress>, CommandError> {
-    list.split(',')
-        .map(|entry| parse_gpu(machine, argument, entry.trim()))
-        .collect()
+    let mut gpus = Vec::new();
+    for entry in list.split(',') {
+        let gpu = parse_gpu(machine, argument, entry.trim())?;
+        if gpus.contains(&gpu) {
+            // Instances of one GPU are all where it is.
+            if entry.trim().starts_with("MIG-") {
+                continue;
+            }
+            return Err(CommandError::Argument(format!(
+                "{argument} \"{list}\": GPU {gpu} is named twice; expected each GPU once"
+            )));
+        }
+        gpus.push(gpu);
+    }
+    Ok(gpus)
 }
 
 fn parse_gpu(machine: &Machine, argument: &str, entry: &str) -> Result<PciAddress, CommandError> {
@@ -92,9 +106,14 @@ fn parse_gpu(machine: &Machine, argument: &str, entry: &str) -> Result<PciAddres
     };
     found.ok_or_else(|| {
         let known: Vec<String> = machine.gpus.iter().map(|gpu| gpu.pci.to_string()).collect();
-        let known = if known.is_empty() { "none is here".to_owned() } else { known.join(", ") };
-        CommandError::Argument(format!(
-            "{argument} \"{entry}\": no such GPU; expected a number from 0, a UUID or a PCI address ({known})"
-        ))
+        let why = if known.is_empty() {
+            "the machine has no GPU".to_owned()
+        } else {
+            format!(
+                "no such GPU; expected a number from 0, a UUID or a PCI address ({})",
+                known.join(", ")
+            )
+        };
+        CommandError::Argument(format!("{argument} \"{entry}\": {why}"))
     })
 }

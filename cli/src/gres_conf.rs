@@ -21,8 +21,8 @@ use crate::out::Out;
   gpu-numa gres-conf --numa-node-as-socket --slurm-release 24.11.7
   gpu-numa gres-conf --from /srv/recorded/node7 --json
 
-Cores= are Slurm's own core numbers, not CPUs.  From Slurm 24.11.7 on they must be whole sockets, and
-they are written so too where the release is not known.  Lines are in PCI order, which is the order that
+Cores= are Slurm's own core numbers, not CPUs.  From Slurm 24.11.7 on they must be whole sockets, and \
+they are written so too where the release is not known.  Lines are in PCI order, which is the order that \
 CUDA counts in under CUDA_DEVICE_ORDER=PCI_BUS_ID.  What slurm.conf needs follows as comments.")]
 pub(crate) struct GresConf {
     #[command(flatten)]

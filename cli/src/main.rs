@@ -16,17 +16,19 @@ mod plan;
 mod run;
 mod show;
 mod snapshot;
+mod usage;
 mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, Subcommand};
 use command::{CommandError, Outcome};
 use out::Out;
 
 /// Shows, plans and checks where GPU jobs run on NUMA machines.
 #[derive(Debug, Parser)]
-#[command(name = "gpu-numa", version, max_term_width = 100)]
+#[command(name = "gpu-numa", version, max_term_width = 80)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -35,7 +37,7 @@ struct Cli {
 /// One line a command.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the machine: GPUs, NICs, NUMA nodes, and what lies between them
+    /// Show the machine: GPUs, NICs, NUMA nodes, what lies between
     Show(show::Show),
     /// Plan what --gpu-numa-bind would do
     Plan(plan::Plan),
@@ -43,13 +45,13 @@ enum Command {
     Run(run::Run),
     /// Check what a process really has against its GPUs
     Verify(verify::Verify),
-    /// Look over the host and its Slurm: what is wrong, what it does, the line to change
+    /// Look over host and Slurm: what is wrong, the line to change
     Doctor(doctor::Doctor),
-    /// Fold snapshots and doctor reports of many hosts: their kinds, and which host differs
+    /// Fold reports of many hosts: their kinds, and which differ
     Fleet(fleet::Fleet),
-    /// Write gres.conf for this machine, and the line of slurm.conf that fits
+    /// Write gres.conf for this machine, and what slurm.conf needs
     GresConf(gres_conf::GresConf),
-    /// Measure bandwidth and latency from every NUMA node, beside firmware's figures
+    /// Measure memory from every NUMA node, beside firmware's figures
     Measure(measure::Measure),
     /// NCCL's topology file: write it, explain it, check it
     Nccl(nccl::Nccl),
@@ -81,14 +83,27 @@ fn run(command: &Command, out: &mut Out) -> Result<Outcome, CommandError> {
     }
 }
 
+/// Says what is wrong with the command line in one line, or prints the help that was asked for.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let is_bare = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if is_bare || !error.use_stderr() {
+        // When nobody reads it there is nobody left to tell.
+        let _ = error.print();
+    } else {
+        let words: Vec<String> = std::env::args_os()
+            .skip(1)
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        out::message(&usage::line(error, &Cli::command(), &words));
+    }
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+}
+
 fn main() -> ExitCode {
     discovery::child::answer(std::env::args_os().skip(1));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
-        }
+        Err(error) => return refuse(&error),
     };
     let mut out = Out::new();
     let result = run(&cli.command, &mut out).and_then(|outcome| {
@@ -98,6 +113,7 @@ fn main() -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Wanting) => ExitCode::from(1),
+        Ok(Outcome::Status(status)) => ExitCode::from(status),
         Err(CommandError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }

@@ -16,32 +16,34 @@ use topology::set::CpuSet;
 use crate::command::{CommandError, Format, From, Outcome, parse_gpus};
 use crate::out::{self, Out};
 use crate::picture::Picture;
+use crate::usage::whole;
 
 /// Plans a step.
 #[derive(Debug, Args)]
-#[command(
-    after_long_help = "Examples:\n  gpu-numa plan\n  gpu-numa plan --tasks 4 --cpus-per-task 2 \
---option restricted\n  gpu-numa plan --from topo.xml --gpus 0000:23:00.0 --gpus 0000:83:00.0 \
---allowed 0-3 --json\n  gpu-numa plan --tasks 4 --svg plan.svg"
-)]
+#[command(after_long_help = "Examples:
+  gpu-numa plan
+  gpu-numa plan --tasks 4 --cpus-per-task 2 --option restricted
+  gpu-numa plan --gpus 0,1 --gpus 2,3 --allowed 0-15
+  gpu-numa plan --from topo.xml --gpus 0000:23:00.0 --json
+  gpu-numa plan --tasks 4 --svg plan.svg")]
 pub(crate) struct Plan {
     #[command(flatten)]
     from: From,
     #[command(flatten)]
     format: Format,
     /// Tasks on the host (default: GPUs divided by --gpus-per-task)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", value_parser = whole(1..=4096))]
     tasks: Option<u32>,
     /// GPUs of each task, dealt in PCI order in blocks, wrapping
     #[arg(long, value_name = "K", default_value_t = 1,
-          value_parser = clap::value_parser!(u32).range(1..=64), conflicts_with = "gpus")]
+          value_parser = whole(1..=64), conflicts_with = "gpus")]
     gpus_per_task: u32,
     /// The GPUs of one task, by PCI address or number; once per task, in order
     #[arg(long, value_name = "GPU,GPU")]
     gpus: Vec<String>,
     /// CPUs (threads) that each task asks for
     #[arg(long, value_name = "C", default_value_t = 1,
-          value_parser = clap::value_parser!(u32).range(1..=65536))]
+          value_parser = whole(1..=65536))]
     cpus_per_task: u32,
     /// The step's CPUs, such as 0-3,8 (default: all that are online)
     #[arg(long, value_name = "LIST")]

@@ -1,6 +1,7 @@
 //! `gpu-numa run`: the binding of the plugin without Slurm.
 
 use std::ffi::{CString, OsString};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -20,6 +21,7 @@ use topology::visible::{TaskView, find_visible};
 
 use crate::command::{CommandError, Outcome, parse_gpus};
 use crate::out::{self, Out};
+use crate::usage::whole;
 
 /// Variables that hold a process's rank on its host, first found first.
 const LOCAL_RANK: [&str; 5] = [
@@ -40,11 +42,14 @@ const LOCAL_SIZE: [&str; 5] = [
 
 /// Runs a command bound.
 #[derive(Debug, Args)]
-#[command(
-    after_long_help = "Examples:\n  gpu-numa run --gpus 0 -- ./train\n  gpu-numa run --gpus 0,1 \
---option mem=bind -- ./train\n  torchrun --nproc-per-node 8 --no-python gpu-numa run --per-rank -- \
-python train.py"
-)]
+#[command(after_long_help = "Examples:
+  gpu-numa run --gpus 0 -- ./train
+  gpu-numa run --gpus 0,1 --option mem=bind -- ./train
+  torchrun --nproc-per-node 8 --no-python \\
+    gpu-numa run --per-rank -- python train.py
+
+Exit status: the command's own; 127 when it is not found, 126 when it cannot be run, 2 when the options \
+or the machine cannot be read, 1 when a strict policy refuses.")]
 pub(crate) struct Run {
     /// The command's GPUs, by number in PCI order or by PCI address (default: those it sees)
     #[arg(long, value_name = "GPU,GPU")]
@@ -55,7 +60,7 @@ pub(crate) struct Run {
     per_rank: bool,
     /// CPUs (threads) that the command needs
     #[arg(long, value_name = "C", default_value_t = 1,
-          value_parser = clap::value_parser!(u32).range(1..=65536))]
+          value_parser = whole(1..=65536))]
     cpus_per_task: u32,
     /// Items as after --gpu-numa-bind=
     #[arg(long, value_name = "ITEM,...", default_value = "")]
@@ -102,9 +107,8 @@ impl Run {
         // Comes back only when the command cannot be started.
         let error = command.exec();
         let program = command.get_program().to_string_lossy();
-        Err(CommandError::Argument(format!(
-            "cannot run \"{program}\": {error}"
-        )))
+        out::message(&format!("cannot run \"{program}\": {error}"));
+        Ok(Outcome::Status(status_of(&error)))
     }
 
     fn command(&self) -> Command {
@@ -229,6 +233,15 @@ pub(crate) fn read_visible(machine: &Machine) -> Vec<PciAddress> {
         out::message(&remark);
     }
     visible.gpus
+}
+
+/// The exit status of a command that does not start, as shells, `env` and `nice` have it (POSIX, `env`).
+fn status_of(error: &io::Error) -> u8 {
+    if error.kind() == io::ErrorKind::NotFound {
+        127
+    } else {
+        126
+    }
 }
 
 fn tell(machine: &Machine, settings: Settings, own: &TaskPlan) {

@@ -21,10 +21,12 @@ use crate::out::{self, Out};
 
 /// Writes node.json, nccl-topo.xml and nccl-topo-multi.xml.
 #[derive(Debug, Args)]
-#[command(
-    after_long_help = "Examples:\n  gpu-numa snapshot\n  gpu-numa snapshot --from /srv/recorded/node7 --dir /tmp/node7\n  gpu-numa snapshot --check\n\nRun at boot by gpu-numa-bind.service, before slurmd.  Each file is replaced in one \
-step.  A machine for which no true NCCL file can be written has none, and NCCL is left to itself there."
-)]
+#[command(after_long_help = "Examples:
+  gpu-numa snapshot
+  gpu-numa snapshot --from /srv/recorded/node7 --dir /tmp/node7
+  gpu-numa snapshot --check
+
+Run at boot by gpu-numa-bind.service, before slurmd.  Each file is replaced in one step.  A machine for which no true NCCL file can be written has none, and NCCL is left to itself there.")]
 pub(crate) struct Snapshot {
     #[command(flatten)]
     from: From,

@@ -38,8 +38,8 @@ use tree::Tree;
   gpu-numa doctor --from /srv/recorded/node7 --slurm-release 24.11.7
   gpu-numa doctor --json | jq '.findings[].change'
 
-Reads slurm.conf (with what it includes), gres.conf, cgroup.conf and plugstack.conf below SLURM_CONF or
-/etc/slurm, and below a recorded root its own /etc/slurm, /proc and /sys.  The exit status is 1 when
+Reads slurm.conf (with what it includes), gres.conf, cgroup.conf and plugstack.conf below SLURM_CONF or \
+/etc/slurm, and below a recorded root its own /etc/slurm, /proc and /sys.  The exit status is 1 when \
 something is found.")]
 pub(crate) struct Doctor {
     #[command(flatten)]
@@ -148,22 +148,18 @@ pub(crate) fn world<'a>(
     let named = std::env::var_os("SLURM_CONF").map(PathBuf::from);
     let hostname = machine.hostname.as_deref();
     let mut unread = Vec::new();
-    let by_environment = |path: &Path, unread: &mut Vec<String>| {
-        let found = slurm::read(&Asked::File(path), hostname, is_live);
-        if found.is_none() {
-            unread.push(format!("SLURM_CONF=\"{}\": cannot be read", path.display()));
-        }
-        found
+    let found = |asked: &Asked<'_>, unread: &mut Vec<String>| {
+        slurm::read(asked, hostname, is_live).unwrap_or_else(|why| {
+            unread.push(format!("Slurm's configuration: {why}"));
+            None
+        })
     };
     let mut slurm = match (slurm_conf, &named, &tree) {
-        (Some(path), ..) => Some(
-            slurm::read(&Asked::File(path), hostname, is_live).ok_or_else(|| {
-                CommandError::Argument(format!("{}: cannot be read", path.display()))
-            })?,
-        ),
-        (None, Some(path), _) if is_live => by_environment(path, &mut unread),
-        (None, _, Some(tree)) => slurm::read(&Asked::In(tree), hostname, is_live),
-        (None, Some(path), None) => by_environment(path, &mut unread),
+        (Some(path), ..) => slurm::read(&Asked::File(path), hostname, is_live)
+            .map_err(|why| CommandError::Argument(format!("--slurm-conf: {why}")))?,
+        (None, Some(path), _) if is_live => found(&Asked::File(path), &mut unread),
+        (None, _, Some(tree)) => found(&Asked::In(tree), &mut unread),
+        (None, Some(path), None) => found(&Asked::File(path), &mut unread),
         (None, None, None) => None,
     };
     if let Some(slurm) = &mut slurm {

@@ -62,15 +62,26 @@ pub(crate) enum Asked<'a> {
 /// Reads the configuration; absent when there is none.
 ///
 /// A recording may be of a host with another name than its configuration knows; then its only node line counts.
-pub(crate) fn read(asked: &Asked<'_>, hostname: Option<&str>, is_live: bool) -> Option<Slurm> {
+///
+/// # Errors
+/// The file, and why it cannot be read or is no slurm.conf.
+pub(crate) fn read(
+    asked: &Asked<'_>,
+    hostname: Option<&str>,
+    is_live: bool,
+) -> Result<Option<Slurm>, String> {
     let (tree, path) = match asked {
         Asked::File(path) => {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-            (Tree::new(Path::new("/")), path.to_str()?.to_owned())
+            let path = path.to_str().ok_or("a path that is not UTF-8")?.to_owned();
+            (Tree::new(Path::new("/")), path)
         }
         Asked::In(tree) => {
             let mut places = PLACES.iter().map(|place| format!("{place}/slurm.conf"));
-            (Tree::clone(tree), places.find(|path| tree.exists(path))?)
+            let Some(path) = places.find(|path| tree.exists(path)) else {
+                return Ok(None);
+            };
+            (Tree::clone(tree), path)
         }
     };
     let mut reader = Reader {
@@ -79,7 +90,14 @@ pub(crate) fn read(asked: &Asked<'_>, hostname: Option<&str>, is_live: bool) -> 
         files: 0,
         unread: Vec::new(),
     };
-    let conf = reader.lines(&path, 0)?;
+    let Some(conf) = reader.lines(&path, 0) else {
+        return Err(reader.unread.pop().unwrap_or(path));
+    };
+    if !conf.iter().any(is_of_slurm) {
+        return Err(format!(
+            "{path}: no slurm.conf; expected lines such as ClusterName=, SlurmctldHost= or NodeName="
+        ));
+    }
     let beside = |name: &str| format!("{}/{name}", folder_of(&path));
     let optional = |reader: &mut Reader<'_>, name: &str| {
         let path = beside(name);
@@ -111,7 +129,7 @@ pub(crate) fn read(asked: &Asked<'_>, hostname: Option<&str>, is_live: bool) -> 
             node.name
         ));
     }
-    Some(Slurm {
+    Ok(Some(Slurm {
         node: own.or(only),
         release: None,
         strange_library: None,
@@ -123,7 +141,29 @@ pub(crate) fn read(asked: &Asked<'_>, hostname: Option<&str>, is_live: bool) -> 
         plugstack_path,
         plugstack,
         unread,
-    })
+    }))
+}
+
+/// Whether a line is one that slurm.conf has and other files do not; the first two no slurm.conf can lack.
+fn is_of_slurm(line: &Line) -> bool {
+    let known = [
+        "clustername",
+        "slurmctldhost",
+        "controlmachine",
+        "nodename",
+        "partitionname",
+        "taskplugin",
+        "grestypes",
+        "slurmdparameters",
+        "selecttype",
+        "proctracktype",
+        "plugstackconfig",
+        "slurmduser",
+        "slurmuser",
+    ];
+    line.pairs
+        .iter()
+        .any(|(key, _)| known.contains(&key.as_str()))
 }
 
 impl Slurm {

@@ -1,6 +1,7 @@
 //! Files of the host below its root, live or recorded.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use ffi::linux::file::read_own_text;
@@ -43,9 +44,15 @@ impl Tree {
     /// # Errors
     /// Why it cannot be read, in words.
     pub(crate) fn read(&self, absolute: &str) -> Result<String, String> {
-        let path = self
-            .place(absolute)
-            .ok_or_else(|| format!("{absolute}: no such file"))?;
+        let path = self.place(absolute).ok_or_else(|| {
+            let path = self.base.join(absolute.trim_start_matches('/'));
+            match fs::canonicalize(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    format!("{absolute}: {error}")
+                }
+                Ok(_) | Err(_) => format!("{absolute}: no such file"),
+            }
+        })?;
         match fs::metadata(&path) {
             Ok(about) if !about.is_file() => return Err(format!("{absolute}: not a regular file")),
             Ok(_) | Err(_) => {}

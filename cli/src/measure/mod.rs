@@ -37,8 +37,8 @@ const BUDGET: Duration = Duration::from_secs(4);
   srun -N1 --exclusive gpu-numa measure
   gpu-numa measure --json > $(hostname).json
 
-Threads are bound to a node's CPUs and memory by the code that binds jobs.  Read it on an idle host:
-whatever else runs takes bandwidth away.  Bandwidth is of reads by up to 8 cores of a node, latency is of
+Threads are bound to a node's CPUs and memory by the code that binds jobs.  Read it on an idle host: \
+whatever else runs takes bandwidth away.  Bandwidth is of reads by up to 8 cores of a node, latency is of \
 one thread that waits for each access to a random cache line.")]
 pub(crate) struct Measure {
     #[command(flatten)]

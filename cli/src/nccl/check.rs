@@ -22,7 +22,7 @@ const NOTE: &str = "note";
   gpu-numa nccl check /etc/nccl/topo.xml
   gpu-numa nccl check topo.xml --from /srv/recorded/node7
 
-Each finding is a line on standard output; the exit status is 1 if there is one that is no note.  Without
+Each finding is a line on standard output; the exit status is 1 if there is one that is no note.  Without \
 --from, the file is compared with this machine if it has an NVIDIA GPU.")]
 pub(crate) struct Check {
     /// The topology file

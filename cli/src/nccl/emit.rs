@@ -16,10 +16,10 @@ use crate::out::{self, Out};
   gpu-numa nccl emit > topo.xml; NCCL_TOPO_FILE=$PWD/topo.xml ./train
   gpu-numa nccl emit --explain --from /srv/recorded/node7
 
-Devices that share a PCI switch which a virtual machine hides: a line of their addresses in
+Devices that share a PCI switch which a virtual machine hides: a line of their addresses in \
 /etc/gpu-numa-bind/switches, as \"0000:03:00.0 0000:04:00.0\"; a switch is then made up above them.
 
-Where something needed is not known no file is written, the reason is on standard error, and the exit
+Where something needed is not known no file is written, the reason is on standard error, and the exit \
 status is 1: NCCL is then best left to itself.")]
 pub(crate) struct Emit {
     #[command(flatten)]

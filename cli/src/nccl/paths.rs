@@ -13,6 +13,7 @@ use topology::pci::PciAddress;
 
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::out::Out;
+use crate::show::count;
 
 /// Show the paths, rings and trees that NCCL makes of a file
 #[derive(Debug, Args)]
@@ -21,7 +22,7 @@ use crate::out::Out;
   gpu-numa nccl paths topo.xml --gpus 0000:03:00.0,0000:83:00.0 --json
   gpu-numa nccl paths topo.xml --from /srv/recorded/node7
 
-As NCCL 2.30.7 computes them for one host, a rank a GPU, no network and P2P working.  --gpus gives the
+As NCCL 2.30.7 computes them for one host, a rank a GPU, no network and P2P working.  --gpus gives the \
 ranks in order.  With --from, a socket is a package of that machine; without, a <cpu> of the file.")]
 pub(crate) struct PathsOf {
     /// The topology file
@@ -30,12 +31,28 @@ pub(crate) struct PathsOf {
     #[arg(long, value_name = "LIST")]
     gpus: Option<String>,
     /// Compute capability of GPUs whose file does not say, as 90 for 9.0 [default: that of --from, else 80]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_capability)]
     sm: Option<u32>,
     #[command(flatten)]
     from: From,
     #[command(flatten)]
     format: Format,
+}
+
+/// NVIDIA's compute capabilities that NCCL 2.30's builds and tuning tables know of, 5.0 to 12.1.
+const CAPABILITIES: [u32; 21] = [
+    50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86, 87, 88, 89, 90, 100, 101, 103, 110, 120, 121,
+];
+
+/// Reads `90` for clap.
+fn parse_capability(text: &str) -> Result<u32, String> {
+    let number = text.parse::<u32>().ok();
+    number
+        .filter(|number| CAPABILITIES.contains(number))
+        .ok_or_else(|| {
+            let known = CAPABILITIES.map(|number| number.to_string()).join(", ");
+            format!("expected a compute capability without its point, one of {known}")
+        })
 }
 
 #[derive(Debug, Serialize)]
@@ -78,10 +95,12 @@ impl PathsOf {
         let system = super::read_accepted(&self.file)?;
         let all = gpus_of(&system);
         let ranks = match &self.gpus {
-            Some(list) => list
-                .split(',')
-                .map(|entry| gpu(&all, entry.trim()))
-                .collect::<Result<_, _>>()?,
+            Some(list) => {
+                let named = list.split(',').map(|entry| gpu(&all, entry.trim()));
+                let named: Vec<String> = named.collect::<Result<_, _>>()?;
+                expect_once(&named)?;
+                named
+            }
             None => all,
         };
         let sockets = match self.from.source() {
@@ -103,6 +122,19 @@ impl PathsOf {
         }
         Ok(Outcome::Done)
     }
+}
+
+/// A rank holds one GPU, and NCCL refuses a communicator that names one twice.
+fn expect_once(gpus: &[String]) -> Result<(), CommandError> {
+    let twice = (1..gpus.len()).find_map(|place| {
+        let (before, rest) = gpus.split_at_checked(place)?;
+        rest.first().filter(|gpu| before.contains(gpu))
+    });
+    twice.map_or(Ok(()), |gpu| {
+        Err(CommandError::Argument(format!(
+            "--gpus: \"{gpu}\" is named twice; expected each GPU once"
+        )))
+    })
 }
 
 /// A GPU of the file by its number or PCI address.
@@ -237,19 +269,20 @@ impl View {
         } else {
             "<cpu> elements"
         };
+        let times = count(most, "time");
         if ring.bandwidth_gb_s < 1.0 {
             let remedy = self.remedy();
             format!(
-                "NCCL finds no ring and takes the order of the file, which crosses between {place} {most} \
-                 times{remedy}"
+                "NCCL finds no ring and takes the order of the file, which crosses between {place} \
+                 {times}{remedy}"
             )
         } else if most == 0 {
             format!("no hop of a ring crosses between {place}")
         } else if most <= least {
-            format!("each ring crosses between {place} {most} times, the least without NVLink")
+            format!("each ring crosses between {place} {times}, the least without NVLink")
         } else {
             let remedy = self.remedy();
-            format!("a ring crosses between {place} {most} times, where {least} would do{remedy}")
+            format!("a ring crosses between {place} {times}, where {least} would do{remedy}")
         }
     }
 
@@ -298,14 +331,18 @@ fn print(out: &mut Out, document: &Document) -> Result<(), CommandError> {
         let Some(graph) = graph else { continue };
         out.line("")?;
         out.line(format_args!(
-            "{name}: {} channels of {} GB/s, {}",
-            graph.channels, graph.bandwidth_gb_s, graph.r#type
+            "{name}: {} of {} GB/s, {}",
+            count(graph.channels, "channel"),
+            graph.bandwidth_gb_s,
+            graph.r#type
         ))?;
         let counts = graph.sys_hops.iter().zip(&graph.socket_crossings);
         for (order, (sys, crossings)) in graph.order.iter().zip(counts) {
             let order = order.join(" ");
             out.line(format_args!(
-                "  {order}  ({sys} SYS hops, {crossings} socket crossings)"
+                "  {order}  ({}, {})",
+                count(*sys, "SYS hop"),
+                count(*crossings, "socket crossing")
             ))?;
         }
     }

@@ -30,12 +30,7 @@ pub(crate) fn print(
     name: &str,
     as_json: bool,
 ) -> Result<(), CommandError> {
-    let unknown = || {
-        CommandError::Argument(format!(
-            "\"{name}\" is no device here; expected GPU0 to GPU{}, NIC0 and up, or a PCI address of one",
-            machine.gpus.len().saturating_sub(1)
-        ))
-    };
+    let unknown = || CommandError::Argument(format!("--explain \"{name}\": {}", known(machine)));
     let pci = find(machine, name).ok_or_else(unknown)?;
     let device = machine.device(pci).ok_or_else(unknown)?;
     let rungs: Vec<_> = explain(&Facts {
@@ -82,6 +77,26 @@ pub(crate) fn print(
         ))?;
     }
     Ok(())
+}
+
+/// What could have been asked for.
+fn known(machine: &Machine) -> String {
+    let range = |kind: &str, count: usize| match count {
+        0 => None,
+        1 => Some(format!("{kind}0")),
+        _ => Some(format!("{kind}0 to {kind}{}", count - 1)),
+    };
+    let gpus = range("GPU", machine.gpus.len());
+    let nics = range("NIC", machine.nics.len());
+    let names: Vec<String> = gpus.into_iter().chain(nics).collect();
+    if names.is_empty() {
+        "the machine has no GPU and no NIC".to_owned()
+    } else {
+        format!(
+            "no such device; expected {}, or a PCI address of one",
+            names.join(", ")
+        )
+    }
 }
 
 /// The source's word in `--json`.

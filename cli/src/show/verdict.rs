@@ -141,6 +141,12 @@ fn owners(machine: &Machine, nodes: &NodeSet) -> String {
     }
 }
 
+/// `Node 4`, `Nodes 4-6`.
+fn nodes(set: &NodeSet) -> String {
+    let plural = if set.len() == 1 { "" } else { "s" };
+    format!("Node{plural} {set}")
+}
+
 /// Nodes that tasks never get memory from.
 fn special_nodes(machine: &Machine) -> Vec<String> {
     let of = |kind: NodeKind| -> NodeSet {
@@ -156,12 +162,14 @@ fn special_nodes(machine: &Machine) -> Vec<String> {
     if !gpu.is_empty() {
         let owners = owners(machine, &gpu);
         sentences.push(format!(
-            "Node {gpu}: the GPUs' own memory{owners}, never bound to."
+            "{}: the GPUs' own memory{owners}, never bound to.",
+            nodes(&gpu)
         ));
     }
     if !other.is_empty() {
         sentences.push(format!(
-            "Node {other}: memory without CPUs, never bound to."
+            "{}: memory without CPUs, never bound to.",
+            nodes(&other)
         ));
     }
     sentences

@@ -25,10 +25,11 @@ use process::Process;
   gpu-numa verify --gpus 0 $(pgrep -n python)
   srun --overlap --jobid 4711 gpu-numa verify --job
 
-Looks at every thread's CPUs, at the memory policy, and at where the pages are.  The exit status is 1 when
+Looks at every thread's CPUs, at the memory policy, and at where the pages are.  The exit status is 1 when \
 something is wrong, so one line in a job script can stop the job: `gpu-numa verify || exit`.")]
 pub(crate) struct Verify {
     /// The process (default: this one, which has what its shell or task gave it)
+    #[arg(value_parser = crate::usage::parse_pid)]
     pid: Option<u32>,
     /// All processes of this Slurm job on this host that have GPUs
     #[arg(long, conflicts_with = "pid")]

@@ -156,7 +156,9 @@ fn the_evidence_is_explained_rung_by_rung() {
     }
     let unknown = explain("GPU7");
     assert_eq!(unknown.status.code(), Some(2));
-    assert!(text(&unknown.stderr).starts_with("gpu-numa: \"GPU7\" is no device here; expected"));
+    assert!(
+        text(&unknown.stderr).starts_with("gpu-numa: --explain \"GPU7\": no such device; expected")
+    );
 }
 
 #[test]

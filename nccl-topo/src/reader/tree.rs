@@ -20,7 +20,9 @@ pub(super) fn read_tree(text: &str) -> (Option<Element>, Vec<Violation>) {
     let mut violations = reader.violations;
     let mut systems = document.children.into_iter();
     let root = systems.next();
-    if root.is_none() {
+    // A file that is refused is not also passed over.
+    let is_read = reader.lexer.errors.is_empty();
+    if root.is_none() && is_read {
         violations.push(violation(1, "", Effect::Ignored, Problem::NoSystem));
     }
     for second in systems {

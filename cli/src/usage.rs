@@ -1,0 +1,188 @@
+//! What is wrong with the command line, in one line.
+
+use std::error::Error as _;
+use std::ops::RangeInclusive;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, Error};
+
+/// A value parser of whole numbers in `range`, whose complaint says so.
+pub(crate) fn whole(
+    range: RangeInclusive<u32>,
+) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync {
+    move |text| {
+        let number = text.parse::<u32>().ok();
+        number
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                format!(
+                    "expected a whole number from {} to {}",
+                    range.start(),
+                    range.end()
+                )
+            })
+    }
+}
+
+/// Reads a process id, for clap.
+pub(crate) fn parse_pid(text: &str) -> Result<u32, String> {
+    let number = text.parse::<u32>().ok().filter(|pid| *pid > 0);
+    number.ok_or_else(|| "expected a process id, such as 12345".to_owned())
+}
+
+/// The fault of a command line that `root` refused, with where to read on.
+pub(crate) fn line(error: &Error, root: &Command, words: &[String]) -> String {
+    let (path, command) = chosen(root, words);
+    format!("{}; see {path} --help", fault(error, command))
+}
+
+/// The innermost command that the words name, and how it is called.
+fn chosen<'a>(root: &'a Command, words: &[String]) -> (String, &'a Command) {
+    let mut path = root.get_name().to_owned();
+    let mut command = root;
+    for word in words {
+        let Some(inner) = command.find_subcommand(word) else {
+            break;
+        };
+        path = format!("{path} {word}");
+        command = inner;
+    }
+    (path, command)
+}
+
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "clap's kinds are open; those without wording of ours keep clap's"
+)]
+fn fault(error: &Error, command: &Command) -> String {
+    let argument = text(error, ContextKind::InvalidArg);
+    let value = text(error, ContextKind::InvalidValue);
+    let name = bare(&argument);
+    match error.kind() {
+        ErrorKind::InvalidValue if value.is_empty() => {
+            let wanted = argument
+                .split_once(' ')
+                .map_or("a value", |(_, shown)| shown);
+            format!("{name}: a value is missing; expected {wanted}")
+        }
+        ErrorKind::InvalidValue => {
+            let valid = list(error, ContextKind::ValidValue);
+            format!("{name} \"{value}\": expected {}", valid.join(", "))
+        }
+        ErrorKind::ValueValidation => {
+            let why = error.source().map_or_else(
+                || "a value that is not accepted".to_owned(),
+                ToString::to_string,
+            );
+            format!("{name} \"{value}\": {why}")
+        }
+        ErrorKind::UnknownArgument => unknown_argument(error, &argument, command),
+        ErrorKind::InvalidSubcommand => {
+            let word = text(error, ContextKind::InvalidSubcommand);
+            format!(
+                "unknown command \"{word}\"; expected {}",
+                commands(command).join(", ")
+            )
+        }
+        ErrorKind::MissingSubcommand => {
+            format!(
+                "a command is missing; expected {}",
+                commands(command).join(", ")
+            )
+        }
+        ErrorKind::MissingRequiredArgument => {
+            let missing = list(error, ContextKind::InvalidArg);
+            let missing: Vec<&str> = missing.iter().map(|shown| bare(shown)).collect();
+            let before = if missing == ["CMD"] { " after --" } else { "" };
+            format!("{} is missing{before}", missing.join(" and "))
+        }
+        ErrorKind::ArgumentConflict => {
+            let others = list(error, ContextKind::PriorArg);
+            let others: Vec<&str> = others.iter().map(|shown| bare(shown)).collect();
+            if others.is_empty() || others == [name] {
+                format!("{name} is given twice; expected once")
+            } else {
+                format!("{name} cannot be used with {}", others.join(" and "))
+            }
+        }
+        ErrorKind::TooManyValues => {
+            format!("{name} \"{value}\": no value expected")
+        }
+        ErrorKind::InvalidUtf8 => "an argument is not UTF-8; expected text".to_owned(),
+        _ => first_line(error),
+    }
+}
+
+fn unknown_argument(error: &Error, argument: &str, command: &Command) -> String {
+    if !argument.starts_with('-') {
+        return format!("\"{argument}\": no such argument is expected here");
+    }
+    let near = text(error, ContextKind::SuggestedArg);
+    if !near.is_empty() {
+        return format!(
+            "unknown option \"{argument}\"; did you mean {}",
+            bare(&near)
+        );
+    }
+    let known: Vec<String> = command
+        .get_arguments()
+        .filter(|own| !own.is_hide_set())
+        .filter_map(|own| Some(format!("--{}", own.get_long()?)))
+        .collect();
+    if known.is_empty() {
+        format!("unknown option \"{argument}\"")
+    } else {
+        format!(
+            "unknown option \"{argument}\"; expected {}",
+            known.join(", ")
+        )
+    }
+}
+
+/// The names of the commands below `command`.
+fn commands(command: &Command) -> Vec<&str> {
+    command
+        .get_subcommands()
+        .filter(|inner| !inner.is_hide_set())
+        .map(Command::get_name)
+        .collect()
+}
+
+/// `--from` of `--from <PATH>`, `PID` of `[PID]`, `FILE` of `<FILE>...`.
+fn bare(shown: &str) -> &str {
+    let word = shown.split(' ').next().unwrap_or(shown);
+    let word = word.split('=').next().unwrap_or(word);
+    word.trim_end_matches('.')
+        .trim_matches(['<', '>', '[', ']'])
+}
+
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "clap's values are open, and only texts are names"
+)]
+fn text(error: &Error, kind: ContextKind) -> String {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(texts)) => texts.first().cloned().unwrap_or_default(),
+        _ => String::new(),
+    }
+}
+
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "clap's values are open, and only texts are names"
+)]
+fn list(error: &Error, kind: ContextKind) -> Vec<String> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => vec![text.clone()],
+        Some(ContextValue::Strings(texts)) => texts.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// What clap says where there is no wording of ours, without its heading.
+fn first_line(error: &Error) -> String {
+    let text = error.render().to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
+}

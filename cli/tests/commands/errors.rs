@@ -1,0 +1,118 @@
+//! What is said of a command line that cannot be run: one line, the value, what is accepted, status 2.
+
+use std::process::Command;
+
+use crate::common::Host;
+
+fn refused(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+        .args(arguments)
+        .env_remove("SLURM_CONF")
+        .output()
+        .unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(output.stdout.is_empty());
+    // What could not be read of a made-up machine stands above.
+    let lines = message
+        .lines()
+        .filter(|line| !line.starts_with("gpu-numa: hwloc: "));
+    assert_eq!(lines.count(), 1, "{message}");
+    message
+}
+
+#[test]
+fn a_wrong_command_line_is_named_in_one_line_with_what_is_accepted() {
+    for (arguments, line) in [
+        (
+            &["plan", "--tasks", "0"][..],
+            "--tasks \"0\": expected a whole number from 1 to 4096; see gpu-numa plan --help",
+        ),
+        (
+            &["run", "--cpus-per-task", "many", "--", "true"],
+            "--cpus-per-task \"many\": expected a whole number from 1 to 65536; see gpu-numa run --help",
+        ),
+        (
+            &["verify", "abc"],
+            "PID \"abc\": expected a process id, such as 12345; see gpu-numa verify --help",
+        ),
+        (
+            &["show", "--json", "--svg", "x"],
+            "--json cannot be used with --svg; see gpu-numa show --help",
+        ),
+        (
+            &["show", "--from"],
+            "--from: a value is missing; expected <PATH>; see gpu-numa show --help",
+        ),
+        (
+            &["show", "here"],
+            "\"here\": no such argument is expected here; see gpu-numa show --help",
+        ),
+        (
+            &["show", "--fron=x"],
+            "unknown option \"--fron\"; did you mean --from; see gpu-numa show --help",
+        ),
+        (&["run"], "CMD is missing after --; see gpu-numa run --help"),
+        (
+            &["nccl", "paths"],
+            "FILE is missing; see gpu-numa nccl paths --help",
+        ),
+        (
+            &["nccl", "draw"],
+            "unknown command \"draw\"; expected emit, paths, check; see gpu-numa nccl --help",
+        ),
+    ] {
+        assert_eq!(refused(arguments), format!("gpu-numa: {line}\n"));
+    }
+    assert!(refused(&["nccl", "paths", "x", "--sm", "7"]).contains("one of 50, 52"));
+    assert!(refused(&["shw"]).contains("unknown command \"shw\"; expected show, plan"));
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_named_with_the_reason() {
+    let host = Host::new();
+    let folder = host.root().to_str().unwrap();
+    assert!(refused(&["doctor", "--slurm-conf", "/nope"]).contains("/nope: no such file"));
+    host.write("passwd", "root:x:0:0:root:/root:/bin/bash\n");
+    let passwd = format!("{folder}/passwd");
+    assert!(refused(&["doctor", "--slurm-conf", &passwd]).contains("passwd: no slurm.conf"));
+    let explained = refused(&["show", "--explain", "GPU9", "--from", folder]);
+    assert!(explained.contains("expected GPU0 to GPU3, NIC0 to NIC1, or a PCI address"));
+    let twice = refused(&["plan", "--gpus", "0,0", "--from", folder]);
+    assert!(twice.contains("named twice"), "{twice}");
+}
+
+#[test]
+fn a_command_that_does_not_start_has_the_shells_status() {
+    let run = |command: &str| {
+        let mut run = Command::new(env!("CARGO_BIN_EXE_gpu-numa"));
+        let status = run.args(["run", "--option", "off", "--", command]).status();
+        status.unwrap().code()
+    };
+    assert_eq!(run("/nonexistent"), Some(127));
+    assert_eq!(run("/etc/passwd"), Some(126));
+    assert_eq!(run("true"), Some(0));
+}
+
+#[test]
+fn help_fits_80_columns() {
+    for command in [
+        "show",
+        "plan",
+        "run",
+        "verify",
+        "doctor",
+        "gres-conf",
+        "measure",
+        "snapshot",
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+            .args([command, "--help"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("Examples:"), "{command}");
+        let wide: Vec<_> = text.lines().filter(|line| line.len() > 80).collect();
+        assert!(wide.is_empty(), "{command}: {wide:?}");
+    }
+}
