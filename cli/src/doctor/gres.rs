@@ -1,17 +1,18 @@
 //! gres.conf against the machine: each GPU's device file and its cores.
 
 use topology::machine::{Gpu, Machine};
+use topology::pci::VENDOR_NVIDIA;
 use topology::set::{CpuSet, NodeSet};
 use topology::slurm::config::Line;
 use topology::slurm::cores::{CoreMap, CoreSet};
 use topology::slurm::hostlist;
 
-use super::World;
 use super::report::{Harm, Report};
 use super::slurm::Slurm;
+use super::{World, gres_lines};
 
 /// Device files of one host at most.
-const MAX_FILES: usize = 256;
+pub(super) const MAX_FILES: usize = 256;
 
 pub(crate) fn check(world: &World<'_>, report: &mut Report) {
     let Some(slurm) = &world.slurm else { return };
@@ -39,8 +40,11 @@ pub(crate) fn check(world: &World<'_>, report: &mut Report) {
                 .is_none_or(|list| hostlist::contains(list, &node.name))
         })
         .collect();
-    let detect = ours.iter().rev().find_map(|line| line.get("autodetect"));
-    let detects = detect.is_some_and(|value| {
+    let detect = ours
+        .iter()
+        .rev()
+        .find_map(|line| Some((line.get("autodetect")?, *line)));
+    let detects = detect.map(|(value, _)| value).is_some_and(|value| {
         !["off", "none", ""]
             .iter()
             .any(|off| value.eq_ignore_ascii_case(off))
@@ -67,6 +71,12 @@ pub(crate) fn check(world: &World<'_>, report: &mut Report) {
     } else {
         CoreMap::new(machine, slurm.socket_kind())
     };
+    gres_lines::check_keys(lines, report);
+    if let Some((value, line)) = detect {
+        gres_lines::check_detection(world, slurm, value, line, report);
+    }
+    gres_lines::check_counts(world, node, &of_gpus, detects, report);
+    gres_lines::check_order(world.machine, &of_gpus, detects, report);
     for line in of_gpus {
         check_line(world, slurm, line, map.as_ref(), detects, report);
     }
@@ -93,9 +103,9 @@ fn check_line(
         };
         match by_minor(machine, minor) {
             Some(gpu) => gpus.push((file.clone(), gpu)),
-            None if knows_minors(machine) => report.find(
+            None if knows_minors(machine) || is_beyond(machine, minor) => report.find(
                 "gres-file",
-                Harm::StopsBinding,
+                Harm::StopsJobs,
                 line.quote("File"),
                 format!("the host has no {file}: slurmd does not start, or the node is drained"),
                 format!("{}: take {file} out", line.place()),
@@ -123,7 +133,7 @@ fn check_line(
     };
     let Some(map) = map else { return };
     match cores.parse::<CoreSet>() {
-        Ok(cores) => check_cores(machine, slurm, line, map, &cores, &gpus, report),
+        Ok(cores) => check_cores(machine, slurm, line, map, &cores, &gpus, detects, report),
         Err(error) => report.find(
             "gres-cores",
             Harm::StopsBinding,
@@ -135,6 +145,10 @@ fn check_line(
 }
 
 /// One line's cores against the GPUs that it is for.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a line, what it is held against, and where to say so"
+)]
 fn check_cores(
     machine: &Machine,
     slurm: &Slurm,
@@ -142,6 +156,7 @@ fn check_cores(
     map: &CoreMap,
     cores: &CoreSet,
     gpus: &[(String, &Gpu)],
+    detects: bool,
     report: &mut Report,
 ) {
     let change = proposal(line, Some(map), gpus, slurm);
@@ -166,6 +181,16 @@ fn check_cores(
             ),
             "slurmd refuses the line, or the GPU gets cores that are not near it",
             change,
+        );
+        return;
+    }
+    if detects && differs_from_detected(map, cores, gpus) {
+        report.find(
+            "gres-autodetect",
+            Harm::StopsJobs,
+            format!("{evidence}, beside AutoDetect, which finds others"),
+            "slurmd leaves out a GPU whose line differs from what it finds, and the node is drained for lack of it",
+            format!("{}: take Cores= out", line.place()),
         );
         return;
     }
@@ -194,6 +219,14 @@ fn check_cores(
         return;
     }
     check_borders(slurm, line, map, cores, &change, report);
+}
+
+/// Whether cores are others than AutoDetect will find for one of the GPUs whose place is known.
+fn differs_from_detected(map: &CoreMap, cores: &CoreSet, gpus: &[(String, &Gpu)]) -> bool {
+    gpus.iter().any(|(_, gpu)| {
+        let local = gpu.locality.cpus.as_ref().map(|cpus| map.cores_of(cpus));
+        local.is_some_and(|local| *cores != local && *cores != map.whole_sockets(&local))
+    })
 }
 
 /// What is wrong with cores for a GPU whose CPUs are `local`; sockets that hold one of those are right.
@@ -281,7 +314,7 @@ fn proposal(line: &Line, map: Option<&CoreMap>, gpus: &[(String, &Gpu)], slurm: 
 }
 
 /// N of `/dev/nvidiaN`.
-fn minor_of(file: &str) -> Option<u32> {
+pub(super) fn minor_of(file: &str) -> Option<u32> {
     file.rsplit('/')
         .next()?
         .strip_prefix("nvidia")?
@@ -289,12 +322,21 @@ fn minor_of(file: &str) -> Option<u32> {
         .ok()
 }
 
-fn knows_minors(machine: &Machine) -> bool {
+pub(super) fn knows_minors(machine: &Machine) -> bool {
     machine.gpus.iter().any(|gpu| gpu.minor.is_some())
 }
 
+/// Whether the driver, which counts from 0 at boot, has no such number.
+fn is_beyond(machine: &Machine, minor: u32) -> bool {
+    let nvidia = machine
+        .gpus
+        .iter()
+        .filter(|gpu| gpu.vendor == VENDOR_NVIDIA);
+    usize::try_from(minor).is_ok_and(|minor| minor >= nvidia.count())
+}
+
 /// The GPU of `/dev/nvidiaN`: as the driver numbers them, else in PCI order.
-fn by_minor(machine: &Machine, minor: u32) -> Option<&Gpu> {
+pub(super) fn by_minor(machine: &Machine, minor: u32) -> Option<&Gpu> {
     if knows_minors(machine) {
         return machine.gpus.iter().find(|gpu| gpu.minor == Some(minor));
     }

@@ -31,6 +31,10 @@ fn check_localities(world: &World<'_>, report: &mut Report) {
     if machine.cpu_nodes().len() < 2 {
         return;
     }
+    let mut lost: Vec<String> = Vec::new();
+    // By evidence, each GPU with its node.
+    let mut inferred: Vec<(NumaSource, Vec<String>, Vec<String>)> = Vec::new();
+    let mut is_minus_one = false;
     for (index, gpu) in machine.gpus.iter().enumerate() {
         let pci = gpu.pci;
         let names_none = machine
@@ -38,25 +42,57 @@ fn check_localities(world: &World<'_>, report: &mut Report) {
             .is_some_and(|device| device.numa_node == Some(-1));
         match (&gpu.locality.numa_nodes, gpu.locality.numa_source) {
             (_, NumaSource::Override | NumaSource::Measured) => {}
-            (None, _) => report.find(
-                "gpu-locality",
-                Harm::StopsBinding,
-                format!("GPU{index} {pci}: {}nothing else says where it is", if names_none { "numa_node is -1 and " } else { "" }),
-                "tasks with this GPU are left as Slurm made them, and strict policies refuse them",
-                format!(
-                    "/{OVERRIDE_FILE}: {pci} NODE, where you know the node (`gpu-numa measure` measures it); or firmware setup, \
-                     so that ACPI names it"
-                ),
-            ),
-            (Some(nodes), source) if names_none => report.find(
-                "gpu-locality",
-                Harm::SlowsJobs,
-                format!("GPU{index} {pci}: numa_node is -1; node {nodes} by {}", source.words()),
-                "the driver, NCCL and Slurm's AutoDetect do not know where it is, and allocate and count anywhere",
-                format!("firmware setup, so that ACPI names the node; /{OVERRIDE_FILE}: {pci} {nodes} makes it certain for us"),
-            ),
+            (None, _) => {
+                is_minus_one |= names_none;
+                lost.push(format!("GPU{index} {pci}"));
+            }
+            (Some(nodes), source) if names_none => {
+                let place = format!("GPU{index} {pci} is on node {nodes}");
+                let line = format!("{pci} {nodes}");
+                match inferred.iter_mut().find(|(own, ..)| *own == source) {
+                    Some((_, places, lines)) => {
+                        places.push(place);
+                        lines.push(line);
+                    }
+                    None => inferred.push((source, vec![place], vec![line])),
+                }
+            }
             (Some(_), _) => {}
         }
+    }
+    if !lost.is_empty() {
+        let (that, it) = if lost.len() == 1 {
+            ("this GPU", "it is")
+        } else {
+            ("these GPUs", "they are")
+        };
+        let minus_one = if is_minus_one {
+            "numa_node is -1 and "
+        } else {
+            ""
+        };
+        report.find(
+            "gpu-locality",
+            Harm::StopsBinding,
+            format!("{}: {minus_one}nothing else says where {it}", lost.join(", ")),
+            format!("tasks with {that} are left as Slurm made them, and strict policies refuse them"),
+            format!(
+                "/{OVERRIDE_FILE}: a line a GPU, as \"0000:3b:00.0 1\", where you know the node (`gpu-numa measure` \
+                 measures it); or firmware setup, so that ACPI names it"
+            ),
+        );
+    }
+    for (source, places, lines) in inferred {
+        report.find(
+            "gpu-locality",
+            Harm::SlowsJobs,
+            format!("numa_node is -1; by {} {}", source.words(), places.join(", ")),
+            "the driver, NCCL and Slurm's AutoDetect do not know where that is, and allocate and count anywhere",
+            format!(
+                "firmware setup, so that ACPI names the node; for us /{OVERRIDE_FILE} makes it certain: {}",
+                lines.join("; ")
+            ),
+        );
     }
 }
 

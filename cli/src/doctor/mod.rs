@@ -5,6 +5,7 @@
 
 mod containers;
 mod gres;
+mod gres_lines;
 mod host;
 mod node;
 mod pcie;

@@ -23,6 +23,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut Report) {
         return;
     };
     check_gres(world, slurm, node, report);
+    check_memory(world, node, report);
     if slurm.overrides_machine() {
         report.skip("sockets and cores: SlurmdParameters=config_overrides has Slurm believe its configuration");
         return;
@@ -45,7 +46,7 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Report
     if !types.is_some_and(|(value, _)| has_word(value, "gpu")) {
         report.find(
             "gres-types",
-            Harm::StopsBinding,
+            Harm::StopsJobs,
             types.map_or_else(
                 || {
                     format!(
@@ -62,7 +63,7 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Report
     match node.gres_count("gpu") {
         None => report.find(
             "gres-count",
-            Harm::StopsBinding,
+            Harm::StopsJobs,
             format!(
                 "{}: NodeName={} has no Gres=gpu, but the host has {there} GPUs",
                 node.line.place(),
@@ -76,13 +77,29 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Report
         {
             report.find(
                 "gres-count",
-                Harm::StopsBinding,
+                Harm::StopsJobs,
                 format!(
                     "{}: NodeName={} declares {count} GPUs, the host has {there}",
                     node.line.place(),
                     node.name
                 ),
                 "slurmctld drains the node (\"gres/gpu count reported lower than configured\")",
+                format!("{}: Gres=gpu:{there}", node.line.place()),
+            );
+        }
+        Some(count)
+            if count < there as u64 && world.machine.gpus.iter().all(|gpu| gpu.mig.is_empty()) =>
+        {
+            report.find(
+                "gres-count",
+                Harm::SlowsJobs,
+                format!(
+                    "{}: NodeName={} declares {}, the host has {there}",
+                    node.line.place(),
+                    node.name,
+                    crate::show::count(usize::try_from(count).unwrap_or(usize::MAX), "GPU")
+                ),
+                "the GPUs beyond are never given to a job",
                 format!("{}: Gres=gpu:{there}", node.line.place()),
             );
         }
@@ -145,6 +162,31 @@ fn check_geometry(slurm: &Slurm, node: &Node, map: &CoreMap, report: &mut Report
         );
     }
     check_cpus(slurm, node, map, report);
+}
+
+/// `RealMemory=` (in MiB) against what the kernel has to give.
+fn check_memory(world: &World<'_>, node: &Node, report: &mut Report) {
+    let nodes = world.machine.numa_nodes.iter();
+    let bytes: Option<u64> = nodes.map(|node| node.memory_bytes).sum();
+    let given = node.whole.get("realmemory");
+    let given = given.and_then(|value| value.parse::<u64>().ok());
+    let (Some(bytes), Some(given)) = (bytes.filter(|bytes| *bytes > 0), given) else {
+        return;
+    };
+    let there = bytes >> 20;
+    if given > there {
+        report.find(
+            "node-line",
+            Harm::StopsJobs,
+            format!(
+                "{}: NodeName={}: RealMemory={given} (the machine has {there})",
+                node.line.place(),
+                node.name
+            ),
+            "slurmctld drains the node (\"Low RealMemory\")",
+            format!("{}: RealMemory={there}, or less", node.line.place()),
+        );
+    }
 }
 
 /// `CPUs=`, which may count threads or cores.

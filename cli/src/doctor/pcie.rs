@@ -37,24 +37,37 @@ fn check_links(machine: &Machine, report: &mut Report) {
         .enumerate()
         .map(|(index, nic)| (format!("NIC{index}"), nic.pci, false));
     let mut is_idle = false;
+    let mut slow: Vec<(Link, Vec<String>)> = Vec::new();
+    let mut note = |name: String, link: &Link| {
+        let same = |own: &Link| {
+            links::now(own) == links::now(link) && links::best(own) == links::best(link)
+        };
+        match slow.iter_mut().find(|(own, _)| same(own)) {
+            Some((_, names)) if names.contains(&name) => {}
+            Some((_, names)) => names.push(name),
+            None => slow.push((link.clone(), vec![name])),
+        }
+    };
     for (name, pci, is_gpu) in gpus.chain(nics) {
         let Some(device) = machine.device(pci) else {
             continue;
         };
         let above = device.parent.and_then(|parent| machine.device(parent));
         if let Some(bridge) = above.filter(|bridge| is_slow_bridge(bridge)) {
-            report_link(
-                &format!("the switch port above {name}, {}", bridge.address),
+            note(
+                format!("the switch port above {name}, {}", bridge.address),
                 &bridge.link,
-                report,
             );
         }
         let link = links::of(machine, pci);
         let is_slow = links::is_below_best(&link);
         if links::reduced(&link).is_some() || (is_slow && !is_gpu) {
-            report_link(&format!("{name} {pci}"), &link, report);
+            note(format!("{name} {pci}"), &link);
         }
         is_idle |= is_slow && is_gpu && links::reduced(&link).is_none();
+    }
+    for (link, names) in &slow {
+        report_link(names, link, report);
     }
     if is_idle {
         report.skip("the generation of GPU links that run slow now: an idle GPU slows its link by itself; look again under load");
@@ -69,13 +82,14 @@ fn is_slow_bridge(bridge: &PciDevice) -> bool {
         && bridge.link.max_width > Some(8)
 }
 
-fn report_link(name: &str, link: &Link, report: &mut Report) {
+fn report_link(names: &[String], link: &Link, report: &mut Report) {
     let now = links::now(link).unwrap_or_default();
     let best = links::best(link).unwrap_or_default();
+    let run = if names.len() == 1 { "runs" } else { "run" };
     report.find(
         "link",
         Harm::SlowsJobs,
-        format!("{name} runs at {now} of {best}"),
+        format!("{} {run} at {now} of {best}", names.join(", ")),
         format!("every copy over this link takes {} as long", slowdown(link)),
         "no line: reseat the card or its riser, look at the slot's width and at bifurcation in firmware setup",
     );

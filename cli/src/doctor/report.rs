@@ -6,8 +6,12 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Harm {
+    /// The node takes no jobs with GPUs.
+    StopsJobs,
     /// Jobs are refused, bound wrongly or not at all.
     StopsBinding,
+    /// Jobs are bound by less than could be known, and may leave what they were bound to.
+    WeakensBinding,
     /// Jobs run, slower than they could.
     SlowsJobs,
 }
@@ -15,7 +19,9 @@ pub(crate) enum Harm {
 impl Harm {
     pub(crate) fn words(self) -> &'static str {
         match self {
+            Self::StopsJobs => "stops jobs",
             Self::StopsBinding => "stops binding",
+            Self::WeakensBinding => "weakens binding",
             Self::SlowsJobs => "slows jobs",
         }
     }

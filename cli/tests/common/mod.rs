@@ -169,6 +169,16 @@ impl Host {
         self.write("run/gpu-numa-bind/node.json", &snapshot.to_string());
     }
 
+    /// Writes the snapshot of the host as it is now.
+    pub(crate) fn snapshot_now(&self) {
+        let machine = self.run(&["show", "--json"]).stdout;
+        let machine: serde_json::Value = serde_json::from_slice(&machine).unwrap();
+        let snapshot = serde_json::json!({
+            "schema": "gpu-numa/snapshot/1", "boot_id": "b-1", "driver": null, "created_unix": 1, "machine": machine,
+        });
+        self.write("run/gpu-numa-bind/node.json", &snapshot.to_string());
+    }
+
     /// Its root.
     pub(crate) fn root(&self) -> &Path {
         self.folder.path()

@@ -99,23 +99,31 @@ impl Node {
 
     /// How many of GRES `name` (in lower case) `Gres=` declares: the sum over types; absent without one.
     pub fn gres_count(&self, name: &str) -> Option<u64> {
-        let gres = self.whole.get("gres")?;
-        let counts = split_gres(gres).into_iter().filter_map(|item| {
+        let items = self.gres(name);
+        (!items.is_empty()).then(|| items.iter().map(|(_, count)| count).sum())
+    }
+
+    /// The items of GRES `name` (in lower case) in `Gres=`: the type, absent where none is named, and how many.
+    pub fn gres(&self, name: &str) -> Vec<(Option<String>, u64)> {
+        let gres = self.whole.get("gres").unwrap_or_default();
+        let item = |item: &str| {
             // Sockets and the like stand in brackets behind.
             let item = item.split('(').next().unwrap_or_default();
-            let mut parts = item.split(':');
-            if !parts.next()?.trim().eq_ignore_ascii_case(name) {
+            let mut parts = item.split(':').map(str::trim);
+            if !parts.next()?.eq_ignore_ascii_case(name) {
                 return None;
             }
-            Some(
-                parts
-                    .filter_map(|part| part.trim().parse::<u64>().ok())
-                    .next_back()
-                    .unwrap_or(1),
-            )
-        });
-        let counts: Vec<u64> = counts.collect();
-        (!counts.is_empty()).then(|| counts.iter().sum())
+            let (mut kind, mut count) = (None, 1);
+            for part in parts {
+                match part.parse::<u64>() {
+                    Ok(number) => count = number,
+                    Err(_) if part == "no_consume" => {}
+                    Err(_) => kind = Some(part.to_owned()),
+                }
+            }
+            Some((kind, count))
+        };
+        split_gres(gres).into_iter().filter_map(item).collect()
     }
 }
 

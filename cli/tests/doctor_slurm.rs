@@ -1,0 +1,388 @@
+//! `gpu-numa doctor` on Slurm set-ups: faults that sites make are found, and right ones are left in peace.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
+mod common;
+
+use common::Host;
+use serde_json::Value;
+
+const CONF: &str = "etc/slurm/slurm.conf";
+const NODES: &str = "etc/slurm/nodes.conf";
+const GRES: &str = "etc/slurm/gres.conf";
+const CGROUP: &str = "etc/slurm/cgroup.conf";
+
+fn findings(host: &Host, release: &str) -> Vec<Value> {
+    let output = host.run(&["doctor", "--json", "--slurm-release", release]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    document["findings"].as_array().unwrap().clone()
+}
+
+/// A driver, with `/dev/nvidiaN` in the order of `minors` by PCI address.
+fn driver(host: &Host, minors: [u32; 4]) {
+    let gpus = [
+        "0000:23:00.0",
+        "0000:24:00.0",
+        "0000:83:00.0",
+        "0000:84:00.0",
+    ];
+    for (gpu, minor) in gpus.iter().zip(minors) {
+        host.write(
+            &format!("proc/driver/nvidia/gpus/{gpu}/information"),
+            &format!("Model: \t NVIDIA L40S\nBus Location: \t {gpu}\nDevice Minor: \t {minor}\n"),
+        );
+    }
+    host.snapshot_now();
+}
+
+/// What to spoil, in which file, and what must be found, with a word of its evidence.
+const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
+    (
+        GRES,
+        "COREs=4-7",
+        "Coers=4-7",
+        "gres-key",
+        "unknown key \"coers=4-7\"",
+    ),
+    (
+        GRES,
+        "Type=l40s File=/dev/nvidia[2-3]",
+        "Type=l40s Files=/dev/nvidia[2-3] Typ=x",
+        "gres-key",
+        "typ=x",
+    ),
+    (
+        GRES,
+        "/dev/nvidia[2-3]",
+        "/dev/nvidia[2-4]",
+        "gres-file",
+        "/dev/nvidia[2-4]",
+    ),
+    (
+        GRES,
+        "/dev/nvidia[2-3]",
+        "/dev/nvidia[1-3]",
+        "gres-file",
+        "/dev/nvidia1 is also on a line before",
+    ),
+    (
+        GRES,
+        "File=/dev/nvidia[2-3]",
+        "Count=2",
+        "gres-file",
+        "without File=",
+    ),
+    (
+        GRES,
+        "/dev/nvidia[2-3]",
+        "/dev/nvidia2",
+        "gres-count",
+        "declares 4 GPUs, gres.conf has 3",
+    ),
+    (
+        GRES,
+        "/dev/nvidia[2-3]",
+        "/dev/nvidia[2-3] Count=4",
+        "gres-count",
+        "Count=4, but File= names 2",
+    ),
+    (
+        GRES,
+        "Type=l40s",
+        "Type=h100",
+        "gres-type",
+        "Gres=gpu:l40s, but gres.conf has Type=h100",
+    ),
+    (
+        GRES,
+        "Cores=0-3",
+        "Cores=0-3,8-11",
+        "gres-cores",
+        "Cores= counts cores, not CPUs",
+    ),
+    (
+        GRES,
+        "COREs=4-7",
+        "Cores=0-3",
+        "gres-cores",
+        "Cores=0-3, which is CPUs",
+    ),
+    (
+        GRES,
+        "NodeName=gpu[1-3]",
+        "NodeName=gpu[2-3]",
+        "gres-conf",
+        "no Name=gpu line",
+    ),
+    (
+        GRES,
+        "NodeName=gpu9",
+        "AutoDetect=nvlm\nNodeName=gpu9",
+        "gres-autodetect",
+        "none that Slurm knows",
+    ),
+    (
+        GRES,
+        "NodeName=gpu9",
+        "AutoDetect=rsmi\nNodeName=gpu9",
+        "gres-autodetect",
+        "none of NVIDIA's",
+    ),
+    (
+        GRES,
+        "NodeName=gpu9",
+        "AutoDetect=nvidia\nNodeName=gpu9",
+        "gres-autodetect",
+        "from Slurm 24.11",
+    ),
+    (
+        NODES,
+        "Gres=gpu:l40s:4",
+        "Gres=gpu:l40s:2",
+        "gres-count",
+        "declares 2 GPUs, the host has 4",
+    ),
+    (
+        NODES,
+        "Gres=gpu:l40s:4",
+        "Gres=gpu:a100:4",
+        "gres-type",
+        "Gres=gpu:a100, but gres.conf has Type=l40s",
+    ),
+    (
+        NODES,
+        "Gres=",
+        "RealMemory=512000 Gres=",
+        "node-line",
+        "RealMemory=512000 (the machine has 128000)",
+    ),
+    (NODES, "Gres=", "CPUs=32 Gres=", "node-line", "CPUs=32"),
+    (
+        NODES,
+        "CoresPerSocket=4",
+        "CoresPerSocket=8",
+        "node-line",
+        "CoresPerSocket=8 (the machine has 4)",
+    ),
+    (
+        CONF,
+        "task/affinity,task/cgroup",
+        "task/none",
+        "task-plugin",
+        "TaskPlugin=task/none",
+    ),
+    (CONF, "GresTypes=gpu\n", "", "gres-types", "no GresTypes"),
+    (
+        CGROUP,
+        "constraincores=yes\n",
+        "ConstrainCore=yes\n",
+        "cgroup",
+        "no ConstrainCores",
+    ),
+    (
+        CGROUP,
+        "constraincores",
+        "CgroupPlugin=cgroup/v1\nconstraincores",
+        "cgroup",
+        "the unified hierarchy",
+    ),
+];
+
+#[test]
+fn faults_that_sites_make_are_found() {
+    for (file, from, to, check, evidence) in FAULTS {
+        let host = Host::new();
+        host.write("sys/fs/cgroup/cgroup.controllers", "cpuset cpu\n");
+        host.replace(file, from, to);
+        let all = findings(&host, "22.05.8");
+        let found = all.iter().any(|finding| {
+            finding["check"] == *check && finding["evidence"].as_str().unwrap().contains(evidence)
+        });
+        assert!(found, "{file}: {to}: {all:#?}");
+    }
+}
+
+#[test]
+fn a_missing_cgroup_conf_is_one_finding_that_stops_no_binding() {
+    let host = Host::new();
+    std::fs::remove_file(host.path(CGROUP)).unwrap();
+    let all = findings(&host, "22.05.8");
+    assert_eq!(all.len(), 1, "{all:#?}");
+    assert_eq!(all[0]["harm"], "weakens-binding");
+}
+
+#[test]
+fn one_fault_of_several_gpus_is_one_finding_that_lists_them() {
+    let host = Host::new();
+    for gpu in ["0000:83:00.0", "0000:84:00.0"] {
+        host.write(&host.pci(gpu, "current_link_width"), "8");
+    }
+    let all = findings(&host, "22.05.8");
+    assert_eq!(all.len(), 1, "{all:#?}");
+    assert_eq!(
+        all[0]["evidence"],
+        "GPU2 0000:83:00.0, GPU3 0000:84:00.0 run at gen4 x8 of gen4 x16"
+    );
+
+    let host = Host::new();
+    for bus in ["20", "80"] {
+        let up = u32::from_str_radix(bus, 16).unwrap();
+        for address in [
+            format!("0000:{bus}:00.0"),
+            format!("0000:{:02x}:00.0", up + 1),
+            format!("0000:{:02x}:00.0", up + 2),
+            format!("0000:{:02x}:01.0", up + 2),
+            format!("0000:{:02x}:02.0", up + 2),
+            format!("0000:{:02x}:00.0", up + 3),
+            format!("0000:{:02x}:00.0", up + 4),
+        ] {
+            host.write(&host.pci(&address, "numa_node"), "-1");
+            host.write(&host.pci(&address, "local_cpulist"), "0-15");
+        }
+    }
+    let all = findings(&host, "22.05.8");
+    let places: Vec<&Value> = all
+        .iter()
+        .filter(|finding| finding["check"] == "gpu-locality")
+        .collect();
+    assert_eq!(places.len(), 1, "{all:#?}");
+    let evidence = places[0]["evidence"].as_str().unwrap();
+    assert!(
+        evidence.contains("GPU0 ") && evidence.contains("GPU3 "),
+        "{evidence}"
+    );
+}
+
+#[test]
+fn device_files_out_of_pci_order_are_found() {
+    let host = Host::new();
+    driver(&host, [0, 1, 2, 3]);
+    assert!(findings(&host, "22.05.8").is_empty());
+    driver(&host, [1, 0, 2, 3]);
+    let all = findings(&host, "22.05.8");
+    assert!(
+        all.len() == 1 && all[0]["check"] == "gres-order",
+        "{all:#?}"
+    );
+}
+
+#[test]
+fn autodetect_is_found_wanting_beside_other_cores_or_without_its_library() {
+    let nvml = "AutoDetect=nvml\nNodeName=gpu9";
+    let host = Host::new();
+    host.replace(GRES, "NodeName=gpu9", nvml);
+    host.replace(GRES, "Cores=0-3", "Cores=0-1");
+    let all = findings(&host, "22.05.8");
+    assert!(
+        all.len() == 1 && all[0]["check"] == "gres-autodetect",
+        "{all:#?}"
+    );
+
+    let host = Host::new();
+    host.replace(GRES, "NodeName=gpu9", nvml);
+    host.write("usr/lib64/slurm/task_affinity.so", "");
+    let all = findings(&host, "22.05.8");
+    assert!(
+        all.len() == 1 && all[0]["check"] == "gres-autodetect",
+        "{all:#?}"
+    );
+    host.write("usr/lib64/slurm/gpu_nvml.so", "");
+    assert!(findings(&host, "22.05.8").is_empty());
+}
+
+/// A file, what stands there, and what to write instead.
+type Change = (&'static str, &'static str, &'static str);
+
+/// Right set-ups: what is written otherwise than in the first, and means the same.
+const RIGHT: &[(&str, &[Change])] = &[
+    ("22.05.8", &[]),
+    ("24.11.7", &[]),
+    ("23.11", &[(GRES, "Type=l40s ", "")]),
+    ("22.05.8", &[(NODES, "Gres=gpu:l40s:4", "Gres=gpu:4")]),
+    (
+        "24.11.7",
+        &[(NODES, "Gres=gpu:l40s:4", "Gres=gpu:L40S:4(S:0-1)")],
+    ),
+    (
+        "22.05.8",
+        &[(
+            NODES,
+            "Gres=gpu:l40s:4",
+            "Gres=gpu:l40s:no_consume:4 RealMemory=120000 CPUs=16",
+        )],
+    ),
+    (
+        "22.05.8",
+        &[(
+            GRES,
+            "File=/dev/nvidia[0-1]",
+            "File=/dev/nvidia0,/dev/nvidia1 Count=2 Flags=nvidia_gpu_env",
+        )],
+    ),
+    (
+        "25.05.1",
+        &[(GRES, "NodeName=gpu9", "AutoDetect=nvml\nNodeName=gpu9")],
+    ),
+    (
+        "24.11.7",
+        &[(
+            GRES,
+            "NodeName=gpu[1-3] Name=gpu",
+            "NodeName=gpu[1-3] AutoDetect=off Name=gpu",
+        )],
+    ),
+    (
+        "26.05.3",
+        &[(GRES, "NodeName=gpu9", "Name=shard Count=32\nNodeName=gpu9")],
+    ),
+    (
+        "22.05.8",
+        &[(
+            CGROUP,
+            "constraincores=yes",
+            "CgroupPlugin=autodetect\nConstrainCores=YES\nConstrainRAMSpace=yes",
+        )],
+    ),
+    (
+        "24.05",
+        &[(
+            CGROUP,
+            "constraincores=yes",
+            "CgroupPlugin=cgroup/v2\nConstrainCores=1",
+        )],
+    ),
+    (
+        "22.05.8",
+        &[(
+            CONF,
+            "taskplugin=task/affinity,task/cgroup",
+            "TaskPlugin=cgroup,affinity",
+        )],
+    ),
+    (
+        "22.05.8",
+        &[(
+            CONF,
+            "GresTypes=gpu",
+            "GresTypes=gpu,shard,mps\nSelectType=select/cons_tres\nProctrackType=proctrack/cgroup",
+        )],
+    ),
+];
+
+#[test]
+fn nothing_is_found_on_right_set_ups() {
+    for (release, changes) in RIGHT {
+        let host = Host::new();
+        host.write("sys/fs/cgroup/cgroup.controllers", "cpuset cpu\n");
+        for (file, from, to) in *changes {
+            host.replace(file, from, to);
+        }
+        let all = findings(&host, release);
+        assert!(all.is_empty(), "{release} {changes:?}: {all:#?}");
+    }
+}
