@@ -58,6 +58,26 @@ pub enum NumaSource {
 }
 
 impl NumaSource {
+    /// Whether it is inferred: no word of the kernel's, the site's, or the source's own on this device.
+    pub fn is_inferred(self) -> bool {
+        match self {
+            Self::Override
+            | Self::NumaNode
+            | Self::LocalCpulist
+            | Self::Hwloc
+            | Self::OneNode
+            | Self::Measured
+            | Self::OnePackage
+            | Self::Unknown => false,
+            Self::NearestNode
+            | Self::Siblings
+            | Self::Acpi
+            | Self::Dmi
+            | Self::Bus
+            | Self::Nvml => true,
+        }
+    }
+
     /// The evidence in words, to follow "by".
     pub fn words(self) -> &'static str {
         match self {

@@ -1,15 +1,20 @@
 //! GPUs against GPUs and NICs, and where each is.
 
+use std::collections::BTreeSet;
+
 use topology::machine::{Locality, Machine};
 use topology::pci::PciAddress;
 
 use super::{json, links};
 use crate::command::CommandError;
 use crate::out::Out;
-use crate::paper::{Ink, Table};
+use crate::paper::{Ink, Table, wrap};
 
 /// NICs that are shown; the rest is in `--json`.
 const MAX_NICS: usize = 16;
+
+/// Stands behind a node that no word of the kernel's names, but other evidence.
+const MARK: &str = "*";
 
 /// A device and how it is called.
 type Named = (String, PciAddress);
@@ -34,7 +39,7 @@ pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<()
         let columns = (width.saturating_sub(cell) / cell).max(4);
         let is_one = all.len() <= columns;
         let blocks = if is_one {
-            vec![all]
+            vec![all.clone()]
         } else {
             vec![gpus.iter().collect(), nics.iter().collect()]
         };
@@ -64,11 +69,94 @@ pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<()
         }
         print_table(out, &table)?;
     }
+    for note in legend(machine, &all)
+        .iter()
+        .chain(&inferred(machine, &[gpus.as_slice(), &nics].concat()))
+    {
+        for line in wrap(note, width) {
+            out.line(out.paper().ink(Ink::Faint, &line))?;
+        }
+    }
     if machine.nics.len() > MAX_NICS {
         let more = machine.nics.len() - MAX_NICS;
         out.line(format_args!("{} more: --json", super::count(more, "NIC")))?;
     }
     Ok(())
+}
+
+/// What the words of the matrix mean, those that it holds (`nvidia-smi topo -m` has the same).
+fn legend(machine: &Machine, all: &[&Named]) -> Option<String> {
+    let used: BTreeSet<String> = machine
+        .gpus
+        .iter()
+        .flat_map(|gpu| all.iter().map(move |(_, to)| (gpu.pci, *to)))
+        .filter(|(a, b)| a != b)
+        .filter_map(|(a, b)| json::path(machine, a, b))
+        .collect();
+    let is_nvlink = used.iter().any(|word| word.starts_with("NV"));
+    let link = format!("NV#: that many {}s", super::gpu_link(machine));
+    let words = [
+        ("PIX", "PIX: one PCI switch between"),
+        ("PXB", "PXB: several switches"),
+        ("PHB", "PHB: one host bridge of the processor"),
+        ("NODE", "NODE: host bridges of one NUMA node"),
+        ("SYS", "SYS: from NUMA node to NUMA node"),
+    ];
+    let known = words
+        .into_iter()
+        .filter(|(word, _)| used.contains(*word))
+        .map(|(_, meaning)| meaning);
+    let parts: Vec<&str> = is_nvlink
+        .then_some(link.as_str())
+        .into_iter()
+        .chain(known)
+        .collect();
+    (!parts.is_empty()).then(|| format!("{}.", parts.join("; ")))
+}
+
+/// By which evidence the devices with a mark were placed.
+fn inferred(machine: &Machine, devices: &[Named]) -> Option<String> {
+    let mut by: Vec<(&'static str, Vec<&str>)> = Vec::new();
+    for (name, pci) in devices {
+        let Some(place) = topology::path::locality(machine, *pci) else {
+            continue;
+        };
+        if place.numa_nodes.is_none() || !place.numa_source.is_inferred() {
+            continue;
+        }
+        let words = place.numa_source.words();
+        match by.iter_mut().find(|(own, _)| *own == words) {
+            Some((_, names)) => names.push(name),
+            None => by.push((words, vec![name])),
+        }
+    }
+    let first = *by.first()?.1.first()?;
+    let is_one = by.len() == 1;
+    let parts: Vec<String> = by
+        .iter()
+        .map(|(words, names)| {
+            let whose = if is_one {
+                String::new()
+            } else {
+                format!("{}: ", short(names))
+            };
+            format!("{whose}by {words}")
+        })
+        .collect();
+    Some(format!(
+        "{MARK} inferred {} (`gpu-numa show --explain {first}`); the kernel does not say.",
+        parts.join("; ")
+    ))
+}
+
+/// `GPU0 to GPU7` of several names.
+fn short(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [a, b] => format!("{a}, {b}"),
+        [first, .., last] => format!("{first} to {last}"),
+    }
 }
 
 fn named(kind: &str, devices: impl Iterator<Item = PciAddress>) -> Vec<Named> {
@@ -136,7 +224,14 @@ fn place(machine: &Machine, (_, pci): &Named) -> Vec<(String, Ink)> {
         .or_else(nic)
         .unwrap_or_default();
     vec![
-        of(&|place| Some(place.numa_nodes.as_ref()?.to_string())),
+        of(&|place| {
+            let mark = if place.numa_source.is_inferred() {
+                MARK
+            } else {
+                ""
+            };
+            Some(format!("{}{mark}", place.numa_nodes.as_ref()?))
+        }),
         of(&|place| Some(place.cpus.as_ref()?.to_string())),
         (words, ink),
         (pci.to_string(), Ink::Plain),

@@ -29,10 +29,65 @@ pub(super) fn sentences(machine: &Machine) -> Vec<String> {
     let placed: usize = by_package.iter().map(GpuSet::len).sum();
     match by_package.as_slice() {
         [] => by_node(machine),
-        [all] if placed == machine.gpus.len() => vec![format!("GPU{all}: all on one socket.")],
+        [all] if placed == machine.gpus.len() => {
+            let first = format!("GPU{all}: all on one socket.");
+            std::iter::once(first)
+                .chain(within(machine))
+                .chain(each(machine))
+                .collect()
+        }
         [_] => Vec::new(),
-        _ => across(machine, &by_package),
+        _ => across(machine, &by_package)
+            .into_iter()
+            .chain(within(machine))
+            .chain(each(machine))
+            .collect(),
     }
+}
+
+/// GPUs by the first of their nodes.
+fn node_groups(machine: &Machine) -> Vec<GpuSet> {
+    groups(machine, |index| {
+        machine
+            .gpus
+            .get(index)?
+            .locality
+            .numa_nodes
+            .as_ref()?
+            .first()
+    })
+}
+
+/// Which GPUs share a node, where sockets hold several with GPUs.
+fn within(machine: &Machine) -> Option<String> {
+    let nodes = node_groups(machine);
+    let packages = groups(machine, |index| machine.gpus.get(index)?.locality.package);
+    let is_split = packages
+        .iter()
+        .any(|package| nodes.iter().filter(|node| node.is_subset(package)).count() > 1);
+    if !is_split {
+        return None;
+    }
+    let names: Vec<String> = nodes.iter().map(|group| format!("GPU{group}")).collect();
+    Some(if nodes.iter().all(|group| group.len() == 1) {
+        "A socket is several NUMA nodes, and each GPU has one of its own.".to_owned()
+    } else {
+        format!(
+            "A socket is several NUMA nodes: {} each share one.",
+            join(&names)
+        )
+    })
+}
+
+/// How a task a GPU gets its GPU's node; nothing where there is one node for all.
+fn each(machine: &Machine) -> Option<String> {
+    let several = node_groups(machine).len() > 1;
+    several.then(|| {
+        format!(
+            "A task a GPU, each on its own GPU's node: srun -n{} --gpus-per-task=1 --gpu-numa-bind.",
+            machine.gpus.len()
+        )
+    })
 }
 
 fn groups(machine: &Machine, key: impl Fn(usize) -> Option<u32>) -> Vec<GpuSet> {
@@ -49,15 +104,7 @@ fn groups(machine: &Machine, key: impl Fn(usize) -> Option<u32>) -> Vec<GpuSet> 
 
 /// Where packages are not recorded: which GPUs share a node.
 fn by_node(machine: &Machine) -> Vec<String> {
-    let groups = groups(machine, |index| {
-        machine
-            .gpus
-            .get(index)?
-            .locality
-            .numa_nodes
-            .as_ref()?
-            .first()
-    });
+    let groups = node_groups(machine);
     if groups.len() < 2 {
         return Vec::new();
     }
@@ -136,9 +183,13 @@ fn between(machine: &Machine, groups: &[GpuSet]) -> Between {
 
 /// What to ask Slurm for so that a job stays inside a socket.
 fn ask(groups: &[GpuSet]) -> String {
-    match groups.iter().map(GpuSet::len).min() {
-        Some(most) if most > 1 => {
-            format!(": ask for {most} GPUs with --gpus-per-socket={most} --sockets-per-node=1")
+    match groups.iter().map(GpuSet::len).max() {
+        Some(2) => ": ask for 2 GPUs with --gpus-per-socket=2 --sockets-per-node=1".to_owned(),
+        Some(most) if most > 2 => {
+            format!(
+                ": ask for {most} GPUs with --gpus-per-socket={most} --sockets-per-node=1, or for fewer with a \
+                 smaller number"
+            )
         }
         Some(_) | None => ": a job of one GPU a host is free of it".to_owned(),
     }
