@@ -55,7 +55,7 @@ test-rpm: deps build floor ## the packages of the plugins as shipped, installed 
 	GPU_NUMA_PLUGINS=$(PLUGIN):$(FLOOR)/libgpu_numa_bind.so packaging/check-slurm
 	packaging/check-containers
 
-test-packages: deps build ## whole builds: twice the same, again from the source package, aarch64, rpmlint (an hour)
+test-packages: deps build ## whole builds: again from the source package, the same bytes; aarch64, Debian, rpmlint (most of an hour)
 	packaging/check-packages $(TARGET)/packages
 
 bench: deps build ## how long a task's start takes longer, on a made-up host of 256 CPUs and 8 GPUs
@@ -70,13 +70,16 @@ lint: deps ## formatting, clippy, shell syntax, licences and sources
 rpm: deps ## build the RPMs: one set for EL 8, 9, 10 and SUSE
 	packaging/build-rpm
 
-deb: deps build floor ## build the Debian packages
-	cp -p $(TARGET)/release/gpu-numa $(FLOOR)/
+deb: deps floor ## build the Debian packages, for Debian 10, Ubuntu 20.04 and younger
+	$(FLOOR_BUILD) -p gpu-numa
 	packaging/build-deb $(TARGET)/deb
 
-# In the target folder of everything else, whose build scripts and macros it shares.
+# In the target folder of everything else, whose build scripts and macros it shares.  The libhwloc here may need a younger
+# C library than the floor; where the program runs, that host's own is taken.
+FLOOR_BUILD = RUSTFLAGS="-C link-arg=-Wl,--build-id=sha1 -C link-arg=-Wl,--allow-shlib-undefined" packaging/with-zig \
+	$(CARGO) zigbuild --release --target $(FLOOR_TARGET).2.28
 floor: deps
-	RUSTFLAGS="-C link-arg=-Wl,--build-id=sha1" packaging/with-zig $(CARGO) zigbuild --release --target $(FLOOR_TARGET).2.28 -p gpu-numa-spank -p gpu-numa-nccl-profiler
+	$(FLOOR_BUILD) -p gpu-numa-spank -p gpu-numa-nccl-profiler
 
 build: cargo
 	$(CARGO) build --release --workspace --exclude gpu-numa-tests
