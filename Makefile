@@ -4,7 +4,7 @@ CARGO ?= cargo
 DISTRO_PACKAGES := pkg-config libhwloc-dev libudev-dev gcc libc6-dev libslurm-dev libclang1-14 \
 	libclang-common-14-dev slurmd slurmctld slurm-client slurm-wlm-basic-plugins munge hwloc-nox numactl \
 	qemu-system-x86 busybox-static kmod cpio xz-utils binutils bzip2 shellcheck git rpm debugedit elfutils debootstrap \
-	python3-venv valgrind bubblewrap
+	python3-venv valgrind bubblewrap systemd
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 PLUGIN := $(TARGET)/release/libgpu_numa_bind.so
 NCCL_PLUGIN := $(TARGET)/release/libnccl_profiler_gpu_numa.so
