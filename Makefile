@@ -70,7 +70,7 @@ lint: deps ## formatting, clippy, shell syntax, licences and sources
 rpm: deps ## build the RPMs: one set for EL 8, 9, 10 and SUSE
 	packaging/build-rpm
 
-deb: deps floor ## build the Debian packages, for Debian 10, Ubuntu 20.04 and younger
+deb: deps floor ## build the Debian packages, for Debian 11, Ubuntu 20.04 and younger
 	$(FLOOR_BUILD) -p gpu-numa
 	packaging/build-deb $(TARGET)/deb
 
