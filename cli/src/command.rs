@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use discovery::{DiscoveryError, Source};
 use topology::machine::Machine;
+use topology::option::{Items, Settings};
 use topology::pci::PciAddress;
 
 use crate::out;
@@ -58,6 +59,21 @@ impl From {
         }
         Ok(machine)
     }
+}
+
+/// The settings of `--option`, completed by `GPU_NUMA_BIND` as at a job's start.
+///
+/// # Errors
+/// One line that names the item of `--option` that is not understood; one of the variable is told and left out.
+pub(crate) fn settings(option: &str) -> Result<Settings, CommandError> {
+    let items = Items::parse(option)
+        .map_err(|problem| CommandError::Argument(format!("--option: {problem}")))?;
+    let variable = std::env::var("GPU_NUMA_BIND").unwrap_or_default();
+    let (fallback, problems) = Items::parse_leniently(&variable);
+    for problem in problems {
+        out::message(&format!("GPU_NUMA_BIND: {problem}; left out"));
+    }
+    Ok(Settings::from(&items.or(&fallback)))
 }
 
 /// In what form the answer is given.

@@ -9,11 +9,11 @@ use topology::binding::{
     socket_link_line, spanning_line, summary_line,
 };
 use topology::machine::Machine;
-use topology::option::{Items, Policy, Settings, Width};
+use topology::option::{Policy, Width};
 use topology::pci::PciAddress;
 use topology::set::CpuSet;
 
-use crate::command::{CommandError, Format, From, Outcome, parse_gpus};
+use crate::command::{CommandError, Format, From, Outcome, parse_gpus, settings};
 use crate::out::{self, Out};
 use crate::picture::Picture;
 use crate::usage::whole;
@@ -48,7 +48,7 @@ pub(crate) struct Plan {
     /// The step's CPUs, such as 0-3,8 (default: all that are online)
     #[arg(long, value_name = "LIST")]
     allowed: Option<String>,
-    /// Items as after --gpu-numa-bind=
+    /// Items as after --gpu-numa-bind=; GPU_NUMA_BIND fills in what they leave unsaid
     #[arg(long, value_name = "ITEM,...", default_value = "")]
     option: String,
     /// The kernel that would be asked
@@ -73,14 +73,14 @@ impl Plan {
         let argument = |name: &str, problem: &dyn std::fmt::Display| {
             CommandError::Argument(format!("{name}: {problem}"))
         };
-        let items = Items::parse(&self.option).map_err(|problem| argument("--option", &problem))?;
+        let settings = settings(&self.option)?;
         let kernel: KernelVersion = self
             .kernel
             .parse()
             .map_err(|problem| argument("--kernel", &problem))?;
         let machine = self.from.read()?;
         let step = StepRequest {
-            settings: Settings::from(&items),
+            settings,
             step_cpus: self.step_cpus(&machine)?,
             asked: self.cpus_per_task,
             tasks: self.tasks(&machine)?,

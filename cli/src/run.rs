@@ -14,12 +14,12 @@ use topology::binding::{
     KernelVersion, StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step, task_line,
 };
 use topology::machine::Machine;
-use topology::option::{Items, Policy, Report, Settings};
+use topology::option::{Policy, Report, Settings};
 use topology::pci::PciAddress;
 use topology::set::CpuSet;
 use topology::visible::{TaskView, find_visible};
 
-use crate::command::{CommandError, Outcome, parse_gpus};
+use crate::command::{CommandError, Outcome, parse_gpus, settings};
 use crate::out::{self, Out};
 use crate::usage::whole;
 
@@ -62,7 +62,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "C", default_value_t = 1,
           value_parser = whole(1..=65536))]
     cpus_per_task: u32,
-    /// Items as after --gpu-numa-bind=
+    /// Items as after --gpu-numa-bind=; GPU_NUMA_BIND fills in what they leave unsaid
     #[arg(long, value_name = "ITEM,...", default_value = "")]
     option: String,
     /// The command and its arguments
@@ -72,9 +72,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn run(&self, _out: &mut Out) -> Result<Outcome, CommandError> {
-        let items = Items::parse(&self.option)
-            .map_err(|problem| CommandError::Argument(format!("--option: {problem}")))?;
-        let settings = Settings::from(&items);
+        let settings = settings(&self.option)?;
         let rank = if self.per_rank {
             Some(read_rank()?)
         } else {
@@ -88,7 +86,7 @@ impl Run {
                 out::message(&format!(
                     "refused ({}): {}",
                     settings.policy.word(),
-                    refusal.reason
+                    outside_slurm(&refusal.reason)
                 ));
                 return Ok(Outcome::Wanting);
             }
@@ -244,10 +242,27 @@ fn status_of(error: &io::Error) -> u8 {
     }
 }
 
+/// A line of the plugin's in the words of a process that no Slurm has started.
+fn outside_slurm(line: &str) -> String {
+    line.replace("left as Slurm made it", "left as it is")
+        .replace("but the step has CPUs", "but this process may use CPUs")
+}
+
 fn tell(machine: &Machine, settings: Settings, own: &TaskPlan) {
     let host = machine.hostname.as_deref().unwrap_or("this host");
+    if own.gpus.is_empty() {
+        if settings.report != Report::Quiet {
+            let why = if machine.gpus.is_empty() {
+                "the machine has no GPU"
+            } else {
+                "the command sees no GPU (--gpus names some)"
+            };
+            out::message(&format!("{host}: {why}; the command runs unbound"));
+        }
+        return;
+    }
     if own.is_trouble || settings.report == Report::Verbose {
-        out::message(&task_line(host, own));
+        out::message(&outside_slurm(&task_line(host, own)));
     }
 }
 

@@ -28,6 +28,8 @@ const CHILD_TIME: Duration = Duration::from_secs(15);
 const END_TIME: Duration = Duration::from_millis(500);
 /// Begins the answer: a control character, which JSON never holds.
 const MARK: u8 = 0x1e;
+/// How long a person is left to wonder.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// What a child may print.
 const MAX_ANSWER_BYTES: u64 = 64 << 20;
 
@@ -68,7 +70,12 @@ pub(crate) fn ask_hwloc_xml(program: &Path, xml: String) -> Result<HwlocAnswer, 
 
 /// Asks NVML about this machine.
 pub(crate) fn ask_nvml(program: &Path) -> Result<NvmlAnswer, AskError> {
-    ask(command(program, "nvml"), None, NVML_TIME)
+    ask_aloud(
+        command(program, "nvml"),
+        None,
+        NVML_TIME,
+        Some("NVML does not answer yet"),
+    )
 }
 
 fn command(program: &Path, what: &str) -> Command {
@@ -92,9 +99,19 @@ fn hwloc_command(program: &Path, what: &str) -> Command {
 }
 
 fn ask<T: DeserializeOwned>(
+    command: Command,
+    input: Option<String>,
+    time: Duration,
+) -> Result<T, AskError> {
+    ask_aloud(command, input, time, None)
+}
+
+/// Asks, and says `late` on standard error where there is no answer after [`PATIENCE`].
+fn ask_aloud<T: DeserializeOwned>(
     mut command: Command,
     input: Option<String>,
     time: Duration,
+    late: Option<&str>,
 ) -> Result<T, AskError> {
     let mut child = command
         .stdin(if input.is_some() {
@@ -121,7 +138,18 @@ fn ask<T: DeserializeOwned>(
             sender.send(read)
         });
     }
-    let answer = receiver.recv_timeout(time);
+    let mut answer = receiver.recv_timeout(time.min(PATIENCE));
+    if let (Err(RecvTimeoutError::Timeout), Some(rest)) = (&answer, time.checked_sub(PATIENCE)) {
+        if let Some(late) = late {
+            // When standard error is closed there is nobody left to tell.
+            let _ = writeln!(
+                io::stderr(),
+                "gpu-numa: {late}; going on without it in {} s",
+                rest.as_secs()
+            );
+        }
+        answer = receiver.recv_timeout(rest);
+    }
     end(&mut child);
     match answer {
         Ok(Ok(bytes)) => parse_answer(&bytes),

@@ -166,6 +166,7 @@ fn add_nvml(machine: &mut Machine, answer: NvmlAnswer) {
     let seen: BTreeMap<PciAddress, NvmlGpu> =
         answer.gpus.into_iter().map(|gpu| (gpu.pci, gpu)).collect();
     machine.remarks.extend(answer.remarks);
+    machine.p2p = answer.p2p;
     let mut all_seen = true;
     for gpu in machine.gpus.iter_mut().filter(|gpu| is_nvidia(gpu)) {
         let Some(nvml) = seen.get(&gpu.pci) else {

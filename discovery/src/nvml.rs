@@ -3,13 +3,13 @@
 //! Drivers of ten years are met, so every function but `nvmlInit_v2` may be missing or fail for a GPU:
 //! what it would have said is then absent.
 
-use ffi::nvml::{LinkEnd, read_compute_instance, read_gpu_instance, read_link_end};
+use ffi::nvml::{LinkEnd, read_compute_instance, read_gpu_instance, read_link_end, read_p2p};
 use nvml_wrapper::Nvml;
 use nvml_wrapper::device::Device;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::PciInfo;
 use serde::{Deserialize, Serialize};
-use topology::machine::{MigInstance, NvmlPlace};
+use topology::machine::{MigInstance, NvmlPlace, P2pState};
 use topology::nvlink::{Links, SOME_SWITCH, add_link};
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, IndexSet, NodeSet};
@@ -18,6 +18,8 @@ use topology::set::{CpuSet, IndexSet, NodeSet};
 const LIBRARIES: [&str; 2] = ["libnvidia-ml.so.1", "libnvidia-ml.so"];
 /// GPUs asked for at most.
 const MAX_GPUS: u32 = 1024;
+/// GPUs whose pairs are asked for at most.
+const MAX_P2P: usize = 32;
 /// GPUs that are named where they do not answer.
 const MAX_REMARKS: usize = 16;
 /// Links asked for on one GPU at most; NVLink 5 has 18.
@@ -38,6 +40,8 @@ pub(crate) struct NvmlAnswer {
     pub(crate) gpus: Vec<NvmlGpu>,
     /// Whether every GPU answered about NVLink (having none is an answer).
     pub(crate) nvlink_asked: bool,
+    /// Whether pairs of GPUs read each other's memory.
+    pub(crate) p2p: Vec<P2pState>,
     /// What could not be read.
     pub(crate) remarks: Vec<String>,
 }
@@ -73,6 +77,7 @@ pub(crate) fn read() -> Result<NvmlAnswer, String> {
         return Err(in_one_line(&error.to_string()));
     }
     let own = OwnSets::read();
+    let mut devices = Vec::new();
     let mut answer = NvmlAnswer {
         nvlink_asked: true,
         ..NvmlAnswer::default()
@@ -97,11 +102,14 @@ pub(crate) fn read() -> Result<NvmlAnswer, String> {
         match read_gpu(&device, &own) {
             Ok((gpu, asked)) => {
                 answer.nvlink_asked &= asked;
+                devices.push((gpu.pci, device));
                 answer.gpus.push(gpu);
             }
             Err(why) => answer.complain(index, &why),
         }
     }
+    answer.p2p = read_p2p_states(&devices);
+    drop(devices);
     // nvmlShutdown may wait for a GPU to fall asleep; the process ends right after this.
     std::mem::forget(nvml);
     Ok(answer)
@@ -131,6 +139,27 @@ fn load() -> Result<Nvml, String> {
         }
     }
     Err(in_one_line(&first.unwrap_or_default()))
+}
+
+/// Each pair once; none of those that NVML says nothing of.
+fn read_p2p_states(devices: &[(PciAddress, Device<'_>)]) -> Vec<P2pState> {
+    let mut states = Vec::new();
+    for (place, (a, from)) in devices.iter().enumerate().take(MAX_P2P) {
+        for (b, to) in devices.iter().take(MAX_P2P).skip(place + 1) {
+            // Not every pair is the same both ways; the worse way counts.
+            let (there, back) = (read_p2p(from, to), read_p2p(to, from));
+            let state = [there, back]
+                .into_iter()
+                .flatten()
+                .max_by_key(|state| *state != "ok");
+            states.extend(state.map(|state| P2pState {
+                a: *a,
+                b: *b,
+                state: state.to_owned(),
+            }));
+        }
+    }
+    states
 }
 
 fn read_gpu(device: &Device<'_>, own: &OwnSets) -> Result<(NvmlGpu, bool), String> {

@@ -8,6 +8,9 @@ use nvml_wrapper::Device;
 /// `NVML_SUCCESS`.
 const SUCCESS: u32 = 0;
 
+/// `NVML_P2P_CAPS_INDEX_READ`.
+const P2P_READ: u32 = 0;
+
 /// What is at the far end of an NVLink (`nvmlIntNvLinkDeviceType_t`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkEnd {
@@ -40,6 +43,32 @@ pub fn read_link_end(device: &Device<'_>, link: u32) -> LinkEnd {
         (SUCCESS, 2) => LinkEnd::Switch,
         _ => LinkEnd::Unknown,
     }
+}
+
+/// What keeps one GPU from reading another's memory (`nvmlGpuP2PStatus_t`), in NVML's words; `ok` where nothing
+/// does.
+///
+/// Absent where NVML does not say.
+pub fn read_p2p(from: &Device<'_>, to: &Device<'_>) -> Option<&'static str> {
+    let library = from.nvml().lib();
+    let function = library.nvmlDeviceGetP2PStatus.as_ref().ok()?;
+    // SAFETY: the handle goes back to the NVML that gave it, which `from` keeps loaded.
+    let first = unsafe { from.handle() };
+    // SAFETY: as above, by `to`.
+    let second = unsafe { to.handle() };
+    let mut state = u32::MAX;
+    // SAFETY: NVML's declaration of the function; the pointer is to a live unsigned int.
+    let status = unsafe { function(first, second, P2P_READ, &raw mut state) };
+    let words = match state {
+        0 => "ok",
+        1 => "chipset not supported",
+        2 => "GPU not supported",
+        3 => "topology not supported",
+        4 => "disabled by registry key",
+        5 => "not supported",
+        _ => return None,
+    };
+    (status == SUCCESS).then_some(words)
 }
 
 /// The number of the GPU instance that a MIG device is in; absent where NVML does not say.

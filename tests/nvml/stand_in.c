@@ -7,6 +7,7 @@
  *   memory N                   a node of its memory affinity
  *   cpu FIRST LAST             CPUs of its affinity
  *   link TYPE PCI              its next NVLink; TYPE is gpu, npu, switch or unknown, PCI may be "-"
+ *   p2p PCI STATUS             nvmlDeviceGetP2PStatus with that GPU; 0 (ok) with those not named
  *   lost                       each question about it is answered NVML_ERROR_GPU_IS_LOST
  *   fail FUNCTION STATUS, hang FUNCTION, crash FUNCTION, babble FUNCTION
  *
@@ -32,6 +33,8 @@ typedef struct {
 
 struct link { unsigned type; char pci[32]; };
 
+struct p2p { unsigned status; char pci[32]; };
+
 struct device {
     char pci[32], uuid[96], name[96];
     unsigned minor;
@@ -39,6 +42,8 @@ struct device {
     unsigned long cpus[WORDS], memory[WORDS];
     struct link links[MAX_LINKS];
     unsigned link_count;
+    struct p2p p2p[MAX_GPUS];
+    unsigned p2p_count;
     /* Of a GPU: its instances.  Of an instance: its GPU. */
     struct device *mig[MAX_MIG], *parent;
     unsigned mig_count, gpu_instance, compute_instance;
@@ -105,6 +110,9 @@ static void take_line(const char *line)
     } else if (sscanf(line, "link %95s %31s", a, b) == 2 && gpu->link_count < MAX_LINKS) {
         gpu->links[gpu->link_count].type = type_of(a);
         memcpy(gpu->links[gpu->link_count++].pci, b, 32);
+    } else if (sscanf(line, "p2p %31s %u", a, &x) == 2 && gpu->p2p_count < MAX_GPUS) {
+        gpu->p2p[gpu->p2p_count].status = x;
+        memcpy(gpu->p2p[gpu->p2p_count++].pci, a, 32);
     } else if (!strncmp(line, "lost", 4)) {
         gpu->is_lost = 1;
     }
@@ -333,6 +341,19 @@ int nvmlDeviceGetNvLinkRemotePciInfo_v2(nvmlDevice_t device, unsigned link, nvml
 {
     BEGIN(device);
     return link < device->link_count ? put_pci(device->links[link].pci, pci) : INVALID_ARGUMENT;
+}
+#endif
+
+#ifndef WITHOUT_nvmlDeviceGetP2PStatus
+int nvmlDeviceGetP2PStatus(nvmlDevice_t device, nvmlDevice_t other, unsigned what, unsigned *status)
+{
+    BEGIN(device);
+    (void)what;
+    *status = 0;
+    for (unsigned i = 0; i < device->p2p_count; i++)
+        if (!strcmp(device->p2p[i].pci, other->pci))
+            *status = device->p2p[i].status;
+    return SUCCESS;
 }
 #endif
 

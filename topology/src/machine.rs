@@ -47,9 +47,23 @@ pub struct Machine {
     pub firmware: Option<Firmware>,
     /// Whether the source could have shown NVLink (NVML answered); when not, "no NVLink" is not known.
     pub nvlink_visible: bool,
+    /// Whether GPUs read each other's memory, a pair once; empty where NVML did not say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub p2p: Vec<P2pState>,
     /// What could not be read, in words a person can use; empty when all went well.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
+}
+
+/// Whether two GPUs read each other's memory (`nvmlDeviceGetP2PStatus`, reads).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct P2pState {
+    /// One GPU.
+    pub a: PciAddress,
+    /// The other.
+    pub b: PciAddress,
+    /// `ok`, or what keeps them from it, in NVML's words.
+    pub state: String,
 }
 
 /// A PCI switch that a hypervisor hides and the site names.

@@ -22,6 +22,9 @@ struct Pair {
     #[serde(serialize_with = "as_text")]
     path: Option<String>,
     crosses_socket: Option<bool>,
+    /// As NVML has it; left out where it did not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p2p: Option<String>,
 }
 
 fn as_text<S: Serializer>(path: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -44,6 +47,11 @@ impl<'a> Document<'a> {
                     b: *b,
                     path: path(machine, *a, *b),
                     crosses_socket: crosses_socket(machine, *a, *b),
+                    p2p: machine
+                        .p2p
+                        .iter()
+                        .find(|own| (own.a, own.b) == (*a, *b) || (own.b, own.a) == (*a, *b))
+                        .map(|own| own.state.clone()),
                 });
             }
         }

@@ -14,6 +14,7 @@ pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<()
     let sentences: Vec<String> = [
         distances(machine),
         sockets::sentences(machine),
+        p2p(machine),
         reduced_links(machine),
         older_slots(machine),
         unknown(machine),
@@ -53,6 +54,38 @@ fn distances(machine: &Machine) -> Vec<String> {
         }
         None => Vec::new(),
     }
+}
+
+/// Which GPUs do not read each other's memory, where NVML says.
+fn p2p(machine: &Machine) -> Vec<String> {
+    let name = |pci| machine.gpus.iter().position(|gpu| gpu.pci == pci);
+    let mut without: Vec<(&str, Vec<String>)> = Vec::new();
+    for own in machine.p2p.iter().filter(|own| own.state != "ok") {
+        let (Some(a), Some(b)) = (name(own.a), name(own.b)) else {
+            continue;
+        };
+        let pair = format!("{a} with {b}");
+        match without.iter_mut().find(|(state, _)| *state == own.state) {
+            Some((_, pairs)) => pairs.push(pair),
+            None => without.push((&own.state, vec![pair])),
+        }
+    }
+    if without.is_empty() && !machine.p2p.is_empty() {
+        return vec!["All GPUs read each other's memory (P2P, by NVML).".to_owned()];
+    }
+    without
+        .iter()
+        .map(|(state, pairs)| {
+            let which = if pairs.len() == machine.p2p.len() && pairs.len() > 1 {
+                "any two GPUs".to_owned()
+            } else {
+                format!("GPU{}", sockets::join(pairs))
+            };
+            format!(
+                "No P2P for {which}: {state} (NVML); their copies go through the host's memory."
+            )
+        })
+        .collect()
 }
 
 fn reduced_links(machine: &Machine) -> Vec<String> {

@@ -36,7 +36,12 @@ pub(super) fn judge(machine: &Machine, process: &Process) -> Verdict {
     }
     let local_cpus = nodes.as_ref().map(|nodes| machine.cpus_of(nodes));
     if process.gpus.is_empty() {
-        findings.push("no GPU found for the process; name them with --gpus".to_owned());
+        let why = if machine.gpus.is_empty() {
+            "the machine has no GPU, so there is nothing to be near"
+        } else {
+            "no GPU found for the process; name them with --gpus"
+        };
+        findings.push(why.to_owned());
     } else if let (Some(local), Some(nodes)) = (&local_cpus, &nodes) {
         judge_threads(&mut findings, process, nodes, local);
         judge_memory(&mut findings, process, &memory_nodes(machine, nodes));

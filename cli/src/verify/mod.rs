@@ -170,12 +170,13 @@ fn print(out: &mut Out, document: &Document) -> Result<(), CommandError> {
     let threads: usize = document.threads.iter().map(|threads| threads.count).sum();
     out.line(format_args!("process {} ({})", document.pid, document.name))?;
     out.line(format_args!("  GPUs    {gpus}"))?;
-    let local = document
-        .local_cpus
-        .as_ref()
-        .map_or("?".to_owned(), ToString::to_string);
+    let local = match &document.local_cpus {
+        _ if document.gpus.is_empty() => String::new(),
+        Some(local) => format!(" (local: {local})"),
+        None => " (local: ?)".to_owned(),
+    };
     out.line(format_args!(
-        "  CPUs    {} (local: {local}), {}",
+        "  CPUs    {}{local}, {}",
         document.cpus,
         crate::show::count(threads, "thread")
     ))?;
@@ -189,7 +190,12 @@ fn print(out: &mut Out, document: &Document) -> Result<(), CommandError> {
     let pages: Vec<String> = bytes
         .map(|(node, bytes)| format!("node {node}: {:.1} MiB", mebibytes(*bytes)))
         .collect();
-    out.line(format_args!("  memory  {policy}; {}", pages.join(", ")))?;
+    let pages = if pages.is_empty() {
+        "pages cannot be read".to_owned()
+    } else {
+        pages.join(", ")
+    };
+    out.line(format_args!("  memory  {policy}; {pages}"))?;
     for finding in &document.findings {
         out.line(format_args!("  WRONG   {finding}"))?;
     }

@@ -95,6 +95,45 @@ fn a_command_that_does_not_start_has_the_shells_status() {
 }
 
 #[test]
+fn the_variable_fills_in_what_the_option_leaves_unsaid() {
+    let host = Host::new();
+    let plan = |option: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+            .args(["plan", "--json", "--option", option, "--from"])
+            .arg(host.root())
+            .env("GPU_NUMA_BIND", "mem=bind,what")
+            .output()
+            .unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            told.contains("GPU_NUMA_BIND: unknown item \"what\""),
+            "{told}"
+        );
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(plan("")["tasks"][0]["memory"]["policy"], "bind");
+    assert_eq!(plan("mem=none")["tasks"][0]["memory"]["policy"], "default");
+}
+
+#[test]
+fn a_plan_that_binds_nothing_says_so() {
+    let host = Host::new();
+    for gpu in ["0000:23:00.0", "0000:83:00.0"] {
+        let page = host.page(&[
+            "plan",
+            "--gpus",
+            gpu,
+            "--allowed",
+            if gpu.contains(":23:") { "4-7" } else { "0-3" },
+        ]);
+        assert!(
+            page.contains("gpu1: the task is left as Slurm made it (its GPUs: node "),
+            "{page}"
+        );
+    }
+}
+
+#[test]
 fn help_fits_80_columns() {
     for command in [
         "show",

@@ -88,6 +88,31 @@ fn names_uuids_mig_and_nvlink_come_from_nvml() {
 }
 
 #[test]
+fn p2p_is_told_where_it_works_and_why_where_it_does_not() {
+    let works = Nvml::new(TWO_GPUS, &[]);
+    let (machine, _) = works.show();
+    assert_eq!(machine["pairs"][0]["p2p"], "ok");
+    let page = String::from_utf8(works.run(&["show"]).stdout).unwrap();
+    assert!(
+        page.contains("All GPUs read each other's memory (P2P, by NVML)."),
+        "{page}"
+    );
+
+    let scenario = format!("{TWO_GPUS}p2p 0:3b:0.0 1\n");
+    let (machine, _) = Nvml::new(&scenario, &[]).show();
+    assert_eq!(machine["pairs"][0]["p2p"], "chipset not supported");
+    let page = Nvml::new(&scenario, &[]).run(&["show"]).stdout;
+    let page = String::from_utf8(page).unwrap();
+    assert!(
+        page.contains("No P2P for GPU0 with 1: chipset not supported (NVML)"),
+        "{page}"
+    );
+
+    let (machine, _) = Nvml::new(TWO_GPUS, &["nvmlDeviceGetP2PStatus"]).show();
+    assert!(machine["pairs"][0].get("p2p").is_none() && machine.get("p2p").is_none());
+}
+
+#[test]
 fn a_gpu_is_named_by_uuid_in_any_case_and_by_its_beginning() {
     let nvml = Nvml::new(TWO_GPUS, &[]);
     for (name, pci) in [
@@ -152,7 +177,14 @@ fn a_library_that_crashes_or_hangs_is_said_and_costs_nothing_else() {
         "{remarks}"
     );
     let start = Instant::now();
-    let (machine, remarks) = faulty("hang nvmlInit_v2");
+    let hangs = Nvml::new(&format!("{TWO_GPUS}hang nvmlInit_v2\n"), &[]).run(&["show", "--json"]);
+    let told = String::from_utf8(hangs.stderr).unwrap();
+    assert!(
+        told.contains("gpu-numa: NVML does not answer yet; going on without it in 9 s"),
+        "{told}"
+    );
+    let machine: Value = serde_json::from_slice(&hangs.stdout).unwrap();
+    let remarks = machine["remarks"].to_string();
     assert!(start.elapsed() < Duration::from_secs(20));
     assert!(!machine["numa_nodes"].as_array().unwrap().is_empty());
     assert!(remarks.contains("NVML: no answer within 10 s"), "{remarks}");

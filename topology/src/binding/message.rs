@@ -182,6 +182,21 @@ pub fn summary_line(host: &str, machine: &Machine, step: &StepRequest, plan: &St
         };
         return format!("{host}: CPUs left to the user's --cpu-bind; {memory}");
     }
+    let is_left = |task: &&TaskPlan| !task.bind_cpus && !task.memory.is_change();
+    if good == 0 && step.settings.policy != Policy::None && bound.iter().all(is_left) {
+        let nodes = if bound.iter().all(|task| gpu_nodes(machine, task).is_empty()) {
+            "nobody says where".to_owned()
+        } else {
+            nodes
+        };
+        return match count {
+            0 => format!("{host}: no task has a GPU; each is left as Slurm made it"),
+            1 => format!("{host}: the task is left as Slurm made it (its GPUs: {nodes})"),
+            _ => format!(
+                "{host}: none of {count} tasks is bound; each is left as Slurm made it (their GPUs: {nodes})"
+            ),
+        };
+    }
     let what = if binds_memory {
         "CPUs and memory"
     } else {
