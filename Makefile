@@ -33,9 +33,10 @@ test-nccl: deps build ## the NCCL plugin under a C host that stands for NCCL, an
 	library=$$(tests/nccl/libnccl $(TARGET)) && GPU_NUMA_LIBNCCL=$$library GPU_NUMA_NCCL_SO=$(NCCL_PLUGIN) \
 		$(CARGO) test -p gpu-numa-tests --test nccl
 
-test-slurm: deps build ## the plugin under a real Slurm on this host
+test-slurm: deps build ## the plugin under a real Slurm on this host, with the fault table and under valgrind
 	tests/slurm/checks
 	tests/slurm/faults
+	tests/slurm/memory
 
 test-slurm-2411: deps build ## the same under Slurm 24.11, in a Debian 13 of its own below target/
 	SLURM_EXPECTED=24.11 tests/slurm/in-debian trixie

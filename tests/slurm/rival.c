@@ -2,11 +2,13 @@
  *
  *   optional rival.so option         has an option of our name
  *   optional rival.so environment    in every hook of a task overwrites, sets and removes what we read and set
+ *   optional rival.so memory         in every hook of a task reads memory that it freed, for tests/slurm/memory
  *
  * Like ours it takes whatever release it is loaded into for its own, so that one file serves every Slurm under test.
  */
 #include <dlfcn.h>
 #include <slurm/spank.h>
+#include <stdlib.h>
 #include <string.h>
 
 const char plugin_name[] = "rival";
@@ -37,8 +39,17 @@ int slurm_spank_init(spank_t spank, int count, char **arguments)
     return 0;
 }
 
+static int read_freed(void)
+{
+    volatile char *volatile block = malloc(1);
+    free((void *)block);
+    return *block & 0;
+}
+
 static int change(spank_t spank, int count, char **arguments)
 {
+    if (count > 0 && !strcmp(arguments[0], "memory"))
+        return read_freed();
     if (count < 1 || strcmp(arguments[0], "environment"))
         return 0;
     spank_setenv(spank, "CUDA_VISIBLE_DEVICES", "GPU-00000000-0000-0000-0000-000000000000,,7", 1);
