@@ -12,4 +12,5 @@ pub mod loaded;
 pub mod nccl;
 #[cfg(feature = "nvml")]
 pub mod nvml;
+pub mod reserve;
 pub mod spank;

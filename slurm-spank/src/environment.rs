@@ -3,6 +3,7 @@
 //! What we set is also written into [`MARKS`], so that a step inside our own batch step can tell our
 //! values from the user's and replace or remove them.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use ffi::linux::file::{FileError, is_roots_file, read_own_text};
@@ -77,7 +78,7 @@ pub(crate) fn set(
     if spank.env(DEVICE_ORDER).is_none() {
         set(DEVICE_ORDER, "PCI_BUS_ID");
     }
-    let answered = Answered::read(spank);
+    let answered = Answered::default();
     if let Some(file) = topo_file(step, asked, host)
         && !answered.topology(spank)
     {
@@ -119,23 +120,30 @@ fn profiler(asked: &Asked, host: &Host, plan: &StepPlan) -> Option<PathBuf> {
 }
 
 /// NCCL's configuration files, as the user's NCCL will read them.
-struct Answered(Vec<String>);
+///
+/// Read only where we have something to set that the environment leaves open: they may be on a file system that does
+/// not answer, which nothing here could end.
+#[derive(Default)]
+struct Answered(OnceCell<Vec<String>>);
 
 impl Answered {
-    /// Reads those that there are: the user's own, then the host's (`misc/param.cc` `initEnvFunc`, 2.30).  One
+    /// The texts of those that there are: the user's own, then the host's (`misc/param.cc` `initEnvFunc`, 2.30).  One
     /// that cannot be read to its end might name anything.
-    fn read(spank: &Spank<'_>) -> Self {
-        let named = spank.env("NCCL_CONF_FILE").filter(|path| !path.is_empty());
-        let own = named.or_else(|| spank.env("HOME").map(|home| format!("{home}/.nccl.conf")));
-        let files = own.into_iter().chain(["/etc/nccl.conf".to_owned()]);
-        let texts = files.filter_map(|path| match read_own_text(Path::new(&path), LONGEST_CONF) {
-            Ok(text) => Some(text),
-            Err(FileError::TooLarge { .. } | FileError::NotText(_)) => {
-                Some(format!("{TOPO_FILE}=\n{PROFILER}=\n"))
-            }
-            Err(_) => None,
-        });
-        Self(texts.collect())
+    fn texts(&self, spank: &Spank<'_>) -> &[String] {
+        self.0.get_or_init(|| {
+            let named = spank.env("NCCL_CONF_FILE").filter(|path| !path.is_empty());
+            let own = named.or_else(|| spank.env("HOME").map(|home| format!("{home}/.nccl.conf")));
+            let files = own.into_iter().chain(["/etc/nccl.conf".to_owned()]);
+            let texts =
+                files.filter_map(|path| match read_own_text(Path::new(&path), LONGEST_CONF) {
+                    Ok(text) => Some(text),
+                    Err(FileError::TooLarge { .. } | FileError::NotText(_)) => {
+                        Some(format!("{TOPO_FILE}=\n{PROFILER}=\n"))
+                    }
+                    Err(_) => None,
+                });
+            texts.collect()
+        })
     }
 
     /// Whether the user or a file sets a variable.
@@ -144,12 +152,12 @@ impl Answered {
             let value = line.strip_prefix(variable);
             value.is_some_and(|value| value.starts_with('='))
         };
-        spank.env(variable).is_some() || self.0.iter().any(|text| text.lines().any(sets))
+        spank.env(variable).is_some() || self.texts(spank).iter().any(|text| text.lines().any(sets))
     }
 
     /// Whether somebody else already answers for the topology, the fabric manager of a virtual machine too.
     fn topology(&self, spank: &Spank<'_>) -> bool {
-        self.names(spank, TOPO_FILE)
-            || Path::new("/var/run/nvidia-topologyd/virtualTopology.xml").exists()
+        Path::new("/var/run/nvidia-topologyd/virtualTopology.xml").exists()
+            || self.names(spank, TOPO_FILE)
     }
 }

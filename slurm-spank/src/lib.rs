@@ -22,8 +22,13 @@ mod task;
 use std::ffi::{c_char, c_int, c_uint};
 use std::sync::atomic::AtomicU32;
 
+use ffi::reserve::WithReserve;
 use ffi::spank::sys::SpankHandle;
 use ffi::spank::{Spank, read_args, read_option_value};
+
+/// So that a lack of memory is not the end of the host's process.
+#[global_allocator]
+static ALLOCATOR: WithReserve = WithReserve::new();
 
 /// The plugin's name, part of the option's name in the environment: the same in every release of ours.
 #[unsafe(no_mangle)]

@@ -85,6 +85,22 @@ fn without_a_shared_page_each_task_is_bound_for_itself() {
 }
 
 #[test]
+fn a_plugin_that_gets_no_memory_binds_all_the_same() {
+    let world = World::made_up(2, 1, 4, 1);
+    for place in ["stepd", "task"] {
+        let scenario = Scenario::on(&world, 2)
+            .option("")
+            .fence(&world, &[1, 0])
+            .line(format_args!("deny {place} malloc {ENOMEM}"));
+        let outcome = run!(scenario);
+        for (task, gpu) in [(0, 1), (1, 0)] {
+            let own = outcome.task(task);
+            assert_eq!(own.cpus, world.cpus_of_gpu(gpu).to_string(), "{place}");
+        }
+    }
+}
+
+#[test]
 fn an_affinity_that_the_kernel_refuses_is_said_and_left() {
     let world = World::with_real_cpus();
     let scenario = step(&world)

@@ -1,14 +1,16 @@
 /* What stands between the plugin and the kernel: a made-up kernel, filters, and calls that fail.
  *
- * syscall(), open64() and strerror_r() of this program come before libc's, for the plugin as for itself. */
+ * syscall(), open64(), strerror_r() and malloc() of this program come before libc's, for the plugin as for itself. */
 #include "host.h"
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <link.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,6 +127,39 @@ int __xpg_strerror_r(int error, char *buffer, size_t length)
     return 0;
 }
 
+/* ---- memory ---- */
+
+extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
+extern void *__libc_memalign(size_t, size_t);
+/* Where the plugin is mapped, once it gets no more memory. */
+static uintptr_t starved_from, starved_to;
+
+static int find_plugin(struct dl_phdr_info *object, size_t size, void *unused)
+{
+    (void)size, (void)unused;
+    if (strcmp(object->dlpi_name, scenario.plugin))
+        return 0;
+    for (int i = 0; i < object->dlpi_phnum; i++)
+        if (object->dlpi_phdr[i].p_type == PT_LOAD)
+            starved_to = object->dlpi_addr + object->dlpi_phdr[i].p_vaddr + object->dlpi_phdr[i].p_memsz;
+    starved_from = object->dlpi_addr;
+    return 1;
+}
+
+#define STARVED ((uintptr_t)__builtin_return_address(0) - starved_from < starved_to - starved_from)
+
+void *malloc(size_t size) { return STARVED ? NULL : __libc_malloc(size); }
+void *calloc(size_t count, size_t size) { return STARVED ? NULL : __libc_calloc(count, size); }
+void *realloc(void *block, size_t size) { return STARVED ? NULL : __libc_realloc(block, size); }
+
+int posix_memalign(void **block, size_t align, size_t size)
+{
+    *block = STARVED ? NULL : __libc_memalign(align, size);
+    return *block ? 0 : ENOMEM;
+}
+
+/* ---- what is denied ---- */
+
 void make_kernel(char *cpus_and_status)
 {
     static const char key[] = "Mems_allowed_list:";
@@ -166,6 +201,10 @@ void deny(int in_task)
     for (int i = 0; i < denied_count; i++) {
         if (denied[i].in_task != in_task)
             continue;
+        if (!strcmp(denied[i].call, "malloc")) {
+            dl_iterate_phdr(find_plugin, NULL);
+            continue;
+        }
         int number = -1, is_mmap = !strcmp(denied[i].call, "shared-mmap");
         for (size_t c = 0; c < sizeof calls / sizeof *calls; c++)
             if (!strcmp(calls[c].name, denied[i].call))

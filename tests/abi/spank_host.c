@@ -23,7 +23,7 @@
  *   opens K LIST          the minors that task K may open (all)
  *   mask K LIST           the CPUs that Slurm gives task K (all)
  *   tmpfs PATH, bind SOURCE PATH, dir PATH, dev     the mount namespace; dev is a fresh /dev
- *   deny WHERE CALL ERRNO CALL fails from here on; WHERE is stepd or task
+ *   deny WHERE CALL ERRNO CALL fails from here on; WHERE is stepd or task; of malloc, for the plugin alone
  *   die K, delay K MS     task K ends, or waits, before task_init
  *   kernel CPUS STATUS    a made-up kernel: affinity and memory policy are made up, the cpuset is CPUS, and
  *                         the file STATUS, with its Mems_allowed_list, stands for /proc/self/status

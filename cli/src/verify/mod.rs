@@ -8,6 +8,7 @@ use clap::Args;
 use discovery::Source;
 use serde::Serialize;
 use topology::machine::Machine;
+use topology::option::printable;
 use topology::pci::PciAddress;
 use topology::set::CpuSet;
 
@@ -168,7 +169,9 @@ fn print(out: &mut Out, document: &Document) -> Result<(), CommandError> {
         gpus.join(", ")
     };
     let threads: usize = document.threads.iter().map(|threads| threads.count).sum();
-    out.line(format_args!("process {} ({})", document.pid, document.name))?;
+    // The process chose its name.
+    let name = printable(&document.name);
+    out.line(format_args!("process {} ({name})", document.pid))?;
     out.line(format_args!("  GPUs    {gpus}"))?;
     let local = match &document.local_cpus {
         _ if document.gpus.is_empty() => String::new(),

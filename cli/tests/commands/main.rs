@@ -12,3 +12,5 @@ mod nccl;
 mod nvml;
 #[cfg(test)]
 mod show;
+#[cfg(test)]
+mod verify;

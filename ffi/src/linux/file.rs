@@ -160,7 +160,10 @@ fn read_bounded(file: File, path: &Path, limit: u64) -> Result<String, FileError
             limit,
         });
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
+    let mut bytes = Vec::new();
+    bytes
+        .try_reserve_exact(usize::try_from(size).unwrap_or(0) + 1)
+        .map_err(|_| io(path, std::io::ErrorKind::OutOfMemory.into()))?;
     // The file may grow while it is read.
     file.take(limit)
         .read_to_end(&mut bytes)
