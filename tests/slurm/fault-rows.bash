@@ -23,6 +23,11 @@ rows_in_slurmstepd() {
     meet_srun "task_init: slow in one task" 0 COMPLETED bound
     fault slurmstepd task_init die-one
     meet_srun "one task is killed before task_init" 137 FAILED -
+    [ "$mode" != --sample ] || return 0
+    fault slurmstepd task_init die-others
+    meet "all of eight tasks but one are" 137 FAILED - srun -n8 -O --gres=gpu:4 "$option" true
+    fault slurmstepd task_init stop-one
+    meet_srun "task_init: one task is stopped for 3 s" 0 COMPLETED bound
 }
 
 rows_in_srun() {
@@ -81,6 +86,9 @@ rows_of_snapshot() {
         meet_srun "${change%%:*}" 0 COMPLETED bound
     done
     fresh_snapshot
+    chmod 700 "$snapshot"
+    meet_srun "in a folder that a user may not enter" 0 COMPLETED bound
+    fresh_snapshot
     chown 1 "$snapshot"
     meet_srun "its folder is a user's" 0 COMPLETED bound
     for kind in directory FIFO "link to a right one" "link to /dev/zero" "device"; do
@@ -97,6 +105,23 @@ rows_of_snapshot() {
     done
 }
 
+# What NVML does is the snapshot service's affair: the plugin does not load it.
+rows_of_nvml() {
+    local start=$SECONDS
+    mkdir -p "$work/nvml"
+    "${CC:-cc}" -shared -fPIC -o "$work/nvml/libnvidia-ml.so.1" "$root/tests/nvml/stand_in.c" || fail "the stand-in builds"
+    echo "hang nvmlInit_v2" >"$work/nvml/scenario"
+    export STAND_IN_NVML=$work/nvml/scenario LD_LIBRARY_PATH=$work/nvml
+    "$here/slurm-lab" restart-slurmd "$lab" || fail "slurmd starts, where NVML hangs"
+    fresh_snapshot
+    ((SECONDS - start < 30))
+    verdict $? "where NVML hangs gpu-numa snapshot writes without it, in time" "$((SECONDS - start)) s"
+    unset LD_LIBRARY_PATH
+    meet_srun "NVML hangs, for the snapshot service and when a job starts" 0 COMPLETED bound
+    unset STAND_IN_NVML
+    "$here/slurm-lab" restart-slurmd "$lab" || fail "slurmd starts again"
+}
+
 # /run is full: the boot service fails and says so, what was there before stays, and jobs run.
 rows_of_full_run() {
     rm -rf "$snapshot"
@@ -107,6 +132,11 @@ rows_of_full_run() {
     verdict $? "on a full /run gpu-numa snapshot fails and says where" "$(cat "$work/cli.err")"
     meet_srun "the file system of /run is full" 0 COMPLETED bound
     in_lab umount "$snapshot"
+    # The tasks' page is anonymous memory.
+    in_lab mount -t tmpfs -o size=4k,mode=1777 tmpfs /dev/shm
+    in_lab sh -c 'head -c 4096 /dev/zero >/dev/shm/full'
+    meet_srun "/dev/shm is full" 0 COMPLETED bound
+    in_lab umount /dev/shm
 }
 
 # --- the host ------------------------------------------------------------------------------------------------
@@ -158,7 +188,24 @@ rows_of_kernel() {
         sh -c '[ $SLURM_PROCID != 200 ] || exit 3'
 }
 
-# --- other plugins, and users ----------------------------------------------------------------------------------
+# No CPU of the step is near its tasks' GPUs.
+rows_of_policies() {
+    local policy wanted node_wanted=mixed
+    section "no CPU of the step near its GPUs"
+    plugin on
+    sbatch -Q -n1 -o /dev/null --wrap 'sleep 100'
+    for policy in none best-effort best-effort,socket best-effort,l3 best-effort,mem=bind restricted,node single-numa-node; do
+        wanted='0 COMPLETED mixed'
+        case $policy in restricted* | single*) wanted='1 FAILED -' ;; esac
+        # shellcheck disable=SC2086
+        meet "$policy" $wanted srun -n2 -O --gpus=4 --gpu-bind=map_gpu:0,1 "$option=$policy" "$probe" --mib 0
+    done
+    scancel -Q -u root
+    node_wanted=idle
+    state_becomes idle
+}
+
+# --- other plugins ----------------------------------------------------------------------------------
 
 plugins() { printf 'optional %s\n' "$@" >"$lab/etc/plugstack.conf"; }
 
@@ -176,30 +223,6 @@ rows_of_rivals() {
     meet_srun "another that changes the environment, after ours" 0 COMPLETED bound
     plugins "$rival environment" "$ours"
     meet_srun "another that changes the environment, before ours" 0 COMPLETED "as Slurm"
-}
-
-rows_of_users() {
-    local text name count=0
-    section "the option by environment variable"
-    plugin on
-    for text in $'%s%n%x\n%s' $'\e[31m\r\n\t\x01' "$(printf '\xff\xfe,\xc3')" "snapshot=/etc/shadow,always=off" \
-        "$(head -c 100000 /dev/zero | tr '\0' ',')" "$(head -c 100000 /dev/zero | tr '\0' x)"; do
-        count=$((count + 1))
-        name=$(sed -n "${count}p" <<'END'
-format characters and a second line
-escape and control characters
-bytes that are no UTF-8
-words of plugstack.conf
-100,000 commas
-one word of 100,000 letters
-END
-        )
-        as=("${user[@]}" "_SLURM_SPANK_OPTION_gpu_numa_bind_gpu_numa_bind=$text")
-        meet "$name" 0 COMPLETED bound srun "${two_tasks[@]}" "$probe" --mib 0
-        as=("${user[@]}" "GPU_NUMA_BIND=$text")
-        meet_srun "GPU_NUMA_BIND: $name" 0 COMPLETED bound
-    done
-    as=("${user[@]}")
 }
 
 # --- what a task inherits ------------------------------------------------------------------------------------
@@ -237,10 +260,15 @@ all_faults() {
     if [ "$mode" != --sample ]; then
         [ -x "$cli" ] || die "no $cli; build it: cargo build --release -p gpu-numa"
         rows_of_snapshot
+        rows_of_nvml
         rows_of_full_run
         rows_of_host
     fi
     rows_of_kernel
     rows_of_rivals
-    rows_of_users
+    rows_of_options
+    [ "$mode" = --sample ] || {
+        rows_of_policies
+        rows_of_users
+    }
 }

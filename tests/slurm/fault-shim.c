@@ -13,6 +13,8 @@
  *   slow          the hook takes 2.5 s longer, which is more than a task waits for its neighbours
  *   slow-one      so in the step's task 1 alone
  *   die-one       the step's task 1 is killed
+ *   die-others    all tasks of the step but task 1 are
+ *   stop-one      the step's task 1 is stopped for 3 s, as by SIGSTOP from a user
  *   eacces        nothing can be opened
  *   no-affinity, no-policy   seccomp: sched_setaffinity, set_mempolicy answer EPERM
  */
@@ -37,11 +39,12 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-enum kind { NONE, ERROR, PANIC, SLOW, SLOW_ONE, DIE_ONE, EACCES_ALL, NO_AFFINITY, NO_POLICY };
-static const char *const kinds[] = { "none", "error", "panic", "slow", "slow-one", "die-one", "eacces", "no-affinity",
-    "no-policy" };
+enum kind { NONE, ERROR, PANIC, SLOW, SLOW_ONE, DIE_ONE, DIE_OTHERS, STOP_ONE, EACCES_ALL, NO_AFFINITY, NO_POLICY };
+static const char *const kinds[] = { "none", "error", "panic", "slow", "slow-one", "die-one", "die-others",
+    "stop-one", "eacces", "no-affinity", "no-policy" };
 
 static struct {
     char program[64], hook[64], kind[64];
@@ -153,6 +156,20 @@ static void deny(unsigned int call)
         abort();
 }
 
+/* Stops the process; a child wakes it again. */
+static void stop_for_a_while(void)
+{
+    pid_t self = getpid();
+    pid_t child = fork();
+    if (child == 0) {
+        sleep(3);
+        kill(self, SIGCONT);
+        _exit(0);
+    }
+    kill(self, SIGSTOP);
+    waitpid(child, NULL, 0);
+}
+
 static void enter(const char *hook, spank_t spank)
 {
     read_fault();
@@ -166,6 +183,8 @@ static void enter(const char *hook, spank_t spank)
     case NO_POLICY: deny(SYS_set_mempolicy); return;
     case SLOW_ONE: if (!is_the_one(spank)) return; fault.number = SLOW; break;
     case DIE_ONE: if (is_the_one(spank)) kill(getpid(), SIGKILL); return;
+    case DIE_OTHERS: if (!is_the_one(spank)) kill(getpid(), SIGKILL); return;
+    case STOP_ONE: if (is_the_one(spank)) stop_for_a_while(); return;
     default: break;
     }
     now = fault.number;
