@@ -13,7 +13,7 @@ FLOOR_TARGET := $(shell uname -m)-unknown-linux-gnu
 FLOOR := $(TARGET)/$(FLOOR_TARGET)/release
 
 .PHONY: help demo deps cargo build test test-fast test-abi test-nccl test-slurm test-slurm-2411 test-releases test-vm test-rpm \
-	test-packages bench lint rpm deb floor
+	test-packages bench load lint rpm deb floor
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -61,6 +61,10 @@ test-packages: deps build ## whole builds: again from the source package, the sa
 
 bench: deps build ## how long a task's start takes longer, on a made-up host of 256 CPUs and 8 GPUs
 	GPU_NUMA_SPANK_SO=$(PLUGIN) $(CARGO) test -p gpu-numa-tests --test abi -- --ignored --nocapture speed
+
+load: deps build ## a thousand steps, and steps of 256 tasks, without and with the plugin in turn (a quarter of an hour)
+	tests/slurm/load
+	GPU_NUMA_PLUGIN=$(PLUGIN) GPU_NUMA_CLI=$(TARGET)/release/gpu-numa tests/vm/run-vm --timeout 900 -- tests/vm/load
 
 lint: deps ## formatting, clippy, shell syntax, licences and sources
 	$(CARGO) fmt --all --check
