@@ -1,0 +1,132 @@
+//! GPUs whose CPUs a step does not have, or not enough of.
+
+use topology::binding::{Verdict, plan_step};
+
+use super::made_up::{TWO_SOCKETS, cpus, lists, machine, step, verdicts, with_masks};
+
+#[test]
+fn too_few_local_cpus_are_filled_up_with_the_nearest() {
+    let machine = machine(2, 2, 2, 1, &["0", "1", "2", "3"]);
+    for option in ["", "node"] {
+        let plan = plan_step(&machine, &step(&machine, option, 3, &[&[0]]));
+        assert_eq!(
+            (lists(&plan), verdicts(&plan)),
+            (vec!["0-2".to_owned()], vec![Verdict::Partial]),
+            "{option}"
+        );
+    }
+}
+
+#[test]
+fn a_step_without_a_local_cpu_is_left_as_slurm_made_it() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let mut step = with_masks(step(&machine, "", 1, &[&[2]]), &["1"]);
+    step.step_cpus = cpus("0-3");
+    let plan = plan_step(&machine, &step);
+    assert_eq!(
+        (lists(&plan), verdicts(&plan)),
+        (vec!["1".to_owned()], vec![Verdict::Unbound])
+    );
+    assert!(!plan.tasks[0].bind_cpus && !plan.tasks[0].bind_memory);
+    assert_eq!(
+        plan.tasks[0].message,
+        "GPU 0000:22:00.0 is on node 1, but the step has CPUs 0-3 of node 0 only; left as Slurm made it \
+         (every copy crosses the socket link, distance 21)"
+    );
+}
+
+#[test]
+fn tasks_left_alone_keep_their_cpus_from_the_others() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let mut step = with_masks(
+        step(&machine, "", 1, &[&[0], &[1], &[2], &[3]]),
+        &["0", "1", "2", "3"],
+    );
+    step.step_cpus = cpus("0-3");
+    assert_eq!(lists(&plan_step(&machine, &step)), ["0", "1", "2", "3"]);
+}
+
+#[test]
+fn a_task_far_from_its_gpu_makes_way_for_one_that_is_near() {
+    let machine = machine(2, 2, 2, 1, &["0", "1", "2", "3"]);
+    let mut step = with_masks(
+        step(&machine, "", 1, &[&[0], &[1], &[2], &[3]]),
+        &["0", "4", "1", "5"],
+    );
+    step.step_cpus = cpus("0-1,4-5");
+    let plan = plan_step(&machine, &step);
+    assert_eq!(lists(&plan), ["0", "1", "4", "5"]);
+    assert_eq!(
+        verdicts(&plan),
+        [
+            Verdict::Local,
+            Verdict::Remote,
+            Verdict::Local,
+            Verdict::Unbound
+        ]
+    );
+    assert!(
+        plan.tasks[1].message.contains("moved to CPU 1"),
+        "{}",
+        plan.tasks[1].message
+    );
+}
+
+#[test]
+fn a_task_that_is_left_with_a_mask_nobody_knows_shows_the_steps_cpus() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    for width in ["exclusive", "node", "socket", "l3"] {
+        let mut step = step(&machine, width, 1, &[&[2], &[3]]);
+        step.step_cpus = cpus("1");
+        let plan = plan_step(&machine, &step);
+        assert_eq!(verdicts(&plan), [Verdict::Unbound; 2]);
+        assert_eq!(lists(&plan), ["1", "1"], "{width}");
+        assert!(!plan.tasks[0].bind_cpus);
+    }
+}
+
+#[test]
+fn a_task_that_cannot_move_keeps_its_cpus_to_itself() {
+    let machine = machine(2, 1, 4, 1, &["0", "0"]);
+    let mut step = with_masks(
+        step(&machine, "", 2, &[&[0], &[1], &[]]),
+        &["0-1", "4-5", "2-3"],
+    );
+    step.step_cpus = cpus("0-5");
+    let plan = plan_step(&machine, &step);
+    assert_eq!(lists(&plan)[2], "2-3");
+    assert!(
+        !plan.tasks[1].cpus.intersects(&cpus("2-3")),
+        "{:?}",
+        lists(&plan)
+    );
+}
+
+#[test]
+fn a_task_whose_gpu_nobody_can_place_makes_way_too() {
+    let machine = machine(2, 1, 4, 1, &["0", "0", "?", "?"]);
+    let masks = ["0-1", "4-5", "2-3", "6-7"];
+    let step = with_masks(step(&machine, "", 2, &[&[0], &[1], &[2], &[3]]), &masks);
+    let plan = plan_step(&machine, &step);
+    assert_eq!(lists(&plan), ["0-1", "2-3", "4-5", "6-7"]);
+    assert_eq!(
+        verdicts(&plan),
+        [
+            Verdict::Local,
+            Verdict::Local,
+            Verdict::Unbound,
+            Verdict::Unbound
+        ]
+    );
+    assert!(plan.tasks[2].bind_cpus && !plan.tasks[3].bind_cpus);
+    assert!(
+        plan.tasks[2].message.contains("moved to CPUs 4-5"),
+        "{}",
+        plan.tasks[2].message
+    );
+    assert!(
+        plan.tasks[3].message.contains("left as Slurm made it"),
+        "{}",
+        plan.tasks[3].message
+    );
+}

@@ -1,0 +1,13 @@
+//! The binding decision on made-up machines: named shapes, invariants, and optimality by brute force.
+
+// For clippy helpers in such a module are tests too.
+#[cfg(test)]
+mod far;
+#[cfg(test)]
+mod made_up;
+#[cfg(test)]
+mod optimal;
+#[cfg(test)]
+mod shares;
+#[cfg(test)]
+mod strict;
