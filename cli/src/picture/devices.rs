@@ -5,7 +5,7 @@ use topology::pci::PciAddress;
 
 use super::grid::{Band, End, Home, What};
 use super::svg::{self, Anchor, Area, BOLD, FAINT, PLAIN, Paint, Style, Svg};
-use super::{Picture, colour};
+use super::{GAP, Picture, colour};
 use crate::show::links;
 
 /// A root complex or switch.
@@ -213,7 +213,7 @@ fn write_facts(svg: &mut Svg, picture: &Picture<'_>, gpu: &Gpu, name: &str, area
             10.0,
             Anchor::Middle,
             *style,
-            &svg::fit(text, area.width, 10.0),
+            &svg::fit(text, area.width - GAP, 10.0),
         );
     }
 }

@@ -7,12 +7,16 @@ use std::collections::BTreeMap;
 use topology::machine::{Locality, Machine, NodeKind, NumaNode};
 use topology::pci::PciAddress;
 
+use super::svg;
+
 /// A GPU's column.
 pub(crate) const GPU_WIDTH: f64 = 104.0;
 /// A NIC's column.
 pub(crate) const NIC_WIDTH: f64 = 82.0;
 /// The least width of a NUMA node.
 const NODE_WIDTH: f64 = 132.0;
+/// The most that a node is widened for its list of CPUs.
+const MAX_LIST: f64 = 260.0;
 /// Between root complexes, and at the sides of a node.
 pub(crate) const GAP: f64 = 10.0;
 
@@ -128,6 +132,12 @@ fn home_of<'a>(node: &'a NumaNode, ends: &mut Ends<'_>) -> Home<'a> {
     home(Some(node), format!("node {}", node.id), own)
 }
 
+/// What a node's list of CPUs takes, as far as a page holds that.
+fn width_of_cpus(node: &NumaNode) -> f64 {
+    let list = format!("CPUs {}", node.cpus);
+    (svg::width(&list, 10.0) + 2.0 * GAP).min(MAX_LIST)
+}
+
 fn home<'a>(node: Option<&'a NumaNode>, name: String, mut ends: Vec<End>) -> Home<'a> {
     ends.sort_by(|a, b| (a.root, &a.switches, a.pci).cmp(&(b.root, &b.switches, b.pci)));
     let mut x = 0.0;
@@ -140,7 +150,7 @@ fn home<'a>(node: Option<&'a NumaNode>, name: String, mut ends: Vec<End>) -> Hom
         end.x = x;
         x += end.width;
     }
-    let width = x.max(NODE_WIDTH);
+    let width = x.max(NODE_WIDTH).max(node.map_or(0.0, width_of_cpus));
     // Devices stand in the middle below a node that is wider than they.
     let shift = (width - x) / 2.0;
     ends.iter_mut().for_each(|end| end.x += shift);

@@ -221,6 +221,11 @@ fn escape(text: &str) -> String {
     safe
 }
 
+/// About what `text` takes at `size`.
+pub(crate) fn width(text: &str, size: f64) -> f64 {
+    text.chars().fold(0.0, |width, _| width + CHARACTER * size)
+}
+
 /// `text` cut so that it fits `width` at `size`.
 pub(crate) fn fit(text: &str, width: f64, size: f64) -> String {
     let room = characters(width, size);
