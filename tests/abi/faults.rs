@@ -300,3 +300,40 @@ fn absurd_variables_do_no_harm() {
         }
     }
 }
+
+#[test]
+fn no_file_that_a_user_names_is_opened_before_the_fork_and_no_conf_in_vain() {
+    let world = World::with_real_cpus();
+    for (option, opens_conf) in [("verbose", true), ("nccl=off", false)] {
+        let mut scenario = step(&world)
+            .option(option)
+            .line("arg always=best-effort")
+            .line("watch");
+        for name in [
+            "HOME",
+            "NCCL_CONF_FILE",
+            "GPU_NUMA_BIND_SET",
+            "GPU_NUMA_BIND_LOG",
+            "GPU_NUMA_BIND",
+            "TMPDIR",
+            "TZ",
+            "XDG_RUNTIME_DIR",
+            "SLURM_CONF",
+            "SLURMD_NODENAME",
+            "SLURM_STEP_GPUS",
+            "SLURM_CPU_BIND_LIST",
+        ] {
+            scenario = scenario.line(format_args!("env {name}=/users/{name}"));
+        }
+        let outcome = run!(scenario);
+        assert!(outcome.text.contains("host opened /"), "{}", outcome.text);
+        let mut of_user: Vec<&str> = outcome
+            .text
+            .lines()
+            .filter(|line| line.contains(" opened ") && line.contains("/users/"))
+            .collect();
+        of_user.sort_unstable();
+        let conf = [0, 1].map(|task| format!("task {task} opened /users/NCCL_CONF_FILE"));
+        assert_eq!(of_user, if opens_conf { &conf[..] } else { &[] });
+    }
+}

@@ -113,6 +113,8 @@ int open64(const char *path, int flags, ...)
     va_end(list);
     if (!libc)
         *(void **)&libc = dlsym(RTLD_NEXT, "open64");
+    if (scenario.watches)
+        say("opened %s", path);
     if (kernel.on && !strcmp(path, "/proc/self/status"))
         path = kernel.status;
     return libc(path, flags, mode);

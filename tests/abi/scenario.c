@@ -201,6 +201,8 @@ static void take_line(char *line)
         scenario.options[scenario.option_count++] = *rest == '=' ? strdup(rest + 1) : NULL;
     else if (is_word(line, "tasks", &rest))
         scenario.tasks = atoi(rest);
+    else if (is_word(line, "watch", &rest))
+        scenario.watches = 1;
     else if (is_word(line, "rounds", &rest))
         scenario.rounds = atoi(rest);
     else if (is_word(line, "uid", &rest))

@@ -27,6 +27,7 @@
  *   die K, delay K MS     task K ends, or waits, before task_init
  *   kernel CPUS STATUS    a made-up kernel: affinity and memory policy are made up, the cpuset is CPUS, and
  *                         the file STATUS, with its Mems_allowed_list, stands for /proc/self/status
+ *   watch                 says each file that the plugin opens
  *   rounds N              afterwards, N times one task alone, for its time
  *
  * Values take \n, \\ and \xHH.  Output: "WHO WORD REST", WHO being "host" or "task K".  Exit 77: not
