@@ -176,6 +176,13 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
         "task-plugin",
         "TaskPlugin=task/none",
     ),
+    (
+        CONF,
+        "GresTypes=gpu\n",
+        "GresTypes=gpu\nTaskPluginParam=Verbose,none\n",
+        "task-plugin",
+        "TaskPluginParam=Verbose,none",
+    ),
     (CONF, "GresTypes=gpu\n", "", "gres-types", "no GresTypes"),
     (
         CGROUP,
@@ -369,7 +376,7 @@ const RIGHT: &[(&str, &[Change])] = &[
         &[(
             CONF,
             "GresTypes=gpu",
-            "GresTypes=gpu,shard,mps\nSelectType=select/cons_tres\nProctrackType=proctrack/cgroup",
+            "GresTypes=gpu,shard,mps\nTaskPluginParam=autobind=none\nSelectType=select/cons_tres\nProctrackType=proctrack/cgroup",
         )],
     ),
 ];

@@ -9,6 +9,7 @@ use super::slurm::Slurm;
 pub(crate) fn check(world: &World<'_>, report: &mut Report) {
     let Some(slurm) = &world.slurm else { return };
     let has_cgroup = check_task_plugin(slurm, report);
+    check_task_plugin_param(slurm, report);
     if has_cgroup {
         check_cgroup(world, slurm, report);
     }
@@ -49,6 +50,25 @@ fn check_task_plugin(slurm: &Slurm, report: &mut Report) -> bool {
         format!("{}: TaskPlugin=task/affinity,task/cgroup", slurm.path),
     );
     cgroup
+}
+
+/// `none` there reaches a task just as a user's --cpu-bind=none does, and that is respected.
+fn check_task_plugin_param(slurm: &Slurm, report: &mut Report) {
+    let Some((value, line)) = slurm.value("taskpluginparam") else {
+        return;
+    };
+    if has_word(value, "none") {
+        report.find(
+            "task-plugin",
+            Harm::StopsBinding,
+            line.quote("TaskPluginParam"),
+            "every step looks as if its user had said --cpu-bind=none, so the plugin leaves the CPUs alone",
+            format!(
+                "{}: take `none` out of TaskPluginParam, or plugstack.conf: default=override",
+                line.place()
+            ),
+        );
+    }
 }
 
 /// The keys that fence a job, with what follows where one is not yes.
