@@ -266,6 +266,19 @@ fn one_fault_of_several_gpus_is_one_finding_that_lists_them() {
 }
 
 #[test]
+fn lines_without_cores_are_one_finding() {
+    let host = Host::new();
+    host.replace(GRES, "Cores=0-3", "");
+    host.replace(GRES, "COREs=4-7", "");
+    let all = findings(&host, "22.05.8");
+    assert_eq!(all.len(), 1, "{all:#?}");
+    assert_eq!(
+        all[0]["evidence"],
+        "/etc/slurm/gres.conf:1, /etc/slurm/gres.conf:2: no Cores= for /dev/nvidia[0-1], /dev/nvidia[2-3]"
+    );
+}
+
+#[test]
 fn device_files_out_of_pci_order_are_found() {
     let host = Host::new();
     driver(&host, [0, 1, 2, 3]);

@@ -77,11 +77,43 @@ pub(crate) fn check(world: &World<'_>, report: &mut Report) {
     }
     gres_lines::check_counts(world, node, &of_gpus, detects, report);
     gres_lines::check_order(world.machine, &of_gpus, detects, report);
-    for line in of_gpus {
-        check_line(world, slurm, line, map.as_ref(), detects, report);
-    }
+    let coreless: Vec<Coreless> = of_gpus
+        .into_iter()
+        .filter_map(|line| check_line(world, slurm, line, map.as_ref(), detects, report))
+        .collect();
+    report_coreless(&coreless, report);
 }
 
+/// A line without `Cores=` that should have it.
+struct Coreless {
+    place: String,
+    files: String,
+    change: String,
+}
+
+/// One finding for all of them.
+fn report_coreless(lines: &[Coreless], report: &mut Report) {
+    if lines.is_empty() {
+        return;
+    }
+    let join = |part: &dyn Fn(&Coreless) -> &str, between: &str| {
+        let parts: Vec<&str> = lines.iter().map(part).collect();
+        parts.join(between)
+    };
+    report.find(
+        "gres-cores",
+        Harm::SlowsJobs,
+        format!(
+            "{}: no Cores= for {}",
+            join(&|line| &line.place, ", "),
+            join(&|line| &line.files, ", ")
+        ),
+        "Slurm does not know which cores are near the GPU and gives jobs any; --gres-flags=enforce-binding does nothing",
+        join(&|line| &line.change, "; "),
+    );
+}
+
+/// Looks a line over; gives it back where it lacks `Cores=`.
 fn check_line(
     world: &World<'_>,
     slurm: &Slurm,
@@ -89,7 +121,7 @@ fn check_line(
     map: Option<&CoreMap>,
     detects: bool,
     report: &mut Report,
-) {
+) -> Option<Coreless> {
     let machine = world.machine;
     let files = line
         .get("file")
@@ -120,18 +152,16 @@ fn check_line(
     }
     let cores = line.get("cores").or_else(|| line.get("cpus"));
     let Some(cores) = cores else {
-        if !detects && !gpus.is_empty() && machine.cpu_nodes().len() > 1 {
-            report.find(
-                "gres-cores",
-                Harm::SlowsJobs,
-                format!("{}: no Cores= for {}", line.place(), line.get("file").unwrap_or_default()),
-                "Slurm does not know which cores are near the GPU and gives jobs any; --gres-flags=enforce-binding does nothing",
-                proposal(line, map, &gpus, slurm),
-            );
-        }
-        return;
+        // Of a GPU that nobody can place there is nothing to write.
+        let is_known = gpus.iter().any(|(_, gpu)| gpu.locality.cpus.is_some());
+        let counts = !detects && is_known && machine.cpu_nodes().len() > 1;
+        return counts.then(|| Coreless {
+            place: line.place(),
+            files: line.get("file").unwrap_or_default().to_owned(),
+            change: proposal(line, map, &gpus, slurm),
+        });
     };
-    let Some(map) = map else { return };
+    let map = map?;
     match cores.parse::<CoreSet>() {
         Ok(cores) => check_cores(machine, slurm, line, map, &cores, &gpus, detects, report),
         Err(error) => report.find(
@@ -142,6 +172,7 @@ fn check_line(
             proposal(line, Some(map), &gpus, slurm),
         ),
     }
+    None
 }
 
 /// One line's cores against the GPUs that it is for.
