@@ -271,7 +271,8 @@ fn node_line(machine: &Machine, name: &str, map: &CoreMap, gres: &[Gres]) -> Str
         .numa_nodes
         .iter()
         .filter(|node| node.kind != NodeKind::Gpu);
-    let memory: Option<u64> = own.map(|node| node.memory_bytes).sum();
+    let mut memory = own.map(|node| node.memory_bytes);
+    let memory = memory.try_fold(0, |sum: u64, bytes| Some(sum.saturating_add(bytes?)));
     if let Some(memory) = memory.filter(|memory| *memory > 0) {
         line.push_str(&format!(" RealMemory={}", memory >> 20));
     }

@@ -35,18 +35,23 @@ fn links_of(
 ) -> BTreeMap<PciAddress, u32> {
     let to_switch = |links: &Links| -> u32 {
         let switched = links.iter().filter(|(to, _)| !said.contains_key(to));
-        switched.map(|(_, count)| count).sum()
+        sum(switched)
     };
     let mut links = BTreeMap::new();
     for (other, theirs) in said.iter().filter(|(other, _)| **other != pci) {
         let direct = own.iter().filter(|(to, _)| to == other);
-        let direct: u32 = direct.map(|(_, count)| count).sum();
         let switched = to_switch(own).min(to_switch(theirs));
-        if direct + switched > 0 {
-            links.insert(*other, direct + switched);
+        let all = sum(direct).saturating_add(switched);
+        if all > 0 {
+            links.insert(*other, all);
         }
     }
     links
+}
+
+/// How many links; a file may claim any number.
+fn sum<'l>(links: impl Iterator<Item = &'l (PciAddress, u32)>) -> u32 {
+    links.fold(0, |sum, (_, count)| sum.saturating_add(*count))
 }
 
 /// Adds a link to `to`.
@@ -103,6 +108,29 @@ mod tests {
         assert_eq!(
             links("0000:06:00.0", &all),
             [("0000:07:00.0".to_owned(), 2)]
+        );
+    }
+
+    #[test]
+    fn links_beyond_counting_are_very_many() {
+        let most = u32::MAX;
+        let all = said(&[
+            (
+                "0000:06:00.0",
+                &[
+                    ("0000:07:00.0", most),
+                    ("0000:07:00.0", 7),
+                    ("0000:05:00.0", most),
+                ],
+            ),
+            (
+                "0000:07:00.0",
+                &[("0000:05:00.0", most), ("0000:04:00.0", 1)],
+            ),
+        ]);
+        assert_eq!(
+            links("0000:06:00.0", &all),
+            [("0000:07:00.0".to_owned(), most)]
         );
     }
 

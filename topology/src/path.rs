@@ -83,12 +83,14 @@ pub fn locality(machine: &Machine, address: PciAddress) -> Option<&Locality> {
 }
 
 /// Active NVLinks between two GPUs; 0 when there are none or none could be seen.
+///
+/// A link has two ends: where only one of the GPUs told, or the two disagree, the larger number counts.
 pub fn nvlinks(machine: &Machine, a: PciAddress, b: PciAddress) -> u32 {
-    machine
-        .gpu(a)
-        .and_then(|gpu| gpu.nvlinks.get(&b))
-        .copied()
-        .unwrap_or(0)
+    let told = |from, to| {
+        let gpu = machine.gpu(from)?;
+        gpu.nvlinks.get(&to).copied()
+    };
+    told(a, b).max(told(b, a)).unwrap_or(0)
 }
 
 /// Whether traffic between two devices crosses the link between packages; absent where that is not known.
@@ -251,7 +253,10 @@ mod tests {
         sxm.nvlink_visible = true;
         assert_eq!(crosses_socket(&sxm, a, b), Some(true));
         sxm.gpus[0].nvlinks.insert(b, 18);
+        // One end told: NVML of the other failed, or a file names one only.
+        assert_eq!((nvlinks(&sxm, a, b), nvlinks(&sxm, b, a)), (18, 18));
         assert_eq!(crosses_socket(&sxm, a, b), Some(false));
+        assert_eq!(crosses_socket(&sxm, b, a), Some(false));
         assert_eq!(crosses_socket(&machine(0x26b9), a, b), Some(true));
     }
 

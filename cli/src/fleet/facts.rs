@@ -150,7 +150,7 @@ fn add_nics(facts: &mut Vec<Fact>, machine: &Machine) {
 
 fn add_device(facts: &mut Vec<Fact>, object: &str, model: (u16, u16), place: &Locality) {
     let (vendor, device) = model;
-    let model = format_args!("{vendor:04x}:{device:04x}");
+    let model = format!("{vendor:04x}:{device:04x}");
     add(facts, object, "model", model);
     let nodes = or_unknown(place.numa_nodes.as_ref());
     add(facts, object, "NUMA node", nodes);

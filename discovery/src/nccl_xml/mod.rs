@@ -16,8 +16,8 @@ use topology::sysfs::{parse_mask, parse_speed, parse_width};
 
 /// How deep elements may nest.
 const MAX_DEPTH: usize = 64;
-/// Elements at most; NCCL takes 256.
-const MAX_ELEMENTS: usize = 65_536;
+/// Tags at most; NCCL takes 256 elements.  Every GPU may have links to every other, so more would cost the square.
+const MAX_ELEMENTS: usize = 8_192;
 
 /// A fault in an NCCL XML.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -252,9 +252,10 @@ impl Reader {
             machine.online.extend_with(&node.cpus);
         }
         machine.cores = machine.online.iter().map(CpuSet::single).collect();
+        let switched = self.switched();
         for device in self.devices.values() {
             match device.kind() {
-                DeviceKind::Gpu => machine.gpus.push(self.gpu(device)),
+                DeviceKind::Gpu => machine.gpus.push(self.gpu(device, &switched)),
                 DeviceKind::Nic => machine.nics.push(Nic {
                     pci: device.address,
                     vendor: device.vendor,
@@ -313,14 +314,17 @@ impl Reader {
             .collect()
     }
 
-    fn gpu(&self, device: &PciDevice) -> Gpu {
-        let to_switch = |from: PciAddress| -> u32 {
-            self.links
-                .iter()
-                .filter(|(a, to, _)| *a == from && to.is_none())
-                .map(|(_, _, n)| n)
-                .sum()
-        };
+    /// How many links lead from each device into switches; a file may claim any number.
+    fn switched(&self) -> BTreeMap<PciAddress, u32> {
+        let mut switched = BTreeMap::<PciAddress, u32>::new();
+        for (from, _, count) in self.links.iter().filter(|(_, to, _)| to.is_none()) {
+            let links = switched.entry(*from).or_default();
+            *links = links.saturating_add(*count);
+        }
+        switched
+    }
+
+    fn gpu(&self, device: &PciDevice, switched: &BTreeMap<PciAddress, u32>) -> Gpu {
         let mut nvlinks: BTreeMap<PciAddress, u32> = BTreeMap::new();
         for (_, to, count) in self
             .links
@@ -332,16 +336,12 @@ impl Reader {
                 *links = links.saturating_add(*count);
             }
         }
-        let own = to_switch(device.address);
-        for other in self
-            .devices
-            .keys()
-            .filter(|other| **other != device.address)
-        {
-            let switched = own.min(to_switch(*other));
-            if switched > 0 {
+        let own = switched.get(&device.address).copied().unwrap_or(0);
+        for (other, theirs) in switched {
+            let both = own.min(*theirs);
+            if both > 0 && *other != device.address {
                 let links = nvlinks.entry(*other).or_default();
-                *links = links.saturating_add(switched);
+                *links = links.saturating_add(both);
             }
         }
         Gpu {

@@ -97,6 +97,35 @@ fn a_file_that_ends_early_or_does_not_match_is_an_error() {
     assert!(fault_of(&format!("<system>{}", "<x>".repeat(100))).contains("deeper than"));
 }
 
+/// A GPU with `count` links into switches at each of so many addresses.
+fn gpus(addresses: u32, count: &str) -> String {
+    let gpu = |at: u32| {
+        format!(
+            "<pci busid=\"{:04x}:{:02x}:00.0\" class=\"0x030200\"><nvlink count=\"{count}\" tclass=\"0x068000\"/>\
+             <nvlink count=\"{count}\" tclass=\"0x068000\"/></pci>",
+            at >> 8,
+            at & 0xff
+        )
+    };
+    let gpus: String = (0..addresses).map(gpu).collect();
+    format!("<system version=\"1\"><cpu numaid=\"0\">{gpus}</cpu></system>")
+}
+
+#[test]
+fn links_beyond_counting_are_very_many() {
+    let machine = parse_machine(&gpus(2, "4294967295")).unwrap();
+    assert_eq!(machine.gpus[0].nvlinks[&machine.gpus[1].pci], u32::MAX);
+    assert!(parse_machine(&gpus(2, "4294967296")).is_err());
+}
+
+#[test]
+fn a_file_of_very_many_gpus_costs_seconds_at_the_most() {
+    let begin = std::time::Instant::now();
+    assert_eq!(parse_machine(&gpus(1_000, "1")).unwrap().gpus.len(), 1_000);
+    assert!(fault_of(&gpus(10_000, "1")).contains("more than"));
+    assert!(begin.elapsed().as_secs() < 20);
+}
+
 #[test]
 fn no_cut_and_no_changed_byte_panics() {
     for end in 0..SERVER.len() {

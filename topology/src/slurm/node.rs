@@ -100,7 +100,8 @@ impl Node {
     /// How many of GRES `name` (in lower case) `Gres=` declares: the sum over types; absent without one.
     pub fn gres_count(&self, name: &str) -> Option<u64> {
         let items = self.gres(name);
-        (!items.is_empty()).then(|| items.iter().map(|(_, count)| count).sum())
+        let counts = items.into_iter().map(|(_, count)| count);
+        counts.reduce(u64::saturating_add)
     }
 
     /// The items of GRES `name` (in lower case) in `Gres=`: the type, absent where none is named, and how many.
@@ -146,6 +147,14 @@ fn split_gres(value: &str) -> Vec<&str> {
 mod tests {
     use super::*;
     use crate::slurm::config::{Statement, parse};
+
+    #[test]
+    fn counts_beyond_counting_are_very_many() {
+        let text = format!("NodeName=n1 Gres=gpu:{},gpu:2", u64::MAX);
+        let node = find(&lines(&text), None).unwrap();
+        assert_eq!(node.gres_count("gpu"), Some(u64::MAX));
+        assert_eq!(node.gres_count("nic"), None);
+    }
 
     fn lines(text: &str) -> Vec<Line> {
         let of = |statement| match statement {
