@@ -1,10 +1,13 @@
 # Every target works from a fresh checkout on Debian 12 as root; `make` alone lists them.
 
 CARGO ?= cargo
-DISTRO_PACKAGES := pkg-config libhwloc-dev libudev-dev gcc libc6-dev libslurm-dev libclang1-14 \
+DISTRO_PACKAGES := pkg-config libhwloc-dev libudev-dev gcc g++ libc6-dev libslurm-dev libclang1-14 \
 	libclang-common-14-dev slurmd slurmctld slurm-client slurm-wlm-basic-plugins munge hwloc-nox numactl \
 	qemu-system-x86 busybox-static kmod cpio xz-utils binutils bzip2 shellcheck git rpm debugedit elfutils debootstrap \
 	python3-venv valgrind bubblewrap systemd
+# For `make fuzz`: how long for each target, and which; none are all.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 PLUGIN := $(TARGET)/release/libgpu_numa_bind.so
 NCCL_PLUGIN := $(TARGET)/release/libnccl_profiler_gpu_numa.so
@@ -13,7 +16,7 @@ FLOOR_TARGET := $(shell uname -m)-unknown-linux-gnu
 FLOOR := $(TARGET)/$(FLOOR_TARGET)/release
 
 .PHONY: help demo deps cargo build test test-fast test-abi test-nccl test-slurm test-slurm-2411 test-releases test-vm test-rpm \
-	test-packages bench load lint rpm deb floor
+	test-packages test-fuzz fuzz bench load lint rpm deb floor
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -21,10 +24,16 @@ help: ## list the targets
 demo: cargo ## see a job's tasks bound to their GPUs, on a virtual two-socket server (5 to 10 minutes)
 	@tests/demo
 
-test: test-fast test-abi test-nccl test-slurm test-slurm-2411 test-rpm test-vm ## everything, under 40 minutes on 2 cores
+test: test-fast test-fuzz test-abi test-nccl test-slurm test-slurm-2411 test-rpm test-vm ## everything, under 40 minutes on 2 cores
 
 test-fast: deps ## unit and property tests of every crate
 	$(CARGO) test --workspace --exclude gpu-numa-tests
+
+test-fuzz: deps ## every reader of others' bytes under libFuzzer, 5 seconds each
+	fuzz/run 5
+
+fuzz: deps ## the same for as long as you like: make fuzz FUZZ_SECONDS=600 FUZZ_TARGETS="snapshot from"
+	fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 test-abi: deps build ## the Slurm plugin under C hosts that stand for Slurm
 	GPU_NUMA_SPANK_SO=$(PLUGIN) $(CARGO) test -p gpu-numa-tests --test abi
@@ -87,7 +96,7 @@ floor: deps
 	$(FLOOR_BUILD) -p gpu-numa-spank -p gpu-numa-nccl-profiler
 
 build: cargo
-	$(CARGO) build --release --workspace --exclude gpu-numa-tests
+	$(CARGO) build --release --workspace --exclude gpu-numa-tests --exclude gpu-numa-models --exclude gpu-numa-fuzz
 
 deps: cargo ## install the Debian packages that are missing
 	@tests/install-packages $(DISTRO_PACKAGES)

@@ -7,6 +7,7 @@
 //! path that a user chose as root, starts a thread, or loads a library; neither hwloc nor NVML nor
 //! libslurm is linked.
 
+mod atomic;
 mod config;
 mod environment;
 mod guard;

@@ -3,7 +3,6 @@
 //! Each task writes its slot, then counts itself in.  When all are in, all see the same and come to the
 //! same plan.  The first that waits in vain closes the page, and then nobody uses it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ffi::errno::Errno;
@@ -12,6 +11,8 @@ use ffi::linux::shared::{SharedWords, wait_while, wake_all};
 use topology::binding::TaskRequest;
 use topology::machine::Machine;
 use topology::set::CpuSet;
+
+use crate::atomic::{AtomicU32, Ordering};
 
 /// Set in the state word once somebody gave up waiting.
 const CLOSED: u32 = 1 << 31;
@@ -104,7 +105,7 @@ impl Page {
             to.store(from, Ordering::Relaxed);
         }
         let counted = state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
-            (now & CLOSED == 0).then_some(now + 1)
+            (now & CLOSED == 0).then(|| now + 1)
         });
         wake_all(state);
         counted.is_ok()

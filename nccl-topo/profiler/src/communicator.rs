@@ -8,8 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use ffi::linux::process::coarse_millis;
 use ffi::loaded::cuda::read_current_device;
@@ -22,8 +21,11 @@ use topology::machine::Machine;
 use topology::nvlink::{Links, SOME_SWITCH, add_link, set_nvlinks};
 use topology::path::crosses_socket;
 
+use crate::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use crate::counts::{Algo, Counts, Func, element_bytes};
+use crate::duty::{Duty, Role};
 use crate::journal::Journal;
+use crate::listening::Listening;
 use crate::peers::{FOLDER, Peer, Peers};
 use crate::report::{Moment, Report, Who};
 use crate::{env, host};
@@ -36,27 +38,15 @@ const MINUTE_MILLIS: u64 = 60_000;
 /// Sets of ranks whose forecast is kept.
 const MOST_FORECASTS: usize = 64;
 
-/// Communicators of this process that want events, and the events that the last of them wanted.
-static LISTENING: AtomicUsize = AtomicUsize::new(0);
-static WANTED: AtomicU64 = AtomicU64::new(0);
+/// The communicators of this process that want events.
+static LISTENING: Listening = Listening {
+    communicators: AtomicUsize::new(0),
+    events: AtomicU64::new(0),
+};
 
-/// The events that this process wants: NCCL has one mask for all communicators (`profiler.cc`), so one that
-/// wants none must not take them from another.
-fn event_mask() -> u64 {
-    if LISTENING.load(Ordering::Acquire) > 0 {
-        WANTED.load(Ordering::Relaxed)
-    } else {
-        0
-    }
-}
-
-/// Writes the events that this process wants where NCCL reads them: the last that writes knows of all that
-/// began before it.
+/// Writes the events that this process wants where NCCL reads them.
 pub(crate) fn set_event_mask(mask: &AtomicI32) {
-    static WRITING: Mutex<()> = Mutex::new(());
-    let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
-    let wanted = i32::try_from(event_mask()).unwrap_or(0);
-    mask.store(wanted, Ordering::Relaxed);
+    LISTENING.write(mask);
 }
 
 /// What NCCL says when a communicator begins.
@@ -76,20 +66,6 @@ pub(crate) struct Start {
     pub(crate) wanted: u64,
 }
 
-/// What a rank does with events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Role {
-    /// Counts everything: its peers are not known yet.
-    Undecided,
-    /// Nothing: nothing crosses, or nobody can tell.
-    Silent,
-    /// Counts its own sends.
-    Member,
-    /// Counts everything, and speaks for this host.
-    Speaker,
-}
-
 /// A communicator in one rank.
 #[derive(Debug)]
 pub(crate) struct Communicator {
@@ -105,8 +81,7 @@ pub(crate) struct Communicator {
     machine: &'static Machine,
     peers: Peers,
     own: Peer,
-    role: AtomicU8,
-    deciding: AtomicBool,
+    duty: Duty,
     began_millis: u64,
     /// When the next line may be said; 0 before the first.
     next_millis: AtomicU64,
@@ -188,8 +163,7 @@ impl Communicator {
                 return None;
             }
         };
-        WANTED.fetch_or(start.wanted, Ordering::Relaxed);
-        LISTENING.fetch_add(1, Ordering::AcqRel);
+        LISTENING.begin(start.wanted);
         Some(Box::new(Self {
             id: start.id,
             ranks,
@@ -202,8 +176,7 @@ impl Communicator {
             machine,
             peers,
             own,
-            role: AtomicU8::new(Role::Undecided as u8),
-            deciding: AtomicBool::new(false),
+            duty: Duty::new(),
             began_millis: coarse_millis(),
             next_millis: AtomicU64::new(0),
             counts: Counts::new(ranks),
@@ -214,26 +187,18 @@ impl Communicator {
 
     /// Whether events are looked at.
     pub(crate) fn listens(&self) -> bool {
-        self.role.load(Ordering::Relaxed) != Role::Silent as u8
+        self.duty.listens()
     }
 
     /// Looks at nothing from here on.
     pub(crate) fn silence(&self) {
-        let before = self.role.swap(Role::Silent as u8, Ordering::AcqRel);
-        if before != Role::Silent as u8 {
-            LISTENING.fetch_sub(1, Ordering::AcqRel);
+        if self.duty.silence() {
+            LISTENING.end();
         }
     }
 
-    /// Takes a role, unless a fault has made it silent.
-    fn become_role(&self, role: Role) {
-        let (from, to) = (Role::Undecided as u8, role as u8);
-        let order = (Ordering::AcqRel, Ordering::Acquire);
-        let _ = self.role.compare_exchange(from, to, order.0, order.1);
-    }
-
     fn is(&self, role: Role) -> bool {
-        self.role.load(Ordering::Acquire) == role as u8
+        self.duty.is(role)
     }
 
     /// Takes one event.
@@ -341,7 +306,7 @@ impl Communicator {
 
     /// Settles what this rank does.
     fn decide(&self) {
-        if self.deciding.swap(true, Ordering::AcqRel) {
+        if !self.duty.may_decide() {
             return;
         }
         // A job that is killed leaves no file behind, whatever it is killed in.
@@ -390,11 +355,11 @@ impl Communicator {
                 forecast,
                 crosses,
             });
-            self.become_role(Role::Speaker);
+            self.duty.take(Role::Speaker);
         } else if far.is_empty() {
             self.silence();
         } else {
-            self.become_role(Role::Member);
+            self.duty.take(Role::Member);
         }
     }
 

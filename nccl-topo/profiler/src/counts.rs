@@ -2,8 +2,10 @@
 //!
 //! Atomics only: NCCL may plan collectives of one communicator on several threads.
 
+use std::array::from_fn;
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::atomic::{AtomicU64, Ordering};
 
 /// A collective function whose way is modelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +111,7 @@ struct Cell {
 }
 
 impl Cell {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self {
             calls: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -119,10 +121,11 @@ impl Cell {
     }
 
     fn add(&self, bytes: u64) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.least.fetch_min(bytes, Ordering::Relaxed);
         self.most.fetch_max(bytes, Ordering::Relaxed);
+        // Last: who sees the call sees its bytes.
+        self.calls.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -168,9 +171,9 @@ impl Counts {
                 .collect()
         };
         Self {
-            cells: [const { [const { Cell::new() }; 2] }; 5],
+            cells: from_fn(|_| from_fn(|_| Cell::new())),
             by_root: [roots(), roots()],
-            called: [const { AtomicU64::new(0) }; 5],
+            called: from_fn(|_| AtomicU64::new(0)),
             captured: AtomicU64::new(0),
             special: AtomicU64::new(0),
         }
@@ -216,7 +219,7 @@ impl Counts {
         for (func, row) in Func::ALL.into_iter().zip(&self.cells) {
             for (algo, cell) in Algo::ALL.into_iter().zip(row) {
                 let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
-                let calls = load(&cell.calls);
+                let calls = cell.calls.load(Ordering::Acquire);
                 if calls > 0 {
                     sums.push(Sum {
                         func,

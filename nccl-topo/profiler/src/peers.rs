@@ -4,12 +4,13 @@
 //! anybody: who comes late, or cannot see the file, is missing.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use ffi::linux::named::{NamedError, NamedWords, remove_unused};
 use ffi::linux::process::effective_user;
 use topology::nvlink::Links;
 use topology::pci::PciAddress;
+
+use crate::atomic::{AtomicU64, Ordering};
 
 /// Where the files are.
 pub(crate) const FOLDER: &str = "/dev/shm";
@@ -220,9 +221,9 @@ impl Peers {
 
     /// Leaves; the last one takes the name away.
     pub(crate) fn leave(self) {
-        let left = self
-            .head(LEFT)
-            .map_or(0, |left| left.fetch_add(1, Ordering::AcqRel) + 1);
+        let left = self.head(LEFT).map_or(0, |left| {
+            left.fetch_add(1, Ordering::AcqRel).saturating_add(1)
+        });
         let taken = self
             .head(TAKEN)
             .map_or(0, |taken| taken.load(Ordering::Acquire));

@@ -1,0 +1,38 @@
+//! NCCL's topology files, as NCCL itself would take them.
+
+use nccl_topo::compare::compare;
+use nccl_topo::model::{Model, gpus_of};
+use nccl_topo::reader::{parse, read};
+use topology::nccl::Search;
+
+use crate::input::split;
+use crate::machines;
+
+/// Files with more GPUs are not searched for rings: NCCL takes at most 256 elements, and time.
+const GPUS: usize = 8;
+
+/// A file.
+pub(crate) fn file(bytes: &[u8]) {
+    let (text, _) = split(bytes);
+    let reading = read(&text);
+    for violation in &reading.violations {
+        let line = topology::option::one_line(&violation.to_string());
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+        assert!(violation.line > 0 && violation.line <= 1 + text.matches('\n').count());
+    }
+    let Ok(system) = parse(&text) else {
+        return;
+    };
+    assert_eq!(reading.system.as_ref(), Some(&system));
+    let _ = compare(&system, &machines::two_gpus());
+    if gpus_of(&system).len() <= GPUS {
+        let model = Model::of_all(&system);
+        for from in 0..model.gpus.len() {
+            for to in 0..model.gpus.len() {
+                let path = model.paths.between(from, to);
+                assert!(path.is_none_or(|path| !path.bandwidth_gb_s.is_nan()));
+            }
+        }
+        let _ = Search::of(&model.graph, &model.paths);
+    }
+}

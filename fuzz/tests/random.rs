@@ -1,0 +1,194 @@
+//! Every target under seeds that are changed at random, at every level from bits to lines.
+//!
+//! `GPU_NUMA_FUZZ_SECONDS` is the time for each target (default 1); `GPU_NUMA_FUZZ_SEED` the first random number.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking, and reports what it did"
+)]
+
+use std::time::{Duration, Instant};
+
+use gpu_numa_fuzz::{TARGETS, Target};
+
+/// The longest input that is made, in bytes.
+const LONGEST: usize = 64 << 10;
+/// One input may take this long; most take microseconds.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// xorshift64*: a few lines, and the same texts for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() >> 11) as usize % limit.max(1)
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+}
+
+/// What grammars trip over.
+const MORSELS: &[&str] = &[
+    "",
+    ",",
+    "-",
+    "=",
+    ":",
+    "0",
+    "-1",
+    "4294967295",
+    "18446744073709551616",
+    "65535",
+    "65536",
+    "0-65535",
+    "3-1",
+    "\u{0}",
+    "\n",
+    "\t",
+    " ",
+    "\"",
+    "'",
+    "\\",
+    "<",
+    "/>",
+    "<!--",
+    "-->",
+    "<!DOCTYPE x [<!ENTITY a \"b\">]>",
+    "&a;",
+    "[",
+    "]",
+    "{",
+    "}",
+    "[0-999999999]",
+    "%s%n",
+    "é",
+    "\u{202e}",
+    "\u{1b}[31m",
+    "null",
+    "1e999",
+    "GPU-",
+    "MIG-",
+    "0000:3b:00.0",
+    "ffffffff:ff:1f.7",
+    "0x",
+    "ffffffff,",
+    "always=",
+    "include ",
+    "optional ",
+    "required ",
+];
+
+/// Bytes near the seeds.
+fn change(random: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = random.pick(seeds).clone();
+    for _ in 0..=random.below(6) {
+        let at = random.below(bytes.len() + 1);
+        let end = (at + random.below(1 + bytes.len() / 4)).min(bytes.len());
+        match random.below(8) {
+            0 => bytes.truncate(at),
+            1 => drop(bytes.drain(at..end)),
+            2 => {
+                let piece = bytes[at..end].to_vec();
+                let to = random.below(bytes.len() + 1);
+                drop(bytes.splice(to..to, piece));
+            }
+            3 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
+            4 if at < bytes.len() => bytes[at] = b'0' + random.below(10) as u8,
+            5 => {
+                let other = random.pick(seeds);
+                let from = random.below(other.len() + 1);
+                drop(bytes.splice(at..end, other[from..].iter().copied()));
+            }
+            6 => {
+                let piece = bytes[at..end].repeat(1 + random.below(64));
+                drop(bytes.splice(at..at, piece));
+            }
+            _ => drop(bytes.splice(at..end, random.pick(MORSELS).bytes())),
+        }
+        bytes.truncate(LONGEST);
+    }
+    bytes
+}
+
+fn seeds(target: Target) -> Vec<Vec<u8>> {
+    let files = std::fs::read_dir(target.seeds()).unwrap();
+    let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files
+        .into_iter()
+        .map(|file| std::fs::read(file).unwrap())
+        .collect()
+}
+
+/// Every seed as it is, then changed ones until the time is up.
+fn fuzz(target: Target) {
+    let number = |variable: &str, default: u64| {
+        std::env::var(variable).map_or(default, |text| text.parse().unwrap())
+    };
+    let time = Duration::from_secs(number("GPU_NUMA_FUZZ_SECONDS", 1));
+    let mut random = Random(number("GPU_NUMA_FUZZ_SEED", 0x9e37_79b9_7f4a_7c15).max(1));
+    let seeds = seeds(target);
+    let mut whole = seeds.iter().cloned();
+    let (begin, mut count, mut slowest) = (Instant::now(), 0_u64, Duration::ZERO);
+    loop {
+        let input = match whole.next() {
+            Some(seed) => seed,
+            None if begin.elapsed() < time => change(&mut random, &seeds),
+            None => break,
+        };
+        let one = Instant::now();
+        let result = std::panic::catch_unwind(|| (target.check)(&input));
+        let shown = || input.escape_ascii();
+        assert!(
+            result.is_ok(),
+            "{}: input {count}: {}",
+            target.name,
+            shown()
+        );
+        slowest = slowest.max(one.elapsed());
+        assert!(
+            slowest < SLOW,
+            "{}: {slowest:?} for {}",
+            target.name,
+            shown()
+        );
+        count += 1;
+    }
+    println!(
+        "{}: {count} inputs, the slowest took {slowest:?}",
+        target.name
+    );
+}
+
+/// A test for each target, so that they run side by side.
+macro_rules! targets {
+    ($($name:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                fuzz(Target::named(stringify!($name)).unwrap());
+            }
+        )*
+
+        #[test]
+        fn every_target_is_tried() {
+            let tried = [$(stringify!($name)),*];
+            assert_eq!(TARGETS.map(|target| target.name), tried);
+        }
+    };
+}
+
+targets!(option set visible slurm site snapshot from tree nccl peers page);
