@@ -1,8 +1,8 @@
 //! NVLinks from the matrix that hwloc makes of them where NVML was asked ("NVLinkBandwidth").
 //!
-//! It is known by its rows, for asking its name takes an hwloc newer than EL 8's first. Its rows and columns are NVML's devices of GPUs and, in some versions, the NVSwitches; its values the sum
-//! of the bandwidths of the links between two, in MB/s and one direction, and 1,000,000 on the diagonal
-//! (hwloc's `topology-nvml.c`).
+//! It is known by its rows, for asking its name takes an hwloc newer than EL 8's first.  Its rows and columns
+//! are NVML's devices of GPUs and, in some versions, the NVSwitches; its values the sum of the bandwidths of the
+//! links between two, in MB/s and one direction, and 1,000,000 on the diagonal (hwloc's `topology-nvml.c`).
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ const P100: std::ops::RangeInclusive<u16> = 0x15f0..=0x15ff;
 pub(crate) fn add_nvlinks(topology: &Topology, machine: &mut Machine) {
     let kind = DistancesKind::FROM_OS | DistancesKind::MEANS_BANDWIDTH;
     let matrices = topology.distances(Some(kind)).unwrap_or_default();
-    let with_ends = matrices.into_iter().map(|matrix| {
+    let mut with_ends = matrices.into_iter().map(|matrix| {
         let ends: Vec<_> = matrix
             .objects()
             .map(|object| object.and_then(pci_of))
@@ -39,9 +39,7 @@ pub(crate) fn add_nvlinks(topology: &Topology, machine: &mut Machine) {
             .gpu(*pci)
             .is_some_and(|gpu| gpu.vendor == VENDOR_NVIDIA)
     };
-    let Some((matrix, ends)) = with_ends
-        .into_iter()
-        .find(|(_, ends)| ends.iter().flatten().any(is_nvidia))
+    let Some((matrix, ends)) = with_ends.find(|(_, ends)| ends.iter().flatten().any(is_nvidia))
     else {
         return;
     };

@@ -149,11 +149,11 @@ pub(super) fn check_counts(
         let count = line
             .get("count")
             .and_then(|value| value.parse::<u64>().ok());
-        total += if files.is_empty() {
+        total = total.saturating_add(if files.is_empty() {
             count.unwrap_or(1)
         } else {
             files.len() as u64
-        };
+        });
         check_line_count(line, &files, count, detects, report);
         for file in files {
             if seen.contains(&file) {
@@ -168,8 +168,7 @@ pub(super) fn check_counts(
             seen.insert(file);
         }
     }
-    let declared = node.gres("gpu");
-    let wanted: u64 = declared.iter().map(|(_, count)| count).sum();
+    let wanted = node.gres_count("gpu").unwrap_or(0);
     let there = world.machine.gpus.len() as u64;
     if !detects && total < wanted && wanted <= there {
         report.find(
@@ -184,7 +183,7 @@ pub(super) fn check_counts(
         );
     }
     if !detects {
-        check_types(node, &declared, lines, report);
+        check_types(node, &node.gres("gpu"), lines, report);
     }
 }
 

@@ -166,8 +166,12 @@ fn check_geometry(slurm: &Slurm, node: &Node, map: &CoreMap, report: &mut Report
 
 /// `RealMemory=` (in MiB) against what the kernel has to give.
 fn check_memory(world: &World<'_>, node: &Node, report: &mut Report) {
-    let nodes = world.machine.numa_nodes.iter();
-    let bytes: Option<u64> = nodes.map(|node| node.memory_bytes).sum();
+    let mut nodes = world
+        .machine
+        .numa_nodes
+        .iter()
+        .map(|node| node.memory_bytes);
+    let bytes = nodes.try_fold(0, |sum: u64, bytes| Some(sum.saturating_add(bytes?)));
     let given = node.whole.get("realmemory");
     let given = given.and_then(|value| value.parse::<u64>().ok());
     let (Some(bytes), Some(given)) = (bytes.filter(|bytes| *bytes > 0), given) else {
