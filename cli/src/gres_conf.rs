@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use slurm_config::cores::{CoreMap, SocketKind};
+use slurm_config::release::Release;
 use topology::machine::{Gpu, Machine, NodeKind};
 use topology::path::{may_have_nvlink, nvlinks};
 use topology::pci::{PciAddress, VENDOR_NVIDIA};
-use topology::slurm::cores::{CoreMap, SocketKind};
-use topology::slurm::release::Release;
 
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::doctor::{parse_release, world};

@@ -35,7 +35,7 @@ mod atomic {
 #[path = "../../slurm-spank/src/page.rs"]
 #[allow(dead_code, reason = "not all of the plugin is driven here")]
 mod page;
-#[path = "../../nccl-topo/profiler/src/peers.rs"]
+#[path = "../../nccl-profiler/src/peers.rs"]
 #[allow(dead_code, reason = "not all of the plugin is driven here")]
 mod peers;
 

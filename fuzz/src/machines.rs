@@ -6,13 +6,13 @@ use std::sync::LazyLock;
 use discovery::{Source, read_machine_with};
 use nccl_topo::emit::{Form, emit};
 use nccl_topo::reader::Problem;
+use slurm_config::cores::{CoreMap, SocketKind};
 use topology::allowed::{StepView, find_step_cpus};
 use topology::binding::{StepRequest, TaskRequest, plan_step};
 use topology::machine::Machine;
 use topology::option::{Items, Settings};
 use topology::path::{crosses_socket, pci_path};
 use topology::set::CpuSet;
-use topology::slurm::cores::{CoreMap, SocketKind};
 use topology::snapshot::Snapshot;
 use topology::sysfs;
 

@@ -1,9 +1,9 @@
 //! NCCL's topology files, as NCCL itself would take them.
 
 use nccl_topo::compare::compare;
+use nccl_topo::graph::Search;
 use nccl_topo::model::{Model, gpus_of};
 use nccl_topo::reader::{parse, read};
-use topology::nccl::Search;
 
 use crate::input::split;
 use crate::machines;

@@ -1,11 +1,11 @@
 //! Short texts: options, sets, lists of GPUs, configuration.
 
+use slurm_config::config::{self, Statement};
+use slurm_config::{hostlist, node, plugstack, release};
 use topology::allowed::parse_mask_list;
 use topology::option::{Items, Settings, one_line};
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, MAX_INDEX};
-use topology::slurm::config::{self, Statement};
-use topology::slurm::{hostlist, node, plugstack, release};
 use topology::sysfs;
 use topology::visible::{TaskView, find_visible};
 

@@ -10,6 +10,7 @@ pub mod compare;
 pub mod crossings;
 pub mod element;
 pub mod emit;
+pub mod graph;
 pub mod model;
 pub mod predict;
 pub mod reader;

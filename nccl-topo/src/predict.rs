@@ -8,13 +8,13 @@
 //! * for compute capability 10.0 and above nothing below 18 GB/s is tried (`sm100SpeedArrayIntra`);
 //! * without P2P every hop goes through a CPU, and the first of these holds below switches as well.
 //!
-//! None is told by rule: the search itself is run on the file, see [`topology::nccl::Search`].
+//! None is told by rule: the search itself is run on the file, see [`crate::graph::Search`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::graph::{Channels, PathType, Processor, Search};
 use topology::machine::Machine;
-use topology::nccl::{Channels, PathType, Processor, Search};
 use topology::pci::{PciAddress, VENDOR_NVIDIA};
 
 use crate::crossings::{least_crossings, ring_crossings};

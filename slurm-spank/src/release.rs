@@ -1,4 +1,4 @@
-//! One `.so` for every Slurm release of a closed table ([`topology::slurm::release`]).
+//! One `.so` for every Slurm release of a closed table ([`slurm_config::release`]).
 //!
 //! Slurm refuses a plugin whose `plugin_version` differs in major or minor from its own
 //! (`_verify_syms`, plugin.c, 22.05 to 26.05) and reads the symbol after the dynamic loader has run
@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use topology::slurm::release::Release;
+use slurm_config::release::Release;
 
 /// No release: Slurm refuses it.
 pub(crate) const NONE: u32 = 0;

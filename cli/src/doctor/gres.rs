@@ -1,11 +1,11 @@
 //! gres.conf against the machine: each GPU's device file and its cores.
 
+use slurm_config::config::Line;
+use slurm_config::cores::{CoreMap, CoreSet};
+use slurm_config::hostlist;
 use topology::machine::{Gpu, Machine};
 use topology::pci::VENDOR_NVIDIA;
 use topology::set::{CpuSet, NodeSet};
-use topology::slurm::config::Line;
-use topology::slurm::cores::{CoreMap, CoreSet};
-use topology::slurm::hostlist;
 
 use super::report::{Harm, Report};
 use super::slurm::Slurm;
@@ -291,7 +291,7 @@ fn check_borders(
     if map.whole_sockets(cores) == *cores {
         return;
     }
-    match slurm.release.and_then(topology::slurm::release::Release::wants_whole_sockets) {
+    match slurm.release.and_then(slurm_config::release::Release::wants_whole_sockets) {
         Some(true) => report.find(
             "gres-cores",
             Harm::StopsBinding,
@@ -328,7 +328,7 @@ fn proposal(line: &Line, map: Option<&CoreMap>, gpus: &[(String, &Gpu)], slurm: 
             let cores = map.cores_of(local);
             let whole = slurm
                 .release
-                .and_then(topology::slurm::release::Release::wants_whole_sockets);
+                .and_then(slurm_config::release::Release::wants_whole_sockets);
             let cores = if whole == Some(false) {
                 cores
             } else {

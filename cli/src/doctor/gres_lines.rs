@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use slurm_config::config::Line;
+use slurm_config::hostlist;
+use slurm_config::node::Node;
 use topology::machine::Machine;
 use topology::pci::{PciAddress, VENDOR_NVIDIA};
-use topology::slurm::config::Line;
-use topology::slurm::hostlist;
-use topology::slurm::node::Node;
 
 use super::World;
 use super::gres::{MAX_FILES, by_minor, knows_minors, minor_of};

@@ -21,9 +21,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use discovery::Source;
 use serde::Serialize;
+use slurm_config::plugstack::EntryKind;
+use slurm_config::release::Release;
 use topology::machine::Machine;
-use topology::slurm::plugstack::EntryKind;
-use topology::slurm::release::Release;
 
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::out::Out;

@@ -1,8 +1,8 @@
 //! slurm.conf's line for this host against the machine.
 
-use topology::slurm::config::has_word;
-use topology::slurm::cores::{CoreMap, SocketKind};
-use topology::slurm::node::Node;
+use slurm_config::config::has_word;
+use slurm_config::cores::{CoreMap, SocketKind};
+use slurm_config::node::Node;
 
 use super::World;
 use super::report::{Harm, Report};

@@ -1,7 +1,7 @@
 //! plugstack.conf: whether our plugin is loaded, in the right order and with arguments it knows.
 
+use slurm_config::plugstack::{self, Entry, EntryKind};
 use topology::option::{Items, Kind};
-use topology::slurm::plugstack::{self, Entry, EntryKind};
 
 use super::World;
 use super::report::{Harm, Report};

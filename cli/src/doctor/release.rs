@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use topology::slurm::release::Release;
+use slurm_config::release::Release;
 
 use super::tree::Tree;
 

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use topology::slurm::config::{self, Line, Statement};
-use topology::slurm::cores::SocketKind;
-use topology::slurm::node::{self, Node};
-use topology::slurm::plugstack::{self, Entry, EntryKind};
-use topology::slurm::release::Release;
+use slurm_config::config::{self, Line, Statement};
+use slurm_config::cores::SocketKind;
+use slurm_config::node::{self, Node};
+use slurm_config::plugstack::{self, Entry, EntryKind};
+use slurm_config::release::Release;
 
 use super::tree::Tree;
 

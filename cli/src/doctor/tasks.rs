@@ -1,6 +1,6 @@
 //! What fences and binds tasks: TaskPlugin and cgroup.conf.
 
-use topology::slurm::config::{Line, has_word, is_yes, last};
+use slurm_config::config::{Line, has_word, is_yes, last};
 
 use super::World;
 use super::report::{Harm, Report};

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use discovery::Source;
+use nccl_topo::graph::{Channels, PathType, Search, hops};
 use nccl_topo::model::{COMPUTE_CAPABILITY, Model, ModelGpu, gpus_of};
 use nccl_topo::predict::{machine_capability, predict, true_file_is_good};
 use serde::Serialize;
 use topology::machine::Machine;
-use topology::nccl::{Channels, PathType, Search, hops};
 use topology::pci::PciAddress;
 
 use crate::command::{CommandError, Format, From, Outcome};

@@ -1,7 +1,7 @@
 //! The `<cpu>` elements against the machine's NUMA nodes and processors.
 
+use crate::graph::Processor;
 use topology::machine::{Locality, Machine};
-use topology::nccl::Processor;
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
 

@@ -1,6 +1,6 @@
 //! The `<pci>` elements against the machine's devices.
 
-use topology::nccl::pci_bandwidth_gb_s;
+use crate::graph::pci_bandwidth_gb_s;
 use topology::pci::{PciAddress, PciDevice, VENDOR_NVIDIA};
 
 use super::{Compare, DifferenceKind};

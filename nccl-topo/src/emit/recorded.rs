@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::graph::Search;
 use serde_json::Value;
 use topology::locality::Overrides;
 use topology::machine::Machine;
-use topology::nccl::Search;
 use topology::sysfs::read_machine;
 
 use super::*;
@@ -111,7 +111,7 @@ fn check(name: &str, truth: &Value, machine: &Machine, emitted: &Emitted) {
     for (i, a) in modelled.iter().enumerate() {
         for (j, b) in modelled.iter().enumerate() {
             let same_cpu = model.gpus[i].cpu == model.gpus[j].cpu;
-            let sys = model.paths.between(i, j).unwrap().kind == topology::nccl::PathType::Sys;
+            let sys = model.paths.between(i, j).unwrap().kind == crate::graph::PathType::Sys;
             assert_ne!(same_cpu, sys, "{name}: {a} {b}");
             if !emitted.by_numa_node {
                 assert_eq!(same_cpu, package(a) == package(b), "{name}: {a} {b}");

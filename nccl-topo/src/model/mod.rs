@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use topology::nccl::{
+use crate::graph::{
     Graph, Kind, LinkType, NodeId, PathType, Paths, Processor, nvlink_bandwidth_gb_s,
     pci_bandwidth_gb_s,
 };
@@ -244,7 +244,7 @@ impl Build<'_> {
         let target = link.get("target").unwrap_or_default();
         let ends = self.switches.get(busid).zip(self.switches.get(target));
         if let Some((from, to)) = ends.map(|(from, to)| (*from, *to)) {
-            let bandwidth = topology::nccl::LOCAL_BANDWIDTH_GB_S;
+            let bandwidth = crate::graph::LOCAL_BANDWIDTH_GB_S;
             self.graph.connect(from, to, LinkType::Local, bandwidth);
         }
     }

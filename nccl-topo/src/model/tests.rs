@@ -1,7 +1,7 @@
 //! Our model against what NCCL 2.30.7's own graph code answered for recorded files.
 
+use crate::graph::{Channels, Search};
 use serde_json::Value;
-use topology::nccl::{Channels, Search};
 
 use super::Model;
 use crate::reader;

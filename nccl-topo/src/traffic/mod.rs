@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::graph::{Channels, PathType, Search, hops};
 use topology::crossings::{fewest, groups, packages_of};
 use topology::machine::Machine;
-use topology::nccl::{Channels, PathType, Search, hops};
 use topology::path::{PciPath, crosses_socket, pci_path};
 use topology::pci::PciAddress;
 

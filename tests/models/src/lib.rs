@@ -28,18 +28,18 @@ mod errno {
     pub(crate) struct Errno(pub(crate) i32);
 }
 
-#[path = "../../../nccl-topo/profiler/src/counts.rs"]
+#[path = "../../../nccl-profiler/src/counts.rs"]
 #[allow(dead_code, reason = "not all of it is modelled")]
 mod counts;
-#[path = "../../../nccl-topo/profiler/src/duty.rs"]
+#[path = "../../../nccl-profiler/src/duty.rs"]
 #[allow(dead_code, reason = "not all of it is modelled")]
 mod duty;
-#[path = "../../../nccl-topo/profiler/src/listening.rs"]
+#[path = "../../../nccl-profiler/src/listening.rs"]
 #[allow(dead_code, reason = "not all of it is modelled")]
 mod listening;
 #[path = "../../../slurm-spank/src/page.rs"]
 #[allow(dead_code, reason = "not all of it is modelled")]
 mod page;
-#[path = "../../../nccl-topo/profiler/src/peers.rs"]
+#[path = "../../../nccl-profiler/src/peers.rs"]
 #[allow(dead_code, reason = "not all of it is modelled")]
 mod peers;

@@ -1,6 +1,6 @@
 //! The paths between GPUs (`paths.cc`).
 
-use super::graph::{Graph, Kind, LinkType, NodeId, Processor};
+use super::nodes::{Graph, Kind, LinkType, NodeId, Processor};
 use super::{LOCAL_BANDWIDTH_GB_S, PathType};
 
 /// A path.

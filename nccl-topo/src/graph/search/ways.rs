@@ -1,7 +1,7 @@
 //! Paths made ready for a search, which tries each of them thousands of times.
 
 use super::super::PathType;
-use super::super::graph::{Graph, Link, LinkType, Processor};
+use super::super::nodes::{Graph, Link, LinkType, Processor};
 use super::super::paths::{Hop, Path};
 
 /// A path, made ready for being tried many times.

@@ -3,7 +3,7 @@
 //! NCCL tries bandwidths from the highest down and path types from the nearest up, each with a bounded
 //! search over orders, and keeps the best that it met.
 
-use super::graph::{Graph, Kind, LinkType, Processor};
+use super::nodes::{Graph, Kind, LinkType, Processor};
 use super::paths::Paths;
 use super::{LOCAL_BANDWIDTH_GB_S, PathType};
 

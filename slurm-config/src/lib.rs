@@ -2,6 +2,8 @@
 //!
 //! Callers read the files; nothing here opens one.
 
+#![forbid(unsafe_code)]
+
 pub mod config;
 pub mod cores;
 pub mod hostlist;

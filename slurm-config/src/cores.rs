@@ -4,8 +4,8 @@
 //! 22.05 to 26.05): a machine's core 5 is seldom CPU 5.  What counts as a socket is a package, or with
 //! `SlurmdParameters=numa_node_as_socket` or `l3cache_as_socket` a NUMA node or last-level cache.
 
-use crate::machine::Machine;
-use crate::set::{CpuSet, IndexSet};
+use topology::machine::Machine;
+use topology::set::{CpuSet, IndexSet};
 
 /// Marks a set of Slurm's core numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,8 +153,8 @@ impl CoreMap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::{NodeKind, NumaNode, Package};
-    use crate::set::NodeSet;
+    use topology::machine::{NodeKind, NumaNode, Package};
+    use topology::set::NodeSet;
 
     fn set(list: &str) -> CpuSet {
         list.parse().unwrap()

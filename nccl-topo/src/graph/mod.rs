@@ -9,11 +9,11 @@
 
 use std::fmt;
 
-mod graph;
+mod nodes;
 mod paths;
 mod search;
 
-pub use graph::{Graph, Kind, Link, LinkType, Node, NodeId, Processor};
+pub use nodes::{Graph, Kind, Link, LinkType, Node, NodeId, Processor};
 pub use paths::{Hop, Path, Paths};
 pub use search::{Channels, Search, hops};
 

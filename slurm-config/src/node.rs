@@ -146,7 +146,7 @@ fn split_gres(value: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::slurm::config::{Statement, parse};
+    use crate::config::{Statement, parse};
 
     #[test]
     fn counts_beyond_counting_are_very_many() {
