@@ -1,17 +1,8 @@
 //! `gpu-numa doctor` on a recorded host: nothing is said of a right one, and each seeded fault is found.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "helpers of tests fail by panicking"
-)]
-
-mod common;
-
 use std::fs;
 
-use common::Host;
+use crate::common::Host;
 use serde_json::Value;
 
 fn examine(host: &Host) -> (Option<i32>, Value) {

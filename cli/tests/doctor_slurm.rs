@@ -1,15 +1,6 @@
 //! `gpu-numa doctor` on Slurm set-ups: faults that sites make are found, and right ones are left in peace.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "helpers of tests fail by panicking"
-)]
-
-mod common;
-
-use common::Host;
+use crate::common::Host;
 use serde_json::Value;
 
 const CONF: &str = "etc/slurm/slurm.conf";

@@ -1,13 +1,5 @@
 //! `gpu-numa fleet` on files as a cluster gives them, and on what it should not.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "helpers of tests fail by panicking"
-)]
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};

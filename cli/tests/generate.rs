@@ -1,7 +1,5 @@
 //! Man pages and completions, as the packages hold them.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
-
 use std::fs;
 use std::process::Command;
 

@@ -1,10 +1,6 @@
 //! `gpu-numa gres-conf`: the lines for a recorded host, and what doctor says of them.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
-
-mod common;
-
-use common::Host;
+use crate::common::Host;
 
 fn lines(host: &Host, arguments: &[&str]) -> String {
     host.page(&[&["gres-conf"], arguments].concat())

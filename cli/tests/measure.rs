@@ -1,7 +1,5 @@
 //! `gpu-numa measure` on this machine, for sanity only.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
-
 use std::process::Command;
 
 #[test]

@@ -1,10 +1,6 @@
 //! `gpu-numa show` as somebody reads it who has not seen the machine.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
-
-mod common;
-
-use common::Host;
+use crate::common::Host;
 
 /// The page in one line, so that where a sentence is wrapped does not matter.
 fn words(page: &str) -> String {

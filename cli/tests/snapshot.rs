@@ -1,13 +1,5 @@
 //! `gpu-numa snapshot` as the service and an administrator run it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "helpers of tests fail by panicking, and say when they skip"
-)]
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;

@@ -1,10 +1,6 @@
 //! `show --svg` and `plan --svg`: what the picture holds.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
-
-mod common;
-
-use common::Host;
+use crate::common::Host;
 
 fn picture(host: &Host, arguments: &[&str]) -> String {
     host.page(&[arguments, &["--svg", "-"]].concat())

@@ -1,11 +1,5 @@
 //! A recorded host for tests, and the program run on it.
 
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    reason = "each test file uses a part; helpers fail by panicking"
-)]
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,26 @@
+//! Every command of `gpu-numa`, run as a person runs it: one test crate, which links once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking, and print what they timed"
+)]
+
+mod common;
+mod doctor;
+mod doctor_slurm;
+mod errors;
+mod fleet;
+mod generate;
+mod gres_conf;
+mod measure;
+mod nccl;
+mod nvml;
+mod show;
+mod show_page;
+mod snapshot;
+mod svg;
+mod verify;
