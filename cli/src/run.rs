@@ -14,7 +14,7 @@ use topology::binding::{
     KernelVersion, StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step, task_line,
 };
 use topology::machine::Machine;
-use topology::option::{Policy, Report, Settings};
+use topology::option::{Policy, Settings, Verbosity};
 use topology::pci::PciAddress;
 use topology::set::CpuSet;
 use topology::visible::{TaskView, find_visible};
@@ -251,7 +251,7 @@ fn outside_slurm(line: &str) -> String {
 fn tell(machine: &Machine, settings: Settings, own: &TaskPlan) {
     let host = machine.hostname.as_deref().unwrap_or("this host");
     if own.gpus.is_empty() {
-        if settings.report != Report::Quiet {
+        if settings.report != Verbosity::Quiet {
             let why = if machine.gpus.is_empty() {
                 "the machine has no GPU"
             } else {
@@ -261,7 +261,7 @@ fn tell(machine: &Machine, settings: Settings, own: &TaskPlan) {
         }
         return;
     }
-    if own.is_trouble || settings.report == Report::Verbose {
+    if own.is_trouble || settings.report == Verbosity::Verbose {
         out::message(&outside_slurm(&task_line(host, own)));
     }
 }

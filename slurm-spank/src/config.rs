@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use topology::option::{Items, Kind, printable};
+use topology::option::{ItemKind, Items, printable};
 use topology::snapshot::DIRECTORY;
 
 /// What the site says.
@@ -13,7 +13,7 @@ pub(crate) struct Config {
     /// `default=ITEMS`: what fills in when binding is asked for.
     pub(crate) default: Items,
     /// `lock=KIND[,KIND]`: kinds of item that a user cannot choose.
-    pub(crate) locked: Vec<Kind>,
+    pub(crate) locked: Vec<ItemKind>,
     /// `strict_batch`: strict policies may refuse a batch script's own step.
     pub(crate) strict_batch: bool,
     /// `snapshot=DIR`: where the snapshot service writes.
@@ -52,7 +52,7 @@ impl Config {
             Some(("default", text)) => self.default = self.items("default", text),
             Some(("lock", kinds)) => {
                 for name in kinds.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-                    match Kind::ALL.into_iter().find(|kind| kind.name() == name) {
+                    match ItemKind::ALL.into_iter().find(|kind| kind.name() == name) {
                         Some(kind) => self.locked.push(kind),
                         None => self.note(&unknown_kind(name)),
                     }
@@ -87,6 +87,6 @@ impl Config {
 }
 
 fn unknown_kind(name: &str) -> String {
-    let names = Kind::ALL.map(Kind::name).join(", ");
+    let names = ItemKind::ALL.map(ItemKind::name).join(", ");
     format!("lock={}: expected {names}", printable(name))
 }

@@ -7,7 +7,7 @@ use ffi::spank::log::{To, write_line};
 use ffi::spank::sys::OptionCallback;
 use ffi::spank::{Context, Spank, context};
 use once_cell::sync::OnceCell;
-use topology::option::{Items, Nccl, Report, Settings};
+use topology::option::{Items, Nccl, Settings, Verbosity};
 
 use crate::config::Config;
 use crate::log;
@@ -125,7 +125,7 @@ pub(crate) fn resolve(environment: Option<&str>) -> Option<Asked> {
     let mut settings = Settings::from(&all);
     // Only a user who asked is told that all is well.
     if given.is_none() && all.report.is_none() {
-        settings.report = Report::Quiet;
+        settings.report = Verbosity::Quiet;
     }
     Some(Asked {
         settings,

@@ -97,7 +97,7 @@ impl<'a> Report<'a> {
 
     /// A step without GPUs: one line when asked for detail.
     pub(crate) fn no_gpu(&self) {
-        if self.asked.settings.report == option::Report::Verbose && self.speaks() {
+        if self.asked.settings.report == option::Verbosity::Verbose && self.speaks() {
             say(&format!(
                 "{}: the step has no GPU; left as Slurm made it",
                 self.host
@@ -108,7 +108,7 @@ impl<'a> Report<'a> {
     /// What was done: a line per host, or per task, and whatever is wrong.
     pub(crate) fn outcome(&self, machine: &Machine, request: &StepRequest, plan: &StepPlan) {
         let has_gpus = plan.tasks.iter().any(|task| !task.gpus.is_empty());
-        let verbose = self.asked.settings.report == option::Report::Verbose;
+        let verbose = self.asked.settings.report == option::Verbosity::Verbose;
         let host = &self.host;
         if !has_gpus {
             self.no_gpu();
@@ -122,15 +122,15 @@ impl<'a> Report<'a> {
             return;
         }
         match self.asked.settings.report {
-            option::Report::Quiet => {}
+            option::Verbosity::Quiet => {}
             _ if self.alone.get() => {
                 let task = self.local_id;
                 say(&format!(
                     "{host} task {task}: not all tasks came in time; bound for itself alone"
                 ));
             }
-            option::Report::Line => say(&summary_line(host, machine, request, plan)),
-            option::Report::Verbose => {}
+            option::Verbosity::Line => say(&summary_line(host, machine, request, plan)),
+            option::Verbosity::Verbose => {}
         }
         self.tell_trouble(plan, verbose);
         // A script that starts one worker a GPU by srun is not the one that spans.

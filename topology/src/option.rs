@@ -101,7 +101,7 @@ pub enum Nccl {
 /// How much is said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Report {
+pub enum Verbosity {
     /// One line per host and step, and problems.
     #[default]
     Line,
@@ -113,7 +113,7 @@ pub enum Report {
 
 /// The kinds of item, as `lock=KIND` names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ItemKind {
     /// `off`, `none`, `best-effort`, `restricted`, `single-numa-node`.
     Policy,
     /// `exclusive`, `node`, `socket`, `l3`.
@@ -130,7 +130,7 @@ pub enum Kind {
     Override,
 }
 
-impl Kind {
+impl ItemKind {
     /// All kinds, in the order of the documentation.
     pub const ALL: [Self; 7] = [
         Self::Policy,
@@ -156,7 +156,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ItemKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -176,7 +176,7 @@ pub struct Items {
     /// NCCL.
     pub nccl: Option<Nccl>,
     /// Report.
-    pub report: Option<Report>,
+    pub report: Option<Verbosity>,
     /// `override`.
     pub override_user: Option<bool>,
 }
@@ -207,7 +207,7 @@ pub enum OptionError {
     #[error("\"{first}\" and \"{second}\" are both a {kind}; expected one")]
     Twice {
         /// The kind.
-        kind: Kind,
+        kind: ItemKind,
         /// The earlier item.
         first: String,
         /// The later item.
@@ -245,7 +245,7 @@ impl Items {
         }
         let mut items = Self::default();
         let mut problems = Vec::new();
-        let mut seen: Vec<(Kind, &str)> = Vec::new();
+        let mut seen: Vec<(ItemKind, &str)> = Vec::new();
         for item in text
             .split(',')
             .map(str::trim)
@@ -287,18 +287,18 @@ impl Items {
     }
 
     /// Drops the items of the kinds in `locked`; gives back the kinds that were named.
-    pub fn drop_kinds(&mut self, locked: &[Kind]) -> Vec<Kind> {
+    pub fn drop_kinds(&mut self, locked: &[ItemKind]) -> Vec<ItemKind> {
         locked
             .iter()
             .copied()
             .filter(|kind| match kind {
-                Kind::Policy => self.policy.take().is_some(),
-                Kind::Width => self.width.take().is_some(),
-                Kind::Memory => self.memory.take().is_some(),
-                Kind::Map => self.map.take().is_some(),
-                Kind::Nccl => self.nccl.take().is_some(),
-                Kind::Report => self.report.take().is_some(),
-                Kind::Override => self.override_user.take().is_some(),
+                ItemKind::Policy => self.policy.take().is_some(),
+                ItemKind::Width => self.width.take().is_some(),
+                ItemKind::Memory => self.memory.take().is_some(),
+                ItemKind::Map => self.map.take().is_some(),
+                ItemKind::Nccl => self.nccl.take().is_some(),
+                ItemKind::Report => self.report.take().is_some(),
+                ItemKind::Override => self.override_user.take().is_some(),
             })
             .collect()
     }
@@ -330,7 +330,7 @@ pub struct Settings {
     /// NCCL.
     pub nccl: Nccl,
     /// Report.
-    pub report: Report,
+    pub report: Verbosity,
     /// Whether the user's own `--mem-bind`, `--cpu-bind=none` and `map_cpu` give way.
     pub override_user: bool,
 }
@@ -356,20 +356,20 @@ enum Item {
     Memory(Memory),
     Map(Map),
     Nccl(Nccl),
-    Report(Report),
+    Report(Verbosity),
     Override,
 }
 
 impl Item {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> ItemKind {
         match self {
-            Self::Policy(_) => Kind::Policy,
-            Self::Width(_) => Kind::Width,
-            Self::Memory(_) => Kind::Memory,
-            Self::Map(_) => Kind::Map,
-            Self::Nccl(_) => Kind::Nccl,
-            Self::Report(_) => Kind::Report,
-            Self::Override => Kind::Override,
+            Self::Policy(_) => ItemKind::Policy,
+            Self::Width(_) => ItemKind::Width,
+            Self::Memory(_) => ItemKind::Memory,
+            Self::Map(_) => ItemKind::Map,
+            Self::Nccl(_) => ItemKind::Nccl,
+            Self::Report(_) => ItemKind::Report,
+            Self::Override => ItemKind::Override,
         }
     }
 }
@@ -388,8 +388,8 @@ fn parse_item(text: &str) -> Result<Item, OptionError> {
         "node" => Item::Width(Width::Node),
         "socket" => Item::Width(Width::Socket),
         "l3" => Item::Width(Width::L3),
-        "verbose" => Item::Report(Report::Verbose),
-        "quiet" => Item::Report(Report::Quiet),
+        "verbose" => Item::Report(Verbosity::Verbose),
+        "quiet" => Item::Report(Verbosity::Quiet),
         "override" => Item::Override,
         other => return Err(OptionError::UnknownItem(printable(other))),
     })
@@ -461,7 +461,7 @@ mod tests {
                 memory: Memory::Bind,
                 map: Map::Localid,
                 nccl: Nccl::Off,
-                report: Report::Verbose,
+                report: Verbosity::Verbose,
                 override_user: true,
             }
         );
@@ -524,8 +524,8 @@ mod tests {
     fn locked_kinds_are_dropped_and_named() {
         let mut items = Items::parse("node,mem=bind").unwrap();
         assert_eq!(
-            items.drop_kinds(&[Kind::Policy, Kind::Width]),
-            [Kind::Width]
+            items.drop_kinds(&[ItemKind::Policy, ItemKind::Width]),
+            [ItemKind::Width]
         );
         assert_eq!(items, Items::parse("mem=bind").unwrap());
     }

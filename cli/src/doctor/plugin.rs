@@ -1,7 +1,7 @@
 //! plugstack.conf: whether our plugin is loaded, in the right order and with arguments it knows.
 
 use slurm_config::plugstack::{self, Entry, EntryKind};
-use topology::option::{Items, Kind};
+use topology::option::{ItemKind, Items};
 
 use super::World;
 use super::report::{Harm, Report};
@@ -182,11 +182,11 @@ fn complaint(argument: &str) -> Option<String> {
         }
         Some(("lock", kinds)) => kinds
             .split(',')
-            .find(|name| !Kind::ALL.into_iter().any(|kind| kind.name() == *name))
+            .find(|name| !ItemKind::ALL.into_iter().any(|kind| kind.name() == *name))
             .map(|name| {
                 format!(
                     "lock=: no kind \"{name}\"; expected {}",
-                    Kind::ALL.map(Kind::name).join(", ")
+                    ItemKind::ALL.map(ItemKind::name).join(", ")
                 )
             }),
         Some(("snapshot", folder)) => {
