@@ -15,6 +15,22 @@ pub const MAX_ATTRIBUTES: usize = 16;
 /// already too long).
 pub const MAX_VALUE_BYTES: usize = 253;
 
+/// How the class of a GPU begins (`graph/topo.cc` `kvDictPciClass`).
+pub(crate) const GPU_CLASS: &str = "0x03";
+
+/// The whole value as C's `strtol` with base 0 reads it: decimal, `0x` hex, leading 0 octal.
+pub(crate) fn integer(text: &str) -> Option<i64> {
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
+    let value = if let Some(hex) = digits.strip_prefix("0x") {
+        i64::from_str_radix(hex, 16)
+    } else if digits.len() > 1 && digits.starts_with('0') {
+        i64::from_str_radix(digits, 8)
+    } else {
+        digits.parse()
+    };
+    value.ok().map(|value| sign * value)
+}
+
 /// An element: its name, its attributes in order, its children in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Element {
@@ -70,6 +86,12 @@ impl Element {
         }
     }
 
+    /// Whether it is a GPU: a PCI device of class 03, with a `<gpu>` or without.
+    pub fn is_gpu(&self) -> bool {
+        let is_display = |class: &str| class.starts_with(GPU_CLASS);
+        self.name == "pci" && self.get("class").is_some_and(is_display)
+    }
+
     /// The opening tag in short, as messages name it: `<pci busid="0000:3b:00.0">`.
     pub fn tag(&self) -> String {
         let key = match self.name.as_str() {
@@ -115,6 +137,26 @@ impl Element {
         }
         for part in [&indent, "</", &self.name, ">\n"] {
             text.push_str(part);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::integer;
+
+    #[test]
+    fn numbers_are_read_as_by_strtol() {
+        for (text, value) in [
+            ("12", Some(12)),
+            ("-1", Some(-1)),
+            ("0x1f", Some(31)),
+            ("010", Some(8)),
+            ("0", Some(0)),
+            ("", None),
+            ("12x", None),
+        ] {
+            assert_eq!(integer(text), value, "{text}");
         }
     }
 }

@@ -1,19 +1,23 @@
 //! NCCL's topology file: writing the corrected one, reading any as NCCL reads it, and saying what
 //! NCCL makes of it.
 //!
-//! Facts are those of NCCL 2.30.7 (tag v2.30.7-1); a file of its source tree is named as `graph/xml.cc`,
-//! below `src/`.
+//! Facts are those of NCCL 2.30.7 (tag v2.30.7-1) where [`rules`] does not say otherwise; a file of its source
+//! tree is named as `graph/xml.cc`, below `src/`.
 
 #![forbid(unsafe_code)]
 
+pub mod capability;
 pub mod compare;
 pub mod crossings;
 pub mod element;
 pub mod emit;
 pub mod graph;
 pub mod model;
+pub mod outcome;
 pub mod predict;
+pub mod processor;
 pub mod reader;
+pub mod rules;
 #[cfg(test)]
 mod testing;
 pub mod traffic;

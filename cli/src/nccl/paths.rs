@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use discovery::Source;
+use nccl_topo::capability::machine_capability;
 use nccl_topo::graph::{Channels, PathType, Search, hops};
-use nccl_topo::model::{COMPUTE_CAPABILITY, Model, ModelGpu, gpus_of};
-use nccl_topo::predict::{machine_capability, predict, true_file_is_good};
+use nccl_topo::model::{COMPUTE_CAPABILITY, Conditions, Model, ModelGpu, gpus_of};
+use nccl_topo::predict::{predict, true_file_is_good};
 use serde::Serialize;
 use topology::machine::Machine;
 use topology::pci::PciAddress;
@@ -110,7 +111,7 @@ impl PathsOf {
         let of_machine = sockets.as_ref().and_then(machine_capability);
         let capability = self.sm.or(of_machine).unwrap_or(COMPUTE_CAPABILITY);
         let view = View {
-            model: Model::of(&system, &ranks, capability),
+            model: Model::of(&system, &ranks, Conditions::of_capability(capability)),
             sockets,
             capability,
         };

@@ -1,157 +1,154 @@
 //! The `<cpu>` elements against the machine's NUMA nodes and processors.
 
-use crate::graph::Processor;
 use topology::machine::{Locality, Machine};
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
 
-use super::{Compare, DifferenceKind};
-use crate::element::Element;
-use crate::reader::integer;
+use super::difference::{DifferenceKind, Found};
+use crate::element::{Element, integer};
+use crate::processor::Processor;
+use crate::rules::Rules;
 
-impl Compare<'_> {
-    /// The number, and whether the devices `below` are at its package.
-    pub(super) fn place(&mut self, cpu: &Element, below: &[PciAddress]) {
-        let numaid = cpu.get("numaid").unwrap_or_default();
-        let known = below
-            .iter()
-            .filter_map(|address| Some((*address, locality(self.machine, *address)?)))
-            .filter_map(|(address, found)| Some((address, found.package?, found.numa_source)))
-            .collect::<Vec<_>>();
-        let id = integer(numaid).and_then(|id| u32::try_from(id).ok());
-        let node = id.and_then(|id| self.machine.node(id));
-        let Some(node) = node.filter(|node| !node.cpus.is_empty()) else {
-            // Where nobody knows the devices' places, "-1" is as good as any.
-            if !known.is_empty() && !self.machine.numa_nodes.is_empty() {
-                let numaid = numaid.to_owned();
-                self.note(Some(cpu.line), DifferenceKind::NoSuchNode { numaid });
-            }
-            return;
-        };
-        let Some(of_cpu) = node.package else { return };
-        for (device, package, source) in known {
-            if package != of_cpu {
-                let kind = DifferenceKind::OtherPackage {
-                    device,
-                    numaid: numaid.to_owned(),
-                    of_cpu,
-                    package,
-                    source_words: source.words(),
-                };
-                let line = line_of(cpu, device);
-                self.note(line, kind);
-            }
+/// The number, and whether the devices `below` are at its package.
+pub(super) fn place(found: &mut Found<'_>, cpu: &Element, below: &[PciAddress]) {
+    let numaid = cpu.get("numaid").unwrap_or_default();
+    let known = below
+        .iter()
+        .filter_map(|address| Some((*address, locality(found.machine, *address)?)))
+        .filter_map(|(address, locality)| Some((address, locality.package?, locality.numa_source)))
+        .collect::<Vec<_>>();
+    let id = integer(numaid).and_then(|id| u32::try_from(id).ok());
+    let node = id.and_then(|id| found.machine.node(id));
+    let Some(node) = node.filter(|node| !node.cpus.is_empty()) else {
+        // Where the devices' places are unknown, "-1" is as good as any.
+        if !known.is_empty() && !found.machine.numa_nodes.is_empty() {
+            let numaid = numaid.to_owned();
+            found.note(Some(cpu.line), DifferenceKind::NoSuchNode { numaid });
         }
-    }
-
-    /// `affinity`, by which NCCL pins its threads; an empty one pins nothing.
-    pub(super) fn affinity(&mut self, cpu: &Element, below: &[PciAddress]) {
-        let machine = self.machine;
-        let numaid = cpu.get("numaid").unwrap_or_default().to_owned();
-        let gpus: Vec<_> = below
-            .iter()
-            .filter_map(|address| machine.gpu(*address))
-            .collect();
-        let lacking = |has: &CpuSet| {
-            let mut near = gpus.iter().filter_map(|gpu| {
-                let near = machine.cpus_of(gpu.locality.numa_nodes.as_ref()?);
-                Some((gpu.pci, near.difference(has)))
-            });
-            near.find(|(_, cpus)| !cpus.is_empty())
-        };
-        let Some(affinity) = cpu.get("affinity") else {
-            let id = integer(&numaid).and_then(|id| u32::try_from(id).ok());
-            let own = id.map(|id| machine.cpus_of(&NodeSet::single(id)));
-            if let Some((gpu, cpus)) = own
-                .filter(|own| !own.is_empty())
-                .and_then(|own| lacking(&own))
-            {
-                let kind = DifferenceKind::NoAffinity { numaid, cpus, gpu };
-                self.note(Some(cpu.line), kind);
-            }
-            return;
-        };
-        let Some(mask) = parse_mask(affinity).filter(|mask| !mask.is_empty()) else {
-            return;
-        };
-        let affinity = affinity.to_owned();
-        let line = Some(cpu.line);
-        let foreign = mask.difference(&machine.online);
-        if !machine.online.is_empty() && !foreign.is_empty() {
-            let kind = DifferenceKind::ForeignCpus {
-                numaid,
-                affinity,
-                cpus: foreign,
-            };
-            return self.note(line, kind);
-        }
-        let package = gpus.iter().find_map(|gpu| gpu.locality.package);
-        let own = package.and_then(|id| machine.packages.iter().find(|package| package.id == id));
-        let others = own.map(|own| mask.difference(&own.cpus));
-        if let (Some(package), Some(cpus)) = (package, others.filter(|cpus| !cpus.is_empty())) {
-            let kind = DifferenceKind::CpusOfOthers {
-                numaid,
-                affinity,
-                cpus,
+        return;
+    };
+    let Some(of_cpu) = node.package else { return };
+    for (device, package, source) in known {
+        if package != of_cpu {
+            let kind = DifferenceKind::OtherPackage {
+                device,
+                numaid: numaid.to_owned(),
+                of_cpu,
                 package,
+                source_words: source.words(),
             };
-            self.note(line, kind);
-        } else if let Some((gpu, cpus)) = lacking(&mask) {
-            let kind = DifferenceKind::LacksCpus {
-                numaid,
-                affinity,
-                cpus,
-                gpu,
-            };
-            self.note(line, kind);
+            let line = line_of(cpu, device);
+            found.note(line, kind);
         }
     }
+}
 
-    /// The processor, as far as NCCL draws the socket link's bandwidth from it.
-    pub(super) fn processor(&mut self, cpu: &Element) {
-        let Some(real) = &self.machine.processor else {
-            return;
-        };
-        let keys = ["arch", "vendor", "familyid", "modelid"];
-        let given: Vec<_> = keys
-            .iter()
-            .filter_map(|key| cpu.get(key))
-            .filter(|value| !value.is_empty())
-            .collect();
-        let text = |key| cpu.get(key).unwrap_or_default();
-        let number = |key| integer(text(key)).unwrap_or_default();
-        let complete = match text("arch") {
-            "arm64" | "ppc64" => true,
-            "x86_64" if text("vendor").starts_with("AuthenticAMD") => true,
-            _ => given.len() == keys.len(),
-        };
-        let known = match real.arch.as_str() {
-            "arm64" | "ppc64" => true,
-            _ => real.vendor.is_some() && real.family.is_some() && real.model.is_some(),
-        };
-        if !complete || !known {
-            return;
+/// `affinity`, by which NCCL pins its threads; an empty one pins nothing.
+pub(super) fn affinity(found: &mut Found<'_>, cpu: &Element, below: &[PciAddress]) {
+    let machine = found.machine;
+    let numaid = cpu.get("numaid").unwrap_or_default().to_owned();
+    let gpus: Vec<_> = below
+        .iter()
+        .filter_map(|address| machine.gpu(*address))
+        .collect();
+    let lacking = |has: &CpuSet| {
+        let mut near = gpus.iter().filter_map(|gpu| {
+            let near = machine.cpus_of(gpu.locality.numa_nodes.as_ref()?);
+            Some((gpu.pci, near.difference(has)))
+        });
+        near.find(|(_, cpus)| !cpus.is_empty())
+    };
+    let Some(affinity) = cpu.get("affinity") else {
+        let id = integer(&numaid).and_then(|id| u32::try_from(id).ok());
+        let own = id.map(|id| machine.cpus_of(&NodeSet::single(id)));
+        if let Some((gpu, cpus)) = own
+            .filter(|own| !own.is_empty())
+            .and_then(|own| lacking(&own))
+        {
+            let kind = DifferenceKind::NoAffinity { numaid, cpus, gpu };
+            found.note(Some(cpu.line), kind);
         }
-        let family = real.family.map(i64::from).unwrap_or_default();
-        let model = real.model.map(i64::from).unwrap_or_default();
-        let vendor = real.vendor.as_deref().unwrap_or_default();
-        let truth = Processor::of(&real.arch, vendor, family, model);
-        let (arch, family_given) = (text("arch"), number("familyid"));
-        let taken = Processor::of(arch, text("vendor"), family_given, number("modelid"));
-        if taken != truth {
-            let real = match real.arch.as_str() {
-                "arm64" | "ppc64" => real.arch.clone(),
-                arch => format!("{arch} {vendor} {family} {model}"),
-            };
-            let kind = DifferenceKind::OtherProcessor {
-                numaid: text("numaid").to_owned(),
-                given: given.join(" "),
-                takes: taken.link_bandwidth_gb_s(),
-                real,
-                truth: truth.link_bandwidth_gb_s(),
-            };
-            self.note(Some(cpu.line), kind);
-        }
+        return;
+    };
+    let Some(mask) = parse_mask(affinity).filter(|mask| !mask.is_empty()) else {
+        return;
+    };
+    let affinity = affinity.to_owned();
+    let line = Some(cpu.line);
+    let foreign = mask.difference(&machine.online);
+    if !machine.online.is_empty() && !foreign.is_empty() {
+        let kind = DifferenceKind::ForeignCpus {
+            numaid,
+            affinity,
+            cpus: foreign,
+        };
+        return found.note(line, kind);
+    }
+    let package = gpus.iter().find_map(|gpu| gpu.locality.package);
+    let own = package.and_then(|id| machine.packages.iter().find(|package| package.id == id));
+    let others = own.map(|own| mask.difference(&own.cpus));
+    if let (Some(package), Some(cpus)) = (package, others.filter(|cpus| !cpus.is_empty())) {
+        let kind = DifferenceKind::CpusOfOthers {
+            numaid,
+            affinity,
+            cpus,
+            package,
+        };
+        found.note(line, kind);
+    } else if let Some((gpu, cpus)) = lacking(&mask) {
+        let kind = DifferenceKind::LacksCpus {
+            numaid,
+            affinity,
+            cpus,
+            gpu,
+        };
+        found.note(line, kind);
+    }
+}
+
+/// The processor, as far as NCCL draws the socket link's bandwidth from it.
+pub(super) fn processor(found: &mut Found<'_>, cpu: &Element) {
+    let Some(real) = &found.machine.processor else {
+        return;
+    };
+    let keys = ["arch", "vendor", "familyid", "modelid"];
+    let given: Vec<_> = keys
+        .iter()
+        .filter_map(|key| cpu.get(key))
+        .filter(|value| !value.is_empty())
+        .collect();
+    let text = |key| cpu.get(key).unwrap_or_default();
+    let complete = match text("arch") {
+        "arm64" | "ppc64" => true,
+        "x86_64" if text("vendor").starts_with("AuthenticAMD") => true,
+        _ => given.len() == keys.len(),
+    };
+    let known = match real.arch.as_str() {
+        "arm64" | "ppc64" => true,
+        _ => real.vendor.is_some() && real.family.is_some() && real.model.is_some(),
+    };
+    if !complete || !known {
+        return;
+    }
+    let family = real.family.map(i64::from).unwrap_or_default();
+    let model = real.model.map(i64::from).unwrap_or_default();
+    let vendor = real.vendor.as_deref().unwrap_or_default();
+    let truth = Processor::of(&real.arch, vendor, family, model);
+    let taken = Processor::of_element(cpu);
+    let rules = Rules::assumed();
+    if !taken.counts_as(truth, rules) {
+        let real = match real.arch.as_str() {
+            "arm64" | "ppc64" => real.arch.clone(),
+            arch => format!("{arch} {vendor} {family} {model}"),
+        };
+        let kind = DifferenceKind::OtherProcessor {
+            numaid: text("numaid").to_owned(),
+            given: given.join(" "),
+            takes: taken.socket_link_gb_s(rules),
+            real,
+            truth: truth.socket_link_gb_s(rules),
+        };
+        found.note(Some(cpu.line), kind);
     }
 }
 

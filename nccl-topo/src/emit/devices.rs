@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use topology::machine::{HiddenSwitch, Locality, Machine};
 use topology::pci::{PciAddress, PciDevice, VENDOR_NVIDIA};
 
-use super::NotEmitted;
+use super::refusal::NotEmitted;
 
 /// The deepest chain of bridges that is followed; PCI allows 255 buses, servers have four levels.
 const MAX_DEPTH: usize = 32;

@@ -3,10 +3,21 @@
 use topology::machine::Machine;
 use topology::pci::{PciAddress, PciDevice};
 
-use super::Correction;
 use super::devices::{Devices, Leaf};
 use super::layout::{Cpu, Layout};
 use super::values::{LinkMaximum, MAX_AFFINITY_WORDS, affinity};
+use crate::rules::since;
+
+/// Something that the file says and NCCL would not have found, or not so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Correction {
+    /// The device it is about; absent where it is about the whole machine or a package.
+    pub device: Option<PciAddress>,
+    /// What the file says.
+    pub what: String,
+    /// What was read, and what NCCL makes of it without the file.
+    pub evidence: String,
+}
 
 /// All corrections: of packages, then of places, then of links, then what is left out.
 pub(super) fn corrections(
@@ -131,12 +142,13 @@ fn link(machine: &Machine, device: &PciDevice) -> Option<Correction> {
     let narrower = device.link.current_width < most.width;
     let read = device.link.current_speed_gts.zip(device.link.current_width);
     let (speed, width) = read.filter(|_| slower || narrower)?;
+    let from = since(|rules| rules.gpu_link_speed_is_of_the_moment)?;
     Some(Correction {
         device: Some(address),
         what: format!("{address}: {} x{}", most.speed_word(), most.width_word()),
         evidence: format!(
-            "device and port can do that; it ran at {speed} GT/s x{width} when read, and NCCL 2.30.7 takes \
-             the speed of the moment for a GPU"
+            "device and port can do that; it ran at {speed} GT/s x{width} when read, and NCCL from {from} on \
+             takes a GPU's link to be as fast as it is at the moment"
         ),
     })
 }

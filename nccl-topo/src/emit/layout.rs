@@ -7,9 +7,19 @@ use topology::pci::{PciAddress, PciDevice};
 use topology::set::{CpuSet, NodeSet};
 
 use super::devices::{Devices, Leaf, MadeUp};
+use super::refusal::NotEmitted;
 use super::values::{LinkMaximum, affinity, processor_attributes};
-use super::{Form, NotEmitted};
 use crate::element::Element;
+
+/// Which job the file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// All ranks on this host: one `<cpu>` a package.
+    SingleHost,
+    /// Ranks on several hosts.  Where a GPU shares no switch with a NIC, NCCL chooses among all NICs of the
+    /// GPU's `<cpu>`, so there a package with several NUMA nodes gets a `<cpu>` each.
+    MultiHost,
+}
 
 /// The `<cpu>` elements in order, each with what is directly below it.
 #[derive(Debug)]

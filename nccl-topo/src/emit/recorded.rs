@@ -12,7 +12,7 @@ use topology::sysfs::read_machine;
 
 use super::*;
 use crate::crossings::{least_crossings, ring_crossings};
-use crate::model::Model;
+use crate::model::{Conditions, Model};
 use crate::reader;
 use crate::testing::{at, topologies};
 
@@ -160,7 +160,7 @@ fn nccls_own_search_crosses_as_seldom_as_can_be_whatever_the_ranks() {
             let busids: Vec<_> = emitted.gpus.iter().map(ToString::to_string).collect();
             let starts = (0..step).flat_map(|start| busids.iter().skip(start).step_by(step));
             let ranks: Vec<_> = starts.cloned().collect();
-            let model = Model::of(&system, &ranks, capability);
+            let model = Model::of(&system, &ranks, Conditions::of_capability(capability));
             let search = Search::of(&model.graph, &model.paths).unwrap();
             for order in &search.ring.orders {
                 let order: Vec<_> = order

@@ -4,27 +4,16 @@ use topology::machine::{Machine, Processor};
 use topology::pci::{DeviceKind, Link, PciDevice};
 use topology::set::CpuSet;
 
-use super::NotEmitted;
+use super::refusal::NotEmitted;
 use crate::element::{Element, MAX_VALUE_BYTES};
+use crate::processor::written_family;
+use crate::rules::{PCI_SPEED_OF_UNKNOWN_GTS, PCI_SPEEDS, PCI_WIDTH_OF_UNKNOWN, PciSpeed};
 
 /// The most 32-bit words of an `affinity` that stays below NCCL's limit for a value.
 pub(super) const MAX_AFFINITY_WORDS: usize = 28;
 
-/// Transfer rates that NCCL's table has (`graph/topo.cc` `kvDictPciGen`), in GT/s, fastest first.
-const SPEEDS_GTS: [(f64, &str); 6] = [
-    (64.0, "64.0 GT/s PCIe"),
-    (32.0, "32.0 GT/s PCIe"),
-    (16.0, "16.0 GT/s PCIe"),
-    (8.0, "8.0 GT/s PCIe"),
-    (5.0, "5.0 GT/s PCIe"),
-    (2.5, "2.5 GT/s PCIe"),
-];
-
 /// The bits of a transfer that are payload, by the speed in GT/s: 8b/10b, then 128b/130b, then FLITs.
 const ENCODINGS: [(f64, f64); 3] = [(64.0, 242.0 / 256.0), (8.0, 128.0 / 130.0), (2.5, 0.8)];
-
-/// What NCCL takes a link for whose speed is empty: 8 GT/s times 16 lanes.
-const SPEED_AND_LANES_OF_EMPTY: f64 = 8.0 * 16.0;
 
 /// What a link can do: the lesser of the device's and its port's maximum.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,7 +59,8 @@ impl LinkMaximum {
             .current_speed_gts
             .zip(link.current_width)
             .or_else(|| speed_and_width(link.current_bandwidth_gb_s?))?;
-        let slept = may_sleep && speed * f64::from(width) < SPEED_AND_LANES_OF_EMPTY;
+        let of_empty = PCI_SPEED_OF_UNKNOWN_GTS * f64::from(PCI_WIDTH_OF_UNKNOWN);
+        let slept = may_sleep && speed * f64::from(width) < of_empty;
         (!slept).then_some(Self {
             speed_gts: Some(speed),
             width: Some(width),
@@ -81,7 +71,7 @@ impl LinkMaximum {
     /// Whether it carries more than `other`, as far as both are known.
     pub(super) fn wider_than(self, other: Self) -> bool {
         let carries = |link: Self| {
-            let lanes = link.width.map_or(16.0, f64::from);
+            let lanes = f64::from(link.width.unwrap_or(PCI_WIDTH_OF_UNKNOWN.into()));
             link.speed_gts.unwrap_or_default() * lanes
         };
         carries(self) > carries(other)
@@ -91,10 +81,9 @@ impl LinkMaximum {
     /// two of its table, or beyond it, is the next lower one.
     pub(super) fn speed_word(self) -> &'static str {
         let speed = self.speed_gts.unwrap_or_default();
-        SPEEDS_GTS
-            .iter()
-            .find(|(listed, _)| speed >= *listed)
-            .map_or("", |(_, word)| word)
+        fastest_first()
+            .find(|listed| speed >= listed.gts)
+            .map_or("", |listed| listed.word)
     }
 
     /// The width in digits, empty where it is not known: NCCL then takes 16.
@@ -103,6 +92,14 @@ impl LinkMaximum {
             .map(|width| width.to_string())
             .unwrap_or_default()
     }
+}
+
+/// The words of NCCL's list that the file uses: the kernel's own of today, which have one for each speed.
+fn fastest_first() -> impl Iterator<Item = &'static PciSpeed> {
+    PCI_SPEEDS
+        .iter()
+        .rev()
+        .filter(|speed| speed.word.ends_with(" PCIe"))
 }
 
 /// A speed in GT/s and a number of lanes that make this bandwidth, in GB/s.  Several may, all of one
@@ -114,9 +111,8 @@ fn speed_and_width(bandwidth_gb_s: f64) -> Option<(f64, u32)> {
         (gb_s / bandwidth_gb_s - 1.0).abs() < 0.005
     };
     [16, 8, 4, 2, 1].into_iter().find_map(|width| {
-        let speeds = SPEEDS_GTS.iter().map(|(speed, _)| *speed);
-        let speed = speeds.into_iter().find(|speed| makes(*speed, width))?;
-        Some((speed, width))
+        let mut speeds = fastest_first().map(|listed| listed.gts);
+        Some((speeds.find(|speed| makes(*speed, width))?, width))
     })
 }
 
@@ -164,22 +160,12 @@ pub(super) fn processor_attributes(
             let family = processor.family.ok_or(missing("family"))?;
             let model = processor.model.ok_or(missing("model"))?;
             attributes.push(("vendor", vendor));
-            attributes.push(("familyid", nccl_family(family).to_string()));
+            attributes.push(("familyid", written_family(family).to_string()));
             attributes.push(("modelid", model.to_string()));
         }
         _ => return Err(missing("arch")),
     }
     Ok(attributes)
-}
-
-/// NCCL's family number: CPUID's family plus 16 times the extended family (`graph/xml.cc`
-/// `ncclTopoGetXmlFromCpu`), where Linux adds the extended family as it is.  Family 25 becomes 175.
-fn nccl_family(family: u32) -> u32 {
-    if family <= 15 {
-        family
-    } else {
-        15 + ((family - 15) << 4)
-    }
 }
 
 /// Refuses values that NCCL's reader would not read back as they are.
@@ -199,13 +185,6 @@ pub(super) fn check_writable(system: &Element) -> Result<(), NotEmitted> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn families_are_written_by_nccls_arithmetic() {
-        for (linux, nccl) in [(6, 6), (15, 15), (23, 143), (25, 175), (26, 191)] {
-            assert_eq!(nccl_family(linux), nccl);
-        }
-    }
 
     #[test]
     fn affinity_is_hex_words_of_32_bits_with_the_highest_first() {

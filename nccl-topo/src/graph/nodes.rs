@@ -1,13 +1,15 @@
 //! NCCL's graph of a machine (`topo.cc`): places, and links with a bandwidth each way.
 
-use super::{LOCAL_BANDWIDTH_GB_S, PathType};
+use super::path_type::PathType;
+use crate::processor::{LOCAL_BANDWIDTH_GB_S, Processor};
+use crate::rules::Rules;
 
 /// The index of a place in its graph.
 pub type NodeId = usize;
 
 /// What a place is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum PlaceKind {
     /// A rank's view of a GPU.
     Gpu,
     /// A GPU as a device.
@@ -48,80 +50,6 @@ impl LinkType {
     }
 }
 
-/// The processor of a `<cpu>`, as far as NCCL tells them apart (`topo.cc` `ncclTopoAddCpu`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Processor {
-    /// Intel before Skylake (family 6, model 0x55).
-    IntelBroadwell,
-    /// From Skylake.
-    IntelSkylake,
-    /// From Sapphire Rapids (model 0x8f); Granite Rapids counts here.
-    IntelSapphireRapids,
-    /// From Emerald Rapids (model 0xcf).
-    IntelEmeraldRapids,
-    /// AMD; one value for all.
-    Amd,
-    /// Zhaoxin.
-    Zhaoxin,
-    /// Zhaoxin family 7, model 0x5b.
-    ZhaoxinYongfeng,
-    /// 64-bit Arm.
-    Arm,
-    /// POWER.
-    Power,
-    /// x86 by another vendor, or another architecture.
-    Other,
-}
-
-impl Processor {
-    /// The processor that a `<cpu>` with these attributes is; numbers in NCCL's arithmetic.
-    pub fn of(arch: &str, vendor: &str, family: i64, model: i64) -> Self {
-        let is = |name| vendor.starts_with(name);
-        match arch {
-            "arm64" => Self::Arm,
-            "ppc64" => Self::Power,
-            "x86_64" if is("AuthenticAMD") => Self::Amd,
-            "x86_64" if is("GenuineIntel") => match (family, model) {
-                (6, 0xcf..) => Self::IntelEmeraldRapids,
-                (6, 0x8f..) => Self::IntelSapphireRapids,
-                (6, 0x55..) => Self::IntelSkylake,
-                _ => Self::IntelBroadwell,
-            },
-            "x86_64" if is("CentaurHauls") || is("  Shanghai  ") => match (family, model) {
-                (7, 0x5b) => Self::ZhaoxinYongfeng,
-                _ => Self::Zhaoxin,
-            },
-            _ => Self::Other,
-        }
-    }
-
-    /// Whether it is one of Intel's.
-    pub fn is_intel(self) -> bool {
-        matches!(
-            self,
-            Self::IntelBroadwell
-                | Self::IntelSkylake
-                | Self::IntelSapphireRapids
-                | Self::IntelEmeraldRapids
-        )
-    }
-
-    /// What NCCL takes the link to another package to carry, in GB/s (`topo.h`,
-    /// `ncclTopoGetInterCpuBw`).
-    pub fn link_bandwidth_gb_s(self) -> f32 {
-        match self {
-            Self::IntelBroadwell | Self::Zhaoxin | Self::Arm => 6.0,
-            Self::ZhaoxinYongfeng => 9.0,
-            Self::IntelSkylake => 10.0,
-            Self::Amd => 16.0,
-            Self::IntelSapphireRapids => 22.0,
-            Self::Power => 32.0,
-            Self::IntelEmeraldRapids => 40.0,
-            Self::Other => LOCAL_BANDWIDTH_GB_S,
-        }
-    }
-}
-
 /// A link to another place; each direction is one of its own.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Link {
@@ -137,7 +65,7 @@ pub struct Link {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     /// What it is.
-    pub kind: Kind,
+    pub kind: PlaceKind,
     /// Its links, in the order in which NCCL tries them.
     pub links: Vec<Link>,
     /// Vendor, device and subsystem ids of a switch, 16 bits each.
@@ -151,15 +79,30 @@ pub struct Node {
 }
 
 /// The graph.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Graph {
+    rules: &'static Rules,
     nodes: Vec<Node>,
 }
 
 impl Graph {
-    /// An empty graph.
-    pub fn new() -> Self {
-        Self::default()
+    /// An empty graph, for an NCCL with these rules.
+    pub fn new(rules: &'static Rules) -> Self {
+        Self {
+            rules,
+            nodes: Vec::new(),
+        }
+    }
+
+    /// The rules of the NCCL that it is for.
+    pub fn rules(&self) -> &'static Rules {
+        self.rules
+    }
+
+    /// The processor of the first `<cpu>`, which NCCL takes for that of all; none where there is no `<cpu>`.
+    pub fn processor(&self) -> Option<Processor> {
+        let cpu = self.of_kind(PlaceKind::Cpu).next()?;
+        self.node(cpu)?.processor
     }
 
     /// The place with this index.
@@ -178,14 +121,14 @@ impl Graph {
     }
 
     /// The places of one kind, in the order in which they were added.
-    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = NodeId> + '_ {
+    pub fn of_kind(&self, kind: PlaceKind) -> impl Iterator<Item = NodeId> + '_ {
         (0..)
             .zip(&self.nodes)
             .filter(move |(_, node)| node.kind == kind)
             .map(|(id, _)| id)
     }
 
-    fn add(&mut self, kind: Kind) -> NodeId {
+    fn add(&mut self, kind: PlaceKind) -> NodeId {
         let id = self.nodes.len();
         self.nodes.push(Node {
             kind,
@@ -200,7 +143,7 @@ impl Graph {
 
     /// Adds a `<cpu>`.
     pub fn add_cpu(&mut self, processor: Processor) -> NodeId {
-        let id = self.add(Kind::Cpu);
+        let id = self.add(PlaceKind::Cpu);
         if let Some(node) = self.nodes.get_mut(id) {
             node.processor = Some(processor);
         }
@@ -209,7 +152,7 @@ impl Graph {
 
     /// Adds a switch below `above`.
     pub fn add_switch(&mut self, above: NodeId, ids: u64, bandwidth_gb_s: f32) -> NodeId {
-        let id = self.add(Kind::Pci);
+        let id = self.add(PlaceKind::Pci);
         if let Some(node) = self.nodes.get_mut(id) {
             node.ids = ids;
         }
@@ -224,9 +167,9 @@ impl Graph {
         compute_capability: u32,
         bandwidth_gb_s: f32,
     ) -> NodeId {
-        let device = self.add(Kind::Dev);
+        let device = self.add(PlaceKind::Dev);
         self.connect_both(device, above, LinkType::Pci, bandwidth_gb_s);
-        let gpu = self.add(Kind::Gpu);
+        let gpu = self.add(PlaceKind::Gpu);
         self.connect_both(device, gpu, LinkType::Local, LOCAL_BANDWIDTH_GB_S);
         for id in [device, gpu] {
             if let Some(node) = self.nodes.get_mut(id) {
@@ -241,8 +184,8 @@ impl Graph {
 
     /// The place that stands for all NVSwitches.
     pub fn nvswitch(&mut self) -> NodeId {
-        let found = self.of_kind(Kind::NvSwitch).next();
-        found.unwrap_or_else(|| self.add(Kind::NvSwitch))
+        let found = self.of_kind(PlaceKind::NvSwitch).next();
+        found.unwrap_or_else(|| self.add(PlaceKind::NvSwitch))
     }
 
     /// Adds a link, or its bandwidth to the one of this kind that is there; wider links come first.
@@ -281,7 +224,7 @@ impl Graph {
         // The tree is no deeper than there are places.
         for _ in 0..=self.nodes.len() {
             let node = self.nodes.get(at)?;
-            if node.kind == Kind::Cpu {
+            if node.kind == PlaceKind::Cpu {
                 return Some(at);
             }
             let above = |link: &&Link| {
@@ -290,7 +233,7 @@ impl Graph {
                     && link.to < at
                     && self
                         .kind(link.to)
-                        .is_some_and(|kind| matches!(kind, Kind::Pci | Kind::Cpu))
+                        .is_some_and(|kind| matches!(kind, PlaceKind::Pci | PlaceKind::Cpu))
             };
             let next = node.links.iter().find(above)?.to;
             came = Some(at);
@@ -299,7 +242,7 @@ impl Graph {
         None
     }
 
-    pub(super) fn kind(&self, id: NodeId) -> Option<Kind> {
+    pub(super) fn kind(&self, id: NodeId) -> Option<PlaceKind> {
         self.nodes.get(id).map(|node| node.kind)
     }
 
@@ -308,7 +251,7 @@ impl Graph {
     pub fn finish(&mut self) {
         self.flatten_broadcom();
         self.connect_cpus();
-        let cpus: Vec<_> = self.of_kind(Kind::Cpu).collect();
+        let cpus: Vec<_> = self.of_kind(PlaceKind::Cpu).collect();
         for cpu in cpus {
             self.sort(cpu, None, 0);
         }
@@ -316,7 +259,7 @@ impl Graph {
 
     /// `ncclTopoFlattenBcmSwitches`.
     fn flatten_broadcom(&mut self) {
-        let switches: Vec<_> = self.of_kind(Kind::Pci).collect();
+        let switches: Vec<_> = self.of_kind(PlaceKind::Pci).collect();
         for switch in switches {
             let ids = |graph: &Self, id: NodeId| graph.nodes.get(id).map_or(0, |node| node.ids);
             let Some(generation) = broadcom_generation(ids(self, switch), false) else {
@@ -328,7 +271,7 @@ impl Graph {
                 .map(|node| node.links.clone())
                 .unwrap_or_default();
             let (subs, kept): (Vec<_>, Vec<_>) = links.into_iter().partition(|link| {
-                self.kind(link.to) == Some(Kind::Pci)
+                self.kind(link.to) == Some(PlaceKind::Pci)
                     && broadcom_generation(ids(self, link.to), true) == Some(generation)
             });
             if let Some(node) = self.nodes.get_mut(switch) {
@@ -368,10 +311,11 @@ impl Graph {
 
     /// `ncclTopoConnectCpus`.
     fn connect_cpus(&mut self) {
-        let cpus: Vec<_> = self.of_kind(Kind::Cpu).collect();
+        let cpus: Vec<_> = self.of_kind(PlaceKind::Cpu).collect();
         for from in &cpus {
             let processor = self.nodes.get(*from).and_then(|node| node.processor);
-            let bandwidth = processor.unwrap_or(Processor::Other).link_bandwidth_gb_s();
+            let processor = processor.unwrap_or(Processor::Other);
+            let bandwidth = processor.socket_link_gb_s(self.rules);
             for to in cpus.iter().filter(|to| *to != from) {
                 self.connect(*from, *to, LinkType::Sys, bandwidth);
             }

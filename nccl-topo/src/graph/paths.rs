@@ -1,7 +1,9 @@
 //! The paths between GPUs (`paths.cc`).
 
-use super::nodes::{Graph, Kind, LinkType, NodeId, Processor};
-use super::{LOCAL_BANDWIDTH_GB_S, PathType};
+use super::nodes::{Graph, LinkType, NodeId, PlaceKind};
+use super::path_type::PathType;
+use crate::processor::{LOCAL_BANDWIDTH_GB_S, Processor};
+use crate::rules::Rules;
 
 /// A path.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,9 +48,9 @@ impl Path {
     }
 
     /// This path, and then `next` from its end.
-    fn then(&self, next: &Self) -> Self {
+    fn then(&self, next: &Self, rules: &Rules) -> Self {
         let (near, far) = (self.kind.min(next.kind), self.kind.max(next.kind));
-        let over_c2c = (near, far) == (PathType::C2c, PathType::Phb);
+        let over_c2c = rules.c2c_and_phb_are_p2c && (near, far) == (PathType::C2c, PathType::Phb);
         let mut hops = self.hops.clone();
         hops.extend(&next.hops);
         Self {
@@ -70,19 +72,14 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Computes them (`ncclTopoComputePaths`).
-    pub fn of(graph: &Graph) -> Self {
-        Self::with_p2p(graph, None)
-    }
-
-    /// Computes them for a job that allows P2P up to `limit` (`NCCL_P2P_LEVEL`); [`PathType::Loc`] is no
-    /// P2P at all.  None is NCCL's own choice.
-    pub fn with_p2p(graph: &Graph, limit: Option<PathType>) -> Self {
-        let gpus: Vec<_> = graph.of_kind(Kind::Gpu).collect();
-        let cpus: Vec<_> = graph.of_kind(Kind::Cpu).collect();
+    /// Computes them (`ncclTopoComputePaths`), for a job that allows P2P up to `limit` (`NCCL_P2P_LEVEL`);
+    /// [`PathType::Loc`] is no P2P at all, none is NCCL's own choice.
+    pub fn of(graph: &Graph, limit: Option<PathType>) -> Self {
+        let gpus: Vec<_> = graph.of_kind(PlaceKind::Gpu).collect();
+        let cpus: Vec<_> = graph.of_kind(PlaceKind::Cpu).collect();
         let to_gpus: Vec<_> = gpus.iter().map(|gpu| paths_to(graph, *gpu)).collect();
         let to_cpus: Vec<_> = cpus.iter().map(|cpu| paths_to(graph, *cpu)).collect();
-        let limit = limit.unwrap_or_else(|| p2p_limit(graph, &cpus));
+        let limit = limit.unwrap_or_else(|| p2p_limit(graph));
         let direct =
             |target: &Vec<Path>, from: NodeId| target.get(from).cloned().unwrap_or_else(Path::none);
         let path = |from: NodeId, gpu: NodeId, target: &Vec<Path>| {
@@ -93,7 +90,7 @@ impl Paths {
             // No P2P so far apart: through host memory at the receiving GPU's CPU.
             let cpu = cpus.iter().zip(&to_cpus);
             local_cpu(gpu, cpu).map_or(path, |(cpu, to_cpu)| {
-                direct(to_cpu, from).then(&direct(target, cpu))
+                direct(to_cpu, from).then(&direct(target, cpu), graph.rules())
             })
         };
         let rows = gpus.iter().map(|from| {
@@ -120,7 +117,7 @@ impl Paths {
 
 /// The widest path between two devices (`search.cc` `ncclTopoSearchInit`).
 fn widest(graph: &Graph) -> f32 {
-    let devices: Vec<_> = graph.of_kind(Kind::Dev).collect();
+    let devices: Vec<_> = graph.of_kind(PlaceKind::Dev).collect();
     let to_others = devices.iter().flat_map(|device| {
         let paths = paths_to(graph, *device);
         let others = devices
@@ -134,10 +131,9 @@ fn widest(graph: &Graph) -> f32 {
 }
 
 /// The farthest type over which NCCL uses P2P by itself (`ncclTopoCheckP2p`).
-fn p2p_limit(graph: &Graph, cpus: &[NodeId]) -> PathType {
-    let first = cpus.first().and_then(|cpu| graph.node(*cpu));
-    let amd = first.is_some_and(|cpu| cpu.processor == Some(Processor::Amd));
-    if amd && graph.of_kind(Kind::Dev).count() <= 2 {
+fn p2p_limit(graph: &Graph) -> PathType {
+    let amd = graph.processor().is_some_and(Processor::is_amd);
+    if amd && graph.of_kind(PlaceKind::Dev).count() <= 2 {
         PathType::Sys
     } else {
         PathType::Pxb
@@ -218,24 +214,24 @@ impl<'g> Search<'g> {
         };
         let steps = node.links.iter().filter_map(|link| {
             let to = self.graph.kind(link.to)?;
-            let nvlink = link.kind == LinkType::NvLink && to == Kind::Dev;
-            let at_end = link.kind == LinkType::Local && to == Kind::Gpu;
+            let nvlink = link.kind == LinkType::NvLink && to == PlaceKind::Dev;
+            let at_end = link.kind == LinkType::Local && to == PlaceKind::Gpu;
             // A GPU passes on only over NVLink, and only for its neighbour.
             let passes = place == self.own_device
-                || node.kind != Kind::Dev
+                || node.kind != PlaceKind::Dev
                 || at_end
                 || (nvlink && path.hops.len() <= self.through_gpu);
             if !passes {
                 return None;
             }
             let mut kind = link.kind.path_type();
-            if node.kind == Kind::Pci && to == Kind::Pci {
+            if node.kind == PlaceKind::Pci && to == PlaceKind::Pci {
                 kind = PathType::Pxb;
             }
-            if link.kind == LinkType::Pci && (node.kind == Kind::Cpu || to == Kind::Cpu) {
+            if link.kind == LinkType::Pci && (node.kind == PlaceKind::Cpu || to == PlaceKind::Cpu) {
                 kind = PathType::Phb;
             }
-            let relayed = node.kind == Kind::Dev
+            let relayed = node.kind == PlaceKind::Dev
                 && path.kind == PathType::Nvl
                 && kind == PathType::Nvl
                 && path.hops.len() == self.through_gpu;

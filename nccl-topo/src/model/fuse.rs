@@ -2,8 +2,6 @@
 
 use crate::element::Element;
 
-use super::is_gpu;
-
 /// Each rank's tree joined in the order of ranks (`topo.cc` `ncclTopoGetSystem`).
 pub(super) fn joined(system: &Element, ranks: &[String]) -> Element {
     let mut all = bare(system);
@@ -28,8 +26,8 @@ fn bare(element: &Element) -> Element {
 /// (`xml.cc` `ncclTopoTrimXmlRec`).
 fn kept(element: &Element, rank: &str) -> Option<Element> {
     let stays = element.get("keep") == Some("1") || element.name == "net";
-    if stays || is_gpu(element) {
-        let own = is_gpu(element) && element.get("busid") == Some(rank);
+    if stays || element.is_gpu() {
+        let own = element.is_gpu() && element.get("busid") == Some(rank);
         return (stays || own).then(|| element.clone());
     }
     let (any, children) = children_kept(element, rank);

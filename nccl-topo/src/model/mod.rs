@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::graph::{
-    Graph, Kind, LinkType, NodeId, PathType, Paths, Processor, nvlink_bandwidth_gb_s,
-    pci_bandwidth_gb_s,
-};
-
-use crate::element::Element;
-use crate::reader::{System, integer};
+use crate::element::{Element, GPU_CLASS, integer};
+use crate::graph::{Graph, LinkType, NodeId, PathType, Paths};
+use crate::processor::{LOCAL_BANDWIDTH_GB_S, Processor};
+use crate::reader::System;
+use crate::rules::{Rules, pci_bandwidth_gb_s};
 
 mod fuse;
 #[cfg(test)]
@@ -22,6 +20,29 @@ const NVSWITCH: &str = "0x068000";
 
 /// The class of POWER9's NVLink bridge, which stands for the CPU.
 const NVLINK_TO_CPU: &str = "0x068001";
+
+/// What decides besides the file.
+#[derive(Debug, Clone, Copy)]
+pub struct Conditions {
+    /// The compute capability of GPUs whose file does not say, as 90 for 9.0.  It decides an NVLink's bandwidth
+    /// and which bandwidths NCCL tries.
+    pub compute_capability: u32,
+    /// The farthest path type that the job allows P2P over (`NCCL_P2P_LEVEL`); none is NCCL's own choice.
+    pub p2p_limit: Option<PathType>,
+    /// The rules of the NCCL that reads the file.
+    pub rules: &'static Rules,
+}
+
+impl Conditions {
+    /// NCCL's own choice of P2P, and the rules that are assumed.
+    pub fn of_capability(compute_capability: u32) -> Self {
+        Self {
+            compute_capability,
+            p2p_limit: None,
+            rules: Rules::assumed(),
+        }
+    }
+}
 
 /// What NCCL makes of a file.
 #[derive(Debug, Clone)]
@@ -52,7 +73,7 @@ pub struct ModelGpu {
 pub fn gpus_of(system: &System) -> Vec<String> {
     let mut found = Vec::new();
     system.root.walk(&mut |element| {
-        if is_gpu(element) {
+        if element.is_gpu() {
             found.extend(element.get("busid").map(str::to_owned));
         }
     });
@@ -64,26 +85,15 @@ impl Model {
     /// in the file is passed over.
     ///
     /// As in a job, each rank has the file without the other GPUs, and NCCL joins these trees in the order
-    /// of ranks.  NICs count where the file names a `<net>`.  `compute_capability` is for GPUs without
-    /// `sm`; it decides an NVLink's bandwidth and which bandwidths NCCL tries.
-    pub fn of(system: &System, ranks: &[String], compute_capability: u32) -> Self {
-        Self::with_p2p(system, ranks, compute_capability, None)
-    }
-
-    /// [`Model::of`] for a job that allows P2P up to `limit`; none is NCCL's own choice.
-    pub fn with_p2p(
-        system: &System,
-        ranks: &[String],
-        compute_capability: u32,
-        limit: Option<PathType>,
-    ) -> Self {
+    /// of ranks.  NICs count where the file names a `<net>`.
+    pub fn of(system: &System, ranks: &[String], conditions: Conditions) -> Self {
         let mut build = Build {
-            graph: Graph::new(),
+            graph: Graph::new(conditions.rules),
             gpus: Vec::new(),
             devices: BTreeMap::new(),
             switches: BTreeMap::new(),
             ranks,
-            compute_capability,
+            compute_capability: conditions.compute_capability,
         };
         let root = fuse::joined(&system.root, ranks);
         for (index, cpu) in root.named("cpu").enumerate() {
@@ -95,29 +105,17 @@ impl Model {
         } = build;
         graph.finish();
         Self {
-            paths: Paths::with_p2p(&graph, limit),
+            paths: Paths::of(&graph, conditions.p2p_limit),
             graph,
             gpus,
         }
     }
 
-    /// The processor of the first `<cpu>`, which NCCL takes for that of all.
-    pub fn processor(&self) -> Option<Processor> {
-        let cpu = self.graph.of_kind(Kind::Cpu).next()?;
-        self.graph.node(cpu)?.processor
-    }
-
     /// For a communicator of all GPUs of the file, in document order.
     pub fn of_all(system: &System) -> Self {
-        Self::of(system, &gpus_of(system), COMPUTE_CAPABILITY)
+        let conditions = Conditions::of_capability(COMPUTE_CAPABILITY);
+        Self::of(system, &gpus_of(system), conditions)
     }
-}
-
-fn is_gpu(element: &Element) -> bool {
-    element.name == "pci"
-        && element
-            .get("class")
-            .is_some_and(|class| class.starts_with("0x03"))
 }
 
 struct Build<'r> {
@@ -132,16 +130,9 @@ struct Build<'r> {
 
 impl Build<'_> {
     fn cpu(&mut self, index: usize, cpu: &Element) {
-        let text = |key| cpu.get(key).unwrap_or_default();
-        let number = |key| integer(text(key)).unwrap_or_default();
-        let processor = Processor::of(
-            text("arch"),
-            text("vendor"),
-            number("familyid"),
-            number("modelid"),
-        );
-        let node = self.graph.add_cpu(processor);
-        let place = (index, number("numaid"));
+        let node = self.graph.add_cpu(Processor::of_element(cpu));
+        let numaid = integer(cpu.get("numaid").unwrap_or_default());
+        let place = (index, numaid.unwrap_or_default());
         for pci in cpu.named("pci") {
             self.pci(pci, node, place);
         }
@@ -154,7 +145,7 @@ impl Build<'_> {
         let width = integer(pci.get("link_width").unwrap_or_default()).unwrap_or_default();
         let speed = pci.get("link_speed").unwrap_or_default();
         let bandwidth = pci_bandwidth_gb_s(speed, u16::try_from(width).unwrap_or_default());
-        if is_gpu(pci) {
+        if pci.is_gpu() {
             if let Some(rank) = self.ranks.iter().position(|rank| rank == busid) {
                 self.gpu(pci, above, place, (rank, bandwidth));
             }
@@ -206,11 +197,15 @@ impl Build<'_> {
         };
         let target = link.get("target").unwrap_or_default();
         let remote = self.devices.get(target).map(|(remote, _)| *remote);
-        let bandwidth = count(link) * nvlink_bandwidth_gb_s(capability);
-        // Absent, NCCL fills it in from the device, and takes an NVSwitch where there is none.
-        let absent = if remote.is_some() { "0x03" } else { NVSWITCH };
-        let class = link.get("tclass").unwrap_or(absent);
-        if class.starts_with("0x03") {
+        let bandwidth = count(link) * self.graph.rules().nvlink_gb_s(capability);
+        // Where the file gives none, NCCL fills it in from the device, and takes an NVSwitch where there is none.
+        let filled_in = if remote.is_some() {
+            GPU_CLASS
+        } else {
+            NVSWITCH
+        };
+        let class = link.get("tclass").unwrap_or(filled_in);
+        if class.starts_with(GPU_CLASS) {
             if let Some(remote) = remote {
                 self.graph
                     .connect(device, remote, LinkType::NvLink, bandwidth);
@@ -244,8 +239,8 @@ impl Build<'_> {
         let target = link.get("target").unwrap_or_default();
         let ends = self.switches.get(busid).zip(self.switches.get(target));
         if let Some((from, to)) = ends.map(|(from, to)| (*from, *to)) {
-            let bandwidth = crate::graph::LOCAL_BANDWIDTH_GB_S;
-            self.graph.connect(from, to, LinkType::Local, bandwidth);
+            self.graph
+                .connect(from, to, LinkType::Local, LOCAL_BANDWIDTH_GB_S);
         }
     }
 }

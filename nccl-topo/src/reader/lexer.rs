@@ -2,14 +2,14 @@
 //!
 //! Where NCCL gives up, this one notes why and goes on where a person would, to find what else is wrong.
 
-use super::Problem;
+use super::finding::Problem;
 use crate::element::MAX_VALUE_BYTES;
 
 /// A tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tag {
     pub(super) line: usize,
-    pub(super) kind: Kind,
+    pub(super) kind: TagKind,
     pub(super) name: String,
     pub(super) attributes: Vec<(String, String)>,
     /// Attributes as NCCL counts them: extra spaces make empty ones.
@@ -18,7 +18,7 @@ pub(super) struct Tag {
 
 /// What a tag does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TagKind {
     Open,
     Close,
     Single,
@@ -126,16 +126,16 @@ impl<'t> Lexer<'t> {
         }
         let mut tag = Tag {
             line,
-            kind: Kind::Open,
+            kind: TagKind::Open,
             name: String::new(),
             attributes: Vec::new(),
             counted: 0,
         };
         if self.peek() == Some(b'/') {
             self.take()?;
-            tag.kind = Kind::Close;
+            tag.kind = TagKind::Close;
         }
-        let place = if tag.kind == Kind::Close {
+        let place = if tag.kind == TagKind::Close {
             "a closing tag"
         } else {
             "a tag"
@@ -169,14 +169,14 @@ impl<'t> Lexer<'t> {
                     self.take()?;
                     return Ok(());
                 }
-                b' ' if tag.kind != Kind::Close => {
+                b' ' if tag.kind != TagKind::Close => {
                     self.take()?;
                     tag.counted += 1;
                     self.attribute(tag)?;
                 }
-                b'/' if tag.kind == Kind::Open => {
+                b'/' if tag.kind == TagKind::Open => {
                     self.take()?;
-                    tag.kind = Kind::Single;
+                    tag.kind = TagKind::Single;
                     if self.peek().ok_or(Ended)? != b'>' {
                         self.inside_tag()?;
                     }

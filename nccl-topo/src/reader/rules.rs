@@ -4,23 +4,9 @@ use std::collections::BTreeMap;
 
 use topology::pci::PciAddress;
 
-use super::{Effect, Problem, Violation};
-use crate::element::{Element, MAX_ATTRIBUTES};
-
-/// Starts of `link_speed` that NCCL knows (`graph/topo.cc` `kvDictPciGen`).
-pub(crate) const KNOWN_SPEEDS: [&str; 11] = [
-    "2.5 GT/s",
-    "5 GT/s",
-    "8 GT/s",
-    "16 GT/s",
-    "32 GT/s",
-    "2.5 GT/s PCIe",
-    "5.0 GT/s PCIe",
-    "8.0 GT/s PCIe",
-    "16.0 GT/s PCIe",
-    "32.0 GT/s PCIe",
-    "64.0 GT/s PCIe",
-];
+use super::finding::{Effect, Problem, Violation};
+use crate::element::{Element, GPU_CLASS, MAX_ATTRIBUTES, integer};
+use crate::rules::pci_speed;
 
 /// Attributes that NCCL adds to an element where they are missing.
 fn added_by_nccl(name: &str) -> &'static [&'static str] {
@@ -251,7 +237,7 @@ impl Rules {
         let Some(class) = self.need(pci, Effect::Misread, "class", because) else {
             return;
         };
-        let is_bridge = !class.starts_with("0x03") && !class.starts_with("0x02");
+        let is_bridge = !class.starts_with(GPU_CLASS) && !class.starts_with("0x02");
         let hex = class.strip_prefix("0x").filter(|hex| !hex.is_empty());
         if hex.is_none_or(|hex| !hex.bytes().all(|byte| byte.is_ascii_hexdigit())) {
             self.bad(
@@ -358,7 +344,7 @@ impl Rules {
             let to = link.get("target").unwrap_or_default();
             let over_nvlink = link.name == "nvlink";
             let same_kind = match places.get(to) {
-                Some(class) => class.starts_with("0x03") == over_nvlink,
+                Some(class) => class.starts_with(GPU_CLASS) == over_nvlink,
                 None => false,
             };
             let back = |(other, back): &(&str, &Element)| {
@@ -405,19 +391,6 @@ fn class_of(element: &Element) -> &str {
     element.get("class").unwrap_or_default()
 }
 
-/// The whole value as C's `strtol` with base 0 reads it: decimal, `0x` hex, leading 0 octal.
-pub(crate) fn integer(text: &str) -> Option<i64> {
-    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
-    let value = if let Some(hex) = digits.strip_prefix("0x") {
-        i64::from_str_radix(hex, 16)
-    } else if digits.len() > 1 && digits.starts_with('0') {
-        i64::from_str_radix(digits, 8)
-    } else {
-        digits.parse()
-    };
-    value.ok().map(|value| sign * value)
-}
-
 fn is_mask(text: &str) -> bool {
     let hex = |word: &str| {
         (1..=8).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -426,13 +399,9 @@ fn is_mask(text: &str) -> bool {
 }
 
 fn is_known_speed(speed: &str) -> bool {
-    speed.is_empty() || KNOWN_SPEEDS.iter().any(|known| speed.starts_with(known))
+    speed.is_empty() || pci_speed(speed).is_some()
 }
 
 fn holds_gpu(element: &Element) -> bool {
-    element.name == "gpu"
-        || element
-            .get("class")
-            .is_some_and(|class| class.starts_with("0x03"))
-        || element.children.iter().any(holds_gpu)
+    element.name == "gpu" || element.is_gpu() || element.children.iter().any(holds_gpu)
 }

@@ -1,7 +1,7 @@
 //! Elements from tags, by what NCCL expects where (`graph/xml.cc` `xmlLoadSub` and its handlers).
 
-use super::lexer::{Kind, Lexer, Tag};
-use super::{Effect, Problem, Violation};
+use super::finding::{Effect, Problem, Violation};
+use super::lexer::{Lexer, Tag, TagKind};
 use crate::element::{Element, MAX_ATTRIBUTES, MAX_FILE_ELEMENTS};
 
 /// The deepest nesting that is followed; NCCL has no bound but its stack.
@@ -59,7 +59,7 @@ struct Reader<'t> {
 
 impl Reader<'_> {
     fn note(&mut self, tag: &Tag, effect: Effect, problem: Problem) {
-        let at = if tag.kind == Kind::Close {
+        let at = if tag.kind == TagKind::Close {
             String::new()
         } else {
             element_of(tag).tag()
@@ -71,7 +71,7 @@ impl Reader<'_> {
     /// Reads what is in `parent` up to its closing tag; `known` where NCCL looks at what it finds there.
     fn fill(&mut self, parent: &mut Element, known: bool, depth: usize) {
         while let Some(tag) = self.lexer.next_tag() {
-            if tag.kind == Kind::Close {
+            if tag.kind == TagKind::Close {
                 if self.closes(&tag, parent, depth) {
                     return;
                 }
@@ -93,7 +93,7 @@ impl Reader<'_> {
                 self.count(&tag);
             }
             let mut element = element_of(&tag);
-            if tag.kind == Kind::Open {
+            if tag.kind == TagKind::Open {
                 if depth < MAX_DEPTH {
                     self.fill(&mut element, kept, depth + 1);
                 } else {

@@ -13,7 +13,7 @@ use topology::path::{PciPath, crosses_socket, pci_path};
 use topology::pci::PciAddress;
 
 use crate::element::Element;
-use crate::model::Model;
+use crate::model::{Conditions, Model};
 use crate::reader::System;
 
 #[cfg(test)]
@@ -202,7 +202,7 @@ impl Forecast {
         let mut system = file.clone();
         add_nvlinks(&mut system.root, machine, &self.gpus);
         let ranks: Vec<String> = self.gpus.iter().map(ToString::to_string).collect();
-        let model = Model::of(&system, &ranks, capability);
+        let model = Model::of(&system, &ranks, Conditions::of_capability(capability));
         if model.gpus.len() != ranks.len() {
             return;
         }

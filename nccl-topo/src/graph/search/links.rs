@@ -1,8 +1,9 @@
 //! Paths made ready for a search, which tries each of them thousands of times.
 
-use super::super::PathType;
-use super::super::nodes::{Graph, Link, LinkType, Processor};
+use super::super::nodes::{Graph, Link, LinkType};
+use super::super::path_type::PathType;
 use super::super::paths::{Hop, Path};
+use crate::processor::Processor;
 
 /// A path, made ready for being tried many times.
 #[derive(Debug, Clone, Default)]
