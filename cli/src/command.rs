@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use discovery::{DiscoveryError, Source};
+use launch::environment::{Environment, OwnEnvironment};
+use launch::site::{VARIABLE, asked_without_site};
 use topology::machine::Machine;
 use topology::option::{Items, Settings};
 use topology::pci::PciAddress;
@@ -66,14 +68,14 @@ impl From {
 /// # Errors
 /// One line that names the item of `--option` that is not understood; one of the variable is told and left out.
 pub(crate) fn settings(option: &str) -> Result<Settings, CommandError> {
-    let items = Items::parse(option)
+    Items::parse(option)
         .map_err(|problem| CommandError::Argument(format!("--option: {problem}")))?;
-    let variable = std::env::var("GPU_NUMA_BIND").unwrap_or_default();
-    let (fallback, problems) = Items::parse_leniently(&variable);
-    for problem in problems {
-        out::message(&format!("GPU_NUMA_BIND: {problem}; left out"));
+    let variable = OwnEnvironment.get(VARIABLE);
+    let asked = asked_without_site(option, variable.as_deref());
+    for problem in &asked.problems {
+        out::message(&problem.to_string());
     }
-    Ok(Settings::from(&items.or(&fallback)))
+    Ok(asked.settings)
 }
 
 /// In what form the answer is given.

@@ -1,44 +1,26 @@
 //! `gpu-numa run`: the binding of the plugin without Slurm.
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use clap::Args;
 use discovery::Source;
-use ffi::linux::access::{Access, read_access};
-use ffi::linux::mempolicy::{self, Mode};
-use ffi::linux::{affinity, process};
+use launch::apply::apply_plan;
+use launch::environment::{BY_PCI_ADDRESS, DEVICE_ORDER, OwnEnvironment};
+use launch::observe;
+use launch::rank::{Rank, read_rank};
 use topology::binding::{
-    KernelVersion, StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step, task_line,
+    StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step, task_line,
 };
 use topology::machine::Machine;
 use topology::option::{Policy, Settings, Verbosity};
 use topology::pci::PciAddress;
-use topology::set::CpuSet;
-use topology::visible::{TaskView, find_visible};
 
 use crate::command::{CommandError, Outcome, parse_gpus, settings};
 use crate::out::{self, Out};
 use crate::usage::whole;
-
-/// Variables that hold a process's rank on its host, first found first.
-const LOCAL_RANK: [&str; 5] = [
-    "LOCAL_RANK",
-    "OMPI_COMM_WORLD_LOCAL_RANK",
-    "MPI_LOCALRANKID",
-    "PMI_LOCAL_RANK",
-    "SLURM_LOCALID",
-];
-/// Variables that hold the number of ranks on the host, of the same launchers in the same order.
-const LOCAL_SIZE: [&str; 5] = [
-    "LOCAL_WORLD_SIZE",
-    "OMPI_COMM_WORLD_LOCAL_SIZE",
-    "MPI_LOCALNRANKS",
-    "PMI_LOCAL_SIZE",
-    "SLURM_STEP_TASKS_PER_NODE",
-];
 
 /// Runs a command bound.
 #[derive(Debug, Args)]
@@ -74,7 +56,8 @@ impl Run {
     pub(crate) fn run(&self, _out: &mut Out) -> Result<Outcome, CommandError> {
         let settings = settings(&self.option)?;
         let rank = if self.per_rank {
-            Some(read_rank()?)
+            let rank = read_rank(&OwnEnvironment, observe::is_bound);
+            Some(rank.map_err(|error| CommandError::Argument(format!("--per-rank: {error}")))?)
         } else {
             None
         };
@@ -98,8 +81,8 @@ impl Run {
                 tell(&machine, settings, own);
                 apply(settings, own);
             }
-            if std::env::var_os("CUDA_DEVICE_ORDER").is_none() {
-                command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
+            if std::env::var_os(DEVICE_ORDER).is_none() {
+                command.env(DEVICE_ORDER, BY_PCI_ADDRESS);
             }
         }
         // Comes back only when the command cannot be started.
@@ -126,12 +109,9 @@ impl Run {
             Some(list) => parse_gpus(machine, "--gpus", list)?,
             None => read_visible(machine),
         };
-        let mask = affinity::read_affinity(0)
-            .map(|words| CpuSet::from_words(&words))
-            .map_err(|error| {
-                CommandError::Argument(format!("own affinity cannot be read: {error}"))
-            })?;
-        let kernel = process::read_kernel_release().parse();
+        let mask = observe::own_cpus().map_err(|error| {
+            CommandError::Argument(format!("own affinity cannot be read: {error}"))
+        })?;
         let request = TaskRequest {
             visible,
             slurm_cpus: Some(mask.clone()),
@@ -144,7 +124,7 @@ impl Run {
             step_cpus: mask,
             asked: self.cpus_per_task,
             tasks: vec![request; ranks],
-            kernel: kernel.unwrap_or(KernelVersion { major: 0, minor: 0 }),
+            kernel: observe::kernel(),
             allowed_nodes: None,
             may_refuse: true,
         };
@@ -159,74 +139,9 @@ impl Run {
     }
 }
 
-/// A process's place among those of its launcher on this host.
-#[derive(Debug, Clone, Copy)]
-struct Rank {
-    index: usize,
-    /// How many there are; absent where the launcher does not say.
-    of: Option<usize>,
-}
-
-fn read_rank() -> Result<Rank, CommandError> {
-    let read = |name: &&str| {
-        std::env::var(name)
-            .ok()
-            .map(|text| (text.trim().parse::<usize>(), text))
-    };
-    for (rank, size) in LOCAL_RANK.iter().zip(&LOCAL_SIZE) {
-        match read(rank) {
-            None => {}
-            Some((Ok(index), _)) => {
-                // torchrun's workers share the mask that it was started with; MPI and Slurm bind each.
-                let is_shared = *rank == "LOCAL_RANK" || !is_bound();
-                let of = read(size)
-                    .filter(|_| is_shared)
-                    .and_then(|(size, _)| size.ok());
-                return Ok(Rank {
-                    index,
-                    of: of.filter(|of| (index + 1..=4096).contains(of)),
-                });
-            }
-            Some((Err(_), text)) => {
-                return Err(CommandError::Argument(format!(
-                    "{rank}=\"{text}\": expected a number"
-                )));
-            }
-        }
-    }
-    Err(CommandError::Argument(format!(
-        "--per-rank: no local rank in the environment; expected one of {}",
-        LOCAL_RANK.join(", ")
-    )))
-}
-
-/// Whether this process may use fewer CPUs than its cpuset has.
-fn is_bound() -> bool {
-    let own = affinity::read_affinity(0).map(|words| CpuSet::from_words(&words));
-    let all = affinity::read_cpuset().map(|words| CpuSet::from_words(&words));
-    own.ok() != all.ok()
-}
-
 /// The GPUs that this process sees, as CUDA would.
 pub(crate) fn read_visible(machine: &Machine) -> Vec<PciAddress> {
-    let may_open = |minor: Option<u32>| {
-        let device = minor.and_then(|minor| CString::new(format!("/dev/nvidia{minor}")).ok());
-        device.is_none_or(|device| read_access(&device) != Access::Denied)
-    };
-    let openable: Vec<PciAddress> = machine
-        .gpus
-        .iter()
-        .filter(|gpu| may_open(gpu.minor))
-        .map(|gpu| gpu.pci)
-        .collect();
-    let view = TaskView {
-        on_host: Some(openable.len().to_string()),
-        openable,
-        cuda_visible: std::env::var("CUDA_VISIBLE_DEVICES").ok(),
-        cuda_order: std::env::var("CUDA_DEVICE_ORDER").ok(),
-        step_list: None,
-    };
-    let visible = find_visible(machine, &view);
+    let visible = observe::visible_to_process(machine, &OwnEnvironment);
     if let Some(remark) = visible.remark {
         out::message(&remark);
     }
@@ -267,22 +182,14 @@ fn tell(machine: &Machine, settings: Settings, own: &TaskPlan) {
 }
 
 fn apply(settings: Settings, own: &TaskPlan) {
-    if settings.policy == Policy::None {
-        return;
-    }
-    if own.bind_cpus
-        && let Err(error) = affinity::apply_affinity(0, own.cpus.words())
-    {
+    let refused = apply_plan(settings.policy, own);
+    if let Some(error) = refused.cpus {
         out::message(&format!(
             "CPUs {} refused by the kernel ({error}); left as they are",
             own.cpus
         ));
     }
-    if !own.bind_memory {
-        return;
-    }
-    let mode = Mode::of(own.memory.policy.number());
-    if let Err(error) = mempolicy::apply_policy(mode, own.memory.nodes.words()) {
+    if let Some(error) = refused.memory {
         let nodes = &own.memory.nodes;
         out::message(&format!(
             "memory on node {nodes} refused by the kernel ({error}); left as it is"

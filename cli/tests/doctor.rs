@@ -221,6 +221,30 @@ fn each_seeded_fault_is_found_alone() {
     }
 }
 
+/// The plugin and doctor read the arguments by one rule (`launch::site`).
+#[test]
+fn arguments_that_the_plugin_takes_are_no_finding() {
+    let file = "etc/slurm/plugstack.conf.d/gpu-numa-bind.conf";
+    for taken in [
+        "lock=policy,",
+        "lock=policy, always=",
+        "strict_batch snapshot=/run/gpu-numa-bind",
+    ] {
+        let host = Host::new();
+        host.replace(file, "default=", &format!("{taken} default="));
+        let (code, document) = examine(&host);
+        assert_eq!(code, Some(0), "{taken}: {document:#}");
+    }
+    let host = Host::new();
+    host.replace(file, "default=", "lock=policy,speed default=");
+    let finding = only_finding(&host, "plugin-argument");
+    let evidence = finding["evidence"].as_str().unwrap();
+    assert!(
+        evidence.contains("lock=speed: expected policy, width,"),
+        "{evidence}"
+    );
+}
+
 #[test]
 fn a_drop_in_that_nothing_includes_is_named_with_the_line_to_add() {
     let host = Host::new();

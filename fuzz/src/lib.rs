@@ -12,32 +12,12 @@
     reason = "this is test code: it fails by panicking"
 )]
 
-// `page.rs` and `peers.rs` below are the plugins' own files; what they call `ffi` is here, over made-up memory.
-extern crate self as ffi;
-
 mod input;
-mod linux;
 mod machines;
 mod memory;
 mod nccl;
 mod texts;
 mod tree;
-
-/// The system's error numbers, as the plugins' own files name them.
-mod errno {
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(crate) struct Errno(pub(crate) i32);
-}
-/// The atomics of the plugins' own files.
-mod atomic {
-    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-}
-#[path = "../../slurm-spank/src/page.rs"]
-#[allow(dead_code, reason = "not all of the plugin is driven here")]
-mod page;
-#[path = "../../nccl-profiler/src/peers.rs"]
-#[allow(dead_code, reason = "not all of the plugin is driven here")]
-mod peers;
 
 use std::path::{Path, PathBuf};
 

@@ -1,31 +1,101 @@
 //! Memory that others write too: the NCCL plugin's file, the page of a step's tasks.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::Duration;
 
+use launch::shared::page::{Page, words_for};
+use launch::shared::peers::{Peer, Peers};
+use launch::shared::{Memory, NamedMemory};
 use nccl_topo::traffic::{Crossing, Forecast, Members, NetworkInside, crossing};
 use topology::binding::TaskRequest;
 use topology::nvlink::set_nvlinks;
 
 use crate::input::Choices;
-use crate::linux::fill;
 use crate::machines::{check_plan, tasks, two_gpus};
-use crate::page::Page;
-use crate::peers::{Peer, Peers};
 
 /// Bytes before the memory's own.
 const CHOICES: usize = 24;
 
-/// Fills the next mapping with what follows the choices.
-fn fill_behind(bytes: &[u8]) -> Choices<'_> {
+/// 64-bit words of the ranks' file; more are not looked at.
+const FILE_WORDS: usize = 32 * (1 + 256);
+
+/// The choices, and what the memory holds.
+fn split(bytes: &[u8]) -> (Choices<'_>, &[u8]) {
     let (choices, contents) = bytes.split_at(bytes.len().min(CHOICES));
-    fill(contents);
-    Choices(choices)
+    (Choices(choices), contents)
+}
+
+/// A word of the contents, `N` bytes wide; zeros behind their end.
+fn word<const N: usize>(contents: &[u8], index: usize) -> [u8; N] {
+    let mut word = [0; N];
+    let from = contents.get(index * N..).unwrap_or_default();
+    for (to, from) in word.iter_mut().zip(from) {
+        *to = *from;
+    }
+    word
+}
+
+/// Memory that the input filled; nobody waits in it.
+#[derive(Debug)]
+struct Filled {
+    words: Vec<AtomicU32>,
+    now_micros: Cell<u64>,
+}
+
+impl Filled {
+    fn with(contents: &[u8], len: usize) -> Self {
+        let at = |at| AtomicU32::new(u32::from_le_bytes(word(contents, at)));
+        Self {
+            words: (0..len).map(at).collect(),
+            now_micros: Cell::new(0),
+        }
+    }
+}
+
+impl Memory for Filled {
+    type Word = AtomicU32;
+
+    fn words(&self) -> &[AtomicU32] {
+        &self.words
+    }
+
+    fn wait_while(&self, _word: &AtomicU32, _seen: u32, _limit: Duration) {}
+
+    fn wake_all(&self, _word: &AtomicU32) {}
+
+    /// Each look is a second later.
+    fn now_micros(&self) -> u64 {
+        self.now_micros.set(self.now_micros.get() + 1_000_000);
+        self.now_micros.get()
+    }
+}
+
+/// A file that the input filled.
+#[derive(Debug)]
+struct FilledFile(Vec<AtomicU64>);
+
+impl FilledFile {
+    fn with(contents: &[u8]) -> Self {
+        let at = |at| AtomicU64::new(u64::from_le_bytes(word(contents, at)));
+        Self((0..FILE_WORDS).map(at).collect())
+    }
+}
+
+impl NamedMemory for FilledFile {
+    type Word = AtomicU64;
+
+    fn words(&self) -> &[AtomicU64] {
+        &self.0
+    }
+
+    fn unlink(&self) {}
 }
 
 /// The file in which the ranks of a communicator tell their GPUs.
 pub(crate) fn peers(bytes: &[u8]) {
-    let mut choices = fill_behind(bytes);
+    let (mut choices, contents) = split(bytes);
     let mut machine = two_gpus();
     let ranks = *choices.pick(&[2, 3, 8, 300, 4096]);
     let own = Peer {
@@ -34,7 +104,7 @@ pub(crate) fn peers(bytes: &[u8]) {
         capability: Some(90),
         links: None,
     };
-    let peers = Peers::join(Path::new("/"), 1, 7, ranks, &own).unwrap();
+    let peers = Peers::join_over(FilledFile::with(contents), ranks, &own);
     let all = peers.read();
     assert!(all.len() <= 256 && all.iter().all(|peer| peer.rank < ranks));
     assert!(all.is_sorted_by(|a, b| a.rank < b.rank), "{all:?}");
@@ -43,7 +113,7 @@ pub(crate) fn peers(bytes: &[u8]) {
     assert!(!first || peers.claim(own.rank));
     peers.count_send(u64::MAX, true);
     let _ = peers.sent();
-    // As communicator.rs goes on.
+    // As the NCCL plugin goes on.
     let members = Members {
         gpus: all.iter().map(|peer| peer.gpu).collect(),
         others: ranks.saturating_sub(all.len()),
@@ -67,10 +137,11 @@ pub(crate) fn peers(bytes: &[u8]) {
 
 /// The page in which the tasks of a step tell their GPUs and CPUs; another task of the step may write anything.
 pub(crate) fn page(bytes: &[u8]) {
-    let mut choices = fill_behind(bytes);
+    let (mut choices, contents) = split(bytes);
     let machine = two_gpus();
     let count = 1 + choices.below(8);
-    let page = Page::map(count, &machine).unwrap();
+    let memory = Filled::with(contents, words_for(count, &machine));
+    let page = Page::over(memory, count, &machine);
     let own = tasks(&mut choices, &machine).pop().unwrap_or_default();
     let task = choices.below(count);
     let counted = page.publish(task, &own, &machine);

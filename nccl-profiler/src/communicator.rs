@@ -9,11 +9,15 @@ use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use ffi::linux::process::coarse_millis;
 use ffi::loaded::cuda::read_current_device;
 use ffi::loaded::nvml::read_nvlinks;
 use ffi::nccl::{ApiCall, Collective, Event, NcclLog, Peer as PeerEvent, sys};
+use launch::shared::duty::{Duty, Role};
+use launch::shared::listening::Listening;
+use launch::shared::peers::{FOLDER, Peer, Peers};
 use nccl_topo::model::COMPUTE_CAPABILITY;
 use nccl_topo::traffic::{Crossing, Forecast, Members, NetworkInside, crossing};
 use once_cell::sync::OnceCell;
@@ -21,12 +25,8 @@ use topology::machine::Machine;
 use topology::nvlink::{Links, SOME_SWITCH, add_link, set_nvlinks};
 use topology::path::crosses_socket;
 
-use crate::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use crate::counts::{Algo, Counts, Func, element_bytes};
-use crate::duty::{Duty, Role};
 use crate::journal::Journal;
-use crate::listening::Listening;
-use crate::peers::{FOLDER, Peer, Peers};
 use crate::report::{Moment, Report, Who};
 use crate::{env, host};
 
@@ -39,10 +39,7 @@ const MINUTE_MILLIS: u64 = 60_000;
 const MOST_FORECASTS: usize = 64;
 
 /// The communicators of this process that want events.
-static LISTENING: Listening = Listening {
-    communicators: AtomicUsize::new(0),
-    events: AtomicU64::new(0),
-};
+static LISTENING: Listening = Listening::over(AtomicU64::new(0), AtomicU64::new(0));
 
 /// Writes the events that this process wants where NCCL reads them.
 pub(crate) fn set_event_mask(mask: &AtomicI32) {

@@ -4,8 +4,9 @@
 
 use std::array::from_fn;
 use std::ffi::CStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::atomic::{AtomicU64, Ordering};
+use launch::shared::tally::{Amount, Tally};
 
 /// A collective function whose way is modelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,34 +102,6 @@ pub(crate) fn element_bytes(datatype: &CStr) -> Option<u64> {
     })
 }
 
-/// One function by one algorithm.
-#[derive(Debug)]
-struct Cell {
-    calls: AtomicU64,
-    bytes: AtomicU64,
-    least: AtomicU64,
-    most: AtomicU64,
-}
-
-impl Cell {
-    fn new() -> Self {
-        Self {
-            calls: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            least: AtomicU64::new(u64::MAX),
-            most: AtomicU64::new(0),
-        }
-    }
-
-    fn add(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.least.fetch_min(bytes, Ordering::Relaxed);
-        self.most.fetch_max(bytes, Ordering::Relaxed);
-        // Last: who sees the call sees its bytes.
-        self.calls.fetch_add(1, Ordering::Release);
-    }
-}
-
 /// The sum of one function by one algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sum {
@@ -136,20 +109,14 @@ pub(crate) struct Sum {
     pub(crate) func: Func,
     /// The algorithm.
     pub(crate) algo: Algo,
-    /// How many.
-    pub(crate) calls: u64,
-    /// Bytes of all, as NCCL tells them.
-    pub(crate) bytes: u64,
-    /// Of the smallest.
-    pub(crate) least: u64,
-    /// Of the largest.
-    pub(crate) most: u64,
+    /// How many, and their bytes as NCCL says them.
+    pub(crate) amount: Amount,
 }
 
 /// The counters of a communicator.
 #[derive(Debug)]
 pub(crate) struct Counts {
-    cells: [[Cell; 2]; 5],
+    planned: Tally<5, 2>,
     /// Bytes of Broadcasts and Reduces by root.
     by_root: [Box<[AtomicU64]>; 2],
     /// Collectives as they were called, by function; those recorded into CUDA graphs apart.
@@ -171,7 +138,7 @@ impl Counts {
                 .collect()
         };
         Self {
-            cells: from_fn(|_| from_fn(|_| Cell::new())),
+            planned: Tally::new(),
             by_root: [roots(), roots()],
             called: from_fn(|_| AtomicU64::new(0)),
             captured: AtomicU64::new(0),
@@ -181,13 +148,7 @@ impl Counts {
 
     /// A collective of `bytes` that runs.
     pub(crate) fn add(&self, func: Func, algo: Algo, bytes: u64, root: usize) {
-        let cell = self
-            .cells
-            .get(func as usize)
-            .and_then(|row| row.get(algo as usize));
-        if let Some(cell) = cell {
-            cell.add(bytes);
-        }
+        self.planned.add(func as usize, algo as usize, bytes);
         if func.is_rooted()
             && let Some(roots) = self.by_root.get(usize::from(func == Func::Reduce))
             && let Some(sum) = roots.get(root)
@@ -215,24 +176,15 @@ impl Counts {
 
     /// The sums that are not zero.
     pub(crate) fn sums(&self) -> Vec<Sum> {
-        let mut sums = Vec::new();
-        for (func, row) in Func::ALL.into_iter().zip(&self.cells) {
-            for (algo, cell) in Algo::ALL.into_iter().zip(row) {
-                let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
-                let calls = cell.calls.load(Ordering::Acquire);
-                if calls > 0 {
-                    sums.push(Sum {
-                        func,
-                        algo,
-                        calls,
-                        bytes: load(&cell.bytes),
-                        least: load(&cell.least),
-                        most: load(&cell.most),
-                    });
-                }
-            }
-        }
-        sums
+        let rows = Func::ALL.into_iter().zip(self.planned.amounts());
+        let cells = rows.flat_map(|(func, row)| {
+            let row = Algo::ALL.into_iter().zip(row);
+            row.map(move |(algo, amount)| (func, algo, amount))
+        });
+        cells
+            .filter(|(_, _, amount)| amount.calls > 0)
+            .map(|(func, algo, amount)| Sum { func, algo, amount })
+            .collect()
     }
 
     /// Bytes of a rooted function by root; those of roots beyond are not in it.
@@ -251,7 +203,7 @@ impl Counts {
 
     /// Collectives whose way is not known: told as such, or called and never told as planned.
     pub(crate) fn unknown(&self) -> u64 {
-        let planned: u64 = self.sums().iter().map(|sum| sum.calls).sum();
+        let planned: u64 = self.sums().iter().map(|sum| sum.amount.calls).sum();
         let called: u64 = self
             .called
             .iter()
@@ -276,10 +228,13 @@ mod tests {
         counts.add(Func::Broadcast, Algo::Ring, 5, 4000);
         let sums = counts.sums();
         assert_eq!(sums.len(), 3);
-        assert_eq!(
-            (sums[0].calls, sums[0].bytes, sums[0].least, sums[0].most),
-            (2, 400, 100, 300)
-        );
+        let expected = Amount {
+            calls: 2,
+            bytes: 400,
+            least: 100,
+            most: 300,
+        };
+        assert_eq!(sums[0].amount, expected);
         assert_eq!(counts.by_root(Func::Broadcast), [(3, 50)]);
         assert_eq!(counts.by_root(Func::Reduce), []);
     }

@@ -6,21 +6,20 @@
 
 use std::ffi::{CStr, CString, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ffi::linux::process::raw_environment;
+use launch::environment::OwnEnvironment;
+use launch::host::Trust;
+use launch::nccl::{topology_file, virtual_topology};
+use launch::rank::is_on_several_hosts;
 use once_cell::sync::OnceCell;
-use topology::snapshot::nccl_file;
 
 use crate::host;
 
 /// The one variable that is answered.
 const TOPO_FILE: &CStr = c"NCCL_TOPO_FILE";
-/// The file that a virtual machine's fabric manager leaves, which NCCL takes where no other is named
-/// (`graph/topo.cc`).
-const VIRTUAL_TOPOLOGY: &str = "/var/run/nvidia-topologyd/virtualTopology.xml";
-
 /// Whether NCCL has this library as its env plugin, and not as its profiler alone.
 static IS_ASKED: AtomicBool = AtomicBool::new(false);
 
@@ -43,17 +42,14 @@ pub(crate) fn topology_path() -> Option<PathBuf> {
             .filter(|_| IS_ASKED.load(Ordering::Relaxed))
             .map(path)
     };
-    named.or_else(answered).or_else(|| {
-        let virtual_machine = PathBuf::from(VIRTUAL_TOPOLOGY);
-        virtual_machine.exists().then_some(virtual_machine)
-    })
+    named.or_else(answered).or_else(virtual_topology)
 }
 
 /// The site's file for this job; absent where NCCL has a virtual machine's, and where there is none that
 /// fits this machine.
 fn sites_file() -> Option<&'static CStr> {
     static FILE: OnceCell<Option<CString>> = OnceCell::new();
-    if Path::new(VIRTUAL_TOPOLOGY).exists() {
+    if virtual_topology().is_some() {
         return None;
     }
     FILE.get_or_init(find_file).as_deref()
@@ -61,59 +57,18 @@ fn sites_file() -> Option<&'static CStr> {
 
 fn find_file() -> Option<CString> {
     let machine = host::snapshot_machine()?;
-    let hosts = if is_on_several_hosts(|name| std::env::var(name).ok()) {
+    let hosts = if is_on_several_hosts(&OwnEnvironment) {
         2
     } else {
         1
     };
-    let file = host::folder().join(nccl_file(machine, hosts, false)?);
-    host::is_usable_file(&file)
-        .then(|| CString::new(file.into_os_string().into_encoded_bytes()).ok())?
-}
-
-/// Whether the job runs on several hosts, by what its launcher says; every rank of a host says the same.
-fn is_on_several_hosts(variable: impl Fn(&str) -> Option<String>) -> bool {
-    let number = |name: &str| variable(name)?.trim().parse::<u64>().ok();
-    let counted = [
-        "SLURM_JOB_NUM_NODES",
-        "SLURM_NNODES",
-        "SLURM_STEP_NUM_NODES",
-    ];
-    if counted
-        .iter()
-        .filter_map(|name| number(name))
-        .any(|hosts| hosts > 1)
-    {
-        return true;
-    }
-    [
-        ("WORLD_SIZE", "LOCAL_WORLD_SIZE"),
-        ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"),
-        ("PMI_SIZE", "MPI_LOCALNRANKS"),
-    ]
-    .iter()
-    .any(|(all, here)| matches!((number(all), number(here)), (Some(all), Some(here)) if all > here))
+    let file = topology_file(machine, host::folder(), hosts, false, Trust::RootOrUser)?;
+    CString::new(file.into_os_string().into_encoded_bytes()).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_launcher_tells_how_many_hosts_there_are() {
-        let among = |set: &'static [(&'static str, &'static str)]| {
-            is_on_several_hosts(move |name| {
-                let found = set.iter().find(|(known, _)| *known == name);
-                found.map(|(_, value)| (*value).to_owned())
-            })
-        };
-        assert!(!among(&[]));
-        assert!(among(&[("SLURM_JOB_NUM_NODES", "2")]));
-        assert!(!among(&[("SLURM_JOB_NUM_NODES", "1"), ("WORLD_SIZE", "8")]));
-        assert!(among(&[("WORLD_SIZE", "16"), ("LOCAL_WORLD_SIZE", "8")]));
-        assert!(!among(&[("WORLD_SIZE", "8"), ("LOCAL_WORLD_SIZE", "8")]));
-        assert!(!among(&[("WORLD_SIZE", "many"), ("LOCAL_WORLD_SIZE", "8")]));
-    }
 
     #[test]
     fn what_the_environment_holds_is_given_as_it_is() {

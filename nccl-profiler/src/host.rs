@@ -2,15 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use ffi::linux::file::{read_own_text, read_trusted_text};
+use ffi::linux::file::read_own_text;
+use launch::host::{LONGEST_TOPOLOGY, Trust};
 use nccl_topo::reader::{System, read};
 use once_cell::sync::OnceCell;
 use topology::machine::Machine;
-use topology::snapshot::{DIRECTORY, MAX_BYTES, NODE_FILE, Snapshot};
-use topology::sysfs;
-
-/// The longest topology file that is read, in bytes; NCCL takes at most 255 elements.
-const LONGEST_FILE: u64 = 1 << 20;
+use topology::snapshot::{DIRECTORY, NODE_FILE};
 
 /// Where the snapshot is: beside the topology file that the environment names, else in its usual place.
 pub(crate) fn folder() -> &'static Path {
@@ -24,17 +21,10 @@ pub(crate) fn folder() -> &'static Path {
 }
 
 /// The machine of the snapshot; absent where there is none that root or this user wrote in this boot.
-///
-/// Which GPUs and CPUs are there now is not compared: a container may show other ones, and a GPU that CUDA
-/// has is there.
 pub(crate) fn snapshot_machine() -> Option<&'static Machine> {
     static MACHINE: OnceCell<Option<Machine>> = OnceCell::new();
-    let machine = MACHINE.get_or_init(|| {
-        let text = read_trusted_text(&folder().join(NODE_FILE), MAX_BYTES).ok()?;
-        let snapshot = Snapshot::parse(&text).ok()?;
-        let boot = sysfs::read_now(Path::new("/"), &[]).boot_id;
-        (snapshot.boot_id == boot).then_some(snapshot.machine)
-    });
+    let machine =
+        MACHINE.get_or_init(|| launch::host::read_snapshot(folder(), Trust::RootOrUser).ok());
     machine.as_ref()
 }
 
@@ -42,37 +32,26 @@ pub(crate) fn snapshot_machine() -> Option<&'static Machine> {
 pub(crate) fn machine() -> Option<&'static Machine> {
     static MACHINE: OnceCell<Option<Machine>> = OnceCell::new();
     snapshot_machine().or_else(|| {
-        let read = || {
-            let root = Path::new("/");
-            let (overrides, _) = sysfs::read_overrides(root);
-            sysfs::read_machine(root, &overrides).ok()
-        };
+        let read = || launch::host::read_sys().ok();
         MACHINE.get_or_init(read).as_ref()
     })
 }
 
-/// Whether a topology file of the site's is there.
-pub(crate) fn is_usable_file(path: &Path) -> bool {
-    read_trusted_text(path, LONGEST_FILE).is_ok_and(|text| !text.is_empty())
-}
-
 /// Reads a topology file as NCCL does, as this user; absent where NCCL refuses it.
 pub(crate) fn read_topology(path: &Path) -> Option<System> {
-    let text = read_own_text(path, LONGEST_FILE).ok()?;
+    let text = read_own_text(path, LONGEST_TOPOLOGY).ok()?;
     read(&text).system
 }
 
 /// A number for this boot, the same in all processes of the host.
 pub(crate) fn boot_number() -> u32 {
-    let boot = sysfs::read_now(Path::new("/"), &[])
-        .boot_id
-        .unwrap_or_default();
+    let boot = launch::host::boot_id().unwrap_or_default();
     let digits = boot.get(..8).unwrap_or_default();
     u32::from_str_radix(digits, 16).unwrap_or(0)
 }
 
 /// The host's name, up to its first dot.
 pub(crate) fn name() -> String {
-    let name = sysfs::read_hostname(Path::new("/")).unwrap_or_else(|| "host".to_owned());
+    let name = launch::host::name().unwrap_or_else(|| "host".to_owned());
     name.split('.').next().unwrap_or_default().to_owned()
 }

@@ -158,10 +158,10 @@ fn to_record<'a>(
     let collectives = report.sums.iter().map(|sum| Collective {
         func: sum.func.word(),
         algo: sum.algo.word(),
-        count: sum.calls,
-        buffer_bytes: sum.func.buffer_bytes(sum.bytes, who.ranks),
-        least_bytes: sum.func.buffer_bytes(sum.least, who.ranks),
-        most_bytes: sum.func.buffer_bytes(sum.most, who.ranks),
+        count: sum.amount.calls,
+        buffer_bytes: sum.func.buffer_bytes(sum.amount.bytes, who.ranks),
+        least_bytes: sum.func.buffer_bytes(sum.amount.least, who.ranks),
+        most_bytes: sum.func.buffer_bytes(sum.amount.most, who.ranks),
     });
     Record {
         schema: "gpu-numa/nccl-log/1",

@@ -9,25 +9,21 @@
 //! something crosses, no file that another user could have written is believed.  It is no tuner: NCCL has
 //! one only, and aws-ofi-nccl brings its own.
 
-mod atomic;
 mod communicator;
 mod counts;
-mod duty;
 mod env;
 mod host;
 mod journal;
-mod listening;
-mod peers;
 mod report;
 mod words;
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::sync::atomic::AtomicI32;
 
 use ffi::guard;
 use ffi::nccl::sys::{self, DescriptorV4, DescriptorV5, NcclResult};
 use ffi::nccl::{NcclLog, V4, V5, V6, V7, Version};
 
-use atomic::AtomicI32;
 use communicator::{Communicator, Start};
 
 /// How NCCL's log names the plugin.

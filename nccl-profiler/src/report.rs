@@ -1,10 +1,10 @@
 //! What a communicator's collectives carried over the socket link, in numbers and in one line.
 
+use launch::shared::peers::Sent;
 use nccl_topo::traffic::{Forecast, Hops};
 use serde::Serialize;
 
 use crate::counts::{Algo, Counts, Func, Sum};
-use crate::peers::Sent;
 use crate::words::{scaled, span, times, volume};
 
 /// Which line it is.
@@ -91,8 +91,8 @@ impl<'a> Report<'a> {
                     load_rooted(&mut load, who, forecast, sum, counts);
                 }
                 // Every rank's part goes up the tree and the sum down it.
-                (_, Algo::Tree) => load.add(sum.bytes, hops),
-                (func, Algo::Ring) => load.add(hop_bytes(func, sum.bytes, who.ranks), hops),
+                (_, Algo::Tree) => load.add(sum.amount.bytes, hops),
+                (func, Algo::Ring) => load.add(hop_bytes(func, sum.amount.bytes, who.ranks), hops),
             }
         }
         Self {
@@ -188,10 +188,10 @@ impl<'a> Report<'a> {
             .into_iter()
             .filter_map(|func| {
                 let sums = || self.sums.iter().filter(move |sum| sum.func == func);
-                let calls: u64 = sums().map(|sum| sum.calls).sum();
+                let calls: u64 = sums().map(|sum| sum.amount.calls).sum();
                 let buffer = |bytes| func.buffer_bytes(bytes, self.who.ranks);
-                let least = buffer(sums().map(|sum| sum.least).min()?);
-                let most = buffer(sums().map(|sum| sum.most).max()?);
+                let least = buffer(sums().map(|sum| sum.amount.least).min()?);
+                let most = buffer(sums().map(|sum| sum.amount.most).max()?);
                 Some(format!("{calls} {} {}", func.word(), span(least, most)))
             })
             .collect();
@@ -295,7 +295,7 @@ fn hop_bytes(func: Func, bytes: u64, ranks: usize) -> u64 {
 /// A Broadcast does not use the hop into its root, a Reduce not the one out of it.
 fn load_rooted(load: &mut Load, who: &Who, forecast: &Forecast, sum: &Sum, counts: &Counts) {
     let into = sum.func == Func::Broadcast;
-    let mut rest = sum.bytes;
+    let mut rest = sum.amount.bytes;
     for (root, bytes) in counts.by_root(sum.func) {
         let place = who.local.iter().position(|rank| *rank == root);
         load.add(bytes, forecast.rooted_ring(place, into));

@@ -7,16 +7,11 @@
 //! path that a user chose as root, starts a thread, or loads a library; neither hwloc nor NVML nor
 //! libslurm is linked.
 
-mod atomic;
-mod config;
-mod environment;
 mod guard;
 mod log;
 mod option;
-mod page;
 mod release;
 mod report;
-mod snapshot;
 mod step;
 mod task;
 

@@ -1,10 +1,11 @@
-//! What is said to the user, and `GPU_NUMA_BIND_REPORT`.
+//! What is said to the user.
 
 use std::cell::Cell;
 
 use ffi::spank::log::{To, write_line};
 use ffi::spank::sys;
-use serde::Serialize;
+use launch::host::SnapshotFault;
+use launch::site::Asked;
 use topology::binding::{
     Refusal, StepPlan, StepRequest, TaskPlan, launch_advice, socket_link_line, spanning_line,
     summary_line, task_line,
@@ -12,11 +13,17 @@ use topology::binding::{
 use topology::machine::Machine;
 use topology::option;
 
-use crate::option::Asked;
 use crate::step::Step;
 
 /// The most tasks of a host whose trouble is told one by one.
 const MOST_TROUBLED: usize = 8;
+
+/// What a snapshot that cannot be used leads to.
+pub(crate) fn without_snapshot(fault: &SnapshotFault) -> String {
+    format!(
+        "{fault}; reading /sys instead, NCCL_TOPO_FILE is not set (gpu-numa snapshot writes it)"
+    )
+}
 
 /// Says one line on the user's stderr.
 fn say(line: &str) {
@@ -44,7 +51,7 @@ impl<'a> Report<'a> {
             alone: Cell::new(false),
         };
         for problem in &asked.problems {
-            report.trouble(problem);
+            report.trouble(&problem.to_string());
         }
         report
     }
@@ -173,32 +180,10 @@ impl<'a> Report<'a> {
 }
 
 /// `12.0`, or `12.batch` for a script's own step.
-fn step_name(step: &Step) -> String {
+pub(crate) fn step_name(step: &Step) -> String {
     match step.id {
         sys::STEP_BATCH => format!("{}.batch", step.job),
         sys::STEP_INTERACTIVE => format!("{}.interactive", step.job),
         id => format!("{}.{id}", step.job),
     }
-}
-
-#[derive(Serialize)]
-struct ReportJson<'a> {
-    schema: &'static str,
-    host: &'a str,
-    job: u32,
-    step: String,
-    #[serde(flatten)]
-    plan: &'a TaskPlan,
-}
-
-/// `GPU_NUMA_BIND_REPORT`: what was decided for one task, as one line of JSON.
-pub(crate) fn to_json(step: &Step, host: &str, plan: &TaskPlan) -> Option<String> {
-    serde_json::to_string(&ReportJson {
-        schema: "gpu-numa/report/1",
-        host,
-        job: step.job,
-        step: step_name(step),
-        plan,
-    })
-    .ok()
 }

@@ -3,14 +3,16 @@
 //! Never fails and never blocks: what cannot be had is noted and said later from a task.
 
 use ffi::spank::{Spank, sys};
+use launch::environment::Marks;
+use launch::host::{KnownHost, UnknownHost, read_host};
+use launch::observe;
+use launch::shared::page::Page;
+use launch::site::{Asked, VARIABLE};
 use once_cell::sync::OnceCell;
 use topology::binding::KernelVersion;
 use topology::set::CpuSet;
 
-use crate::environment::{self, Marks};
-use crate::option::{self, Asked};
-use crate::page::Page;
-use crate::snapshot::{self, Host};
+use crate::{option, report};
 
 static STEP: OnceCell<Step> = OnceCell::new();
 
@@ -26,10 +28,8 @@ pub(crate) enum StepKind {
 /// A step on this host.
 #[derive(Debug)]
 pub(crate) struct Step {
-    /// What is asked for; absent when binding is off, and only inherited marks are to be cleared.
-    pub(crate) asked: Option<Asked>,
-    /// The host, or why there is none.
-    pub(crate) host: Result<Host, String>,
+    /// What is asked for; none where binding is off, and only inherited marks are to be cleared.
+    pub(crate) bind: Option<Bind>,
     /// The kernel's name of this host; [`Step::name_here`] has Slurm's.
     pub(crate) host_name: String,
     /// Kind.
@@ -60,6 +60,15 @@ pub(crate) struct Step {
     pub(crate) marks: Marks,
 }
 
+/// What is asked for, and the machine that it is asked of.
+#[derive(Debug)]
+pub(crate) struct Bind {
+    /// What is asked for.
+    pub(crate) asked: Asked,
+    /// The host, or why nothing is known of it.
+    pub(crate) host: Result<KnownHost, UnknownHost>,
+}
+
 impl Step {
     /// Slurm's name of this host, as a task's environment has it.
     pub(crate) fn name_here(&self, spank: &Spank<'_>) -> String {
@@ -82,9 +91,9 @@ pub(crate) fn prepare(spank: &Spank<'_>) {
 }
 
 fn read_step(spank: &Spank<'_>) -> Option<Step> {
-    let asked = option::resolve(spank.env("GPU_NUMA_BIND").as_deref())
+    let asked = option::resolve(spank.env(VARIABLE).as_deref())
         .filter(|asked| asked.settings.policy != topology::option::Policy::Off);
-    let marks = environment::read_marks(spank);
+    let marks = Marks::read(spank);
     if asked.is_none() && marks.is_empty() {
         return None;
     }
@@ -93,30 +102,24 @@ fn read_step(spank: &Spank<'_>) -> Option<Step> {
         sys::STEP_BATCH | sys::STEP_INTERACTIVE => StepKind::Script,
         _ => StepKind::Ordinary,
     };
-    let host = match &asked {
-        Some(_) => snapshot::read_host(&option::config().directory),
-        None => Err(String::new()),
-    };
-    if let Ok(Host {
-        remark: Some(remark),
-        ..
-    }) = &host
-    {
-        tracing::info!("{remark}");
+    let bind = asked.map(|asked| Bind {
+        asked,
+        host: read_host(&option::config().directory),
+    });
+    let host = bind.as_ref().and_then(|bind| bind.host.as_ref().ok());
+    if let Some(fault) = host.and_then(|host| host.fault.as_ref()) {
+        tracing::info!("{}", report::without_snapshot(fault));
     }
     let tasks = usize::try_from(spank.local_tasks().unwrap_or(1)).unwrap_or(1);
-    let page = match &host {
-        Ok(host) if tasks > 1 && !host.machine.gpus.is_empty() => {
-            match Page::map(tasks, &host.machine) {
-                Ok(page) => Some(page),
-                Err(error) => {
-                    tracing::warn!("no shared page ({error}); each task is bound for itself");
-                    None
-                }
+    let page = host
+        .filter(|host| tasks > 1 && !host.machine.gpus.is_empty())
+        .and_then(|host| match Page::map(tasks, &host.machine) {
+            Ok(page) => Some(page),
+            Err(error) => {
+                tracing::warn!("no shared page ({error}); each task is bound for itself");
+                None
             }
-        }
-        Ok(_) | Err(_) => None,
-    };
+        });
     let gpu_list = spank.env("SLURM_STEP_GPUS").or_else(|| {
         (kind == StepKind::Script)
             .then(|| spank.env("SLURM_JOB_GPUS"))
@@ -126,11 +129,9 @@ fn read_step(spank: &Spank<'_>) -> Option<Step> {
         StepKind::Ordinary => 1,
         StepKind::Script => read_job_tasks(spank),
     };
-    let kernel = ffi::linux::process::read_kernel_release().parse();
     Some(Step {
-        asked,
-        host,
-        host_name: read_host_name(),
+        bind,
+        host_name: launch::host::name().unwrap_or_else(|| "this host".to_owned()),
         kind,
         job: spank.job_id().unwrap_or(0),
         id,
@@ -145,18 +146,12 @@ fn read_step(spank: &Spank<'_>) -> Option<Step> {
             .and_then(|list| list.parse::<CpuSet>().ok())
             .map(|cores| cores.len())
             .filter(|count| *count > 0),
-        kernel: kernel.unwrap_or(KernelVersion { major: 0, minor: 0 }),
+        kernel: observe::kernel(),
         prepared_micros: ffi::linux::process::monotonic_micros(),
         tasks,
         page,
         marks,
     })
-}
-
-/// The kernel's name of this host.  Slurm's own is in the environment of a task only.
-fn read_host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map_or_else(|_| "this host".to_owned(), |name| name.trim().to_owned())
 }
 
 /// `--cpus-per-task`.

@@ -1,7 +1,7 @@
 //! plugstack.conf: whether our plugin is loaded, in the right order and with arguments it knows.
 
+use launch::site::SiteConfig;
 use slurm_config::plugstack::{self, Entry, EntryKind};
-use topology::option::{ItemKind, Items};
 
 use super::World;
 use super::report::{Harm, Report};
@@ -159,7 +159,8 @@ fn check_line(slurm: &Slurm, entry: &Entry, report: &mut Report) {
         );
     }
     for argument in arguments {
-        if let Some(problem) = complaint(argument) {
+        // One by one, so that each finding names its argument.
+        for problem in SiteConfig::parse(&[argument]).problems {
             report.find(
                 "plugin-argument",
                 Harm::StopsBinding,
@@ -170,31 +171,6 @@ fn check_line(slurm: &Slurm, entry: &Entry, report: &mut Report) {
         }
     }
     check_file(slurm, entry, path, report);
-}
-
-/// What is wrong with an argument; the rules are those of `slurm-spank/src/config.rs`.
-fn complaint(argument: &str) -> Option<String> {
-    let known = "expected always=, default=, lock=, snapshot= or strict_batch";
-    match argument.split_once('=') {
-        Some((key @ ("always" | "default"), items)) => {
-            let problem = Items::parse(items).err()?;
-            Some(format!("{key}=: {problem}"))
-        }
-        Some(("lock", kinds)) => kinds
-            .split(',')
-            .find(|name| !ItemKind::ALL.into_iter().any(|kind| kind.name() == *name))
-            .map(|name| {
-                format!(
-                    "lock=: no kind \"{name}\"; expected {}",
-                    ItemKind::ALL.map(ItemKind::name).join(", ")
-                )
-            }),
-        Some(("snapshot", folder)) => {
-            (!folder.starts_with('/')).then(|| format!("\"{argument}\": expected an absolute path"))
-        }
-        None if argument == "strict_batch" => None,
-        Some(_) | None => Some(format!("unknown argument \"{argument}\"; {known}")),
-    }
 }
 
 /// Whether the shared object is where the line says.

@@ -1,10 +1,9 @@
 //! What is wrong with a process, measured against its GPUs.
 
+use launch::process::Process;
 use topology::binding::memory_nodes;
 use topology::machine::Machine;
 use topology::set::{CpuSet, NodeSet};
-
-use super::process::Process;
 
 /// Pages elsewhere that are too few to matter, in bytes: what was there before a policy was set.
 const FEW_BYTES: u64 = 1 << 20;
@@ -110,7 +109,7 @@ fn amount(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::numa_maps;
+    use launch::numa_maps;
 
     fn process(masks: &[(&str, &[u32])], maps: &str) -> Process {
         let masks = masks.iter().map(|(list, threads)| {

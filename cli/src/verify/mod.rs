@@ -1,11 +1,11 @@
 //! `gpu-numa verify`: what a process really has, against its GPUs.
 
 mod judge;
-mod numa_maps;
-mod process;
 
 use clap::Args;
 use discovery::Source;
+use launch::numa_maps::ProcessMemory;
+use launch::process::{self, Process};
 use serde::Serialize;
 use topology::machine::Machine;
 use topology::option::printable;
@@ -14,9 +14,8 @@ use topology::set::CpuSet;
 
 use crate::command::{CommandError, Format, Outcome, parse_gpus};
 use crate::out::Out;
+use crate::run::read_visible;
 use judge::{Verdict, judge};
-use numa_maps::Memory;
-use process::Process;
 
 /// Checks a process.
 #[derive(Debug, Args)]
@@ -56,7 +55,7 @@ struct Document {
     threads: Vec<Threads>,
     /// The CPUs near its GPUs; null when a GPU's node is unknown.
     local_cpus: Option<CpuSet>,
-    memory: Memory,
+    memory: ProcessMemory,
     findings: Vec<String>,
     ok: bool,
 }
@@ -88,8 +87,14 @@ impl Verify {
             Some(list) => Some(parse_gpus(&machine, "--gpus", list)?),
             None => None,
         };
-        let process = Process::read(&machine, pid, gpus.as_deref())
+        let mut process = Process::read(&machine, pid)
             .ok_or_else(|| CommandError::Argument(format!("no process {pid} that may be read")))?;
+        if let Some(gpus) = gpus {
+            process.gpus = gpus;
+        } else if process.gpus.is_empty() && pid == std::process::id() {
+            // What another process may open cannot be asked, so its numbers mean nothing.
+            process.gpus = read_visible(&machine);
+        }
         let document = document(&machine, process);
         if self.format.json {
             out.json(&document)?;
@@ -108,7 +113,7 @@ impl Verify {
         let read = process::of_job(&job);
         let processes: Vec<Document> = read
             .into_iter()
-            .filter_map(|pid| Process::read(machine, pid, None))
+            .filter_map(|pid| Process::read(machine, pid))
             .filter(|process| !process.gpus.is_empty())
             .map(|process| document(machine, process))
             .collect();

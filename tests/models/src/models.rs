@@ -2,23 +2,22 @@
 
 #![allow(missing_docs, reason = "the names are sentences")]
 
-use std::path::Path;
-
+use launch::shared::Word;
+use launch::shared::duty::{Duty, Role};
+use launch::shared::listening::Listening;
+use launch::shared::page::{Page, words_for};
+use launch::shared::peers::{Peer, Peers};
+use launch::shared::tally::Tally;
 use loom::model::Builder;
 use loom::sync::Arc;
+use loom::sync::atomic::Ordering;
 use loom::thread::spawn;
 use topology::binding::TaskRequest;
 use topology::machine::{Gpu, Machine};
 use topology::pci::{PciAddress, PciDevice, VENDOR_NVIDIA};
 use topology::set::CpuSet;
 
-use crate::atomic::{AtomicI32, AtomicU32, Ordering};
-use crate::counts::{Algo, Counts, Func};
-use crate::duty::{Duty, Role};
-use crate::linux::{hurry, name_is_there};
-use crate::listening::Listening;
-use crate::page::Page;
-use crate::peers::{Peer, Peers};
+use crate::memory::{I32, NamedFile, U32, U64, Words, hurry, name_is_there};
 
 /// Tries every order in which at most `switches` times a thread is interrupted where it need not wait.
 fn every_order(switches: usize, model: impl Fn() + Sync + Send + 'static) {
@@ -58,8 +57,12 @@ fn request(task: usize, machine: &Machine) -> TaskRequest {
     }
 }
 
-/// As `task.rs` does: absent where the task plans alone.
-fn meet(page: &Page, task: usize, machine: &Machine) -> Option<Vec<TaskRequest>> {
+fn page(tasks: usize, machine: &Machine) -> Page<Words> {
+    Page::over(Words::zeroed(words_for(tasks, machine)), tasks, machine)
+}
+
+/// As the Slurm plugin does: none where the task plans alone.
+fn meet(page: &Page<Words>, task: usize, machine: &Machine) -> Option<Vec<TaskRequest>> {
     let is_in = page.publish(task, &request(task, machine), machine);
     (is_in && page.wait(0)).then(|| page.read(machine))
 }
@@ -67,7 +70,7 @@ fn meet(page: &Page, task: usize, machine: &Machine) -> Option<Vec<TaskRequest>>
 /// Runs `tasks` at once, of which those in `hurried` wait for nobody, and gives what each came to know.
 fn step(tasks: usize, hurried: &'static [usize]) -> Vec<Option<Vec<TaskRequest>>> {
     let machine = Arc::new(machine());
-    let page = Arc::new(Page::map(tasks, &machine).unwrap());
+    let page = Arc::new(page(tasks, &machine));
     let threads: Vec<_> = (1..tasks)
         .map(|task| {
             let (page, machine) = (Arc::clone(&page), Arc::clone(&machine));
@@ -112,7 +115,7 @@ pub fn when_one_gives_up_all_plan_alone_or_none() {
 pub fn a_task_that_never_comes_keeps_nobody_waiting_for_ever() {
     every_order(3, || {
         let machine = Arc::new(machine());
-        let page = Arc::new(Page::map(3, &machine).unwrap());
+        let page = Arc::new(page(3, &machine));
         let other = {
             let (page, machine) = (Arc::clone(&page), Arc::clone(&machine));
             spawn(move || meet(&page, 1, &machine))
@@ -126,7 +129,7 @@ pub fn a_task_that_never_comes_keeps_nobody_waiting_for_ever() {
 pub fn a_refusal_reaches_whoever_does_not_know_all() {
     every_order(3, || {
         let machine = Arc::new(machine());
-        let page = Arc::new(Page::map(2, &machine).unwrap());
+        let page = Arc::new(page(2, &machine));
         let other = {
             let (page, machine) = (Arc::clone(&page), Arc::clone(&machine));
             spawn(move || (meet(&page, 1, &machine), page.is_refused()))
@@ -153,8 +156,8 @@ fn peer(rank: usize) -> Peer {
     }
 }
 
-fn join(rank: usize, ranks: usize) -> Peers {
-    Peers::join(Path::new("/"), 1, 7, ranks, &peer(rank)).unwrap()
+fn join(rank: usize, ranks: usize) -> Peers<NamedFile> {
+    Peers::join_over(NamedFile::open(), ranks, &peer(rank))
 }
 
 pub fn a_rank_is_seen_whole_or_not_at_all_and_all_once_they_are_counted() {
@@ -204,25 +207,24 @@ pub fn whoever_leaves_last_takes_the_name_away() {
 
 pub fn a_sum_that_is_seen_has_the_bytes_of_its_calls() {
     every_order(3, || {
-        let counts = Arc::new(Counts::new(2));
+        let tally = Arc::new(Tally::<1, 1, U64>::new());
         let other = {
-            let counts = Arc::clone(&counts);
-            spawn(move || counts.add(Func::AllGather, Algo::Ring, 100, 0))
+            let tally = Arc::clone(&tally);
+            spawn(move || tally.add(0, 0, 100))
         };
-        for sum in counts.sums() {
-            assert!(sum.bytes >= 100 * sum.calls, "{sum:?}");
-            assert!(sum.least <= sum.most, "{sum:?}");
-        }
+        let [[sum]] = tally.amounts();
+        assert!(sum.bytes >= 100 * sum.calls, "{sum:?}");
+        assert!(sum.calls == 0 || sum.least <= sum.most, "{sum:?}");
         other.join().unwrap();
-        assert_eq!(counts.sums().len(), 1);
+        assert_eq!(tally.amounts()[0][0].calls, 1);
     });
 }
 
 pub fn one_thread_settles_the_role_and_it_leaves_the_count_once() {
     every_order(3, || {
         let duty = Arc::new(Duty::new());
-        let told = Arc::new(AtomicU32::new(0));
-        let event = |duty: &Duty, told: &AtomicU32| {
+        let told = Arc::new(U32::new(0));
+        let event = |duty: &Duty<U32>, told: &U32| {
             if duty.is(Role::Undecided) && duty.may_decide() {
                 told.store(1, Ordering::Relaxed);
                 duty.take(Role::Speaker);
@@ -249,11 +251,8 @@ pub fn one_thread_settles_the_role_and_it_leaves_the_count_once() {
 
 pub fn a_communicator_that_begins_is_in_the_mask_whatever_others_write() {
     every_order(2, || {
-        let listening = Arc::new(Listening {
-            communicators: crate::atomic::AtomicUsize::new(0),
-            events: crate::atomic::AtomicU64::new(0),
-        });
-        let mask = Arc::new(AtomicI32::new(0));
+        let listening = Arc::new(Listening::over(U64::new(0), U64::new(0)));
+        let mask = Arc::new(I32::new(0));
         let threads: Vec<_> = [2, 0, 4]
             .into_iter()
             .map(|events| {
@@ -263,7 +262,7 @@ pub fn a_communicator_that_begins_is_in_the_mask_whatever_others_write() {
                     if events > 0 {
                         listening.begin(events);
                     }
-                    listening.write(&mask);
+                    listening.write(&*mask);
                 })
             })
             .collect();

@@ -4,16 +4,17 @@
 //! anybody: who comes late, or cannot see the file, is missing.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use ffi::linux::named::{NamedError, NamedWords, remove_unused};
 use ffi::linux::process::effective_user;
 use topology::nvlink::Links;
 use topology::pci::PciAddress;
 
-use crate::atomic::{AtomicU64, Ordering};
+use super::{NamedMemory, Word};
 
 /// Where the files are.
-pub(crate) const FOLDER: &str = "/dev/shm";
+pub const FOLDER: &str = "/dev/shm";
 /// How their names begin.
 const PREFIX: &str = "gpu-numa-nccl.";
 /// Names in the folder that are looked at for what killed processes left.
@@ -45,32 +46,32 @@ const FIRST_LINK: usize = 7;
 
 /// A rank on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Peer {
+pub struct Peer {
     /// Its rank.
-    pub(crate) rank: usize,
+    pub rank: usize,
     /// Its GPU; absent where its process could not tell.
-    pub(crate) gpu: Option<PciAddress>,
+    pub gpu: Option<PciAddress>,
     /// Compute capability, as 90 for 9.0; absent where its process could not tell.
-    pub(crate) capability: Option<u32>,
+    pub capability: Option<u32>,
     /// Its NVLinks; absent where its process could not tell.
-    pub(crate) links: Option<Links>,
+    pub links: Option<Links>,
 }
 
 /// Sends over the socket link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Sent {
+pub struct Sent {
     /// How many.
-    pub(crate) sends: u64,
+    pub sends: u64,
     /// Bytes toward packages of a higher number.
-    pub(crate) up_bytes: u64,
+    pub up_bytes: u64,
     /// Bytes toward packages of a lower number.
-    pub(crate) down_bytes: u64,
+    pub down_bytes: u64,
 }
 
 /// The shared file, with one's own slot in it.
 #[derive(Debug)]
-pub(crate) struct Peers {
-    file: NamedWords,
+pub struct Peers<F = NamedWords> {
+    file: F,
     slot: usize,
     ranks: usize,
 }
@@ -80,7 +81,7 @@ impl Peers {
     ///
     /// # Errors
     /// [`NamedError`] where the file cannot be had; this rank then knows of no other.
-    pub(crate) fn join(
+    pub fn join(
         folder: &Path,
         boot: u32,
         id: u64,
@@ -92,6 +93,13 @@ impl Peers {
         remove_unused(folder, &prefix, MOST_NAMES);
         let name = format!("{prefix}{boot:08x}.{id:016x}");
         let file = NamedWords::open(folder, &name, WORDS * 2)?;
+        Ok(Self::join_over(file, ranks, own))
+    }
+}
+
+impl<F: NamedMemory> Peers<F> {
+    /// Joins the ranks of a communicator, of `ranks` in all, that share `file`.
+    pub fn join_over(file: F, ranks: usize, own: &Peer) -> Self {
         let mut peers = Self {
             file,
             slot: SLOTS,
@@ -106,7 +114,7 @@ impl Peers {
             // All are here: nobody needs the name any more.
             peers.file.unlink();
         }
-        Ok(peers)
+        peers
     }
 
     fn write(&self, own: &Peer) {
@@ -139,17 +147,17 @@ impl Peers {
         }
     }
 
-    fn head(&self, word: usize) -> Option<&AtomicU64> {
-        self.file.words().wide_words().get(word)
+    fn head(&self, word: usize) -> Option<&F::Word> {
+        self.file.words().get(word)
     }
 
-    fn slot_at(&self, index: usize) -> Option<&[AtomicU64]> {
+    fn slot_at(&self, index: usize) -> Option<&[F::Word]> {
         let start = SLOT * (1 + index);
-        self.file.words().wide_words().get(start..start + SLOT)
+        self.file.words().get(start..start + SLOT)
     }
 
     /// How many have written.
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         let written = self
             .head(WRITTEN)
             .map_or(0, |word| word.load(Ordering::Acquire));
@@ -157,7 +165,7 @@ impl Peers {
     }
 
     /// Those that have written, by rank; each rank once.
-    pub(crate) fn read(&self) -> Vec<Peer> {
+    pub fn read(&self) -> Vec<Peer> {
         let mut peers: Vec<Peer> = (0..SLOTS)
             .filter_map(|index| self.slot_at(index))
             .filter_map(|slot| {
@@ -180,7 +188,7 @@ impl Peers {
     }
 
     /// Makes `rank` the one that speaks for this host, unless another does.
-    pub(crate) fn claim(&self, rank: usize) -> bool {
+    pub fn claim(&self, rank: usize) -> bool {
         let own = rank as u64 + 1;
         self.head(SPEAKER).is_some_and(|speaker| {
             let before = speaker.compare_exchange(0, own, Ordering::AcqRel, Ordering::Acquire);
@@ -189,7 +197,7 @@ impl Peers {
     }
 
     /// Counts a send of the own rank.
-    pub(crate) fn count_send(&self, bytes: u64, upward: bool) {
+    pub fn count_send(&self, bytes: u64, upward: bool) {
         let Some(slot) = self.slot_at(self.slot) else {
             return;
         };
@@ -203,7 +211,7 @@ impl Peers {
     }
 
     /// What all ranks here sent so far.
-    pub(crate) fn sent(&self) -> Sent {
+    pub fn sent(&self) -> Sent {
         let mut all = Sent::default();
         for slot in (0..SLOTS).filter_map(|index| self.slot_at(index)) {
             let word = |at: usize| slot.get(at).map_or(0, |word| word.load(Ordering::Relaxed));
@@ -215,12 +223,12 @@ impl Peers {
     }
 
     /// Takes the name away: all that will join have.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.file.unlink();
     }
 
     /// Leaves; the last one takes the name away.
-    pub(crate) fn leave(self) {
+    pub fn leave(self) {
         let left = self.head(LEFT).map_or(0, |left| {
             left.fetch_add(1, Ordering::AcqRel).saturating_add(1)
         });
@@ -233,8 +241,8 @@ impl Peers {
     }
 }
 
-fn read_links(slot: &[AtomicU64]) -> Option<Links> {
-    let load = |word: &AtomicU64| word.load(Ordering::Acquire);
+fn read_links<W: Word<Value = u64>>(slot: &[W]) -> Option<Links> {
+    let load = |word: &W| word.load(Ordering::Acquire);
     let count = usize::try_from(slot.get(LINKS).map(load)?.checked_sub(1)?).ok()?;
     let words = slot.get(FIRST_LINK..FIRST_LINK.checked_add(count)?)?;
     let links = words.iter().map(load).map(|word| {

@@ -7,23 +7,23 @@ use topology::set::NodeSet;
 
 /// What a process's memory is.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Memory {
+pub struct ProcessMemory {
     /// The policy of most of its own pages, as numa_maps words it; empty where it has none or the file
     /// cannot be read.
-    pub(super) policy: String,
+    pub policy: String,
     /// Its own memory by node, in bytes: anonymous pages, and shared memory that it has mapped.
-    pub(super) anonymous_bytes: BTreeMap<u32, u64>,
+    pub anonymous_bytes: BTreeMap<u32, u64>,
 }
 
-impl Memory {
-    /// The nodes that the policy names; absent for `default` and `local`.
-    pub(super) fn named(&self) -> Option<NodeSet> {
+impl ProcessMemory {
+    /// The nodes that the policy names; none under `default` and `local`.
+    pub fn named(&self) -> Option<NodeSet> {
         let (_, list) = self.policy.rsplit_once(':')?;
         list.parse().ok()
     }
 
     /// All of it, and what of it lies outside `nodes`, in bytes.
-    pub(super) fn outside(&self, nodes: &NodeSet) -> (u64, u64) {
+    pub fn outside(&self, nodes: &NodeSet) -> (u64, u64) {
         let sum = |is_wanted: &dyn Fn(u32) -> bool| {
             let bytes = self
                 .anonymous_bytes
@@ -36,8 +36,8 @@ impl Memory {
 }
 
 /// Adds up a file; what is only a file's cache is left out, for it is where whoever read it first put it.
-pub(super) fn parse(text: &str) -> Memory {
-    let mut memory = Memory::default();
+pub fn parse(text: &str) -> ProcessMemory {
+    let mut memory = ProcessMemory::default();
     let mut by_policy: BTreeMap<&str, u64> = BTreeMap::new();
     for line in text.lines() {
         // ADDRESS POLICY [KEY=VALUE | WORD]...; a policy may hold a blank, "prefer (many):0".

@@ -3,16 +3,16 @@
 //! Each task writes its slot, then counts itself in.  When all are in, all see the same and come to the
 //! same plan.  The first that waits in vain closes the page, and then nobody uses it.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ffi::errno::Errno;
-use ffi::linux::process::monotonic_micros;
-use ffi::linux::shared::{SharedWords, wait_while, wake_all};
+use ffi::linux::shared::SharedWords;
 use topology::binding::TaskRequest;
 use topology::machine::Machine;
 use topology::set::CpuSet;
 
-use crate::atomic::{AtomicU32, Ordering};
+use super::{Memory, Word};
 
 /// Set in the state word once somebody gave up waiting.
 const CLOSED: u32 = 1 << 31;
@@ -31,43 +31,71 @@ const MAX_TASKS: usize = 4096;
 /// The longest that a task waits whatever happens, in microseconds.
 const LONGEST_WAIT_MICROS: u64 = 2_000_000;
 
+/// Why there is no page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PageError {
+    /// More tasks than a page is made for.
+    #[error("{0} tasks on this host; expected at most {MAX_TASKS}")]
+    TooManyTasks(usize),
+    /// The kernel has no memory for it.
+    #[error(transparent)]
+    Memory(#[from] Errno),
+}
+
 /// The shared page.
 #[derive(Debug)]
-pub(crate) struct Page {
-    words: SharedWords,
+pub struct Page<M = SharedWords> {
+    memory: M,
     tasks: usize,
+    /// Words of a slot.
     slot: usize,
 }
 
 impl Page {
-    /// Maps a page for `tasks` tasks on `machine`.
+    /// Maps a page for `tasks` tasks on `machine`, which processes forked later share.
     ///
     /// # Errors
-    /// `E2BIG` for more tasks than a page is made for, `ENOMEM`.
-    pub(crate) fn map(tasks: usize, machine: &Machine) -> Result<Self, Errno> {
+    /// [`PageError`] by what is wrong.
+    pub fn map(tasks: usize, machine: &Machine) -> Result<Self, PageError> {
         if tasks > MAX_TASKS {
-            return Err(Errno(7));
+            return Err(PageError::TooManyTasks(tasks));
         }
-        let mask = machine.online.words().len().max(1) * 2;
-        let slot = SLOT_HEAD + mask;
-        Ok(Self {
-            words: SharedWords::map(HEADER + slot * tasks)?,
+        let memory = SharedWords::map(words_for(tasks, machine))?;
+        Ok(Self::over(memory, tasks, machine))
+    }
+}
+
+/// How many words a page for `tasks` tasks on `machine` has.
+pub fn words_for(tasks: usize, machine: &Machine) -> usize {
+    HEADER + slot_words(machine) * tasks
+}
+
+/// Words of a slot: head, GPUs, and a mask as wide as the machine's CPUs.
+fn slot_words(machine: &Machine) -> usize {
+    SLOT_HEAD + machine.online.words().len().max(1) * 2
+}
+
+impl<M: Memory> Page<M> {
+    /// The page in `memory`, of [`words_for`] words.
+    pub fn over(memory: M, tasks: usize, machine: &Machine) -> Self {
+        Self {
+            memory,
             tasks,
-            slot,
-        })
+            slot: slot_words(machine),
+        }
     }
 
-    fn state(&self) -> Option<&AtomicU32> {
-        self.words.words().first()
+    fn state(&self) -> Option<&M::Word> {
+        self.memory.words().first()
     }
 
-    fn slot_of(&self, task: usize) -> Option<&[AtomicU32]> {
+    fn slot_of(&self, task: usize) -> Option<&[M::Word]> {
         let start = HEADER + task.checked_mul(self.slot)?;
-        self.words.words().get(start..start + self.slot)
+        self.memory.words().get(start..start + self.slot)
     }
 
     /// Writes a task's slot and counts it in; false when the page is closed or the task does not fit.
-    pub(crate) fn publish(&self, task: usize, request: &TaskRequest, machine: &Machine) -> bool {
+    pub fn publish(&self, task: usize, request: &TaskRequest, machine: &Machine) -> bool {
         let (Some(state), Some(slot)) = (self.state(), self.slot_of(task)) else {
             return false;
         };
@@ -104,11 +132,9 @@ impl Page {
         for (to, from) in slot.iter().zip(std::iter::once(head).chain(body)) {
             to.store(from, Ordering::Relaxed);
         }
-        let counted = state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
-            (now & CLOSED == 0).then(|| now + 1)
-        });
-        wake_all(state);
-        counted.is_ok()
+        let is_in = count_in(state);
+        self.memory.wake_all(state);
+        is_in
     }
 
     /// Waits until all tasks are in; false once the page is closed.
@@ -116,17 +142,17 @@ impl Page {
     /// The wait ends 100 ms plus 5 ms a task after the last task came in; on a host so slow that the
     /// launch since `prepared_micros` took longer than that, after as long again.  In any case it ends
     /// after two seconds.
-    pub(crate) fn wait(&self, prepared_micros: u64) -> bool {
+    pub fn wait(&self, prepared_micros: u64) -> bool {
         let Some(state) = self.state() else {
             return false;
         };
         let all = u32::try_from(self.tasks).unwrap_or(u32::MAX);
-        let start = monotonic_micros();
+        let start = self.memory.now_micros();
         let launch = start.saturating_sub(prepared_micros);
         let patience = launch.max(100_000 + 5_000 * u64::from(all));
         let end = start + LONGEST_WAIT_MICROS;
         let mut seen = state.load(Ordering::Acquire);
-        let mut deadline = monotonic_micros() + patience;
+        let mut deadline = self.memory.now_micros() + patience;
         loop {
             if seen & CLOSED != 0 {
                 return false;
@@ -134,7 +160,7 @@ impl Page {
             if seen >= all {
                 return true;
             }
-            let now = monotonic_micros();
+            let now = self.memory.now_micros();
             let left = deadline.min(end).saturating_sub(now);
             if left == 0 {
                 match state.compare_exchange(
@@ -144,37 +170,38 @@ impl Page {
                     Ordering::Acquire,
                 ) {
                     Ok(_) => {
-                        wake_all(state);
+                        self.memory.wake_all(state);
                         return false;
                     }
                     Err(other) => seen = other,
                 }
                 continue;
             }
-            wait_while(state, seen, Duration::from_micros(left));
+            self.memory
+                .wait_while(state, seen, Duration::from_micros(left));
             let other = state.load(Ordering::Acquire);
             if other != seen {
                 seen = other;
-                deadline = monotonic_micros() + patience;
+                deadline = self.memory.now_micros() + patience;
             }
         }
     }
 
     /// Tells the tasks that come later that the step is refused.
-    pub(crate) fn refuse(&self) {
+    pub fn refuse(&self) {
         if let Some(state) = self.state() {
             state.fetch_or(CLOSED | REFUSED, Ordering::AcqRel);
         }
     }
 
     /// Whether another task refused the step.
-    pub(crate) fn is_refused(&self) -> bool {
+    pub fn is_refused(&self) -> bool {
         self.state()
             .is_some_and(|state| state.load(Ordering::Acquire) & REFUSED != 0)
     }
 
     /// What every task wrote; to be read once [`Page::wait`] said that all are in.
-    pub(crate) fn read(&self, machine: &Machine) -> Vec<TaskRequest> {
+    pub fn read(&self, machine: &Machine) -> Vec<TaskRequest> {
         (0..self.tasks)
             .map(|task| {
                 self.slot_of(task)
@@ -185,7 +212,19 @@ impl Page {
     }
 }
 
-fn read_slot(slot: &[AtomicU32], machine: &Machine) -> TaskRequest {
+/// Counts one more task in; false where the page is closed.
+fn count_in(state: &impl Word<Value = u32>) -> bool {
+    let mut seen = state.load(Ordering::Acquire);
+    while seen & CLOSED == 0 {
+        match state.compare_exchange(seen, seen + 1, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return true,
+            Err(other) => seen = other,
+        }
+    }
+    false
+}
+
+fn read_slot(slot: &[impl Word<Value = u32>], machine: &Machine) -> TaskRequest {
     let word = |index: usize| {
         slot.get(index)
             .map_or(0, |word| word.load(Ordering::Relaxed))

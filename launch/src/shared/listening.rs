@@ -1,26 +1,37 @@
 //! Which events this process wants of NCCL.
 
-use crate::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Word;
 
 /// The communicators that want events.  NCCL has one event mask for all of them (`profiler.cc`, 2.30), so one
 /// that wants none must not take them from another.
 #[derive(Debug)]
-pub(crate) struct Listening {
-    /// How many they are.
-    pub(crate) communicators: AtomicUsize,
+pub struct Listening<W = AtomicU64> {
+    communicators: W,
     /// The events that any of them wanted.
-    pub(crate) events: AtomicU64,
+    events: W,
 }
 
-impl Listening {
+impl<W> Listening<W> {
+    /// Of two words that are zero: no communicator wants anything.
+    pub const fn over(communicators: W, events: W) -> Self {
+        Self {
+            communicators,
+            events,
+        }
+    }
+}
+
+impl<W: Word<Value = u64>> Listening<W> {
     /// One more, that wants `events`.
-    pub(crate) fn begin(&self, events: u64) {
+    pub fn begin(&self, events: u64) {
         self.events.fetch_or(events, Ordering::Relaxed);
         self.communicators.fetch_add(1, Ordering::AcqRel);
     }
 
     /// One less.
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         self.communicators.fetch_sub(1, Ordering::AcqRel);
     }
 
@@ -36,7 +47,7 @@ impl Listening {
 
     /// Writes the events where NCCL reads them, until they are those of all that began: without a lock, for a
     /// process that forks meanwhile would leave it held in the child.
-    pub(crate) fn write(&self, mask: &AtomicI32) {
+    pub fn write(&self, mask: &impl Word<Value = i32>) {
         loop {
             let wanted = self.wanted();
             mask.store(wanted, Ordering::Relaxed);

@@ -1,0 +1,229 @@
+//! The environment of a task, wherever it is kept, and which variables in it are ours.
+//!
+//! What we set is also written into [`MARKS`], so that a step inside our own batch step can tell our values from the
+//! user's and replace or remove them.
+
+use ffi::spank::Spank;
+use serde::Serialize;
+use topology::binding::TaskPlan;
+use topology::pci::PciAddress;
+
+/// Variables of a process.
+pub trait Environment {
+    /// The value of a variable; none where it is not set, or is not UTF-8.
+    fn get(&self, name: &str) -> Option<String>;
+}
+
+/// The environment of a task that has not begun.
+pub trait TaskEnvironment: Environment {
+    /// Sets a variable; false where the launcher refuses.
+    fn set(&self, name: &str, value: &str) -> bool;
+    /// Removes a variable.
+    fn remove(&self, name: &str);
+}
+
+/// The calling process's own.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnEnvironment;
+
+impl Environment for OwnEnvironment {
+    fn get(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+impl Environment for Spank<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        self.env(name)
+    }
+}
+
+impl TaskEnvironment for Spank<'_> {
+    fn set(&self, name: &str, value: &str) -> bool {
+        self.set_env(name, value).is_ok()
+    }
+
+    fn remove(&self, name: &str) {
+        // One that cannot be removed stays; there is nobody to tell.
+        let _ = self.remove_env(name);
+    }
+}
+
+/// Names what we set: `NAME=value` items with a newline between.
+const MARKS: &str = "GPU_NUMA_BIND_SET";
+/// Where NCCL reads its topology.
+pub const TOPO_FILE: &str = "NCCL_TOPO_FILE";
+/// Which profiler plugin NCCL loads.
+pub const PROFILER: &str = "NCCL_PROFILER_PLUGIN";
+/// How CUDA numbers GPUs.
+pub const DEVICE_ORDER: &str = "CUDA_DEVICE_ORDER";
+/// The order that our own numbers are in.
+pub const BY_PCI_ADDRESS: &str = "PCI_BUS_ID";
+/// What was decided for the task, as one line of JSON.
+const REPORT: &str = "GPU_NUMA_BIND_REPORT";
+/// Those that a step inside our own may find with our values.
+const OURS: [&str; 3] = [TOPO_FILE, PROFILER, DEVICE_ORDER];
+
+/// Variables that an outer step of ours set and that still hold its value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marks(Vec<String>);
+
+impl Marks {
+    /// The names that our outer step set and nobody changed since.
+    pub fn read(environment: &impl Environment) -> Self {
+        let Some(marks) = environment.get(MARKS) else {
+            return Self::default();
+        };
+        let mut names: Vec<String> = marks
+            .lines()
+            .filter_map(|mark| mark.split_once('='))
+            .filter(|(name, value)| {
+                OURS.contains(name) && environment.get(name).as_deref() == Some(*value)
+            })
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        names.extend([MARKS.to_owned(), REPORT.to_owned()]);
+        Self(names)
+    }
+
+    /// Whether there is nothing of an outer step.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Removes what the outer step left.
+    pub fn clear(&self, task: &impl TaskEnvironment) {
+        for name in &self.0 {
+            task.remove(name);
+        }
+    }
+}
+
+/// Sets a bound task's variables, marked as ours, and its report.
+pub fn set_marked(
+    task: &impl TaskEnvironment,
+    variables: &[(&str, String)],
+    report: &BindReport<'_>,
+) {
+    let set = variables
+        .iter()
+        .filter(|(name, value)| task.set(name, value))
+        .map(|(name, value)| format!("{name}={value}"));
+    let marks: Vec<String> = set.collect();
+    // Even an empty one tells an inner step that the report is ours.
+    task.set(MARKS, &marks.join("\n"));
+    if let Ok(json) = serde_json::to_string(report) {
+        task.set(REPORT, &json);
+    }
+}
+
+/// What was decided for one task, as its environment has it.
+#[derive(Debug, Serialize)]
+pub struct BindReport<'a> {
+    schema: &'static str,
+    host: &'a str,
+    job: u32,
+    step: &'a str,
+    #[serde(flatten)]
+    plan: &'a TaskPlan,
+}
+
+impl<'a> BindReport<'a> {
+    /// The report of a task of `step` (`12.0`, `12.batch`).
+    pub fn new(host: &'a str, job: u32, step: &'a str, plan: &'a TaskPlan) -> Self {
+        Self {
+            schema: "gpu-numa/report/1",
+            host,
+            job,
+            step,
+            plan,
+        }
+    }
+}
+
+/// The GPUs that a task's report names; none where it has no report.
+pub fn reported_gpus(environment: &impl Environment) -> Vec<PciAddress> {
+    let gpus = || {
+        let report: serde_json::Value = serde_json::from_str(&environment.get(REPORT)?).ok()?;
+        let gpus = report.get("gpus")?.as_array()?.iter();
+        Some(gpus.filter_map(|gpu| gpu.as_str()?.parse().ok()).collect())
+    };
+    gpus().unwrap_or_default()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
+    /// An environment for tests.
+    #[derive(Debug, Default)]
+    pub(crate) struct Variables(pub(crate) RefCell<BTreeMap<String, String>>);
+
+    impl Variables {
+        pub(crate) fn of(variables: &[(&str, &str)]) -> Self {
+            let variables = variables.iter();
+            Self(RefCell::new(
+                variables
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                    .collect(),
+            ))
+        }
+    }
+
+    impl Environment for Variables {
+        fn get(&self, name: &str) -> Option<String> {
+            self.0.borrow().get(name).cloned()
+        }
+    }
+
+    impl TaskEnvironment for Variables {
+        fn set(&self, name: &str, value: &str) -> bool {
+            self.0
+                .borrow_mut()
+                .insert(name.to_owned(), value.to_owned());
+            true
+        }
+
+        fn remove(&self, name: &str) {
+            self.0.borrow_mut().remove(name);
+        }
+    }
+
+    #[test]
+    fn an_inner_step_removes_what_is_still_ours_and_keeps_what_the_user_changed() {
+        let task = Variables::of(&[
+            (
+                "GPU_NUMA_BIND_SET",
+                "NCCL_TOPO_FILE=/a\nCUDA_DEVICE_ORDER=PCI_BUS_ID\nPATH=/bin",
+            ),
+            ("NCCL_TOPO_FILE", "/of/the/user"),
+            ("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),
+            ("PATH", "/bin"),
+            ("GPU_NUMA_BIND_REPORT", "{}"),
+        ]);
+        let marks = Marks::read(&task);
+        assert!(!marks.is_empty());
+        marks.clear(&task);
+        let left: Vec<String> = task.0.borrow().keys().cloned().collect();
+        assert_eq!(left, ["NCCL_TOPO_FILE", "PATH"]);
+    }
+
+    #[test]
+    fn without_a_mark_nothing_is_ours() {
+        let task = Variables::of(&[("CUDA_DEVICE_ORDER", "PCI_BUS_ID")]);
+        assert!(Marks::read(&task).is_empty());
+    }
+
+    #[test]
+    fn a_report_names_its_gpus_and_any_other_text_none() {
+        let of = |text: &str| reported_gpus(&Variables::of(&[("GPU_NUMA_BIND_REPORT", text)]));
+        assert_eq!(
+            of(r#"{"gpus":["0000:21:00.0","x"]}"#),
+            ["0000:21:00.0".parse().unwrap()]
+        );
+        assert!(of("{").is_empty() && of(r#"{"gpus":3}"#).is_empty());
+        assert!(reported_gpus(&Variables::default()).is_empty());
+    }
+}

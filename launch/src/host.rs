@@ -1,0 +1,232 @@
+//! The machine that this host is: from the snapshot where that can be used, else from `/sys`.
+
+use std::path::{Path, PathBuf};
+
+use ffi::linux::file::{FileError, is_roots_file, read_roots_text, read_trusted_text};
+use topology::machine::Machine;
+use topology::snapshot::{MAX_BYTES, NODE_FILE, Snapshot, SnapshotError, Stale};
+use topology::sysfs::{self, SysfsError};
+
+/// This host's files.
+const ROOT: &str = "/";
+/// The longest NCCL topology file that is read, in bytes; NCCL takes at most 255 elements.
+pub const LONGEST_TOPOLOGY: u64 = 1 << 20;
+
+/// Whom a reader of the snapshot service's files trusts, and so what it compares them with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// A part of Slurm that runs as root: root's files in root's folder, and everything must be as the host is now.
+    Root,
+    /// A user's process, maybe in a container: files of root or of that user, of this boot.  Which GPUs and CPUs are
+    /// there now is not compared: a container may show other ones.
+    RootOrUser,
+}
+
+impl Trust {
+    /// Reads a file of the snapshot service.
+    ///
+    /// # Errors
+    /// [`FileError`] by what is wrong.
+    pub fn read(self, path: &Path, limit: u64) -> Result<String, FileError> {
+        match self {
+            Self::Root => read_roots_text(path, limit),
+            Self::RootOrUser => read_trusted_text(path, limit),
+        }
+    }
+
+    /// Whether `path` is a file that is not empty and that nobody else can have written.
+    pub fn is_usable(self, path: &Path) -> bool {
+        match self {
+            Self::Root => is_roots_file(path),
+            Self::RootOrUser => {
+                read_trusted_text(path, LONGEST_TOPOLOGY).is_ok_and(|text| !text.is_empty())
+            }
+        }
+    }
+}
+
+/// Why a snapshot cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotFault {
+    /// There is none: the site may not run the service.
+    #[error("no {}", .0.display())]
+    Missing(PathBuf),
+    /// It cannot be read, or others could have written it.
+    #[error(transparent)]
+    File(FileError),
+    /// It is no snapshot, or it is stale.
+    #[error("{}: {error}", path.display())]
+    Contents {
+        /// The snapshot.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: SnapshotError,
+    },
+}
+
+impl SnapshotFault {
+    /// Whether somebody should look into it; a snapshot that is missing may be the site's choice.
+    pub fn is_defect(&self) -> bool {
+        !matches!(self, Self::Missing(_))
+    }
+}
+
+/// Reads the snapshot in `folder` and says why it cannot be used where it cannot.
+///
+/// # Errors
+/// [`SnapshotFault`] by what is wrong.
+pub fn read_snapshot(folder: &Path, trust: Trust) -> Result<Machine, SnapshotFault> {
+    let path = folder.join(NODE_FILE);
+    let text = match trust.read(&path, MAX_BYTES) {
+        Ok(text) => text,
+        Err(FileError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(SnapshotFault::Missing(path));
+        }
+        Err(error) => return Err(SnapshotFault::File(error)),
+    };
+    let machine = match trust {
+        Trust::Root => sysfs::read_current(Path::new(ROOT), &text),
+        Trust::RootOrUser => Snapshot::parse(&text).and_then(|snapshot| {
+            let is_of_this_boot = snapshot.boot_id == boot_id();
+            if is_of_this_boot {
+                Ok(snapshot.machine)
+            } else {
+                Err(Stale::Boot.into())
+            }
+        }),
+    };
+    machine.map_err(|error| SnapshotFault::Contents { path, error })
+}
+
+/// Reads the machine from `/sys`, with the site's override file.
+///
+/// # Errors
+/// [`SysfsError`] where `/sys` is not there.
+pub fn read_sys() -> Result<Machine, SysfsError> {
+    let root = Path::new(ROOT);
+    let (overrides, _) = sysfs::read_overrides(root);
+    sysfs::read_machine(root, &overrides)
+}
+
+/// A host's machine, and where that is from.
+#[derive(Debug)]
+pub struct KnownHost {
+    /// The machine.
+    pub machine: Machine,
+    /// The folder whose NCCL files fit it; none where it was read from `/sys`.
+    pub folder: Option<PathBuf>,
+    /// Why the snapshot is not used; none where it is.
+    pub fault: Option<SnapshotFault>,
+}
+
+/// Why nothing is known of a host.
+#[derive(Debug, thiserror::Error)]
+#[error("{snapshot}, and {sysfs}")]
+pub struct UnknownHost {
+    /// Why the snapshot is not used.
+    pub snapshot: SnapshotFault,
+    /// Why `/sys` gave no machine.
+    pub sysfs: SysfsError,
+}
+
+/// Reads the host as a part of Slurm sees it: the snapshot in `folder`, failing that `/sys`.
+///
+/// # Errors
+/// [`UnknownHost`] where neither gives a machine.
+pub fn read_host(folder: &Path) -> Result<KnownHost, UnknownHost> {
+    let fault = match read_snapshot(folder, Trust::Root) {
+        Ok(machine) => {
+            return Ok(KnownHost {
+                machine,
+                folder: Some(folder.to_owned()),
+                fault: None,
+            });
+        }
+        Err(fault) => fault,
+    };
+    match read_sys() {
+        Ok(machine) => Ok(KnownHost {
+            machine,
+            folder: None,
+            fault: Some(fault),
+        }),
+        Err(sysfs) => Err(UnknownHost {
+            snapshot: fault,
+            sysfs,
+        }),
+    }
+}
+
+/// The kernel's id of this boot; none where `/proc` is not there.
+pub fn boot_id() -> Option<String> {
+    sysfs::read_now(Path::new(ROOT), &[]).boot_id
+}
+
+/// The kernel's name of this host; none where `/proc` is not there.
+pub fn name() -> Option<String> {
+    sysfs::read_hostname(Path::new(ROOT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use topology::snapshot::HostNow;
+
+    fn write_snapshot(folder: &Path, now: &HostNow) -> PathBuf {
+        let text = Snapshot::new(Machine::default(), now, 1).to_json().unwrap();
+        let path = folder.join(NODE_FILE);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_missing_snapshot_is_no_defect_and_one_of_another_boot_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let fault = read_snapshot(folder.path(), Trust::RootOrUser).unwrap_err();
+        assert!(!fault.is_defect(), "{fault}");
+        write_snapshot(folder.path(), &HostNow::default());
+        let fault = read_snapshot(folder.path(), Trust::RootOrUser).unwrap_err();
+        assert!(fault.is_defect());
+        assert!(
+            fault
+                .to_string()
+                .ends_with("node.json: stale: it is from another boot")
+        );
+    }
+
+    #[test]
+    fn a_users_process_takes_a_snapshot_of_this_boot_whatever_else_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = HostNow {
+            boot_id: boot_id(),
+            driver: Some("no such driver".to_owned()),
+            ..HostNow::default()
+        };
+        write_snapshot(folder.path(), &now);
+        read_snapshot(folder.path(), Trust::RootOrUser).unwrap();
+        assert!(read_snapshot(folder.path(), Trust::Root).is_err());
+    }
+
+    #[test]
+    fn a_snapshot_that_others_can_write_is_not_used() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = write_snapshot(folder.path(), &HostNow::default());
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+        for trust in [Trust::Root, Trust::RootOrUser] {
+            let fault = read_snapshot(folder.path(), trust).unwrap_err();
+            assert!(
+                matches!(fault, SnapshotFault::File(FileError::NotRoots { .. })),
+                "{fault}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_snapshot_the_host_is_read_from_sys() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = read_host(folder.path()).unwrap();
+        assert!(host.folder.is_none() && !host.machine.online.is_empty());
+        assert!(!host.fault.unwrap().is_defect());
+    }
+}

@@ -1,0 +1,220 @@
+//! What the kernel and the environment say of the calling task: its GPUs, CPUs and memory.
+
+use std::ffi::CString;
+
+use ffi::errno::Errno;
+use ffi::linux::access::{Access, read_access};
+use ffi::linux::mempolicy::{Mode, read_policy};
+use ffi::linux::{affinity, process};
+use topology::allowed::{StepView, find_step_cpus, parse_mask_list};
+use topology::binding::{KernelVersion, TaskRequest};
+use topology::machine::{Gpu, Machine};
+use topology::pci::PciAddress;
+use topology::set::{CpuSet, NodeSet};
+use topology::visible::{TaskView, Visible, find_visible};
+
+use crate::environment::{DEVICE_ORDER, Environment};
+
+/// The CPUs that the calling thread may run on.
+///
+/// # Errors
+/// `EPERM` where a filter forbids to ask.
+pub fn own_cpus() -> Result<CpuSet, Errno> {
+    affinity::read_affinity(0).map(|words| CpuSet::from_words(&words))
+}
+
+/// The CPUs that the calling thread's cpuset allows.
+///
+/// # Errors
+/// As [`own_cpus`].
+pub fn cpuset() -> Result<CpuSet, Errno> {
+    affinity::read_cpuset().map(|words| CpuSet::from_words(&words))
+}
+
+/// Whether the calling thread may run on fewer CPUs than its cpuset has.
+pub fn is_bound() -> bool {
+    own_cpus().ok() != cpuset().ok()
+}
+
+/// The nodes that the calling process may have memory from; none where that is not known.
+pub fn allowed_nodes() -> Option<NodeSet> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    status_list(&status, "Mems_allowed_list")?.parse().ok()
+}
+
+/// The value of a line of `/proc/PID/status` (proc(5)).
+pub(crate) fn status_list<'s>(status: &'s str, key: &str) -> Option<&'s str> {
+    let mut lines = status.lines().filter_map(|line| line.split_once(':'));
+    lines
+        .find(|(name, _)| *name == key)
+        .map(|(_, value)| value.trim())
+}
+
+/// The running kernel; 0.0, which has no memory policy of newer ones, where it is not known.
+pub fn kernel() -> KernelVersion {
+    let release = process::read_kernel_release().parse();
+    release.unwrap_or(KernelVersion { major: 0, minor: 0 })
+}
+
+/// The device file of a GPU; none where its number is not known.
+pub(crate) fn device_of(gpu: &Gpu) -> Option<String> {
+    gpu.minor.map(|minor| format!("/dev/nvidia{minor}"))
+}
+
+/// Asks the kernel, through the device cgroup, whether a GPU may be opened; nothing is.
+fn access_to(gpu: &Gpu) -> Option<Access> {
+    let device = CString::new(device_of(gpu)?).ok()?;
+    Some(read_access(&device))
+}
+
+fn gpus_where(machine: &Machine, is_wanted: impl Fn(&Gpu) -> bool) -> Vec<PciAddress> {
+    let gpus = machine.gpus.iter().filter(|gpu| is_wanted(gpu));
+    gpus.map(|gpu| gpu.pci).collect()
+}
+
+/// What says which GPUs a task of a Slurm step sees; `step_list` is the step's list as it was before the fork.
+pub fn view_of_task(
+    machine: &Machine,
+    environment: &impl Environment,
+    step_list: Option<&str>,
+) -> TaskView {
+    TaskView {
+        openable: gpus_where(machine, |gpu| access_to(gpu) == Some(Access::Allowed)),
+        step_list: step_list.map(str::to_owned),
+        on_host: environment.get("SLURM_GPUS_ON_NODE"),
+        ..cuda_view(environment)
+    }
+}
+
+/// The GPUs that a process sees which no Slurm gave any: also those whose device file is not there or not known.
+pub fn visible_to_process(machine: &Machine, environment: &impl Environment) -> Visible {
+    let openable = gpus_where(machine, |gpu| access_to(gpu) != Some(Access::Denied));
+    let view = TaskView {
+        on_host: Some(openable.len().to_string()),
+        openable,
+        ..cuda_view(environment)
+    };
+    find_visible(machine, &view)
+}
+
+fn cuda_view(environment: &impl Environment) -> TaskView {
+    TaskView {
+        cuda_visible: environment.get("CUDA_VISIBLE_DEVICES"),
+        cuda_order: environment.get(DEVICE_ORDER),
+        ..TaskView::default()
+    }
+}
+
+/// A task of a Slurm step as it is before it is bound: its GPUs, Slurm's mask, what its user bound; and what was odd.
+///
+/// `is_script` says that it is a batch script's own or an interactive step, whose `--cpu-bind` is that of the steps
+/// in it.
+pub fn read_task(
+    machine: &Machine,
+    environment: &impl Environment,
+    step_list: Option<&str>,
+    is_script: bool,
+) -> (TaskRequest, Option<String>) {
+    let visible = find_visible(machine, &view_of_task(machine, environment, step_list));
+    let bind_type = environment.get("SLURM_CPU_BIND_TYPE").unwrap_or_default();
+    let user_cpu_bind = !is_script
+        && ["none", "map_cpu"]
+            .iter()
+            .any(|own| bind_type.contains(own));
+    let user_mem_bind =
+        read_policy().is_ok_and(|(mode, _)| !matches!(mode, Mode::Default | Mode::Local));
+    let request = TaskRequest {
+        visible: visible.gpus,
+        slurm_cpus: own_cpus().ok(),
+        user_cpu_bind,
+        user_mem_bind,
+    };
+    (request, visible.remark)
+}
+
+/// The masks that Slurm gave the step's tasks, as far as the calling one knows: the step's list and its own.
+pub fn known_masks(environment: &impl Environment, own: &TaskRequest) -> Vec<CpuSet> {
+    let mut masks = parse_mask_list(&environment.get("SLURM_CPU_BIND_LIST").unwrap_or_default());
+    masks.extend(own.slurm_cpus.clone());
+    masks
+}
+
+/// The CPUs that the step of the calling task may use; `core_count` is how many cores Slurm gave it.
+pub fn step_cpus(machine: &Machine, masks: &[CpuSet], core_count: Option<usize>) -> CpuSet {
+    // Where a filter forbids to ask for the cpuset, what Slurm gave the tasks is all that is known of it.
+    let given = || {
+        let none = CpuSet::default();
+        masks.iter().fold(none, |all, mask| all.union(mask))
+    };
+    let view = StepView {
+        cpuset: cpuset().unwrap_or_else(|_| given()),
+        masks,
+        core_count,
+    };
+    find_step_cpus(machine, &view)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::tests::Variables;
+    use topology::pci::{PciDevice, VENDOR_NVIDIA};
+
+    fn machine(minor: Option<u32>) -> Machine {
+        let address = "0000:21:00.0".parse().unwrap();
+        let gpu = Gpu::of(&PciDevice::new(address, 0x03_0200, VENDOR_NVIDIA, 0x2330));
+        Machine {
+            gpus: vec![Gpu { minor, ..gpu }],
+            ..Machine::default()
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_counts_for_a_process_and_not_for_a_task() {
+        let environment = Variables::default();
+        for minor in [Some(4095), None] {
+            let machine = machine(minor);
+            let task = view_of_task(&machine, &environment, Some("0"));
+            assert!(task.openable.is_empty());
+            let process = visible_to_process(&machine, &environment);
+            assert_eq!(process.gpus, [machine.gpus[0].pci]);
+        }
+    }
+
+    #[test]
+    fn the_users_own_cpu_bind_counts_in_an_ordinary_step_alone() {
+        let environment = Variables::of(&[("SLURM_CPU_BIND_TYPE", "quiet,map_cpu:")]);
+        let bound = |is_script| {
+            let (request, _) = read_task(&machine(None), &environment, None, is_script);
+            request.user_cpu_bind
+        };
+        assert!(bound(false) && !bound(true));
+    }
+
+    #[test]
+    fn masks_are_those_of_slurms_list_and_the_tasks_own() {
+        let environment = Variables::of(&[("SLURM_CPU_BIND_LIST", "0x3,0xc")]);
+        let own = TaskRequest {
+            slurm_cpus: Some(CpuSet::single(9)),
+            ..TaskRequest::default()
+        };
+        let masks: Vec<String> = known_masks(&environment, &own)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(masks, ["0-1", "2-3", "9"]);
+    }
+
+    #[test]
+    fn this_process_has_cpus_within_its_cpuset_and_a_kernel() {
+        assert!(own_cpus().unwrap().is_subset(&cpuset().unwrap()));
+        assert!(kernel().major >= 3);
+    }
+
+    #[test]
+    fn a_line_of_a_status_is_found_by_its_whole_name() {
+        let status = "Mems_allowed:\t00000003\nMems_allowed_list:\t0-1\n";
+        assert_eq!(status_list(status, "Mems_allowed_list"), Some("0-1"));
+        assert_eq!(status_list(status, "Cpus_allowed_list"), None);
+    }
+}

@@ -1,0 +1,184 @@
+//! What launchers put into the environment of the processes that they start: each one's place on its host.
+
+use crate::environment::Environment;
+
+/// The variables of one launcher.
+struct Launcher {
+    /// The process's number on its host.
+    rank: &'static str,
+    /// How many there are on its host.
+    here: &'static str,
+    /// How many there are on all hosts; none where it says how many hosts there are instead ([`HOSTS`]).
+    all: Option<&'static str>,
+    /// Whether its processes share the mask that it was started with; others bind each process.
+    shares_mask: bool,
+}
+
+/// First found, first taken.
+const LAUNCHERS: [Launcher; 5] = [
+    // torchrun, and accelerate and deepspeed after it.
+    launcher("LOCAL_RANK", "LOCAL_WORLD_SIZE", Some("WORLD_SIZE"), true),
+    // Open MPI.
+    launcher(
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+        Some("OMPI_COMM_WORLD_SIZE"),
+        false,
+    ),
+    // MPICH and Intel MPI.
+    launcher(
+        "MPI_LOCALRANKID",
+        "MPI_LOCALNRANKS",
+        Some("PMI_SIZE"),
+        false,
+    ),
+    // Others with PMI.
+    launcher("PMI_LOCAL_RANK", "PMI_LOCAL_SIZE", Some("PMI_SIZE"), false),
+    // Slurm.
+    launcher("SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE", None, false),
+];
+
+/// Slurm's variables that hold a number of hosts.
+const HOSTS: [&str; 3] = [
+    "SLURM_JOB_NUM_NODES",
+    "SLURM_NNODES",
+    "SLURM_STEP_NUM_NODES",
+];
+
+/// The most processes of a host that are planned for together.
+const MOST_RANKS: usize = 4096;
+
+const fn launcher(
+    rank: &'static str,
+    here: &'static str,
+    all: Option<&'static str>,
+    shares_mask: bool,
+) -> Launcher {
+    Launcher {
+        rank,
+        here,
+        all,
+        shares_mask,
+    }
+}
+
+/// A process's place among those of its launcher on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rank {
+    /// Its number, from 0.
+    pub index: usize,
+    /// How many there are that see the same CPUs; none where the launcher does not say, or has bound each to its own.
+    pub of: Option<usize>,
+}
+
+/// Why the environment gives no rank.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RankError {
+    /// No launcher's variable is set.
+    #[error(
+        "no local rank in the environment; expected one of {}",
+        rank_variables()
+    )]
+    Missing,
+    /// A launcher's variable holds something else.
+    #[error("{name}=\"{value}\": expected a number")]
+    NoNumber {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+    },
+}
+
+/// Reads the calling process's rank; `is_bound` says whether it may use fewer CPUs than its cpuset has.
+///
+/// # Errors
+/// [`RankError`] where no launcher's variable is set, or the first one is no number.
+pub fn read_rank(
+    environment: &impl Environment,
+    is_bound: impl FnOnce() -> bool,
+) -> Result<Rank, RankError> {
+    let found = LAUNCHERS
+        .iter()
+        .find_map(|launcher| Some((launcher, environment.get(launcher.rank)?)));
+    let (launcher, text) = found.ok_or(RankError::Missing)?;
+    let Ok(index) = text.trim().parse::<usize>() else {
+        return Err(RankError::NoNumber {
+            name: launcher.rank,
+            value: text,
+        });
+    };
+    let has_shared_mask = launcher.shares_mask || !is_bound();
+    let of = number(environment, launcher.here)
+        .and_then(|of| usize::try_from(of).ok())
+        .filter(|of| has_shared_mask && (index + 1..=MOST_RANKS).contains(of));
+    Ok(Rank { index, of })
+}
+
+/// Whether the job runs on several hosts, by what its launcher says; the same in every rank of a host.
+pub fn is_on_several_hosts(environment: &impl Environment) -> bool {
+    let hosts = HOSTS.iter().filter_map(|name| number(environment, name));
+    let more_elsewhere = LAUNCHERS.iter().any(|launcher| {
+        let all = launcher.all.and_then(|all| number(environment, all));
+        let here = number(environment, launcher.here);
+        matches!((all, here), (Some(all), Some(here)) if all > here)
+    });
+    more_elsewhere || hosts.into_iter().any(|hosts| hosts > 1)
+}
+
+fn number(environment: &impl Environment, name: &str) -> Option<u64> {
+    environment.get(name)?.trim().parse().ok()
+}
+
+fn rank_variables() -> String {
+    LAUNCHERS.map(|launcher| launcher.rank).join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::tests::Variables;
+
+    #[test]
+    fn the_launcher_says_how_many_hosts_there_are() {
+        let among = |set: &[(&str, &str)]| is_on_several_hosts(&Variables::of(set));
+        assert!(!among(&[]));
+        assert!(among(&[("SLURM_JOB_NUM_NODES", "2")]));
+        assert!(!among(&[("SLURM_JOB_NUM_NODES", "1"), ("WORLD_SIZE", "8")]));
+        assert!(among(&[("WORLD_SIZE", "16"), ("LOCAL_WORLD_SIZE", "8")]));
+        assert!(!among(&[("WORLD_SIZE", "8"), ("LOCAL_WORLD_SIZE", "8")]));
+        assert!(!among(&[("WORLD_SIZE", "many"), ("LOCAL_WORLD_SIZE", "8")]));
+        assert!(among(&[("PMI_SIZE", "16"), ("MPI_LOCALNRANKS", "8")]));
+    }
+
+    #[test]
+    fn the_first_launcher_names_the_rank_and_those_that_share_a_mask_are_counted() {
+        let rank = |set: &[(&str, &str)], bound| read_rank(&Variables::of(set), || bound);
+        let torchrun = [
+            ("LOCAL_RANK", "3"),
+            ("LOCAL_WORLD_SIZE", "8"),
+            ("SLURM_LOCALID", "0"),
+        ];
+        let of = Some(8);
+        assert_eq!(rank(&torchrun, true), Ok(Rank { index: 3, of }));
+        let mpi = [("PMI_LOCAL_RANK", " 3 "), ("PMI_LOCAL_SIZE", "8")];
+        assert_eq!(rank(&mpi, false), Ok(Rank { index: 3, of }));
+        assert_eq!(rank(&mpi, true), Ok(Rank { index: 3, of: None }));
+        let few = [("LOCAL_RANK", "3"), ("LOCAL_WORLD_SIZE", "3")];
+        assert_eq!(rank(&few, false), Ok(Rank { index: 3, of: None }));
+    }
+
+    #[test]
+    fn no_rank_and_no_number_are_said() {
+        let rank = |set: &[(&str, &str)]| read_rank(&Variables::of(set), || false).unwrap_err();
+        assert!(
+            rank(&[])
+                .to_string()
+                .contains("LOCAL_RANK, OMPI_COMM_WORLD_LOCAL_RANK,")
+        );
+        assert_eq!(
+            rank(&[("LOCAL_RANK", "x"), ("SLURM_LOCALID", "1")]).to_string(),
+            "LOCAL_RANK=\"x\": expected a number"
+        );
+    }
+}
