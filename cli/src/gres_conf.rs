@@ -7,8 +7,8 @@ use serde::Serialize;
 use slurm_config::cores::{CoreMap, SocketKind};
 use slurm_config::release::Release;
 use topology::machine::{Gpu, Machine, NodeKind};
-use topology::path::{may_have_nvlink, nvlinks};
-use topology::pci::{PciAddress, VENDOR_NVIDIA};
+use topology::path::nvlinks;
+use topology::pci::PciAddress;
 
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::doctor::{parse_release, world};
@@ -128,11 +128,9 @@ fn write(
 ) -> Document {
     let numbered = machine.gpus.iter().enumerate();
     let gpus: Vec<(usize, &Gpu)> = numbered
-        .filter(|(_, gpu)| gpu.vendor == VENDOR_NVIDIA)
+        .filter(|(_, gpu)| gpu.is_bound_at_launch())
         .collect();
-    let may_have = gpus
-        .iter()
-        .any(|(_, gpu)| may_have_nvlink(gpu.vendor, gpu.device));
+    let may_have = gpus.iter().any(|(_, gpu)| gpu.may_link());
     let host = Host {
         machine,
         map,
@@ -180,16 +178,22 @@ impl Host<'_> {
             || format!("nobody says which node (`gpu-numa show --explain GPU{index}`)"),
             |nodes| format!("node {nodes}"),
         );
-        let minor = gpu.minor.and_then(|minor| usize::try_from(minor).ok());
         let shows_links = !self.hides_nvlink && self.gpus.len() > 1;
         Gres {
             pci: gpu.pci,
             kind: gpu.name.as_deref().and_then(type_of),
-            file: format!("/dev/nvidia{}", minor.unwrap_or(index)),
+            file: self.file(gpu, index),
             cores: cores.map(|cores| cores.to_string()),
             links: shows_links.then(|| links(self.machine, gpu, &self.gpus)),
             note: format!("GPU{index} {}, {node}", gpu.pci),
         }
+    }
+
+    /// The GPU's device file; without a driver to ask, by its place in PCI order.
+    fn file(&self, gpu: &Gpu, index: usize) -> String {
+        let maker = gpu.maker().unwrap_or(self.machine.launch_vendor());
+        let by_order = || u32::try_from(index).unwrap_or(u32::MAX);
+        maker.device_path(gpu.minor.unwrap_or_else(by_order))
     }
 
     /// What a person should know of the lines.
@@ -203,29 +207,51 @@ impl Host<'_> {
             own.is_some_and(|own| self.map.whole_sockets(&own) != own)
         };
         let grew = self.wants_whole && kind == SocketKind::Package && self.gpus.iter().any(is_less);
+        let unlisted = self
+            .machine
+            .gpus
+            .iter()
+            .filter(|gpu| !gpu.is_bound_at_launch());
+        let left_out = unlisted
+            .filter_map(Gpu::maker)
+            .next()
+            .map_or_else(String::new, |maker| {
+                format!(
+                    "{}'s GPUs are left out; AutoDetect={} finds them",
+                    maker.name,
+                    maker.autodetect.first().copied().unwrap_or_default()
+                )
+            });
+        let maker = self.machine.launch_vendor();
+        let in_order = format!(
+            "driver not loaded: assuming {}, {}, ... follow PCI order",
+            maker.device_path(0),
+            maker.device_path(1)
+        );
         let remarks = [
             (
                 self.gpus.len() < self.machine.gpus.len(),
-                "GPUs other than NVIDIA's are left out; for AMD's write AutoDetect=rsmi",
+                left_out,
             ),
             (
                 self.gpus.iter().any(|(_, gpu)| gpu.minor.is_none()),
-                "no driver to ask: /dev/nvidia0 and on are taken to be in PCI order",
+                in_order,
             ),
             (
                 self.hides_nvlink,
-                "NVLink could not be seen, so Links= is left out",
+                "NVLink could not be seen, so Links= is left out".to_owned(),
             ),
             (
                 grew,
                 "the GPUs' nodes are smaller than a socket, and Slurm 24.11.7 and later take whole sockets only: \
-                 --numa-node-as-socket says better",
+                 --numa-node-as-socket says better"
+                    .to_owned(),
             ),
         ];
         remarks
             .into_iter()
             .filter(|(holds, _)| *holds)
-            .map(|(_, remark)| remark.to_owned())
+            .map(|(_, remark)| remark)
             .collect()
     }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use clap::Args;
 use discovery::Source;
 use launch::apply::apply_plan;
-use launch::environment::{BY_PCI_ADDRESS, DEVICE_ORDER, OwnEnvironment};
+use launch::environment::{OwnEnvironment, device_order};
 use launch::observe;
 use launch::rank::{Rank, read_rank};
 use topology::binding::{
@@ -81,8 +81,8 @@ impl Run {
                 tell(&machine, settings, own);
                 apply(settings, own);
             }
-            if std::env::var_os(DEVICE_ORDER).is_none() {
-                command.env(DEVICE_ORDER, BY_PCI_ADDRESS);
+            if let Some((name, value)) = device_order(&machine, &OwnEnvironment) {
+                command.env(name, value);
             }
         }
         // Comes back only when the command cannot be started.

@@ -12,16 +12,15 @@ use hwlocality::object::attributes::ObjectAttributes;
 use hwlocality::object::distance::DistancesKind;
 use topology::machine::Machine;
 use topology::nvlink::{Links, SOME_SWITCH, set_nvlinks};
-use topology::pci::{PciAddress, VENDOR_NVIDIA};
+use topology::pci::PciAddress;
+use topology::vendor::Library;
 
 use crate::hwloc::address;
 
 /// What hwloc writes for one link of NVLink 2 and later, in MB/s.
 const LINK_MB_S: u64 = 25_000;
-/// What it writes for one of NVLink 1, which P100 alone has.
+/// What it writes for one link of NVLink 1.
 const FIRST_LINK_MB_S: u64 = 20_000;
-/// PCI device ids of P100.
-const P100: std::ops::RangeInclusive<u16> = 0x15f0..=0x15ff;
 
 /// Gives the GPUs of `machine` the links that `topology` holds; nothing where it holds none.
 pub(crate) fn add_nvlinks(topology: &Topology, machine: &mut Machine) {
@@ -34,17 +33,17 @@ pub(crate) fn add_nvlinks(topology: &Topology, machine: &mut Machine) {
             .collect();
         (matrix, ends)
     });
-    let is_nvidia = |pci: &PciAddress| {
+    let is_nvmls = |pci: &PciAddress| {
         machine
             .gpu(*pci)
-            .is_some_and(|gpu| gpu.vendor == VENDOR_NVIDIA)
+            .is_some_and(|gpu| gpu.is_listed_by(Library::Nvml))
     };
-    let Some((matrix, ends)) = with_ends.find(|(_, ends)| ends.iter().flatten().any(is_nvidia))
+    let Some((matrix, ends)) = with_ends.find(|(_, ends)| ends.iter().flatten().any(is_nvmls))
     else {
         return;
     };
     let mut said: BTreeMap<PciAddress, Links> = BTreeMap::new();
-    for gpu in ends.iter().flatten().filter(|pci| is_nvidia(pci)) {
+    for gpu in ends.iter().flatten().filter(|pci| is_nvmls(pci)) {
         said.entry(*gpu).or_default();
     }
     for ((from, to), mb_s) in matrix.enumerate_distances() {
@@ -53,7 +52,8 @@ pub(crate) fn add_nvlinks(topology: &Topology, machine: &mut Machine) {
             continue;
         };
         let to = end(to).unwrap_or(SOME_SWITCH);
-        let one = if P100.contains(&gpu.device) {
+        let generation = gpu.model().and_then(|model| model.link_generation);
+        let one = if generation == Some(1) {
             FIRST_LINK_MB_S
         } else {
             LINK_MB_S
@@ -66,7 +66,7 @@ pub(crate) fn add_nvlinks(topology: &Topology, machine: &mut Machine) {
     machine.nvlink_visible = machine
         .gpus
         .iter()
-        .all(|gpu| gpu.vendor != VENDOR_NVIDIA || said.contains_key(&gpu.pci));
+        .all(|gpu| !gpu.is_listed_by(Library::Nvml) || said.contains_key(&gpu.pci));
     set_nvlinks(machine, &said);
 }
 

@@ -9,18 +9,16 @@ use std::path::Path;
 use topology::locality::locate_all;
 use topology::machine::{Gpu, Machine, MinorSource, NodeKind};
 use topology::nvlink::set_nvlinks;
-use topology::pci::{PciAddress, PciDevice, VENDOR_NVIDIA};
+use topology::pci::{CLASS_3D, PciAddress, PciDevice};
 use topology::set::{CpuSet, NodeSet};
 use topology::sysfs;
+use topology::vendor::{GpuVendor, Library};
 use tracing::debug;
 
 use crate::DiscoveryError;
 use crate::child::{self, AskError};
 use crate::hwloc::HwlocAnswer;
 use crate::nvml::{NvmlAnswer, NvmlGpu};
-
-/// Class and interface of a "3D controller", what a GPU without display is.
-const CLASS_3D: u32 = 0x03_0200;
 
 /// Reads a filesystem root; `live` says that it is this machine's.
 pub(crate) fn read_root(
@@ -47,8 +45,8 @@ pub(crate) fn read_root(
     if live {
         match child::ask_nvml(program) {
             Ok(answer) => add_nvml(&mut machine, answer),
-            // Where there is no NVIDIA GPU nobody misses it.
-            Err(AskError::Refused(_)) if !machine.gpus.iter().any(is_nvidia) => {}
+            // Where there is no GPU of its kind, nothing is missing.
+            Err(AskError::Refused(_)) if !machine.gpus.iter().any(is_nvmls) => {}
             Err(error) => machine.remarks.push(format!(
                 "NVML: {error}; NVLink and MIG instances are not seen, nor names and UUIDs that the driver's \
                  files lack"
@@ -125,17 +123,20 @@ fn cut_to_recorded_cgroup(machine: &mut Machine, answer: &HwlocAnswer) {
     }
 }
 
-fn is_nvidia(gpu: &Gpu) -> bool {
-    gpu.vendor == VENDOR_NVIDIA
+fn is_nvmls(gpu: &Gpu) -> bool {
+    gpu.is_listed_by(Library::Nvml)
 }
 
 /// Adds the GPUs that NVML alone lists: where `/sys` is not the host's, as in some containers.
 fn add_unlisted(machine: &mut Machine, gpus: &[NvmlGpu]) {
+    let Some(vendor) = GpuVendor::of_library(Library::Nvml) else {
+        return;
+    };
     for nvml in gpus {
         if machine.device(nvml.pci).is_some() {
             continue;
         }
-        let device = PciDevice::new(nvml.pci, CLASS_3D, VENDOR_NVIDIA, nvml.device);
+        let device = PciDevice::new(nvml.pci, CLASS_3D, vendor.id, nvml.device);
         machine.gpus.push(Gpu {
             only_in_nvml: true,
             ..Gpu::of(&device)
@@ -168,7 +169,7 @@ fn add_nvml(machine: &mut Machine, answer: NvmlAnswer) {
     machine.remarks.extend(answer.remarks);
     machine.p2p = answer.p2p;
     let mut all_seen = true;
-    for gpu in machine.gpus.iter_mut().filter(|gpu| is_nvidia(gpu)) {
+    for gpu in machine.gpus.iter_mut().filter(|gpu| is_nvmls(gpu)) {
         let Some(nvml) = seen.get(&gpu.pci) else {
             all_seen = false;
             continue;

@@ -73,8 +73,8 @@ pub(crate) fn visible(bytes: &[u8]) {
         _ => Some(text.clone().into_owned()),
     };
     let view = TaskView {
-        cuda_visible: maybe("GPU-aa").or_else(|| Some(text.clone().into_owned())),
-        cuda_order: maybe("FASTEST_FIRST"),
+        visible: maybe("GPU-aa").or_else(|| Some(text.clone().into_owned())),
+        order: maybe("FASTEST_FIRST"),
         step_list: maybe("0,1"),
         on_host: maybe("2"),
         openable: all.iter().copied().skip(choices.below(3)).collect(),

@@ -6,7 +6,9 @@
 use ffi::spank::Spank;
 use serde::Serialize;
 use topology::binding::TaskPlan;
+use topology::machine::Machine;
 use topology::pci::PciAddress;
+use topology::vendor::VENDORS;
 
 /// Variables of a process.
 pub trait Environment {
@@ -55,14 +57,25 @@ const MARKS: &str = "GPU_NUMA_BIND_SET";
 pub const TOPO_FILE: &str = "NCCL_TOPO_FILE";
 /// Which profiler plugin NCCL loads.
 pub const PROFILER: &str = "NCCL_PROFILER_PLUGIN";
-/// How CUDA numbers GPUs.
-pub const DEVICE_ORDER: &str = "CUDA_DEVICE_ORDER";
-/// The order that our own numbers are in.
-pub const BY_PCI_ADDRESS: &str = "PCI_BUS_ID";
 /// What was decided for the task, as one line of JSON.
 const REPORT: &str = "GPU_NUMA_BIND_REPORT";
-/// Those that a step inside our own may find with our values.
-const OURS: [&str; 3] = [TOPO_FILE, PROFILER, DEVICE_ORDER];
+
+/// Whether a step inside our own may find the variable with our value.
+fn is_ours(name: &str) -> bool {
+    let mut orders = VENDORS.iter().filter_map(|vendor| vendor.variables.order);
+    [TOPO_FILE, PROFILER].contains(&name) || orders.any(|order| order.name == name)
+}
+
+/// The variable, and its value, that has a program number GPUs by PCI address, as we do; none where it is set
+/// already, and where the vendor has none.
+pub fn device_order(
+    machine: &Machine,
+    environment: &impl Environment,
+) -> Option<(&'static str, &'static str)> {
+    let order = machine.launch_vendor().variables.order?;
+    let is_free = environment.get(order.name).is_none();
+    is_free.then_some((order.name, order.by_address))
+}
 
 /// Variables that an outer step of ours set and that still hold its value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,7 +91,7 @@ impl Marks {
             .lines()
             .filter_map(|mark| mark.split_once('='))
             .filter(|(name, value)| {
-                OURS.contains(name) && environment.get(name).as_deref() == Some(*value)
+                is_ours(name) && environment.get(name).as_deref() == Some(*value)
             })
             .map(|(name, _)| name.to_owned())
             .collect();

@@ -13,7 +13,7 @@ use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
 use topology::visible::{TaskView, Visible, find_visible};
 
-use crate::environment::{DEVICE_ORDER, Environment};
+use crate::environment::Environment;
 
 /// The CPUs that the calling thread may run on.
 ///
@@ -56,14 +56,9 @@ pub fn kernel() -> KernelVersion {
     release.unwrap_or(KernelVersion { major: 0, minor: 0 })
 }
 
-/// The device file of a GPU; none where its number is not known.
-pub(crate) fn device_of(gpu: &Gpu) -> Option<String> {
-    gpu.minor.map(|minor| format!("/dev/nvidia{minor}"))
-}
-
 /// Asks the kernel, through the device cgroup, whether a GPU may be opened; nothing is.
 fn access_to(gpu: &Gpu) -> Option<Access> {
-    let device = CString::new(device_of(gpu)?).ok()?;
+    let device = CString::new(gpu.device_path()?).ok()?;
     Some(read_access(&device))
 }
 
@@ -78,11 +73,10 @@ pub fn view_of_task(
     environment: &impl Environment,
     step_list: Option<&str>,
 ) -> TaskView {
+    let openable = gpus_where(machine, |gpu| access_to(gpu) == Some(Access::Allowed));
     TaskView {
-        openable: gpus_where(machine, |gpu| access_to(gpu) == Some(Access::Allowed)),
         step_list: step_list.map(str::to_owned),
-        on_host: environment.get("SLURM_GPUS_ON_NODE"),
-        ..cuda_view(environment)
+        ..TaskView::read(machine, openable, |name| environment.get(name))
     }
 }
 
@@ -91,18 +85,9 @@ pub fn visible_to_process(machine: &Machine, environment: &impl Environment) -> 
     let openable = gpus_where(machine, |gpu| access_to(gpu) != Some(Access::Denied));
     let view = TaskView {
         on_host: Some(openable.len().to_string()),
-        openable,
-        ..cuda_view(environment)
+        ..TaskView::read(machine, openable, |name| environment.get(name))
     };
     find_visible(machine, &view)
-}
-
-fn cuda_view(environment: &impl Environment) -> TaskView {
-    TaskView {
-        cuda_visible: environment.get("CUDA_VISIBLE_DEVICES"),
-        cuda_order: environment.get(DEVICE_ORDER),
-        ..TaskView::default()
-    }
 }
 
 /// A task of a Slurm step as it is before it is bound: its GPUs, Slurm's mask, what its user bound; and what was odd.
@@ -158,11 +143,11 @@ pub fn step_cpus(machine: &Machine, masks: &[CpuSet], core_count: Option<usize>)
 mod tests {
     use super::*;
     use crate::environment::tests::Variables;
-    use topology::pci::{PciDevice, VENDOR_NVIDIA};
+    use topology::pci::PciDevice;
 
     fn machine(minor: Option<u32>) -> Machine {
         let address = "0000:21:00.0".parse().unwrap();
-        let gpu = Gpu::of(&PciDevice::new(address, 0x03_0200, VENDOR_NVIDIA, 0x2330));
+        let gpu = Gpu::of(&PciDevice::new(address, 0x03_0200, 0x10de, 0x2330));
         Machine {
             gpus: vec![Gpu { minor, ..gpu }],
             ..Machine::default()

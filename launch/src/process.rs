@@ -10,7 +10,7 @@ use topology::set::CpuSet;
 
 use crate::environment::{Environment, reported_gpus};
 use crate::numa_maps::{self, ProcessMemory};
-use crate::observe::{device_of, status_list};
+use crate::observe::status_list;
 
 /// A process as it is now.
 #[derive(Debug, Clone, Default)]
@@ -134,7 +134,8 @@ fn read_open_gpus(folder: &Path, machine: &Machine) -> Vec<PciAddress> {
         .filter_map(|entry| fs::read_link(entry.path()).ok())
         .collect();
     let gpus = machine.gpus.iter().filter(|gpu| {
-        device_of(gpu).is_some_and(|device| targets.contains(&PathBuf::from(device)))
+        gpu.device_path()
+            .is_some_and(|device| targets.contains(&PathBuf::from(device)))
     });
     gpus.map(|gpu| gpu.pci).collect()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use topology::crossings::{fewest, groups};
 use topology::machine::Machine;
 use topology::path::nvlinks;
-use topology::pci::{PciAddress, VENDOR_NVIDIA};
+use topology::pci::PciAddress;
 
 /// The fewest crossings of a ring over all NVIDIA GPUs of `machine`: none where they are at one package,
 /// else one for each package that holds some.  Packages that an NVLink joins count as one; an NVLink that
@@ -43,10 +43,7 @@ fn packages(machine: &Machine) -> Option<BTreeMap<PciAddress, u32>> {
         [only] => Some(only.id),
         _ => None,
     };
-    let gpus = machine
-        .gpus
-        .iter()
-        .filter(|gpu| gpu.vendor == VENDOR_NVIDIA);
+    let gpus = machine.nccl_gpus();
     gpus.map(|gpu| Some((gpu.pci, gpu.locality.package.or(only)?)))
         .collect()
 }

@@ -3,9 +3,7 @@
 use ffi::linux::process::exit_now;
 use ffi::spank::Spank;
 use launch::apply::apply_plan;
-use launch::environment::{
-    BY_PCI_ADDRESS, BindReport, DEVICE_ORDER, Environment, PROFILER, TOPO_FILE, set_marked,
-};
+use launch::environment::{BindReport, PROFILER, TOPO_FILE, device_order, set_marked};
 use launch::host::{KnownHost, Trust};
 use launch::nccl::{Answered, profiler_file, topology_file};
 use launch::observe;
@@ -153,9 +151,8 @@ impl Task<'_> {
             return;
         }
         let mut variables = Vec::new();
-        if self.spank.get(DEVICE_ORDER).is_none() {
-            variables.push((DEVICE_ORDER, BY_PCI_ADDRESS.to_owned()));
-        }
+        let order = device_order(&host.machine, self.spank);
+        variables.extend(order.map(|(name, value)| (name, value.to_owned())));
         let answered = Answered::in_task(self.spank);
         let text = |file: std::path::PathBuf| file.to_string_lossy().into_owned();
         if let Some(file) = self.topology_file(host)

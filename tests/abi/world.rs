@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use topology::locality::NumaSource;
 use topology::machine::{Gpu, Locality, Machine, MinorSource, NodeKind, NumaNode, Package};
-use topology::pci::{PciAddress, PciDevice, VENDOR_NVIDIA};
+use topology::pci::{PciAddress, PciDevice};
 use topology::set::{CpuSet, NodeSet};
 use topology::snapshot::{HostNow, NCCL_FILE, NCCL_MULTI_FILE, NODE_FILE, Snapshot};
 
@@ -257,12 +257,7 @@ fn machine(
                 numa_source: NumaSource::NumaNode,
                 cpus: Some(node_cpus[*node as usize].clone()),
             },
-            ..Gpu::of(&PciDevice::new(
-                pci(index),
-                0x03_0200,
-                VENDOR_NVIDIA,
-                0x2330,
-            ))
+            ..Gpu::of(&PciDevice::new(pci(index), 0x03_0200, 0x10de, 0x2330))
         })
         .collect();
     Machine {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use topology::locality::NumaSource;
 use topology::machine::{Gpu, Locality, Machine, NodeKind, NumaNode, Package};
-use topology::pci::{PciAddress, PciDevice, VENDOR_NVIDIA};
+use topology::pci::{PciAddress, PciDevice};
 use topology::set::{CpuSet, NodeSet};
 use topology::snapshot::{NCCL_FILE, NODE_FILE, Snapshot};
 
@@ -255,7 +255,7 @@ pub(crate) fn machine(packages: u32, gpus: u32) -> Machine {
                 .collect(),
         });
         machine.gpus.extend((0..gpus).map(|gpu| {
-            let device = PciDevice::new(pci(package, gpu), 0x03_0200, VENDOR_NVIDIA, 0x2330);
+            let device = PciDevice::new(pci(package, gpu), 0x03_0200, 0x10de, 0x2330);
             let locality = Locality {
                 package: Some(package),
                 numa_nodes: Some(NodeSet::single(package)),

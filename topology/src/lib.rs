@@ -17,4 +17,5 @@ pub mod pci;
 pub mod set;
 pub mod snapshot;
 pub mod sysfs;
+pub mod vendor;
 pub mod visible;

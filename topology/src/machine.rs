@@ -8,6 +8,7 @@ use crate::firmware::Firmware;
 use crate::locality::NumaSource;
 use crate::pci::{PciAddress, PciDevice};
 use crate::set::{CpuSet, NodeSet};
+use crate::vendor::{Collectives, GpuVendor, Library, Model, VENDORS};
 
 /// A machine as read and understood.
 ///
@@ -227,6 +228,45 @@ impl Gpu {
             locality: Locality::default(),
         }
     }
+
+    /// Its vendor's row; None where a file names a vendor that this release does not know.
+    pub fn maker(&self) -> Option<&'static GpuVendor> {
+        GpuVendor::of(self.vendor)
+    }
+
+    /// Its device file, `/dev/nvidia3`; None where its number is not known.
+    pub fn device_path(&self) -> Option<String> {
+        Some(self.maker()?.device_path(self.minor?))
+    }
+
+    /// What is known of its model; None for a device id that the vendor's row does not list.
+    pub fn model(&self) -> Option<&'static Model> {
+        self.maker()?.model(self.device)
+    }
+
+    /// Whether `library` lists GPUs of its kind.
+    pub fn is_listed_by(&self, library: Library) -> bool {
+        self.maker()
+            .is_some_and(|maker| maker.library == Some(library))
+    }
+
+    /// Whether links other than PCI Express may join it to others of its kind: false only for a model that
+    /// certainly has none.
+    pub fn may_link(&self) -> bool {
+        self.maker()
+            .is_some_and(|maker| maker.may_link(self.device))
+    }
+
+    /// Whether NCCL runs on it.
+    pub fn has_nccl(&self) -> bool {
+        self.maker()
+            .is_some_and(|maker| maker.collectives == Collectives::Nccl)
+    }
+
+    /// Whether tasks that have it are bound when they are launched.
+    pub fn is_bound_at_launch(&self) -> bool {
+        self.maker().is_some_and(|maker| maker.is_bound_at_launch)
+    }
 }
 
 /// A MIG instance of a GPU.
@@ -290,6 +330,19 @@ impl Machine {
     /// The GPU at `address`.
     pub fn gpu(&self, address: PciAddress) -> Option<&Gpu> {
         self.gpus.iter().find(|gpu| gpu.pci == address)
+    }
+
+    /// The GPUs that NCCL runs on.
+    pub fn nccl_gpus(&self) -> impl Iterator<Item = &Gpu> {
+        self.gpus.iter().filter(|gpu| gpu.has_nccl())
+    }
+
+    /// The vendor whose variables and device files say which GPUs a task has: that of the first GPU that is
+    /// bound at launch.
+    pub fn launch_vendor(&self) -> &'static GpuVendor {
+        let [first, ..] = &VENDORS;
+        let bound = self.gpus.iter().find(|gpu| gpu.is_bound_at_launch());
+        bound.and_then(Gpu::maker).unwrap_or(first)
     }
 
     /// The one GPU that `entry` names as `CUDA_VISIBLE_DEVICES` does: its UUID or that of a MIG instance of

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::machine::{Locality, Machine};
-use crate::pci::{PciAddress, VENDOR_AMD, VENDOR_NVIDIA};
+use crate::pci::PciAddress;
 
 /// The path between two devices, nearest first; not NCCL's, which has no NODE and another SYS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,47 +109,9 @@ pub fn crosses_socket(machine: &Machine, a: PciAddress, b: PciAddress) -> Option
     let hidden_link = |address| {
         machine
             .gpu(address)
-            .is_some_and(|gpu| !machine.nvlink_visible && may_have_nvlink(gpu.vendor, gpu.device))
+            .is_some_and(|gpu| !machine.nvlink_visible && gpu.may_link())
     };
     (!(hidden_link(a) && hidden_link(b))).then_some(true)
-}
-
-/// NVIDIA device ids of generations and models without NVLink, as ranges (`pci.ids` of 2026).
-const WITHOUT_NVLINK: &[(u16, u16)] = &[
-    (0x0000, 0x15ef), // Fermi, Kepler, Maxwell GM10x and GM206
-    (0x15f7, 0x15f8), // P100 PCIe
-    (0x1600, 0x1d7f), // Maxwell GM20x; Pascal GP102 to GP108 (P40 1b38, P4 1bb3)
-    (0x1eb8, 0x1eb8), // T4
-    (0x1f00, 0x1fff), // Turing TU106, TU117
-    (0x2180, 0x21ff), // Turing TU116
-    (0x2236, 0x2237), // A10, A10G
-    (0x2480, 0x25ff), // Ampere GA104, GA106, GA107 (A2 and A16 25b6)
-    (0x2600, 0x28ff), // Ada (L40S 26b9, L4 27b8)
-    (0x2b80, 0x2dff), // Blackwell GB20x (GeForce, RTX PRO)
-];
-
-/// AMD device ids with xGMI, which joins GPUs as NVLink does.
-const WITH_XGMI: &[(u16, u16)] = &[
-    (0x66a0, 0x66af), // Vega 20 (MI50, MI60)
-    (0x7388, 0x738f), // MI100
-    (0x7400, 0x75ff), // MI200, MI300, MI350
-];
-
-/// Whether a GPU of this kind may have NVLink (AMD: xGMI).
-///
-/// False only for what certainly has none; a model that is not known may have it.
-pub fn may_have_nvlink(vendor: u16, device: u16) -> bool {
-    let within = |ranges: &[(u16, u16)]| {
-        ranges
-            .iter()
-            .any(|(low, high)| (*low..=*high).contains(&device))
-    };
-    match vendor {
-        // An id of 0 is one that was not recorded.
-        VENDOR_NVIDIA => device == 0 || !within(WITHOUT_NVLINK),
-        VENDOR_AMD => device == 0 || within(WITH_XGMI),
-        _ => false,
-    }
 }
 
 #[cfg(test)]
@@ -172,7 +134,7 @@ mod tests {
     }
 
     fn gpu(address: &str, model: u16, package: u32, node: u32) -> Gpu {
-        let device = PciDevice::new(at(address), 0x03_0200, VENDOR_NVIDIA, model);
+        let device = PciDevice::new(at(address), 0x03_0200, 0x10de, model);
         Gpu {
             locality: Locality {
                 package: Some(package),
@@ -285,20 +247,5 @@ mod tests {
             pci_path(&machine, at("0000:23:00.0"), at("0000:83:00.0")),
             Some(PciPath::Sys)
         );
-    }
-
-    #[test]
-    fn nvlink_is_ruled_out_only_where_it_certainly_is_not() {
-        for model in [
-            0x26b9, 0x27b8, 0x2b85, 0x1eb8, 0x2236, 0x25b6, 0x1bb3, 0x1b38, 0x17fd, 0x15f8,
-        ] {
-            assert!(!may_have_nvlink(VENDOR_NVIDIA, model), "{model:04x}");
-        }
-        for model in [
-            0x2330, 0x1db1, 0x20b0, 0x2901, 0x15f9, 0x2204, 0x2235, 0x1e04, 0x3182, 0,
-        ] {
-            assert!(may_have_nvlink(VENDOR_NVIDIA, model), "{model:04x}");
-        }
-        assert!(may_have_nvlink(VENDOR_AMD, 0x74a1) && !may_have_nvlink(VENDOR_AMD, 0x515e));
     }
 }

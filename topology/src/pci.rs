@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::set::{CpuSet, NodeSet};
+use crate::vendor::GpuVendor;
 
 /// A PCI address, `0000:3b:00.0`: domain, bus, device and function.
 ///
@@ -154,7 +155,7 @@ pub struct PciDevice {
 /// What a PCI device is to us, by its class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceKind {
-    /// Display controller (03xx) or processing accelerator (12xx) by NVIDIA or AMD.
+    /// A GPU of a vendor in [`crate::vendor`].
     Gpu,
     /// Network controller (02xx): Ethernet, InfiniBand.
     Nic,
@@ -164,10 +165,9 @@ pub enum DeviceKind {
     Other,
 }
 
-/// NVIDIA's PCI vendor id.
-pub const VENDOR_NVIDIA: u16 = 0x10de;
-/// AMD's PCI vendor id for GPUs.
-pub const VENDOR_AMD: u16 = 0x1002;
+/// Class and interface of a "3D controller", which a GPU without a display is.
+pub const CLASS_3D: u32 = 0x03_0200;
+
 /// Amazon, whose EFA adapters are NICs.
 pub const VENDOR_AMAZON: u16 = 0x1d0f;
 
@@ -198,10 +198,12 @@ impl PciDevice {
 impl DeviceKind {
     /// The kind of a device with this 24-bit class and this vendor.
     pub fn of(class: u32, vendor: u16) -> Self {
-        match (class >> 16, class >> 8, vendor) {
-            (0x03 | 0x12, _, VENDOR_NVIDIA | VENDOR_AMD) => Self::Gpu,
-            (0x02, _, _) => Self::Nic,
-            (_, 0x0604, _) => Self::Bridge,
+        if GpuVendor::of(vendor).is_some_and(|vendor| vendor.is_gpu(class)) {
+            return Self::Gpu;
+        }
+        match (class >> 16, class >> 8) {
+            (0x02, _) => Self::Nic,
+            (_, 0x0604) => Self::Bridge,
             _ => Self::Other,
         }
     }
@@ -247,11 +249,11 @@ mod tests {
 
     #[test]
     fn kinds_go_by_class_and_vendor() {
-        assert_eq!(DeviceKind::of(0x03_0200, VENDOR_NVIDIA), DeviceKind::Gpu);
-        assert_eq!(DeviceKind::of(0x12_0000, VENDOR_AMD), DeviceKind::Gpu);
+        assert_eq!(DeviceKind::of(0x03_0200, 0x10de), DeviceKind::Gpu);
+        assert_eq!(DeviceKind::of(0x12_0000, 0x1002), DeviceKind::Gpu);
         assert_eq!(DeviceKind::of(0x03_0000, 0x1a03), DeviceKind::Other);
         assert_eq!(DeviceKind::of(0x02_0700, 0x15b3), DeviceKind::Nic);
         assert_eq!(DeviceKind::of(0x06_0400, 0x1000), DeviceKind::Bridge);
-        assert_eq!(DeviceKind::of(0x06_8000, VENDOR_NVIDIA), DeviceKind::Other);
+        assert_eq!(DeviceKind::of(0x06_8000, 0x10de), DeviceKind::Other);
     }
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::machine::Machine;
-use crate::pci::{PciAddress, VENDOR_AMAZON, VENDOR_NVIDIA};
+use crate::machine::{Gpu, Machine};
+use crate::pci::{PciAddress, VENDOR_AMAZON};
 use crate::set::CpuSet;
 
 /// The format that this release writes and reads.
@@ -20,12 +20,12 @@ pub const NCCL_MULTI_FILE: &str = "nccl-topo-multi.xml";
 
 /// NCCL's topology file in [`DIRECTORY`] for a job on `hosts` hosts; absent where NCCL is left to itself.
 ///
-/// That is where a GPU is not NVIDIA's, and where Amazon's EFA adapters bring an NCCL plugin with a topology
+/// That is where NCCL does not run on a GPU, and where Amazon's EFA adapters bring an NCCL plugin with a topology
 /// of its own, unless the site wants ours all the same.
 pub fn nccl_file(machine: &Machine, hosts: u32, despite_efa: bool) -> Option<&'static str> {
-    let nvidia_only = machine.gpus.iter().all(|gpu| gpu.vendor == VENDOR_NVIDIA);
+    let is_nccls = machine.gpus.iter().all(Gpu::has_nccl);
     let has_efa = machine.nics.iter().any(|nic| nic.vendor == VENDOR_AMAZON);
-    (nvidia_only && (despite_efa || !has_efa)).then_some(if hosts > 1 {
+    (is_nccls && (despite_efa || !has_efa)).then_some(if hosts > 1 {
         NCCL_MULTI_FILE
     } else {
         NCCL_FILE

@@ -1,27 +1,46 @@
 //! Which GPUs a task sees.
 //!
-//! `CUDA_VISIBLE_DEVICES` and `SLURM_STEP_GPUS` number GPUs from 0 inside a device cgroup, so in four
-//! tasks of one step they may all say 0 and mean four GPUs (gres.c, `gres_use_local_device_index`,
-//! Slurm 22.05 to 26.05).  What counts is which devices the kernel lets the task open; the variables are
-//! read as CUDA reads them, as indexes into those in PCI order.
+//! The vendor's variable (`CUDA_VISIBLE_DEVICES`) and `SLURM_STEP_GPUS` number GPUs from 0 inside a device
+//! cgroup, so in four tasks of one step they may all say 0 and mean four GPUs (gres.c,
+//! `gres_use_local_device_index`, Slurm 22.05 to 26.05).  What counts is which devices the kernel lets the
+//! task open; the variables are read as CUDA reads them, as indexes into those in PCI order.
 
 use crate::machine::{Gpu, Machine, one_of_uuid};
 use crate::option::printable;
 use crate::pci::PciAddress;
+use crate::vendor::{OrderVariable, Variables};
 
 /// What a task's environment and the kernel say of its GPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskView {
     /// The GPUs that the task may open.
     pub openable: Vec<PciAddress>,
-    /// `CUDA_VISIBLE_DEVICES`.
-    pub cuda_visible: Option<String>,
-    /// `CUDA_DEVICE_ORDER`.
-    pub cuda_order: Option<String>,
+    /// The variable that lists the GPUs that a program sees ([`crate::vendor::Variables::visible`]).
+    pub visible: Option<String>,
+    /// The variable that says how they are numbered ([`crate::vendor::Variables::order`]).
+    pub order: Option<String>,
     /// `SLURM_STEP_GPUS` (for a batch script `SLURM_JOB_GPUS`) as the step had it before the fork.
     pub step_list: Option<String>,
     /// `SLURM_GPUS_ON_NODE`.
     pub on_host: Option<String>,
+}
+
+impl TaskView {
+    /// What the variables say, by `env`; the step's list is only known before the fork.
+    pub fn read(
+        machine: &Machine,
+        openable: Vec<PciAddress>,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Self {
+        let variables = &machine.launch_vendor().variables;
+        Self {
+            openable,
+            visible: env(variables.visible),
+            order: variables.order.and_then(|order| env(order.name)),
+            step_list: None,
+            on_host: env("SLURM_GPUS_ON_NODE"),
+        }
+    }
 }
 
 /// The GPUs that a task sees, in the order of its own numbering.
@@ -44,20 +63,20 @@ pub fn find_visible(machine: &Machine, view: &TaskView) -> Visible {
         .filter(|gpu| view.openable.contains(&gpu.pci))
         .collect();
     let all = || openable.iter().map(|gpu| gpu.pci).collect::<Vec<_>>();
-    let Some(list) = &view.cuda_visible else {
+    let Some(list) = &view.visible else {
         return Visible {
             gpus: bound_by_step(machine, view, &openable),
             remark: None,
         };
     };
-    if is_fastest_first(view) && !are_alike(&openable) {
+    let variables = &machine.launch_vendor().variables;
+    if let Some(order) = by_speed(variables, view).filter(|_| !are_alike(&openable)) {
         return Visible {
             gpus: all(),
-            remark: Some(
-                "CUDA_DEVICE_ORDER is FASTEST_FIRST and the GPUs differ, so their numbers are \
-                          not known; taking all that it may open"
-                    .to_owned(),
-            ),
+            remark: Some(format!(
+                "{} is {} and the GPUs differ, so their numbers are not known; taking all that it may open",
+                order.name, order.by_speed
+            )),
         };
     }
     match parse_list(machine, &openable, list) {
@@ -68,28 +87,24 @@ pub fn find_visible(machine: &Machine, view: &TaskView) -> Visible {
         }
         Err(odd) => Visible {
             gpus: all(),
-            remark: Some(odd_entry(odd, openable.is_empty())),
+            remark: Some(odd_entry(variables.visible, odd, openable.is_empty())),
         },
     }
 }
 
-fn odd_entry(odd: &str, none_openable: bool) -> String {
+fn odd_entry(variable: &str, odd: &str, none_openable: bool) -> String {
     let odd = printable(odd);
     if none_openable {
-        format!(
-            "CUDA_VISIBLE_DEVICES names \"{odd}\", but none of the GPUs known here may be opened"
-        )
+        format!("{variable} names \"{odd}\", but none of the GPUs known here may be opened")
     } else {
-        format!(
-            "CUDA_VISIBLE_DEVICES names \"{odd}\", which is no GPU that it may open; taking all of those"
-        )
+        format!("{variable} names \"{odd}\", which is no GPU that it may open; taking all of those")
     }
 }
 
 /// Whether the environment says that the step has GPUs at all: openable devices alone do not, because a
 /// host without a device fence lets every task open all.
 fn has_gpus(view: &TaskView) -> bool {
-    if let Some(list) = &view.cuda_visible {
+    if let Some(list) = &view.visible {
         return !matches!(list.trim(), "" | "NoDevFiles" | "-1");
     }
     let listed = view
@@ -103,7 +118,7 @@ fn has_gpus(view: &TaskView) -> bool {
     listed || counted
 }
 
-/// Without `CUDA_VISIBLE_DEVICES`: all openable ones, but without a fence only those of the step's list.
+/// Without the vendor's variable: all openable ones, but without a fence only those of the step's list.
 fn bound_by_step(machine: &Machine, view: &TaskView, openable: &[&Gpu]) -> Vec<PciAddress> {
     let all = openable.iter().map(|gpu| gpu.pci).collect();
     let listed = view
@@ -124,8 +139,11 @@ fn askable(machine: &Machine) -> usize {
     named.count()
 }
 
-fn is_fastest_first(view: &TaskView) -> bool {
-    view.cuda_order.as_deref() == Some("FASTEST_FIRST")
+/// The order variable, where it says that numbers depend on the models.
+fn by_speed(variables: &Variables, view: &TaskView) -> Option<OrderVariable> {
+    variables
+        .order
+        .filter(|order| view.order.as_deref() == Some(order.by_speed))
 }
 
 fn are_alike(gpus: &[&Gpu]) -> bool {
@@ -201,7 +219,7 @@ mod tests {
     fn view(openable: &[u32], cuda: Option<&str>) -> TaskView {
         TaskView {
             openable: openable.iter().map(|index| address(*index)).collect(),
-            cuda_visible: cuda.map(str::to_owned),
+            visible: cuda.map(str::to_owned),
             ..TaskView::default()
         }
     }
@@ -316,7 +334,7 @@ mod tests {
         let mut mixed = machine();
         mixed.gpus[3].device = 0x26b9;
         let mut fastest = view(&[0, 3], Some("0"));
-        fastest.cuda_order = Some("FASTEST_FIRST".to_owned());
+        fastest.order = Some("FASTEST_FIRST".to_owned());
         assert_eq!(find_visible(&mixed, &fastest).gpus.len(), 2);
         assert_eq!(find_visible(&machine(), &fastest).gpus, [address(0)]);
     }

@@ -4,7 +4,6 @@ use slurm_config::config::Line;
 use slurm_config::cores::{CoreMap, CoreSet};
 use slurm_config::hostlist;
 use topology::machine::{Gpu, Machine};
-use topology::pci::VENDOR_NVIDIA;
 use topology::set::{CpuSet, NodeSet};
 
 use super::report::{Harm, Report};
@@ -29,7 +28,10 @@ pub(crate) fn check(world: &World<'_>, report: &mut Report) {
             Harm::StopsBinding,
             format!("{path}: not there, but the node's line has Gres=gpu"),
             "slurmd knows no device file of a GPU: nothing is fenced and CUDA_VISIBLE_DEVICES is not set",
-            format!("{path}: AutoDetect=nvml, or the lines of `gpu-numa gres-conf`"),
+            format!(
+                "{path}: AutoDetect={}, or the lines of `gpu-numa gres-conf`",
+                detection_of(world.machine)
+            ),
         );
         return;
     };
@@ -62,7 +64,10 @@ pub(crate) fn check(world: &World<'_>, report: &mut Report) {
             Harm::StopsBinding,
             format!("{path}: no Name=gpu line and no AutoDetect for {}", node.name),
             "slurmd knows no device file of a GPU: nothing is fenced and CUDA_VISIBLE_DEVICES is not set",
-            format!("{path}: AutoDetect=nvml, or the lines of `gpu-numa gres-conf`"),
+            format!(
+                "{path}: AutoDetect={}, or the lines of `gpu-numa gres-conf`",
+                detection_of(world.machine)
+            ),
         );
         return;
     }
@@ -129,7 +134,7 @@ fn check_line(
         .unwrap_or_default();
     let mut gpus = Vec::new();
     for file in &files {
-        let Some(minor) = minor_of(file) else {
+        let Some(minor) = minor_of(machine, file) else {
             report.skip(format!("{}: {file}: which GPU that is", line.place()));
             continue;
         };
@@ -146,9 +151,10 @@ fn check_line(
         }
     }
     if !knows_minors(machine) && !gpus.is_empty() {
-        report.skip(
-            "device numbers: no driver to ask; /dev/nvidia0 and on are taken to be in PCI order",
-        );
+        report.skip(format!(
+            "device numbers: driver not loaded; assuming that {} and on follow PCI order",
+            machine.launch_vendor().device_path(0)
+        ));
     }
     let cores = line.get("cores").or_else(|| line.get("cpus"));
     let Some(cores) = cores else {
@@ -344,13 +350,16 @@ fn proposal(line: &Line, map: Option<&CoreMap>, gpus: &[(String, &Gpu)], slurm: 
     }
 }
 
-/// N of `/dev/nvidiaN`.
-pub(super) fn minor_of(file: &str) -> Option<u32> {
-    file.rsplit('/')
-        .next()?
-        .strip_prefix("nvidia")?
-        .parse()
-        .ok()
+/// The word of `AutoDetect=` that finds the machine's GPUs in every release of Slurm.
+pub(super) fn detection_of(machine: &Machine) -> &'static str {
+    let maker = machine.gpus.first().and_then(Gpu::maker);
+    let words = maker.unwrap_or(machine.launch_vendor()).autodetect;
+    words.first().copied().unwrap_or("off")
+}
+
+/// The number in a device file's name.
+pub(super) fn minor_of(machine: &Machine, file: &str) -> Option<u32> {
+    machine.launch_vendor().device_number(file)
 }
 
 pub(super) fn knows_minors(machine: &Machine) -> bool {
@@ -359,14 +368,11 @@ pub(super) fn knows_minors(machine: &Machine) -> bool {
 
 /// Whether the driver, which counts from 0 at boot, has no such number.
 fn is_beyond(machine: &Machine, minor: u32) -> bool {
-    let nvidia = machine
-        .gpus
-        .iter()
-        .filter(|gpu| gpu.vendor == VENDOR_NVIDIA);
-    usize::try_from(minor).is_ok_and(|minor| minor >= nvidia.count())
+    let numbered = machine.gpus.iter().filter(|gpu| gpu.is_bound_at_launch());
+    usize::try_from(minor).is_ok_and(|minor| minor >= numbered.count())
 }
 
-/// The GPU of `/dev/nvidiaN`: as the driver numbers them, else in PCI order.
+/// The GPU of a device file's number: as the driver numbers them, else in PCI order.
 pub(super) fn by_minor(machine: &Machine, minor: u32) -> Option<&Gpu> {
     if knows_minors(machine) {
         return machine.gpus.iter().find(|gpu| gpu.minor == Some(minor));

@@ -5,13 +5,17 @@ use std::collections::BTreeSet;
 use slurm_config::config::Line;
 use slurm_config::hostlist;
 use slurm_config::node::Node;
-use topology::machine::Machine;
-use topology::pci::{PciAddress, VENDOR_NVIDIA};
+use topology::machine::{Gpu, Machine};
+use topology::pci::PciAddress;
+use topology::vendor::{GpuVendor, VENDORS};
 
 use super::World;
-use super::gres::{MAX_FILES, by_minor, knows_minors, minor_of};
+use super::gres::{MAX_FILES, by_minor, detection_of, knows_minors, minor_of};
 use super::report::{Harm, Report};
 use super::slurm::Slurm;
+
+/// Words of `AutoDetect=` for devices of other vendors than those of this program.
+const OTHER_DETECTIONS: [&str; 2] = ["oneapi", "nrt"];
 
 /// What gres.conf knows, in lower case (`gres.c`, `_gres_options`, 22.05 to 26.05; gres.conf(5)).
 const KEYS: [&str; 14] = [
@@ -62,27 +66,34 @@ pub(super) fn check_detection(
 ) {
     let value = value.to_ascii_lowercase();
     let gpus = &world.machine.gpus;
-    let is_nvidia = gpus.iter().all(|gpu| gpu.vendor == VENDOR_NVIDIA);
-    let problem = match value.as_str() {
-        "off" | "none" | "" => return,
-        "rsmi" | "oneapi" | "nrt" if is_nvidia => "finds none of NVIDIA's GPUs".to_owned(),
+    let finds = |maker: &&GpuVendor| maker.autodetect.contains(&value.as_str());
+    let of_a_vendor = VENDORS.iter().find(finds);
+    let mut makers = gpus.iter().filter_map(Gpu::maker);
+    let is_for_others = of_a_vendor.is_some() || OTHER_DETECTIONS.contains(&value.as_str());
+    let missed = makers
+        .next()
+        .filter(|first| is_for_others && !finds(first) && !makers.any(|maker| finds(&maker)));
+    let problem = match (value.as_str(), missed) {
+        ("off" | "none" | "", _) => return,
+        (_, Some(missed)) => format!("finds none of {}'s GPUs", missed.name),
         // gres.conf(5) of 24.11 has it first.
-        "nvidia"
+        ("nvidia", None)
             if slurm
                 .release
                 .is_some_and(|release| (release.major, release.minor) < (24, 11)) =>
         {
             "is known from Slurm 24.11 on".to_owned()
         }
-        "nvml" => match folder_without(slurm, "gpu_nvml.so") {
+        ("nvml", None) => match folder_without(slurm, "gpu_nvml.so") {
             Some(folder) => {
                 format!("needs gpu_nvml.so, which {folder} lacks: this Slurm is built without NVML")
             }
             None => return,
         },
-        "rsmi" | "oneapi" | "nrt" | "nvidia" => return,
-        _ => "is none that Slurm knows (nvml, nvidia, rsmi, oneapi, nrt, off)".to_owned(),
+        (_, None) if is_for_others => return,
+        (_, None) => "is none that Slurm knows (nvml, nvidia, rsmi, oneapi, nrt, off)".to_owned(),
     };
+    let detection = format!("AutoDetect={}", detection_of(world.machine));
     report.find(
         "gres-autodetect",
         Harm::StopsJobs,
@@ -94,7 +105,7 @@ pub(super) fn check_detection(
             if value == "nvml" {
                 "install Slurm's NVML plugin"
             } else {
-                "AutoDetect=nvml"
+                &detection
             }
         ),
     );
@@ -254,7 +265,7 @@ pub(super) fn check_order(machine: &Machine, lines: &[&Line], detects: bool, rep
         .iter()
         .flat_map(|line| files_of(line).into_iter().map(move |file| (file, *line)))
         .filter_map(|(file, line)| {
-            let gpu = by_minor(machine, minor_of(&file)?)?;
+            let gpu = by_minor(machine, minor_of(machine, &file)?)?;
             Some((file, gpu.pci, line))
         })
         .collect();

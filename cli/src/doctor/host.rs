@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
 use topology::locality::NumaSource;
-use topology::machine::NodeKind;
-use topology::pci::VENDOR_NVIDIA;
+use topology::machine::{Gpu, NodeKind};
 use topology::snapshot::{DIRECTORY, MAX_BYTES, NODE_FILE, Snapshot};
 use topology::sysfs::{self, OVERRIDE_FILE};
 
@@ -221,12 +220,9 @@ fn check_kernel(world: &World<'_>, tree: &Tree, report: &mut Report) {
 
 /// Persistence mode: the daemon's socket, else what nvidia-smi says.
 fn check_persistence(world: &World<'_>, tree: &Tree, report: &mut Report) {
-    let nvidia = world
-        .machine
-        .gpus
-        .iter()
-        .any(|gpu| gpu.vendor == VENDOR_NVIDIA);
-    if !nvidia || tree.exists("/run/nvidia-persistenced/socket") {
+    let makers = world.machine.gpus.iter().filter_map(Gpu::maker);
+    let mut sockets = makers.filter_map(|maker| maker.driver.persistence_socket);
+    if sockets.all(|socket| tree.exists(&format!("/{socket}"))) {
         return;
     }
     let answers = if world.is_live {

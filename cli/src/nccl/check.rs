@@ -8,7 +8,6 @@ use nccl_topo::compare::{Difference, compare};
 use nccl_topo::predict::{Prediction, predict};
 use nccl_topo::reader::{Effect, Violation};
 use serde::Serialize;
-use topology::pci::VENDOR_NVIDIA;
 
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::out::{self, Out};
@@ -55,7 +54,7 @@ impl Check {
         let mut findings: Vec<_> = reading.violations.iter().map(of_violation).collect();
         let machine = self.from.read()?;
         let here = matches!(self.from.source(), Source::ThisMachine);
-        let has_gpu = machine.gpus.iter().any(|gpu| gpu.vendor == VENDOR_NVIDIA);
+        let has_gpu = machine.nccl_gpus().next().is_some();
         let compared = reading.system.is_some() && (!here || has_gpu);
         if let Some(system) = reading.system.as_ref().filter(|_| compared) {
             findings.extend(compare(system, &machine).iter().map(of_difference));

@@ -12,8 +12,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use topology::machine::{Gpu, Machine};
-use topology::path::may_have_nvlink;
-use topology::pci::VENDOR_AMD;
 use topology::set::CpuSet;
 
 use crate::command::{CommandError, Format, From, Outcome};
@@ -71,17 +69,14 @@ pub(crate) fn count(number: usize, what: &str) -> String {
 
 /// Whether there may be NVLink that the source could not show.
 pub(crate) fn may_hide_nvlink(machine: &Machine) -> bool {
-    let may_have = machine
-        .gpus
-        .iter()
-        .any(|gpu| may_have_nvlink(gpu.vendor, gpu.device));
+    let may_have = machine.gpus.iter().any(Gpu::may_link);
     may_have && !machine.nvlink_visible && machine.gpus.len() > 1
 }
 
 /// What joins the machine's GPUs beside PCI Express.
 pub(crate) fn gpu_link(machine: &Machine) -> &'static str {
-    let is_amd = machine.gpus.iter().any(|gpu| gpu.vendor == VENDOR_AMD);
-    if is_amd { "xGMI" } else { "NVLink" }
+    let maker = machine.gpus.first().and_then(Gpu::maker);
+    maker.unwrap_or(machine.launch_vendor()).link_name
 }
 
 /// A GPU's product name, or its PCI ids.

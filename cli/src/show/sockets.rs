@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use topology::machine::{Gpu, Machine};
 use topology::path::{crosses_socket, nvlinks};
-use topology::pci::VENDOR_NVIDIA;
 use topology::set::IndexSet;
 
 use super::gpu_link;
@@ -83,8 +82,7 @@ fn within(machine: &Machine) -> Option<String> {
 /// How a task a GPU gets its GPU's node; nothing where there is one node for all, or GPUs that are not bound to.
 fn each(machine: &Machine) -> Option<String> {
     let several = node_groups(machine).len() > 1;
-    let is_bound = |gpu: &Gpu| gpu.vendor == VENDOR_NVIDIA;
-    (several && machine.gpus.iter().all(is_bound)).then(|| {
+    (several && machine.gpus.iter().all(Gpu::is_bound_at_launch)).then(|| {
         format!(
             "A task a GPU, each on its own GPU's node: srun -n{} --gpus-per-task=1 --gpu-numa-bind.",
             machine.gpus.len()

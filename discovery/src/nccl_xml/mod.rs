@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use tags::{Tag, TagKind, Tags};
 use topology::locality::{Overrides, locate_all};
 use topology::machine::{Gpu, Locality, Machine, Nic, NodeKind, NumaNode, Processor};
-use topology::pci::{DeviceKind, Link, PciAddress, PciDevice, VENDOR_AMD, VENDOR_NVIDIA};
+use topology::pci::{CLASS_3D, DeviceKind, Link, PciAddress, PciDevice};
 use topology::set::{CpuSet, MAX_INDEX, NodeSet};
 use topology::sysfs::{parse_mask, parse_speed, parse_width};
+use topology::vendor;
 
 /// How deep elements may nest.
 const MAX_DEPTH: usize = 64;
@@ -85,8 +86,8 @@ struct Reader {
     nodes: BTreeMap<u32, CpuSet>,
     processor: Option<Processor>,
     devices: BTreeMap<PciAddress, PciDevice>,
-    /// Devices with a `<gpu>` element, and whether it has AMD's marks.
-    gpus: BTreeMap<PciAddress, bool>,
+    /// Devices with a `<gpu>` element, and the vendor that its attributes show.
+    gpus: BTreeMap<PciAddress, u16>,
     /// Names of `<net>`s by device.
     nets: BTreeMap<PciAddress, Vec<String>>,
     /// From GPU, to far end, how many links.
@@ -116,8 +117,8 @@ impl Reader {
             "pci" => open.pci = Some(self.read_pci(tag, node, above)?),
             "gpu" => {
                 if let Some(pci) = above {
-                    let is_amd = tag.get("gcn").is_some();
-                    self.gpus.insert(pci, is_amd);
+                    let vendor = vendor::id_by_mark(|name| tag.get(name).is_some());
+                    self.gpus.insert(pci, vendor);
                 }
             }
             "nvlink" | "xgmi" => self.read_link(tag, above)?,
@@ -276,14 +277,10 @@ impl Reader {
         for (address, device) in &mut self.devices {
             let marked = self.gpus.get(address).copied();
             if marked.is_some() && !matches!(device.class >> 16, 0x03 | 0x12) {
-                device.class = 0x03_0200;
+                device.class = CLASS_3D;
             }
             if device.vendor == 0 && (marked.is_some() || device.class >> 16 == 0x03) {
-                device.vendor = if marked == Some(true) {
-                    VENDOR_AMD
-                } else {
-                    VENDOR_NVIDIA
-                };
+                device.vendor = marked.unwrap_or_else(|| vendor::id_by_mark(|_| false));
             }
             if self.nets.contains_key(address) && marked.is_none() && device.class == 0 {
                 device.class = 0x02_0000;

@@ -1,7 +1,7 @@
 //! The `<pci>` elements against the machine's devices.
 
 use topology::machine::Machine;
-use topology::pci::{PciAddress, PciDevice, VENDOR_NVIDIA};
+use topology::pci::{PciAddress, PciDevice};
 
 use super::difference::{DifferenceKind, Found};
 use crate::element::{Element, GPU_CLASS};
@@ -131,15 +131,9 @@ fn is_above(machine: &Machine, above: PciAddress, device: &PciDevice) -> bool {
 }
 
 fn nvidia_gpu(found: &mut Found<'_>, gpu: &Element, device: PciAddress) {
-    let mut nvidia: Vec<_> = found
-        .machine
-        .gpus
-        .iter()
-        .filter(|gpu| gpu.vendor == VENDOR_NVIDIA)
-        .map(|gpu| gpu.pci)
-        .collect();
-    nvidia.sort_unstable();
-    let number = nvidia.iter().position(|gpu| *gpu == device);
+    let mut gpus: Vec<_> = found.machine.nccl_gpus().map(|gpu| gpu.pci).collect();
+    gpus.sort_unstable();
+    let number = gpus.iter().position(|gpu| *gpu == device);
     if let (Some(dev), Some(real)) = (gpu.get("dev"), number)
         && dev.parse() != Ok(real)
     {
@@ -154,7 +148,7 @@ fn nvidia_gpu(found: &mut Found<'_>, gpu: &Element, device: PciAddress) {
         let to_gpu = link
             .get("tclass")
             .is_some_and(|class| class.starts_with(GPU_CLASS));
-        let known = target.parse().is_ok_and(|target| nvidia.contains(&target));
+        let known = target.parse().is_ok_and(|target| gpus.contains(&target));
         if to_gpu && !known {
             let target = target.to_owned();
             found.note(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use topology::machine::Machine;
-use topology::pci::{DeviceKind, PciAddress, VENDOR_NVIDIA};
+use topology::pci::{DeviceKind, PciAddress};
 
 use crate::element::Element;
 use crate::reader::System;
@@ -75,11 +75,8 @@ impl Compare<'_> {
 
     fn missing(&mut self) {
         let machine = self.found.machine;
-        let gpus = machine
-            .gpus
-            .iter()
-            .filter(|gpu| gpu.vendor == VENDOR_NVIDIA);
-        for gpu in gpus
+        for gpu in machine
+            .nccl_gpus()
             .filter(|gpu| !self.listed.contains(&gpu.pci))
             .collect::<Vec<_>>()
         {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use topology::machine::{HiddenSwitch, Locality, Machine};
-use topology::pci::{PciAddress, PciDevice, VENDOR_NVIDIA};
+use topology::pci::{PciAddress, PciDevice};
 
 use super::refusal::NotEmitted;
 
@@ -73,11 +73,7 @@ impl<'m> Devices<'m> {
             left_out: Vec::new(),
             nvlinks: 0,
         };
-        for gpu in machine
-            .gpus
-            .iter()
-            .filter(|gpu| gpu.vendor == VENDOR_NVIDIA)
-        {
+        for gpu in machine.nccl_gpus() {
             devices.nvlinks += if machine.nvlink_visible {
                 gpu.nvlinks.len().min(NVLINKS_ASSUMED)
             } else {

@@ -12,7 +12,7 @@
 //! than none: NCCL believes it, or the job dies.
 
 use topology::machine::Machine;
-use topology::pci::{PciAddress, VENDOR_NVIDIA};
+use topology::pci::PciAddress;
 
 use crate::element::{Element, MAX_FILE_ELEMENTS, MAX_FUSED_ELEMENTS};
 use crate::outcome::ring_is_as_forced;
@@ -55,7 +55,7 @@ pub struct Emitted {
 /// A [`NotEmitted`] says what is missing for a true file; the answer to all of them is to set no
 /// `NCCL_TOPO_FILE`.
 pub fn emit(machine: &Machine, form: Form) -> Result<Emitted, NotEmitted> {
-    if !machine.gpus.iter().any(|gpu| gpu.vendor == VENDOR_NVIDIA) {
+    if machine.nccl_gpus().next().is_none() {
         return Err(if machine.gpus.is_empty() {
             NotEmitted::NoNvidiaGpu
         } else {

@@ -14,7 +14,7 @@ use loom::sync::atomic::Ordering;
 use loom::thread::spawn;
 use topology::binding::TaskRequest;
 use topology::machine::{Gpu, Machine};
-use topology::pci::{PciAddress, PciDevice, VENDOR_NVIDIA};
+use topology::pci::{PciAddress, PciDevice};
 use topology::set::CpuSet;
 
 use crate::memory::{I32, NamedFile, U32, U64, Words, hurry, name_is_there};
@@ -32,14 +32,7 @@ fn at(text: &str) -> PciAddress {
 }
 
 fn machine() -> Machine {
-    let gpu = |address| {
-        Gpu::of(&PciDevice::new(
-            at(address),
-            0x03_0200,
-            VENDOR_NVIDIA,
-            0x2330,
-        ))
-    };
+    let gpu = |address| Gpu::of(&PciDevice::new(at(address), 0x03_0200, 0x10de, 0x2330));
     Machine {
         online: CpuSet::from_range(0, 7),
         gpus: vec![gpu("0000:21:00.0"), gpu("0000:81:00.0")],

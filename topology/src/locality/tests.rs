@@ -5,7 +5,6 @@ mod site;
 use super::*;
 use crate::firmware::{Initiator, RootBus, Slot};
 use crate::machine::{Gpu, NodeKind, NumaNode, Package};
-use crate::pci::VENDOR_NVIDIA;
 
 const GPU: &str = "0000:49:00.0";
 const PORT: &str = "0000:48:01.0";
@@ -19,7 +18,7 @@ fn device(address: &str, parent: Option<&str>, bus: u8) -> PciDevice {
         parent: parent.map(at),
         root_bus: Some((0, bus)),
         numa_node: Some(-1),
-        ..PciDevice::new(at(address), 0x03_0200, VENDOR_NVIDIA, 0x2330)
+        ..PciDevice::new(at(address), 0x03_0200, 0x10de, 0x2330)
     }
 }
 

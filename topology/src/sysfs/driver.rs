@@ -1,15 +1,16 @@
-//! What NVIDIA's driver says in `/proc/driver/nvidia/gpus`.
+//! What a vendor's driver says of its GPUs below `/proc`: one folder for each, as NVIDIA's writes them.
 
 use std::collections::BTreeMap;
 
 use super::files::Root;
 use crate::pci::PciAddress;
-
-const GPUS: &str = "proc/driver/nvidia/gpus";
+use crate::vendor::{GpuVendor, VENDORS};
 
 /// A GPU that the driver knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct DriverGpu {
+    /// PCI id of the vendor whose driver it is.
+    pub(super) vendor: u16,
     /// `Model:`.
     pub(super) model: Option<String>,
     /// `GPU UUID:`; absent while the driver has not read it (it then writes question marks).
@@ -20,28 +21,44 @@ pub(super) struct DriverGpu {
     pub(super) memory_node: Option<u32>,
 }
 
-/// Whether the driver is there at all.
-pub(super) fn is_loaded(root: Root<'_>) -> bool {
-    root.path(GPUS).is_dir()
+/// Whether this vendor's driver lists GPUs at all.
+pub(super) fn is_loaded(root: Root<'_>, vendor: &GpuVendor) -> bool {
+    let folder = vendor.driver.gpus;
+    folder.is_some_and(|folder| root.path(folder).is_dir())
 }
 
-/// The driver's GPUs by address: the `Bus Location` in their file, else their directory's name.
+/// The drivers' GPUs by address: the `Bus Location` in their file, else their directory's name.
 pub(super) fn read(root: Root<'_>) -> BTreeMap<PciAddress, DriverGpu> {
     let mut gpus = BTreeMap::new();
-    for name in root.entries(GPUS) {
+    for vendor in &VENDORS {
+        if let Some(folder) = vendor.driver.gpus {
+            read_folder(root, vendor, folder, &mut gpus);
+        }
+    }
+    gpus
+}
+
+fn read_folder(
+    root: Root<'_>,
+    vendor: &GpuVendor,
+    folder: &str,
+    gpus: &mut BTreeMap<PciAddress, DriverGpu>,
+) {
+    for name in root.entries(folder) {
         let information = root
-            .text(&format!("{GPUS}/{name}/information"))
+            .text(&format!("{folder}/{name}/information"))
             .unwrap_or_default();
         let address = field(&information, "Bus Location")
             .and_then(|text| text.parse().ok())
             .or_else(|| name.parse().ok());
         let Some(address) = address else { continue };
         let status = root
-            .text(&format!("{GPUS}/{name}/numa_status"))
+            .text(&format!("{folder}/{name}/numa_status"))
             .unwrap_or_default();
         gpus.insert(
             address,
             DriverGpu {
+                vendor: vendor.id,
                 model: field(&information, "Model").map(str::to_owned),
                 uuid: field(&information, "GPU UUID")
                     .filter(|uuid| !uuid.contains('?'))
@@ -51,7 +68,6 @@ pub(super) fn read(root: Root<'_>) -> BTreeMap<PciAddress, DriverGpu> {
             },
         );
     }
-    gpus
 }
 
 /// The value of a line `Name: value`; absent when empty.

@@ -29,8 +29,9 @@ use crate::locality::{Overrides, locate_all};
 use crate::machine::{
     Gpu, HiddenSwitch, Locality, Machine, MinorSource, Nic, NodeKind, NumaNode, Package,
 };
-use crate::pci::{DeviceKind, PciDevice, VENDOR_NVIDIA};
+use crate::pci::{CLASS_3D, DeviceKind, PciDevice};
 use crate::set::CpuSet;
+use crate::vendor::{GpuVendor, VENDORS};
 use files::Root;
 
 /// Why a root gave no machine.
@@ -133,16 +134,16 @@ pub fn read_hostname(root: &Path) -> Option<String> {
         .filter(|name| !name.is_empty() && name.len() <= 255 && !name.contains(char::is_control))
 }
 
-/// Reads the PCI side below `root`: `/sys`, and what NVIDIA's driver says in `/proc`.
+/// Reads the PCI side below `root`: `/sys`, and what the GPUs' driver says in `/proc`.
 pub fn read_pci(root: &Path) -> PciSide {
     let root = Root(root);
     let driver = driver::read(root);
     let mut found = pci::read(root, &driver);
-    for address in driver.keys() {
+    for (address, gpu) in &driver {
         found
             .devices
             .entry(*address)
-            .or_insert_with(|| PciDevice::new(*address, 0x03_0200, VENDOR_NVIDIA, 0));
+            .or_insert_with(|| PciDevice::new(*address, CLASS_3D, gpu.vendor, 0));
     }
     let mut side = PciSide {
         gpu_memory_nodes: driver.values().filter_map(|gpu| gpu.memory_node).collect(),
@@ -161,8 +162,10 @@ pub fn read_pci(root: &Path) -> PciSide {
             DeviceKind::Bridge | DeviceKind::Other => {}
         }
     }
-    if !driver::is_loaded(root) {
-        number_by_device_files(root, &mut side.gpus);
+    for vendor in VENDORS.iter().filter(|vendor| vendor.is_bound_at_launch) {
+        if !driver::is_loaded(root, vendor) {
+            number_by_device_files(root, vendor, &mut side.gpus);
+        }
     }
     if !root.path("sys/bus/pci/devices").is_dir() && side.gpus.is_empty() {
         side.remarks
@@ -190,18 +193,22 @@ fn new_gpu(device: &PciDevice, driver: Option<&driver::DriverGpu>) -> Gpu {
     }
 }
 
-/// Without a driver to ask: when there are as many `/dev/nvidiaN` as NVIDIA GPUs, N follows PCI order.
-fn number_by_device_files(root: Root<'_>, gpus: &mut [Gpu]) {
-    let minors = root.numbered("dev", "nvidia");
-    let nvidia = gpus
-        .iter()
-        .filter(|gpu| gpu.vendor == VENDOR_NVIDIA)
-        .count();
-    if minors.is_empty() || minors.len() != nvidia {
+/// Without a driver to ask: when there are as many device files as GPUs of the vendor, their numbers follow
+/// PCI order.
+fn number_by_device_files(root: Root<'_>, vendor: &GpuVendor, gpus: &mut [Gpu]) {
+    let (folder, prefix) = vendor
+        .device_file
+        .rsplit_once('/')
+        .unwrap_or(("", vendor.device_file));
+    let minors = root.numbered(folder, prefix);
+    let mut own: Vec<&mut Gpu> = gpus
+        .iter_mut()
+        .filter(|gpu| gpu.vendor == vendor.id)
+        .collect();
+    if minors.is_empty() || minors.len() != own.len() {
         return;
     }
-    let gpus = gpus.iter_mut().filter(|gpu| gpu.vendor == VENDOR_NVIDIA);
-    for (gpu, minor) in gpus.zip(minors) {
+    for (gpu, minor) in own.iter_mut().zip(minors) {
         gpu.minor = Some(minor);
         gpu.minor_source = MinorSource::DeviceOrder;
     }

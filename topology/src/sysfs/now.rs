@@ -1,11 +1,13 @@
 //! What a host says now, to compare a snapshot with: a handful of small files.
 
+use std::iter;
 use std::path::Path;
 
 use super::files::Root;
 use crate::machine::Machine;
 use crate::pci::PciAddress;
 use crate::snapshot::{HostNow, Snapshot, SnapshotError};
+use crate::vendor::VENDORS;
 
 /// Reads boot id, driver version and online CPUs below `root`, which of `gpus` are there, and which others
 /// the driver has.
@@ -16,20 +18,20 @@ pub fn read_now(root: &Path, gpus: &[PciAddress]) -> HostNow {
             .map(|text| text.trim().to_owned())
             .filter(|text| !text.is_empty())
     };
+    let folders = || VENDORS.iter().filter_map(|vendor| vendor.driver.gpus);
     let is_there = |gpu: &&PciAddress| {
-        root.path(&format!("sys/bus/pci/devices/{gpu}")).exists()
-            || root
-                .path(&format!("proc/driver/nvidia/gpus/{gpu}"))
-                .exists()
+        iter::once("sys/bus/pci/devices")
+            .chain(folders())
+            .any(|folder| root.path(&format!("{folder}/{gpu}")).exists())
     };
-    let known_to_driver = root.entries("proc/driver/nvidia/gpus");
-    let appeared = known_to_driver
-        .iter()
+    let appeared = folders()
+        .flat_map(|folder| root.entries(folder))
         .filter_map(|name| name.parse().ok())
         .filter(|gpu| !gpus.contains(gpu));
+    let mut bound = VENDORS.iter().filter(|vendor| vendor.is_bound_at_launch);
     HostNow {
         boot_id: line("proc/sys/kernel/random/boot_id"),
-        driver: line("sys/module/nvidia/version"),
+        driver: bound.find_map(|vendor| line(vendor.driver.version)),
         online: super::cpu::read_online(root).unwrap_or_default(),
         gpus: gpus
             .iter()

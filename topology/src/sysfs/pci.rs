@@ -29,22 +29,18 @@ pub(super) struct Found {
     pub(super) nic_names: BTreeMap<PciAddress, Vec<String>>,
 }
 
-/// Reads what is under `/sys`; a device of `nvidia` counts as NVIDIA's where no vendor is recorded.
+/// Reads what is under `/sys`; where no vendor is recorded a device is of the vendor whose driver has it.
 pub(super) fn read(
     root: Root<'_>,
-    nvidia: &BTreeMap<PciAddress, super::driver::DriverGpu>,
+    drivers: &BTreeMap<PciAddress, super::driver::DriverGpu>,
 ) -> Found {
     let places = find(root);
     let mut found = Found::default();
     for (address, place) in &places {
         let class = root.hex(&format!("{}/class", place.dir)).unwrap_or(0);
-        let vendor = read_id(root, &format!("{}/vendor", place.dir)).unwrap_or_else(|| {
-            if nvidia.contains_key(address) {
-                crate::pci::VENDOR_NVIDIA
-            } else {
-                0
-            }
-        });
+        let vendor = read_id(root, &format!("{}/vendor", place.dir))
+            .or_else(|| Some(drivers.get(address)?.vendor))
+            .unwrap_or(0);
         match DeviceKind::of(class, vendor) {
             DeviceKind::Gpu => {}
             DeviceKind::Nic => {

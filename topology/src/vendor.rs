@@ -1,0 +1,344 @@
+//! GPU vendors: one table of what differs between them.
+//!
+//! Nothing else names a vendor's PCI id, device files, variables or driver: other code asks the row of the
+//! GPU at hand.  What a new vendor needs beside a row is listed in ARCHITECTURE.md, "To add a GPU vendor".
+
+use std::ops::RangeInclusive;
+
+/// What is particular to one vendor's GPUs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct GpuVendor {
+    /// PCI vendor id.
+    pub id: u16,
+    /// The vendor's name, for a person.
+    pub name: &'static str,
+    /// PCI base classes of its GPUs: 03 is a display controller, 12 a processing accelerator.
+    pub classes: &'static [u8],
+    /// A GPU's device file below `/`, up to its number.
+    pub device_file: &'static str,
+    /// What a task's environment says of its GPUs.
+    pub variables: Variables,
+    /// Where its kernel driver shows itself.
+    pub driver: Driver,
+    /// The library that lists its GPUs with their links, where this program asks it.
+    pub library: Option<Library>,
+    /// The words of Slurm's `AutoDetect=` that find its GPUs; the first is in every release.
+    pub autodetect: &'static [&'static str],
+    /// What joins its GPUs beside PCI Express.
+    pub link_name: &'static str,
+    /// Its GPUs by device id; the first row that holds an id counts.
+    pub models: &'static [Model],
+    /// Whether a GPU that `models` does not list may have such links.
+    pub unlisted_may_link: bool,
+    /// What its collectives read.
+    pub collectives: Collectives,
+    /// Whether tasks with its GPUs are bound when they are launched.
+    pub is_bound_at_launch: bool,
+}
+
+/// Environment variables that choose among a task's GPUs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Variables {
+    /// Lists the GPUs that a program sees, by index or UUID.
+    pub visible: &'static str,
+    /// Says in which order the indexes count; None where there is but one order.
+    pub order: Option<OrderVariable>,
+}
+
+/// The variable that says in which order a vendor's runtime numbers GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrderVariable {
+    /// Its name.
+    pub name: &'static str,
+    /// The value for the order of PCI addresses.
+    pub by_address: &'static str,
+    /// The value for an order that depends on the models.
+    pub by_speed: &'static str,
+}
+
+/// Paths of a kernel driver, below a filesystem root.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Driver {
+    /// The file with its version.
+    pub version: &'static str,
+    /// The folder with one folder for each GPU, named by PCI address; None where the driver has none.
+    pub gpus: Option<&'static str>,
+    /// The socket of the daemon that keeps idle GPUs initialised; None where nothing of the kind is needed.
+    pub persistence_socket: Option<&'static str>,
+}
+
+/// A library that this program can ask about GPUs, in a child process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Library {
+    /// NVIDIA's management library.
+    Nvml,
+}
+
+/// The library of collectives that programs use on a vendor's GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Collectives {
+    /// NCCL, which reads the topology file that this project writes.
+    Nccl,
+    /// RCCL, which reads no such file.  Its own dumps mark a GPU by this attribute of `<gpu>`.
+    Rccl(&'static str),
+}
+
+/// GPUs with neighbouring PCI device ids.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Model {
+    /// Their device ids.
+    pub devices: RangeInclusive<u16>,
+    /// CUDA's compute capability, major times 10 plus minor; None where CUDA knows none, or none that matters.
+    pub compute_capability: Option<u32>,
+    /// The generation of the links between GPUs; None for models that have none.
+    pub link_generation: Option<u8>,
+}
+
+const fn model(first: u16, last: u16, capability: u32, link: u8) -> Model {
+    Model {
+        devices: first..=last,
+        compute_capability: if capability == 0 {
+            None
+        } else {
+            Some(capability)
+        },
+        link_generation: if link == 0 { None } else { Some(link) },
+    }
+}
+
+/// NVIDIA's, from the PCI ID repository of 2026: first and last id, compute capability, NVLink's generation
+/// (0 is none).
+const NVIDIA_MODELS: &[Model] = &[
+    model(0x0000, 0x0000, 0, 1),   // an id that was not recorded
+    model(0x0001, 0x15ef, 0, 0),   // Fermi, Kepler, Maxwell GM10x and GM206
+    model(0x15f7, 0x15f8, 60, 0),  // P100 PCIe
+    model(0x15f0, 0x15ff, 60, 1),  // P100
+    model(0x1600, 0x1aff, 0, 0),   // Maxwell GM20x
+    model(0x1b00, 0x1d7f, 61, 0),  // Pascal GP102 to GP108 (P40 1b38, P4 1bb3)
+    model(0x1d80, 0x1dff, 70, 2),  // V100
+    model(0x1eb8, 0x1eb8, 75, 0),  // T4
+    model(0x1e00, 0x1eff, 75, 2),  // Turing TU102, TU104
+    model(0x1f00, 0x1fff, 75, 0),  // Turing TU106, TU117
+    model(0x2080, 0x20ff, 80, 3),  // A100, A30
+    model(0x2180, 0x21ff, 75, 0),  // Turing TU116
+    model(0x2236, 0x2237, 86, 0),  // A10, A10G
+    model(0x2200, 0x22ff, 86, 3),  // Ampere GA102
+    model(0x2300, 0x23ff, 90, 4),  // H100, H200, GH200
+    model(0x2400, 0x247f, 86, 3),  // not given out yet
+    model(0x2480, 0x25ff, 86, 0),  // Ampere GA104, GA106, GA107 (A2 and A16 25b6)
+    model(0x2600, 0x28ff, 89, 0),  // Ada (L40S 26b9, L4 27b8)
+    model(0x2900, 0x29ff, 100, 5), // B100, B200, GB200
+    model(0x2b00, 0x2b7f, 120, 5), // not given out yet
+    model(0x2b80, 0x2dff, 120, 0), // Blackwell GB20x (GeForce, RTX PRO)
+    model(0x2e00, 0x2eff, 121, 5), // GB10
+    model(0x3180, 0x31ff, 103, 5), // B300, GB300
+];
+
+/// AMD's that xGMI may join, from the PCI ID repository of 2026.
+const AMD_MODELS: &[Model] = &[
+    model(0x0000, 0x0000, 0, 1), // an id that was not recorded
+    model(0x66a0, 0x66af, 0, 1), // Vega 20 (MI50, MI60)
+    model(0x7388, 0x738f, 0, 2), // MI100
+    model(0x7400, 0x75ff, 0, 3), // MI200, MI300, MI350
+];
+
+/// The vendors whose GPUs are known.
+pub static VENDORS: [GpuVendor; 2] = [
+    GpuVendor {
+        id: 0x10de,
+        name: "NVIDIA",
+        classes: &[0x03, 0x12],
+        device_file: "dev/nvidia",
+        variables: Variables {
+            visible: "CUDA_VISIBLE_DEVICES",
+            order: Some(OrderVariable {
+                name: "CUDA_DEVICE_ORDER",
+                by_address: "PCI_BUS_ID",
+                by_speed: "FASTEST_FIRST",
+            }),
+        },
+        driver: Driver {
+            version: "sys/module/nvidia/version",
+            gpus: Some("proc/driver/nvidia/gpus"),
+            persistence_socket: Some("run/nvidia-persistenced/socket"),
+        },
+        library: Some(Library::Nvml),
+        autodetect: &["nvml", "nvidia"],
+        link_name: "NVLink",
+        models: NVIDIA_MODELS,
+        unlisted_may_link: true,
+        collectives: Collectives::Nccl,
+        is_bound_at_launch: true,
+    },
+    GpuVendor {
+        id: 0x1002,
+        name: "AMD",
+        classes: &[0x03, 0x12],
+        device_file: "dev/dri/renderD",
+        variables: Variables {
+            visible: "ROCR_VISIBLE_DEVICES",
+            order: None,
+        },
+        driver: Driver {
+            version: "sys/module/amdgpu/version",
+            gpus: None,
+            persistence_socket: None,
+        },
+        library: None,
+        autodetect: &["rsmi"],
+        link_name: "xGMI",
+        models: AMD_MODELS,
+        unlisted_may_link: false,
+        collectives: Collectives::Rccl("gcn"),
+        is_bound_at_launch: false,
+    },
+];
+
+impl GpuVendor {
+    /// The vendor with this PCI id.
+    pub fn of(id: u16) -> Option<&'static Self> {
+        VENDORS.iter().find(|vendor| vendor.id == id)
+    }
+
+    /// The vendor whose GPUs this program asks `library` about.
+    pub fn of_library(library: Library) -> Option<&'static Self> {
+        VENDORS
+            .iter()
+            .find(|vendor| vendor.library == Some(library))
+    }
+
+    /// Whether a PCI device of this vendor with this 24-bit class is a GPU.
+    pub fn is_gpu(&self, class: u32) -> bool {
+        self.classes
+            .iter()
+            .any(|base| class >> 16 == u32::from(*base))
+    }
+
+    /// The device file with this number: `/dev/nvidia3`.
+    pub fn device_path(&self, number: u32) -> String {
+        format!("/{}{number}", self.device_file)
+    }
+
+    /// The number in the name of a device file: 3 for `/dev/nvidia3`.
+    pub fn device_number(&self, path: &str) -> Option<u32> {
+        let digits = path.strip_prefix('/')?.strip_prefix(self.device_file)?;
+        digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| digits.parse().ok())?
+    }
+
+    /// What is known of GPUs with this PCI device id.
+    pub fn model(&self, device: u16) -> Option<&'static Model> {
+        self.models
+            .iter()
+            .find(|model| model.devices.contains(&device))
+    }
+
+    /// Whether GPUs with this PCI device id may have links to each other; false only where they certainly
+    /// have none.
+    pub fn may_link(&self, device: u16) -> bool {
+        self.model(device).map_or(self.unlisted_may_link, |model| {
+            model.link_generation.is_some()
+        })
+    }
+}
+
+/// The PCI vendor id of a GPU that a topology file leaves without one: that of the vendor whose mark
+/// `has_mark` finds among the GPU's attributes, else that of NCCL's.
+pub fn id_by_mark(has_mark: impl Fn(&str) -> bool) -> u16 {
+    let marked = VENDORS.iter().find(|vendor| match vendor.collectives {
+        Collectives::Rccl(mark) => has_mark(mark),
+        Collectives::Nccl => false,
+    });
+    let nccl = || {
+        VENDORS
+            .iter()
+            .find(|vendor| vendor.collectives == Collectives::Nccl)
+    };
+    marked.or_else(nccl).map_or(0, |vendor| vendor.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vendor(name: &str) -> &'static GpuVendor {
+        VENDORS.iter().find(|vendor| vendor.name == name).unwrap()
+    }
+
+    #[test]
+    fn links_are_ruled_out_only_where_there_certainly_are_none() {
+        let (nvidia, amd) = (vendor("NVIDIA"), vendor("AMD"));
+        for model in [
+            0x26b9, 0x27b8, 0x2b85, 0x1eb8, 0x2236, 0x25b6, 0x1bb3, 0x1b38, 0x17fd, 0x15f8,
+        ] {
+            assert!(!nvidia.may_link(model), "{model:04x}");
+        }
+        for model in [
+            0x2330, 0x1db1, 0x20b0, 0x2901, 0x15f9, 0x2204, 0x2235, 0x1e04, 0x3182, 0, 0x5000,
+        ] {
+            assert!(nvidia.may_link(model), "{model:04x}");
+        }
+        assert!(amd.may_link(0x74a1) && amd.may_link(0) && !amd.may_link(0x515e));
+    }
+
+    #[test]
+    fn a_models_compute_capability_is_known() {
+        let capability = |device| vendor("NVIDIA").model(device)?.compute_capability;
+        for (device, expected) in [
+            (0x15f8, 60),
+            (0x15f9, 60),
+            (0x1db1, 70),
+            (0x1eb8, 75),
+            (0x20b0, 80),
+            (0x2237, 86),
+            (0x2330, 90),
+            (0x26b9, 89),
+            (0x2901, 100),
+            (0x2bb5, 120),
+            (0x3182, 103),
+        ] {
+            assert_eq!(capability(device), Some(expected), "{device:04x}");
+        }
+        assert_eq!(
+            (capability(0), capability(0x17fd), capability(0x5000)),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn a_device_file_and_its_number_belong_together() {
+        for vendor in &VENDORS {
+            let path = vendor.device_path(130);
+            assert_eq!(vendor.device_number(&path), Some(130));
+            for other in [
+                "/dev/nvidiactl",
+                "/dev/nvidia",
+                "/dev/nvidia-uvm",
+                "/dev/nvidia+1",
+                "/dev/dri/card0",
+            ] {
+                assert_eq!(vendor.device_number(other), None, "{other}");
+            }
+        }
+        assert_eq!(vendor("NVIDIA").device_path(0), "/dev/nvidia0");
+    }
+
+    #[test]
+    fn a_gpu_without_a_vendor_is_known_by_its_mark() {
+        assert_eq!(id_by_mark(|mark| mark == "gcn"), vendor("AMD").id);
+        assert_eq!(id_by_mark(|_| false), vendor("NVIDIA").id);
+    }
+
+    #[test]
+    fn no_two_rows_answer_for_one_thing() {
+        let [a, b] = &VENDORS;
+        assert!(
+            a.id != b.id
+                && a.device_file != b.device_file
+                && a.variables.visible != b.variables.visible
+        );
+        assert!(a.autodetect.iter().all(|word| !b.autodetect.contains(word)));
+    }
+}
