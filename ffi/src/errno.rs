@@ -33,6 +33,12 @@ impl From<Errno> for std::io::Error {
     }
 }
 
+impl From<rustix::io::Errno> for Errno {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self(errno.raw_os_error())
+    }
+}
+
 /// Gives a system call's result, or its `errno` where it is negative.
 pub(crate) fn check(result: libc::c_long) -> Result<libc::c_long, Errno> {
     if result < 0 {

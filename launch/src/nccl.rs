@@ -18,6 +18,8 @@ const PROFILER_FILE: &str = "libnccl-profiler-gpu-numa.so";
 /// The file that a virtual machine's fabric manager leaves, which NCCL takes where no other is named
 /// (`graph/topo.cc`, 2.30).
 const VIRTUAL_TOPOLOGY: &str = "/var/run/nvidia-topologyd/virtualTopology.xml";
+/// The configuration file of all users (`misc/param.cc`, 2.30).
+const HOST_CONF: &str = "/etc/nccl.conf";
 /// The longest NCCL configuration file that is read, in bytes.
 const LONGEST_CONF: u64 = 64 << 10;
 
@@ -62,6 +64,7 @@ pub fn profiler_file(nccl: Nccl, machine: &Machine, plan: &StepPlan) -> Option<P
 #[derive(Debug)]
 pub struct Answered<'e, E> {
     environment: &'e E,
+    host_conf: &'e str,
     texts: OnceCell<Vec<String>>,
 }
 
@@ -70,6 +73,7 @@ impl<'e, E: Environment> Answered<'e, E> {
     pub fn in_task(environment: &'e E) -> Self {
         Self {
             environment,
+            host_conf: HOST_CONF,
             texts: OnceCell::new(),
         }
     }
@@ -96,7 +100,7 @@ impl<'e, E: Environment> Answered<'e, E> {
             let variable = |name: &str| self.environment.get(name);
             let named = variable("NCCL_CONF_FILE").filter(|path| !path.is_empty());
             let own = named.or_else(|| variable("HOME").map(|home| format!("{home}/.nccl.conf")));
-            let files = own.into_iter().chain(["/etc/nccl.conf".to_owned()]);
+            let files = own.into_iter().chain([self.host_conf.to_owned()]);
             let texts =
                 files.filter_map(|path| match read_own_text(Path::new(&path), LONGEST_CONF) {
                     Ok(text) => Some(text),
@@ -122,7 +126,10 @@ mod tests {
         let mut all = variables.to_vec();
         all.push(("NCCL_CONF_FILE", path.to_str().unwrap()));
         let task = Variables::of(&all);
-        let answered = Answered::in_task(&task);
+        let answered = Answered {
+            host_conf: "/nonexistent",
+            ..Answered::in_task(&task)
+        };
         (answered.names(TOPO_FILE), answered.names(PROFILER))
     }
 

@@ -2,6 +2,9 @@
 
 use std::ffi::CStr;
 
+use rustix::fs::{AtFlags, CWD, accessat};
+use rustix::io::Errno;
+
 /// What the kernel answers to "may I open this device for reading and writing?".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -9,7 +12,7 @@ pub enum Access {
     Allowed,
     /// The device cgroup or the file's mode forbids it.
     Denied,
-    /// There is no such device file.
+    /// No such device file exists.
     Missing,
 }
 
@@ -18,21 +21,11 @@ pub enum Access {
 /// The kernel's `inode_permission()` asks the device cgroup, version 1 or 2, for `faccessat` as it does
 /// for `open`; nothing is opened, so no driver wakes a GPU.  The effective ids count.
 pub fn read_access(device: &CStr) -> Access {
-    // SAFETY: the path is a C string that outlives the call.
-    let result = unsafe {
-        libc::faccessat(
-            libc::AT_FDCWD,
-            device.as_ptr(),
-            libc::R_OK | libc::W_OK,
-            libc::AT_EACCESS,
-        )
-    };
-    if result == 0 {
-        return Access::Allowed;
-    }
-    match std::io::Error::last_os_error().raw_os_error() {
-        Some(libc::ENOENT | libc::ENOTDIR) => Access::Missing,
-        Some(_) | None => Access::Denied,
+    let wanted = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK;
+    match accessat(CWD, device, wanted, AtFlags::EACCESS) {
+        Ok(()) => Access::Allowed,
+        Err(Errno::NOENT | Errno::NOTDIR) => Access::Missing,
+        Err(_) => Access::Denied,
     }
 }
 

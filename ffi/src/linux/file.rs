@@ -2,9 +2,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{StatVfsMountFlags, fstatvfs};
 
 use super::process::effective_user;
 
@@ -103,11 +104,7 @@ fn unmapped_user() -> u32 {
 }
 
 fn is_read_only(file: &File) -> bool {
-    // SAFETY: statvfs is plain numbers, for which zeros are a value.
-    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the descriptor is open, and the buffer a live statvfs, which the call fills.
-    let result = unsafe { libc::fstatvfs(file.as_raw_fd(), &raw mut stat) };
-    result == 0 && stat.f_flag & libc::ST_RDONLY != 0
+    fstatvfs(file).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 fn not_trusted(path: &Path, meta: &std::fs::Metadata) -> FileError {

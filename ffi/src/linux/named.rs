@@ -4,15 +4,16 @@
 //! were killed, can be told from one in use, whatever PID namespaces they are in.
 
 use std::fs::{File, OpenOptions, read_dir, remove_file};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::io::Errno;
+
 use super::file::WITHOUT_WAITING;
 use super::process::effective_user;
 use super::shared::SharedWords;
-use crate::errno::{Errno, check};
 
 /// How often a file that vanishes, or is looked at by a sweeper, while it is opened is tried again.
 const TRIES: u32 = 64;
@@ -78,9 +79,9 @@ impl NamedWords {
                 .open(&path)
                 .map_err(io)?;
             check_own(&file, &path)?;
-            match lock(&file, libc::LOCK_SH) {
+            match flock(&file, FlockOperation::NonBlockingLockShared) {
                 Ok(()) => {}
-                Err(Errno(libc::EWOULDBLOCK)) => {
+                Err(Errno::WOULDBLOCK) => {
                     // Another that joins looks whether it is unused.
                     std::thread::sleep(PAUSE);
                     continue;
@@ -92,7 +93,9 @@ impl NamedWords {
                 continue;
             }
             // Memory for all of it, or none: a page that cannot be had later would end the process.
-            reserve(&file, len * 4).map_err(|errno| io(errno.into()))?;
+            let bytes = (len * size_of::<u32>()) as u64;
+            fallocate(&file, FallocateFlags::empty(), 0, bytes)
+                .map_err(|errno| io(errno.into()))?;
             let words = SharedWords::map_file(&file, len).map_err(|errno| io(errno.into()))?;
             return Ok(Self { path, words, file });
         }
@@ -130,7 +133,7 @@ pub fn remove_unused(folder: &Path, prefix: &str, most: usize) {
             .open(&path);
         if let Ok(file) = opened
             && check_own(&file, &path).is_ok()
-            && lock(&file, libc::LOCK_EX).is_ok()
+            && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
             && is_at(&file, &path)
         {
             let _ = remove_file(&path);
@@ -158,22 +161,6 @@ fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::symlink_metadata(path)) {
         (Ok(open), Ok(named)) => open.ino() == named.ino() && open.dev() == named.dev(),
         _ => false,
-    }
-}
-
-/// Locks without waiting.
-fn lock(file: &File, kind: i32) -> Result<(), Errno> {
-    // SAFETY: the descriptor is open for as long as `file` lives.
-    let result = unsafe { libc::flock(file.as_raw_fd(), kind | libc::LOCK_NB) };
-    check(result.into()).map(|_| ())
-}
-
-fn reserve(file: &File, bytes: usize) -> Result<(), Errno> {
-    let bytes = libc::off_t::try_from(bytes).map_err(|_| Errno(libc::EFBIG))?;
-    // SAFETY: the descriptor is open for as long as `file` lives.
-    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes) } {
-        0 => Ok(()),
-        error => Err(Errno(error)),
     }
 }
 

@@ -4,6 +4,9 @@ use std::ffi::{CStr, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use rustix::system::uname;
+use rustix::time::{ClockId, clock_gettime};
+
 /// Ends the process at once, without running exit handlers.
 ///
 /// For a forked child that has not called exec: handlers and buffers belong to its parent.
@@ -12,21 +15,9 @@ pub fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// The kernel's release (`6.1.0-56-amd64`); empty where `uname` fails.
+/// The kernel's release (`6.1.0-56-amd64`).
 pub fn read_kernel_release() -> String {
-    // SAFETY: utsname is plain arrays of bytes, for which zeros are a value.
-    let mut names: libc::utsname = unsafe { std::mem::zeroed() };
-    // SAFETY: the buffer is a live utsname, which the call fills.
-    if unsafe { libc::uname(&raw mut names) } != 0 {
-        return String::new();
-    }
-    names
-        .release
-        .iter()
-        .take_while(|c| **c != 0)
-        // c_char is signed on x86_64 and unsigned on aarch64.
-        .map(|c| char::from(u8::from_ne_bytes(c.to_ne_bytes())))
-        .collect()
+    uname().release().to_string_lossy().into_owned()
 }
 
 /// The process's own environment, as libc has it; null where `name` is not set.
@@ -37,8 +28,8 @@ pub fn raw_environment(name: &CStr) -> *const c_char {
     unsafe { libc::getenv(name.as_ptr()) }
 }
 
-/// The file of the shared library that this code is part of, as it was loaded; absent where the dynamic loader
-/// has no absolute path of it.
+/// The file of the shared library that this code is part of, as it was loaded; none where the dynamic loader has
+/// no absolute path of it.
 pub fn own_library() -> Option<PathBuf> {
     // SAFETY: Dl_info is pointers, for which zeros are a value.
     let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
@@ -56,27 +47,21 @@ pub fn own_library() -> Option<PathBuf> {
 
 /// The user whose rights the process has.
 pub fn effective_user() -> u32 {
-    // SAFETY: geteuid has no precondition and cannot fail.
-    unsafe { libc::geteuid() }
+    rustix::process::geteuid().as_raw()
 }
 
 /// Milliseconds of the monotonic clock, to the tick: a few nanoseconds to ask for.
 pub fn coarse_millis() -> u64 {
-    read_clock(libc::CLOCK_MONOTONIC_COARSE) / 1000
+    read_clock(ClockId::MonotonicCoarse) / 1000
 }
 
 /// Microseconds of the monotonic clock.
 pub fn monotonic_micros() -> u64 {
-    read_clock(libc::CLOCK_MONOTONIC)
+    read_clock(ClockId::Monotonic)
 }
 
-fn read_clock(clock: libc::clockid_t) -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the buffer is a live timespec, which the call fills.
-    unsafe { libc::clock_gettime(clock, &raw mut now) };
+fn read_clock(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000
         + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000
 }

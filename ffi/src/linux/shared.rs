@@ -7,6 +7,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::thread::futex;
+use rustix::time::Timespec;
+
 use crate::errno::Errno;
 
 /// Zeroed words that this process and all that it forks see alike.
@@ -93,29 +96,15 @@ pub fn wait_while(word: &AtomicU32, seen: u32, limit: Duration) {
     if word.load(Ordering::Acquire) != seen {
         return;
     }
-    let timeout = libc::timespec {
-        tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: limit.subsec_nanos().into(),
-    };
-    // Not FUTEX_PRIVATE: the waiters are several processes.
-    // SAFETY: the word and the timeout live through the call.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT,
-            seen,
-            &raw const timeout,
-        );
-    }
+    let timeout = Timespec::try_from(limit).ok();
+    // Not private: the waiters are several processes.  Whatever ends the wait, the caller looks again.
+    let _ = futex::wait(word, futex::Flags::empty(), seen, timeout.as_ref());
 }
 
 /// Wakes all that wait on `word`.
 pub fn wake_all(word: &AtomicU32) {
-    // SAFETY: the word lives through the call, which only takes its address.
-    unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX);
-    }
+    // Those that are not woken look again at their limit.
+    let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
 }
 
 #[cfg(test)]
