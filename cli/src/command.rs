@@ -11,7 +11,8 @@ use topology::machine::Machine;
 use topology::option::{Items, Settings};
 use topology::pci::PciAddress;
 
-use crate::out;
+use crate::hardware;
+use crate::out::{self, WriteError};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,12 +31,18 @@ pub(crate) enum CommandError {
     /// The machine cannot be read.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
-    /// Standard output cannot be written.
-    #[error("cannot write the answer: {0}")]
-    Output(#[from] io::Error),
+    /// The answer cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// An argument that clap cannot judge.
     #[error("{0}")]
     Argument(String),
+}
+
+impl std::convert::From<io::Error> for CommandError {
+    fn from(error: io::Error) -> Self {
+        Self::Write(WriteError::Answer(error))
+    }
 }
 
 /// Which machine, for every command that reads one.
@@ -86,8 +93,7 @@ pub(crate) struct Format {
     pub(crate) json: bool,
 }
 
-/// Reads a list of GPUs by PCI address (`0000:3b:00.0`), by number in PCI order (`0`, `GPU0`), or by UUID, also of a
-/// MIG instance (`GPU-5c89`, `MIG-...`).
+/// Reads a list of GPUs, each named as [`hardware::find_gpu`] takes it.
 ///
 /// # Errors
 /// One line that names the entry and what is accepted.
@@ -114,15 +120,7 @@ pub(crate) fn parse_gpus(
 }
 
 fn parse_gpu(machine: &Machine, argument: &str, entry: &str) -> Result<PciAddress, CommandError> {
-    let number = entry.strip_prefix("GPU").unwrap_or(entry).parse::<usize>();
-    let found = match number {
-        Ok(number) => machine.gpus.get(number).map(|gpu| gpu.pci),
-        Err(_) => match entry.parse::<PciAddress>() {
-            Ok(address) => machine.gpu(address).map(|gpu| gpu.pci),
-            Err(_) => machine.gpu_of_uuid(entry).map(|gpu| gpu.pci),
-        },
-    };
-    found.ok_or_else(|| {
+    hardware::find_gpu(machine, entry).ok_or_else(|| {
         let known: Vec<String> = machine.gpus.iter().map(|gpu| gpu.pci.to_string()).collect();
         let why = if known.is_empty() {
             "the machine has no GPU".to_owned()

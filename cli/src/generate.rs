@@ -3,13 +3,13 @@
 //! Both come from the one definition of the commands, so neither can say anything else than `--help`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 use clap_complete::Shell;
 
 use crate::command::{CommandError, Outcome};
-use crate::out::Out;
+use crate::out::{Out, WriteError};
 
 /// The name that the program is called by.
 const PROGRAM: &str = "gpu-numa";
@@ -23,11 +23,16 @@ pub(crate) struct Generate {
 }
 
 impl Generate {
-    pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
+    pub(crate) fn run(
+        &self,
+        out: &mut Out,
+        program: &clap::Command,
+    ) -> Result<Outcome, CommandError> {
         let man = make(self.dir.join("man"))?;
         let completions = make(self.dir.join("completions"))?;
-        let command = visible(crate::Cli::command());
-        clap_mangen::generate_to(command.clone(), &man).map_err(|error| failed(&man, &error))?;
+        let command = visible(program);
+        clap_mangen::generate_to(command.clone(), &man)
+            .map_err(|error| WriteError::file("write", &man, error))?;
         // As the shells' folders for completions want them named.
         for (shell, file) in [
             (Shell::Bash, "gpu-numa"),
@@ -37,7 +42,7 @@ impl Generate {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut command.clone(), PROGRAM, &mut text);
             let path = completions.join(file);
-            fs::write(&path, text).map_err(|error| failed(&path, &error))?;
+            fs::write(&path, text).map_err(|error| WriteError::file("write", &path, error))?;
         }
         out.line(format_args!(
             "{} and {} written",
@@ -49,7 +54,7 @@ impl Generate {
 }
 
 /// The command without its hidden subcommands, which are for packagers and not for the shell.
-fn visible(command: clap::Command) -> clap::Command {
+fn visible(command: &clap::Command) -> clap::Command {
     let shown: Vec<clap::Command> = command
         .get_subcommands()
         .filter(|sub| !sub.is_hide_set())
@@ -65,11 +70,7 @@ fn visible(command: clap::Command) -> clap::Command {
     bare
 }
 
-fn make(path: PathBuf) -> Result<PathBuf, CommandError> {
-    fs::create_dir_all(&path).map_err(|error| failed(&path, &error))?;
+fn make(path: PathBuf) -> Result<PathBuf, WriteError> {
+    fs::create_dir_all(&path).map_err(|error| WriteError::file("make", &path, error))?;
     Ok(path)
-}
-
-fn failed(path: &Path, error: &std::io::Error) -> CommandError {
-    CommandError::Argument(format!("cannot write {}: {error}", path.display()))
 }

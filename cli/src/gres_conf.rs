@@ -42,10 +42,10 @@ pub(crate) struct GresConf {
 
 /// The JSON document.
 #[derive(Debug, Serialize)]
-struct Document {
+struct GresConfDocument {
     schema: &'static str,
     slurm_release: Option<String>,
-    gres: Vec<Gres>,
+    gres: Vec<GresLine>,
     /// The whole line for slurm.conf.
     node_line: String,
     /// What else slurm.conf needs.
@@ -55,7 +55,7 @@ struct Document {
 
 /// A line of gres.conf.
 #[derive(Debug, Serialize)]
-struct Gres {
+struct GresLine {
     pci: PciAddress,
     #[serde(rename = "type")]
     kind: Option<String>,
@@ -125,7 +125,7 @@ fn write(
     map: &CoreMap,
     kind: SocketKind,
     release: Option<Release>,
-) -> Document {
+) -> GresConfDocument {
     let numbered = machine.gpus.iter().enumerate();
     let gpus: Vec<(usize, &Gpu)> = numbered
         .filter(|(_, gpu)| gpu.is_bound_at_launch())
@@ -140,12 +140,12 @@ fn write(
         hides_nvlink: may_have && !machine.nvlink_visible && gpus.len() > 1,
         gpus,
     };
-    let gres: Vec<Gres> = host
+    let gres: Vec<GresLine> = host
         .gpus
         .iter()
         .map(|(index, gpu)| host.line(*index, gpu))
         .collect();
-    Document {
+    GresConfDocument {
         schema: "gpu-numa/gres-conf/1",
         slurm_release: release.map(|release| release.to_string()),
         node_line: node_line(machine, name, map, &gres),
@@ -161,7 +161,7 @@ fn write(
 
 impl Host<'_> {
     /// The line of a GPU.
-    fn line(&self, index: usize, gpu: &Gpu) -> Gres {
+    fn line(&self, index: usize, gpu: &Gpu) -> GresLine {
         let local = gpu
             .locality
             .cpus
@@ -179,7 +179,7 @@ impl Host<'_> {
             |nodes| format!("node {nodes}"),
         );
         let shows_links = !self.hides_nvlink && self.gpus.len() > 1;
-        Gres {
+        GresLine {
             pci: gpu.pci,
             kind: gpu.name.as_deref().and_then(type_of),
             file: self.file(gpu, index),
@@ -285,7 +285,7 @@ fn type_of(name: &str) -> Option<String> {
     })
 }
 
-fn node_line(machine: &Machine, name: &str, map: &CoreMap, gres: &[Gres]) -> String {
+fn node_line(machine: &Machine, name: &str, map: &CoreMap, gres: &[GresLine]) -> String {
     let mut line = format!(
         "NodeName={name} CPUs={} Boards=1 SocketsPerBoard={} CoresPerSocket={} ThreadsPerCore={}",
         map.cores() * map.threads_per_core(),
@@ -327,7 +327,7 @@ fn node_line(machine: &Machine, name: &str, map: &CoreMap, gres: &[Gres]) -> Str
     line
 }
 
-fn print(out: &mut Out, name: &str, document: &Document) -> Result<(), CommandError> {
+fn print(out: &mut Out, name: &str, document: &GresConfDocument) -> Result<(), CommandError> {
     let release = document.slurm_release.as_deref().map_or_else(
         || "a Slurm of unknown release".to_owned(),
         |release| format!("Slurm {release}"),

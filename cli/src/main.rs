@@ -1,4 +1,4 @@
-//! The program `gpu-numa`: a table of commands, each in a module of its own.
+//! The program `gpu-numa`: a table of commands, each with its own module.
 
 #![forbid(unsafe_code)]
 
@@ -7,6 +7,8 @@ mod doctor;
 mod fleet;
 mod generate;
 mod gres_conf;
+mod hardware;
+mod links;
 mod measure;
 mod nccl;
 mod out;
@@ -16,6 +18,7 @@ mod plan;
 mod run;
 mod show;
 mod snapshot;
+mod table;
 mod usage;
 mod verify;
 
@@ -24,7 +27,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use command::{CommandError, Outcome};
-use out::Out;
+use out::{Out, WriteError};
 
 /// Shows, plans and checks where GPU jobs run on NUMA machines.
 #[derive(Debug, Parser)]
@@ -34,28 +37,28 @@ struct Cli {
     command: Command,
 }
 
-/// One line a command.
+/// The commands, one line each.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the machine: GPUs, NICs, NUMA nodes, what lies between
+    /// Show the machine: GPUs, NICs, NUMA nodes and the paths between
     Show(show::Show),
     /// Plan what --gpu-numa-bind would do
     Plan(plan::Plan),
     /// Run a command bound to GPUs, without Slurm
     Run(run::Run),
-    /// Check what a process really has against its GPUs
+    /// Check whether a process runs near its GPUs
     Verify(verify::Verify),
-    /// Look over host and Slurm: what is wrong, the line to change
+    /// Check this host and its Slurm setup; print the fix per problem
     Doctor(doctor::Doctor),
-    /// Fold reports of many hosts: their kinds, and which differ
+    /// Group hosts by hardware and list the ones that differ
     Fleet(fleet::Fleet),
     /// Write gres.conf for this machine, and what slurm.conf needs
     GresConf(gres_conf::GresConf),
-    /// Measure memory from every NUMA node, beside firmware's figures
+    /// Measure memory latency and bandwidth between NUMA nodes
     Measure(measure::Measure),
-    /// NCCL's topology file: write it, explain it, check it
+    /// Write, explain and check NCCL's topology file
     Nccl(nccl::Nccl),
-    /// Write what the plugins read, in /run/gpu-numa-bind
+    /// Write the files that the plugins read, in /run/gpu-numa-bind
     Snapshot(snapshot::Snapshot),
     /// Write man pages and shell completions
     #[command(name = "__generate", hide = true)]
@@ -65,7 +68,7 @@ enum Command {
     Copies(measure::Copies),
 }
 
-/// One line a command.
+/// Runs the command that was typed.
 fn run(command: &Command, out: &mut Out) -> Result<Outcome, CommandError> {
     match command {
         Command::Show(show) => show.run(out),
@@ -78,16 +81,16 @@ fn run(command: &Command, out: &mut Out) -> Result<Outcome, CommandError> {
         Command::Measure(measure) => measure.run(out),
         Command::Nccl(nccl) => nccl.run(out),
         Command::Snapshot(snapshot) => snapshot.run(out),
-        Command::Generate(generate) => generate.run(out),
+        Command::Generate(generate) => generate.run(out, &Cli::command()),
         Command::Copies(copies) => copies.run(out),
     }
 }
 
-/// Says what is wrong with the command line in one line, or prints the help that was asked for.
+/// Prints the help that was asked for, or one line about what is wrong with the command line.
 fn refuse(error: &clap::Error) -> ExitCode {
     let is_bare = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if is_bare || !error.use_stderr() {
-        // When nobody reads it there is nobody left to tell.
+        // Where standard output is closed, nothing can be reported.
         let _ = error.print();
     } else {
         let words: Vec<String> = std::env::args_os()
@@ -114,7 +117,9 @@ fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Wanting) => ExitCode::from(1),
         Ok(Outcome::Status(status)) => ExitCode::from(status),
-        Err(CommandError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+        Err(CommandError::Write(WriteError::Answer(error)))
+            if error.kind() == std::io::ErrorKind::BrokenPipe =>
+        {
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -3,12 +3,41 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, BufWriter, StdoutLock, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::command::CommandError;
-use crate::paper::Paper;
+use crate::paper::{Ink, Paper, wrap};
+use crate::table::Table;
+
+/// Why an answer did not get to where it should.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    /// Standard output cannot be written.
+    #[error("cannot write the answer: {0}")]
+    Answer(#[from] io::Error),
+    /// A file or folder cannot be made, written or removed.
+    #[error("cannot {verb} {}: {error}", path.display())]
+    File {
+        /// `write`.
+        verb: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+impl WriteError {
+    /// What `verb` does to `path` failed.
+    pub(crate) fn file(verb: &'static str, path: &Path, error: io::Error) -> Self {
+        Self::File {
+            verb,
+            path: path.to_owned(),
+            error,
+        }
+    }
+}
 
 /// Standard output, locked and buffered.
 #[derive(Debug)]
@@ -35,17 +64,38 @@ impl Out {
         writeln!(self.0)
     }
 
+    /// A blank line and a table.
+    pub(crate) fn table(&mut self, table: &Table) -> io::Result<()> {
+        self.line("")?;
+        self.lines(table)
+    }
+
+    /// A table's lines.
+    pub(crate) fn lines(&mut self, table: &Table) -> io::Result<()> {
+        for line in table.lines(&self.1) {
+            self.line(line)?;
+        }
+        Ok(())
+    }
+
+    /// A sentence in lines of at most `width` columns.
+    pub(crate) fn sentence(&mut self, text: &str, ink: Ink, width: usize) -> io::Result<()> {
+        for line in wrap(text, width) {
+            let line = self.1.ink(ink, &line);
+            self.line(line)?;
+        }
+        Ok(())
+    }
+
     /// A text into a file, `-` is standard output.
     ///
     /// # Errors
     /// The file and what the system says.
-    pub(crate) fn file(&mut self, path: &Path, text: &str) -> Result<(), CommandError> {
+    pub(crate) fn file(&mut self, path: &Path, text: &str) -> Result<(), WriteError> {
         if path.as_os_str() == "-" {
             return Ok(self.0.write_all(text.as_bytes())?);
         }
-        fs::write(path, text).map_err(|error| {
-            CommandError::Argument(format!("cannot write {}: {error}", path.display()))
-        })
+        fs::write(path, text).map_err(|error| WriteError::file("write", path, error))
     }
 
     pub(crate) fn flush(&mut self) -> io::Result<()> {

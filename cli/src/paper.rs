@@ -2,10 +2,16 @@
 
 use std::io::{self, IsTerminal as _};
 
+/// Below this many columns no page can be read, and the usual width is taken.
+const NARROWEST: usize = 40;
+
+/// Before every line of a sentence but the first.
+const INDENT: &str = "  ";
+
 /// Standard output's width and colours.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Paper {
-    /// Columns of the terminal, or what COLUMNS says; absent where neither is there.
+    /// Columns of the terminal, or what COLUMNS says; None where there is neither, or fewer than a page needs.
     width: Option<usize>,
     is_coloured: bool,
 }
@@ -27,7 +33,7 @@ pub(crate) enum Ink {
 }
 
 impl Paper {
-    /// As standard output is: colour on a terminal only, and not under NO_COLOR (no-color.org) or TERM=dumb.
+    /// Standard output: colour on a terminal only, and not under NO_COLOR (no-color.org) or TERM=dumb.
     pub(crate) fn of_stdout() -> Self {
         let is_terminal = io::stdout().is_terminal();
         let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
@@ -38,8 +44,17 @@ impl Paper {
         let seen =
             terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
         Self {
-            width: columns.or(seen).filter(|width| *width >= 40),
+            width: columns.or(seen).filter(|width| *width >= NARROWEST),
             is_coloured: is_terminal && !is_unwanted,
+        }
+    }
+
+    /// Of no known width and without colour.
+    #[cfg(test)]
+    pub(crate) fn plain() -> Self {
+        Self {
+            width: None,
+            is_coloured: false,
         }
     }
 
@@ -66,141 +81,45 @@ impl Paper {
     }
 }
 
-/// `text` in lines of at most `width` columns, all but the first indented.
+/// `text` in lines of at most `width` columns, all but the first indented; a line break in it stays one.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    let mut line = String::new();
-    for word in text.split(' ') {
-        let is_full = line.chars().count() + 1 + word.chars().count() > width;
-        if is_full && !line.trim().is_empty() {
-            lines.push(std::mem::replace(&mut line, "  ".to_owned()));
-            line.push_str(word);
-        } else {
-            if !line.is_empty() {
+    for part in text.split('\n') {
+        let mut line = if lines.is_empty() { "" } else { INDENT }.to_owned();
+        let mut is_begun = false;
+        for word in part.split(' ') {
+            let is_full = line.chars().count() + 1 + word.chars().count() > width;
+            if is_begun && is_full {
+                lines.push(std::mem::replace(&mut line, INDENT.to_owned()));
+            } else if is_begun {
                 line.push(' ');
             }
             line.push_str(word);
+            is_begun = true;
         }
+        lines.push(line);
     }
-    lines.push(line);
     lines
-}
-
-/// Rows of cells, aligned under their heads.
-#[derive(Debug, Default)]
-pub(crate) struct Table {
-    rows: Vec<Vec<(String, Ink)>>,
-}
-
-impl Table {
-    /// A table with these heads.
-    pub(crate) fn new<'a>(heads: impl IntoIterator<Item = &'a str>) -> Self {
-        Self {
-            rows: vec![
-                heads
-                    .into_iter()
-                    .map(|head| (head.to_owned(), Ink::Head))
-                    .collect(),
-            ],
-        }
-    }
-
-    /// A row; as many cells as there are heads.
-    pub(crate) fn row(&mut self, cells: Vec<(String, Ink)>) {
-        self.rows.push(cells);
-    }
-
-    /// Takes out a column.
-    pub(crate) fn drop_column(&mut self, head: &str) {
-        let at = self
-            .rows
-            .first()
-            .and_then(|heads| heads.iter().position(|(own, _)| own == head));
-        let Some(at) = at else { return };
-        for row in self.rows.iter_mut().filter(|row| row.len() > at) {
-            row.remove(at);
-        }
-    }
-
-    fn widths(&self) -> Vec<usize> {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells
-                .map(|(text, _)| text.chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        (0..columns).map(width).collect()
-    }
-
-    /// The columns that it takes.
-    pub(crate) fn width(&self) -> usize {
-        let widths = self.widths();
-        widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)
-    }
-
-    /// Its lines, without blanks at the end.
-    pub(crate) fn lines(&self, paper: &Paper) -> Vec<String> {
-        let widths = self.widths();
-        let line = |row: &Vec<(String, Ink)>| {
-            let mut line = String::new();
-            let mut blanks = 0;
-            for ((text, ink), width) in row.iter().zip(&widths) {
-                if !text.is_empty() {
-                    line.push_str(&" ".repeat(blanks));
-                    line.push_str(&paper.ink(*ink, text));
-                    blanks = 0;
-                }
-                blanks += width - text.chars().count().min(*width) + 2;
-            }
-            line
-        };
-        self.rows.iter().map(line).collect()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PLAIN: Paper = Paper {
-        width: None,
-        is_coloured: false,
-    };
-
     #[test]
-    fn columns_stand_below_their_heads_and_lines_end_with_text() {
-        let mut table = Table::new(["a", "b", "c"]);
-        table.row(vec![
-            ("long".to_owned(), Ink::Plain),
-            (String::new(), Ink::Plain),
-            ("x".to_owned(), Ink::Bad),
-        ]);
-        table.row(vec![
-            ("y".to_owned(), Ink::Plain),
-            ("z".to_owned(), Ink::Plain),
-            (String::new(), Ink::Plain),
-        ]);
-        assert_eq!(table.lines(&PLAIN), ["a     b  c", "long     x", "y     z"]);
-        assert_eq!(table.width(), 10);
-        table.drop_column("b");
-        assert_eq!(table.lines(&PLAIN), ["a     c", "long  x", "y"]);
-    }
-
-    #[test]
-    fn colour_does_not_count_as_width() {
+    fn colour_is_written_where_it_is_wanted() {
         let paper = Paper {
             is_coloured: true,
-            ..PLAIN
+            ..Paper::plain()
         };
         assert_eq!(paper.ink(Ink::Good, "NV4"), "\u{1b}[32mNV4\u{1b}[0m");
-        assert_eq!(PLAIN.ink(Ink::Good, "NV4"), "NV4");
+        assert_eq!(Paper::plain().ink(Ink::Good, "NV4"), "NV4");
     }
 
     #[test]
     fn sentences_are_wrapped_at_words() {
         assert_eq!(wrap("one two three", 9), ["one two", "  three"]);
         assert_eq!(wrap("unbreakable", 4), ["unbreakable"]);
+        assert_eq!(wrap("to do it:\nrun this", 20), ["to do it:", "  run this"]);
     }
 }

@@ -61,7 +61,7 @@ pub(crate) struct Plan {
 
 /// The JSON document.
 #[derive(Serialize)]
-struct Document<'a> {
+struct PlanDocument<'a> {
     schema: &'static str,
     policy: Policy,
     width: Width,
@@ -92,7 +92,7 @@ impl Plan {
         if let Some(path) = &self.svg {
             out.file(path, &Picture::new(&machine, &plan.tasks).draw())?;
         } else if self.format.json {
-            out.json(&Document {
+            out.json(&PlanDocument {
                 schema: "gpu-numa/plan/1",
                 policy: step.settings.policy,
                 width: step.settings.width,

@@ -17,7 +17,7 @@ use topology::snapshot::{
 use topology::sysfs;
 
 use crate::command::{CommandError, From, Outcome};
-use crate::out::{self, Out};
+use crate::out::{self, Out, WriteError};
 
 /// Writes node.json, nccl-topo.xml and nccl-topo-multi.xml.
 #[derive(Debug, Args)]
@@ -26,17 +26,17 @@ use crate::out::{self, Out};
   gpu-numa snapshot --from /srv/recorded/node7 --dir /tmp/node7
   gpu-numa snapshot --check
 
-Run at boot by gpu-numa-bind.service, before slurmd.  Each file is replaced in one step.  A machine for which no true NCCL file can be written has none, and NCCL is left to itself there.")]
+Run at boot by gpu-numa-bind.service, before slurmd.  Each file is replaced in one step.  If no correct NCCL file can be written for the machine, none is written, and NCCL detects the machine by itself.")]
 pub(crate) struct Snapshot {
     #[command(flatten)]
     from: From,
     /// Where to write
     #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
     dir: PathBuf,
-    /// Write nothing; say whether what is there can be used, as the plugins judge it (exit 1: no)
+    /// Write nothing; say whether the plugins would use the files that are there (exit 1: no)
     #[arg(long, conflicts_with = "path")]
     check: bool,
-    /// Write only when what is there cannot be used
+    /// Write only if the plugins would not use the files that are there
     #[arg(long, conflicts_with_all = ["path", "check"])]
     if_stale: bool,
     /// With --check: print one JSON document
@@ -52,7 +52,7 @@ const NCCL_FILES: [(&str, Form); 2] = [
 
 /// What `--check --json` prints.
 #[derive(Debug, Serialize)]
-struct Checked {
+struct SnapshotCheckDocument {
     schema: &'static str,
     file: PathBuf,
     ok: bool,
@@ -77,7 +77,7 @@ impl Snapshot {
         let ok = reason.is_none();
         if self.json {
             let schema = "gpu-numa/snapshot-check/1";
-            out.json(&Checked {
+            out.json(&SnapshotCheckDocument {
                 schema,
                 file,
                 ok,
@@ -86,19 +86,19 @@ impl Snapshot {
         } else if let Some(reason) = &reason {
             out.line(reason)?;
         } else {
-            out.line(format_args!("{}: holds", file.display()))?;
+            out.line(format_args!("{}: up to date", file.display()))?;
         }
         Ok(if ok { Outcome::Done } else { Outcome::Wanting })
     }
 
     fn write(&self, out: &mut Out) -> Result<Outcome, CommandError> {
         let machine = self.from.read()?;
-        // Nobody else's to write whatever the umask, or the plugins will not trust what is in it.
+        // Writable by root only, whatever the umask, or the plugins will not trust what is in it.
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o755)
             .create(&self.dir)
-            .map_err(|error| failed("make", &self.dir, &error))?;
+            .map_err(|error| WriteError::file("make", &self.dir, error))?;
         for (name, form) in NCCL_FILES {
             write_nccl(out, &machine, &self.dir.join(name), form)?;
         }
@@ -113,7 +113,7 @@ impl Snapshot {
     }
 }
 
-/// The first reason why the plugins would not use what is in `dir`, with the file's name; absent when they would.
+/// The first reason why the plugins would not use what is in `dir`, with the file's name; None if they would.
 ///
 /// The same questions as theirs (`slurm-spank/src/snapshot.rs`), and whether NCCL's files are those that this
 /// program makes from `node.json`, which the plugins take on trust.
@@ -142,20 +142,20 @@ fn find_nccl_fault(machine: &Machine, file: &Path, form: Form) -> Option<String>
         Ok(emitted) => match read_roots_text(file, MAX_BYTES) {
             Ok(text) if text == emitted.xml => None,
             Ok(_) => Some(format!(
-                "{}: not what {NODE_FILE} gives; expected as this gpu-numa writes it",
+                "{}: does not match {NODE_FILE}; expected the file that this gpu-numa writes from it",
                 file.display()
             )),
             Err(error) => Some(error.to_string()),
         },
         Err(_) if is_roots_file(file) => Some(format!(
-            "{}: should not be there: no true file can be written for this machine",
+            "{}: should not exist: no correct file can be written for this machine",
             file.display()
         )),
         Err(_) => None,
     }
 }
 
-/// The machine with what the host says now; of a recorded one too, so that a plugin here finds it stale.
+/// The machine with this host's boot id and driver; a recorded machine too, so that a plugin here finds it stale.
 fn stamp(machine: Machine) -> Stamped {
     let gpus: Vec<_> = machine.gpus.iter().map(|gpu| gpu.pci).collect();
     let now = sysfs::read_now(Path::new("/"), &gpus);
@@ -165,7 +165,7 @@ fn stamp(machine: Machine) -> Stamped {
     Stamped::new(machine, &now, created)
 }
 
-/// Writes NCCL's file, or removes an old one that no longer holds.
+/// Writes NCCL's file, or removes an old one where none can be written now.
 fn write_nccl(
     out: &mut Out,
     machine: &Machine,
@@ -180,7 +180,7 @@ fn write_nccl(
         Err(why) => {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed("remove", path, &error));
+                    return Err(WriteError::file("remove", path, error).into());
                 }
                 Ok(()) | Err(_) => {}
             }
@@ -191,7 +191,7 @@ fn write_nccl(
 }
 
 /// Replaces a file in one step, readable by all.
-fn write_atomically(path: &Path, text: &str) -> Result<(), CommandError> {
+fn write_atomically(path: &Path, text: &str) -> Result<(), WriteError> {
     use std::os::unix::fs::PermissionsExt;
     let new = path.with_extension(format!("new-{}", std::process::id()));
     let written = fs::OpenOptions::new()
@@ -206,12 +206,8 @@ fn write_atomically(path: &Path, text: &str) -> Result<(), CommandError> {
         })
         .and_then(|()| fs::rename(&new, path));
     written.map_err(|error| {
-        // The error below is the one to tell.
+        // The first error is the one to report.
         let _ = fs::remove_file(&new);
-        failed("write", path, &error)
+        WriteError::file("write", path, error)
     })
-}
-
-fn failed(what: &str, path: &Path, error: &io::Error) -> CommandError {
-    CommandError::Argument(format!("cannot {what} {}: {error}", path.display()))
 }

@@ -110,7 +110,7 @@ fn what_sets_a_host_apart_is_told() {
             ("gpu00005", &json!(["GPU 0000:27:00.0 is missing"])),
             (
                 "gpu00007",
-                &json!(["node 1: memory 458752 MiB; its kind: 524288 MiB"])
+                &json!(["node 1: memory 448.0 GiB; its kind: 512.0 GiB"])
             ),
             ("gpu00008", &json!(["driver 535.1; its kind: 580.82"])),
         ]
@@ -241,9 +241,8 @@ fn a_folder_without_files_is_named() {
     assert_eq!(output.status.code(), Some(2), "{errors}");
     let name = folder.path().to_str().unwrap();
     assert!(
-        errors.contains(&format!(
-            "{name}: a folder without a file that ends in .json"
-        )) && errors.contains(&format!("no host in {name}; expected")),
+        errors.contains(&format!("{name}: no file in this folder ends in .json"))
+            && errors.contains(&format!("no host in {name}; expected")),
         "{errors}"
     );
 }

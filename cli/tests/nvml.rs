@@ -81,7 +81,7 @@ fn names_uuids_mig_and_nvlink_come_from_nvml() {
     assert_eq!(machine["pairs"][0]["path"], "NV2", "{machine}");
     assert!(remarks.contains("listed by NVML, not by /sys"), "{remarks}");
     let page = String::from_utf8(nvml.run(&["show"]).stdout).unwrap();
-    let line = "GPU0 is divided by MIG: MIG-11111111-2222-3333-4444-555555555555 (gi 1 ci 0), ";
+    let line = "GPU0 is divided into MIG instances: MIG-11111111-2222-3333-4444-555555555555 (gi 1 ci 0), ";
     // The page is as wide as the terminal.
     let words: Vec<&str> = page.split_whitespace().collect();
     assert!(words.join(" ").contains(line), "{page}");
@@ -94,7 +94,7 @@ fn p2p_is_told_where_it_works_and_why_where_it_does_not() {
     assert_eq!(machine["pairs"][0]["p2p"], "ok");
     let page = String::from_utf8(works.run(&["show"]).stdout).unwrap();
     assert!(
-        page.contains("All GPUs read each other's memory (P2P, by NVML)."),
+        page.contains("All GPUs can read each other's memory (P2P, according to NVML)."),
         "{page}"
     );
 
@@ -104,7 +104,7 @@ fn p2p_is_told_where_it_works_and_why_where_it_does_not() {
     let page = Nvml::new(&scenario, &[]).run(&["show"]).stdout;
     let page = String::from_utf8(page).unwrap();
     assert!(
-        page.contains("No P2P for GPU0 with 1: chipset not supported (NVML)"),
+        page.contains("No P2P for GPU0 with GPU1: chipset not supported (according to NVML)"),
         "{page}"
     );
 

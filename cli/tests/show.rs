@@ -70,7 +70,7 @@ fn the_page_holds_matrix_nodes_and_verdict() {
         "{page}"
     );
     assert!(
-        page.contains("distances between nodes are not known"),
+        page.contains("distances between NUMA nodes are not known"),
         "{page}"
     );
 }
@@ -100,7 +100,7 @@ fn eight_gpus_fit_80_columns_and_a_pipe_gets_no_colour() {
     }
     assert!(!page.contains('\u{1b}'));
     assert!(
-        page.contains("GPU0-3 and GPU4-7 each share a NUMA node"),
+        page.contains("GPU0-3 and GPU4-7 are on different NUMA nodes"),
         "{page}"
     );
 }
@@ -151,8 +151,8 @@ fn the_evidence_is_explained_rung_by_rung() {
     };
     for device in ["GPU1", "1", "0000:81:00.0"] {
         let page = text(&explain(device).stdout);
-        assert!(page.contains("0000:81:00.0: node 1\n"), "{page}");
-        assert!(page.contains(" => hwloc "), "{page}");
+        assert!(page.contains("0000:81:00.0: NUMA node 1\n"), "{page}");
+        assert!(page.contains("=>  hwloc "), "{page}");
     }
     let unknown = explain("GPU7");
     assert_eq!(unknown.status.code(), Some(2));

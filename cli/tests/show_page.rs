@@ -12,12 +12,12 @@ fn what_the_kernel_says_has_no_mark_and_the_words_in_use_are_explained() {
     let page = words(&Host::new().page(&["show"]));
     assert!(!page.contains('*'), "{page}");
     assert!(
-        page.contains("PIX: one PCI switch between; SYS: from NUMA node to NUMA node."),
+        page.contains("PIX: through one PCIe switch; SYS: between NUMA nodes."),
         "{page}"
     );
     assert!(!page.contains("PHB:") && !page.contains("NV#:"), "{page}");
     assert!(
-        page.contains("ask for 2 GPUs with --gpus-per-socket=2 --sockets-per-node=1"),
+        page.contains("To keep a job of 2 GPUs on one socket, ask for --gpus-per-socket=2 --sockets-per-node=1"),
         "{page}"
     );
     assert!(
@@ -36,7 +36,7 @@ fn an_inferred_node_is_marked_with_its_evidence() {
     assert!(page.contains("0* 0-3,8-11"), "{page}");
     assert!(
         page.contains(
-            "* inferred by the devices below the same bridge (`gpu-numa show --explain GPU1`)"
+            "* inferred from the devices below the same bridge; the kernel reports no NUMA node (`gpu-numa show --explain GPU1`"
         ),
         "{page}"
     );

@@ -61,7 +61,7 @@ fn a_fresh_snapshot_holds() {
     let Some(folder) = written() else { return };
     let output = snapshot(folder.path(), &["--check"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(stdout(&output).ends_with("node.json: holds\n"));
+    assert!(stdout(&output).ends_with("node.json: up to date\n"));
 }
 
 #[test]

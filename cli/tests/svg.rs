@@ -7,12 +7,12 @@ fn picture(host: &Host, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn every_package_node_and_device_is_drawn_and_the_socket_link_named() {
+fn every_socket_node_and_device_is_drawn_and_the_socket_link_named() {
     let svg = picture(&Host::new(), &["show"]);
     let words = |text: &str| svg.matches(&format!(">{text}</text>")).count();
     for text in [
-        "package 0",
-        "package 1",
+        "socket 0",
+        "socket 1",
         "node 0",
         "node 1",
         "GPU3",
@@ -24,7 +24,7 @@ fn every_package_node_and_device_is_drawn_and_the_socket_link_named() {
     }
     assert_eq!(words("PCIe switch"), 2);
     assert_eq!(
-        words("socket link: distance 21, 2.1 times a local access"),
+        words("socket link: memory access at 2.1x local latency by firmware (SLIT 21)"),
         1
     );
 }

@@ -3,9 +3,10 @@
 use launch::shared::peers::Sent;
 use nccl_topo::traffic::{Forecast, Hops};
 use serde::Serialize;
+use topology::quantity::{count, volume};
 
 use crate::counts::{Algo, Counts, Func, Sum};
-use crate::words::{scaled, span, times, volume};
+use crate::words::{scaled, span, times};
 
 /// Which line it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -118,7 +119,6 @@ impl<'a> Report<'a> {
         let Who {
             id, ranks, hosts, ..
         } = self.who;
-        let plural = |count: usize| if count == 1 { "" } else { "s" };
         let mut parts = Vec::new();
         let ring = self.forecast.ring().total();
         if ring > 0.0 {
@@ -155,9 +155,9 @@ impl<'a> Report<'a> {
             ));
         }
         format!(
-            "communicator {id:#x} ({ranks} rank{}, {hosts} host{}): {}",
-            plural(*ranks),
-            plural(*hosts),
+            "communicator {id:#x} ({}, {}): {}",
+            count(*ranks, "rank"),
+            count(*hosts, "host"),
             parts.join("; ")
         )
     }

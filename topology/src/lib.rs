@@ -14,6 +14,7 @@ pub mod nvlink;
 pub mod option;
 pub mod path;
 pub mod pci;
+pub mod quantity;
 pub mod set;
 pub mod snapshot;
 pub mod sysfs;

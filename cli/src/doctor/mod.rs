@@ -87,7 +87,7 @@ impl World<'_> {
 
 /// The JSON document.
 #[derive(Serialize)]
-struct Document<'a> {
+struct DoctorDocument<'a> {
     schema: &'static str,
     host: Option<&'a str>,
     slurm_conf: Option<&'a str>,
@@ -111,7 +111,7 @@ impl Doctor {
         }
         let report = examine(&world);
         let slurm = world.slurm.as_ref();
-        let document = Document {
+        let document = DoctorDocument {
             schema: "gpu-numa/doctor/1",
             host: machine.hostname.as_deref(),
             slurm_conf: slurm.map(|slurm| slurm.path.as_str()),
@@ -207,7 +207,7 @@ fn examine(world: &World<'_>) -> Report {
     report
 }
 
-fn print(out: &mut Out, document: &Document<'_>) -> Result<(), CommandError> {
+fn print(out: &mut Out, document: &DoctorDocument<'_>) -> Result<(), CommandError> {
     let host = document.host.unwrap_or("machine");
     let count = match document.findings.len() {
         0 if document.slurm_conf.is_none() => {

@@ -97,7 +97,7 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Report
                     "{}: NodeName={} declares {}, the host has {there}",
                     node.line.place(),
                     node.name,
-                    crate::show::count(usize::try_from(count).unwrap_or(usize::MAX), "GPU")
+                    topology::quantity::count(usize::try_from(count).unwrap_or(usize::MAX), "GPU")
                 ),
                 "the GPUs beyond are never given to a job",
                 format!("{}: Gres=gpu:{there}", node.line.place()),

@@ -8,7 +8,7 @@ use topology::pci::{Link, PciAddress, PciDevice};
 use super::World;
 use super::report::{Harm, Report};
 use super::tree::Tree;
-use crate::show::links;
+use crate::links;
 
 /// A NIC of at least this many GB/s of PCIe is for jobs, a lesser one may be for management.
 const JOB_NIC_GB_S: f64 = 12.0;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use topology::machine::{Locality, Machine, NodeKind};
 use topology::option::printable;
 use topology::pci::PciAddress;
+use topology::quantity::count;
 use topology::snapshot::Snapshot;
 
 /// More of a kind than any host has; a file with more is no machine.
@@ -35,20 +36,28 @@ pub(super) struct Facts {
     pub(super) facts: Vec<Fact>,
 }
 
+/// A machine has more parts of a kind than any real one.
+#[derive(Debug, thiserror::Error)]
+#[error("{count} {parts}; expected at most {MOST_OBJECTS}")]
+pub(super) struct TooManyParts {
+    count: usize,
+    parts: &'static str,
+}
+
 /// Lists the facts.
 ///
 /// # Errors
-/// One line where the machine has more parts than any real one.
-pub(super) fn list_facts(snapshot: &Snapshot) -> Result<Facts, String> {
+/// The machine has more parts than any real one.
+pub(super) fn list_facts(snapshot: &Snapshot) -> Result<Facts, TooManyParts> {
     let machine = &snapshot.machine;
-    for (what, count) in [
-        ("packages", machine.packages.len()),
+    for (parts, count) in [
+        ("sockets", machine.packages.len()),
         ("NUMA nodes", machine.numa_nodes.len()),
         ("GPUs", machine.gpus.len()),
         ("NICs", machine.nics.len()),
     ] {
         if count > MOST_OBJECTS {
-            return Err(format!("{count} {what}; expected at most {MOST_OBJECTS}"));
+            return Err(TooManyParts { count, parts });
         }
     }
     let mut facts = Vec::new();
@@ -86,7 +95,7 @@ fn add(
 
 fn add_host(facts: &mut Vec<Fact>, snapshot: &Snapshot) {
     let machine = &snapshot.machine;
-    add(facts, "", "packages", machine.packages.len());
+    add(facts, "", "sockets", machine.packages.len());
     add(facts, "", "NUMA nodes", machine.numa_nodes.len());
     add(facts, "", "CPUs online", machine.online.len());
     add(facts, "", "cores", machine.cores.len());
@@ -95,7 +104,7 @@ fn add_host(facts: &mut Vec<Fact>, snapshot: &Snapshot) {
         add(facts, "", "driver", driver);
     }
     for package in &machine.packages {
-        let object = format!("package {}", package.id);
+        let object = format!("socket {}", package.id);
         add(facts, &object, "CPUs", &package.cpus);
     }
 }
@@ -110,7 +119,7 @@ fn add_nodes(facts: &mut Vec<Fact>, machine: &Machine) {
         };
         add(facts, &object, "kind", kind);
         add(facts, &object, "CPUs", &node.cpus);
-        add(facts, &object, "package", or_unknown(node.package));
+        add(facts, &object, "socket", or_unknown(node.package));
         let distances: Vec<String> = node
             .distances
             .iter()
@@ -212,24 +221,22 @@ fn describe(
 ) -> String {
     let gpus: Vec<String> = models
         .iter()
-        .map(|(model, (count, name))| {
+        .map(|(model, (number, name))| {
             let name = name
                 .as_deref()
                 .map_or(String::new(), |name| format!(" {}", printable(name)));
-            format!("{count} of {model}{name}")
+            format!("{number} of {model}{name}")
         })
         .collect();
-    let plural =
-        |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     let mut parts = vec![
-        plural(machine.packages.len(), "package"),
-        plural(machine.numa_nodes.len(), "NUMA node"),
-        plural(machine.online.len(), "CPU"),
+        count(machine.packages.len(), "socket"),
+        count(machine.numa_nodes.len(), "NUMA node"),
+        count(machine.online.len(), "CPU"),
         match gpus.as_slice() {
             [] => "no GPU".to_owned(),
             gpus => format!("GPUs: {}", gpus.join(" and ")),
         },
-        plural(machine.nics.len(), "NIC"),
+        count(machine.nics.len(), "NIC"),
         format!("processor {processor}"),
     ];
     if let Some(driver) = driver {
@@ -249,7 +256,7 @@ pub(super) fn compare(host: &Facts, kind: &Facts) -> Vec<String> {
         }
     }
     for object in ours.keys().filter(|object| !theirs.contains_key(*object)) {
-        differences.push(format!("{object} is there, in its kind it is not"));
+        differences.push(format!("{object} is extra: its kind has none"));
     }
     differences
 }
@@ -286,28 +293,28 @@ fn by_object(facts: &Facts) -> BTreeMap<&str, BTreeMap<&str, &str>> {
     objects
 }
 
-/// How many facts only one of two machines has.  Both lists are sorted.
+/// How many facts only one of two machines has.  Both lists must be sorted.
 pub(super) fn distance(a: &Facts, b: &Facts) -> usize {
     let (mut left, mut right) = (a.facts.iter().peekable(), b.facts.iter().peekable());
-    let mut count = 0;
+    let mut apart = 0;
     loop {
         match (left.peek(), right.peek()) {
-            (None, None) => return count,
+            (None, None) => return apart,
             (Some(x), Some(y)) if x == y => {
                 left.next();
                 right.next();
             }
             (Some(x), Some(y)) if x < y => {
                 left.next();
-                count += 1;
+                apart += 1;
             }
             (_, Some(_)) => {
                 right.next();
-                count += 1;
+                apart += 1;
             }
             (Some(_), None) => {
                 left.next();
-                count += 1;
+                apart += 1;
             }
         }
     }

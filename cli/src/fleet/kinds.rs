@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use serde::Serialize;
+use topology::quantity::volume;
 
+use super::document::{DifferingHost, HostKind};
 use super::facts::{Facts, compare, distance};
 use super::read::Host;
 
@@ -14,31 +15,6 @@ const LIKENESS: usize = 4;
 const MOST_COMPARED: usize = 64;
 /// Memory of a node may differ from its kind's by one part in this many: firmware keeps some.
 const MEMORY_TOLERANCE: u64 = 32;
-
-/// Hosts that agree in most facts.
-#[derive(Debug, Serialize)]
-pub(super) struct Kind {
-    /// From 1, the commonest first.
-    pub(super) number: usize,
-    /// What such a host is.
-    pub(super) summary: String,
-    /// All its hosts, those that differ too.
-    pub(super) hosts: Vec<String>,
-    /// How it differs from another kind that is nearly the same; empty otherwise.
-    pub(super) unlike: Vec<String>,
-    /// Number of that other kind.
-    pub(super) like: Option<usize>,
-    /// The hosts that differ from the most of it.
-    pub(super) differing: Vec<Differing>,
-}
-
-/// A host that is not as its kind.
-#[derive(Debug, Serialize)]
-pub(super) struct Differing {
-    pub(super) host: String,
-    pub(super) file: String,
-    pub(super) differences: Vec<String>,
-}
 
 /// Hosts that agree in every fact.
 struct Variant<'a> {
@@ -53,7 +29,7 @@ struct Group<'a> {
 }
 
 /// Sorts the hosts that have a machine.
-pub(super) fn sort_into_kinds(hosts: &[Host]) -> Vec<Kind> {
+pub(super) fn sort_into_kinds(hosts: &[Host]) -> Vec<HostKind> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut families: HashMap<&str, Vec<usize>> = HashMap::new();
     for variant in list_variants(hosts) {
@@ -117,7 +93,7 @@ fn find_nearest(groups: &[Group<'_>], family: &[usize], facts: &Facts) -> Option
         .map(|(_, index)| index)
 }
 
-fn describe(groups: &[Group<'_>]) -> Vec<Kind> {
+fn describe(groups: &[Group<'_>]) -> Vec<HostKind> {
     let mut order: Vec<usize> = (0..groups.len()).collect();
     let size = |index: &usize| {
         groups.get(*index).map_or(0, |group| {
@@ -148,7 +124,7 @@ fn describe(groups: &[Group<'_>]) -> Vec<Kind> {
                 .flat_map(|variant| variant.hosts.iter().map(|host| host.name.clone()))
                 .collect();
             names.sort();
-            Some(Kind {
+            Some(HostKind {
                 number: *number_of.get(index)?,
                 summary: main.facts.summary.clone(),
                 hosts: names,
@@ -160,7 +136,7 @@ fn describe(groups: &[Group<'_>]) -> Vec<Kind> {
         .collect()
 }
 
-fn list_differing(group: &Group<'_>, main: &Facts) -> Vec<Differing> {
+fn list_differing(group: &Group<'_>, main: &Facts) -> Vec<DifferingHost> {
     let memory = usual_memory(group);
     let mut differing = Vec::new();
     for variant in &group.variants {
@@ -169,7 +145,7 @@ fn list_differing(group: &Group<'_>, main: &Facts) -> Vec<Differing> {
             let mut differences = apart.clone();
             differences.extend(compare_memory(host, &memory));
             if !differences.is_empty() {
-                differing.push(Differing {
+                differing.push(DifferingHost {
                     host: host.name.clone(),
                     file: host.file.clone(),
                     differences,
@@ -205,9 +181,9 @@ fn compare_memory(host: &Host, usual: &BTreeMap<u32, u64>) -> Vec<String> {
             let usual = *usual.get(node)?;
             (bytes.abs_diff(usual) > usual / MEMORY_TOLERANCE).then(|| {
                 format!(
-                    "node {node}: memory {} MiB; its kind: {} MiB",
-                    bytes >> 20,
-                    usual >> 20
+                    "node {node}: memory {}; its kind: {}",
+                    volume(*bytes),
+                    volume(usual)
                 )
             })
         })

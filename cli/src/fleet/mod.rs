@@ -1,7 +1,8 @@
 //! `gpu-numa fleet`: thousands of snapshots and doctor reports on one page.
 //!
-//! Slurm, or whatever a site has, brings the files together; nothing here talks to another host.
+//! Slurm, or whatever a site uses, collects the files; nothing here talks to another host.
 
+mod document;
 mod facts;
 mod kinds;
 mod names;
@@ -11,12 +12,12 @@ mod read;
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Serialize;
 
 use crate::command::{CommandError, Format, Outcome};
 use crate::out::{self, Out};
+use document::{FleetDocument, FleetFinding};
 
-/// Folds the machines of a cluster.
+/// Group hosts by hardware and list the ones that differ
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   srun -N400 --ntasks-per-node=1 --output=/shared/fleet/%N.json --error=/shared/fleet/%N.err gpu-numa show --json
@@ -25,39 +26,16 @@ use crate::out::{self, Out};
   gpu-numa fleet /shared/fleet /shared/doctor
   gpu-numa fleet --json /shared/fleet/*.json | jq '.kinds[].differing'
 
-Takes snapshots (node.json) and what `show --json` and `doctor --json` print, one or several in a file; of a
-folder, the files that end in .json.  Hosts of the same processor, packages and GPU models that agree in most
-facts are a kind; what less than half as many hosts have otherwise is a difference.  Exit status 1: a host differs
-from its kind, doctor found something there, or a file was skipped; 2: no file could be read.")]
+Takes snapshots (node.json) and the output of `show --json` and `doctor --json`, one or several in a file; from a
+folder, the files that end in .json.  Hosts with the same processor, sockets and GPU models that agree in most
+facts are one kind; a value held by a clear minority of a kind is reported as a difference.  Exit status 1: a host
+differs from its kind, doctor found something there, or a file was skipped; 2: no file could be read.")]
 pub(crate) struct Fleet {
     /// Snapshots, `show --json` or `doctor --json` documents, or folders of them
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     #[command(flatten)]
     format: Format,
-}
-
-/// The JSON document.
-#[derive(Debug, Serialize)]
-struct Document {
-    schema: &'static str,
-    /// Hosts with a machine, with a doctor report, or with both.
-    hosts: usize,
-    kinds: Vec<kinds::Kind>,
-    findings: Vec<Finding>,
-    skipped: Vec<read::Skipped>,
-    ok: bool,
-}
-
-/// What doctor found on some hosts, by its check.
-#[derive(Debug, Serialize)]
-struct Finding {
-    check: String,
-    hosts: Vec<String>,
-    /// On the first of them.
-    evidence: String,
-    /// On the first of them.
-    change: String,
 }
 
 impl Fleet {
@@ -83,7 +61,7 @@ impl Fleet {
         let kinds = kinds::sort_into_kinds(&read.hosts);
         let differs = kinds.iter().any(|kind| !kind.differing.is_empty());
         let ok = !differs && findings.is_empty() && read.skipped.is_empty();
-        let document = Document {
+        let document = FleetDocument {
             schema: "gpu-numa/fleet/1",
             hosts: read.hosts.len(),
             kinds,
@@ -101,22 +79,25 @@ impl Fleet {
 }
 
 /// Findings by check, those of most hosts first.
-fn fold_findings(hosts: &[read::Host]) -> Vec<Finding> {
-    let mut folded: std::collections::BTreeMap<&str, Finding> = std::collections::BTreeMap::new();
+fn fold_findings(hosts: &[read::Host]) -> Vec<FleetFinding> {
+    let mut folded: std::collections::BTreeMap<&str, FleetFinding> =
+        std::collections::BTreeMap::new();
     for host in hosts {
         for finding in &host.findings {
-            let entry = folded.entry(&finding.check).or_insert_with(|| Finding {
-                check: finding.check.clone(),
-                hosts: Vec::new(),
-                evidence: finding.evidence.clone(),
-                change: finding.change.clone(),
-            });
+            let entry = folded
+                .entry(&finding.check)
+                .or_insert_with(|| FleetFinding {
+                    check: finding.check.clone(),
+                    hosts: Vec::new(),
+                    evidence: finding.evidence.clone(),
+                    change: finding.change.clone(),
+                });
             if entry.hosts.last() != Some(&host.name) {
                 entry.hosts.push(host.name.clone());
             }
         }
     }
-    let mut findings: Vec<Finding> = folded.into_values().collect();
+    let mut findings: Vec<FleetFinding> = folded.into_values().collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.hosts.len()));
     findings
 }

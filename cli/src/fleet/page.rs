@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::kinds::Kind;
+use topology::quantity::count;
+
+use super::document::{FleetDocument, FleetFinding, HostKind};
 use super::names::fold;
-use super::{Document, Finding};
 use crate::out::Out;
 
-/// Lines a kind and its differing hosts may take; `--json` has the rest.
+/// Differences that are listed of a kind or a group of hosts; `--json` has the rest.
 const MOST_DIFFERENCES: usize = 6;
-/// Groups of hosts with the same differences that are told of a kind.
+/// Groups of hosts with the same differences that are listed per kind.
 const MOST_GROUPS: usize = 20;
 /// The longest list of hosts, in characters.
 const LONGEST_LIST: usize = 300;
 
 /// Prints the document.
-pub(super) fn print(out: &mut Out, document: &Document) -> io::Result<()> {
+pub(super) fn print(out: &mut Out, document: &FleetDocument) -> io::Result<()> {
     let differing: usize = document.kinds.iter().map(|kind| kind.differing.len()).sum();
     out.line(format_args!(
         "{} in {}; {}; {}; {} skipped",
@@ -42,7 +43,7 @@ pub(super) fn print(out: &mut Out, document: &Document) -> io::Result<()> {
     Ok(())
 }
 
-fn print_kind(out: &mut Out, kind: &Kind) -> io::Result<()> {
+fn print_kind(out: &mut Out, kind: &HostKind) -> io::Result<()> {
     out.line(format_args!(
         "\nkind {}: {}: {}",
         kind.number,
@@ -51,7 +52,7 @@ fn print_kind(out: &mut Out, kind: &Kind) -> io::Result<()> {
     ))?;
     out.line(format_args!("  {}", kind.summary))?;
     if let Some(like) = kind.like {
-        out.line(format_args!("  as kind {like} but:"))?;
+        out.line(format_args!("  like kind {like}, except:"))?;
         print_differences(out, &kind.unlike)?;
     }
     // Hosts with the same differences share their lines.
@@ -98,7 +99,7 @@ fn print_differences(out: &mut Out, differences: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-fn print_finding(out: &mut Out, finding: &Finding) -> io::Result<()> {
+fn print_finding(out: &mut Out, finding: &FleetFinding) -> io::Result<()> {
     out.line(format_args!(
         "  {} on {}: {}",
         finding.check,
@@ -116,8 +117,4 @@ fn list<'a>(hosts: impl IntoIterator<Item = &'a str>) -> String {
     }
     let cut: String = folded.chars().take(LONGEST_LIST).collect();
     format!("{cut}...")
-}
-
-fn count(number: usize, word: &str) -> String {
-    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }

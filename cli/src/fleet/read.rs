@@ -1,5 +1,7 @@
-//! Reads the files.  They come from thousands of hosts, some of them broken or worse: each is bounded in size
-//! and believed in nothing but its own host, and one that cannot be read is named and skipped.
+//! Reads the files.
+//!
+//! They come from thousands of hosts, some of them broken or hostile: each is bounded in size and trusted only about
+//! its own host, and a file that cannot be read is named and skipped.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -8,12 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use discovery::MACHINE_SCHEMA;
 use ffi::linux::file::{FileError, read_own_text};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use topology::machine::Machine;
 use topology::option::printable;
-use topology::snapshot::{MAX_BYTES, NODE_FILE, SCHEMA, Snapshot};
+use topology::snapshot::{MAX_BYTES, NODE_FILE, SCHEMA, Snapshot, SnapshotError};
 
-use super::facts::{Facts, list_facts};
+use super::document::SkippedFile;
+use super::facts::{Facts, TooManyParts, list_facts};
 
 /// What `doctor --json` prints.
 const DOCTOR_SCHEMA: &str = "gpu-numa/doctor/1";
@@ -23,13 +26,6 @@ const MOST_DOCUMENTS: usize = 100_000;
 const MOST_FILES: usize = 1_000_000;
 /// Threads at most; reading is bound by memory long before.
 const MOST_THREADS: usize = 16;
-
-/// A file that gives no host, or not all that is in it.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Skipped {
-    pub(super) file: String,
-    pub(super) why: String,
-}
 
 /// What is known of one host.
 #[derive(Debug)]
@@ -63,14 +59,70 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) struct Read {
     pub(super) hosts: Vec<Host>,
-    pub(super) skipped: Vec<Skipped>,
+    pub(super) skipped: Vec<SkippedFile>,
 }
 
 /// Facts seen so far, so that equal ones take memory once.
 type Seen = Mutex<HashSet<Arc<Facts>>>;
 
+/// Why a file gives no host.
+#[derive(Debug, thiserror::Error)]
+enum SkipReason {
+    #[error("{0}")]
+    Io(std::io::Error),
+    #[error("not a regular file")]
+    NotRegular,
+    #[error("{size} bytes; expected at most {limit}")]
+    TooLarge { size: u64, limit: u64 },
+    #[error("not text")]
+    NotText,
+    #[error("no file in this folder ends in .json")]
+    NoJsonFile,
+    #[error("empty")]
+    Empty,
+    #[error("more than {MOST_DOCUMENTS} documents")]
+    TooManyDocuments,
+    #[error("not JSON of gpu-numa: {0}")]
+    NotOurs(serde_json::Error),
+    #[error("no JSON: \"{0}\"")]
+    NoJson(String),
+    #[error(
+        "text before its JSON: \"{0}\"; standard error must not be in the file (srun --error=FILE)"
+    )]
+    TextBefore(String),
+    #[error(
+        "text after its JSON: \"{0}\"; standard error must not be in the file (srun --error=FILE)"
+    )]
+    TextAfter(String),
+    #[error("not a \"{schema}\": {error}")]
+    Malformed {
+        schema: String,
+        error: serde_json::Error,
+    },
+    #[error("schema \"{0}\"; expected \"{SCHEMA}\", \"{MACHINE_SCHEMA}\" or \"{DOCTOR_SCHEMA}\"")]
+    UnknownSchema(String),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
+    TooManyParts(#[from] TooManyParts),
+    #[error("a machine without CPUs")]
+    NoCpu,
+}
+
+impl From<FileError> for SkipReason {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { error, .. } => Self::Io(error),
+            FileError::TooLarge { size, limit, .. } => Self::TooLarge { size, limit },
+            FileError::NotText(_) => Self::NotText,
+            // Any owner will do here, so the last cannot come.
+            FileError::NotRegular(_) | FileError::NotRoots { .. } => Self::NotRegular,
+        }
+    }
+}
+
 /// The hosts of one file, or why there are none.
-type FileResult = Result<Vec<Host>, String>;
+type FileResult = Result<Vec<Host>, SkipReason>;
 
 /// Reads files and folders.
 pub(super) fn read_all(paths: &[PathBuf]) -> Read {
@@ -102,9 +154,9 @@ pub(super) fn read_all(paths: &[PathBuf]) -> Read {
     for (index, result) in found {
         match result {
             Ok(more) => more.into_iter().for_each(|host| merge(&mut hosts, host)),
-            Err(why) => skipped.push(Skipped {
+            Err(why) => skipped.push(SkippedFile {
                 file: files.get(index).map(|file| show(file)).unwrap_or_default(),
-                why,
+                why: why.to_string(),
             }),
         }
     }
@@ -143,7 +195,7 @@ fn merge(hosts: &mut BTreeMap<String, Host>, mut host: Host) {
     }
 }
 
-/// A path as it may be printed: a file's name is anybody's text.
+/// A path that is safe to print: a file's name is any user's text.
 pub(super) fn show(path: &Path) -> String {
     path.to_string_lossy()
         .chars()
@@ -153,7 +205,7 @@ pub(super) fn show(path: &Path) -> String {
 }
 
 /// The files, and of each folder those that end in .json.
-fn list_files(paths: &[PathBuf], skipped: &mut Vec<Skipped>) -> Vec<PathBuf> {
+fn list_files(paths: &[PathBuf], skipped: &mut Vec<SkippedFile>) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for path in paths {
         if !path.is_dir() {
@@ -168,37 +220,28 @@ fn list_files(paths: &[PathBuf], skipped: &mut Vec<Skipped>) -> Vec<PathBuf> {
                     .filter(|file| file.extension().is_some_and(|end| end == "json"))
                     .collect();
                 if inside.is_empty() {
-                    skipped.push(Skipped {
+                    skipped.push(SkippedFile {
                         file: show(path),
-                        why: "a folder without a file that ends in .json".to_owned(),
+                        why: SkipReason::NoJsonFile.to_string(),
                     });
                 }
                 inside.sort();
                 files.append(&mut inside);
             }
-            Err(error) => skipped.push(Skipped {
+            Err(error) => skipped.push(SkippedFile {
                 file: show(path),
-                why: error.to_string(),
+                why: SkipReason::Io(error).to_string(),
             }),
         }
     }
     files
 }
 
-fn read_file(path: &Path, seen: &Seen) -> Result<Vec<Host>, String> {
-    let text = read_own_text(path, MAX_BYTES).map_err(|error| match error {
-        FileError::Io { error, .. } => error.to_string(),
-        FileError::NotRegular(_) => "not a regular file".to_owned(),
-        FileError::TooLarge { size, limit, .. } => {
-            format!("{size} bytes; expected at most {limit}")
-        }
-        FileError::NotText(_) => "not text".to_owned(),
-        FileError::NotRoots { .. } => "not root's".to_owned(),
-    })?;
-    parse_file(path, &text, seen)
+fn read_file(path: &Path, seen: &Seen) -> FileResult {
+    parse_file(path, &read_own_text(path, MAX_BYTES)?, seen)
 }
 
-/// The part of a document that tells what it is.
+/// The part of a document that says what it is.
 #[derive(Deserialize)]
 struct Head {
     #[serde(default)]
@@ -214,51 +257,48 @@ struct Doctor {
     findings: Vec<Found>,
 }
 
-fn parse_file(path: &Path, text: &str, seen: &Seen) -> Result<Vec<Host>, String> {
+fn parse_file(path: &Path, text: &str, seen: &Seen) -> FileResult {
     let mut hosts = Vec::new();
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Head>();
     let mut start = 0;
     while let Some(head) = stream.next() {
-        let schema = head.map_err(|error| say_why(text, start, &error))?.schema;
+        let schema = head.map_err(|error| reason_of(text, start, error))?.schema;
         let document = text.get(start..stream.byte_offset()).unwrap_or_default();
         start = stream.byte_offset();
         if hosts.len() == MOST_DOCUMENTS {
-            return Err(format!("more than {MOST_DOCUMENTS} documents"));
+            return Err(SkipReason::TooManyDocuments);
         }
         hosts.push(parse_document(path, &schema, document, seen)?);
     }
     if hosts.is_empty() {
-        return Err("empty".to_owned());
+        return Err(SkipReason::Empty);
     }
     Ok(hosts)
 }
 
-/// Why a document cannot be read; where lines of standard error are in the file, as `> file 2>&1` leaves it, so said.
-fn say_why(text: &str, start: usize, error: &serde_json::Error) -> String {
+/// Why a document cannot be read: often because lines of standard error are in the file, as `> file 2>&1` leaves it.
+fn reason_of(text: &str, start: usize, error: serde_json::Error) -> SkipReason {
     let rest = text.get(start..).unwrap_or_default().trim_start();
-    let found = rest.lines().next().unwrap_or_default();
     if rest.is_empty() || rest.starts_with('{') {
-        return format!("not JSON of ours: {error}");
+        return SkipReason::NotOurs(error);
     }
+    let found = printable(rest.lines().next().unwrap_or_default());
     if start > 0 {
-        return format!(
-            "text after its JSON: \"{}\"; standard error must not be in the file (srun --error=FILE)",
-            printable(found)
-        );
+        SkipReason::TextAfter(found)
+    } else if rest.lines().any(|line| line.starts_with('{')) {
+        SkipReason::TextBefore(found)
+    } else {
+        SkipReason::NoJson(found)
     }
-    if rest.lines().any(|line| line.starts_with('{')) {
-        return format!(
-            "text before its JSON: \"{}\"; standard error must not be in the file (srun --error=FILE)",
-            printable(found)
-        );
-    }
-    format!("no JSON: \"{}\"", printable(found))
 }
 
-fn parse_document(path: &Path, schema: &str, text: &str, seen: &Seen) -> Result<Host, String> {
-    let bad = |error: serde_json::Error| format!("not a \"{schema}\": {error}");
+fn parse_document(path: &Path, schema: &str, text: &str, seen: &Seen) -> Result<Host, SkipReason> {
+    let bad = |error| SkipReason::Malformed {
+        schema: schema.to_owned(),
+        error,
+    };
     let snapshot = match schema {
-        SCHEMA => Snapshot::parse(text).map_err(|error| error.to_string())?,
+        SCHEMA => Snapshot::parse(text)?,
         MACHINE_SCHEMA => {
             let machine: Machine = serde_json::from_str(text).map_err(bad)?;
             Snapshot {
@@ -274,15 +314,12 @@ fn parse_document(path: &Path, schema: &str, text: &str, seen: &Seen) -> Result<
             return Ok(host_of_doctor(path, doctor));
         }
         other => {
-            return Err(format!(
-                "schema \"{}\"; expected \"{SCHEMA}\", \"{MACHINE_SCHEMA}\" or \"{DOCTOR_SCHEMA}\"",
-                printable(other)
-            ));
+            return Err(SkipReason::UnknownSchema(printable(other)));
         }
     };
     let facts = list_facts(&snapshot)?;
     if facts.facts.is_empty() || snapshot.machine.online.is_empty() {
-        return Err("a machine without CPUs".to_owned());
+        return Err(SkipReason::NoCpu);
     }
     let machine = &snapshot.machine;
     Ok(Host {

@@ -16,6 +16,7 @@ use topology::machine::Machine;
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
 
+use super::kernels;
 use crate::command::{CommandError, Outcome};
 use crate::out::Out;
 
@@ -28,12 +29,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How much better the best node must be to be offered as a GPU's own.
 const CLEAR: f64 = 1.1;
 
-/// A GPU and a node, in GB/s.
+/// Copies between a GPU and the memory of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(super) struct Copy {
+pub(super) struct GpuCopy {
+    /// The GPU.
     pub(super) pci: PciAddress,
+    /// The node.
     pub(super) node: u32,
+    /// To the GPU, in GB/s (10^9).
     pub(super) to_gpu_gb_s: f64,
+    /// From the GPU, in GB/s (10^9).
     pub(super) from_gpu_gb_s: f64,
 }
 
@@ -47,7 +52,7 @@ pub(crate) struct Copies {
 impl Copies {
     /// Prints a JSON list; an empty one where there is no CUDA.
     pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
-        let mut copies: Vec<Copy> = Vec::new();
+        let mut copies: Vec<GpuCopy> = Vec::new();
         if let Ok(cuda) = Cuda::load() {
             for device in 0..cuda.count().unwrap_or(0).clamp(0, 256) {
                 let pci = cuda
@@ -71,7 +76,7 @@ fn parse(text: &str) -> Option<(u32, CpuSet)> {
 }
 
 /// Bound as a job is, in a thread of its own.
-fn measure(cuda: &Cuda, device: i32, pci: PciAddress, node: u32, cpus: &CpuSet) -> Option<Copy> {
+fn measure(cuda: &Cuda, device: i32, pci: PciAddress, node: u32, cpus: &CpuSet) -> Option<GpuCopy> {
     std::thread::scope(|scope| {
         let timed = scope.spawn(|| {
             affinity::apply_affinity(0, cpus.words()).ok()?;
@@ -86,8 +91,8 @@ fn measure(cuda: &Cuda, device: i32, pci: PciAddress, node: u32, cpus: &CpuSet) 
         });
         let (to_gpu, from_gpu) = timed.join().ok().flatten()?;
         let gigabytes =
-            f64::from(COUNT) * super::gigabytes(u64::try_from(WORDS * size_of::<u64>()).ok()?);
-        Some(Copy {
+            f64::from(COUNT) * kernels::gigabytes(u64::try_from(WORDS * size_of::<u64>()).ok()?);
+        Some(GpuCopy {
             pci,
             node,
             to_gpu_gb_s: gigabytes / to_gpu.as_secs_f64(),
@@ -97,7 +102,7 @@ fn measure(cuda: &Cuda, device: i32, pci: PciAddress, node: u32, cpus: &CpuSet) 
 }
 
 /// Asks the child; a remark where it does not answer.
-pub(super) fn ask(nodes: &[(u32, CpuSet)], remarks: &mut Vec<String>) -> Vec<Copy> {
+pub(super) fn ask(nodes: &[(u32, CpuSet)], remarks: &mut Vec<String>) -> Vec<GpuCopy> {
     let child = Command::new("/proc/self/exe")
         .arg("__copies")
         .args(nodes.iter().map(|(node, cpus)| format!("{node}:{cpus}")))
@@ -133,8 +138,8 @@ pub(super) fn ask(nodes: &[(u32, CpuSet)], remarks: &mut Vec<String>) -> Vec<Cop
     })
 }
 
-/// Lines for the override file: GPUs that nobody can place, where one node is clearly nearest.
-pub(super) fn offers(machine: &Machine, copies: &[Copy]) -> Vec<String> {
+/// Lines for the override file: GPUs whose node is unknown, where one node is clearly nearest.
+pub(super) fn offers(machine: &Machine, copies: &[GpuCopy]) -> Vec<String> {
     let lost = machine
         .gpus
         .iter()

@@ -64,6 +64,15 @@ pub(super) fn follow_for(words: &[u64], time: Duration) -> (u64, Duration) {
     }
 }
 
+/// 10^9 bytes, or as many steps.
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "a figure for a person, to a tenth"
+)]
+pub(super) fn gigabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e9
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

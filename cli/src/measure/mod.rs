@@ -1,4 +1,4 @@
-//! `gpu-numa measure`: what memory really costs from every NUMA node, beside firmware's figures.
+//! `gpu-numa measure`: the latency and bandwidth of memory between NUMA nodes, beside firmware's figures.
 
 mod copies;
 mod kernels;
@@ -10,59 +10,69 @@ use std::time::Duration;
 
 use clap::Args;
 use discovery::Source;
+use ffi::errno::Errno;
 use ffi::linux::mempolicy::{self, Mode};
 use ffi::linux::{affinity, pages::Pages};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use topology::machine::{Machine, NodeKind, NumaNode};
+use topology::quantity::{count, size, volume};
 use topology::set::{CpuSet, NodeSet};
 
 use crate::command::{CommandError, Format, Outcome};
+use crate::hardware::times_local;
 use crate::out::{self, Out};
+use crate::table::{Cell, Column, Table};
 pub(crate) use copies::Copies;
-use copies::Copy;
-use verdict::{Pair, disagreements, relate};
+use copies::GpuCopy;
+use verdict::{NodePair, disagreements, relate};
 
 /// Words of a thread's buffer: 64 MiB, more than its share of any last-level cache of 2026.
 const BUFFER_WORDS: usize = 8 << 20;
-/// Threads that read at the same time, at most; few more saturate no more.
+/// Threads that read at the same time, at most; more read no faster.
 const MAX_THREADS: usize = 8;
 /// What all pairs together may take, buffers aside.
 const BUDGET: Duration = Duration::from_secs(4);
 
-/// Measures.
+/// Measure memory latency and bandwidth between NUMA nodes
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   gpu-numa measure
   srun -N1 --exclusive gpu-numa measure
   gpu-numa measure --json > $(hostname).json
 
-Threads are bound to a node's CPUs and memory by the code that binds jobs.  Read it on an idle host: \
-whatever else runs takes bandwidth away.  Bandwidth is of reads by up to 8 cores of a node, latency is of \
-one thread that waits for each access to a random cache line.")]
+Threads are bound to a node's CPUs and memory as jobs are.  Run it on an idle host: other programs take \
+bandwidth away.  Bandwidth is that of reads by up to 8 cores of a node; latency is that of one thread that \
+waits for each access to a random cache line.")]
 pub(crate) struct Measure {
     #[command(flatten)]
     format: Format,
 }
 
-/// The JSON document.
+/// The figures.
 #[derive(Debug, Serialize)]
-struct Document {
+struct MeasureDocument {
+    /// `gpu-numa/measure/1`.
     schema: &'static str,
+    /// Its name.
     host: Option<String>,
     /// Threads that read at the same time, by node.
     threads: Vec<(u32, usize)>,
+    /// The memory that each thread reads, in bytes.
     buffer_bytes: usize,
-    pairs: Vec<Pair>,
+    /// Every node's memory from every node's CPUs.
+    pairs: Vec<NodePair>,
+    /// Where firmware's figures and the measured ones differ clearly, in words.
     disagreements: Vec<String>,
-    /// Between host and GPUs; empty without CUDA.
-    copies: Vec<Copy>,
+    /// Copies between host and GPUs; empty without CUDA.
+    copies: Vec<GpuCopy>,
     /// Lines for the override file.
     localities: Vec<String>,
+    /// What could not be measured, and why.
     remarks: Vec<String>,
 }
 
-/// The CPUs of a node that take part, a core each.
+/// The CPUs of a node that take part, one per core.
 struct Reader {
     node: u32,
     cpus: Vec<CpuSet>,
@@ -97,7 +107,7 @@ impl Measure {
         let copies = copies::ask(&homes, &mut remarks);
         bar.finish_and_clear();
         relate(&mut pairs);
-        let document = Document {
+        let document = MeasureDocument {
             schema: "gpu-numa/measure/1",
             host: machine.hostname.clone(),
             threads: readers
@@ -130,7 +140,7 @@ fn measure_all(
     sources: &[&NumaNode],
     bar: &ProgressBar,
     remarks: &mut Vec<String>,
-) -> (Vec<Pair>, usize) {
+) -> (Vec<NodePair>, usize) {
     let most = readers
         .iter()
         .map(|reader| reader.cpus.len())
@@ -174,7 +184,11 @@ fn progress(steps: usize) -> ProgressBar {
 fn readers(machine: &Machine, remarks: &mut Vec<String>) -> Result<Vec<Reader>, CommandError> {
     let allowed = affinity::read_cpuset()
         .map(|words| CpuSet::from_words(&words))
-        .map_err(|error| CommandError::Argument(format!("own CPUs cannot be read: {error}")))?;
+        .map_err(|error| {
+            CommandError::Argument(format!(
+                "cannot read which CPUs this process may use: {error}"
+            ))
+        })?;
     let mut readers = Vec::new();
     for node in machine
         .numa_nodes
@@ -191,7 +205,7 @@ fn readers(machine: &Machine, remarks: &mut Vec<String>) -> Result<Vec<Reader>, 
             .collect();
         if cpus.is_empty() {
             remarks.push(format!(
-                "node {}: this process may use none of its CPUs ({})",
+                "node {}: this process may not use any of its CPUs ({})",
                 node.id, node.cpus
             ));
         } else {
@@ -204,27 +218,41 @@ fn readers(machine: &Machine, remarks: &mut Vec<String>) -> Result<Vec<Reader>, 
     Ok(readers)
 }
 
-/// Buffers in a node's memory, each a chain.
-fn fill(source: &NumaNode, count: usize) -> Result<Vec<Pages>, String> {
+/// Why a node's memory cannot be measured.
+#[derive(Debug, thiserror::Error)]
+enum FillError {
+    #[error("cannot read how much of it is free")]
+    UnknownFree,
+    #[error("only {} free, too little to measure", volume(*.0))]
+    TooLittleFree(u64),
+    #[error("the kernel refuses to bind to it ({0})")]
+    Policy(Errno),
+    #[error("cannot map a buffer: {0}")]
+    Map(Errno),
+    #[error("the thread that fills it stopped")]
+    Stopped,
+}
+
+/// Buffers in a node's memory; the first is written as a chain.
+fn fill(source: &NumaNode, count: usize) -> Result<Vec<Pages>, FillError> {
     // A bound thread on a full node is killed, so a quarter of what is free is the most.
-    let free = free_bytes(source.id).ok_or("how much is free cannot be read")?;
+    let free = free_bytes(source.id).ok_or(FillError::UnknownFree)?;
     let fitting = usize::try_from(free / 4).unwrap_or(usize::MAX) / size_of::<u64>() / count.max(1);
     let words = fitting.min(BUFFER_WORDS);
     if words < 1 << 17 {
-        return Err(format!("{} MiB free are too few", free >> 20));
+        return Err(FillError::TooLittleFree(free));
     }
     std::thread::scope(|scope| {
         let filled = scope.spawn(move || {
             let node = NodeSet::single(source.id);
-            mempolicy::apply_policy(Mode::Bind, node.words())
-                .map_err(|error| format!("refused by the kernel ({error})"))?;
+            mempolicy::apply_policy(Mode::Bind, node.words()).map_err(FillError::Policy)?;
             if !source.cpus.is_empty() {
                 // Its own CPUs fill it fastest; others do as well.
                 let _ = affinity::apply_affinity(0, source.cpus.words());
             }
             let mut buffers = Vec::new();
             for index in 0..count {
-                let mut buffer = Pages::map(words).map_err(|error| error.to_string())?;
+                let mut buffer = Pages::map(words).map_err(FillError::Map)?;
                 if index == 0 {
                     kernels::write_chain(buffer.words_mut());
                 } else {
@@ -238,9 +266,7 @@ fn fill(source: &NumaNode, count: usize) -> Result<Vec<Pages>, String> {
             }
             Ok(buffers)
         });
-        filled
-            .join()
-            .unwrap_or_else(|_| Err("its thread stopped".to_owned()))
+        filled.join().unwrap_or(Err(FillError::Stopped))
     })
 }
 
@@ -261,7 +287,7 @@ fn measure(
     buffers: &[Pages],
     time: Duration,
     remarks: &mut Vec<String>,
-) -> Option<Pair> {
+) -> Option<NodePair> {
     let barrier = Barrier::new(reader.cpus.len());
     let bandwidths: Vec<Option<f64>> = std::thread::scope(|scope| {
         let threads: Vec<_> = reader
@@ -275,7 +301,7 @@ fn measure(
                     barrier.wait();
                     bound.ok()?;
                     let (bytes, took) = kernels::read_for(buffer.words(), time);
-                    Some(gigabytes(bytes) / took.as_secs_f64())
+                    Some(kernels::gigabytes(bytes) / took.as_secs_f64())
                 })
             })
             .collect();
@@ -290,18 +316,18 @@ fn measure(
         let follow = move || {
             affinity::apply_affinity(0, cpu.words()).ok()?;
             let (steps, took) = kernels::follow_for(chain.words(), time);
-            Some(nanoseconds(took) / gigabytes(steps) / 1e9)
+            Some(nanoseconds(took) / kernels::gigabytes(steps) / 1e9)
         };
         scope.spawn(follow).join().ok().flatten()
     });
     let (Some(bandwidth_gb_s), Some(latency_ns)) = (bandwidth, latency) else {
         remarks.push(format!(
-            "node {}: its CPUs were refused by the kernel",
+            "node {}: the kernel refuses to run threads on its CPUs",
             reader.node
         ));
         return None;
     };
-    Some(Pair {
+    Some(NodePair {
         cpu_node: reader.node,
         memory_node,
         bandwidth_gb_s,
@@ -311,20 +337,30 @@ fn measure(
     })
 }
 
-#[allow(
-    clippy::cast_precision_loss,
-    reason = "a figure for a person, to a tenth"
-)]
-fn gigabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e9
-}
-
 fn nanoseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e9
 }
 
-/// GPUs by node, and what may be written into the override file.
-fn print_copies(out: &mut Out, document: &Document) -> Result<(), CommandError> {
+/// One row per `rows`, one column per node whose memory is read.
+fn figures<R>(
+    rows: &[(String, R)],
+    memories: &[u32],
+    figure: impl Fn(&R, u32) -> Option<String>,
+) -> Table {
+    let heads = memories.iter().map(|node| format!("memory {node}"));
+    let mut table = Table::new(std::iter::once(Column::left("")).chain(heads.map(Column::right)));
+    for (name, row) in rows {
+        let cells = memories.iter().map(|memory| {
+            let text = figure(row, *memory);
+            Cell::plain(text.unwrap_or_else(|| "-".to_owned()))
+        });
+        table.row(std::iter::once(Cell::plain(name.clone())).chain(cells));
+    }
+    table
+}
+
+/// Copies of every GPU, and what may be written into the override file.
+fn print_copies(out: &mut Out, document: &MeasureDocument) -> Result<(), CommandError> {
     let mut gpus: Vec<_> = document.copies.iter().map(|copy| copy.pci).collect();
     gpus.dedup();
     if gpus.is_empty() {
@@ -333,30 +369,17 @@ fn print_copies(out: &mut Out, document: &Document) -> Result<(), CommandError> 
     let mut nodes: Vec<u32> = document.copies.iter().map(|copy| copy.node).collect();
     nodes.sort_unstable();
     nodes.dedup();
-    let heads: String = nodes
-        .iter()
-        .map(|node| format!("{:>14}", format!("memory {node}")))
-        .collect();
-    out.line(format_args!(
-        "\ncopies to a GPU / from it, GB/s\n{:<13}{heads}",
-        ""
-    ))?;
-    for gpu in gpus {
-        let cells = nodes.iter().map(|node| {
-            let copy = document
-                .copies
-                .iter()
-                .find(|copy| copy.pci == gpu && copy.node == *node);
-            let words =
-                copy.map(|copy| format!("{:.1} / {:.1}", copy.to_gpu_gb_s, copy.from_gpu_gb_s));
-            format!("{:>14}", words.unwrap_or_else(|| "-".to_owned()))
-        });
-        out.line(format_args!(
-            "{:<13}{}",
-            gpu.to_string(),
-            cells.collect::<String>()
-        ))?;
-    }
+    let rows: Vec<_> = gpus.iter().map(|gpu| (gpu.to_string(), *gpu)).collect();
+    let table = figures(&rows, &nodes, |gpu, node| {
+        let mut copies = document.copies.iter();
+        let copy = copies.find(|copy| copy.pci == *gpu && copy.node == node)?;
+        Some(format!(
+            "{:.1} / {:.1}",
+            copy.to_gpu_gb_s, copy.from_gpu_gb_s
+        ))
+    });
+    out.line("\ncopies to a GPU / from it, GB/s")?;
+    out.lines(&table)?;
     if !document.localities.is_empty() {
         out.line(format_args!("\nfor /{}:", topology::sysfs::OVERRIDE_FILE))?;
     }
@@ -366,7 +389,7 @@ fn print_copies(out: &mut Out, document: &Document) -> Result<(), CommandError> 
     Ok(())
 }
 
-fn print(out: &mut Out, document: &Document) -> Result<(), CommandError> {
+fn print(out: &mut Out, document: &MeasureDocument) -> Result<(), CommandError> {
     let host = document.host.as_deref().unwrap_or("this host");
     let most = document
         .threads
@@ -375,50 +398,42 @@ fn print(out: &mut Out, document: &Document) -> Result<(), CommandError> {
         .max()
         .unwrap_or(0);
     out.line(format_args!(
-        "{host}: memory from each node's CPUs, measured ({}, {} MiB each)",
-        crate::show::count(most, "thread"),
-        document.buffer_bytes >> 20
+        "{host}: memory measured from each node's CPUs ({}, {} each)",
+        count(most, "thread"),
+        size(document.buffer_bytes as u64)
     ))?;
     let mut memories: Vec<u32> = document.pairs.iter().map(|pair| pair.memory_node).collect();
     memories.dedup();
-    let mut cpus: Vec<u32> = document.threads.iter().map(|(node, _)| *node).collect();
-    cpus.dedup();
-    type Cell<'a> = &'a dyn Fn(&Pair) -> String;
-    let tables: [(&str, Cell<'_>); 3] = [
+    let mut rows: Vec<_> = document
+        .threads
+        .iter()
+        .map(|(node, _)| (format!("CPUs {node}"), *node))
+        .collect();
+    rows.dedup();
+    type Figure<'a> = &'a dyn Fn(&NodePair) -> String;
+    let tables: [(&str, Figure<'_>); 3] = [
         ("read bandwidth, GB/s", &|pair| {
             format!("{:.1}", pair.bandwidth_gb_s)
         }),
         ("latency, ns", &|pair| format!("{:.0}", pair.latency_ns)),
-        ("times local, measured (firmware's)", &|pair| {
-            let slit = pair.slit.map_or_else(
-                || "?".to_owned(),
-                |slit| format!("{:.1}", f64::from(slit) / 10.0),
-            );
-            pair.times_local
-                .map_or_else(|| "?".to_owned(), |times| format!("{times:.1} ({slit})"))
-        }),
+        (
+            "latency relative to local memory (firmware's SLIT says)",
+            &|pair| {
+                let slit = pair.slit.map_or_else(|| "?".to_owned(), times_local);
+                pair.times_local
+                    .map_or_else(|| "?".to_owned(), |times| format!("{times:.1} ({slit})"))
+            },
+        ),
     ];
-    for (title, cell) in tables {
-        out.line("")?;
-        let heads: String = memories
-            .iter()
-            .map(|node| format!("{:>11}", format!("memory {node}")))
-            .collect();
-        out.line(format_args!("{title}\n{:<9}{heads}", ""))?;
-        for cpu in &cpus {
-            let cells = memories.iter().map(|memory| {
-                let pair = document
-                    .pairs
-                    .iter()
-                    .find(|pair| (pair.cpu_node, pair.memory_node) == (*cpu, *memory));
-                format!("{:>11}", pair.map_or_else(|| "-".to_owned(), cell))
-            });
-            out.line(format_args!(
-                "{:<9}{}",
-                format!("CPUs {cpu}"),
-                cells.collect::<String>()
-            ))?;
-        }
+    for (title, figure) in tables {
+        let table = figures(&rows, &memories, |cpu, memory| {
+            let mut pairs = document.pairs.iter();
+            pairs
+                .find(|pair| (pair.cpu_node, pair.memory_node) == (*cpu, memory))
+                .map(figure)
+        });
+        out.line(format_args!("\n{title}"))?;
+        out.lines(&table)?;
     }
     print_copies(out, document)
 }

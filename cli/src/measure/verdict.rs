@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// A pair of nodes as measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(crate) struct Pair {
+pub(crate) struct NodePair {
     /// The node whose CPUs read.
     pub(crate) cpu_node: u32,
     /// The node whose memory is read.
@@ -15,7 +15,7 @@ pub(crate) struct Pair {
     pub(crate) latency_ns: f64,
     /// The latency over that of the CPUs' own node, or of the nearest where that has no memory.
     pub(crate) times_local: Option<f64>,
-    /// Firmware's figure, 10 being local; absent where it gives none.
+    /// Firmware's SLIT figure, 10 being local; null where it gives none.
     pub(crate) slit: Option<u32>,
 }
 
@@ -25,8 +25,8 @@ const CLEAR: f64 = 1.2;
 const ROUGH: f64 = 1.7;
 
 /// Fills in the ratios.
-pub(super) fn relate(pairs: &mut [Pair]) {
-    let local: Vec<Pair> = pairs.to_vec();
+pub(super) fn relate(pairs: &mut [NodePair]) {
+    let local: Vec<NodePair> = pairs.to_vec();
     for pair in pairs {
         let own = local.iter().filter(|other| other.cpu_node == pair.cpu_node);
         let nearest = own
@@ -42,8 +42,8 @@ pub(super) fn relate(pairs: &mut [Pair]) {
     }
 }
 
-/// Where firmware and measurement disagree, a line each.
-pub(super) fn disagreements(pairs: &[Pair]) -> Vec<String> {
+/// Where firmware and measurement disagree, one line each.
+pub(super) fn disagreements(pairs: &[NodePair]) -> Vec<String> {
     let mut lines = Vec::new();
     for pair in pairs
         .iter()
@@ -55,7 +55,7 @@ pub(super) fn disagreements(pairs: &[Pair]) -> Vec<String> {
         let said = f64::from(slit) / 10.0;
         if times > said * ROUGH || said > times * ROUGH {
             lines.push(format!(
-                "node {} to {}: firmware says {said:.1} times a local access, measured {times:.1}",
+                "node {} to {}: firmware rates latency at {said:.1}x local, measured {times:.1}x",
                 pair.cpu_node, pair.memory_node
             ));
         }
@@ -89,8 +89,8 @@ pub(super) fn disagreements(pairs: &[Pair]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn pair(cpu_node: u32, memory_node: u32, latency_ns: f64, slit: u32) -> Pair {
-        Pair {
+    fn pair(cpu_node: u32, memory_node: u32, latency_ns: f64, slit: u32) -> NodePair {
+        NodePair {
             cpu_node,
             memory_node,
             bandwidth_gb_s: 1.0,
@@ -100,7 +100,7 @@ mod tests {
         }
     }
 
-    fn judge(mut pairs: Vec<Pair>) -> Vec<String> {
+    fn judge(mut pairs: Vec<NodePair>) -> Vec<String> {
         relate(&mut pairs);
         disagreements(&pairs)
     }
@@ -121,7 +121,7 @@ mod tests {
         let lines = judge(vec![pair(0, 0, 90.0, 10), pair(0, 1, 91.0, 21)]);
         assert_eq!(
             lines,
-            ["node 0 to 1: firmware says 2.1 times a local access, measured 1.0"]
+            ["node 0 to 1: firmware rates latency at 2.1x local, measured 1.0x"]
         );
         let lines = judge(vec![
             pair(0, 0, 90.0, 10),

@@ -33,15 +33,15 @@ pub(crate) struct Check {
 }
 
 #[derive(Debug, Serialize)]
-struct Document {
+struct CheckDocument {
     schema: &'static str,
     accepted: bool,
     compared: bool,
-    findings: Vec<Finding>,
+    findings: Vec<CheckFinding>,
 }
 
 #[derive(Debug, Serialize)]
-struct Finding {
+struct CheckFinding {
     line: Option<usize>,
     element: Option<String>,
     effect: &'static str,
@@ -71,7 +71,7 @@ impl Check {
             Outcome::Wanting
         };
         if self.format.json {
-            out.json(&Document {
+            out.json(&CheckDocument {
                 schema: "gpu-numa/nccl-check/1",
                 accepted: reading.system.is_some(),
                 compared,
@@ -90,7 +90,7 @@ impl Check {
                 .as_ref()
                 .map(|at| format!("{at}: "))
                 .unwrap_or_default();
-            let Finding {
+            let CheckFinding {
                 effect, problem, ..
             } = finding;
             out.line(format_args!("{file}{line}: {effect}: {element}{problem}"))?;
@@ -107,8 +107,8 @@ impl Check {
     }
 }
 
-fn of_violation(violation: &Violation) -> Finding {
-    Finding {
+fn of_violation(violation: &Violation) -> CheckFinding {
+    CheckFinding {
         line: Some(violation.line),
         element: Some(violation.at.clone()).filter(|at| !at.is_empty()),
         effect: match violation.effect {
@@ -121,8 +121,8 @@ fn of_violation(violation: &Violation) -> Finding {
     }
 }
 
-fn of_difference(difference: &Difference) -> Finding {
-    Finding {
+fn of_difference(difference: &Difference) -> CheckFinding {
+    CheckFinding {
         line: difference.line,
         element: None,
         effect: "differs",
@@ -131,8 +131,8 @@ fn of_difference(difference: &Difference) -> Finding {
 }
 
 /// No fault of the file.
-fn of_prediction(prediction: &Prediction) -> Finding {
-    Finding {
+fn of_prediction(prediction: &Prediction) -> CheckFinding {
+    CheckFinding {
         line: None,
         element: None,
         effect: NOTE,

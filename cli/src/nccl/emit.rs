@@ -35,11 +35,11 @@ pub(crate) struct Emit {
 }
 
 #[derive(Debug, Serialize)]
-struct Document<'e> {
+struct EmitDocument<'e> {
     schema: &'static str,
     xml: &'e str,
     gpus: &'e [PciAddress],
-    corrections: Vec<Explained<'e>>,
+    corrections: Vec<ExplainedCorrection<'e>>,
     ring_crossings: Option<u32>,
     least_crossings: Option<u32>,
     /// What NCCL's search will make of it against all sense, in words.
@@ -47,7 +47,7 @@ struct Document<'e> {
 }
 
 #[derive(Debug, Serialize)]
-struct Explained<'e> {
+struct ExplainedCorrection<'e> {
     device: Option<PciAddress>,
     what: &'e str,
     evidence: &'e str,
@@ -69,7 +69,7 @@ impl Emit {
             }
         };
         if self.format.json {
-            out.json(&Document {
+            out.json(&EmitDocument {
                 schema: "gpu-numa/nccl-emit/1",
                 xml: &emitted.xml,
                 gpus: &emitted.gpus,
@@ -96,8 +96,8 @@ impl Emit {
     }
 }
 
-fn explained(correction: &Correction) -> Explained<'_> {
-    Explained {
+fn explained(correction: &Correction) -> ExplainedCorrection<'_> {
+    ExplainedCorrection {
         device: correction.device,
         what: &correction.what,
         evidence: &correction.evidence,

@@ -11,10 +11,10 @@ use nccl_topo::predict::{predict, true_file_is_good};
 use serde::Serialize;
 use topology::machine::Machine;
 use topology::pci::PciAddress;
+use topology::quantity::count;
 
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::out::Out;
-use crate::show::count;
 
 /// Show the paths, rings and trees that NCCL makes of a file
 #[derive(Debug, Args)]
@@ -57,24 +57,24 @@ fn parse_capability(text: &str) -> Result<u32, String> {
 }
 
 #[derive(Debug, Serialize)]
-struct Document {
+struct PathsDocument {
     schema: &'static str,
-    gpus: Vec<Gpu>,
-    pairs: Vec<Pair>,
-    ring: Option<Graph>,
-    tree: Option<Graph>,
+    gpus: Vec<RankedGpu>,
+    pairs: Vec<GpuPair>,
+    ring: Option<ChannelGraph>,
+    tree: Option<ChannelGraph>,
     verdict: String,
 }
 
 #[derive(Debug, Serialize)]
-struct Gpu {
+struct RankedGpu {
     pci: String,
     numaid: i64,
     rank: usize,
 }
 
 #[derive(Debug, Serialize)]
-struct Pair {
+struct GpuPair {
     a: String,
     b: String,
     r#type: String,
@@ -82,7 +82,7 @@ struct Pair {
 }
 
 #[derive(Debug, Serialize)]
-struct Graph {
+struct ChannelGraph {
     channels: usize,
     r#type: String,
     bandwidth_gb_s: f64,
@@ -160,7 +160,7 @@ struct View {
 }
 
 impl View {
-    fn document(&self) -> Document {
+    fn document(&self) -> PathsDocument {
         let gpus = &self.model.gpus;
         let mut by_rank: Vec<_> = (0..gpus.len()).collect();
         by_rank.sort_by_key(|index| gpus.get(*index).map(|gpu| gpu.rank));
@@ -170,10 +170,10 @@ impl View {
             .as_ref()
             .map(|search| self.graph(&search.tree, false));
         let listed = by_rank.iter().filter_map(|index| gpus.get(*index));
-        Document {
+        PathsDocument {
             schema: "gpu-numa/nccl-paths/1",
             gpus: listed
-                .map(|gpu| Gpu {
+                .map(|gpu| RankedGpu {
                     pci: gpu.busid.clone(),
                     numaid: gpu.numaid,
                     rank: gpu.rank,
@@ -186,12 +186,12 @@ impl View {
         }
     }
 
-    fn pairs(&self, by_rank: &[usize]) -> Vec<Pair> {
+    fn pairs(&self, by_rank: &[usize]) -> Vec<GpuPair> {
         let mut pairs = Vec::new();
         for (place, a) in by_rank.iter().enumerate() {
             for b in by_rank.iter().skip(place + 1) {
                 if let Some(path) = self.model.paths.between(*a, *b) {
-                    pairs.push(Pair {
+                    pairs.push(GpuPair {
                         a: self.name(*a),
                         b: self.name(*b),
                         r#type: path.kind.to_string(),
@@ -203,7 +203,7 @@ impl View {
         pairs
     }
 
-    fn graph(&self, channels: &Channels, closes: bool) -> Graph {
+    fn graph(&self, channels: &Channels, closes: bool) -> ChannelGraph {
         let count = |test: &dyn Fn(usize, usize) -> bool| {
             let orders = channels.orders.iter();
             orders
@@ -211,7 +211,7 @@ impl View {
                 .collect()
         };
         let names = |order: &Vec<usize>| order.iter().map(|gpu| self.name(*gpu)).collect();
-        Graph {
+        ChannelGraph {
             channels: channels.orders.len(),
             r#type: channels.kind.to_string(),
             bandwidth_gb_s: rounded(channels.bandwidth_gb_s),
@@ -249,7 +249,7 @@ impl View {
         machine.gpu(address)?.locality.package.map(u64::from)
     }
 
-    fn verdict(&self, ring: Option<&Graph>) -> String {
+    fn verdict(&self, ring: Option<&ChannelGraph>) -> String {
         let Some(ring) = ring else {
             return "fewer than two GPUs: no ring".to_owned();
         };
@@ -311,7 +311,7 @@ fn rounded(value: f32) -> f64 {
     (f64::from(value) * 100.0).round() / 100.0
 }
 
-fn print(out: &mut Out, document: &Document) -> Result<(), CommandError> {
+fn print(out: &mut Out, document: &PathsDocument) -> Result<(), CommandError> {
     for gpu in &document.gpus {
         out.line(format_args!(
             "rank {:<3} {}  <cpu numaid=\"{}\">",
@@ -320,7 +320,7 @@ fn print(out: &mut Out, document: &Document) -> Result<(), CommandError> {
     }
     out.line("")?;
     for pair in &document.pairs {
-        let Pair {
+        let GpuPair {
             a,
             b,
             r#type,

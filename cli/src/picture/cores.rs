@@ -1,16 +1,16 @@
-//! The cores of a NUMA node, a cell each, boxed by last-level cache.
+//! The cores of a NUMA node, one cell each, boxed by last-level cache.
 
 use topology::machine::{Machine, NumaNode};
 use topology::set::CpuSet;
 
 use super::svg::{Area, Paint, Svg};
-use super::{Picture, stripes};
+use super::tasks::{Tasks, stripes};
 
 /// A cell with its gap.
 const CELL: f64 = 12.0;
 /// Around a cache's cells.
 const BORDER: f64 = 3.0;
-/// A core that no task has.
+/// A core that no task may use.
 const FREE: &str = "#cbd2d9";
 
 /// The cells of a cache.
@@ -112,8 +112,13 @@ pub(super) fn height(machine: &Machine, node: &NumaNode, width: f64) -> f64 {
 }
 
 /// Draws the cores from the upper left corner of `area`, as wide as it is.
-pub(super) fn draw(svg: &mut Svg, picture: &Picture<'_>, node: &NumaNode, area: Area) {
-    let layout = Layout::new(picture.machine, node, area.width);
+pub(super) fn draw(
+    svg: &mut Svg,
+    (machine, tasks): (&Machine, Tasks<'_>),
+    node: &NumaNode,
+    area: Area,
+) {
+    let layout = Layout::new(machine, node, area.width);
     let width = number(layout.columns) * CELL + 2.0 * BORDER;
     for (index, block) in layout.blocks.iter().enumerate() {
         let x = area.x + number(index % layout.across) * (width + 2.0);
@@ -143,7 +148,7 @@ pub(super) fn draw(svg: &mut Svg, picture: &Picture<'_>, node: &NumaNode, area: 
                 width: CELL - 2.0,
                 height: CELL - 2.0,
             };
-            stripes(svg, cell, &picture.holders(core), FREE);
+            stripes(svg, cell, &tasks.on_cpus(core), FREE);
             svg.rectangle(
                 cell,
                 1.5,

@@ -1,12 +1,14 @@
 //! What hangs below a node: root complexes, switches, GPUs and NICs, joined by lines.
 
-use topology::machine::Gpu;
-use topology::pci::PciAddress;
+use topology::machine::{Gpu, Machine};
 
-use super::grid::{Band, End, Home, What};
+use super::grid::{Band, End, GAP, Home, What};
 use super::svg::{self, Anchor, Area, BOLD, FAINT, PLAIN, Paint, Style, Svg};
-use super::{GAP, Picture, colour};
-use crate::show::links;
+use super::tasks::{self, Tasks, colour, stripes};
+use crate::{hardware, links};
+
+/// What is drawn: a machine, and the tasks planned on it.
+type Scene<'a> = (&'a Machine, Tasks<'a>);
 
 /// A root complex or switch.
 const PILL: f64 = 20.0;
@@ -37,7 +39,7 @@ fn levels<'a>(homes: impl Iterator<Item = &'a Home<'a>>) -> f64 {
 }
 
 /// Draws what hangs below a home whose left edge is `x`, from `top` on.
-pub(super) fn draw(svg: &mut Svg, picture: &Picture<'_>, home: &Home<'_>, x: f64, top: f64) {
+pub(super) fn draw(svg: &mut Svg, scene: Scene<'_>, home: &Home<'_>, (x, top): (f64, f64)) {
     let wire = Paint::line(WIRE, 1.5);
     let roots_at = top + STEP;
     for (root, place) in spans(&home.ends, |end| Some(end.root)) {
@@ -92,8 +94,8 @@ pub(super) fn draw(svg: &mut Svg, picture: &Picture<'_>, home: &Home<'_>, x: f64
         };
         svg.line(&[(place.middle(), y), (place.middle(), place.y)], wire);
         match end.what {
-            What::Gpu(index) => draw_gpu(svg, picture, index, end.pci, place),
-            What::Nic(index) => draw_nic(svg, picture, index, end.pci, place),
+            What::Gpu(index) => draw_gpu(svg, scene, index, place),
+            What::Nic(index) => draw_nic(svg, scene.0, index, place),
         }
     }
 }
@@ -128,7 +130,7 @@ fn spans<K: PartialEq>(ends: &[End], key: impl Fn(&End) -> Option<K>) -> Vec<(K,
 
 fn pill(svg: &mut Svg, area: Area, fill: &str, name: &str) {
     svg.rectangle(area, 9.0, Paint::new(fill, WIRE), name);
-    let name = if svg::width_of(name, 10.0) > area.width {
+    let name = if svg::width(name, 10.0) > area.width {
         name.rsplit(' ').next().unwrap_or(name)
     } else {
         name
@@ -142,12 +144,12 @@ fn pill(svg: &mut Svg, area: Area, fill: &str, name: &str) {
     );
 }
 
-fn draw_gpu(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress, area: Area) {
-    let Some(gpu) = picture.machine.gpus.get(index) else {
+fn draw_gpu(svg: &mut Svg, (machine, tasks): Scene<'_>, index: usize, area: Area) {
+    let Some(gpu) = machine.gpus.get(index) else {
         return;
     };
-    let users = picture.users(pci);
-    let name = crate::show::model(gpu);
+    let users = tasks.on_gpu(gpu.pci);
+    let name = hardware::model(gpu);
     let mut paint = Paint::new("#e3f9e5", "#3f9142");
     paint.width = 1.5;
     svg.rectangle(area, 5.0, paint, &name);
@@ -156,18 +158,15 @@ fn draw_gpu(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress,
             height: 24.0,
             ..area
         };
-        super::stripes(svg, band, &users, "none");
+        stripes(svg, band, &users, "none");
     }
     let style = users.first().map_or(BOLD, |first| Style {
-        fill: super::ink(*first),
+        fill: tasks::ink(*first),
         ..BOLD
     });
     let title = match users.as_slice() {
         [] => format!("GPU{index}"),
-        [one] => format!(
-            "GPU{index} task {}",
-            picture.tasks.get(*one).map_or(*one, |task| task.task)
-        ),
+        [one] => format!("GPU{index} task {}", tasks.number(*one)),
         several => format!("GPU{index} {} tasks", several.len()),
     };
     svg.text(
@@ -177,7 +176,7 @@ fn draw_gpu(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress,
         style,
         &svg::fit(&title, area.width + 6.0, 11.5),
     );
-    write_facts(svg, picture, gpu, &name, area);
+    write_facts(svg, machine, gpu, &name, area);
     if let [one] = users.as_slice() {
         let mut paint = Paint::new("none", colour(*one));
         paint.width = 2.5;
@@ -186,15 +185,15 @@ fn draw_gpu(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress,
 }
 
 /// Model, address and links of a GPU, below its head.
-fn write_facts(svg: &mut Svg, picture: &Picture<'_>, gpu: &Gpu, name: &str, area: Area) {
+fn write_facts(svg: &mut Svg, machine: &Machine, gpu: &Gpu, name: &str, area: Area) {
     let short = name
         .trim_start_matches("NVIDIA ")
         .trim_start_matches("Tesla ");
-    let link = links::describe(&links::of(picture.machine, gpu.pci), true);
+    let link = links::describe(&links::of(machine, gpu.pci), true);
     let link = if link == "-" { String::new() } else { link };
     let links: u32 = gpu.nvlinks.values().copied().max().unwrap_or(0);
     let nvlink = if links > 0 {
-        format!("{} NV{links}", crate::show::gpu_link(picture.machine))
+        format!("{} NV{links}", hardware::gpu_link(machine))
     } else {
         String::new()
     };
@@ -218,11 +217,11 @@ fn write_facts(svg: &mut Svg, picture: &Picture<'_>, gpu: &Gpu, name: &str, area
     }
 }
 
-fn draw_nic(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress, area: Area) {
-    let Some(nic) = picture.machine.nics.get(index) else {
+fn draw_nic(svg: &mut Svg, machine: &Machine, index: usize, area: Area) {
+    let Some(nic) = machine.nics.get(index) else {
         return;
     };
-    let title = format!("{pci} {}", nic.names.join(" "));
+    let title = format!("{} {}", nic.pci, nic.names.join(" "));
     svg.rectangle(area, 5.0, Paint::new("#fff3c4", "#b58105"), &title);
     svg.text(
         (area.middle(), area.y + 16.0),
@@ -232,9 +231,9 @@ fn draw_nic(svg: &mut Svg, picture: &Picture<'_>, index: usize, pci: PciAddress,
         &format!("NIC{index}"),
     );
     let name = nic.names.first().cloned().unwrap_or_default();
-    let link = links::describe(&links::of(picture.machine, pci), false);
+    let link = links::describe(&links::of(machine, nic.pci), false);
     let link = if link == "-" { String::new() } else { link };
-    let short = pci.to_string();
+    let short = nic.pci.to_string();
     let short = short
         .split_once(':')
         .map_or(short.as_str(), |(_, rest)| rest)

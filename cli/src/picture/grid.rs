@@ -37,7 +37,7 @@ pub(crate) enum What {
 pub(crate) struct End {
     pub(crate) what: What,
     pub(crate) pci: PciAddress,
-    /// Its root complex; absent where not recorded.
+    /// Its root complex; None where not recorded.
     pub(crate) root: Option<(u32, u8)>,
     /// Switches above it, outermost first.
     pub(crate) switches: Vec<PciAddress>,
@@ -49,7 +49,7 @@ pub(crate) struct End {
 /// What devices hang below: a NUMA node, or what is known instead.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Home<'a> {
-    /// Absent where the devices' node is not known, or is several.
+    /// None where the devices' node is not known, or is one of several.
     pub(crate) node: Option<&'a NumaNode>,
     /// `node 0`, `nodes 0-3`, `node unknown`.
     pub(crate) name: String,
@@ -79,7 +79,7 @@ pub(crate) fn bands(machine: &Machine, room: f64) -> Vec<Band<'_>> {
         homes.extend(ends.take_groups(|locality| locality.package == Some(package.id)));
         bands.push(band(
             Some(package.id),
-            format!("package {}", package.id),
+            format!("socket {}", package.id),
             homes,
         ));
     }
@@ -88,7 +88,7 @@ pub(crate) fn bands(machine: &Machine, room: f64) -> Vec<Band<'_>> {
         .iter()
         .filter(|node| node.package.is_none() && !node.cpus.is_empty());
     let homes: Vec<Home<'_>> = loose.map(|node| home_of(node, &mut ends)).collect();
-    let name = "package not recorded";
+    let name = "socket not recorded";
     if homes.iter().map(|home| home.width).sum::<f64>() > room {
         bands.extend(
             homes
@@ -100,7 +100,7 @@ pub(crate) fn bands(machine: &Machine, room: f64) -> Vec<Band<'_>> {
     }
     let lost = ends.take_groups(|_| true);
     if !lost.is_empty() {
-        bands.push(band(None, "not known where".to_owned(), lost));
+        bands.push(band(None, "location unknown".to_owned(), lost));
     }
     bands
 }

@@ -5,14 +5,15 @@ mod devices;
 mod grid;
 mod nvlink;
 mod svg;
+mod tasks;
 
 use topology::binding::TaskPlan;
 use topology::machine::{Machine, NumaNode};
-use topology::pci::PciAddress;
-use topology::set::CpuSet;
 
+use crate::hardware::{self, memory, times_local};
 use grid::{Band, GAP};
 use svg::{Anchor, Area, BOLD, FAINT, PLAIN, Paint, Style, Svg};
+use tasks::{Tasks, colour, stripes};
 
 /// Around everything.
 const MARGIN: f64 = 24.0;
@@ -24,52 +25,19 @@ const HEADING: f64 = 26.0;
 const LINK_ROOM: f64 = 46.0;
 /// The socket link.
 const LINK: &str = "#b42318";
-/// Colours that people with any colour vision can tell apart (Okabe and Ito's), then lighter ones, and
-/// whether words on them are white.
-const COLOURS: [(&str, bool); 16] = [
-    ("#0072b2", true),
-    ("#e69f00", true),
-    ("#009e73", true),
-    ("#cc79a7", true),
-    ("#d55e00", true),
-    ("#56b4e9", true),
-    ("#8a6d00", true),
-    ("#6a51a3", true),
-    ("#9ecae1", false),
-    ("#ffd27f", false),
-    ("#99d8c9", false),
-    ("#f1c6dc", false),
-    ("#ffb38a", false),
-    ("#d4d4d4", false),
-    ("#d8cf6f", false),
-    ("#cbc3e6", false),
-];
-
 /// What is drawn.
 pub(crate) struct Picture<'a> {
     machine: &'a Machine,
-    tasks: &'a [TaskPlan],
-}
-
-/// The colour of a task.
-fn colour(task: usize) -> &'static str {
-    COLOURS
-        .get(task % COLOURS.len())
-        .map_or("#0072b2", |(fill, _)| fill)
-}
-
-/// The colour of words on it.
-fn ink(task: usize) -> &'static str {
-    let is_white = COLOURS
-        .get(task % COLOURS.len())
-        .is_none_or(|(_, is_white)| *is_white);
-    if is_white { "#ffffff" } else { "#1f2933" }
+    tasks: Tasks<'a>,
 }
 
 impl<'a> Picture<'a> {
     /// A machine, and tasks planned on it; none for the machine alone.
     pub(crate) fn new(machine: &'a Machine, tasks: &'a [TaskPlan]) -> Self {
-        Self { machine, tasks }
+        Self {
+            machine,
+            tasks: Tasks(tasks),
+        }
     }
 
     /// The SVG document.
@@ -124,11 +92,7 @@ impl<'a> Picture<'a> {
         );
         bottom = self.draw_legend(&mut svg, bottom + 2.0 * GAP);
         let width = (right + MARGIN).max(760.0);
-        svg.finish(width, bottom + MARGIN, self.name())
-    }
-
-    fn name(&self) -> &str {
-        self.machine.hostname.as_deref().unwrap_or("machine")
+        svg.finish(width, bottom + MARGIN, hardware::host(self.machine))
     }
 
     fn draw_title(&self, svg: &mut Svg) -> f64 {
@@ -138,16 +102,9 @@ impl<'a> Picture<'a> {
             18.0,
             Anchor::Start,
             BOLD,
-            self.name(),
+            hardware::host(self.machine),
         );
-        let words = format!(
-            "{}, {}, {}; {}, {}",
-            crate::show::packages(machine),
-            crate::show::count(machine.numa_nodes.len(), "NUMA node"),
-            crate::show::count(machine.online.len(), "CPU"),
-            crate::show::count(machine.gpus.len(), "GPU"),
-            crate::show::count(machine.nics.len(), "NIC")
-        );
+        let words = hardware::summary(machine);
         svg.text((MARGIN, MARGIN + 34.0), 12.0, Anchor::Start, FAINT, &words);
         MARGIN + 50.0
     }
@@ -204,12 +161,12 @@ impl<'a> Picture<'a> {
                     );
                 }
             }
-            devices::draw(svg, self, home, x, border.bottom());
+            devices::draw(svg, (self.machine, self.tasks), home, (x, border.bottom()));
             x += home.width + GAP;
         }
     }
 
-    /// `package 0`, and how far its nodes are apart.
+    /// `socket 0`, and how far its nodes are apart.
     fn heading(&self, band: &Band<'_>) -> String {
         let nodes: Vec<u32> = band
             .homes
@@ -218,12 +175,12 @@ impl<'a> Picture<'a> {
             .collect();
         let between = self.distances(&nodes, &nodes);
         match between {
-            Some(distance) => format!("{} (its nodes: distance {distance})", band.name),
+            Some(distance) => format!("{} (between its nodes: SLIT {distance})", band.name),
             None => band.name.clone(),
         }
     }
 
-    /// The distances between nodes of two sets, `12` or `21 to 31`; absent where firmware gives none.
+    /// The distances between nodes of two sets, `12` or `21 to 31`; None where firmware gives none.
     fn distances(&self, from: &[u32], to: &[u32]) -> Option<String> {
         let pairs = from.iter().flat_map(|a| to.iter().map(move |b| (*a, *b)));
         let all: Vec<u32> = pairs
@@ -258,7 +215,7 @@ impl<'a> Picture<'a> {
         );
         cores::draw(
             svg,
-            self,
+            (self.machine, self.tasks),
             node,
             Area {
                 x: area.x + 8.0,
@@ -273,17 +230,13 @@ impl<'a> Picture<'a> {
             width: inner,
             height: 18.0,
         };
-        let holders: Vec<usize> = (0..)
-            .zip(self.tasks)
-            .filter(|(_, task)| task.memory.nodes.contains(node.id))
-            .map(|(index, _)| index)
-            .collect();
+        let holders = self.tasks.on_memory(node.id);
         stripes(svg, bar, &holders, "#e4e7eb");
         svg.rectangle(bar, 2.0, Paint::new("none", "#9aa5b1"), &cpus);
-        let words = format!("memory {}", crate::show::memory(node.memory_bytes));
+        let words = format!("memory {}", memory(node.memory_bytes));
         if !holders.is_empty() {
             // Dark words on a dark colour cannot be read.
-            let width = (svg::width_of(&words, 10.5) + 8.0).min(bar.width);
+            let width = (svg::width(&words, 10.5) + 8.0).min(bar.width);
             let plate = Area {
                 x: bar.middle() - width / 2.0,
                 y: bar.y + 2.5,
@@ -301,23 +254,7 @@ impl<'a> Picture<'a> {
         );
     }
 
-    /// The tasks that hold any of `cpus`.
-    fn holders(&self, cpus: &CpuSet) -> Vec<usize> {
-        let all = (0..).zip(self.tasks);
-        all.filter(|(_, task)| task.cpus.intersects(cpus))
-            .map(|(index, _)| index)
-            .collect()
-    }
-
-    /// The tasks that use a GPU.
-    fn users(&self, pci: PciAddress) -> Vec<usize> {
-        let all = (0..).zip(self.tasks);
-        all.filter(|(_, task)| task.gpus.contains(&pci))
-            .map(|(index, _)| index)
-            .collect()
-    }
-
-    /// What crossing between packages costs.
+    /// How firmware rates memory access from one socket to another.
     fn socket_link_words(&self, packages: &[(u32, Area)]) -> String {
         let nodes_of = |id: u32| -> Vec<u32> {
             let own = self
@@ -337,14 +274,12 @@ impl<'a> Picture<'a> {
             }
         }
         match (all.iter().min(), all.iter().max()) {
-            (Some(low), Some(high)) if low == high => {
-                format!(
-                    "socket link: distance {low}, {:.1} times a local access",
-                    f64::from(*low) / 10.0
-                )
-            }
-            (Some(low), Some(high)) => format!("socket links: distance {low} to {high}"),
-            _ => "socket link: firmware gives no distance".to_owned(),
+            (Some(low), Some(high)) if low == high => format!(
+                "socket link: memory access at {}x local latency by firmware (SLIT {low})",
+                times_local(*low)
+            ),
+            (Some(low), Some(high)) => format!("socket links: SLIT {low} to {high}"),
+            _ => "socket link: not rated by firmware".to_owned(),
         }
     }
 
@@ -425,15 +360,11 @@ impl<'a> Picture<'a> {
             .iter()
             .map(|node| {
                 let kind = if node.kind == topology::machine::NodeKind::Gpu {
-                    "a GPU's own"
+                    "GPU memory"
                 } else {
                     "no CPUs"
                 };
-                format!(
-                    "node {} ({kind}, {})",
-                    node.id,
-                    crate::show::memory(node.memory_bytes)
-                )
+                format!("node {} ({kind}, {})", node.id, memory(node.memory_bytes))
             })
             .collect();
         for line in memory.chunks(4) {
@@ -442,24 +373,24 @@ impl<'a> Picture<'a> {
                 11.0,
                 Anchor::Start,
                 PLAIN,
-                &format!("memory only: {}", line.join(", ")),
+                &format!("without CPUs: {}", line.join(", ")),
             );
             y += 17.0;
         }
-        if crate::show::may_hide_nvlink(self.machine) {
+        if hardware::may_hide_gpu_link(self.machine) {
             svg.text(
                 (MARGIN, y),
                 11.0,
                 Anchor::Start,
                 PLAIN,
                 &format!(
-                    "{} could not be seen: GPUs may be joined in ways that are not drawn.",
-                    crate::show::gpu_link(self.machine)
+                    "{} is not visible here: GPUs may be connected in ways that are not drawn.",
+                    hardware::gpu_link(self.machine)
                 ),
             );
             y += 17.0;
         }
-        for (index, task) in self.tasks.iter().enumerate() {
+        for (index, task) in self.tasks.0.iter().enumerate() {
             let swatch = Area {
                 x: MARGIN,
                 y: y - 10.0,
@@ -472,25 +403,5 @@ impl<'a> Picture<'a> {
             y += 17.0;
         }
         y
-    }
-}
-
-/// Fills an area with the colours of tasks side by side, or with `plain`.
-fn stripes(svg: &mut Svg, area: Area, tasks: &[usize], plain: &str) {
-    if tasks.is_empty() {
-        svg.rectangle(area, 1.5, Paint::new(plain, "none"), "");
-        return;
-    }
-    let count = tasks.iter().fold(0.0, |count, _| count + 1.0);
-    let mut x = area.x;
-    for task in tasks {
-        let width = area.width / count;
-        svg.rectangle(
-            Area { x, width, ..area },
-            1.5,
-            Paint::new(colour(*task), "none"),
-            "",
-        );
-        x += width;
     }
 }

@@ -1,11 +1,12 @@
-//! NVLink below the GPUs: one bar where every two are joined alike, else a bow a pair.
+//! NVLink below the GPUs: one bar where every pair is connected alike, else one bow per pair.
 
 use std::collections::BTreeMap;
 
 use topology::machine::Machine;
 use topology::path::nvlinks;
 
-use super::svg::{Anchor, BOLD, FAINT, PLAIN, Paint, Style, Svg};
+use super::svg::{Anchor, Area, BOLD, FAINT, PLAIN, Paint, Style, Svg};
+use crate::hardware::gpu_link;
 
 const GREEN: &str = "#3f9142";
 /// Bows that can still be told apart.
@@ -13,7 +14,7 @@ const MAX_BOWS: usize = 28;
 /// How much deeper the next bow hangs.
 const STEP: f64 = 15.0;
 
-/// Draws below `top`; gives back where it ended.
+/// Draws below `top`, and returns where it ended.
 pub(super) fn draw(
     svg: &mut Svg,
     machine: &Machine,
@@ -38,10 +39,10 @@ pub(super) fn draw(
         fill: GREEN,
         ..BOLD
     };
-    let what = crate::show::gpu_link(machine);
+    let what = gpu_link(machine);
     if is_uniform && is_one_row {
         bar(svg, places, lowest + 28.0);
-        let words = format!("{what}: NV{first} between every two GPUs");
+        let words = format!("{what}: NV{first} between every pair of GPUs");
         let middle = places.iter().flatten().map(|(x, _)| *x);
         let (left, right) = middle.fold((f64::MAX, 0.0_f64), |(low, high), x| {
             (low.min(x), high.max(x))
@@ -56,7 +57,7 @@ pub(super) fn draw(
         return lowest + 54.0;
     }
     if is_uniform {
-        let words = format!("{what}: NV{first} between every two GPUs");
+        let words = format!("{what}: NV{first} between every pair of GPUs");
         svg.text((margin, top + 20.0), 12.0, Anchor::Start, style, &words);
         return top + 28.0;
     }
@@ -91,7 +92,7 @@ fn bar(svg: &mut Svg, places: &[Option<(f64, f64)>], y: f64) {
     svg.line(&[(left, y), (right, y)], Paint::line(GREEN, 5.0));
 }
 
-/// Shorter bows hang higher, each length at a depth of its own.
+/// Shorter bows hang higher, with one depth for each length.
 fn bows(
     svg: &mut Svg,
     pairs: &[(usize, usize, u32)],
@@ -123,7 +124,7 @@ fn bows(
         let at = (f64::midpoint(from.0, to.0), top + depth + 3.5);
         let label = format!("NV{links}");
         svg.rectangle(
-            super::svg::Area {
+            Area {
                 x: at.0 - 13.0,
                 y: at.1 - 9.5,
                 width: 26.0,
@@ -138,7 +139,7 @@ fn bows(
     top + depth + 24.0
 }
 
-/// A line a GPU.
+/// One line per GPU.
 fn list(svg: &mut Svg, machine: &Machine, what: &str, top: f64, margin: f64) -> f64 {
     let mut y = top;
     svg.text(

@@ -197,7 +197,7 @@ pub(crate) const BOLD: Style = Style {
     is_bold: true,
     is_upright: false,
 };
-/// What is told beside.
+/// Details.
 pub(crate) const FAINT: Style = Style {
     fill: "#52606d",
     is_bold: false,
@@ -219,11 +219,6 @@ fn escape(text: &str) -> String {
         }
     }
     safe
-}
-
-/// About what `text` takes at `size`.
-pub(crate) fn width(text: &str, size: f64) -> f64 {
-    text.chars().fold(0.0, |width, _| width + CHARACTER * size)
 }
 
 /// `text` cut so that it fits `width` at `size`.
@@ -248,8 +243,8 @@ fn characters(width: f64, size: f64) -> usize {
     room
 }
 
-/// The width of `text` at `size`.
-pub(crate) fn width_of(text: &str, size: f64) -> f64 {
+/// About what `text` takes at `size`.
+pub(crate) fn width(text: &str, size: f64) -> f64 {
     text.chars().map(|_| CHARACTER * size).sum()
 }
 

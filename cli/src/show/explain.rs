@@ -1,4 +1,4 @@
-//! `show --explain`: by which evidence a device was placed.
+//! `show --explain`: the evidence for where a device is.
 
 use serde::Serialize;
 use topology::locality::{Facts, NumaSource, Overrides, explain};
@@ -6,19 +6,28 @@ use topology::machine::Machine;
 use topology::pci::PciAddress;
 
 use crate::command::CommandError;
+use crate::hardware;
 use crate::out::Out;
+use crate::paper::Ink;
+use crate::table::{Cell, Column, Table};
 
 #[derive(Debug, Serialize)]
-struct Document {
+struct ExplainDocument {
+    /// `gpu-numa/explain/1`.
     schema: &'static str,
+    /// The device.
     pci: PciAddress,
-    rungs: Vec<Rung>,
+    /// Every kind of evidence, in the order in which they are asked; the first with nodes decides.
+    rungs: Vec<Answer>,
 }
 
 #[derive(Debug, Serialize)]
-struct Rung {
+struct Answer {
+    /// The kind of evidence.
     source: NumaSource,
+    /// The nodes that it names; null where it names none.
     numa_nodes: Option<String>,
+    /// What was read, and where.
     because: String,
 }
 
@@ -31,7 +40,7 @@ pub(crate) fn print(
     as_json: bool,
 ) -> Result<(), CommandError> {
     let unknown = || CommandError::Argument(format!("--explain \"{name}\": {}", known(machine)));
-    let pci = find(machine, name).ok_or_else(unknown)?;
+    let pci = hardware::find_device(machine, name).ok_or_else(unknown)?;
     let device = machine.device(pci).ok_or_else(unknown)?;
     let rungs: Vec<_> = explain(&Facts {
         device,
@@ -40,12 +49,12 @@ pub(crate) fn print(
     })
     .into_iter()
     .map(|(source, finding)| match finding {
-        Ok(found) => Rung {
+        Ok(found) => Answer {
             source,
             numa_nodes: Some(found.nodes.to_string()),
             because: found.because,
         },
-        Err(because) => Rung {
+        Err(because) => Answer {
             source,
             numa_nodes: None,
             because,
@@ -53,7 +62,7 @@ pub(crate) fn print(
     })
     .collect();
     if as_json {
-        out.json(&Document {
+        out.json(&ExplainDocument {
             schema: "gpu-numa/explain/1",
             pci,
             rungs,
@@ -63,20 +72,26 @@ pub(crate) fn print(
     let decided = rungs.iter().position(|rung| rung.numa_nodes.is_some());
     let nodes = decided.and_then(|index| rungs.get(index)?.numa_nodes.clone());
     match nodes {
-        Some(nodes) => out.line(format_args!("{name} {pci}: node {nodes}"))?,
+        Some(nodes) => out.line(format_args!("{name} {pci}: NUMA node {nodes}"))?,
         None => out.line(format_args!(
-            "{name} {pci}: node unknown, no evidence below says"
+            "{name} {pci}: NUMA node unknown; none of the evidence below names one"
         ))?,
     }
+    let mut table = Table::new([Column::right(""), Column::left(""), Column::left("")]);
     for (index, rung) in rungs.iter().enumerate() {
-        let mark = if decided == Some(index) { "=>" } else { "" };
-        out.line(format_args!(
-            "{mark:>3} {:<14} {}",
-            source_name(rung.source),
-            rung.because
-        ))?;
+        let is_decisive = decided == Some(index);
+        let (mark, ink) = if is_decisive {
+            ("=>", Ink::Good)
+        } else {
+            ("", Ink::Plain)
+        };
+        table.row([
+            Cell::new(mark, ink),
+            Cell::new(source_name(rung.source), ink),
+            Cell::plain(rung.because.clone()),
+        ]);
     }
-    Ok(())
+    Ok(out.lines(&table)?)
 }
 
 /// What could have been asked for.
@@ -93,7 +108,7 @@ fn known(machine: &Machine) -> String {
         "the machine has no GPU and no NIC".to_owned()
     } else {
         format!(
-            "no such device; expected {}, or a PCI address of one",
+            "no such device; expected {}, or a PCI address",
             names.join(", ")
         )
     }
@@ -105,22 +120,4 @@ fn source_name(source: NumaSource) -> String {
         .ok()
         .and_then(|value| value.as_str().map(str::to_owned))
         .unwrap_or_default()
-}
-
-fn find(machine: &Machine, name: &str) -> Option<PciAddress> {
-    if let Ok(address) = name.parse::<PciAddress>() {
-        return Some(address);
-    }
-    let index = |prefix: &str| -> Option<usize> {
-        let (head, digits) = name.split_at_checked(prefix.len())?;
-        head.eq_ignore_ascii_case(prefix)
-            .then(|| digits.parse().ok())?
-    };
-    if let Some(nic) = index("NIC") {
-        return machine.nics.get(nic).map(|nic| nic.pci);
-    }
-    let gpu = index("GPU").or_else(|| name.parse().ok());
-    gpu.and_then(|gpu| machine.gpus.get(gpu))
-        .or_else(|| machine.gpu_of_uuid(name))
-        .map(|gpu| gpu.pci)
 }

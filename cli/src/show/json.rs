@@ -1,37 +1,41 @@
 //! The document of `show --json`.
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use topology::machine::Machine;
-use topology::path::{crosses_socket, nvlinks, pci_path};
+use topology::path::crosses_socket;
 use topology::pci::PciAddress;
 
-/// `gpu-numa/machine/1`.
+use crate::hardware;
+
+/// The machine, and what lies between its devices.
 #[derive(Debug, Serialize)]
-pub(crate) struct Document<'a> {
+pub(crate) struct ShowDocument<'a> {
+    /// `gpu-numa/machine/1`.
     schema: &'static str,
     #[serde(flatten)]
     machine: &'a Machine,
-    pairs: Vec<Pair>,
+    /// Every two GPUs, and every GPU with every NIC, once.
+    pairs: Vec<DevicePair>,
 }
 
 /// Two GPUs, or a GPU and a NIC.
 #[derive(Debug, Serialize)]
-struct Pair {
+struct DevicePair {
+    /// A GPU.
     a: PciAddress,
+    /// A GPU or NIC.
     b: PciAddress,
-    #[serde(serialize_with = "as_text")]
+    /// `nvidia-smi`'s word (PIX, PXB, PHB, NODE, SYS), or NV and the number of NVLinks; null where not known.
     path: Option<String>,
+    /// Whether data between them passes from one package to another; null where not known.
     crosses_socket: Option<bool>,
-    /// As NVML has it; left out where it did not say.
+    /// `ok`, or why the two GPUs cannot read each other's memory, in NVML's words; left out where NVML was not
+    /// asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     p2p: Option<String>,
 }
 
-fn as_text<S: Serializer>(path: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
-    path.serialize(serializer)
-}
-
-impl<'a> Document<'a> {
+impl<'a> ShowDocument<'a> {
     pub(crate) fn new(machine: &'a Machine) -> Self {
         let gpus: Vec<_> = machine.gpus.iter().map(|gpu| gpu.pci).collect();
         let others: Vec<_> = gpus
@@ -42,10 +46,10 @@ impl<'a> Document<'a> {
         let mut pairs = Vec::new();
         for (index, a) in gpus.iter().enumerate() {
             for b in others.iter().skip(index + 1) {
-                pairs.push(Pair {
+                pairs.push(DevicePair {
                     a: *a,
                     b: *b,
-                    path: path(machine, *a, *b),
+                    path: hardware::path(machine, *a, *b),
                     crosses_socket: crosses_socket(machine, *a, *b),
                     p2p: machine
                         .p2p
@@ -60,13 +64,5 @@ impl<'a> Document<'a> {
             machine,
             pairs,
         }
-    }
-}
-
-/// The path between two devices in `nvidia-smi`'s words; absent where it is not known.
-pub(crate) fn path(machine: &Machine, a: PciAddress, b: PciAddress) -> Option<String> {
-    match nvlinks(machine, a, b) {
-        0 => pci_path(machine, a, b).map(|path| path.to_string()),
-        links => Some(format!("NV{links}")),
     }
 }

@@ -4,22 +4,29 @@ use std::collections::BTreeSet;
 
 use topology::machine::{Locality, Machine};
 use topology::pci::PciAddress;
+use topology::quantity::count;
 
-use super::{json, links};
 use crate::command::CommandError;
 use crate::out::Out;
-use crate::paper::{Ink, Table, wrap};
+use crate::paper::Ink;
+use crate::table::{Cell, Column, Table};
+use crate::{hardware, links};
 
 /// NICs that are shown; the rest is in `--json`.
 const MAX_NICS: usize = 16;
 
-/// Stands behind a node that no word of the kernel's names, but other evidence.
+/// Stands behind a node that the kernel does not report and other evidence names.
 const MARK: &str = "*";
 
-/// A device and how it is called.
+/// The columns that say where a device is and what.
+const PLACE: [&str; 5] = ["node", CPUS, "link", "PCI address", "model"];
+const CPUS: &str = "CPUs";
+const UUID: &str = "UUID";
+
+/// A device and what it is called.
 type Named = (String, PciAddress);
 
-/// Prints a row a GPU, and where `width` allows no more, the devices in a table of their own; nothing on a
+/// Prints one row per GPU, with the devices in a table of their own where `width` allows no more; nothing on a
 /// machine without GPUs.
 pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<(), CommandError> {
     if machine.gpus.is_empty() {
@@ -28,12 +35,12 @@ pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<()
     let gpus: Vec<Named> = named("GPU", machine.gpus.iter().map(|gpu| gpu.pci));
     let nics: Vec<Named> = named("NIC", machine.nics.iter().map(|nic| nic.pci).take(MAX_NICS));
     let all: Vec<&Named> = gpus.iter().chain(&nics).collect();
-    let mut table = Table::new(heads(&all).chain(["node", "CPUs", "link", "PCI address", "model"]));
+    let mut table = Table::new(heads(&all).chain(PLACE.map(Column::left)));
     for row in &gpus {
         table.row([paths(machine, row, &all), place(machine, row)].concat());
     }
     if table.width() <= width {
-        print_table(out, &table)?;
+        out.table(&table)?;
     } else {
         let cell = 2 + all.iter().map(|(name, _)| name.len()).max().unwrap_or(5);
         let columns = (width.saturating_sub(cell) / cell).max(4);
@@ -48,59 +55,60 @@ pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<()
             for row in &gpus {
                 table.row(paths(machine, row, block));
             }
-            print_table(out, &table)?;
+            out.table(&table)?;
         }
-        let mut table = Table::new(["", "node", "CPUs", "link", "PCI address", "model", "UUID"]);
+        let first = std::iter::once(Column::left(""));
+        let heads = first.chain(PLACE.map(Column::left));
+        let mut table = Table::new(heads.chain([Column::left(UUID)]));
         for row in gpus.iter().chain(&nics) {
             let uuid = machine.gpu(row.1).and_then(|gpu| gpu.uuid.clone());
-            let ends = (
-                vec![(row.0.clone(), Ink::Head)],
-                vec![(uuid.unwrap_or_default(), Ink::Faint)],
-            );
-            table.row([ends.0, place(machine, row), ends.1].concat());
+            let name = std::iter::once(Cell::new(row.0.clone(), Ink::Head));
+            let uuid = Cell::new(uuid.unwrap_or_default(), Ink::Faint);
+            table.row(name.chain(place(machine, row)).chain([uuid]));
         }
         if table.width() > width || machine.gpus.iter().all(|gpu| gpu.uuid.is_none()) {
             // In `--json`.
-            table.drop_column("UUID");
+            table.drop_column(UUID);
         }
         if table.width() > width {
             // They are their node's, below.
-            table.drop_column("CPUs");
+            table.drop_column(CPUS);
         }
-        print_table(out, &table)?;
+        out.table(&table)?;
     }
     for note in legend(machine, &all)
         .iter()
         .chain(&inferred(machine, &[gpus.as_slice(), &nics].concat()))
     {
-        for line in wrap(note, width) {
-            out.line(out.paper().ink(Ink::Faint, &line))?;
-        }
+        out.sentence(note, Ink::Faint, width)?;
     }
     if machine.nics.len() > MAX_NICS {
         let more = machine.nics.len() - MAX_NICS;
-        out.line(format_args!("{} more: --json", super::count(more, "NIC")))?;
+        out.line(format_args!(
+            "{} not shown; --json lists every NIC",
+            count(more, "NIC")
+        ))?;
     }
     Ok(())
 }
 
-/// What the words of the matrix mean, those that it holds (`nvidia-smi topo -m` has the same).
+/// What the words in this matrix mean (`nvidia-smi topo -m` has the same words).
 fn legend(machine: &Machine, all: &[&Named]) -> Option<String> {
     let used: BTreeSet<String> = machine
         .gpus
         .iter()
         .flat_map(|gpu| all.iter().map(move |(_, to)| (gpu.pci, *to)))
         .filter(|(a, b)| a != b)
-        .filter_map(|(a, b)| json::path(machine, a, b))
+        .filter_map(|(a, b)| hardware::path(machine, a, b))
         .collect();
     let is_nvlink = used.iter().any(|word| word.starts_with("NV"));
-    let link = format!("NV#: that many {}s", super::gpu_link(machine));
+    let link = format!("NV#: through # {}s", hardware::gpu_link(machine));
     let words = [
-        ("PIX", "PIX: one PCI switch between"),
-        ("PXB", "PXB: several switches"),
-        ("PHB", "PHB: one host bridge of the processor"),
-        ("NODE", "NODE: host bridges of one NUMA node"),
-        ("SYS", "SYS: from NUMA node to NUMA node"),
+        ("PIX", "PIX: through one PCIe switch"),
+        ("PXB", "PXB: through several PCIe switches"),
+        ("PHB", "PHB: through a host bridge of the processor"),
+        ("NODE", "NODE: between host bridges of one NUMA node"),
+        ("SYS", "SYS: between NUMA nodes"),
     ];
     let known = words
         .into_iter()
@@ -114,7 +122,7 @@ fn legend(machine: &Machine, all: &[&Named]) -> Option<String> {
     (!parts.is_empty()).then(|| format!("{}.", parts.join("; ")))
 }
 
-/// By which evidence the devices with a mark were placed.
+/// The evidence for the devices with a mark.
 fn inferred(machine: &Machine, devices: &[Named]) -> Option<String> {
     let mut by: Vec<(&'static str, Vec<&str>)> = Vec::new();
     for (name, pci) in devices {
@@ -140,11 +148,11 @@ fn inferred(machine: &Machine, devices: &[Named]) -> Option<String> {
             } else {
                 format!("{}: ", short(names))
             };
-            format!("{whose}by {words}")
+            format!("{whose}from {words}")
         })
         .collect();
     Some(format!(
-        "{MARK} inferred {} (`gpu-numa show --explain {first}`); the kernel does not say.",
+        "{MARK} inferred {}; the kernel reports no NUMA node (`gpu-numa show --explain {first}` lists the evidence).",
         parts.join("; ")
     ))
 }
@@ -166,46 +174,37 @@ fn named(kind: &str, devices: impl Iterator<Item = PciAddress>) -> Vec<Named> {
         .collect()
 }
 
-fn heads<'a>(columns: &'a [&'a Named]) -> impl Iterator<Item = &'a str> {
-    std::iter::once("").chain(columns.iter().map(|(name, _)| name.as_str()))
-}
-
-fn print_table(out: &mut Out, table: &Table) -> Result<(), CommandError> {
-    out.line("")?;
-    for line in table.lines(&out.paper()) {
-        out.line(line)?;
-    }
-    Ok(())
+fn heads(columns: &[&Named]) -> impl Iterator<Item = Column> {
+    let names = columns.iter().map(|(name, _)| name.as_str());
+    std::iter::once("").chain(names).map(Column::left)
 }
 
 /// A GPU's name and its paths.
-fn paths(machine: &Machine, row: &Named, columns: &[&Named]) -> Vec<(String, Ink)> {
+fn paths(machine: &Machine, row: &Named, columns: &[&Named]) -> Vec<Cell> {
     let cell = |to: &&Named| {
         if row.1 == to.1 {
-            return ("X".to_owned(), Ink::Faint);
+            return Cell::new("X", Ink::Faint);
         }
-        let path = json::path(machine, row.1, to.1).unwrap_or_else(|| "?".to_owned());
+        let path = hardware::path(machine, row.1, to.1).unwrap_or_else(|| "?".to_owned());
         let ink = match path.as_str() {
             "SYS" => Ink::Far,
             "PHB" | "NODE" => Ink::Plain,
             "?" => Ink::Bad,
             _ => Ink::Good,
         };
-        (path, ink)
+        Cell::new(path, ink)
     };
-    std::iter::once((row.0.clone(), Ink::Head))
+    std::iter::once(Cell::new(row.0.clone(), Ink::Head))
         .chain(columns.iter().map(cell))
         .collect()
 }
 
 /// Node, CPUs, link, address and model of a device.
-fn place(machine: &Machine, (_, pci): &Named) -> Vec<(String, Ink)> {
-    let unknown = || ("?".to_owned(), Ink::Bad);
+fn place(machine: &Machine, (_, pci): &Named) -> Vec<Cell> {
+    let unknown = || Cell::new("?", Ink::Bad);
     let locality = topology::path::locality(machine, *pci);
     let of = |text: &dyn Fn(&Locality) -> Option<String>| {
-        locality
-            .and_then(text)
-            .map_or_else(unknown, |text| (text, Ink::Plain))
+        locality.and_then(text).map_or_else(unknown, Cell::plain)
     };
     let link = links::of(machine, *pci);
     let words = links::describe(&link, machine.gpu(*pci).is_some());
@@ -220,7 +219,7 @@ fn place(machine: &Machine, (_, pci): &Named) -> Vec<(String, Ink)> {
     };
     let model = machine
         .gpu(*pci)
-        .map(super::model)
+        .map(hardware::model)
         .or_else(nic)
         .unwrap_or_default();
     vec![
@@ -233,8 +232,8 @@ fn place(machine: &Machine, (_, pci): &Named) -> Vec<(String, Ink)> {
             Some(format!("{}{mark}", place.numa_nodes.as_ref()?))
         }),
         of(&|place| Some(place.cpus.as_ref()?.to_string())),
-        (words, ink),
-        (pci.to_string(), Ink::Plain),
-        (model, Ink::Plain),
+        Cell::new(words, ink),
+        Cell::plain(pci.to_string()),
+        Cell::plain(model),
     ]
 }

@@ -2,12 +2,16 @@
 
 use topology::machine::{Machine, NodeKind, NumaNode};
 
-use super::{list, memory};
 use crate::command::CommandError;
+use crate::hardware::memory;
 use crate::out::Out;
-use crate::paper::{Ink, Table};
+use crate::paper::Ink;
+use crate::table::{Cell, Column, Table};
 
-/// Prints a row a node; distances beside it, or below where `width` does not hold them.
+/// The head of the column that only machines with nodes of several kinds have.
+const KIND: &str = "kind";
+
+/// Prints one row per node; distances beside it, or in a table of their own where `width` does not hold them.
 pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<(), CommandError> {
     let nodes = &machine.numa_nodes;
     let has_distances = nodes.iter().any(|node| !node.distances.is_empty());
@@ -19,96 +23,78 @@ pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<()
     };
     let table = build(nodes, has_kinds, &all, "distance to ");
     if table.width() <= width {
-        return print_table(out, &table);
+        return Ok(out.table(&table)?);
     }
     let table = build(nodes, has_kinds, &all, "to ");
     if table.width() <= width {
-        return print_table(out, &table);
+        return Ok(out.table(&table)?);
     }
-    print_table(out, &build(nodes, has_kinds, &[], ""))?;
-    // Too many nodes for one line: to those with CPUs, which is where tasks run.
+    out.table(&build(nodes, has_kinds, &[], ""))?;
+    // With too many nodes for one line, only the distances to nodes with CPUs, where tasks run.
     let with_cpus: Vec<&NumaNode> = nodes.iter().filter(|node| !node.cpus.is_empty()).collect();
     let to = if distances(nodes, &all).width() <= width {
         all
     } else {
         with_cpus
     };
-    print_table(out, &distances(nodes, &to))
+    Ok(out.table(&distances(nodes, &to))?)
 }
 
 fn build(nodes: &[NumaNode], has_kinds: bool, to: &[&NumaNode], words: &str) -> Table {
-    let ids = column_heads(to, words);
-    let fixed = ["node", "package", "CPUs", "memory", "kind"];
-    let mut table = Table::new(fixed.into_iter().chain(ids.iter().map(String::as_str)));
+    let fixed = ["node", "socket", "CPUs", "memory", KIND].map(Column::left);
+    let mut table = Table::new(fixed.into_iter().chain(distance_columns(to, words)));
     for node in nodes {
-        let package = node
+        let socket = node
             .package
             .map_or_else(|| "-".to_owned(), |id| id.to_string());
+        let cpus = if node.cpus.is_empty() {
+            "-".to_owned()
+        } else {
+            node.cpus.to_string()
+        };
         let kind = match node.kind {
             NodeKind::Dram => "",
             NodeKind::Gpu => "GPU memory",
             NodeKind::Cpuless => "no CPUs",
         };
-        let mut cells = vec![
-            (node.id.to_string(), Ink::Plain),
-            (package, Ink::Plain),
-            (list(&node.cpus), Ink::Plain),
-            (memory(node.memory_bytes), Ink::Plain),
-            (kind.to_owned(), Ink::Faint),
+        let cells = [
+            Cell::plain(node.id.to_string()),
+            Cell::plain(socket),
+            Cell::plain(cpus),
+            Cell::plain(memory(node.memory_bytes)),
+            Cell::new(kind, Ink::Faint),
         ];
-        cells.extend(values(node, to, words));
-        table.row(cells);
+        table.row(cells.into_iter().chain(distance_cells(node, to)));
     }
     if !has_kinds {
-        table.drop_column("kind");
+        table.drop_column(KIND);
     }
     table
 }
 
 fn distances(nodes: &[NumaNode], to: &[&NumaNode]) -> Table {
-    let ids = column_heads(to, "");
-    let mut table = Table::new(std::iter::once("distance").chain(ids.iter().map(String::as_str)));
+    let first = std::iter::once(Column::left("distance"));
+    let mut table = Table::new(first.chain(distance_columns(to, "")));
     for node in nodes {
-        let head = (format!("from {}", node.id), Ink::Plain);
-        table.row(std::iter::once(head).chain(values(node, to, "")).collect());
+        let head = std::iter::once(Cell::plain(format!("from {}", node.id)));
+        table.row(head.chain(distance_cells(node, to)));
     }
     table
 }
 
-/// The ids, to the right of their columns; `words` before the first.
-fn column_heads(to: &[&NumaNode], words: &str) -> Vec<String> {
-    let head = |(index, node): (usize, &&NumaNode)| {
+/// One column per node, with `words` before the first id.
+fn distance_columns(to: &[&NumaNode], words: &str) -> impl Iterator<Item = Column> {
+    to.iter().enumerate().map(move |(index, node)| {
         let words = if index == 0 { words } else { "" };
-        format!("{words}{:>2}", node.id)
-    };
-    to.iter().enumerate().map(head).collect()
-}
-
-fn values<'a>(
-    node: &'a NumaNode,
-    to: &'a [&NumaNode],
-    words: &'a str,
-) -> impl Iterator<Item = (String, Ink)> + 'a {
-    to.iter().enumerate().map(move |(index, other)| {
-        let value = node.distances.get(&other.id);
-        let text = value.map_or_else(|| "?".to_owned(), u32::to_string);
-        let blanks = if index == 0 { words.len() } else { 0 };
-        let width = blanks + other.id.to_string().len().max(2);
-        (
-            format!("{text:>width$}"),
-            if node.id == other.id {
-                Ink::Faint
-            } else {
-                Ink::Plain
-            },
-        )
+        Column::right(format!("{words}{:>2}", node.id))
     })
 }
 
-fn print_table(out: &mut Out, table: &Table) -> Result<(), CommandError> {
-    out.line("")?;
-    for line in table.lines(&out.paper()) {
-        out.line(line)?;
-    }
-    Ok(())
+fn distance_cells(node: &NumaNode, to: &[&NumaNode]) -> impl Iterator<Item = Cell> {
+    to.iter().map(|other| {
+        let value = node.distances.get(&other.id);
+        let text = value.map_or_else(|| "?".to_owned(), u32::to_string);
+        let is_own = node.id == other.id;
+        Cell::new(text, if is_own { Ink::Faint } else { Ink::Plain })
+    })
 }

@@ -6,7 +6,7 @@ use topology::machine::{Gpu, Machine};
 use topology::path::{crosses_socket, nvlinks};
 use topology::set::IndexSet;
 
-use super::gpu_link;
+use crate::hardware::{gpu_link, join};
 
 /// Marks a set of GPU numbers.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ pub(super) fn sentences(machine: &Machine) -> Vec<String> {
     match by_package.as_slice() {
         [] => by_node(machine),
         [all] if placed == machine.gpus.len() => {
-            let first = format!("GPU{all}: all on one socket.");
+            let first = format!("GPU{all} are all on one socket.");
             std::iter::once(first)
                 .chain(within(machine))
                 .chain(each(machine))
@@ -68,23 +68,27 @@ fn within(machine: &Machine) -> Option<String> {
     if !is_split {
         return None;
     }
-    let names: Vec<String> = nodes.iter().map(|group| format!("GPU{group}")).collect();
-    Some(if nodes.iter().all(|group| group.len() == 1) {
-        "A socket is several NUMA nodes, and each GPU has one of its own.".to_owned()
+    let shared: Vec<String> = nodes
+        .iter()
+        .filter(|group| group.len() > 1)
+        .map(|group| format!("GPU{group}"))
+        .collect();
+    Some(if shared.is_empty() {
+        "NUMA nodes are smaller than sockets here: each GPU has a node of its own.".to_owned()
     } else {
         format!(
-            "A socket is several NUMA nodes: {} each share one.",
-            join(&names)
+            "NUMA nodes are smaller than sockets here; GPUs on the same node: {}.",
+            shared.join(", ")
         )
     })
 }
 
-/// How a task a GPU gets its GPU's node; nothing where there is one node for all, or GPUs that are not bound to.
+/// How to run one task per GPU on its GPU's node; None where all GPUs share a node, or some are never bound to.
 fn each(machine: &Machine) -> Option<String> {
     let several = node_groups(machine).len() > 1;
     (several && machine.gpus.iter().all(Gpu::is_bound_at_launch)).then(|| {
         format!(
-            "A task a GPU, each on its own GPU's node: srun -n{} --gpus-per-task=1 --gpu-numa-bind.",
+            "To run one task per GPU, each bound to its GPU's NUMA node:\nsrun -n{} --gpus-per-task=1 --gpu-numa-bind",
             machine.gpus.len()
         )
     })
@@ -102,7 +106,7 @@ fn groups(machine: &Machine, key: impl Fn(usize) -> Option<u32>) -> Vec<GpuSet> 
     groups
 }
 
-/// Where packages are not recorded: which GPUs share a node.
+/// Which GPUs share a node, where packages are not recorded.
 fn by_node(machine: &Machine) -> Vec<String> {
     let groups = node_groups(machine);
     if groups.len() < 2 {
@@ -110,52 +114,49 @@ fn by_node(machine: &Machine) -> Vec<String> {
     }
     let names: Vec<String> = groups.iter().map(|group| format!("GPU{group}")).collect();
     vec![format!(
-        "{} each share a NUMA node; which nodes share a socket is not recorded.",
+        "{} are on different NUMA nodes; which nodes share a socket is not recorded.",
         join(&names)
     )]
 }
 
-/// What joins pairs of GPUs of different sockets.
+/// What connects pairs of GPUs on different sockets.
 #[derive(Default)]
 struct Between {
+    /// Pairs that NVLink or xGMI connects.
     linked: Vec<String>,
+    /// Pairs that are known to cross the socket link.
     crossing: usize,
+    /// Pairs that may have a link which the source could not show.
     hidden: usize,
 }
 
+/// What lies between GPUs on different sockets, and how a job avoids it.
 fn across(machine: &Machine, groups: &[GpuSet]) -> Vec<String> {
     let names: Vec<String> = groups.iter().map(|group| format!("GPU{group}")).collect();
-    let alone: bool = groups.iter().all(|group| group.len() == 1);
-    let first = if alone {
-        format!("{} are on sockets of their own.", join(&names))
-    } else {
-        format!("{} each stay inside a socket.", join(&names))
-    };
-    let any = match groups {
-        [a, b] if alone => format!("GPU{a} with GPU{b}"),
-        [a, b] => format!("Any of {a} with any of {b}"),
-        _ => "Any two of different groups".to_owned(),
-    };
+    let names = join(&names);
     let between = between(machine, groups);
     let link = gpu_link(machine);
-    let total = between.linked.len() + between.crossing + between.hidden;
-    let second = if between.linked.len() == total {
-        format!("{any}: {link} joins them, no copy crosses the socket link.")
-    } else if between.linked.is_empty() && between.hidden == 0 {
-        format!("{any} crosses the socket link{}.", ask(groups))
-    } else if between.linked.is_empty() {
+    let is_linked = !between.linked.is_empty();
+    let is_all_linked = is_linked && between.crossing + between.hidden == 0;
+    let sentence = if is_all_linked {
         format!(
-            "{any} crosses the socket link unless {link} joins them, which could not be seen{}.",
-            ask(groups)
+            "{names} are on different sockets; {link} connects them, so their traffic stays off the socket link."
+        )
+    } else if is_linked {
+        format!(
+            "{names} are on different sockets and communicate across the socket link, except {}, which {link} connects.",
+            join(&between.linked)
+        )
+    } else if between.hidden > 0 {
+        format!(
+            "{names} are on different sockets and communicate across the socket link unless {link} connects them \
+             (not visible here)."
         )
     } else {
-        format!(
-            "{any} crosses the socket link, but for {}, which {link} joins{}.",
-            join(&between.linked),
-            ask(groups)
-        )
+        format!("{names} are on different sockets and communicate across the socket link.")
     };
-    vec![format!("{first} {second}")]
+    let advice = (!is_all_linked).then(|| advice(groups));
+    std::iter::once(sentence).chain(advice).collect()
 }
 
 fn between(machine: &Machine, groups: &[GpuSet]) -> Between {
@@ -171,7 +172,7 @@ fn between(machine: &Machine, groups: &[GpuSet]) -> Between {
                     nvlinks(machine, x.pci, y.pci),
                     crosses_socket(machine, x.pci, y.pci),
                 ) {
-                    (1.., _) => between.linked.push(format!("{a} with {b}")),
+                    (1.., _) => between.linked.push(format!("GPU{a} with GPU{b}")),
                     (0, Some(true)) => between.crossing += 1,
                     (0, Some(false) | None) => between.hidden += 1,
                 }
@@ -181,25 +182,12 @@ fn between(machine: &Machine, groups: &[GpuSet]) -> Between {
     between
 }
 
-/// What to ask Slurm for so that a job stays inside a socket.
-fn ask(groups: &[GpuSet]) -> String {
+/// What to ask Slurm for so that a job stays on one socket.
+fn advice(groups: &[GpuSet]) -> String {
     match groups.iter().map(GpuSet::len).max() {
-        Some(2) => ": ask for 2 GPUs with --gpus-per-socket=2 --sockets-per-node=1".to_owned(),
-        Some(most) if most > 2 => {
-            format!(
-                ": ask for {most} GPUs with --gpus-per-socket={most} --sockets-per-node=1, or for fewer with a \
-                 smaller number"
-            )
-        }
-        Some(_) | None => ": a job of one GPU a host is free of it".to_owned(),
-    }
-}
-
-/// `a`, `a and b`, `a, b and c`.
-pub(super) fn join(parts: &[String]) -> String {
-    match parts {
-        [] => String::new(),
-        [one] => one.clone(),
-        [head @ .., last] => format!("{} and {last}", head.join(", ")),
+        Some(most) if most > 1 => format!(
+            "To keep a job of {most} GPUs on one socket, ask for --gpus-per-socket={most} --sockets-per-node=1"
+        ),
+        Some(_) | None => "Single-GPU jobs are not affected.".to_owned(),
     }
 }

@@ -3,11 +3,12 @@
 use topology::machine::{Machine, MigInstance, NodeKind};
 use topology::set::NodeSet;
 
-use super::links;
 use super::sockets::{self, GpuSet, number};
 use crate::command::CommandError;
+use crate::hardware::{join, times_local};
+use crate::links;
 use crate::out::Out;
-use crate::paper::wrap;
+use crate::paper::Ink;
 
 /// Prints the sentences; each stands on its own.
 pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<(), CommandError> {
@@ -27,36 +28,37 @@ pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<()
     if !sentences.is_empty() {
         out.line("")?;
     }
-    for line in sentences.iter().flat_map(|sentence| wrap(sentence, width)) {
-        out.line(line)?;
+    for sentence in &sentences {
+        out.sentence(sentence, Ink::Plain, width)?;
     }
     Ok(())
 }
 
-/// What the dearest copy between nodes costs.
+/// How firmware rates memory access between the two nodes that are farthest from each other.
 fn distances(machine: &Machine) -> Vec<String> {
     let nodes = machine.cpu_nodes();
-    let dearest = nodes
+    let farthest = nodes
         .iter()
         .flat_map(|a| nodes.iter().map(move |b| (a, b)))
         .filter(|(a, b)| a < b)
         .filter_map(|(a, b)| Some((machine.distance(a, b)?, a, b)))
         .max_by_key(|(distance, a, b)| (*distance, std::cmp::Reverse((*a, *b))));
-    match dearest {
+    match farthest {
         Some((distance, a, b)) if distance > 10 => vec![format!(
-            "A copy between nodes {a} and {b} costs {:.1} times a local one (firmware's figure; \
-             `gpu-numa measure` for yours).",
-            f64::from(distance) / 10.0
+            "Firmware rates memory access from node {a} to node {b} at {}x local latency (SLIT {distance}); \
+             run `gpu-numa measure` for real figures.",
+            times_local(distance)
         )],
         Some(_) => Vec::new(),
-        None if nodes.len() > 1 => {
-            vec!["Firmware's distances between nodes are not known: `gpu-numa measure`.".to_owned()]
-        }
+        None if nodes.len() > 1 => vec![
+            "The distances between NUMA nodes are not known; run `gpu-numa measure` on the host."
+                .to_owned(),
+        ],
         None => Vec::new(),
     }
 }
 
-/// Which GPUs do not read each other's memory, where NVML says.
+/// Which GPUs cannot read each other's memory, according to NVML.
 fn p2p(machine: &Machine) -> Vec<String> {
     let name = |pci| machine.gpus.iter().position(|gpu| gpu.pci == pci);
     let mut without: Vec<(&str, Vec<String>)> = Vec::new();
@@ -64,14 +66,14 @@ fn p2p(machine: &Machine) -> Vec<String> {
         let (Some(a), Some(b)) = (name(own.a), name(own.b)) else {
             continue;
         };
-        let pair = format!("{a} with {b}");
+        let pair = format!("GPU{a} with GPU{b}");
         match without.iter_mut().find(|(state, _)| *state == own.state) {
             Some((_, pairs)) => pairs.push(pair),
             None => without.push((&own.state, vec![pair])),
         }
     }
     if without.is_empty() && !machine.p2p.is_empty() {
-        return vec!["All GPUs read each other's memory (P2P, by NVML).".to_owned()];
+        return vec!["All GPUs can read each other's memory (P2P, according to NVML).".to_owned()];
     }
     without
         .iter()
@@ -79,10 +81,10 @@ fn p2p(machine: &Machine) -> Vec<String> {
             let which = if pairs.len() == machine.p2p.len() && pairs.len() > 1 {
                 "any two GPUs".to_owned()
             } else {
-                format!("GPU{}", sockets::join(pairs))
+                join(pairs)
             };
             format!(
-                "No P2P for {which}: {state} (NVML); their copies go through the host's memory."
+                "No P2P for {which}: {state} (according to NVML); copies between them go through host memory."
             )
         })
         .collect()
@@ -97,13 +99,13 @@ fn reduced_links(machine: &Machine) -> Vec<String> {
             let link = links::of(machine, gpu.pci);
             let (now, best) = (links::reduced(&link)?, links::best(&link)?);
             Some(format!(
-                "GPU{index} runs at {now} of {best}: see `gpu-numa doctor`."
+                "GPU{index}'s PCIe link runs at {now} instead of {best}: run `gpu-numa doctor`."
             ))
         })
         .collect()
 }
 
-/// Cards that are newer than their slots: no fault, and no use to look for one.
+/// Cards that are newer than their slots, which is no fault.
 fn older_slots(machine: &Machine) -> Vec<String> {
     let mut cards: Vec<((u32, u32), GpuSet)> = Vec::new();
     for (index, gpu) in machine.gpus.iter().enumerate() {
@@ -116,7 +118,7 @@ fn older_slots(machine: &Machine) -> Vec<String> {
         }
     }
     let sentence = |((card, slot), gpus): &((u32, u32), GpuSet)| {
-        format!("GPU{gpus}: a gen{card} card below a gen{slot} port.")
+        format!("GPU{gpus}: gen{card} card in a gen{slot} slot, so the link runs at gen{slot}.")
     };
     cards.iter().map(sentence).collect()
 }
@@ -133,13 +135,13 @@ fn unknown(machine: &Machine) -> Vec<String> {
         return Vec::new();
     };
     vec![format!(
-        "GPU{lost}: nobody says which NUMA node (`gpu-numa show --explain GPU{first}`); where you \
-         know it, name it in /{}.",
+        "GPU{lost}: NUMA node unknown (`gpu-numa show --explain GPU{first}` lists the evidence); if you know the \
+         node, write it into /{}.",
         topology::sysfs::OVERRIDE_FILE
     )]
 }
 
-/// The MIG instances of each GPU, which are where their GPU is.
+/// The MIG instances of each GPU; they are on its NUMA node.
 fn mig(machine: &Machine) -> Vec<String> {
     let instance = |mig: &MigInstance| match (mig.gpu_instance, mig.compute_instance) {
         (Some(gpu), Some(compute)) => format!("{} (gi {gpu} ci {compute})", mig.uuid),
@@ -153,18 +155,21 @@ fn mig(machine: &Machine) -> Vec<String> {
     divided
         .map(|(index, gpu)| {
             let names: Vec<String> = gpu.mig.iter().map(instance).collect();
-            format!("GPU{index} is divided by MIG: {}.", names.join(", "))
+            format!(
+                "GPU{index} is divided into MIG instances: {}.",
+                names.join(", ")
+            )
         })
         .collect()
 }
 
-/// ` (250 of GPU0, 251 of GPU1)`, where NVML says whose it is.
+/// ` (250 on GPU0, 251 on GPU1)`, where NVML says which GPU's memory a node is.
 fn owners(machine: &Machine, nodes: &NodeSet) -> String {
     let named = machine.gpus.iter().enumerate().filter_map(|(index, gpu)| {
         let node = gpu.nvml_place.as_ref()?.numa_node?;
         nodes
             .contains(node)
-            .then(|| format!("{node} of GPU{index}"))
+            .then(|| format!("{node} on GPU{index}"))
     });
     let named: Vec<String> = named.collect();
     if named.is_empty() {
@@ -172,12 +177,6 @@ fn owners(machine: &Machine, nodes: &NodeSet) -> String {
     } else {
         format!(" ({})", named.join(", "))
     }
-}
-
-/// `Node 4`, `Nodes 4-6`.
-fn nodes(set: &NodeSet) -> String {
-    let plural = if set.len() == 1 { "" } else { "s" };
-    format!("Node{plural} {set}")
 }
 
 /// Nodes that tasks never get memory from.
@@ -195,14 +194,12 @@ fn special_nodes(machine: &Machine) -> Vec<String> {
     if !gpu.is_empty() {
         let owners = owners(machine, &gpu);
         sentences.push(format!(
-            "{}: the GPUs' own memory{owners}, never bound to.",
-            nodes(&gpu)
+            "GPU memory appears as NUMA node {gpu}{owners}; tasks are never bound to it."
         ));
     }
     if !other.is_empty() {
         sentences.push(format!(
-            "{}: memory without CPUs, never bound to.",
-            nodes(&other)
+            "Memory without CPUs: NUMA node {other}; tasks are never bound to it."
         ));
     }
     sentences

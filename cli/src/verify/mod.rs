@@ -44,7 +44,7 @@ pub(crate) struct Verify {
 
 /// The JSON document of a process.
 #[derive(Debug, Serialize)]
-struct Document {
+struct VerifyDocument {
     schema: &'static str,
     pid: u32,
     name: String,
@@ -69,10 +69,10 @@ struct Threads {
 
 /// The JSON document of a job.
 #[derive(Debug, Serialize)]
-struct JobDocument {
+struct VerifyJobDocument {
     schema: &'static str,
     job: String,
-    processes: Vec<Document>,
+    processes: Vec<VerifyDocument>,
     ok: bool,
 }
 
@@ -111,7 +111,7 @@ impl Verify {
             )
         })?;
         let read = process::of_job(&job);
-        let processes: Vec<Document> = read
+        let processes: Vec<VerifyDocument> = read
             .into_iter()
             .filter_map(|pid| Process::read(machine, pid))
             .filter(|process| !process.gpus.is_empty())
@@ -124,7 +124,7 @@ impl Verify {
         }
         let ok = processes.iter().all(|process| process.ok);
         if self.format.json {
-            out.json(&JobDocument {
+            out.json(&VerifyJobDocument {
                 schema: "gpu-numa/verify-job/1",
                 job,
                 processes,
@@ -143,7 +143,7 @@ fn outcome(ok: bool) -> Outcome {
     if ok { Outcome::Done } else { Outcome::Wanting }
 }
 
-fn document(machine: &Machine, process: Process) -> Document {
+fn document(machine: &Machine, process: Process) -> VerifyDocument {
     let Verdict {
         local_cpus,
         findings,
@@ -152,7 +152,7 @@ fn document(machine: &Machine, process: Process) -> Document {
         cpus: cpus.clone(),
         count: threads.len(),
     });
-    Document {
+    VerifyDocument {
         schema: "gpu-numa/verify/1",
         pid: process.pid,
         threads: threads.collect(),
@@ -166,7 +166,7 @@ fn document(machine: &Machine, process: Process) -> Document {
     }
 }
 
-fn print(out: &mut Out, document: &Document) -> Result<(), CommandError> {
+fn print(out: &mut Out, document: &VerifyDocument) -> Result<(), CommandError> {
     let gpus: Vec<String> = document.gpus.iter().map(ToString::to_string).collect();
     let gpus = if gpus.is_empty() {
         "none".to_owned()
@@ -186,7 +186,7 @@ fn print(out: &mut Out, document: &Document) -> Result<(), CommandError> {
     out.line(format_args!(
         "  CPUs    {}{local}, {}",
         document.cpus,
-        crate::show::count(threads, "thread")
+        topology::quantity::count(threads, "thread")
     ))?;
     let policy = &document.memory.policy;
     let policy = if policy.is_empty() {

@@ -3,9 +3,9 @@
 use topology::machine::Machine;
 use topology::pci::{Link, PciAddress};
 
-/// The link of a device, its best lowered to the speed of the port above it: more it never reaches.
+/// The link of a device, with its best speed lowered to that of the port above it, which it never exceeds.
 ///
-/// Lanes stay the device's own, for a card in a slot with fewer is a fault that can be mended.
+/// The number of lanes stays the device's own: a card in a slot with fewer lanes is a fault that can be fixed.
 pub(crate) fn of(machine: &Machine, pci: PciAddress) -> Link {
     let Some(device) = machine.device(pci) else {
         return Link::default();
@@ -27,7 +27,7 @@ pub(crate) fn older_slot(machine: &Machine, pci: PciAddress) -> Option<(u32, u32
     (slot < own).then_some((own, slot))
 }
 
-/// `gen5` of 32 GT/s; absent for a speed that no generation has.
+/// 5 of 32 GT/s; None for a speed that no generation has.
 fn generation(speed_gts: f64) -> Option<u32> {
     [2.5, 5.0, 8.0, 16.0, 32.0, 64.0]
         .into_iter()

@@ -1,0 +1,103 @@
+//! What the parts of a machine are called, in every page and picture.
+//!
+//! People are told "socket" for what code and JSON call a package.
+
+use topology::machine::{Gpu, Machine};
+use topology::path::{nvlinks, pci_path};
+use topology::pci::PciAddress;
+use topology::quantity::{count, volume};
+
+/// `gpu7`; of a recording without a host name, `machine`.
+pub(crate) fn host(machine: &Machine) -> &str {
+    machine.hostname.as_deref().unwrap_or("machine")
+}
+
+/// `2 sockets, 2 NUMA nodes, 16 CPUs; 4 GPUs, 2 NICs`.
+pub(crate) fn summary(machine: &Machine) -> String {
+    let sockets = if machine.packages.is_empty() {
+        "sockets not recorded".to_owned()
+    } else {
+        count(machine.packages.len(), "socket")
+    };
+    format!(
+        "{sockets}, {}, {}; {}, {}",
+        count(machine.numa_nodes.len(), "NUMA node"),
+        count(machine.online.len(), "CPU"),
+        count(machine.gpus.len(), "GPU"),
+        count(machine.nics.len(), "NIC"),
+    )
+}
+
+/// A node's memory, `503.5 GiB`; `?` where its size is not recorded.
+pub(crate) fn memory(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "?".to_owned(), volume)
+}
+
+/// `2.1` of a SLIT distance of 21: how many times the local latency firmware says an access takes.
+pub(crate) fn times_local(slit: u32) -> String {
+    format!("{:.1}", f64::from(slit) / 10.0)
+}
+
+/// A GPU's product name, or its PCI ids.
+pub(crate) fn model(gpu: &Gpu) -> String {
+    gpu.name.clone().unwrap_or_else(|| match gpu.device {
+        0 => "model not recorded".to_owned(),
+        device => format!("{:04x}:{device:04x}", gpu.vendor),
+    })
+}
+
+/// What connects the machine's GPUs beside PCI Express.
+pub(crate) fn gpu_link(machine: &Machine) -> &'static str {
+    let maker = machine.gpus.first().and_then(Gpu::maker);
+    maker.unwrap_or(machine.launch_vendor()).link_name
+}
+
+/// Whether there may be NVLink or xGMI that the source could not show.
+pub(crate) fn may_hide_gpu_link(machine: &Machine) -> bool {
+    let may_have = machine.gpus.iter().any(Gpu::may_link);
+    may_have && !machine.nvlink_visible && machine.gpus.len() > 1
+}
+
+/// The path between two devices in `nvidia-smi`'s words, `NV4` or `PIX`; None where it is not known.
+pub(crate) fn path(machine: &Machine, a: PciAddress, b: PciAddress) -> Option<String> {
+    match nvlinks(machine, a, b) {
+        0 => pci_path(machine, a, b).map(|path| path.to_string()),
+        links => Some(format!("NV{links}")),
+    }
+}
+
+/// The GPU that a user names by number in PCI order (`0`, `GPU0`), by PCI address, or by UUID, also of a MIG
+/// instance (`GPU-5c89`, `MIG-...`).
+pub(crate) fn find_gpu(machine: &Machine, name: &str) -> Option<PciAddress> {
+    if let Some(number) = number_after("GPU", name).or_else(|| name.parse().ok()) {
+        return machine.gpus.get(number).map(|gpu| gpu.pci);
+    }
+    match name.parse::<PciAddress>() {
+        Ok(address) => machine.gpu(address).map(|gpu| gpu.pci),
+        Err(_) => machine.gpu_of_uuid(name).map(|gpu| gpu.pci),
+    }
+}
+
+/// The GPU or NIC that a user names: as [`find_gpu`] does, or a NIC by number (`NIC0`), or any device by address.
+pub(crate) fn find_device(machine: &Machine, name: &str) -> Option<PciAddress> {
+    if let Some(nic) = number_after("NIC", name) {
+        return machine.nics.get(nic).map(|nic| nic.pci);
+    }
+    find_gpu(machine, name).or_else(|| name.parse().ok())
+}
+
+/// 3 of `GPU3`, in any case.
+fn number_after(kind: &str, name: &str) -> Option<usize> {
+    let (head, digits) = name.split_at_checked(kind.len())?;
+    head.eq_ignore_ascii_case(kind)
+        .then(|| digits.parse().ok())?
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub(crate) fn join(parts: &[String]) -> String {
+    match parts {
+        [] => String::new(),
+        [one] => one.clone(),
+        [head @ .., last] => format!("{} and {last}", head.join(", ")),
+    }
+}
