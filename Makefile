@@ -16,7 +16,7 @@ FLOOR_TARGET := $(shell uname -m)-unknown-linux-gnu
 FLOOR := $(TARGET)/$(FLOOR_TARGET)/release
 
 .PHONY: help demo deps cargo build test test-fast test-abi test-nccl test-slurm test-slurm-2411 test-releases test-vm test-rpm \
-	test-packages test-fuzz fuzz bench load lint rpm deb floor
+	test-packages test-recorded test-fuzz fuzz bench load lint rpm deb floor
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -64,6 +64,9 @@ test-rpm: deps build floor ## the packages of the plugins as shipped, installed 
 	packaging/check-rpm $(TARGET)/rpm-test
 	GPU_NUMA_PLUGINS=$(PLUGIN):$(FLOOR)/libgpu_numa_bind.so packaging/check-slurm
 	packaging/check-containers
+
+test-recorded: deps ## what other people recorded, in the folder GPU_NUMA_TOPOLOGIES (../shared/topologies), which must be there; not in `make test`
+	$(CARGO) test -p gpu-numa-tests --test recorded
 
 test-packages: deps build ## whole builds: again from the source package, the same bytes; aarch64, Debian, rpmlint (most of an hour)
 	packaging/check-packages $(TARGET)/packages

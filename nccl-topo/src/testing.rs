@@ -1,6 +1,5 @@
 //! Machines made up for tests.
 
-pub(crate) use gpu_numa_tests::topologies;
 use topology::locality::NumaSource;
 use topology::machine::{Gpu, Locality, Machine, Nic, NodeKind, NumaNode, Package, Processor};
 use topology::pci::{Link, PciAddress, PciDevice};

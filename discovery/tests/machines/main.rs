@@ -1,10 +1,10 @@
-//! Machines from files: recorded ones, made-up ones, and what is none.
+//! Machines from files: declared ones, and what is none.
 
 // For clippy helpers in such a module are tests too.
 #[cfg(test)]
-mod odd_input;
+mod declared;
 #[cfg(test)]
-mod recorded;
+mod odd_input;
 
 use std::path::Path;
 

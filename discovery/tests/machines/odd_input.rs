@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use discovery::{Source, read_machine_with};
+use machines::Recording;
 use topology::locality::NumaSource;
 use topology::machine::Machine;
 
@@ -16,61 +17,8 @@ fn write(root: &Path, path: &str, text: &str) {
 }
 
 /// Two packages with a node and a GPU each; the second GPU's node is not known to firmware.
-fn server() -> tempfile::TempDir {
-    let root = tempfile::tempdir().unwrap();
-    let dir = root.path();
-    write(dir, "sys/devices/system/cpu/online", "0-3");
-    write(dir, "sys/devices/system/cpu/possible", "0-3");
-    for cpu in 0..4u32 {
-        let topology = format!("sys/devices/system/cpu/cpu{cpu}/topology");
-        let package = cpu / 2;
-        write(
-            dir,
-            &format!("{topology}/physical_package_id"),
-            &package.to_string(),
-        );
-        write(
-            dir,
-            &format!("{topology}/core_siblings"),
-            ["3", "c"][package as usize],
-        );
-        write(
-            dir,
-            &format!("{topology}/thread_siblings"),
-            &format!("{:x}", 1 << cpu),
-        );
-        write(dir, &format!("{topology}/core_id"), &cpu.to_string());
-    }
-    for (node, cpus, map, distance) in [(0, "0-1", "3", "10 21"), (1, "2-3", "c", "21 10")] {
-        let node = format!("sys/devices/system/node/node{node}");
-        write(dir, &format!("{node}/cpulist"), cpus);
-        write(dir, &format!("{node}/cpumap"), map);
-        write(dir, &format!("{node}/distance"), distance);
-    }
-    for (bus, address, node) in [("20", "0000:21:00.0", "0"), ("80", "0000:81:00.0", "-1")] {
-        let port = format!("pci0000:{bus}/0000:{bus}:00.0");
-        for (path, class, vendor) in [
-            (port.clone(), "0x060400", "0x8086"),
-            (format!("{port}/{address}"), "0x030200", "0x10de"),
-        ] {
-            let name = path.rsplit('/').next().unwrap().to_owned();
-            let links = dir.join("sys/bus/pci/devices");
-            fs::create_dir_all(&links).unwrap();
-            std::os::unix::fs::symlink(format!("../../../devices/{path}"), links.join(name))
-                .unwrap();
-            let path = format!("sys/devices/{path}");
-            write(dir, &format!("{path}/class"), class);
-            write(dir, &format!("{path}/vendor"), vendor);
-            write(dir, &format!("{path}/device"), "0x26b9");
-            write(dir, &format!("{path}/numa_node"), node);
-            write(
-                dir,
-                &format!("{path}/local_cpus"),
-                if node == "0" { "3" } else { "f" },
-            );
-        }
-    }
-    root
+fn server() -> Recording {
+    machines::named("spr-2s2g-tiny-half-nonode").record()
 }
 
 fn sources(machine: &Machine) -> Vec<(NumaSource, Option<String>)> {
@@ -84,7 +32,7 @@ fn sources(machine: &Machine) -> Vec<(NumaSource, Option<String>)> {
 #[test]
 fn a_made_up_server_is_read_through_hwloc_and_sysfs() {
     let root = server();
-    let machine = read(root.path()).unwrap();
+    let machine = read(root.root()).unwrap();
     assert_eq!(machine.remarks, Vec::<String>::new());
     assert_eq!(machine.packages.len(), 2);
     assert_eq!(
@@ -100,11 +48,11 @@ fn a_made_up_server_is_read_through_hwloc_and_sysfs() {
 fn the_sites_word_places_what_firmware_does_not() {
     let root = server();
     write(
-        root.path(),
+        root.root(),
         "etc/gpu-numa-bind/localities",
         "0000:81:00.0 1\n0000:82:00.0 one",
     );
-    let machine = read(root.path()).unwrap();
+    let machine = read(root.root()).unwrap();
     assert_eq!(
         sources(&machine)[1],
         (NumaSource::Override, Some("1".to_owned()))
@@ -119,11 +67,11 @@ fn the_sites_word_places_what_firmware_does_not() {
 #[test]
 fn without_hwloc_the_machine_is_the_same_but_for_a_remark() {
     let root = server();
-    let source = Source::Path(root.path().to_owned());
+    let source = Source::Path(root.root().to_owned());
     let mut machine = read_machine_with(&source, Path::new("/nonexistent/gpu-numa")).unwrap();
     assert!(machine.remarks[0].starts_with("hwloc: its helper process cannot be started"));
     machine.remarks.clear();
-    let mut with_hwloc = read(root.path()).unwrap();
+    let mut with_hwloc = read(root.root()).unwrap();
     for device in &mut with_hwloc.pci {
         device.attached_nodes = None;
     }

@@ -20,8 +20,6 @@ use crate::outcome::ring_is_as_forced;
 mod devices;
 mod explain;
 mod layout;
-#[cfg(test)]
-mod recorded;
 mod refusal;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,4 @@
 use super::*;
-use crate::testing::topologies;
 
 const GPU: &str =
     "busid=\"0000:3b:00.0\" class=\"0x030200\" link_speed=\"16.0 GT/s PCIe\" link_width=\"16\"";
@@ -339,25 +338,5 @@ proptest::proptest! {
         let text = file(&format!("<pci {GPU}/>"));
         let cut = &text[..text.len() - 1 - end];
         proptest::prop_assert!(parse(cut).is_err());
-    }
-}
-
-#[test]
-fn recorded_files_are_read_as_nccl_reads_them() {
-    let Some(folder) = topologies() else {
-        return;
-    };
-    for entry in std::fs::read_dir(folder.join("nccl-xml")).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let reading = read(&std::fs::read_to_string(&path).unwrap());
-        // RCCL's dumps are of version 2, which NCCL refuses; see the list of expected answers.
-        let refused = name.starts_with("rccl-") || name == "ncclissue256-h200-vm-numaid-1.xml";
-        assert_eq!(
-            reading.system.is_none(),
-            refused,
-            "{name}: {:?}",
-            reading.violations
-        );
     }
 }

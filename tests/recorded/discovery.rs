@@ -1,17 +1,24 @@
-//! Recorded machines of other people, and made-up ones, against facts derived without this code.
-//!
-//! They lie outside the project (`GPU_NUMA_TOPOLOGIES`, or `../shared/topologies` beside it).
+//! What discovery reads of recorded machines.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
-use discovery::DiscoveryError;
-use gpu_numa_tests::topologies;
+use discovery::{DiscoveryError, Source, read_machine_with};
+use gpu_numa_tests::build::by_cargo;
 use topology::locality::NumaSource;
 use topology::machine::{Machine, NodeKind};
 
-use crate::read;
+use crate::topologies;
+
+/// Reads a machine with the help of a program that answers as `gpu-numa` does under its hidden subcommand.
+fn read(path: &Path) -> Result<Machine, DiscoveryError> {
+    static PROBE: OnceLock<PathBuf> = OnceLock::new();
+    let build = || by_cargo("gpu-numa-discovery", "gpu-numa-probe").expect("it builds");
+    let probe = PROBE.get_or_init(build);
+    read_machine_with(&Source::Path(path.to_owned()), probe)
+}
 
 /// A row of expected.tsv by column name.
 type Row = BTreeMap<String, String>;
@@ -103,7 +110,7 @@ fn assert_none(faults: &[String], least: usize, looked: usize) {
 
 #[test]
 fn hwloc_xmls_give_what_hwloc_gives() {
-    let Some(folder) = topologies() else { return };
+    let folder = topologies();
     let mut faults = Vec::new();
     let files = rows(&folder, "hwloc-xml");
     for ((file, _), rows) in &files {
@@ -123,7 +130,7 @@ fn hwloc_xmls_give_what_hwloc_gives() {
 
 #[test]
 fn nccl_xmls_give_their_gpus_and_nodes() {
-    let Some(folder) = topologies() else { return };
+    let folder = topologies();
     let mut faults = Vec::new();
     let files = rows(&folder, "nccl-xml");
     for ((file, _), rows) in &files {
@@ -175,7 +182,7 @@ fn unpack(archive: &Path) -> tempfile::TempDir {
 
 #[test]
 fn recorded_trees_give_what_hwloc_gives() {
-    let Some(folder) = topologies() else { return };
+    let folder = topologies();
     let mut faults = Vec::new();
     let files = rows(&folder, "sysfs-tar");
     // GPU rows name no root; their archive holds one.
@@ -208,7 +215,7 @@ fn recorded_trees_give_what_hwloc_gives() {
 /// What a careful reader can know is known, and nothing else.
 #[test]
 fn made_up_machines_are_answered_as_a_careful_reader_would() {
-    let Some(folder) = topologies() else { return };
+    let folder = topologies();
     let mut faults = Vec::new();
     let mut looked = 0;
     for entry in std::fs::read_dir(folder.join("machines")).unwrap() {
@@ -285,7 +292,7 @@ type Shape = (
 /// The virtual server's shapes, with what MANIFEST says of each.
 #[test]
 fn the_virtual_server_is_read_in_every_shape() {
-    let Some(folder) = topologies() else { return };
+    let folder = topologies();
     let shapes: [Shape; 7] = [
         (
             "2s4g",
@@ -344,7 +351,7 @@ fn the_virtual_server_is_read_in_every_shape() {
 
 #[test]
 fn hwloc_xmls_give_the_nvlinks_that_nvml_told_hwloc() {
-    let Some(folder) = topologies() else { return };
+    let folder = topologies();
     // Sixteen V100 on NVSwitches, and four H100 joined directly: six links each way.
     for (file, gpus) in [("hwloc2-nvidiaDGX2", 16), ("fluxcore-ipa20", 4)] {
         let machine = read(&folder.join(format!("hwloc-xml/{file}.xml"))).unwrap();
