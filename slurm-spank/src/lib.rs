@@ -12,8 +12,12 @@ mod log;
 mod option;
 mod release;
 mod report;
+#[cfg(test)]
+mod stand_in;
 mod step;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::{c_char, c_int, c_uint};
 use std::sync::atomic::AtomicU32;

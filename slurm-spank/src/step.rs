@@ -7,9 +7,10 @@ use launch::environment::Marks;
 use launch::host::{KnownHost, UnknownHost, read_host};
 use launch::observe;
 use launch::shared::page::Page;
-use launch::site::{Asked, VARIABLE};
+use launch::site::{Asked, SiteConfig, VARIABLE};
 use once_cell::sync::OnceCell;
 use topology::binding::KernelVersion;
+use topology::option::Policy;
 use topology::set::CpuSet;
 
 use crate::{option, report};
@@ -32,9 +33,11 @@ pub(crate) struct Step {
     pub(crate) bind: Option<Bind>,
     /// The kernel's name of this host; [`Step::name_here`] has Slurm's.
     pub(crate) host_name: String,
-    /// Kind.
+    /// Whose step it is.
     pub(crate) kind: StepKind,
-    /// Job id.
+    /// Whether a strict policy may refuse it.
+    pub(crate) may_refuse: bool,
+    /// The job's id; 0 where Slurm does not say.
     pub(crate) job: u32,
     /// Step id as Slurm numbers it.
     pub(crate) id: u32,
@@ -44,17 +47,17 @@ pub(crate) struct Step {
     pub(crate) script_tasks: u32,
     /// CPUs that each task asked for.
     pub(crate) cpus_asked: u32,
-    /// The step's GPU list; true indexes only here, before the fork.
+    /// The step's GPU list, none where it has none; its numbers are the host's only here, before the fork.
     pub(crate) gpu_list: Option<String>,
-    /// Cores that Slurm gave the step.
+    /// How many cores Slurm gave the step; none where it does not say.
     pub(crate) core_count: Option<usize>,
-    /// The kernel.
+    /// The running kernel.
     pub(crate) kernel: KernelVersion,
     /// When it was gathered, in microseconds of the monotonic clock.
     pub(crate) prepared_micros: u64,
     /// Tasks on this host.
     pub(crate) tasks: usize,
-    /// The page of its tasks; absent for a single task and when it could not be had.
+    /// The page of its tasks; none for a single task, and where the kernel had no memory for it.
     pub(crate) page: Option<Page>,
     /// Variables that our batch step left in the environment.
     pub(crate) marks: Marks,
@@ -80,19 +83,24 @@ impl Step {
     }
 }
 
-/// The step of this process; absent where there is nothing to do.
+/// The step of this process; none where there is nothing to do.
 pub(crate) fn current() -> Option<&'static Step> {
     STEP.get()
 }
 
-/// Gathers a step, if anybody asks for binding or left something to clear.
+/// Gathers the step of this process, where binding is asked for or an outer step left something to clear.
 pub(crate) fn prepare(spank: &Spank<'_>) {
-    let _ = STEP.get_or_try_init(|| read_step(spank).ok_or(()));
+    let asked = option::resolve(spank.env(VARIABLE).as_deref());
+    let _ = STEP.get_or_try_init(|| read_step(spank, option::config(), asked).ok_or(()));
 }
 
-fn read_step(spank: &Spank<'_>) -> Option<Step> {
-    let asked = option::resolve(spank.env(VARIABLE).as_deref())
-        .filter(|asked| asked.settings.policy != topology::option::Policy::Off);
+/// Gathers what holds for a step of which this is `asked`; none where there is nothing to do.
+pub(crate) fn read_step(
+    spank: &Spank<'_>,
+    site: &SiteConfig,
+    asked: Option<Asked>,
+) -> Option<Step> {
+    let asked = asked.filter(|asked| asked.settings.policy != Policy::Off);
     let marks = Marks::read(spank);
     if asked.is_none() && marks.is_empty() {
         return None;
@@ -104,7 +112,7 @@ fn read_step(spank: &Spank<'_>) -> Option<Step> {
     };
     let bind = asked.map(|asked| Bind {
         asked,
-        host: read_host(&option::config().directory),
+        host: read_host(&site.directory),
     });
     let host = bind.as_ref().and_then(|bind| bind.host.as_ref().ok());
     if let Some(fault) = host.and_then(|host| host.fault.as_ref()) {
@@ -133,6 +141,7 @@ fn read_step(spank: &Spank<'_>) -> Option<Step> {
         bind,
         host_name: launch::host::name().unwrap_or_else(|| "this host".to_owned()),
         kind,
+        may_refuse: kind == StepKind::Ordinary || site.strict_batch,
         job: spank.job_id().unwrap_or(0),
         id,
         hosts: read_hosts(spank),

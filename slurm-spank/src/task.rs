@@ -14,13 +14,18 @@ use topology::machine::Machine;
 use topology::option::{Nccl, Policy};
 use topology::set::CpuSet;
 
-use crate::option::config;
 use crate::report::{Report, step_name, without_snapshot};
 use crate::step::{self, Step, StepKind};
 
 /// Runs in the task, after all of Slurm's own binding and before exec.
 pub(crate) fn run(spank: &Spank<'_>) {
-    let Some(step) = step::current() else { return };
+    if let Some(step) = step::current() {
+        run_in(spank, step);
+    }
+}
+
+/// Runs in a task of `step`.
+pub(crate) fn run_in(spank: &Spank<'_>, step: &Step) {
     let local_id = spank
         .local_id()
         .and_then(|id| usize::try_from(id).ok())
@@ -120,7 +125,7 @@ impl Task<'_> {
             tasks,
             kernel: self.step.kernel,
             allowed_nodes: observe::allowed_nodes(),
-            may_refuse: self.step.kind == StepKind::Ordinary || config().strict_batch,
+            may_refuse: self.step.may_refuse,
         }
     }
 
