@@ -20,7 +20,7 @@ fn a_slurm_that_answers_nothing_leaves_the_job_as_it_is() {
         let scenario = step(&world)
             .option("verbose")
             .line(format_args!("fail {function}"));
-        let outcome = run!(scenario);
+        let outcome = run(scenario);
         for task in 0..2 {
             let own = outcome.task(task);
             assert_eq!(own.exit, "0");
@@ -60,7 +60,7 @@ fn all_of_slurm_failing_at_once_is_survived() {
             scenario.line(format_args!("fail {function}"))
         })
         .line("arg always=best-effort");
-    let outcome = run!(scenario);
+    let outcome = run(scenario);
     for task in 0..2 {
         assert_eq!(outcome.task(task).cpus, world.machine.online.to_string());
     }
@@ -73,7 +73,7 @@ fn without_a_shared_page_each_task_is_bound_for_itself() {
         .option("")
         .fence(&world, &[0, 1, 0, 1])
         .line(format_args!("deny stepd shared-mmap {ENOMEM}"));
-    let outcome = run!(scenario);
+    let outcome = run(scenario);
     assert!(
         outcome.logs(&["error", "no shared page", "bound for itself"]),
         "{}",
@@ -92,7 +92,7 @@ fn a_plugin_that_gets_no_memory_binds_all_the_same() {
             .option("")
             .fence(&world, &[1, 0])
             .line(format_args!("deny {place} malloc {ENOMEM}"));
-        let outcome = run!(scenario);
+        let outcome = run(scenario);
         for (task, gpu) in [(0, 1), (1, 0)] {
             let own = outcome.task(task);
             assert_eq!(own.cpus, world.cpus_of_gpu(gpu).to_string(), "{place}");
@@ -106,7 +106,7 @@ fn an_affinity_that_the_kernel_refuses_is_said_and_left() {
     let scenario = step(&world)
         .option("")
         .line(format_args!("deny task sched_setaffinity {EPERM}"));
-    let outcome = run_together!(scenario);
+    let outcome = run_together(scenario);
     for task in 0..2 {
         let own = outcome.task(task);
         assert_eq!(own.cpus, world.machine.online.to_string());
@@ -125,7 +125,7 @@ fn a_memory_policy_that_the_kernel_refuses_is_said_and_left() {
     let scenario = step(&world)
         .option("mem=bind")
         .line(format_args!("deny task set_mempolicy {EPERM}"));
-    let outcome = run_together!(scenario);
+    let outcome = run_together(scenario);
     for task in 0..2 {
         let own = outcome.task(task);
         assert_eq!(
@@ -151,7 +151,7 @@ fn a_kernel_without_numa_still_binds_cpus() {
         .option("")
         .line(format_args!("deny task get_mempolicy {ENOSYS}"))
         .line(format_args!("deny task set_mempolicy {ENOSYS}"));
-    let outcome = run_together!(scenario);
+    let outcome = run_together(scenario);
     assert_eq!(outcome.task(0).cpus, world.cpus_of_gpu(0).to_string());
 }
 
@@ -161,7 +161,7 @@ fn an_affinity_that_cannot_be_read_leaves_the_task_with_a_line() {
     let scenario = step(&world)
         .option("")
         .line(format_args!("deny task sched_getaffinity {EPERM}"));
-    let outcome = run_together!(scenario);
+    let outcome = run_together(scenario);
     for task in 0..2 {
         assert_eq!(outcome.task(task).cpus, world.machine.online.to_string());
     }
@@ -174,7 +174,7 @@ fn without_a_futex_the_tasks_still_come_together() {
     let scenario = step(&world)
         .option("")
         .line(format_args!("deny task futex {ENOSYS}"));
-    let outcome = run_together!(scenario);
+    let outcome = run_together(scenario);
     for task in 0..2 {
         assert_eq!(outcome.task(task).cpus, world.cpus_of_gpu(task).to_string());
     }
@@ -188,7 +188,7 @@ fn a_panic_in_a_task_gives_back_slurms_mask_with_one_line() {
         .option("mem=bind")
         .line(format_args!("deny task set_mempolicy {EPERM}"))
         .line("fail strerror_r");
-    let outcome = run!(scenario);
+    let outcome = run(scenario);
     for task in 0..2 {
         let own = outcome.task(task);
         assert_eq!(own.exit, "0");
@@ -215,7 +215,7 @@ fn a_panic_before_the_fork_leaves_the_step_as_slurm_made_it() {
         .option("")
         .line(format_args!("deny stepd shared-mmap {ENOMEM}"))
         .line("fail strerror_r");
-    let outcome = run!(scenario);
+    let outcome = run(scenario);
     assert!(
         outcome.logs(&["error", "internal fault in user_init"]),
         "{}",
@@ -246,7 +246,7 @@ fn absurd_items_do_no_harm() {
         .chain(cores.map(|value| format!("item 27 {value}")))
         .chain([2, 3, 4, 5, 6, 11, 24].map(|item| format!("no-item {item}")));
     for case in cases {
-        let outcome = run!(step(&world).option("verbose").line(&case));
+        let outcome = run(step(&world).option("verbose").line(&case));
         for task in 0..2 {
             assert_eq!(outcome.task(task).exit, "0", "{case}\n{}", outcome.text);
         }
@@ -288,7 +288,7 @@ fn absurd_variables_do_no_harm() {
                 .line(format_args!("item 3 {step_id}"))
                 .line(format_args!("env {name}={value}"))
                 .line(format_args!("task-env 1 {name}={value}"));
-            let outcome = run!(scenario);
+            let outcome = run(scenario);
             assert_eq!(outcome.task(1).exit, "0", "{name}\n{}", outcome.text);
             assert!(
                 outcome
@@ -325,7 +325,7 @@ fn no_file_that_a_user_names_is_opened_before_the_fork_and_no_conf_in_vain() {
         ] {
             scenario = scenario.line(format_args!("env {name}=/users/{name}"));
         }
-        let outcome = run!(scenario);
+        let outcome = run(scenario);
         assert!(outcome.text.contains("host opened /"), "{}", outcome.text);
         let mut of_user: Vec<&str> = outcome
             .text

@@ -1,9 +1,8 @@
 //! The plugin as Slurm sees it: the real `.so` in a C host (`abi/spank_host.c`) that defines Slurm's
 //! functions, runs the hooks in Slurm's order, and prints what each task ends up with.
 //!
-//! Needs root, mount namespaces, a C compiler and readelf.  Where root or the namespaces are not to be had a test
-//! says so and passes, but not when `CI` is set.  `GPU_NUMA_SPANK_SO` names the plugin to test; without it cargo
-//! builds one.
+//! Needs root, mount namespaces, a C compiler and readelf; without them the tests fail and say which.
+//! `GPU_NUMA_SPANK_SO` names the plugin to test; without it cargo builds one.
 
 #![allow(
     clippy::unwrap_used,

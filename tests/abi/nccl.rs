@@ -23,10 +23,10 @@ fn topo_file(outcome: &Outcome) -> Option<String> {
 #[test]
 fn a_bound_task_gets_the_file_of_one_host_or_of_several() {
     let world = World::with_real_cpus();
-    let outcome = run!(step(&world));
+    let outcome = run(step(&world));
     assert_eq!(topo_file(&outcome), Some(world.nccl_file()));
     assert_eq!(outcome.task(0).env["CUDA_DEVICE_ORDER"], "PCI_BUS_ID");
-    let outcome = run!(step(&world).line("item 4 2"));
+    let outcome = run(step(&world).line("item 4 2"));
     let multi = world.nccl_file().replace(".xml", "-multi.xml");
     assert_eq!(topo_file(&outcome), Some(multi));
 }
@@ -34,7 +34,7 @@ fn a_bound_task_gets_the_file_of_one_host_or_of_several() {
 #[test]
 fn all_tasks_of_a_host_get_the_same() {
     let world = World::with_real_cpus();
-    let outcome = run!(Scenario::on(&world, 2).fence(&world, &[0, 1]).option(""));
+    let outcome = run(Scenario::on(&world, 2).fence(&world, &[0, 1]).option(""));
     for name in [NAME, "CUDA_DEVICE_ORDER", "GPU_NUMA_BIND_SET"] {
         assert_eq!(outcome.task(0).env[name], outcome.task(1).env[name]);
     }
@@ -46,7 +46,7 @@ fn the_users_own_values_are_kept() {
     let scenario = step(&world)
         .line("env NCCL_TOPO_FILE=/mine.xml")
         .line("env CUDA_DEVICE_ORDER=FASTEST_FIRST");
-    let own = run!(scenario).task(0);
+    let own = run(scenario).task(0);
     assert_eq!(own.env[NAME], "/mine.xml");
     assert_eq!(own.env["CUDA_DEVICE_ORDER"], "FASTEST_FIRST");
     assert_eq!(
@@ -58,7 +58,7 @@ fn the_users_own_values_are_kept() {
 #[test]
 fn an_empty_value_of_the_users_is_a_value() {
     let world = World::with_real_cpus();
-    let outcome = run!(step(&world).line("env NCCL_TOPO_FILE="));
+    let outcome = run(step(&world).line("env NCCL_TOPO_FILE="));
     assert_eq!(topo_file(&outcome).as_deref(), Some(""));
 }
 
@@ -75,14 +75,14 @@ fn a_configuration_file_of_nccl_that_names_one_wins() {
         }
         let line = line.replace("{}", &world.path("").display().to_string());
         world.write(place, "NCCL_DEBUG=INFO\n");
-        let outcome = run!(step(&world).line(&line));
+        let outcome = run(step(&world).line(&line));
         assert_eq!(
             topo_file(&outcome),
             Some(world.nccl_file()),
             "{place} names none"
         );
         world.write(place, "NCCL_DEBUG=INFO\nNCCL_TOPO_FILE=/site.xml\n");
-        let outcome = run!(step(&world).line(&line));
+        let outcome = run(step(&world).line(&line));
         assert_eq!(topo_file(&outcome), None, "{place} names one");
     }
 }
@@ -92,8 +92,7 @@ fn a_virtual_machines_own_topology_wins() {
     let world = World::with_real_cpus();
     fs::create_dir_all(world.path("run/nvidia-topologyd")).unwrap();
     world.write("run/nvidia-topologyd/virtualTopology.xml", "<system/>");
-    let outcome =
-        run!(step(&world).line(format_args!("bind {} /run", world.path("run").display())));
+    let outcome = run(step(&world).line(format_args!("bind {} /run", world.path("run").display())));
     assert_eq!(topo_file(&outcome), None);
 }
 
@@ -104,8 +103,7 @@ fn a_fifo_for_a_configuration_file_does_not_block() {
     let fifo = world.path("home/.nccl.conf");
     make_fifo(&fifo);
     set_mode(&fifo, 0o666);
-    let outcome =
-        run!(step(&world).line(format_args!("env HOME={}", world.path("home").display())));
+    let outcome = run(step(&world).line(format_args!("env HOME={}", world.path("home").display())));
     assert_eq!(topo_file(&outcome), Some(world.nccl_file()));
     assert!(outcome.elapsed < Duration::from_secs(5));
 }
@@ -114,7 +112,7 @@ fn a_fifo_for_a_configuration_file_does_not_block() {
 fn a_configuration_file_too_long_to_read_may_name_one() {
     let world = World::with_real_cpus();
     let path = world.write("long.conf", &"# a comment\n".repeat(10_000));
-    let outcome = run!(step(&world).line(format_args!("env NCCL_CONF_FILE={}", path.display())));
+    let outcome = run(step(&world).line(format_args!("env NCCL_CONF_FILE={}", path.display())));
     assert_eq!(topo_file(&outcome), None);
 }
 
@@ -123,7 +121,7 @@ fn a_configuration_file_is_read_as_the_user() {
     let world = World::with_real_cpus();
     let path = world.write("roots.conf", "NCCL_TOPO_FILE=/secret.xml\n");
     set_mode(&path, 0o600);
-    let outcome = run!(step(&world).line(format_args!("env NCCL_CONF_FILE={}", path.display())));
+    let outcome = run(step(&world).line(format_args!("env NCCL_CONF_FILE={}", path.display())));
     assert_eq!(
         topo_file(&outcome),
         Some(world.nccl_file()),
@@ -143,7 +141,7 @@ fn inner(scenario: Scenario) -> Scenario {
 #[test]
 fn an_outer_steps_values_are_replaced() {
     let world = World::with_real_cpus();
-    let own = run!(inner(step(&world))).task(0);
+    let own = run(inner(step(&world))).task(0);
     assert_eq!(own.env[NAME], world.nccl_file());
     assert!(own.env["GPU_NUMA_BIND_SET"].contains(&world.nccl_file()));
     assert!(own.env["GPU_NUMA_BIND_REPORT"].contains("gpu-numa/report/1"));
@@ -158,7 +156,7 @@ fn an_outer_steps_values_are_removed_where_this_one_is_not_bound() {
         plain.clone().option("off"),
         plain.option("none"),
     ] {
-        let own = run!(inner(scenario)).task(0);
+        let own = run(inner(scenario)).task(0);
         for name in [
             NAME,
             "CUDA_DEVICE_ORDER",
@@ -173,7 +171,7 @@ fn an_outer_steps_values_are_removed_where_this_one_is_not_bound() {
 #[test]
 fn what_the_user_changed_since_is_the_users() {
     let world = World::with_real_cpus();
-    let own = run!(inner(step(&world)).line("env NCCL_TOPO_FILE=/mine.xml")).task(0);
+    let own = run(inner(step(&world)).line("env NCCL_TOPO_FILE=/mine.xml")).task(0);
     assert_eq!(own.env[NAME], "/mine.xml");
     assert!(!own.env["GPU_NUMA_BIND_SET"].contains(NAME));
 }
@@ -181,7 +179,7 @@ fn what_the_user_changed_since_is_the_users() {
 #[test]
 fn nccl_off_sets_no_file() {
     let world = World::with_real_cpus();
-    let outcome = run!(step(&world).option("nccl=off"));
+    let outcome = run(step(&world).option("nccl=off"));
     assert_eq!(topo_file(&outcome), None);
 }
 
@@ -190,11 +188,11 @@ fn a_file_that_is_not_there_or_not_roots_is_not_named() {
     let world = World::with_real_cpus();
     let file = world.nccl_file();
     give_to_user(file.as_ref());
-    assert_eq!(topo_file(&run!(step(&world))), None, "a user's");
+    assert_eq!(topo_file(&run(step(&world))), None, "a user's");
     fs::remove_file(&file).unwrap();
-    assert_eq!(topo_file(&run!(step(&world))), None, "none");
+    assert_eq!(topo_file(&run(step(&world))), None, "none");
     fs::write(&file, "").unwrap();
-    assert_eq!(topo_file(&run!(step(&world))), None, "empty");
+    assert_eq!(topo_file(&run(step(&world))), None, "empty");
 }
 
 #[test]
@@ -208,9 +206,9 @@ fn on_a_host_with_efa_only_the_site_names_one() {
         locality: Default::default(),
     });
     world.write_snapshot(&world.snapshot());
-    assert_eq!(topo_file(&run!(step(&world))), None);
-    assert_eq!(topo_file(&run!(step(&world).option("nccl=topo"))), None);
-    let outcome = run!(step(&world).line("arg default=nccl=topo"));
+    assert_eq!(topo_file(&run(step(&world))), None);
+    assert_eq!(topo_file(&run(step(&world).option("nccl=topo"))), None);
+    let outcome = run(step(&world).line("arg default=nccl=topo"));
     assert_eq!(topo_file(&outcome), Some(world.nccl_file()));
 }
 
@@ -237,7 +235,7 @@ fn profiler(world: &World, option: &str, beside: Option<&str>, line: &str) -> Op
         .option(option)
         .line(line)
         .installed_in(&folder, beside);
-    let env = scenario.run()?.task(0).env;
+    let env = run(scenario).task(0).env;
     assert_eq!(
         env.get("GPU_NUMA_BIND_SET")
             .is_some_and(|set| set.contains("PROFILER")),
@@ -252,7 +250,7 @@ fn the_profiler_is_set_where_only_the_socket_link_joins_two_gpus() {
     let far = two_sockets(false);
     let expected = far.path("lib").join(PROFILER).display().to_string();
     let tasks = Scenario::on(&far, 2).fence(&far, &[0, 1]).option("");
-    run!(tasks);
+    run(tasks);
     assert_eq!(
         profiler(&far, "", Some(PROFILER), "env A=b"),
         Some(expected.clone())
@@ -269,7 +267,7 @@ fn the_profiler_is_set_where_only_the_socket_link_joins_two_gpus() {
 fn anothers_profiler_stays() {
     let far = two_sockets(false);
     let tasks = Scenario::on(&far, 2).fence(&far, &[0, 1]).option("");
-    run!(tasks);
+    run(tasks);
     let own = profiler(
         &far,
         "nccl=log",

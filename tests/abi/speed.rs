@@ -25,7 +25,7 @@ fn a_tasks_hook_takes_well_under_a_millisecond() {
                 .option(width)
                 .fence(&world, &gpus)
                 .line(format_args!("rounds {ROUNDS}"));
-            let outcome = run!(scenario);
+            let outcome = run(scenario);
             let mut alone: Vec<u64> = outcome.nanos("task_init")[tasks..].to_vec();
             alone.sort_unstable();
             let [least, quarter, median] = [0, 4, 2].map(|part| {

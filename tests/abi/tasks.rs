@@ -27,7 +27,7 @@ fn two_tasks_are_really_bound_to_their_gpus_cpus() {
     let scenario = Scenario::on(&world, 2)
         .option("mem=bind")
         .fence(&world, &[1, 0]);
-    let outcome = run_together!(scenario);
+    let outcome = run_together(scenario);
     for (task, gpu) in [(0, 1), (1, 0)] {
         let own = outcome.task(task);
         assert_eq!(own.cpus, world.cpus_of_gpu(gpu).to_string());
@@ -47,7 +47,7 @@ fn four_tasks_share_the_machine_out_disjointly() {
         .option("")
         .line("item 24 4")
         .fence(&world, &[3, 0, 2, 1]);
-    let outcome = run_together!(scenario);
+    let outcome = run_together(scenario);
     assert_disjoint(&outcome, 4);
     for (task, gpu) in [(0, 3), (1, 0), (2, 2), (3, 1)] {
         let own = outcome.task(task);
@@ -65,7 +65,7 @@ fn tasks_of_one_gpu_get_parts_of_its_cpus() {
     let scenario = Scenario::on(&world, 4)
         .option("")
         .fence(&world, &[0, 1, 0, 1]);
-    let outcome = run_together!(scenario);
+    let outcome = run_together(scenario);
     assert_disjoint(&outcome, 4);
     for (task, gpu) in [(0, 0), (1, 1), (2, 0), (3, 1)] {
         let own = cpus(&outcome, task);
@@ -77,7 +77,7 @@ fn tasks_of_one_gpu_get_parts_of_its_cpus() {
 #[test]
 fn a_step_that_sees_all_gpus_is_taken_to_use_them_by_local_id() {
     let world = World::made_up(2, 2, 4, 1);
-    let outcome = run_together!(Scenario::on(&world, 4).option(""));
+    let outcome = run_together(Scenario::on(&world, 4).option(""));
     for task in 0..4 {
         let own = outcome.task(task);
         assert_eq!(own.cpus, world.cpus_of_gpu(task).to_string());
@@ -98,7 +98,7 @@ fn a_step_without_gpus_is_left_alone() {
     let scenario = Scenario::on(&world, 2)
         .option("verbose")
         .line("env SLURM_GPUS_ON_NODE=0");
-    let outcome = run_together!(scenario);
+    let outcome = run_together(scenario);
     for task in 0..2 {
         let own = outcome.task(task);
         assert_eq!((own.cpus, own.policy.as_str()), (all.clone(), "default"));
@@ -113,7 +113,7 @@ fn a_step_without_gpus_is_left_alone() {
 #[test]
 fn without_the_option_nothing_is_touched() {
     let world = World::with_real_cpus();
-    let outcome = run_together!(Scenario::on(&world, 2).fence(&world, &[0, 1]));
+    let outcome = run_together(Scenario::on(&world, 2).fence(&world, &[0, 1]));
     let own = outcome.task(1);
     assert_eq!(own.cpus, world.machine.online.to_string());
     assert!(own.log.is_empty(), "{:?}", own.log);
@@ -128,7 +128,7 @@ fn a_mask_of_slurm_that_is_wholly_local_is_kept() {
         .option("")
         .fence(&world, &[1])
         .line(format_args!("mask 0 {local}"));
-    let outcome = run!(scenario);
+    let outcome = run(scenario);
     assert_eq!(cpus(&outcome, 0), local);
     assert_eq!(outcome.task(0).user.len(), 1);
 }
@@ -141,9 +141,9 @@ fn the_users_own_cpu_bind_is_respected_until_overridden() {
         .fence(&world, &[1])
         .line("env SLURM_CPU_BIND_TYPE=map_cpu:")
         .line(format_args!("mask 0 {far}"));
-    let outcome = run!(scenario.clone().option(""));
+    let outcome = run(scenario.clone().option(""));
     assert_eq!(cpus(&outcome, 0), far);
-    let outcome = run!(scenario.option("override"));
+    let outcome = run(scenario.option("override"));
     assert_eq!(cpus(&outcome, 0), world.cpus_of_gpu(1));
 }
 
@@ -154,7 +154,7 @@ fn a_task_that_dies_before_its_hook_delays_the_others_within_bounds() {
         .option("verbose")
         .fence(&world, &[0, 1, 2, 3])
         .line("die 2");
-    let outcome = run!(scenario);
+    let outcome = run(scenario);
     assert_eq!(outcome.task(2).exit, "9");
     for task in [0, 1, 3] {
         let own = outcome.task(task);
@@ -184,7 +184,7 @@ fn a_task_that_is_late_beyond_patience_falls_back_like_the_others() {
         .option("verbose")
         .fence(&world, &[0, 1])
         .line("delay 1 1500");
-    let outcome = run!(scenario);
+    let outcome = run(scenario);
     for task in 0..2 {
         let own = outcome.task(task);
         assert_eq!(own.cpus, world.cpus_of_gpu(task).to_string());
@@ -204,7 +204,7 @@ fn a_task_that_is_late_beyond_patience_falls_back_like_the_others() {
 fn sixty_four_tasks_come_together() {
     let world = World::made_up(2, 4, 16, 2);
     let gpus: Vec<usize> = (0..64).map(|task| task * 5 % 8).collect();
-    let outcome = run_together!(Scenario::on(&world, 64).option("").fence(&world, &gpus));
+    let outcome = run_together(Scenario::on(&world, 64).option("").fence(&world, &gpus));
     assert_disjoint(&outcome, 64);
     for (task, gpu) in gpus.into_iter().enumerate() {
         let own = cpus(&outcome, task);
@@ -226,7 +226,7 @@ fn a_refusal_ends_every_task_and_only_the_lowest_speaks() {
             "kernel 0-3 {}",
             world.path("status").display()
         ));
-    let outcome = run_together!(scenario);
+    let outcome = run_together(scenario);
     for task in 0..3 {
         assert_eq!(outcome.task(task).exit, "1");
     }
@@ -251,7 +251,7 @@ fn a_batch_scripts_own_step_is_never_refused() {
             "kernel 0-3 {}",
             world.path("status").display()
         ));
-    let outcome = run!(scenario.clone());
+    let outcome = run(scenario.clone());
     let own = outcome.task(0);
     assert_eq!((own.exit.as_str(), own.cpus.as_str()), ("0", "0-3"));
     assert!(
@@ -259,17 +259,17 @@ fn a_batch_scripts_own_step_is_never_refused() {
         "{:?}",
         own.user
     );
-    let outcome = run!(scenario.line("arg strict_batch"));
+    let outcome = run(scenario.line("arg strict_batch"));
     assert_eq!(outcome.task(0).exit, "1");
 }
 
 #[test]
 fn policy_none_reports_and_changes_nothing() {
     let world = World::with_real_cpus();
-    let outcome = run_together!(
+    let outcome = run_together(
         Scenario::on(&world, 2)
             .option("none")
-            .fence(&world, &[0, 1])
+            .fence(&world, &[0, 1]),
     );
     for task in 0..2 {
         let own = outcome.task(task);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::setup::{World, host, is_root, plugin};
+use crate::setup::{World, host, plugin, require_root};
 
 /// Runs a command where `/run/gpu-numa-bind` holds the world's files, and `/etc/nccl.conf` `conf`.
 fn on_site(world: &World, conf: &str, command: &[&str], environment: &[(&str, &str)]) -> String {
@@ -50,9 +50,7 @@ fn ask(world: &World, version: u32, words: &[&str], environment: &[(&str, &str)]
 
 #[test]
 fn the_sites_file_is_the_answer_where_nothing_else_is() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let world = World::new(2, 2);
     world.write("nccl-topo-multi.xml", "<system version=\"1\"/>\n");
     for version in [1, 2] {
@@ -75,9 +73,7 @@ fn the_sites_file_is_the_answer_where_nothing_else_is() {
 
 #[test]
 fn the_environment_is_asked_each_time() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     // As aws-ofi-nccl does: it sets the variable while NCCL begins.
     let words = [
         "NCCL_TOPO_FILE",
@@ -94,9 +90,7 @@ fn the_environment_is_asked_each_time() {
 
 #[test]
 fn a_site_without_files_has_no_answer() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let world = World::new(2, 2);
     fs::remove_file(world.path("nccl-topo.xml")).unwrap();
     world.write("other.xml", "");
@@ -106,17 +100,12 @@ fn a_site_without_files_has_no_answer() {
     );
 }
 
-/// The real libnccl; absent where there is none to be tested.
-fn libnccl() -> Option<PathBuf> {
-    let path = std::env::var_os("GPU_NUMA_LIBNCCL").map(PathBuf::from);
-    if path.is_none() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "GPU_NUMA_LIBNCCL is not set"
-        );
-        eprintln!("skipped: GPU_NUMA_LIBNCCL names no libnccl (make test-nccl)");
-    }
-    path.filter(|_| is_root())
+/// The real libnccl.
+fn libnccl() -> PathBuf {
+    require_root();
+    std::env::var_os("GPU_NUMA_LIBNCCL")
+        .map(PathBuf::from)
+        .expect("GPU_NUMA_LIBNCCL names no libnccl; run make test-nccl")
 }
 
 /// What the plugin answers in a process of the real NCCL that has read its configuration files.
@@ -139,7 +128,7 @@ fn answer_in_nccl(nccl: &Path, conf: &str, environment: &[(&str, &str)]) -> Stri
 
 #[test]
 fn the_real_nccl_loads_the_plugin_and_gets_its_answer() {
-    let Some(nccl) = libnccl() else { return };
+    let nccl = libnccl();
     assert_eq!(
         answer_in_nccl(&nccl, "", &[]),
         "/run/gpu-numa-bind/nccl-topo.xml"
@@ -148,7 +137,7 @@ fn the_real_nccl_loads_the_plugin_and_gets_its_answer() {
 
 #[test]
 fn the_environment_and_nccls_files_come_before_the_plugin() {
-    let Some(nccl) = libnccl() else { return };
+    let nccl = libnccl();
     let conf = "NCCL_TOPO_FILE=/of/etc.xml";
     assert_eq!(answer_in_nccl(&nccl, conf, &[]), "/of/etc.xml");
     let folder = tempfile::tempdir().unwrap();

@@ -2,8 +2,8 @@
 //! order, and in the real libnccl.
 //!
 //! Needs a C compiler and valgrind, and root for other users' files.  `GPU_NUMA_NCCL_SO` names the plugin to
-//! test; without it cargo builds one.  `GPU_NUMA_LIBNCCL` names the real libnccl; without it, and without `CI`,
-//! its tests say so and pass.
+//! test; without it cargo builds one.  `GPU_NUMA_LIBNCCL` names the real libnccl; without it
+//! its tests fail (`make test-nccl` fetches one).
 
 #![allow(
     clippy::unwrap_used,

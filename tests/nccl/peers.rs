@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::PathBuf;
 
-use crate::setup::{World, is_root, machine};
+use crate::setup::{World, machine, require_root};
 
 /// The shared file of communicator `id`.
 fn shared_file(id: &str) -> PathBuf {
@@ -76,9 +76,7 @@ fn what_killed_processes_left_is_removed() {
 
 #[test]
 fn another_users_file_is_not_used_and_not_touched() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let file = shared_file("5eb7");
     fs::write(&file, "theirs").unwrap();
     chown(&file, Some(65_534), None).unwrap();
@@ -90,9 +88,7 @@ fn another_users_file_is_not_used_and_not_touched() {
 
 #[test]
 fn a_snapshot_that_another_user_could_have_written_is_not_believed() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let world = World::new(2, 2);
     chown(world.path("node.json"), Some(65_534), None).unwrap();
     assert_eq!(

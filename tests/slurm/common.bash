@@ -3,6 +3,7 @@
 # Sourced with `here` set to tests/slurm.  GPU_NUMA_PLUGIN names the plugin, by default what cargo built for release;
 # GPU_NUMA_TOOLS a folder with the probe and shims, by default they are built.
 root=$(cd "$here/../.." && pwd)
+[ -n "${GPU_NUMA_CLEAN_HOST:-}" ] || exec "$root/tests/on-clean-host" "$0" "$@"
 # shellcheck source=../vm/checks.bash
 . "$root/tests/vm/checks.bash"
 plugin_file=${GPU_NUMA_PLUGIN:-${CARGO_TARGET_DIR:-$root/target}/release/libgpu_numa_bind.so}
