@@ -160,16 +160,43 @@ pub fn is_yes(value: &str) -> bool {
         .any(|word| value.eq_ignore_ascii_case(word))
 }
 
+/// Whether lines are those of a slurm.conf: one of them has a key that other files do not have.
+pub fn is_slurm_conf(lines: &[Line]) -> bool {
+    let known = [
+        "clustername",
+        "slurmctldhost",
+        "controlmachine",
+        "nodename",
+        "partitionname",
+        "taskplugin",
+        "grestypes",
+        "slurmdparameters",
+        "selecttype",
+        "proctracktype",
+        "plugstackconfig",
+        "slurmduser",
+        "slurmuser",
+    ];
+    let mut pairs = lines.iter().flat_map(|line| &line.pairs);
+    pairs.any(|(key, _)| known.contains(&key.as_str()))
+}
+
+/// The lines of a text without includes.
+#[cfg(test)]
+pub(crate) fn of_text(text: &str, file: &str) -> Vec<Line> {
+    let of = |statement| match statement {
+        Statement::Line(line) => Some(line),
+        Statement::Include { .. } => None,
+    };
+    parse(text, file).into_iter().filter_map(of).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn lines(text: &str) -> Vec<Line> {
-        let of = |statement| match statement {
-            Statement::Line(line) => Some(line),
-            Statement::Include { .. } => None,
-        };
-        parse(text, "f").into_iter().filter_map(of).collect()
+        of_text(text, "f")
     }
 
     #[test]

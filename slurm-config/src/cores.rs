@@ -1,8 +1,8 @@
 //! Slurm's abstract core numbers, which gres.conf's `Cores=` counts.
 //!
 //! slurmd numbers cores socket by socket in hwloc's logical order (`xcpuinfo_hwloc_topo_get`, xcpuinfo.c,
-//! 22.05 to 26.05): a machine's core 5 is seldom CPU 5.  What counts as a socket is a package, or with
-//! `SlurmdParameters=numa_node_as_socket` or `l3cache_as_socket` a NUMA node or last-level cache.
+//! 22.05 to 26.05): a machine's core 5 is seldom CPU 5.  What counts as a socket is a package, or a NUMA node or
+//! last-level cache where slurmd's parameters say so ([`crate::parameters`]).
 
 use topology::machine::Machine;
 use topology::set::{CpuSet, IndexSet};
@@ -25,20 +25,6 @@ pub enum SocketKind {
     L3,
 }
 
-impl SocketKind {
-    /// The kind that `SlurmdParameters` asks for.
-    pub fn of(slurmd_parameters: &str) -> Self {
-        let has = |word| super::config::has_word(slurmd_parameters, word);
-        if has("numa_node_as_socket") {
-            Self::NumaNode
-        } else if has("l3cache_as_socket") {
-            Self::L3
-        } else {
-            Self::Package
-        }
-    }
-}
-
 /// The machine as Slurm counts it: each socket's cores, each core's CPUs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CoreMap {
@@ -46,8 +32,13 @@ pub struct CoreMap {
 }
 
 impl CoreMap {
-    /// Counts a machine; absent where its sockets are not alike, for Slurm's numbers then have holes.
+    /// Counts a machine; None where its sockets differ, because Slurm's numbers then have holes.
     pub fn new(machine: &Machine, kind: SocketKind) -> Option<Self> {
+        Self::without(machine, kind, &CpuSet::new())
+    }
+
+    /// Counts a machine of which slurmd leaves the cores with a CPU of `left_out` aside.
+    pub fn without(machine: &Machine, kind: SocketKind, left_out: &CpuSet) -> Option<Self> {
         let packages: Vec<&CpuSet> = machine
             .packages
             .iter()
@@ -69,7 +60,8 @@ impl CoreMap {
             let home = sets.iter().find(|set| set.intersects(core));
             home.and_then(|set| set.first())
         };
-        let mut cores: Vec<&CpuSet> = machine.cores.iter().collect();
+        let kept = machine.cores.iter();
+        let mut cores: Vec<&CpuSet> = kept.filter(|core| !core.intersects(left_out)).collect();
         cores.sort_by_key(|core| {
             (
                 lowest(&packages, core),
@@ -111,9 +103,29 @@ impl CoreMap {
         first.map_or(0, CpuSet::len)
     }
 
-    /// All cores.
+    /// How many cores there are.
     pub fn cores(&self) -> usize {
         self.sockets() * self.cores_per_socket()
+    }
+
+    /// Every core's number.
+    pub fn all_cores(&self) -> CoreSet {
+        (0..)
+            .zip(self.sockets.iter().flatten())
+            .map(|(number, _)| number)
+            .collect()
+    }
+
+    /// How many sockets have a core of `cores`.
+    pub fn sockets_of(&self, cores: &CoreSet) -> usize {
+        let numbers = (0..).zip(self.sockets.iter().flatten());
+        let mut sockets: Vec<usize> = numbers
+            .enumerate()
+            .filter(|(_, (number, _))| cores.contains(*number))
+            .map(|(position, _)| position / self.cores_per_socket().max(1))
+            .collect();
+        sockets.dedup();
+        sockets.len()
     }
 
     /// The CPUs of `cores`; those beyond the last core have none.
@@ -204,8 +216,12 @@ mod tests {
         assert_eq!(cpus.to_string(), "0,4,8,12");
         assert_eq!(map.cores_of(&set("1,3")).to_string(), "4,6");
         assert_eq!(map.whole_sockets(&"5".parse().unwrap()).to_string(), "4-7");
-        let nodes = CoreMap::new(&machine(), SocketKind::of("x,NUMA_node_as_socket")).unwrap();
+        let nodes = CoreMap::new(&machine(), SocketKind::NumaNode).unwrap();
         assert_eq!((nodes.sockets(), nodes.cores_per_socket()), (4, 2));
+        assert_eq!(nodes.all_cores().to_string(), "0-7");
+        let sockets = |list: &str| nodes.sockets_of(&list.parse().unwrap());
+        assert_eq!((sockets("0-1"), sockets("1-2"), sockets("0,7")), (1, 2, 2));
+        assert_eq!(nodes.sockets_of(&CoreSet::new()), 0);
     }
 
     #[test]
@@ -213,5 +229,18 @@ mod tests {
         let mut machine = machine();
         machine.cores.pop();
         assert_eq!(CoreMap::new(&machine, SocketKind::Package), None);
+    }
+
+    #[test]
+    fn cores_that_slurmd_leaves_out_have_no_numbers() {
+        // Two cores of each package, those with CPUs 4 and above, are left out.
+        let map = CoreMap::without(&machine(), SocketKind::Package, &set("4-7")).unwrap();
+        assert_eq!((map.sockets(), map.cores_per_socket()), (2, 2));
+        assert_eq!(map.cpus_of(&map.all_cores()).to_string(), "0-3,8-11");
+        // The odd ones alone: sockets differ.
+        assert_eq!(
+            CoreMap::without(&machine(), SocketKind::Package, &set("4")),
+            None
+        );
     }
 }

@@ -1,12 +1,16 @@
-//! Slurm's configuration and its numbering of cores, as pure text and sets.
+//! Slurm's configuration as pure text and sets, and Slurm's rules by release.
 //!
-//! Callers read the files; nothing here opens one.
+//! Callers read the files and word what is wrong; nothing here opens a file.
 
 #![forbid(unsafe_code)]
 
 pub mod config;
 pub mod cores;
+pub mod fences;
+pub mod gres;
 pub mod hostlist;
 pub mod node;
+pub mod parameters;
 pub mod plugstack;
 pub mod release;
+pub mod rules;

@@ -146,7 +146,7 @@ fn split_gres(value: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Statement, parse};
+    use crate::config::of_text;
 
     #[test]
     fn counts_beyond_counting_are_very_many() {
@@ -157,14 +157,7 @@ mod tests {
     }
 
     fn lines(text: &str) -> Vec<Line> {
-        let of = |statement| match statement {
-            Statement::Line(line) => Some(line),
-            Statement::Include { .. } => None,
-        };
-        parse(text, "slurm.conf")
-            .into_iter()
-            .filter_map(of)
-            .collect()
+        of_text(text, "slurm.conf")
     }
 
     const CONF: &str = "NodeName=DEFAULT ThreadsPerCore=2 Sockets=1\nnodename=gpu[01-04] \

@@ -1,4 +1,4 @@
-//! Slurm's releases.
+//! Release numbers of Slurm, as programs, headers and libraries give them.
 
 use std::fmt;
 
@@ -9,25 +9,12 @@ pub struct Release {
     pub major: u32,
     /// Month.
     pub minor: u32,
-    /// Patch; absent where only the series is known.
+    /// Patch; None where only the series is known.
     pub micro: Option<u32>,
 }
 
-/// The closed table of releases that the plugin takes: `SLURM_API_CURRENT` (META of each release), which is the
-/// number in `libslurm.so.N`, and the series.  A release belongs here once its `spank.h` was compared.
-const APIS: &[(u32, u32, u32)] = &[
-    (38, 22, 5),
-    (39, 23, 2),
-    (40, 23, 11),
-    (41, 24, 5),
-    (42, 24, 11),
-    (43, 25, 5),
-    (44, 25, 11),
-    (45, 26, 5),
-];
-
 impl Release {
-    /// Finds `22.05.8` in a text such as `slurm-wlm 22.05.8`; absent when there is none.
+    /// Finds `22.05.8` in a text such as `slurm-wlm 22.05.8`; None when there is none.
     pub fn find(text: &str) -> Option<Self> {
         text.split(|c: char| !c.is_ascii_digit() && c != '.')
             .find_map(|word| {
@@ -42,34 +29,38 @@ impl Release {
             })
     }
 
-    /// The series whose library is `libslurm.so.API`.
-    pub fn of_api(api: u32) -> Option<Self> {
-        APIS.iter()
-            .find(|(own, ..)| *own == api)
-            .map(|(_, major, minor)| Self {
-                major: *major,
-                minor: *minor,
-                micro: None,
-            })
+    /// The release of a `slurm_version.h`, by its `#define SLURM_VERSION_NUMBER 0x160508`.
+    pub fn of_header(text: &str) -> Option<Self> {
+        let line = text
+            .lines()
+            .find(|line| line.contains("SLURM_VERSION_NUMBER"))?;
+        let digits = line.split_whitespace().last()?.strip_prefix("0x")?;
+        let number = u32::from_str_radix(digits, 16).ok()?;
+        Some(Self {
+            major: number >> 16,
+            minor: number >> 8 & 0xff,
+            micro: Some(number & 0xff),
+        })
     }
 
-    /// Whether the plugin takes this release.
-    pub fn is_known(self) -> bool {
-        APIS.iter()
-            .any(|(_, major, minor)| (self.major, self.minor) == (*major, *minor))
+    /// Year and month, without the patch.
+    pub fn series(self) -> (u32, u32) {
+        (self.major, self.minor)
     }
 
     /// The series as `SLURM_VERSION_NUM` has it, which is what Slurm compares a plugin's with.
     pub fn version_number(self) -> u32 {
         self.major << 16 | self.minor << 8
     }
+}
 
-    /// Whether gres.conf's `Cores=` must name whole sockets: from 24.11.7 (`_check_core_range_matches_sock`,
-    /// gres.c; absent in 24.05.8).  Absent where the patch decides and is not known.
-    pub fn wants_whole_sockets(self) -> Option<bool> {
-        match (self.major, self.minor) {
-            (24, 11) => self.micro.map(|micro| micro >= 7),
-            series => Some(series > (24, 11)),
+impl From<(u32, u32)> for Release {
+    /// A series: year and month.
+    fn from((major, minor): (u32, u32)) -> Self {
+        Self {
+            major,
+            minor,
+            micro: None,
         }
     }
 }
@@ -81,21 +72,35 @@ impl fmt::Display for Release {
     }
 }
 
+/// N of a file called `libslurm.so.N` or `libslurm.so.N.0.0`; None for any other file.
+pub fn api_of_library(file_name: &str) -> Option<u32> {
+    let version = file_name.strip_prefix("libslurm.so.")?;
+    version.split('.').next()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn releases_are_read_ordered_and_printed() {
+    fn releases_are_read_and_printed() {
         let old = Release::find("slurm-wlm 22.05.8").unwrap();
         assert_eq!(old.to_string(), "22.05.8");
-        assert_eq!(old.wants_whole_sockets(), Some(false));
-        let border = |text| Release::find(text).unwrap().wants_whole_sockets();
-        assert_eq!(border("24.11.6"), Some(false));
-        assert_eq!(border("24.11.7"), Some(true));
-        assert_eq!(border("24.11"), None);
-        assert_eq!(border("25.05.0"), Some(true));
-        assert_eq!(Release::of_api(45).unwrap().to_string(), "26.05");
-        assert!(Release::find("slurm").is_none() && Release::of_api(99).is_none());
+        assert_eq!(old.version_number(), 0x16_0500);
+        assert_eq!(Release::from((23, 2)).to_string(), "23.02");
+        assert_eq!(Release::find("slurm"), None);
+        assert_eq!(Release::find("13.12 and 22.13"), None);
+    }
+
+    #[test]
+    fn headers_and_libraries_name_the_release() {
+        let header = "/* x */\n#define SLURM_VERSION_NUMBER 0x180b07\n";
+        assert_eq!(Release::of_header(header).unwrap().to_string(), "24.11.7");
+        assert_eq!(Release::of_header("#define X 0x180b07\n"), None);
+        assert_eq!(api_of_library("libslurm.so.42.0.0"), Some(42));
+        assert_eq!(api_of_library("libslurm.so.42"), Some(42));
+        for other in ["libslurm.so", "libslurmfull.so.42", "libslurm.a"] {
+            assert_eq!(api_of_library(other), None);
+        }
     }
 }

@@ -1,0 +1,407 @@
+//! Slurm's rules by release: the one table of what changed when.
+//!
+//! Each row of [`TABLE`] is a series; it states what it changed and takes the rest from the row before.  Each
+//! field of [`Series`] names the place in Slurm's sources where its rule is read.  To add a release, see
+//! ARCHITECTURE.md, "To add a Slurm release".
+
+use crate::cores::{CoreMap, CoreSet};
+use crate::release::Release;
+
+/// The rules of one series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Series {
+    /// Year and month.
+    pub number: (u32, u32),
+    /// `SLURM_API_CURRENT` (META): N of `libslurm.so.N`, and what `slurm_api_version()` gives, shifted by 16.
+    pub api: u32,
+    /// Whether our SPANK plugin offers itself to this series: its released `spank.h` (slurm/) was compared, and has
+    /// only gained functions that the plugin does not call.
+    pub loads_plugin: bool,
+    /// Which `Cores=` of gres.conf, and which cores found by AutoDetect, slurmctld takes
+    /// (`_check_core_range_matches_sock`, interfaces/gres.c; in 24.11.0 and 24.11.1 a loop in `_foreach_rebuild_topo`).
+    pub cores: CoresRule,
+    /// The methods of gres.conf's `AutoDetect=` other than off (`_handle_autodetect_flags`, interfaces/gres.c;
+    /// common/gres.c in 22.05).
+    pub autodetect: &'static [&'static str],
+    /// Whether `Parameters=` on a node's line and `slurmd --parameters` are joined to SlurmdParameters
+    /// (`_parse_nodename`, common/read_config.c; slurmd/slurmd.c).
+    pub has_node_parameters: bool,
+    /// Whether slurmd leaves Intel's E-cores out unless SlurmdParameters has `allow_ecores`
+    /// (`_remove_ecores`, slurmd/common/xcpuinfo.c).
+    pub leaves_out_ecores: bool,
+    /// Whether gres.conf has `Flags=env_uuid`, which puts UUIDs in CUDA_VISIBLE_DEVICES; series without it ignore
+    /// the word (`gres_flags_parse`, interfaces/gres.c).
+    pub has_env_uuid: bool,
+}
+
+/// Which sets of Slurm's core numbers may stand for a GPU's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CoresRule {
+    /// Any set of cores.
+    AnySet,
+    /// Every socket that is touched must be touched whole; several whole sockets are fine.
+    WholeSockets,
+    /// All cores of the node, or all cores of exactly one socket.
+    OneSocketOrAll,
+}
+
+const V22_05: Series = Series {
+    number: (22, 5),
+    api: 38,
+    loads_plugin: true,
+    cores: CoresRule::AnySet,
+    autodetect: &["nvml", "rsmi", "oneapi"],
+    has_node_parameters: false,
+    leaves_out_ecores: false,
+    has_env_uuid: false,
+};
+const V23_02: Series = Series {
+    number: (23, 2),
+    api: 39,
+    leaves_out_ecores: true,
+    ..V22_05
+};
+const V23_11: Series = Series {
+    number: (23, 11),
+    api: 40,
+    autodetect: &["nvml", "rsmi", "oneapi", "nrt"],
+    ..V23_02
+};
+const V24_05: Series = Series {
+    number: (24, 5),
+    api: 41,
+    ..V23_11
+};
+const V24_11: Series = Series {
+    number: (24, 11),
+    api: 42,
+    cores: CoresRule::WholeSockets,
+    autodetect: &["nvml", "rsmi", "oneapi", "nrt", "nvidia"],
+    ..V24_05
+};
+const V25_05: Series = Series {
+    number: (25, 5),
+    api: 43,
+    ..V24_11
+};
+const V25_11: Series = Series {
+    number: (25, 11),
+    api: 44,
+    cores: CoresRule::OneSocketOrAll,
+    has_node_parameters: true,
+    ..V25_05
+};
+const V26_05: Series = Series {
+    number: (26, 5),
+    api: 45,
+    autodetect: &["full", "nvml", "rsmi", "oneapi", "nrt", "nvidia"],
+    has_env_uuid: true,
+    ..V25_11
+};
+// Read in the development tree (26.11.0-0rc1).
+const V26_11: Series = Series {
+    number: (26, 11),
+    api: 46,
+    loads_plugin: false,
+    ..V26_05
+};
+
+/// Every series, oldest first.
+pub const TABLE: &[Series] = &[
+    V22_05, V23_02, V23_11, V24_05, V24_11, V25_05, V25_11, V26_05, V26_11,
+];
+
+impl Series {
+    /// The rules that hold for `release`: its own row, else that of the newest series before it; the oldest row for
+    /// releases before the table.
+    pub fn of(release: Release) -> &'static Self {
+        let before = TABLE
+            .iter()
+            .rev()
+            .find(|series| series.number <= release.series());
+        before.unwrap_or(&V22_05)
+    }
+
+    /// The series whose library is `libslurm.so.API`.
+    pub fn of_api(api: u32) -> Option<&'static Self> {
+        TABLE.iter().find(|series| series.api == api)
+    }
+
+    /// Its release number, without a patch.
+    pub fn release(&self) -> Release {
+        Release::from(self.number)
+    }
+
+    /// The method of [`Series::autodetect`] that slurmd takes from `value`: the first that is found in it.
+    pub fn autodetect_of(&self, value: &str) -> Option<&'static str> {
+        let value = value.to_ascii_lowercase();
+        let mut methods = self.autodetect.iter().copied();
+        methods.find(|method| value.contains(method))
+    }
+}
+
+/// The series that first knew an AutoDetect method; None where no series of the table knows it.
+pub fn first_with_autodetect(value: &str) -> Option<&'static Series> {
+    TABLE
+        .iter()
+        .find(|series| series.autodetect_of(value).is_some())
+}
+
+/// Whether `release` stands in the table, whatever its patch.
+pub fn is_in_table(release: Release) -> bool {
+    Series::of(release).number == release.series()
+}
+
+/// Whether the plugin offers itself to `release`.
+pub fn loads_plugin(release: Release) -> bool {
+    is_in_table(release) && Series::of(release).loads_plugin
+}
+
+/// Every series as `22.05, 23.02, ...`.
+pub fn list() -> String {
+    let numbers: Vec<String> = TABLE
+        .iter()
+        .map(|series| series.release().to_string())
+        .collect();
+    numbers.join(", ")
+}
+
+/// The series that load the plugin, as `22.05 to 26.05`.
+pub fn plugin_range() -> String {
+    let mut loading = TABLE.iter().filter(|series| series.loads_plugin);
+    let first = loading.next();
+    let last = loading.next_back().or(first);
+    let [first, last] = [first, last]
+        .map(|series| series.map_or_else(String::new, |own| own.release().to_string()));
+    format!("{first} to {last}")
+}
+
+impl CoresRule {
+    /// The rule of a release.  Where it is not known, the newest series' rule, which no other series refuses.
+    pub fn of(release: Option<Release>) -> Self {
+        release.map_or(Self::OneSocketOrAll, |release| Series::of(release).cores)
+    }
+
+    /// Whether slurmctld takes `cores` for a GPU.
+    pub fn admits(self, map: &CoreMap, cores: &CoreSet) -> bool {
+        match self {
+            Self::AnySet => true,
+            Self::WholeSockets => map.whole_sockets(cores) == *cores,
+            Self::OneSocketOrAll => {
+                *cores == map.all_cores()
+                    || (map.whole_sockets(cores) == *cores && map.sockets_of(cores) <= 1)
+            }
+        }
+    }
+
+    /// The smallest set that slurmctld takes and that holds `cores`.
+    pub fn widen(self, map: &CoreMap, cores: &CoreSet) -> CoreSet {
+        let whole = map.whole_sockets(cores);
+        match self {
+            Self::AnySet => cores.clone(),
+            Self::OneSocketOrAll if map.sockets_of(cores) > 1 => map.all_cores(),
+            Self::WholeSockets | Self::OneSocketOrAll => whole,
+        }
+    }
+
+    /// What slurmctld logs where a node breaks the rule; it then sets the node invalid and drains it.  None
+    /// where nothing breaks the rule.
+    pub fn complaint(self) -> Option<&'static str> {
+        match self {
+            Self::AnySet => None,
+            Self::WholeSockets | Self::OneSocketOrAll => {
+                Some("GRES core specification doesn't match socket boundaries")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cores::SocketKind;
+    use topology::machine::{Machine, Package};
+    use topology::set::{CpuSet, NodeSet};
+
+    fn release(text: &str) -> Release {
+        Release::find(text).unwrap()
+    }
+
+    /// Four sockets of four cores of one thread: cores 0-15 are CPUs 0-15.
+    fn map() -> CoreMap {
+        let packages = (0..4).map(|id| Package {
+            id,
+            cpus: CpuSet::from_range(4 * id, 4 * id + 3),
+            numa_nodes: NodeSet::single(id),
+        });
+        let machine = Machine {
+            packages: packages.collect(),
+            cores: (0..16).map(CpuSet::single).collect(),
+            ..Machine::default()
+        };
+        CoreMap::new(&machine, SocketKind::Package).unwrap()
+    }
+
+    fn cores(list: &str) -> CoreSet {
+        list.parse().unwrap()
+    }
+
+    /// The table again, as facts of each release and not as what changed: a boundary that moves is noticed here.
+    const FACTS: &[(&str, u32, bool, CoresRule, bool, bool, bool)] = {
+        use CoresRule::{AnySet, OneSocketOrAll, WholeSockets};
+        &[
+            // release, API, loads the plugin, Cores=, Parameters= of a node, without E-cores, env_uuid
+            ("22.05", 38, true, AnySet, false, false, false),
+            ("23.02", 39, true, AnySet, false, true, false),
+            ("23.11", 40, true, AnySet, false, true, false),
+            ("24.05", 41, true, AnySet, false, true, false),
+            ("24.11", 42, true, WholeSockets, false, true, false),
+            ("25.05", 43, true, WholeSockets, false, true, false),
+            ("25.11", 44, true, OneSocketOrAll, true, true, false),
+            ("26.05", 45, true, OneSocketOrAll, true, true, true),
+            ("26.11", 46, false, OneSocketOrAll, true, true, true),
+        ]
+    };
+
+    #[test]
+    fn every_release_has_its_own_rules() {
+        assert_eq!(TABLE.len(), FACTS.len());
+        for (row, fact) in TABLE.iter().zip(FACTS) {
+            let own = release(fact.0);
+            let read = (
+                fact.0,
+                row.api,
+                loads_plugin(own),
+                CoresRule::of(Some(own)),
+                row.has_node_parameters,
+                row.leaves_out_ecores,
+                row.has_env_uuid,
+            );
+            assert_eq!(read, *fact);
+            assert_eq!(row.release(), own);
+            assert_eq!(Series::of_api(fact.1), Some(row));
+            assert!(is_in_table(own));
+        }
+    }
+
+    #[test]
+    fn patches_and_releases_beside_the_table_have_the_rules_of_the_series_before() {
+        for (text, rule) in [
+            ("21.08.8", CoresRule::AnySet),
+            ("24.05.8", CoresRule::AnySet),
+            ("24.11.0", CoresRule::WholeSockets),
+            ("24.11.7", CoresRule::WholeSockets),
+            ("25.05.8", CoresRule::WholeSockets),
+            ("25.11.0", CoresRule::OneSocketOrAll),
+            ("27.05", CoresRule::OneSocketOrAll),
+        ] {
+            assert_eq!(CoresRule::of(Some(release(text))), rule, "{text}");
+        }
+        for unknown in ["21.08", "22.06", "27.05"] {
+            assert!(!is_in_table(release(unknown)) && !loads_plugin(release(unknown)));
+        }
+        assert!(loads_plugin(release("26.05.3")) && !loads_plugin(release("26.11.0")));
+        assert_eq!((Series::of_api(37), Series::of_api(47)), (None, None));
+    }
+
+    #[test]
+    fn rows_are_in_order_and_no_two_share_a_number() {
+        let ordered =
+            |pair: &[Series]| pair[0].number < pair[1].number && pair[0].api + 1 == pair[1].api;
+        assert!(TABLE.windows(2).all(ordered));
+        assert_eq!(plugin_range(), "22.05 to 26.05");
+        assert_eq!(
+            list(),
+            "22.05, 23.02, 23.11, 24.05, 24.11, 25.05, 25.11, 26.05, 26.11"
+        );
+    }
+
+    /// As a real slurmctld answered: 25.11.7 took 0-3 and 0-15 and refused 0-7 and 0-1; 22.05.8 took all four.
+    #[test]
+    fn cores_are_legal_by_rule() {
+        let map = map();
+        for (list, any, whole, one) in [
+            ("0-3", true, true, true),
+            ("4-7", true, true, true),
+            ("12-15", true, true, true),
+            ("0-7", true, true, false),
+            ("0-3,8-11", true, true, false),
+            ("0-11", true, true, false),
+            ("0-15", true, true, true),
+            ("0-1", true, false, false),
+            ("2-5", true, false, false),
+            ("0-4", true, false, false),
+            ("1-15", true, false, false),
+        ] {
+            let legal = |rule: CoresRule| rule.admits(&map, &cores(list));
+            assert_eq!(legal(CoresRule::AnySet), any, "{list}");
+            assert_eq!(legal(CoresRule::WholeSockets), whole, "{list}");
+            assert_eq!(legal(CoresRule::OneSocketOrAll), one, "{list}");
+        }
+    }
+
+    #[test]
+    fn cores_are_widened_to_the_smallest_legal_set() {
+        use CoresRule::{AnySet, OneSocketOrAll, WholeSockets};
+        let map = map();
+        for (rule, list, wide) in [
+            (AnySet, "0-1", "0-1"),
+            (WholeSockets, "0-1", "0-3"),
+            (WholeSockets, "3-4", "0-7"),
+            (OneSocketOrAll, "5", "4-7"),
+            (OneSocketOrAll, "3-4", "0-15"),
+            (OneSocketOrAll, "0-7", "0-15"),
+        ] {
+            let got = rule.widen(&map, &cores(list));
+            assert_eq!(got.to_string(), wide, "{rule:?} {list}");
+            assert!(rule.admits(&map, &got), "{rule:?} {list}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_for_an_unknown_release_is_legal_in_every_release() {
+        let map = map();
+        for list in ["0-1", "3-4", "0-7", "0-15", "9"] {
+            let written = CoresRule::of(None).widen(&map, &cores(list));
+            for series in TABLE {
+                assert!(
+                    series.cores.admits(&map, &written),
+                    "{list} {:?}",
+                    series.number
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn only_rules_that_can_be_broken_have_a_complaint() {
+        let map = map();
+        for series in TABLE {
+            let breaks = !series.cores.admits(&map, &cores("0-1"));
+            assert_eq!(series.cores.complaint().is_some(), breaks);
+        }
+    }
+
+    #[test]
+    fn autodetect_methods_begin_with_their_release() {
+        for (value, first) in [
+            ("nvml", Some("22.05")),
+            ("NVML", Some("22.05")),
+            ("rsmi", Some("22.05")),
+            ("oneapi", Some("22.05")),
+            ("nrt", Some("23.11")),
+            ("nvidia", Some("24.11")),
+            ("full", Some("26.05")),
+            ("nvlm", None),
+            ("off", None),
+        ] {
+            let found = first_with_autodetect(value).map(|series| series.release().to_string());
+            assert_eq!(found.as_deref(), first, "{value}");
+            // Once there, it stays.
+            for series in TABLE {
+                let known = first.is_some_and(|first| series.release() >= release(first));
+                assert_eq!(series.autodetect_of(value).is_some(), known, "{value}");
+            }
+        }
+    }
+}
