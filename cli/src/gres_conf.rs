@@ -4,40 +4,52 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use slurm_config::cores::{CoreMap, SocketKind};
+use slurm_config::cores::{CoreMap, CoreSet, SocketKind};
 use slurm_config::release::Release;
-use topology::machine::{Gpu, Machine, NodeKind};
+use slurm_config::rules::CoresRule;
+use topology::machine::{Gpu, Machine};
 use topology::path::nvlinks;
 use topology::pci::PciAddress;
 
 use crate::command::{CommandError, Format, From, Outcome};
-use crate::doctor::{parse_release, world};
+use crate::doctor::devices;
+use crate::doctor::world::{Choice, World, parse_release};
 use crate::out::Out;
 
-/// Writes the lines.
+/// Prints gres.conf for this host, and the node's line of slurm.conf.
 #[derive(Debug, Args)]
-#[command(after_long_help = "Examples:
-  gpu-numa gres-conf > gres.conf
-  gpu-numa gres-conf --numa-node-as-socket --slurm-release 24.11.7
-  gpu-numa gres-conf --from /srv/recorded/node7 --json
-
-Cores= are Slurm's own core numbers, not CPUs.  From Slurm 24.11.7 on they must be whole sockets, and \
-they are written so too where the release is not known.  Lines are in PCI order, which is the order that \
-CUDA counts in under CUDA_DEVICE_ORDER=PCI_BUS_ID.  What slurm.conf needs follows as comments.")]
+#[command(after_long_help = help())]
 pub(crate) struct GresConf {
     #[command(flatten)]
     from: From,
     #[command(flatten)]
     format: Format,
-    /// The Slurm to write for, where it cannot be found out
+    /// Write for this release of Slurm, such as 24.11.7, instead of the one found on the host
     #[arg(long, value_name = "RELEASE", value_parser = parse_release)]
     slurm_release: Option<Release>,
     /// Read this slurm.conf for SlurmdParameters
     #[arg(long, value_name = "FILE")]
     slurm_conf: Option<PathBuf>,
-    /// Write for SlurmdParameters=numa_node_as_socket (default: as slurm.conf has it)
+    /// Write for SlurmdParameters=numa_node_as_socket (default: what slurm.conf says)
     #[arg(long)]
     numa_node_as_socket: bool,
+}
+
+/// The end of the command's long help.
+fn help() -> String {
+    let (whole, one) = (CoresRule::WholeSockets, CoresRule::OneSocketOrAll);
+    format!(
+        "Examples:
+  gpu-numa gres-conf > gres.conf
+  gpu-numa gres-conf --numa-node-as-socket --slurm-release 24.11.7
+  gpu-numa gres-conf --from /srv/recorded/node7 --json
+
+Cores= are Slurm's own core numbers, not CPUs.  From Slurm {} on they must be {whole}, from {} on {one}; where the \
+release is unknown, they are written so that every release takes them.  Lines are in PCI order, in which CUDA counts \
+under CUDA_DEVICE_ORDER=PCI_BUS_ID.  The lines for slurm.conf follow as comments.",
+        whole.since(),
+        one.since()
+    )
 }
 
 /// The JSON document.
@@ -45,7 +57,7 @@ pub(crate) struct GresConf {
 struct GresConfDocument {
     schema: &'static str,
     slurm_release: Option<String>,
-    gres: Vec<GresLine>,
+    gres: Vec<GpuLine>,
     /// The whole line for slurm.conf.
     node_line: String,
     /// What else slurm.conf needs.
@@ -55,49 +67,47 @@ struct GresConfDocument {
 
 /// A line of gres.conf.
 #[derive(Debug, Serialize)]
-struct GresLine {
+struct GpuLine {
     pci: PciAddress,
     #[serde(rename = "type")]
     kind: Option<String>,
     file: String,
     cores: Option<String>,
     links: Option<String>,
-    /// What a person wants to know of it.
+    /// The comment behind the line.
     note: String,
 }
 
 impl GresConf {
     pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
         let machine = self.from.read()?;
-        let world = world(&machine, &self.from.source(), self.slurm_conf.as_deref())?;
-        let found = world.slurm().and_then(|slurm| slurm.release);
-        let release = self.slurm_release.or(found);
-        let configured = world
-            .slurm()
-            .map_or(SocketKind::Package, |slurm| slurm.socket_kind());
+        let choice = Choice {
+            slurm_conf: self.slurm_conf.as_deref(),
+            release: self.slurm_release,
+        };
+        let world = World::read(&machine, &self.from.source(), &choice)?;
         let kind = if self.numa_node_as_socket {
             SocketKind::NumaNode
         } else {
-            configured
+            world.parameters().socket_kind()
         };
         if machine.packages.is_empty() {
             return Err(CommandError::Argument(
-                "packages and cores are not recorded there; expected this machine, a directory holding sys/, \
+                "sockets and cores are not recorded there; expected this machine, a directory holding sys/, \
                  an hwloc XML or a snapshot"
                     .to_owned(),
             ));
         }
-        let map = CoreMap::new(&machine, kind).ok_or_else(|| {
+        let map = world.core_map(kind).ok_or_else(|| {
             CommandError::Argument(
-                "the machine's sockets are not alike, so Slurm's core numbers cannot be told"
-                    .to_owned(),
+                "the machine's sockets differ, so Slurm's core numbers are unknown".to_owned(),
             )
         })?;
         let name = machine
             .hostname
             .as_deref()
             .map_or("NODE", |name| name.split('.').next().unwrap_or(name));
-        let document = write(&machine, name, &map, kind, release);
+        let document = write(&world, name, &map, kind);
         if self.format.json {
             out.json(&document)?;
         } else {
@@ -111,44 +121,40 @@ impl GresConf {
 struct Host<'a> {
     machine: &'a Machine,
     map: &'a CoreMap,
-    /// NVIDIA's GPUs by number.
-    gpus: Vec<(usize, &'a Gpu)>,
-    /// Whether `Cores=` must be whole sockets.
-    wants_whole: bool,
+    /// The GPUs that jobs are bound to, by number, each with its device file.
+    gpus: Vec<(usize, &'a Gpu, String)>,
+    /// Which `Cores=` the Slurm takes.
+    rule: CoresRule,
     /// Whether there may be NVLink that could not be seen.
     hides_nvlink: bool,
+    /// `RealMemory=`; None where the host's memory is not recorded.
+    memory_mib: Option<u64>,
 }
 
-fn write(
-    machine: &Machine,
-    name: &str,
-    map: &CoreMap,
-    kind: SocketKind,
-    release: Option<Release>,
-) -> GresConfDocument {
+fn write(world: &World<'_>, name: &str, map: &CoreMap, kind: SocketKind) -> GresConfDocument {
+    let machine = world.machine;
     let numbered = machine.gpus.iter().enumerate();
-    let gpus: Vec<(usize, &Gpu)> = numbered
-        .filter(|(_, gpu)| gpu.is_bound_at_launch())
+    let gpus: Vec<(usize, &Gpu, String)> = numbered
+        .filter_map(|(index, gpu)| Some((index, gpu, devices::file_of(machine, gpu)?)))
         .collect();
-    let may_have = gpus.iter().any(|(_, gpu)| gpu.may_link());
+    let may_have = gpus.iter().any(|(_, gpu, _)| gpu.may_link());
     let host = Host {
         machine,
         map,
-        wants_whole: release
-            .and_then(Release::wants_whole_sockets)
-            .unwrap_or(true),
+        rule: CoresRule::of(world.release),
         hides_nvlink: may_have && !machine.nvlink_visible && gpus.len() > 1,
         gpus,
+        memory_mib: world.real_memory_mib(),
     };
-    let gres: Vec<GresLine> = host
+    let gres: Vec<GpuLine> = host
         .gpus
         .iter()
-        .map(|(index, gpu)| host.line(*index, gpu))
+        .map(|(index, gpu, file)| host.line(*index, gpu, file))
         .collect();
     GresConfDocument {
         schema: "gpu-numa/gres-conf/1",
-        slurm_release: release.map(|release| release.to_string()),
-        node_line: node_line(machine, name, map, &gres),
+        slurm_release: world.release.map(|release| release.to_string()),
+        node_line: host.node_line(name, &gres),
         gres,
         parameters: match kind {
             SocketKind::Package => Vec::new(),
@@ -160,148 +166,124 @@ fn write(
 }
 
 impl Host<'_> {
+    /// The cores near a GPU; None where its place is unknown.
+    fn near(&self, gpu: &Gpu) -> Option<CoreSet> {
+        let cpus = gpu.locality.cpus.as_ref();
+        cpus.map(|cpus| self.map.cores_of(cpus))
+    }
+
     /// The line of a GPU.
-    fn line(&self, index: usize, gpu: &Gpu) -> GresLine {
-        let local = gpu
-            .locality
-            .cpus
-            .as_ref()
-            .map(|cpus| self.map.cores_of(cpus));
-        let cores = local.map(|own| {
-            if self.wants_whole {
-                self.map.whole_sockets(&own)
-            } else {
-                own
-            }
-        });
+    fn line(&self, index: usize, gpu: &Gpu, file: &str) -> GpuLine {
+        let cores = self.near(gpu).map(|own| self.rule.widen(self.map, &own));
         let node = gpu.locality.numa_nodes.as_ref().map_or_else(
-            || format!("nobody says which node (`gpu-numa show --explain GPU{index}`)"),
+            || format!("NUMA node unknown (see `gpu-numa show --explain GPU{index}`)"),
             |nodes| format!("node {nodes}"),
         );
         let shows_links = !self.hides_nvlink && self.gpus.len() > 1;
-        GresLine {
+        GpuLine {
             pci: gpu.pci,
             kind: gpu.name.as_deref().and_then(type_of),
-            file: self.file(gpu, index),
+            file: file.to_owned(),
             cores: cores.map(|cores| cores.to_string()),
-            links: shows_links.then(|| links(self.machine, gpu, &self.gpus)),
+            links: shows_links.then(|| self.links(gpu)),
             note: format!("GPU{index} {}, {node}", gpu.pci),
         }
     }
 
-    /// The GPU's device file; without a driver to ask, by its place in PCI order.
-    fn file(&self, gpu: &Gpu, index: usize) -> String {
-        let maker = gpu.maker().unwrap_or(self.machine.launch_vendor());
-        let by_order = || u32::try_from(index).unwrap_or(u32::MAX);
-        maker.device_path(gpu.minor.unwrap_or_else(by_order))
+    /// The number of NVLinks to each GPU of the list, and -1 for the GPU itself.
+    fn links(&self, gpu: &Gpu) -> String {
+        let counts = self.gpus.iter().map(|(_, other, _)| {
+            if other.pci == gpu.pci {
+                "-1".to_owned()
+            } else {
+                nvlinks(self.machine, gpu.pci, other.pci).to_string()
+            }
+        });
+        counts.collect::<Vec<_>>().join(",")
     }
 
-    /// What a person should know of the lines.
+    /// What the reader should know about the lines.
     fn remarks(&self, kind: SocketKind) -> Vec<String> {
-        let is_less = |(_, gpu): &(usize, &Gpu)| {
-            let own = gpu
-                .locality
-                .cpus
-                .as_ref()
-                .map(|cpus| self.map.cores_of(cpus));
-            own.is_some_and(|own| self.map.whole_sockets(&own) != own)
-        };
-        let grew = self.wants_whole && kind == SocketKind::Package && self.gpus.iter().any(is_less);
-        let unlisted = self
+        let grew = self.gpus.iter().any(|(_, gpu, _)| {
+            self.near(gpu)
+                .is_some_and(|own| self.rule.widen(self.map, &own) != own)
+        });
+        let (rule, since) = (self.rule, self.rule.since());
+        let (bound, others): (Vec<&Gpu>, Vec<&Gpu>) = self
             .machine
             .gpus
             .iter()
-            .filter(|gpu| !gpu.is_bound_at_launch());
-        let left_out = unlisted
-            .filter_map(Gpu::maker)
-            .next()
-            .map_or_else(String::new, |maker| {
-                format!(
-                    "{}'s GPUs are left out; AutoDetect={} finds them",
-                    maker.name,
-                    maker.autodetect.first().copied().unwrap_or_default()
-                )
-            });
-        let maker = self.machine.launch_vendor();
-        let in_order = format!(
-            "driver not loaded: assuming {}, {}, ... follow PCI order",
-            maker.device_path(0),
-            maker.device_path(1)
-        );
+            .partition(|gpu| gpu.is_bound_at_launch());
+        let other = others.iter().find_map(|gpu| gpu.maker());
         let remarks = [
             (
-                self.gpus.len() < self.machine.gpus.len(),
-                left_out,
+                other.is_some(),
+                other.map_or_else(String::new, |maker| {
+                    format!(
+                        "{}'s GPUs are left out; AutoDetect={} finds them",
+                        maker.name,
+                        maker.autodetect.first().copied().unwrap_or_default()
+                    )
+                }),
             ),
             (
-                self.gpus.iter().any(|(_, gpu)| gpu.minor.is_none()),
-                in_order,
+                self.gpus.len() < bound.len(),
+                "GPUs without a device file of the driver are left out".to_owned(),
+            ),
+            (
+                self.gpus.iter().any(|(_, gpu, _)| gpu.minor.is_none()),
+                devices::assumption(self.machine),
             ),
             (
                 self.hides_nvlink,
-                "NVLink could not be seen, so Links= is left out".to_owned(),
+                "NVLink is not visible here, so Links= is left out".to_owned(),
             ),
             (
-                grew,
-                "the GPUs' nodes are smaller than a socket, and Slurm 24.11.7 and later take whole sockets only: \
-                 --numa-node-as-socket says better"
-                    .to_owned(),
+                self.memory_mib.is_none(),
+                "/proc/meminfo is not recorded, so RealMemory= is left out".to_owned(),
+            ),
+            (
+                grew && kind == SocketKind::Package,
+                format!(
+                    "the GPUs' NUMA nodes are smaller than a socket, and Slurm {since} and later take only {rule}: \
+                     --numa-node-as-socket gives each GPU its own node's cores"
+                ),
+            ),
+            (
+                grew && kind != SocketKind::Package,
+                format!(
+                    "some GPUs are near a part of a socket or near several, and Slurm {since} and later take only {rule}: \
+                     their Cores= hold more than their own"
+                ),
             ),
         ];
-        remarks
-            .into_iter()
-            .filter(|(holds, _)| *holds)
-            .map(|(_, remark)| remark)
-            .collect()
+        let holding = remarks.into_iter().filter(|(holds, _)| *holds);
+        holding.map(|(_, remark)| remark).collect()
     }
-}
 
-/// NVLinks to each GPU of the list, itself as -1.
-fn links(machine: &Machine, gpu: &Gpu, gpus: &[(usize, &Gpu)]) -> String {
-    let counts = gpus.iter().map(|(_, other)| {
-        if other.pci == gpu.pci {
-            "-1".to_owned()
-        } else {
-            nvlinks(machine, gpu.pci, other.pci).to_string()
+    /// The line of slurm.conf.
+    fn node_line(&self, name: &str, gres: &[GpuLine]) -> String {
+        let map = self.map;
+        let mut line = format!(
+            "NodeName={name} CPUs={} Boards=1 SocketsPerBoard={} CoresPerSocket={} ThreadsPerCore={}",
+            map.cores() * map.threads_per_core(),
+            map.sockets(),
+            map.cores_per_socket(),
+            map.threads_per_core()
+        );
+        if let Some(memory) = self.memory_mib {
+            line.push_str(&format!(" RealMemory={memory}"));
         }
-    });
-    counts.collect::<Vec<_>>().join(",")
-}
-
-/// `h100` of "NVIDIA H100 80GB HBM3", `rtx_4090` of "NVIDIA GeForce RTX 4090"; Slurm matches a type
-/// against the driver's name in lower case, blanks as underscores.
-fn type_of(name: &str) -> Option<String> {
-    let lower = name.to_ascii_lowercase();
-    let mut words = lower
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| {
-            !word.is_empty()
-                && !["nvidia", "tesla", "geforce", "quadro", "graphics", "device"].contains(word)
-        });
-    let first = words.next()?;
-    Some(match (first, words.next()) {
-        ("rtx" | "gtx" | "titan", Some(second)) => format!("{first}_{second}"),
-        _ => first.to_owned(),
-    })
-}
-
-fn node_line(machine: &Machine, name: &str, map: &CoreMap, gres: &[GresLine]) -> String {
-    let mut line = format!(
-        "NodeName={name} CPUs={} Boards=1 SocketsPerBoard={} CoresPerSocket={} ThreadsPerCore={}",
-        map.cores() * map.threads_per_core(),
-        map.sockets(),
-        map.cores_per_socket(),
-        map.threads_per_core()
-    );
-    let own = machine
-        .numa_nodes
-        .iter()
-        .filter(|node| node.kind != NodeKind::Gpu);
-    let mut memory = own.map(|node| node.memory_bytes);
-    let memory = memory.try_fold(0, |sum: u64, bytes| Some(sum.saturating_add(bytes?)));
-    if let Some(memory) = memory.filter(|memory| *memory > 0) {
-        line.push_str(&format!(" RealMemory={}", memory >> 20));
+        let items = gres_items(gres);
+        if !items.is_empty() {
+            line.push_str(&format!(" Gres={items}"));
+        }
+        line
     }
+}
+
+/// `gpu:h100:4,gpu:a30:2`, the value of the node's `Gres=`.
+fn gres_items(gres: &[GpuLine]) -> String {
     let mut kinds: Vec<(Option<&str>, usize)> = Vec::new();
     for gpu in gres {
         match kinds
@@ -321,10 +303,24 @@ fn node_line(machine: &Machine, name: &str, map: &CoreMap, gres: &[GresLine]) ->
             )
         })
         .collect();
-    if !items.is_empty() {
-        line.push_str(&format!(" Gres={}", items.join(",")));
-    }
-    line
+    items.join(",")
+}
+
+/// `h100` of "NVIDIA H100 80GB HBM3", `rtx_4090` of "NVIDIA GeForce RTX 4090"; Slurm matches a type
+/// against the driver's name in lower case, blanks as underscores.
+fn type_of(name: &str) -> Option<String> {
+    let lower = name.to_ascii_lowercase();
+    let mut words = lower
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| {
+            !word.is_empty()
+                && !["nvidia", "tesla", "geforce", "quadro", "graphics", "device"].contains(word)
+        });
+    let first = words.next()?;
+    Some(match (first, words.next()) {
+        ("rtx" | "gtx" | "titan", Some(second)) => format!("{first}_{second}"),
+        _ => first.to_owned(),
+    })
 }
 
 fn print(out: &mut Out, name: &str, document: &GresConfDocument) -> Result<(), CommandError> {

@@ -162,7 +162,7 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
         "gpu_numa_bind.so",
         "old/gpu_numa_bind.so",
         "plugin-file",
-        "is not there",
+        "there is no /usr/lib64/gpu-numa-bind/old/gpu_numa_bind.so",
     ),
     (
         "etc/slurm/plugstack.conf",
@@ -332,7 +332,7 @@ fn faults_of_the_hardware_are_found() {
         finding["evidence"]
             .as_str()
             .unwrap()
-            .starts_with("GPU2, GPU3 on package 1")
+            .starts_with("GPU2, GPU3 on socket 1")
     );
 
     let host = Host::new();
@@ -391,7 +391,8 @@ fn cores_that_are_no_whole_socket_depend_on_the_release() {
     let page = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{page}");
     assert!(
-        page.contains("no whole socket (4 cores each)") && page.contains("gres.conf:1: Cores=0-3"),
+        page.contains("gres.conf:1: Cores=0-1, but Slurm 24.11 and later take only whole sockets (4 cores per socket)")
+            && page.contains("gres.conf:1: Cores=0-3"),
         "{page}"
     );
 }

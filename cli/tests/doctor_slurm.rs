@@ -59,7 +59,7 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
         "/dev/nvidia[2-3]",
         "/dev/nvidia[1-3]",
         "gres-file",
-        "/dev/nvidia1 is also on a line before",
+        "/dev/nvidia1 is also on an earlier line",
     ),
     (
         GRES,
@@ -115,21 +115,21 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
         "NodeName=gpu9",
         "AutoDetect=nvlm\nNodeName=gpu9",
         "gres-autodetect",
-        "none that Slurm knows",
+        "AutoDetect=nvlm, which Slurm does not know; expected full, nvml, rsmi, oneapi, nrt, nvidia or off",
     ),
     (
         GRES,
         "NodeName=gpu9",
         "AutoDetect=rsmi\nNodeName=gpu9",
         "gres-autodetect",
-        "none of NVIDIA's",
+        "does not find NVIDIA's",
     ),
     (
         GRES,
         "NodeName=gpu9",
         "AutoDetect=nvidia\nNodeName=gpu9",
         "gres-autodetect",
-        "from Slurm 24.11",
+        "AutoDetect=nvidia, which Slurm has from 24.11 on",
     ),
     (
         NODES,

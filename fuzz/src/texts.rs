@@ -1,7 +1,7 @@
 //! Short texts: options, sets, lists of GPUs, configuration.
 
 use slurm_config::config::{self, Statement};
-use slurm_config::{hostlist, node, plugstack, release};
+use slurm_config::{hostlist, node, plugstack, release, rules};
 use topology::allowed::parse_mask_list;
 use topology::option::{Items, Settings, one_line};
 use topology::pci::PciAddress;
@@ -118,9 +118,9 @@ pub(crate) fn slurm(bytes: &[u8]) {
     let _ = plugstack::fits(&text, "99-gpu-numa-bind.conf");
     if let Some(release) = release::Release::find(&text) {
         let _ = (
-            release.is_known(),
+            rules::loads_plugin(release),
+            rules::Series::of(release),
             release.version_number(),
-            release.wants_whole_sockets(),
         );
     }
 }

@@ -1,9 +1,10 @@
-//! `NodeName=` lines: which is ours, and the machine that it declares.
+//! `NodeName=` lines: which is a host's own, the machine that it declares, and its memory.
 
-use super::config::Line;
-use super::hostlist;
+use crate::config::Line;
+use crate::gres::is_mig_type;
+use crate::hostlist;
 
-/// A host's own line, with what `NodeName=DEFAULT` lines before it said.
+/// A host's own line, with the defaults of the `NodeName=DEFAULT` lines before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// The line that names the host.
@@ -14,7 +15,7 @@ pub struct Node {
     pub name: String,
 }
 
-/// What a line declares; each absent where neither it nor a default says.
+/// What a line declares; None where neither it nor a default before it says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Geometry {
     /// `Sockets=`, or `Boards=` times `SocketsPerBoard=`.
@@ -27,7 +28,8 @@ pub struct Geometry {
     pub cpus: Option<u64>,
 }
 
-/// The line of the host called `hostname`; of an unknown host, the only line, and the first host that it names.
+/// The line of the host called `hostname`.  Without a name, the only node line of the file, for the first host that it
+/// names.
 pub fn find(lines: &[Line], hostname: Option<&str>) -> Option<Node> {
     let short = hostname.map(|name| name.split('.').next().unwrap_or(name));
     let mut defaults: Vec<(String, String)> = Vec::new();
@@ -97,14 +99,21 @@ impl Node {
         }
     }
 
-    /// How many of GRES `name` (in lower case) `Gres=` declares: the sum over types; absent without one.
+    /// How many of GRES `name` (in lower case) `Gres=` declares: the sum over types; None where it declares none.
     pub fn gres_count(&self, name: &str) -> Option<u64> {
         let items = self.gres(name);
         let counts = items.into_iter().map(|(_, count)| count);
         counts.reduce(u64::saturating_add)
     }
 
-    /// The items of GRES `name` (in lower case) in `Gres=`: the type, absent where none is named, and how many.
+    /// Whether an item of GRES `name` (in lower case) in `Gres=` has the type of a MIG profile, so that their number is
+    /// not the number of cards.
+    pub fn counts_mig(&self, name: &str) -> bool {
+        let mut types = self.gres(name).into_iter().filter_map(|(kind, _)| kind);
+        types.any(|kind| is_mig_type(&kind))
+    }
+
+    /// The items of GRES `name` (in lower case) in `Gres=`: the type, None where none is named, and how many.
     pub fn gres(&self, name: &str) -> Vec<(Option<String>, u64)> {
         let gres = self.whole.get("gres").unwrap_or_default();
         let item = |item: &str| {
@@ -126,6 +135,17 @@ impl Node {
         };
         split_gres(gres).into_iter().filter_map(item).collect()
     }
+}
+
+/// The memory in MiB that slurmd reports and `RealMemory=` must not exceed: the host's physical pages
+/// (`sysconf(_SC_PHYS_PAGES)`, slurmd/get_mach_stat.c), which is the MemTotal of a `/proc/meminfo`.
+///
+/// The sum of the NUMA nodes' memory is another number: memory plugged in later may be in one and not in the other.
+pub fn real_memory_mib(meminfo: &str) -> Option<u64> {
+    let mut lines = meminfo.lines();
+    let total = lines.find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib = total.trim().strip_suffix("kB")?.trim().parse::<u64>();
+    kib.ok().map(|kib| kib / 1024)
 }
 
 /// Splits at commas outside round brackets.
@@ -178,8 +198,19 @@ mod tests {
             (node.gres_count("gpu"), node.gres_count("fpga")),
             (Some(6), None)
         );
+        assert!(!node.counts_mig("gpu"));
+        let mig = find(&lines("NodeName=n1 Gres=gpu:a100:1,gpu:1g.10gb:7"), None).unwrap();
+        assert!(mig.counts_mig("gpu") && !mig.counts_mig("nic"));
         assert_eq!(find(&lines(CONF), Some("head")).unwrap().name, "login");
         assert_eq!(find(&lines(CONF), Some("other")), None);
+    }
+
+    #[test]
+    fn real_memory_is_the_kernels_total_in_whole_mib() {
+        let text = "MemTotal:       131980288 kB\nMemFree:        4549632 kB\n";
+        assert_eq!(real_memory_mib(text), Some(128_887));
+        assert_eq!(real_memory_mib("MemTotal: 1023 kB"), Some(0));
+        assert_eq!(real_memory_mib("MemFree: 1024 kB"), None);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! `plugstack.conf`, by the rules of `spank.c` (`_plugin_stack_parse`, 22.05 to 26.05).
 
-/// A line that loads a plugin or another file.
+/// A line that loads a plugin or includes other files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The file, as it is to be named to a person.
     pub file: String,
     /// The line, from 1.
     pub number: usize,
-    /// What it says.
+    /// What it asks for.
     pub kind: EntryKind,
 }
 
@@ -32,9 +32,20 @@ impl Entry {
     pub fn place(&self) -> String {
         format!("{}:{}", self.file, self.number)
     }
+
+    /// Whether it loads a plugin whose file name holds `name`.
+    pub fn loads(&self, name: &str) -> bool {
+        match &self.kind {
+            EntryKind::Plugin { path, .. } => path
+                .rsplit('/')
+                .next()
+                .is_some_and(|file| file.contains(name)),
+            EntryKind::Include(_) => false,
+        }
+    }
 }
 
-/// The entries of a file; comments and what is neither are left aside.
+/// The entries of a file, in order; comments and other lines are left out.
 pub fn parse(text: &str, file: &str) -> Vec<Entry> {
     let entry = |(number, line): (usize, &str)| {
         let mut words = line
@@ -79,7 +90,7 @@ pub fn fits(pattern: &str, name: &str) -> bool {
         }
     }
     let hidden = name.starts_with('.') && !pattern.starts_with('.');
-    // Longer patterns with many stars take for ever and name no file.
+    // Longer patterns with many stars take too long and name no file.
     pattern.len() <= 255
         && pattern.matches('*').count() <= 4
         && !hidden
@@ -97,6 +108,8 @@ mod tests {
         let entries = parse(text, "plugstack.conf");
         assert_eq!(entries.len(), 2);
         assert_eq!(entries[1].place(), "plugstack.conf:3");
+        assert!(entries[1].loads("pyxis") && !entries[1].loads("lib"));
+        assert!(!entries[0].loads("conf"));
         assert_eq!(
             entries[1].kind,
             EntryKind::Plugin {

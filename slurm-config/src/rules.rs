@@ -4,6 +4,8 @@
 //! field of [`Series`] names the place in Slurm's sources where its rule is read.  To add a release, see
 //! ARCHITECTURE.md, "To add a Slurm release".
 
+use std::fmt;
+
 use crate::cores::{CoreMap, CoreSet};
 use crate::release::Release;
 
@@ -122,6 +124,11 @@ impl Series {
         before.unwrap_or(&V22_05)
     }
 
+    /// The last row.
+    pub fn newest() -> &'static Self {
+        TABLE.last().unwrap_or(&V22_05)
+    }
+
     /// The series whose library is `libslurm.so.API`.
     pub fn of_api(api: u32) -> Option<&'static Self> {
         TABLE.iter().find(|series| series.api == api)
@@ -145,6 +152,11 @@ pub fn first_with_autodetect(value: &str) -> Option<&'static Series> {
     TABLE
         .iter()
         .find(|series| series.autodetect_of(value).is_some())
+}
+
+/// Whether a method of AutoDetect tries all the others.
+pub fn tries_every_method(method: &str) -> bool {
+    method == "full"
 }
 
 /// Whether `release` stands in the table, whatever its patch.
@@ -204,6 +216,12 @@ impl CoresRule {
         }
     }
 
+    /// The series that first has the rule.
+    pub fn since(self) -> Release {
+        let mut having = TABLE.iter().filter(|series| series.cores == self);
+        having.next().unwrap_or(&V22_05).release()
+    }
+
     /// What slurmctld logs where a node breaks the rule; it then sets the node invalid and drains it.  None
     /// where nothing breaks the rule.
     pub fn complaint(self) -> Option<&'static str> {
@@ -213,6 +231,17 @@ impl CoresRule {
                 Some("GRES core specification doesn't match socket boundaries")
             }
         }
+    }
+}
+
+impl fmt::Display for CoresRule {
+    /// What is taken, as in "takes only whole sockets".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AnySet => "any cores",
+            Self::WholeSockets => "whole sockets",
+            Self::OneSocketOrAll => "one whole socket or all cores",
+        })
     }
 }
 
@@ -380,6 +409,8 @@ mod tests {
             let breaks = !series.cores.admits(&map, &cores("0-1"));
             assert_eq!(series.cores.complaint().is_some(), breaks);
         }
+        assert_eq!(CoresRule::WholeSockets.since().to_string(), "24.11");
+        assert_eq!(CoresRule::OneSocketOrAll.since().to_string(), "25.11");
     }
 
     #[test]

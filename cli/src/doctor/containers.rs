@@ -1,16 +1,16 @@
-//! Whether containers see what the plugins refer to.
+//! Whether containers see the files that the plugins refer to.
 
 use topology::snapshot::DIRECTORY;
 
-use super::World;
-use super::report::{Harm, Report};
+use super::report::{DoctorReport, Harm};
+use super::world::World;
 
-pub(crate) fn check(world: &World<'_>, report: &mut Report) {
+pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(tree) = &world.tree else { return };
     if world.machine.gpus.is_empty() {
         return;
     }
-    let effect = "inside a container NCCL_TOPO_FILE names a file that is not there: NCCL warns and goes on with its own eyes";
+    let effect = "in a container NCCL_TOPO_FILE names a file that does not exist there: NCCL warns and detects the topology itself";
     let mentions = |text: &str| {
         text.lines().any(|line| {
             let line = line.trim();

@@ -1,381 +1,341 @@
-//! gres.conf against the machine: each GPU's device file and its cores.
+//! gres.conf against the node's line and the machine: keys, AutoDetect, device files, counts, types and order.
+
+use std::collections::BTreeSet;
 
 use slurm_config::config::Line;
-use slurm_config::cores::{CoreMap, CoreSet};
-use slurm_config::hostlist;
+use slurm_config::gres::{GresLine, NodeGres, first_out_of_order, is_off, unknown_pairs};
+use slurm_config::node::Node;
+use slurm_config::rules::{self, Series};
 use topology::machine::{Gpu, Machine};
-use topology::set::{CpuSet, NodeSet};
+use topology::pci::PciAddress;
 
-use super::report::{Harm, Report};
+use super::devices::{self, DeviceFile};
+use super::gres_cores;
+use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
-use super::{World, gres_lines};
+use super::world::World;
 
-/// Device files of one host at most.
-pub(super) const MAX_FILES: usize = 256;
+/// What follows where slurmd knows no device file.
+const NO_DEVICE_FILE: &str = "slurmd knows no device file of a GPU, so it does not fence GPUs and does not set CUDA_VISIBLE_DEVICES";
 
-pub(crate) fn check(world: &World<'_>, report: &mut Report) {
+pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(slurm) = &world.slurm else { return };
-    // Without our node's line nothing tells which lines are for this host; said by `node`.
+    // Without this node's line it is not known which lines are for this host; `node` says so.
     let Some(node) = &slurm.node else { return };
-    let machine = world.machine;
-    if machine.gpus.is_empty() || node.gres_count("gpu").is_none() {
+    if world.machine.gpus.is_empty() || node.gres_count("gpu").is_none() {
         return;
     }
     let path = slurm.beside("gres.conf");
     let Some(lines) = &slurm.gres else {
-        report.find(
-            "gres-conf",
-            Harm::StopsBinding,
-            format!("{path}: not there, but the node's line has Gres=gpu"),
-            "slurmd knows no device file of a GPU: nothing is fenced and CUDA_VISIBLE_DEVICES is not set",
-            format!(
-                "{path}: AutoDetect={}, or the lines of `gpu-numa gres-conf`",
-                detection_of(world.machine)
-            ),
+        report_none(
+            world,
+            format!("{path}: no such file, but the node's line has Gres=gpu"),
+            &path,
+            report,
         );
         return;
     };
-    let ours: Vec<&Line> = lines
-        .iter()
-        .filter(|line| {
-            line.get("nodename")
-                .is_none_or(|list| hostlist::contains(list, &node.name))
-        })
-        .collect();
-    let detect = ours
-        .iter()
-        .rev()
-        .find_map(|line| Some((line.get("autodetect")?, *line)));
-    let detects = detect.map(|(value, _)| value).is_some_and(|value| {
-        !["off", "none", ""]
-            .iter()
-            .any(|off| value.eq_ignore_ascii_case(off))
-    });
-    let of_gpus: Vec<&Line> = ours
-        .into_iter()
-        .filter(|line| {
-            line.get("name")
-                .is_some_and(|name| name.eq_ignore_ascii_case("gpu"))
-        })
-        .collect();
-    if of_gpus.is_empty() && !detects {
-        report.find(
-            "gres-conf",
-            Harm::StopsBinding,
-            format!("{path}: no Name=gpu line and no AutoDetect for {}", node.name),
-            "slurmd knows no device file of a GPU: nothing is fenced and CUDA_VISIBLE_DEVICES is not set",
+    let gres = NodeGres::of(lines, &node.name, "gpu");
+    if gres.lines.is_empty() && !gres.detects() {
+        report_none(
+            world,
             format!(
-                "{path}: AutoDetect={}, or the lines of `gpu-numa gres-conf`",
-                detection_of(world.machine)
+                "{path}: no Name=gpu line and no AutoDetect for {}",
+                node.name
             ),
+            &path,
+            report,
         );
         return;
     }
-    let map = if slurm.overrides_machine() {
-        None
-    } else {
-        CoreMap::new(machine, slurm.socket_kind())
-    };
-    gres_lines::check_keys(lines, report);
-    if let Some((value, line)) = detect {
-        gres_lines::check_detection(world, slurm, value, line, report);
+    check_keys(lines, report);
+    check_flags(world, &gres, report);
+    check_detection(world, slurm, &gres, report);
+    for line in &gres.lines {
+        check_files(world.machine, line, gres.detects(), report);
     }
-    gres_lines::check_counts(world, node, &of_gpus, detects, report);
-    gres_lines::check_order(world.machine, &of_gpus, detects, report);
-    let coreless: Vec<Coreless> = of_gpus
-        .into_iter()
-        .filter_map(|line| check_line(world, slurm, line, map.as_ref(), detects, report))
-        .collect();
-    report_coreless(&coreless, report);
+    check_doubles(&gres, report);
+    if !gres.detects() {
+        check_count(world, node, &gres, report);
+        check_types(node, &gres, report);
+        check_order(world.machine, &gres, report);
+    }
+    gres_cores::check(world, slurm, &gres, report);
 }
 
-/// A line without `Cores=` that should have it.
-struct Coreless {
-    place: String,
-    files: String,
-    change: String,
-}
-
-/// One finding for all of them.
-fn report_coreless(lines: &[Coreless], report: &mut Report) {
-    if lines.is_empty() {
-        return;
-    }
-    let join = |part: &dyn Fn(&Coreless) -> &str, between: &str| {
-        let parts: Vec<&str> = lines.iter().map(part).collect();
-        parts.join(between)
-    };
+fn report_none(world: &World<'_>, evidence: String, path: &str, report: &mut DoctorReport) {
     report.find(
-        "gres-cores",
-        Harm::SlowsJobs,
+        "gres-conf",
+        Harm::StopsBinding,
+        evidence,
+        NO_DEVICE_FILE,
         format!(
-            "{}: no Cores= for {}",
-            join(&|line| &line.place, ", "),
-            join(&|line| &line.files, ", ")
+            "{path}: AutoDetect={}, or the lines that `gpu-numa gres-conf` prints",
+            devices::autodetect_of(world.machine)
         ),
-        "Slurm does not know which cores are near the GPU and gives jobs any; --gres-flags=enforce-binding does nothing",
-        join(&|line| &line.change, "; "),
     );
 }
 
-/// Looks a line over; gives it back where it lacks `Cores=`.
-fn check_line(
+/// Keys that Slurm does not know, on any host's line.
+fn check_keys(lines: &[Line], report: &mut DoctorReport) {
+    for line in lines {
+        for (key, value) in unknown_pairs(line) {
+            report.find(
+                "gres-key",
+                Harm::StopsJobs,
+                format!("{}: unknown key \"{key}={value}\"", line.place()),
+                "slurmd stops at a line that it cannot read, and the node is down",
+                format!(
+                    "{}: expected Name=, Type=, File=, Cores=, Count=, Links=, Flags=, NodeName= or AutoDetect=",
+                    line.place()
+                ),
+            );
+        }
+    }
+}
+
+/// `Flags=env_uuid` where this Slurm does not know it.
+fn check_flags(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    let Some(release) = world.release else { return };
+    if Series::of(release).has_env_uuid {
+        return;
+    }
+    let Some(first) = rules::TABLE.iter().find(|series| series.has_env_uuid) else {
+        return;
+    };
+    for line in gres.lines.iter().filter(|line| line.has_flag("env_uuid")) {
+        report.find(
+            "gres-key",
+            Harm::WeakensBinding,
+            format!(
+                "{}: env_uuid, which Slurm has from {} on; this is {release}",
+                line.line.quote("Flags"),
+                first.release()
+            ),
+            "slurmd ignores it: CUDA_VISIBLE_DEVICES holds numbers, not UUIDs",
+            format!("{}: remove env_uuid", line.line.place()),
+        );
+    }
+}
+
+/// Whether AutoDetect can find these GPUs on this host.
+fn check_detection(
     world: &World<'_>,
     slurm: &Slurm,
-    line: &Line,
-    map: Option<&CoreMap>,
-    detects: bool,
-    report: &mut Report,
-) -> Option<Coreless> {
-    let machine = world.machine;
-    let files = line
-        .get("file")
-        .map(|list| hostlist::expand(list, MAX_FILES))
-        .unwrap_or_default();
-    let mut gpus = Vec::new();
+    gres: &NodeGres<'_>,
+    report: &mut DoctorReport,
+) {
+    let Some((value, line)) = gres.autodetect.filter(|(value, _)| !is_off(value)) else {
+        return;
+    };
+    let known = world.release.map_or_else(
+        || rules::first_with_autodetect(value),
+        |release| Some(Series::of(release)),
+    );
+    let method = known.and_then(|series| series.autodetect_of(value));
+    let missed = method.and_then(|method| missed_by(world.machine, method));
+    let problem = match (method, missed) {
+        (None, _) => match rules::first_with_autodetect(value) {
+            Some(first) => format!("Slurm has from {} on", first.release()),
+            None => format!(
+                "Slurm does not know; expected {} or off",
+                Series::newest().autodetect.join(", ")
+            ),
+        },
+        (Some(_), Some(vendor)) => format!("does not find {vendor}'s GPUs"),
+        (Some("nvml"), None) => match folder_without(slurm, "gpu_nvml.so") {
+            Some(folder) => format!(
+                "needs gpu_nvml.so, which is missing in {folder}: this Slurm was built without NVML"
+            ),
+            None => return,
+        },
+        (Some(_), None) => return,
+    };
+    report.find(
+        "gres-autodetect",
+        Harm::StopsJobs,
+        format!("{}, which {problem}", line.quote("AutoDetect")),
+        "slurmd finds no GPU or does not start, and the node is drained",
+        format!(
+            "{}: {}, or the lines that `gpu-numa gres-conf` prints",
+            line.place(),
+            if method == Some("nvml") && missed.is_none() {
+                "install Slurm's NVML plugin".to_owned()
+            } else {
+                format!("AutoDetect={}", devices::autodetect_of(world.machine))
+            }
+        ),
+    );
+}
+
+/// The vendor of the machine's GPUs where a method of AutoDetect finds none of them.
+fn missed_by(machine: &Machine, method: &str) -> Option<&'static str> {
+    let mut makers = machine.gpus.iter().filter_map(Gpu::maker);
+    let finds = |word: &&str| *word == method || rules::tries_every_method(method);
+    let first = makers.clone().next()?;
+    let is_found = makers.any(|maker| maker.autodetect.iter().any(|word| finds(&word)));
+    (!is_found).then_some(first.name)
+}
+
+/// Slurm's plugin folder, where it exists and has other plugins but not this one.
+fn folder_without(slurm: &Slurm, plugin: &str) -> Option<String> {
+    let named = slurm.value("plugindir").map(|(value, _)| value.to_owned());
+    let usual = [
+        "/usr/lib64/slurm",
+        "/usr/lib/slurm",
+        "/usr/lib/x86_64-linux-gnu/slurm-wlm",
+        "/usr/lib/aarch64-linux-gnu/slurm-wlm",
+    ];
+    let folders: Vec<String> = match named {
+        Some(named) => named.split(':').map(str::to_owned).collect(),
+        None => usual.map(str::to_owned).to_vec(),
+    };
+    let of_slurm: Vec<&String> = folders
+        .iter()
+        .filter(|folder| slurm.tree.exists(&format!("{folder}/task_affinity.so")))
+        .collect();
+    let has = of_slurm
+        .iter()
+        .any(|folder| slurm.tree.exists(&format!("{folder}/{plugin}")));
+    of_slurm
+        .first()
+        .filter(|_| !has)
+        .map(|folder| (*folder).clone())
+}
+
+/// A line's device files: whether there are any, whether the host has them, and whether `Count=` agrees.
+fn check_files(machine: &Machine, line: &GresLine<'_>, detects: bool, report: &mut DoctorReport) {
+    let place = line.line.place();
+    let files = line.files();
+    if files.is_empty() && !line.is_of_several_files() && !detects {
+        report.find(
+            "gres-file",
+            Harm::StopsBinding,
+            format!("{place}: a line for GPUs without File="),
+            NO_DEVICE_FILE,
+            format!("{place}: File=/dev/nvidia0 and so on, as `gpu-numa gres-conf` prints it"),
+        );
+    }
+    if let Some(count) = line.count()
+        && !files.is_empty()
+        && count != files.len() as u64
+    {
+        report.find(
+            "gres-count",
+            Harm::StopsJobs,
+            format!("{place}: Count={count}, but File= names {}", files.len()),
+            "slurmd refuses the line",
+            format!("{place}: Count={}, or no Count=", files.len()),
+        );
+    }
+    let mut is_by_order = false;
     for file in &files {
-        let Some(minor) = minor_of(machine, file) else {
-            report.skip(format!("{}: {file}: which GPU that is", line.place()));
-            continue;
-        };
-        match by_minor(machine, minor) {
-            Some(gpu) => gpus.push((file.clone(), gpu)),
-            None if knows_minors(machine) || is_beyond(machine, minor) => report.find(
+        match devices::of_file(machine, file) {
+            DeviceFile::Gpu(gpu) => is_by_order |= gpu.minor.is_none(),
+            DeviceFile::Missing => report.find(
                 "gres-file",
                 Harm::StopsJobs,
-                line.quote("File"),
+                line.line.quote("File"),
                 format!("the host has no {file}: slurmd does not start, or the node is drained"),
-                format!("{}: take {file} out", line.place()),
+                format!("{place}: remove {file}"),
             ),
-            None => report.skip(format!("{}: {file}: which GPU that is", line.place())),
+            DeviceFile::Unknown => report.skip(format!("{place}: which GPU {file} is")),
         }
     }
-    if !knows_minors(machine) && !gpus.is_empty() {
-        report.skip(format!(
-            "device numbers: driver not loaded; assuming that {} and on follow PCI order",
-            machine.launch_vendor().device_path(0)
-        ));
+    if is_by_order {
+        report.skip(format!("device numbers: {}", devices::assumption(machine)));
     }
-    let cores = line.get("cores").or_else(|| line.get("cpus"));
-    let Some(cores) = cores else {
-        // Of a GPU that nobody can place there is nothing to write.
-        let is_known = gpus.iter().any(|(_, gpu)| gpu.locality.cpus.is_some());
-        let counts = !detects && is_known && machine.cpu_nodes().len() > 1;
-        return counts.then(|| Coreless {
-            place: line.place(),
-            files: line.get("file").unwrap_or_default().to_owned(),
-            change: proposal(line, map, &gpus, slurm),
-        });
-    };
-    let map = map?;
-    match cores.parse::<CoreSet>() {
-        Ok(cores) => check_cores(machine, slurm, line, map, &cores, &gpus, detects, report),
-        Err(error) => report.find(
-            "gres-cores",
-            Harm::StopsBinding,
-            line.quote("Cores"),
-            format!("slurmd refuses the file: {error}"),
-            proposal(line, Some(map), &gpus, slurm),
-        ),
-    }
-    None
 }
 
-/// One line's cores against the GPUs that it is for.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "a line, what it is held against, and where to say so"
-)]
-fn check_cores(
-    machine: &Machine,
-    slurm: &Slurm,
-    line: &Line,
-    map: &CoreMap,
-    cores: &CoreSet,
-    gpus: &[(String, &Gpu)],
-    detects: bool,
-    report: &mut Report,
-) {
-    let change = proposal(line, Some(map), gpus, slurm);
-    let total = u32::try_from(map.cores()).unwrap_or(u32::MAX);
-    let evidence = line.quote(if line.get("cores").is_some() {
-        "Cores"
-    } else {
-        "CPUs"
-    });
-    if cores.last().is_some_and(|last| last >= total) {
-        let hint = if map.threads_per_core() > 1 {
-            "; Cores= counts cores, not CPUs"
-        } else {
-            ""
-        };
-        report.find(
-            "gres-cores",
-            Harm::StopsBinding,
-            format!(
-                "{evidence}, but the host has cores 0-{}{hint}",
-                total.saturating_sub(1)
-            ),
-            "slurmd refuses the line, or the GPU gets cores that are not near it",
-            change,
-        );
-        return;
+/// Device files that two lines name.
+fn check_doubles(gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    for line in &gres.lines {
+        for file in line.files() {
+            if seen.contains(&file) {
+                let place = line.line.place();
+                report.find(
+                    "gres-file",
+                    Harm::StopsJobs,
+                    format!("{place}: {file} is also on an earlier line"),
+                    "Slurm counts one GPU twice, and gives it to two jobs or drains the node",
+                    format!("{place}: remove {file} from one of them"),
+                );
+            }
+            seen.insert(file);
+        }
     }
-    if detects && differs_from_detected(map, cores, gpus) {
+}
+
+/// How many GPUs the lines declare, against the node's `Gres=`.
+fn check_count(world: &World<'_>, node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    let wanted = node.gres_count("gpu").unwrap_or(0);
+    let there = world.machine.gpus.len() as u64;
+    let declared = gres.count();
+    if declared < wanted && (wanted <= there || node.counts_mig("gpu")) {
         report.find(
-            "gres-autodetect",
+            "gres-count",
             Harm::StopsJobs,
-            format!("{evidence}, beside AutoDetect, which finds others"),
-            "slurmd leaves out a GPU whose line differs from what it finds, and the node is drained for lack of it",
-            format!("{}: take Cores= out", line.place()),
-        );
-        return;
-    }
-    for (file, gpu) in gpus {
-        let (Some(local), Some(nodes)) = (&gpu.locality.cpus, &gpu.locality.numa_nodes) else {
-            report.skip(format!(
-                "{}: Cores= of {file}: nobody says where GPU {} is",
-                line.place(),
-                gpu.pci
-            ));
-            continue;
-        };
-        let Some(problem) = misplaced(machine, map, cores, local) else {
-            continue;
-        };
-        report.find(
-            "gres-cores",
-            Harm::StopsBinding,
             format!(
-                "{evidence}, {problem}; {file} is GPU {} on node {nodes}, CPUs {local}",
-                gpu.pci
+                "{}: Gres= declares {wanted} GPUs, gres.conf has {declared}",
+                node.line.place()
             ),
-            "Slurm gives this GPU's jobs cores on the wrong side of the socket link",
-            change.clone(),
+            "slurmctld drains the node (\"gres/gpu count reported lower than configured\")",
+            "gres.conf: the lines that `gpu-numa gres-conf` prints",
         );
-        return;
-    }
-    check_borders(slurm, line, map, cores, &change, report);
-}
-
-/// Whether cores are others than AutoDetect will find for one of the GPUs whose place is known.
-fn differs_from_detected(map: &CoreMap, cores: &CoreSet, gpus: &[(String, &Gpu)]) -> bool {
-    gpus.iter().any(|(_, gpu)| {
-        let local = gpu.locality.cpus.as_ref().map(|cpus| map.cores_of(cpus));
-        local.is_some_and(|local| *cores != local && *cores != map.whole_sockets(&local))
-    })
-}
-
-/// What is wrong with cores for a GPU whose CPUs are `local`; sockets that hold one of those are right.
-fn misplaced(machine: &Machine, map: &CoreMap, cores: &CoreSet, local: &CpuSet) -> Option<String> {
-    let named = map.cpus_of(cores);
-    let legal = map.cpus_of(&map.whole_sockets(&map.cores_of(local)));
-    if !named.intersects(local) {
-        Some(format!(
-            "which is CPUs {named} of node {}",
-            machine.nodes_of(&named)
-        ))
-    } else if !named.is_subset(&legal) {
-        Some(format!(
-            "which takes in CPUs {} of other sockets",
-            named.difference(&legal)
-        ))
-    } else {
-        None
     }
 }
 
-/// Releases from 24.11.7 refuse cores that are no whole sockets.
-fn check_borders(
-    slurm: &Slurm,
-    line: &Line,
-    map: &CoreMap,
-    cores: &CoreSet,
-    change: &str,
-    report: &mut Report,
-) {
-    if map.whole_sockets(cores) == *cores {
-        return;
-    }
-    match slurm.release.and_then(slurm_config::release::Release::wants_whole_sockets) {
-        Some(true) => report.find(
-            "gres-cores",
-            Harm::StopsBinding,
-            format!(
-                "{}, which is no whole socket ({} cores each)",
-                line.quote("Cores"),
-                map.cores_per_socket()
-            ),
-            "Slurm 24.11.7 and later drain the node (\"GRES core specification doesn't match socket boundaries\")",
-            change,
-        ),
-        Some(false) => {}
-        None => report.skip(format!(
-            "{}: Cores={cores} is no whole socket, which Slurm 24.11.7 and later refuse; which Slurm this is is not known (--slurm-release)",
-            line.place()
-        )),
-    }
-}
-
-/// What the line should say.
-fn proposal(line: &Line, map: Option<&CoreMap>, gpus: &[(String, &Gpu)], slurm: &Slurm) -> String {
-    let localities: Vec<Option<&CpuSet>> = gpus
-        .iter()
-        .map(|(_, gpu)| gpu.locality.cpus.as_ref())
-        .collect();
-    let same = localities
-        .windows(2)
-        .all(|pair| pair.first() == pair.last());
-    let nodes: Option<&NodeSet> = gpus
-        .first()
-        .and_then(|(_, gpu)| gpu.locality.numa_nodes.as_ref());
-    match (map, localities.first().copied().flatten(), same) {
-        (Some(map), Some(local), true) => {
-            let cores = map.cores_of(local);
-            let whole = slurm
-                .release
-                .and_then(slurm_config::release::Release::wants_whole_sockets);
-            let cores = if whole == Some(false) {
-                cores
-            } else {
-                map.whole_sockets(&cores)
-            };
-            let node = nodes.map_or_else(String::new, |nodes| format!("   (node {nodes})"));
-            format!("{}: Cores={cores}{node}", line.place())
+/// Types that the node's line declares and no line of gres.conf has.
+fn check_types(node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    let known: Vec<&str> = gres.lines.iter().filter_map(GresLine::kind).collect();
+    let declared = node.gres("gpu");
+    for kind in declared.iter().filter_map(|(kind, _)| kind.as_deref()) {
+        // Lines without any type take that of the node's line.
+        if known.is_empty() || known.iter().any(|own| own.eq_ignore_ascii_case(kind)) {
+            continue;
         }
-        _ => format!(
-            "{}: a line a GPU, as `gpu-numa gres-conf` prints them",
-            line.place()
-        ),
+        report.find(
+            "gres-type",
+            Harm::StopsJobs,
+            format!(
+                "{}: Gres=gpu:{kind}, but gres.conf has Type={}",
+                node.line.place(),
+                known.join(", Type=")
+            ),
+            "slurmctld finds no GPU of that type on the node and drains it",
+            format!("{}: the same type in both files", node.line.place()),
+        );
     }
 }
 
-/// The word of `AutoDetect=` that finds the machine's GPUs in every release of Slurm.
-pub(super) fn detection_of(machine: &Machine) -> &'static str {
-    let maker = machine.gpus.first().and_then(Gpu::maker);
-    let words = maker.unwrap_or(machine.launch_vendor()).autodetect;
-    words.first().copied().unwrap_or("off")
-}
-
-/// The number in a device file's name.
-pub(super) fn minor_of(machine: &Machine, file: &str) -> Option<u32> {
-    machine.launch_vendor().device_number(file)
-}
-
-pub(super) fn knows_minors(machine: &Machine) -> bool {
-    machine.gpus.iter().any(|gpu| gpu.minor.is_some())
-}
-
-/// Whether the driver, which counts from 0 at boot, has no such number.
-fn is_beyond(machine: &Machine, minor: u32) -> bool {
-    let numbered = machine.gpus.iter().filter(|gpu| gpu.is_bound_at_launch());
-    usize::try_from(minor).is_ok_and(|minor| minor >= numbered.count())
-}
-
-/// The GPU of a device file's number: as the driver numbers them, else in PCI order.
-pub(super) fn by_minor(machine: &Machine, minor: u32) -> Option<&Gpu> {
-    if knows_minors(machine) {
-        return machine.gpus.iter().find(|gpu| gpu.minor == Some(minor));
+/// Device files against the order of PCI addresses, in which CUDA counts under PCI_BUS_ID.
+fn check_order(machine: &Machine, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    if !devices::knows_minors(machine) {
+        return;
     }
-    machine.gpus.get(usize::try_from(minor).ok()?)
+    let gpus: Vec<(String, PciAddress, String)> = gres
+        .lines
+        .iter()
+        .flat_map(|line| {
+            let found = devices::of_line(machine, line).into_iter();
+            found.map(|(file, gpu)| (file, gpu.pci, line.line.place()))
+        })
+        .collect();
+    let addresses: Vec<PciAddress> = gpus.iter().map(|(_, pci, _)| *pci).collect();
+    let wrong = first_out_of_order(&addresses);
+    let pair = wrong.and_then(|(before, after)| Some((gpus.get(before)?, gpus.get(after)?)));
+    if let Some((before, after)) = pair {
+        report.find(
+            "gres-order",
+            Harm::WeakensBinding,
+            format!(
+                "{}: {} ({}) comes before {} ({})",
+                before.2, before.0, before.1, after.0, after.1
+            ),
+            "Slurm numbers GPUs in the order of these lines and CUDA in PCI order: where devices are not fenced, \
+             CUDA_VISIBLE_DEVICES names another GPU than the job was given",
+            "gres.conf: the lines in PCI order, as `gpu-numa gres-conf` prints them",
+        );
+    }
 }

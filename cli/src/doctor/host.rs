@@ -1,4 +1,4 @@
-//! The host itself: snapshot, kernel settings, localities, the driver.
+//! The host itself: snapshot, kernel settings, where GPUs are, the driver.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -8,14 +8,15 @@ use topology::machine::{Gpu, NodeKind};
 use topology::snapshot::{DIRECTORY, MAX_BYTES, NODE_FILE, Snapshot};
 use topology::sysfs::{self, OVERRIDE_FILE};
 
-use super::World;
-use super::report::{Harm, Report};
+use super::report::{DoctorReport, Harm};
+use super::slurm::Slurm;
 use super::tree::Tree;
+use super::world::World;
 
-pub(crate) fn check(world: &World<'_>, report: &mut Report) {
+pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     check_localities(world, report);
     let Some(tree) = &world.tree else {
-        report.skip("snapshot, kernel settings, links' ACS, containers: the source is a file, not a filesystem root");
+        report.skip("snapshot, kernel settings, ACS, containers: the source is a file, not a directory with the host's files");
         return;
     };
     check_overrides(tree, report);
@@ -24,14 +25,14 @@ pub(crate) fn check(world: &World<'_>, report: &mut Report) {
     check_persistence(world, tree, report);
 }
 
-/// GPUs that firmware places nowhere.
-fn check_localities(world: &World<'_>, report: &mut Report) {
+/// GPUs whose NUMA node firmware does not give.
+fn check_localities(world: &World<'_>, report: &mut DoctorReport) {
     let machine = world.machine;
     if machine.cpu_nodes().len() < 2 {
         return;
     }
     let mut lost: Vec<String> = Vec::new();
-    // By evidence, each GPU with its node.
+    // By evidence: each GPU with its node.
     let mut inferred: Vec<(NumaSource, Vec<String>, Vec<String>)> = Vec::new();
     let mut is_minus_one = false;
     for (index, gpu) in machine.gpus.iter().enumerate() {
@@ -60,24 +61,24 @@ fn check_localities(world: &World<'_>, report: &mut Report) {
         }
     }
     if !lost.is_empty() {
-        let (that, it) = if lost.len() == 1 {
-            ("this GPU", "it is")
+        let (unknown, that) = if lost.len() == 1 {
+            ("NUMA node unknown", "this GPU")
         } else {
-            ("these GPUs", "they are")
+            ("NUMA nodes unknown", "these GPUs")
         };
         let minus_one = if is_minus_one {
-            "numa_node is -1 and "
+            " (firmware gives numa_node -1)"
         } else {
             ""
         };
         report.find(
             "gpu-locality",
             Harm::StopsBinding,
-            format!("{}: {minus_one}nothing else says where {it}", lost.join(", ")),
-            format!("tasks with {that} are left as Slurm made them, and strict policies refuse them"),
+            format!("{}: {unknown}{minus_one}", lost.join(", ")),
+            format!("the plugin does not bind tasks with {that}, and strict policies refuse them"),
             format!(
-                "/{OVERRIDE_FILE}: a line a GPU, as \"0000:3b:00.0 1\", where you know the node (`gpu-numa measure` \
-                 measures it); or firmware setup, so that ACPI names it"
+                "/{OVERRIDE_FILE}: one line per GPU, such as \"0000:3b:00.0 1\", with its node (`gpu-numa measure` \
+                 measures it); or firmware setup, so that ACPI gives the node"
             ),
         );
     }
@@ -86,34 +87,38 @@ fn check_localities(world: &World<'_>, report: &mut Report) {
             "gpu-locality",
             Harm::SlowsJobs,
             format!("numa_node is -1; by {} {}", source.words(), places.join(", ")),
-            "the driver, NCCL and Slurm's AutoDetect do not know where that is, and allocate and count anywhere",
+            "the driver, NCCL and Slurm's AutoDetect do not know the node, and take memory and cores from any",
             format!(
-                "firmware setup, so that ACPI names the node; for us /{OVERRIDE_FILE} makes it certain: {}",
+                "firmware setup, so that ACPI gives the node; for the plugin, /{OVERRIDE_FILE} makes it certain: {}",
                 lines.join("; ")
             ),
         );
     }
 }
 
-fn check_overrides(tree: &Tree, report: &mut Report) {
+fn check_overrides(tree: &Tree, report: &mut DoctorReport) {
     for complaint in sysfs::read_overrides(tree.base()).1 {
         report.find(
             "localities-file",
             Harm::StopsBinding,
             complaint,
-            "the site's word on this device does not count",
-            format!("/{OVERRIDE_FILE}: \"0000:3b:00.0 1\" on a line: PCI address and node"),
+            "the line has no effect",
+            format!("/{OVERRIDE_FILE}: one line per device, PCI address and node, such as \"0000:3b:00.0 1\""),
         );
     }
 }
 
-fn check_snapshot(world: &World<'_>, tree: &Tree, report: &mut Report) {
+fn check_snapshot(world: &World<'_>, tree: &Tree, report: &mut DoctorReport) {
     if world.machine.gpus.is_empty() {
         return;
     }
     let path = format!(
         "{}/{NODE_FILE}",
-        world.snapshot_folder().unwrap_or(DIRECTORY)
+        world
+            .slurm
+            .as_ref()
+            .and_then(Slurm::snapshot_folder)
+            .unwrap_or(DIRECTORY)
     );
     if !tree.exists("/run") {
         report.skip("the snapshot: /run is not in the recording");
@@ -135,7 +140,7 @@ fn check_snapshot(world: &World<'_>, tree: &Tree, report: &mut Report) {
             return;
         }
         Err(why) => {
-            report.find("snapshot", Harm::SlowsJobs, why, costs, remedy);
+            report.find("snapshot", Harm::SlowsJobs, why.to_string(), costs, remedy);
             return;
         }
     };
@@ -169,7 +174,7 @@ fn check_snapshot(world: &World<'_>, tree: &Tree, report: &mut Report) {
     }
 }
 
-fn check_kernel(world: &World<'_>, tree: &Tree, report: &mut Report) {
+fn check_kernel(world: &World<'_>, tree: &Tree, report: &mut DoctorReport) {
     let machine = world.machine;
     let has_gpu_memory = machine
         .numa_nodes
@@ -181,12 +186,12 @@ fn check_kernel(world: &World<'_>, tree: &Tree, report: &mut Report) {
     for (name, effect) in [
         (
             "kernel/numa_balancing",
-            "the kernel unmaps pages of jobs to see who uses them, and moves them: stalls in every job whose memory is not bound, \
-             and copies to a GPU that wait for page faults",
+            "the kernel unmaps pages of jobs to see which CPU uses them, and moves them: jobs whose memory is not bound stall, \
+             and copies to a GPU wait for page faults",
         ),
         (
             "vm/zone_reclaim_mode",
-            "a full node is searched for pages to free before another gives memory: jobs stall on reclaim while memory is free elsewhere",
+            "the kernel frees pages of a full NUMA node before it takes memory from another: jobs stall while other nodes have free memory",
         ),
     ] {
         let path = format!("/proc/sys/{name}");
@@ -219,7 +224,7 @@ fn check_kernel(world: &World<'_>, tree: &Tree, report: &mut Report) {
 }
 
 /// Persistence mode: the daemon's socket, else what nvidia-smi says.
-fn check_persistence(world: &World<'_>, tree: &Tree, report: &mut Report) {
+fn check_persistence(world: &World<'_>, tree: &Tree, report: &mut DoctorReport) {
     let makers = world.machine.gpus.iter().filter_map(Gpu::maker);
     let mut sockets = makers.filter_map(|maker| maker.driver.persistence_socket);
     if sockets.all(|socket| tree.exists(&format!("/{socket}"))) {
@@ -232,9 +237,9 @@ fn check_persistence(world: &World<'_>, tree: &Tree, report: &mut Report) {
     };
     let Some(answers) = answers else {
         report.skip(if world.is_live {
-            "persistence mode: no nvidia-smi that answers"
+            "persistence mode: nvidia-smi does not answer"
         } else {
-            "persistence mode: only the driver knows, and this is a recording"
+            "persistence mode: only the driver knows it, and this is a recording"
         });
         return;
     };
@@ -248,7 +253,7 @@ fn check_persistence(world: &World<'_>, tree: &Tree, report: &mut Report) {
             "persistence-mode",
             Harm::SlowsJobs,
             format!("nvidia-smi: persistence mode is off on {}", off.join(", ")),
-            "the driver shuts the GPU down between jobs: each job waits seconds for it, and ECC and clock settings are lost",
+            "the driver shuts the GPU down between jobs: each job waits seconds for it to start, and ECC and clock settings are lost",
             "systemctl enable --now nvidia-persistenced",
         );
     }

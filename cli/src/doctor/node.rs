@@ -3,19 +3,20 @@
 use slurm_config::config::has_word;
 use slurm_config::cores::{CoreMap, SocketKind};
 use slurm_config::node::Node;
+use slurm_config::rules::Series;
 
-use super::World;
-use super::report::{Harm, Report};
+use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
+use super::world::World;
 
-pub(crate) fn check(world: &World<'_>, report: &mut Report) {
+pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(slurm) = &world.slurm else { return };
     let Some(node) = &slurm.node else {
         let host = world
             .machine
             .hostname
             .as_deref()
-            .unwrap_or("this host, whose name is not known");
+            .unwrap_or("this host, whose name is unknown");
         report.skip(format!(
             "the node line and gres.conf: {} has no NodeName line for {host}",
             slurm.path
@@ -24,20 +25,23 @@ pub(crate) fn check(world: &World<'_>, report: &mut Report) {
     };
     check_gres(world, slurm, node, report);
     check_memory(world, node, report);
-    if slurm.overrides_machine() {
-        report.skip("sockets and cores: SlurmdParameters=config_overrides has Slurm believe its configuration");
+    let parameters = world.parameters();
+    if parameters.overrides_machine() {
+        report.skip("sockets and cores: with SlurmdParameters=config_overrides Slurm believes its configuration, not the machine");
         return;
     }
-    let Some(map) = CoreMap::new(world.machine, slurm.socket_kind()) else {
-        report.skip("sockets and cores: the machine's sockets are not alike, so Slurm's core numbers cannot be told");
+    let Some(map) = world.core_map(parameters.socket_kind()) else {
+        report.skip(
+            "sockets and cores: the machine's sockets differ, so Slurm's core numbers are unknown",
+        );
         return;
     };
     check_geometry(slurm, node, &map, report);
-    check_socket_borders(world, slurm, report);
+    check_socket_borders(world, slurm, node, report);
 }
 
 /// Whether the GPUs can be asked for at all.
-fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Report) {
+fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut DoctorReport) {
     let there = world.machine.gpus.len();
     if there == 0 {
         return;
@@ -56,10 +60,12 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Report
                 },
                 |(_, line)| line.quote("GresTypes"),
             ),
-            "no job can ask for a GPU, so no task has one to be bound to",
+            "no job can ask for a GPU, so no task is bound to one",
             format!("{}: GresTypes=gpu", slurm.path),
         );
     }
+    let is_by_gpu =
+        !node.counts_mig("gpu") && world.machine.gpus.iter().all(|gpu| gpu.mig.is_empty());
     match node.gres_count("gpu") {
         None => report.find(
             "gres-count",
@@ -69,12 +75,10 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Report
                 node.line.place(),
                 node.name
             ),
-            "no job can ask for a GPU here, so no task has one to be bound to",
+            "no job can ask for a GPU here, so no task is bound to one",
             format!("{}: add Gres=gpu:{there}", node.line.place()),
         ),
-        Some(count)
-            if count > there as u64 && world.machine.gpus.iter().all(|gpu| gpu.mig.is_empty()) =>
-        {
+        Some(count) if is_by_gpu && count > there as u64 => {
             report.find(
                 "gres-count",
                 Harm::StopsJobs,
@@ -87,9 +91,7 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Report
                 format!("{}: Gres=gpu:{there}", node.line.place()),
             );
         }
-        Some(count)
-            if count < there as u64 && world.machine.gpus.iter().all(|gpu| gpu.mig.is_empty()) =>
-        {
+        Some(count) if is_by_gpu && count < there as u64 => {
             report.find(
                 "gres-count",
                 Harm::SlowsJobs,
@@ -99,7 +101,7 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Report
                     node.name,
                     topology::quantity::count(usize::try_from(count).unwrap_or(usize::MAX), "GPU")
                 ),
-                "the GPUs beyond are never given to a job",
+                "the other GPUs are never given to a job",
                 format!("{}: Gres=gpu:{there}", node.line.place()),
             );
         }
@@ -107,7 +109,7 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Report
     }
 }
 
-fn check_geometry(slurm: &Slurm, node: &Node, map: &CoreMap, report: &mut Report) {
+fn check_geometry(slurm: &Slurm, node: &Node, map: &CoreMap, report: &mut DoctorReport) {
     let given = node.geometry();
     let is = [
         ("Sockets", given.sockets, map.sockets()),
@@ -141,8 +143,8 @@ fn check_geometry(slurm: &Slurm, node: &Node, map: &CoreMap, report: &mut Report
             "node-line",
             Harm::StopsBinding,
             format!("{}: NodeName={}: {}", node.line.place(), node.name, wrong.join(", ")),
-            "Slurm counts cores and draws sockets otherwise than the machine: it drains the node where \
-             it has fewer, and gives jobs cores on the wrong side of the socket link",
+            "Slurm's cores and sockets are not the machine's: it drains the node where the machine has \
+             fewer, and gives jobs cores on the wrong side of the socket link",
             change,
         );
     } else if given.sockets.is_none() && given.cores_per_socket.is_none() && map.sockets() > 1 {
@@ -157,27 +159,26 @@ fn check_geometry(slurm: &Slurm, node: &Node, map: &CoreMap, report: &mut Report
                     .cpus
                     .map_or_else(String::new, |cpus| format!(", only CPUs={cpus}"))
             ),
-            "Slurm takes every CPU for a socket of its own, so it knows no cores near a GPU",
+            "Slurm takes each CPU for a socket, so it does not know which cores are near a GPU",
             change,
         );
     }
     check_cpus(slurm, node, map, report);
 }
 
-/// `RealMemory=` (in MiB) against what the kernel has to give.
-fn check_memory(world: &World<'_>, node: &Node, report: &mut Report) {
-    let mut nodes = world
-        .machine
-        .numa_nodes
-        .iter()
-        .map(|node| node.memory_bytes);
-    let bytes = nodes.try_fold(0, |sum: u64, bytes| Some(sum.saturating_add(bytes?)));
+/// `RealMemory=` (in MiB) against what slurmd will report.
+fn check_memory(world: &World<'_>, node: &Node, report: &mut DoctorReport) {
     let given = node.whole.get("realmemory");
-    let given = given.and_then(|value| value.parse::<u64>().ok());
-    let (Some(bytes), Some(given)) = (bytes.filter(|bytes| *bytes > 0), given) else {
+    let Some(given) = given.and_then(|value| value.parse::<u64>().ok()) else {
         return;
     };
-    let there = bytes >> 20;
+    let Some(there) = world.real_memory_mib() else {
+        report.skip(format!(
+            "{}: RealMemory={given}: /proc/meminfo is not recorded",
+            node.line.place()
+        ));
+        return;
+    };
     if given > there {
         report.find(
             "node-line",
@@ -194,7 +195,7 @@ fn check_memory(world: &World<'_>, node: &Node, report: &mut Report) {
 }
 
 /// `CPUs=`, which may count threads or cores.
-fn check_cpus(slurm: &Slurm, node: &Node, map: &CoreMap, report: &mut Report) {
+fn check_cpus(slurm: &Slurm, node: &Node, map: &CoreMap, report: &mut DoctorReport) {
     let cpus = map.cores() * map.threads_per_core();
     if let Some(given) = node.geometry().cpus
         && given != cpus as u64
@@ -209,14 +210,14 @@ fn check_cpus(slurm: &Slurm, node: &Node, map: &CoreMap, report: &mut Report) {
                 node.name,
                 map.cores()
             ),
-            "slurmd and slurmctld disagree on how many CPUs there are; the node is drained where it has fewer",
+            "slurmd and slurmctld count different numbers of CPUs; the node is drained where the machine has fewer",
             format!("{}: CPUs={cpus}", slurm.path),
         );
     }
 }
 
-/// NUMA nodes smaller than a package, which Slurm does not see as long as a package is its socket.
-fn check_socket_borders(world: &World<'_>, slurm: &Slurm, report: &mut Report) {
+/// NUMA nodes smaller than a package, which Slurm does not know while it takes packages for sockets.
+fn check_socket_borders(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut DoctorReport) {
     let machine = world.machine;
     let cpu_nodes = machine.cpu_nodes();
     let split = machine.packages.iter().find(|package| {
@@ -227,19 +228,41 @@ fn check_socket_borders(world: &World<'_>, slurm: &Slurm, report: &mut Report) {
                 own.is_some_and(|own| own.intersects(&nodes) && !nodes.is_subset(own))
             })
     });
-    let (Some(package), SocketKind::Package) = (split, slurm.socket_kind()) else {
+    let (Some(package), SocketKind::Package) = (split, world.parameters().socket_kind()) else {
         return;
     };
-    let Some(map) = CoreMap::new(machine, SocketKind::NumaNode) else {
+    let Some(map) = world.core_map(SocketKind::NumaNode) else {
         return;
     };
     let given = slurm.value("slurmdparameters");
-    let parameters = given.map_or_else(String::new, |(value, _)| format!("{value},"));
+    let geometry = format!(
+        "Sockets={} CoresPerSocket={} ThreadsPerCore={}",
+        map.sockets(),
+        map.cores_per_socket(),
+        map.threads_per_core()
+    );
+    let has_own = world
+        .release
+        .is_some_and(|release| Series::of(release).has_node_parameters);
+    let change = if has_own {
+        let before = node.whole.get("parameters");
+        let before = before.map_or_else(String::new, |value| format!("{value},"));
+        format!(
+            "{}: Parameters={before}numa_node_as_socket {geometry}",
+            node.line.place()
+        )
+    } else {
+        let before = given.map_or_else(String::new, |(value, _)| format!("{value},"));
+        format!(
+            "{}: SlurmdParameters={before}numa_node_as_socket, and on the node's line {geometry}",
+            slurm.path
+        )
+    };
     report.find(
         "numa-node-as-socket",
         Harm::SlowsJobs,
         format!(
-            "package {} is {} NUMA nodes ({}), and {}",
+            "socket {} has {} NUMA nodes ({}), and {}",
             package.id,
             package.numa_nodes.len(),
             package.numa_nodes,
@@ -248,15 +271,8 @@ fn check_socket_borders(world: &World<'_>, slurm: &Slurm, report: &mut Report) {
                 |(_, line)| line.quote("SlurmdParameters"),
             )
         ),
-        "Slurm chooses cores by package: it gives a job cores of the right socket and the wrong NUMA node, \
-         and gres.conf cannot say better",
-        format!(
-            "{}: SlurmdParameters={parameters}numa_node_as_socket, and on the node's line Sockets={} CoresPerSocket={} \
-             ThreadsPerCore={} (`gpu-numa gres-conf --numa-node-as-socket` prints both)",
-            slurm.path,
-            map.sockets(),
-            map.cores_per_socket(),
-            map.threads_per_core()
-        ),
+        "Slurm chooses cores by socket: it gives a job cores of the right socket and the wrong NUMA node, \
+         whatever gres.conf says",
+        format!("{change} (`gpu-numa gres-conf --numa-node-as-socket` prints both)"),
     );
 }

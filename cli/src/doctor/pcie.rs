@@ -1,21 +1,21 @@
-//! PCI Express: links, ACS and IOMMU above GPUs, NICs and their sockets.
+//! PCI Express: links of GPUs and NICs, ACS and IOMMU above GPUs, NICs by socket.
 
 use std::collections::BTreeSet;
 
 use topology::machine::Machine;
 use topology::pci::{Link, PciAddress, PciDevice};
 
-use super::World;
-use super::report::{Harm, Report};
+use super::report::{DoctorReport, Harm};
 use super::tree::Tree;
+use super::world::World;
 use crate::links;
 
-/// A NIC of at least this many GB/s of PCIe is for jobs, a lesser one may be for management.
+/// A NIC of at least this many GB/s of PCIe is for jobs; a slower one may be for management.
 const JOB_NIC_GB_S: f64 = 12.0;
-/// ACS control bits that send peer-to-peer traffic up: P2P Request Redirect, P2P Completion Redirect.
+/// ACS control bits that send peer-to-peer traffic upstream: P2P Request Redirect, P2P Completion Redirect.
 const ACS_REDIRECT: u16 = 0x0004 | 0x0008;
 
-pub(crate) fn check(world: &World<'_>, report: &mut Report) {
+pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     check_links(world.machine, report);
     check_nics(world.machine, report);
     if let Some(tree) = &world.tree {
@@ -25,7 +25,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut Report) {
 }
 
 /// Links that run below what both ends can do.
-fn check_links(machine: &Machine, report: &mut Report) {
+fn check_links(machine: &Machine, report: &mut DoctorReport) {
     let gpus = machine
         .gpus
         .iter()
@@ -70,7 +70,7 @@ fn check_links(machine: &Machine, report: &mut Report) {
         report_link(names, link, report);
     }
     if is_idle {
-        report.skip("the generation of GPU links that run slow now: an idle GPU slows its link by itself; look again under load");
+        report.skip("the generation of GPU links that are slow now: an idle GPU slows its link; check again under load");
     }
 }
 
@@ -82,7 +82,7 @@ fn is_slow_bridge(bridge: &PciDevice) -> bool {
         && bridge.link.max_width > Some(8)
 }
 
-fn report_link(names: &[String], link: &Link, report: &mut Report) {
+fn report_link(names: &[String], link: &Link, report: &mut DoctorReport) {
     let now = links::now(link).unwrap_or_default();
     let best = links::best(link).unwrap_or_default();
     let run = if names.len() == 1 { "runs" } else { "run" };
@@ -91,7 +91,7 @@ fn report_link(names: &[String], link: &Link, report: &mut Report) {
         Harm::SlowsJobs,
         format!("{} {run} at {now} of {best}", names.join(", ")),
         format!("every copy over this link takes {} as long", slowdown(link)),
-        "no line: reseat the card or its riser, look at the slot's width and at bifurcation in firmware setup",
+        "hardware: reseat the card or its riser, check the slot's width and bifurcation in firmware setup",
     );
 }
 
@@ -110,14 +110,14 @@ fn slowdown(link: &Link) -> String {
 }
 
 /// Sockets with GPUs whose job network is on another socket only.
-fn check_nics(machine: &Machine, report: &mut Report) {
+fn check_nics(machine: &Machine, report: &mut DoctorReport) {
     let fast: Vec<_> = machine
         .nics
         .iter()
         .filter(|nic| is_for_jobs(machine, nic.pci, nic.vendor))
         .collect();
     if fast.iter().any(|nic| nic.locality.package.is_none()) {
-        report.skip("NICs by socket: nobody says where each is");
+        report.skip("NICs by socket: the NUMA node of a NIC is unknown");
         return;
     }
     let with_nic: BTreeSet<u32> = fast.iter().filter_map(|nic| nic.locality.package).collect();
@@ -141,9 +141,9 @@ fn check_nics(machine: &Machine, report: &mut Report) {
         report.find(
             "nic-socket",
             Harm::SlowsJobs,
-            format!("{} on package {package} have no fast NIC there ({} on another)", gpus.join(", "), names.join(", ")),
-            "what these GPUs send to other hosts crosses the socket link first, and GPUDirect RDMA is slow or off",
-            format!("no line: move a NIC to a slot of package {package}, or give multi-host jobs the other GPUs first"),
+            format!("{} on socket {package} have no fast NIC there ({} on another)", gpus.join(", "), names.join(", ")),
+            "data that these GPUs send to other hosts crosses the socket link first, and GPUDirect RDMA is slow or off",
+            format!("hardware: move a NIC to a slot of socket {package}, or give multi-host jobs the other GPUs first"),
         );
     }
 }
@@ -162,14 +162,14 @@ fn is_for_jobs(machine: &Machine, pci: PciAddress, vendor: u16) -> bool {
 
 /// ACS on the switch ports above GPUs, from configuration space (PCI Express base specification, ACS
 /// extended capability 000d: control at +6).
-fn check_acs(world: &World<'_>, tree: &Tree, report: &mut Report) {
+fn check_acs(world: &World<'_>, tree: &Tree, report: &mut DoctorReport) {
     let machine = world.machine;
     let mut on = Vec::new();
     let mut hidden = false;
     for port in shared_ports(machine) {
         let config = tree.bytes(&format!("/sys/bus/pci/devices/{port}/config"));
         match config.as_deref() {
-            // A port of a switch is PCI Express and has 4,096 bytes, 64 of which everybody may read.
+            // A port of a switch is PCI Express and has 4,096 bytes, 64 of which anyone may read.
             Some(config) if config.len() > 256 => {
                 if acs_control(config).is_some_and(|control| control & ACS_REDIRECT != 0) {
                     on.push(port.to_string());
@@ -190,15 +190,15 @@ fn check_acs(world: &World<'_>, tree: &Tree, report: &mut Report) {
             "acs",
             Harm::SlowsJobs,
             format!("ACS redirects peer-to-peer traffic at {}", on.join(", ")),
-            "GPUs and NICs below one switch do not reach each other directly: every copy goes up to the processor and back",
-            format!("at boot: setpci -s {first} ECAP_ACS+6.w=0000 (each port), or switch ACS off in firmware setup"),
+            "copies between GPUs and NICs below one switch go up to the processor and back instead of directly",
+            format!("at boot: setpci -s {first} ECAP_ACS+6.w=0000 (for each port), or turn ACS off in firmware setup"),
         );
     }
 }
 
 /// Bridges inside switches that have a GPU and something for it to talk to below them.
 ///
-/// Root ports are left out: what comes as far as them has left the switch anyway.
+/// Root ports are left out: traffic that reaches one has left the switch already.
 fn shared_ports(machine: &Machine) -> BTreeSet<PciAddress> {
     let above = |pci: PciAddress| machine.device(pci).and_then(|device| device.parent);
     // Bridges above a device, nearest first, the root port not among them.
@@ -232,14 +232,14 @@ fn shared_ports(machine: &Machine) -> BTreeSet<PciAddress> {
         .collect()
 }
 
-/// The ACS control register; absent where the function has no such capability.
+/// The ACS control register; None where the function has no such capability.
 fn acs_control(config: &[u8]) -> Option<u16> {
     let word = |at: usize| {
         let bytes = config.get(at..at.checked_add(4)?)?;
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
     };
     let mut at = 0x100;
-    // The list of capabilities may be damaged and run in a circle.
+    // A damaged list of capabilities may be circular.
     for _ in 0..64 {
         let header = word(at)?;
         if header & 0xffff == 0x000d {
@@ -254,7 +254,7 @@ fn acs_control(config: &[u8]) -> Option<u16> {
     None
 }
 
-fn check_iommu(world: &World<'_>, tree: &Tree, report: &mut Report) {
+fn check_iommu(world: &World<'_>, tree: &Tree, report: &mut DoctorReport) {
     let mut translated = Vec::new();
     let mut knows_groups = false;
     for (index, gpu) in world.machine.gpus.iter().enumerate() {
@@ -281,7 +281,7 @@ fn check_iommu(world: &World<'_>, tree: &Tree, report: &mut Report) {
     let evidence = if !translated.is_empty() {
         format!("the IOMMU translates {}", translated.join(", "))
     } else if is_on && !passes && !knows_groups && !world.machine.gpus.is_empty() {
-        format!("/proc/cmdline switches the IOMMU on without iommu=pt: {command_line}")
+        format!("/proc/cmdline turns the IOMMU on without iommu=pt: {command_line}")
     } else {
         return;
     };

@@ -2,21 +2,19 @@
 
 use launch::site::SiteConfig;
 use slurm_config::plugstack::{self, Entry, EntryKind};
+use slurm_config::rules;
 
-use super::World;
-use super::report::{Harm, Report};
+use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
+use super::world::World;
 
 /// The plugin's file.
 const OURS: &str = "gpu_numa_bind";
 
-pub(crate) fn check(world: &World<'_>, report: &mut Report) {
+pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(slurm) = &world.slurm else { return };
     let entries = slurm.plugstack.as_deref().unwrap_or_default();
-    let ours: Vec<&Entry> = entries
-        .iter()
-        .filter(|entry| is_named(entry, OURS))
-        .collect();
+    let ours: Vec<&Entry> = entries.iter().filter(|entry| entry.loads(OURS)).collect();
     let Some(first) = ours.first() else {
         report_unloaded(slurm, report);
         return;
@@ -31,42 +29,42 @@ pub(crate) fn check(world: &World<'_>, report: &mut Report) {
                 second.place()
             ),
             "the option is registered twice, and every task is bound twice",
-            format!("{}: take the line out", second.place()),
+            format!("{}: remove the line", second.place()),
         );
     }
     check_order(entries, first, report);
     check_line(slurm, first, report);
-    let unknown = match (slurm.release, &slurm.strange_library) {
-        (Some(release), _) if !release.is_known() => format!("Slurm {release}"),
-        (None, Some(library)) => library.clone(),
+    check_release(world, report);
+}
+
+/// Whether the plugin offers itself to this Slurm.
+fn check_release(world: &World<'_>, report: &mut DoctorReport) {
+    let range = rules::plugin_range();
+    let evidence = match (world.release, &world.strange_library) {
+        (Some(release), _) if !rules::loads_plugin(release) => {
+            format!("this is Slurm {release}; the plugin was checked with Slurm {range}")
+        }
+        (None, Some(library)) => {
+            format!("{library} is of an unknown release; the plugin was checked with Slurm {range}")
+        }
         _ => return,
     };
     report.find(
         "plugin-release",
         Harm::StopsBinding,
-        format!("{unknown} is of no release that the plugin was compared with (22.05 to 26.05)"),
-        "Slurm refuses the plugin: with \"optional\" jobs run unbound, with \"required\" none starts",
+        evidence,
+        "Slurm refuses the plugin: with \"optional\" jobs run unbound, with \"required\" they do not start",
         "install a gpu-numa-bind-slurm that names this release",
     );
 }
 
-fn is_named(entry: &Entry, name: &str) -> bool {
-    match &entry.kind {
-        EntryKind::Plugin { path, .. } => path
-            .rsplit('/')
-            .next()
-            .is_some_and(|file| file.contains(name)),
-        EntryKind::Include(_) => false,
-    }
-}
-
 /// Nothing loads the plugin: the drop-in is there and no line includes it, or there is no line for it at all.
-fn report_unloaded(slurm: &Slurm, report: &mut Report) {
+fn report_unloaded(slurm: &Slurm, report: &mut DoctorReport) {
     let file = &slurm.plugstack_path;
     let missing = if slurm.plugstack.is_some() {
         "no line loads gpu_numa_bind.so"
     } else {
-        "not there"
+        "no such file"
     };
     let (evidence, change) = match find_drop_in(slurm) {
         Some((folder, name)) => (
@@ -100,7 +98,7 @@ fn find_drop_in(slurm: &Slurm) -> Option<(String, String)> {
             name.ends_with(".conf")
                 && slurm.tree.read(&path).is_ok_and(|text| {
                     let entries = plugstack::parse(&text, &path);
-                    entries.iter().any(|entry| is_named(entry, OURS))
+                    entries.iter().any(|entry| entry.loads(OURS))
                 })
         };
         let name = slurm.tree.entries(&folder).into_iter().find(loads)?;
@@ -117,11 +115,11 @@ fn find_plugin(slurm: &Slurm) -> String {
 }
 
 /// pyxis enters the container in its own `task_init`; after it, /sys and /run are the container's.
-fn check_order(entries: &[Entry], ours: &Entry, report: &mut Report) {
+fn check_order(entries: &[Entry], ours: &Entry, report: &mut DoctorReport) {
     let at = |wanted: &dyn Fn(&Entry) -> bool| entries.iter().position(wanted);
     let (Some(own), Some(pyxis)) = (
         at(&|entry| entry == ours),
-        at(&|entry| is_named(entry, "pyxis")),
+        at(&|entry| entry.loads("pyxis")),
     ) else {
         return;
     };
@@ -130,13 +128,13 @@ fn check_order(entries: &[Entry], ours: &Entry, report: &mut Report) {
             "plugstack-order",
             Harm::StopsBinding,
             format!("{} loads pyxis before {} loads gpu_numa_bind.so", before.place(), ours.place()),
-            "in a container step the plugin runs after pyxis has entered the container, and sees its files for the host's",
+            "in a container step the plugin runs after pyxis has entered the container, and takes the container's files for the host's",
             format!("put the line of {} before that of {}", ours.place(), before.place()),
         );
     }
 }
 
-fn check_line(slurm: &Slurm, entry: &Entry, report: &mut Report) {
+fn check_line(slurm: &Slurm, entry: &Entry, report: &mut DoctorReport) {
     let EntryKind::Plugin {
         is_required,
         path,
@@ -154,7 +152,7 @@ fn check_line(slurm: &Slurm, entry: &Entry, report: &mut Report) {
             "plugin-required",
             Harm::StopsBinding,
             format!("{}: required {path}", entry.place()),
-            "when the plugin cannot be loaded, after an upgrade of Slurm say, slurmd does not start and every srun fails",
+            "when the plugin cannot be loaded, for example after an upgrade of Slurm, slurmd does not start and every srun fails",
             format!("{}: optional {path}{rest}", entry.place()),
         );
     }
@@ -165,7 +163,7 @@ fn check_line(slurm: &Slurm, entry: &Entry, report: &mut Report) {
                 "plugin-argument",
                 Harm::StopsBinding,
                 format!("{}: {problem}", entry.place()),
-                "the plugin leaves the argument out and goes on without it",
+                "the plugin ignores the argument",
                 format!("{}: correct or remove \"{argument}\"", entry.place()),
             );
         }
@@ -174,7 +172,7 @@ fn check_line(slurm: &Slurm, entry: &Entry, report: &mut Report) {
 }
 
 /// Whether the shared object is where the line says.
-fn check_file(slurm: &Slurm, entry: &Entry, path: &str, report: &mut Report) {
+fn check_file(slurm: &Slurm, entry: &Entry, path: &str, report: &mut DoctorReport) {
     let tree = &slurm.tree;
     let places: Vec<String> = if path.starts_with('/') {
         vec![path.to_owned()]
@@ -205,7 +203,7 @@ fn check_file(slurm: &Slurm, entry: &Entry, path: &str, report: &mut Report) {
     });
     if !is_recorded {
         report.skip(format!(
-            "{}: whether {path} is there (not in the recording)",
+            "{}: whether {path} exists (its folder is not in the recording)",
             entry.place()
         ));
         return;
@@ -213,7 +211,7 @@ fn check_file(slurm: &Slurm, entry: &Entry, path: &str, report: &mut Report) {
     report.find(
         "plugin-file",
         Harm::StopsBinding,
-        format!("{}: {path} is not there", entry.place()),
+        format!("{}: there is no {path}", entry.place()),
         "--gpu-numa-bind is an unknown option, and every srun complains",
         format!("install gpu-numa-bind-slurm, or correct {}", entry.place()),
     );

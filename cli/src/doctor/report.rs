@@ -1,8 +1,8 @@
-//! What `doctor` says.
+//! What `doctor` found, and what it could not check.
 
 use serde::Serialize;
 
-/// What a finding does to jobs.
+/// What a finding does to jobs, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Harm {
@@ -27,30 +27,30 @@ impl Harm {
     }
 }
 
-/// Something wrong.
+/// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Finding {
-    /// Which check found it, a word that stays.
+pub(crate) struct DoctorFinding {
+    /// The check's identifier, which stays the same in later releases.
     pub(crate) check: &'static str,
-    /// What it does.
+    /// What it does to jobs.
     pub(crate) harm: Harm,
     /// What was seen, and where.
     pub(crate) evidence: String,
     /// What follows from it.
     pub(crate) effect: String,
-    /// The line to change, as it should be.
+    /// What to change: the file and the line as it should be.
     pub(crate) change: String,
 }
 
-/// All that was found, and what could not be looked at.
+/// All findings, and what could not be checked.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) findings: Vec<Finding>,
+pub(crate) struct DoctorReport {
+    pub(crate) findings: Vec<DoctorFinding>,
     pub(crate) unchecked: Vec<String>,
 }
 
-impl Report {
-    /// Notes something wrong.
+impl DoctorReport {
+    /// Adds a finding, once.
     pub(crate) fn find(
         &mut self,
         check: &'static str,
@@ -59,7 +59,7 @@ impl Report {
         effect: impl Into<String>,
         change: impl Into<String>,
     ) {
-        let finding = Finding {
+        let finding = DoctorFinding {
             check,
             harm,
             evidence: evidence.into(),
@@ -71,7 +71,7 @@ impl Report {
         }
     }
 
-    /// Notes what could not be looked at, and why.
+    /// Adds what could not be checked and why, once.
     pub(crate) fn skip(&mut self, why: impl Into<String>) {
         let why = why.into();
         if !self.unchecked.contains(&why) {

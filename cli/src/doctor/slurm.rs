@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use slurm_config::config::{self, Line, Statement};
-use slurm_config::cores::SocketKind;
 use slurm_config::node::{self, Node};
+use slurm_config::parameters::{self, SlurmdParameters};
 use slurm_config::plugstack::{self, Entry, EntryKind};
 use slurm_config::release::Release;
 
-use super::tree::Tree;
+use super::tree::{Tree, TreeError};
 
 /// Where slurm.conf is looked for, in order: installed, and as slurmd keeps it without one of its own
 /// ("configless").
@@ -18,7 +18,9 @@ const PLACES: [&str; 4] = [
     "/var/spool/slurmd/conf-cache",
     "/etc/slurm-llnl",
 ];
-/// How deep files include others.
+/// Where the options of slurmd's service are: Debian's place and EL's.
+const OPTIONS: [&str; 2] = ["/etc/default/slurmd", "/etc/sysconfig/slurmd"];
+/// How deep files may include others.
 const MAX_DEPTH: u32 = 8;
 /// Files read at most.
 const MAX_FILES: usize = 512;
@@ -32,22 +34,34 @@ pub(crate) struct Slurm {
     pub(crate) path: String,
     /// slurm.conf's lines.
     pub(crate) conf: Vec<Line>,
-    /// gres.conf's lines; absent without the file.
+    /// gres.conf's lines; None where there is no such file.
     pub(crate) gres: Option<Vec<Line>>,
-    /// cgroup.conf's lines; absent without the file.
+    /// cgroup.conf's lines; None where there is no such file.
     pub(crate) cgroup: Option<Vec<Line>>,
-    /// plugstack.conf.
+    /// Where plugstack.conf is, or would be.
     pub(crate) plugstack_path: String,
-    /// The plugins that it loads, in order; absent without the file.
+    /// The plugins that it loads, in order; None where there is no such file.
     pub(crate) plugstack: Option<Vec<Entry>>,
     /// This host's line.
     pub(crate) node: Option<Node>,
-    /// The release found.
-    pub(crate) release: Option<Release>,
-    /// A libslurm of a release that the plugin does not know.
-    pub(crate) strange_library: Option<String>,
+    /// The value of `--parameters` in the options of slurmd's service.
+    pub(crate) slurmd_option: Option<String>,
     /// What could not be read.
     pub(crate) unread: Vec<String>,
+}
+
+/// Why Slurm's configuration cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SlurmError {
+    /// The path of slurm.conf.
+    #[error("the path is not UTF-8")]
+    Path,
+    /// slurm.conf itself.
+    #[error(transparent)]
+    Read(#[from] TreeError),
+    /// Another file.
+    #[error("{0}: no slurm.conf; expected lines such as ClusterName=, SlurmctldHost= or NodeName=")]
+    NotSlurm(String),
 }
 
 /// Which configuration was asked for.
@@ -59,21 +73,21 @@ pub(crate) enum Asked<'a> {
     In(&'a Tree),
 }
 
-/// Reads the configuration; absent when there is none.
+/// Reads the configuration; None when there is none.
 ///
 /// A recording may be of a host with another name than its configuration knows; then its only node line counts.
 ///
 /// # Errors
-/// The file, and why it cannot be read or is no slurm.conf.
+/// slurm.conf cannot be read, or is another file.
 pub(crate) fn read(
     asked: &Asked<'_>,
     hostname: Option<&str>,
     is_live: bool,
-) -> Result<Option<Slurm>, String> {
+) -> Result<Option<Slurm>, SlurmError> {
     let (tree, path) = match asked {
         Asked::File(path) => {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-            let path = path.to_str().ok_or("a path that is not UTF-8")?.to_owned();
+            let path = path.to_str().ok_or(SlurmError::Path)?.to_owned();
             (Tree::new(Path::new("/")), path)
         }
         Asked::In(tree) => {
@@ -90,13 +104,10 @@ pub(crate) fn read(
         files: 0,
         unread: Vec::new(),
     };
-    let Some(conf) = reader.lines(&path, 0) else {
-        return Err(reader.unread.pop().unwrap_or(path));
-    };
-    if !conf.iter().any(is_of_slurm) {
-        return Err(format!(
-            "{path}: no slurm.conf; expected lines such as ClusterName=, SlurmctldHost= or NodeName="
-        ));
+    let text = tree.read(&path)?;
+    let conf = reader.lines_of(&text, &path, 0);
+    if !config::is_slurm_conf(&conf) {
+        return Err(SlurmError::NotSlurm(path));
     }
     let beside = |name: &str| format!("{}/{name}", folder_of(&path));
     let optional = |reader: &mut Reader<'_>, name: &str| {
@@ -125,14 +136,15 @@ pub(crate) fn read(
     };
     if let (Some(node), Some(hostname)) = (&only, hostname) {
         unread.push(format!(
-            "whether {} is this host: the recording is of \"{hostname}\", but there is no other node line",
-            node.name
+            "whether {} is this host: the recording is of \"{hostname}\", and {} is the only node line",
+            node.name, node.name
         ));
     }
     Ok(Some(Slurm {
         node: own.or(only),
-        release: None,
-        strange_library: None,
+        slurmd_option: OPTIONS
+            .iter()
+            .find_map(|path| parameters::option_of(&tree.text(path)?)),
         tree,
         path,
         conf,
@@ -144,46 +156,27 @@ pub(crate) fn read(
     }))
 }
 
-/// Whether a line is one that slurm.conf has and other files do not; the first two no slurm.conf can lack.
-fn is_of_slurm(line: &Line) -> bool {
-    let known = [
-        "clustername",
-        "slurmctldhost",
-        "controlmachine",
-        "nodename",
-        "partitionname",
-        "taskplugin",
-        "grestypes",
-        "slurmdparameters",
-        "selecttype",
-        "proctracktype",
-        "plugstackconfig",
-        "slurmduser",
-        "slurmuser",
-    ];
-    line.pairs
-        .iter()
-        .any(|(key, _)| known.contains(&key.as_str()))
-}
-
 impl Slurm {
     /// A value of slurm.conf and its line.
     pub(crate) fn value(&self, key: &str) -> Option<(&str, &Line)> {
         config::last(&self.conf, key)
     }
 
-    /// What slurmd takes for a socket.
-    pub(crate) fn socket_kind(&self) -> SocketKind {
-        SocketKind::of(
-            self.value("slurmdparameters")
-                .map_or("", |(value, _)| value),
-        )
+    /// What slurmd of `release` is told of this host.
+    pub(crate) fn parameters(&self, release: Option<Release>) -> SlurmdParameters {
+        let option = self.slurmd_option.as_deref();
+        SlurmdParameters::of(&self.conf, self.node.as_ref(), option, release)
     }
 
-    /// Whether slurmd believes the configuration over the machine.
-    pub(crate) fn overrides_machine(&self) -> bool {
-        self.value("slurmdparameters")
-            .is_some_and(|(value, _)| config::has_word(value, "config_overrides"))
+    /// Where the plugin's line says that the snapshot is; None where it does not say.
+    pub(crate) fn snapshot_folder(&self) -> Option<&str> {
+        let entries = self.plugstack.as_ref()?;
+        entries.iter().find_map(|entry| match &entry.kind {
+            EntryKind::Plugin { arguments, .. } => arguments
+                .iter()
+                .find_map(|argument| argument.strip_prefix("snapshot=")),
+            EntryKind::Include(_) => None,
+        })
     }
 
     /// The path of a file beside slurm.conf.
@@ -215,14 +208,14 @@ impl Reader<'_> {
         self.files += 1;
         if depth > MAX_DEPTH || self.files > MAX_FILES {
             self.unread.push(format!(
-                "{path}: included too deep, or one of too many files"
+                "{path}: not read, as files include each other more than {MAX_DEPTH} deep or are more than {MAX_FILES}"
             ));
             return None;
         }
         match self.tree.read(path) {
             Ok(text) => Some(text),
             Err(why) => {
-                self.unread.push(why);
+                self.unread.push(why.to_string());
                 None
             }
         }
@@ -238,8 +231,12 @@ impl Reader<'_> {
 
     fn lines(&mut self, path: &str, depth: u32) -> Option<Vec<Line>> {
         let text = self.text(path, depth)?;
+        Some(self.lines_of(&text, path, depth))
+    }
+
+    fn lines_of(&mut self, text: &str, path: &str, depth: u32) -> Vec<Line> {
         let mut lines = Vec::new();
-        for statement in config::parse(&text, path) {
+        for statement in config::parse(text, path) {
             match statement {
                 Statement::Line(line) => lines.push(line),
                 Statement::Include { path, .. } => {
@@ -248,7 +245,7 @@ impl Reader<'_> {
                 }
             }
         }
-        Some(lines)
+        lines
     }
 
     fn entries(&mut self, path: &str, depth: u32) -> Vec<Entry> {

@@ -1,12 +1,13 @@
 //! What fences and binds tasks: TaskPlugin and cgroup.conf.
 
-use slurm_config::config::{Line, has_word, is_yes, last};
+use slurm_config::config::{Line, last};
+use slurm_config::fences::{Hierarchy, TaskPlugins, open_fences, unbinds_every_task};
 
-use super::World;
-use super::report::{Harm, Report};
+use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
+use super::world::World;
 
-pub(crate) fn check(world: &World<'_>, report: &mut Report) {
+pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(slurm) = &world.slurm else { return };
     let has_cgroup = check_task_plugin(slurm, report);
     check_task_plugin_param(slurm, report);
@@ -15,12 +16,11 @@ pub(crate) fn check(world: &World<'_>, report: &mut Report) {
     }
 }
 
-/// Whether task/cgroup is there.
-fn check_task_plugin(slurm: &Slurm, report: &mut Report) -> bool {
+/// Checks TaskPlugin; returns whether it has task/cgroup.
+fn check_task_plugin(slurm: &Slurm, report: &mut DoctorReport) -> bool {
     let given = slurm.value("taskplugin");
     let value = given.map_or("", |(value, _)| value);
-    let has = |plugin: &str| has_word(value, plugin) || has_word(value, &format!("task/{plugin}"));
-    let (affinity, cgroup) = (has("affinity"), has("cgroup"));
+    let TaskPlugins { affinity, cgroup } = TaskPlugins::of(value);
     let evidence = given.map_or_else(
         || format!("{}: no TaskPlugin", slurm.path),
         |(_, line)| line.quote("TaskPlugin"),
@@ -29,17 +29,17 @@ fn check_task_plugin(slurm: &Slurm, report: &mut Report) -> bool {
         (true, true) => return true,
         (false, true) => (
             Harm::WeakensBinding,
-            "Slurm gives tasks no CPUs of their own: --cpu-bind and --mem-bind do nothing, and a job \
+            "Slurm does not give tasks their own CPUs: --cpu-bind and --mem-bind have no effect, and a job \
              that does not ask for binding runs anywhere in its cores",
         ),
         (true, false) => (
             Harm::WeakensBinding,
-            "nothing fences a job: every task can open every GPU and use every CPU, so which GPUs are a \
-             task's own is only what CUDA_VISIBLE_DEVICES says",
+            "jobs are not fenced: every task can open every GPU and use every CPU, and only \
+             CUDA_VISIBLE_DEVICES says which GPUs are a task's own",
         ),
         (false, false) => (
             Harm::StopsBinding,
-            "nothing fences or binds a job: the plugin cannot tell a step's CPUs and GPUs from other jobs'",
+            "jobs are neither fenced nor bound: the plugin cannot tell a step's CPUs and GPUs from those of other jobs",
         ),
     };
     report.find(
@@ -52,63 +52,59 @@ fn check_task_plugin(slurm: &Slurm, report: &mut Report) -> bool {
     cgroup
 }
 
-/// `none` there reaches a task just as a user's --cpu-bind=none does, and that is respected.
-fn check_task_plugin_param(slurm: &Slurm, report: &mut Report) {
+/// `none` there looks to the plugin like a user's --cpu-bind=none, which it respects.
+fn check_task_plugin_param(slurm: &Slurm, report: &mut DoctorReport) {
     let Some((value, line)) = slurm.value("taskpluginparam") else {
         return;
     };
-    if has_word(value, "none") {
+    if unbinds_every_task(value) {
         report.find(
             "task-plugin",
             Harm::StopsBinding,
             line.quote("TaskPluginParam"),
-            "every step looks as if its user had said --cpu-bind=none, so the plugin leaves the CPUs alone",
+            "every step looks like one whose user gave --cpu-bind=none, so the plugin leaves its CPUs alone",
             format!(
-                "{}: take `none` out of TaskPluginParam, or plugstack.conf: default=override",
+                "{}: remove `none` from TaskPluginParam, or plugstack.conf: default=override",
                 line.place()
             ),
         );
     }
 }
 
-/// The keys that fence a job, with what follows where one is not yes.
-const FENCES: [(&str, &str); 2] = [
-    (
-        "ConstrainCores",
-        "jobs are not kept to their cores: a task can be moved onto another job's, and neighbours slow each other",
-    ),
-    (
-        "ConstrainDevices",
-        "every task can open every GPU of the host, so a task's GPUs are what CUDA_VISIBLE_DEVICES says and nothing checks it",
-    ),
-];
+/// What follows where a key of cgroup.conf is not yes.
+fn effect_without(key: &str) -> &'static str {
+    match key {
+        "ConstrainCores" => {
+            "jobs are not kept to their cores: a task can be moved onto another job's, and neighbours slow each other"
+        }
+        _ => {
+            "every task can open every GPU of the host, so only CUDA_VISIBLE_DEVICES says which GPUs are a task's own"
+        }
+    }
+}
 
-fn check_cgroup(world: &World<'_>, slurm: &Slurm, report: &mut Report) {
+fn check_cgroup(world: &World<'_>, slurm: &Slurm, report: &mut DoctorReport) {
     let path = slurm.beside("cgroup.conf");
     let Some(lines) = &slurm.cgroup else {
         report.find(
             "cgroup",
             Harm::WeakensBinding,
-            format!("{path}: not there, so ConstrainCores and ConstrainDevices are no"),
-            "jobs are kept to no cores and no GPUs: any task can use any CPU and open any GPU of the host",
+            format!("{path}: no such file, so ConstrainCores and ConstrainDevices are no"),
+            "jobs are not kept to their cores and GPUs: any task can use any CPU and open any GPU of the host",
             format!("{path}: ConstrainCores=yes, and ConstrainDevices=yes on a line of its own"),
         );
         return;
     };
-    for (key, effect) in FENCES {
-        let given = last(lines, &key.to_ascii_lowercase());
-        if given.is_some_and(|(value, _)| is_yes(value)) {
-            continue;
-        }
+    for (key, given) in open_fences(lines) {
         let evidence = match given {
-            Some((_, line)) => line.quote(key),
+            Some(line) => line.quote(key),
             None => format!("{path}: no {key}, which means no"),
         };
         report.find(
             "cgroup",
             Harm::WeakensBinding,
             evidence,
-            effect,
+            effect_without(key),
             format!("{path}: {key}=yes"),
         );
     }
@@ -116,27 +112,23 @@ fn check_cgroup(world: &World<'_>, slurm: &Slurm, report: &mut Report) {
 }
 
 /// `CgroupPlugin=` against the hierarchy that the host has mounted.
-fn check_version(world: &World<'_>, lines: &[Line], report: &mut Report) {
+fn check_version(world: &World<'_>, lines: &[Line], report: &mut DoctorReport) {
     let Some((value, line)) = last(lines, "cgroupplugin") else {
         return;
     };
     let Some(tree) = &world.tree else { return };
     let is_unified = tree.exists("/sys/fs/cgroup/cgroup.controllers");
     let is_old = tree.exists("/sys/fs/cgroup/cpuset") || tree.exists("/sys/fs/cgroup/devices");
-    let value = value.to_ascii_lowercase();
-    let (has, wants) = match value.as_str() {
-        "cgroup/v1" if is_unified => ("cgroup v2 (the unified hierarchy)", "cgroup/v2"),
-        "cgroup/v2" if is_old => ("cgroup v1 controllers", "cgroup/v1"),
-        _ => return,
+    let (has, wants) = match Hierarchy::of_plugin(value) {
+        Some(Hierarchy::V1) if is_unified => ("cgroup v2 (the unified hierarchy)", "cgroup/v2"),
+        Some(Hierarchy::V2) if is_old => ("cgroup v1 controllers", "cgroup/v1"),
+        Some(Hierarchy::V1 | Hierarchy::V2) | None => return,
     };
     report.find(
         "cgroup",
         Harm::StopsJobs,
         format!("{}, but the host has {has}", line.quote("CgroupPlugin")),
-        "slurmd does not start, or fences no job",
-        format!(
-            "{}: CgroupPlugin={wants}, or take the line out",
-            line.place()
-        ),
+        "slurmd does not start, or does not fence jobs",
+        format!("{}: CgroupPlugin={wants}, or no such line", line.place()),
     );
 }

@@ -4,12 +4,29 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ffi::linux::file::read_own_text;
+use ffi::linux::file::{FileError, read_own_text};
 
 /// The longest configuration file that is read, in bytes; 10,000 `NodeName` lines need a megabyte.
 const MAX_BYTES: u64 = 8 << 20;
 /// Entries taken from one directory at most.
 const MAX_ENTRIES: usize = 4096;
+
+/// Why a file of the host cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TreeError {
+    /// There is none, or a link to it leads out of the tree.
+    #[error("{0}: no such file")]
+    Missing(String),
+    /// A directory, device or pipe.
+    #[error("{0}: not a regular file")]
+    NotRegular(String),
+    /// The system refuses its path.
+    #[error("{0}: {1}")]
+    Path(String, io::Error),
+    /// It cannot be read, is too long or is not UTF-8.
+    #[error("{0}: {1}")]
+    Text(String, FileError),
+}
 
 /// A filesystem root; `/` is this host's.
 #[derive(Debug, Clone)]
@@ -25,7 +42,7 @@ impl Tree {
         }
     }
 
-    /// Where an absolute path of the host lies; absent when a link leads out of the tree.
+    /// Where an absolute path of the host lies; None where nothing is there or a link leads out of the tree.
     fn place(&self, absolute: &str) -> Option<PathBuf> {
         let path = self.base.join(absolute.trim_start_matches('/'));
         match fs::canonicalize(&path) {
@@ -42,38 +59,39 @@ impl Tree {
     /// The text of a regular file.
     ///
     /// # Errors
-    /// Why it cannot be read, in words.
-    pub(crate) fn read(&self, absolute: &str) -> Result<String, String> {
-        let path = self.place(absolute).ok_or_else(|| {
+    /// The file, and why it cannot be read.
+    pub(crate) fn read(&self, absolute: &str) -> Result<String, TreeError> {
+        let Some(path) = self.place(absolute) else {
             let path = self.base.join(absolute.trim_start_matches('/'));
-            match fs::canonicalize(path) {
+            return Err(match fs::canonicalize(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    format!("{absolute}: {error}")
+                    TreeError::Path(absolute.to_owned(), error)
                 }
-                Ok(_) | Err(_) => format!("{absolute}: no such file"),
-            }
-        })?;
+                Ok(_) | Err(_) => TreeError::Missing(absolute.to_owned()),
+            });
+        };
         match fs::metadata(&path) {
-            Ok(about) if !about.is_file() => return Err(format!("{absolute}: not a regular file")),
+            Ok(about) if !about.is_file() => {
+                return Err(TreeError::NotRegular(absolute.to_owned()));
+            }
             Ok(_) | Err(_) => {}
         }
-        let bytes = read_own_text(&path, MAX_BYTES);
-        bytes.map_err(|error| format!("{absolute}: {error}"))
+        read_own_text(&path, MAX_BYTES).map_err(|error| TreeError::Text(absolute.to_owned(), error))
     }
 
-    /// The text of a small file, trimmed; absent for whatever reason.
+    /// The text of a small file, trimmed; None where it cannot be read.
     pub(crate) fn text(&self, absolute: &str) -> Option<String> {
         Some(self.read(absolute).ok()?.trim().to_owned())
     }
 
-    /// The bytes of a small file; absent for whatever reason.
+    /// The bytes of a small file; None where it cannot be read.
     pub(crate) fn bytes(&self, absolute: &str) -> Option<Vec<u8>> {
         let path = self.place(absolute)?;
         fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
         fs::read(path).ok()
     }
 
-    /// The names in a directory, sorted; empty when there is none.
+    /// The names in a directory, sorted; empty where there is no directory.
     pub(crate) fn entries(&self, absolute: &str) -> Vec<String> {
         let entries = self
             .place(absolute)
@@ -88,7 +106,7 @@ impl Tree {
         names
     }
 
-    /// The path below the root that a link at an absolute path leads to, its last part.
+    /// The last part of the path that the link at an absolute path leads to; None where there is no link.
     pub(crate) fn link_name(&self, absolute: &str) -> Option<String> {
         let path = self.base.join(absolute.trim_start_matches('/'));
         let target = fs::read_link(path).ok()?;

@@ -48,6 +48,7 @@ impl Host {
                 if node == 0 { "10 21" } else { "21 10" },
             );
         }
+        host.write("proc/meminfo", "MemTotal:       131072000 kB\n");
         for (bus, node) in [(0x20, 0), (0x80, 1)] {
             host.switch(bus, node);
         }

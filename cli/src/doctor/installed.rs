@@ -3,7 +3,8 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use slurm_config::release::Release;
+use slurm_config::release::{Release, api_of_library};
+use slurm_config::rules::Series;
 
 use super::tree::Tree;
 
@@ -32,7 +33,7 @@ const PROGRAMS: [&str; 4] = [
     "srun",
     "/opt/slurm/sbin/slurmd",
 ];
-/// How long one may take.
+/// How long one of them may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The release of the Slurm in `tree`; asked of its programs when the tree is this host's.
@@ -42,16 +43,16 @@ pub(crate) fn find(tree: &Tree, is_live: bool) -> Option<Release> {
     }
     let header = HEADERS
         .iter()
-        .find_map(|path| parse_header(&tree.text(path)?));
+        .find_map(|path| Release::of_header(&tree.text(path)?));
     header.or_else(|| LIBRARIES.iter().find_map(|folder| by_library(tree, folder)))
 }
 
-/// A `libslurm.so.N` in `tree` whose N no known release has.
+/// A `libslurm.so.N` in `tree` whose N no release of the table has.
 pub(crate) fn find_strange(tree: &Tree) -> Option<String> {
     let strange = |folder: &&str| {
         let found = libraries(tree, folder)
             .into_iter()
-            .find(|api| Release::of_api(*api).is_none());
+            .find(|api| Series::of_api(*api).is_none());
         found.map(|api| format!("{folder}/libslurm.so.{api}"))
     };
     LIBRARIES.iter().find_map(strange)
@@ -60,31 +61,18 @@ pub(crate) fn find_strange(tree: &Tree) -> Option<String> {
 fn by_library(tree: &Tree, folder: &str) -> Option<Release> {
     libraries(tree, folder)
         .into_iter()
-        .filter_map(Release::of_api)
+        .filter_map(Series::of_api)
+        .map(Series::release)
         .max()
 }
 
 /// The N of each `libslurm.so.N` in a folder.
 fn libraries(tree: &Tree, folder: &str) -> Vec<u32> {
-    let number = |name: &String| {
-        let version = name.strip_prefix("libslurm.so.")?;
-        version.split('.').next()?.parse().ok()
-    };
-    tree.entries(folder).iter().filter_map(number).collect()
-}
-
-/// `#define SLURM_VERSION_NUMBER 0x160508`.
-fn parse_header(text: &str) -> Option<Release> {
-    let line = text
-        .lines()
-        .find(|line| line.contains("SLURM_VERSION_NUMBER"))?;
-    let digits = line.split_whitespace().last()?.strip_prefix("0x")?;
-    let number = u32::from_str_radix(digits, 16).ok()?;
-    Some(Release {
-        major: number >> 16,
-        minor: number >> 8 & 0xff,
-        micro: Some(number & 0xff),
-    })
+    let names = tree.entries(folder);
+    names
+        .iter()
+        .filter_map(|name| api_of_library(name))
+        .collect()
 }
 
 /// What `PROGRAM -V` prints: `slurm 24.11.7`.
@@ -104,19 +92,8 @@ fn ask(program: &str) -> Option<Release> {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    // It hangs: what it would have said is not worth more waiting.
+    // It hangs: its answer is not worth waiting longer.
     let _ = child.kill();
     let _ = child.wait();
     None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_header_names_the_release() {
-        let text = "/* x */\n#define SLURM_VERSION_NUMBER 0x180b07\n";
-        assert_eq!(parse_header(text).unwrap().to_string(), "24.11.7");
-    }
 }

@@ -1,0 +1,310 @@
+//! The cores of each GPU in gres.conf, written or found by AutoDetect, against where the GPU is and which cores this
+//! Slurm takes.
+
+use slurm_config::cores::{CoreMap, CoreSet};
+use slurm_config::gres::{GresLine, NodeGres};
+use slurm_config::rules::CoresRule;
+use topology::machine::Gpu;
+use topology::set::CpuSet;
+
+use super::devices;
+use super::report::{DoctorReport, Harm};
+use super::slurm::Slurm;
+use super::world::World;
+
+pub(crate) fn check(
+    world: &World<'_>,
+    slurm: &Slurm,
+    gres: &NodeGres<'_>,
+    report: &mut DoctorReport,
+) {
+    let parameters = world.parameters();
+    let map = if parameters.overrides_machine() {
+        None
+    } else {
+        world.core_map(parameters.socket_kind())
+    };
+    let judge = Judge {
+        world,
+        map: map.as_ref(),
+        rule: CoresRule::of(world.release),
+        detects: gres.detects(),
+    };
+    let lines = gres.lines.iter();
+    let coreless: Vec<Coreless> = lines
+        .filter_map(|line| judge.check_line(line, report))
+        .collect();
+    report_coreless(&coreless, report);
+    if gres.detects() {
+        judge.check_detected(slurm, gres, report);
+    }
+}
+
+/// What every line is held against.
+struct Judge<'a> {
+    world: &'a World<'a>,
+    /// The machine as Slurm counts it; None where Slurm counts by its configuration or sockets differ.
+    map: Option<&'a CoreMap>,
+    rule: CoresRule,
+    /// Whether slurmd also looks for cores by itself.
+    detects: bool,
+}
+
+/// A line without `Cores=` that should have it.
+struct Coreless {
+    place: String,
+    files: String,
+    change: String,
+}
+
+/// One finding for all of them.
+fn report_coreless(lines: &[Coreless], report: &mut DoctorReport) {
+    if lines.is_empty() {
+        return;
+    }
+    let join = |part: &dyn Fn(&Coreless) -> &str, between: &str| {
+        let parts: Vec<&str> = lines.iter().map(part).collect();
+        parts.join(between)
+    };
+    report.find(
+        "gres-cores",
+        Harm::SlowsJobs,
+        format!(
+            "{}: no Cores= for {}",
+            join(&|line| &line.place, ", "),
+            join(&|line| &line.files, ", ")
+        ),
+        "Slurm does not know which cores are near the GPU and gives jobs any; --gres-flags=enforce-binding has no effect",
+        join(&|line| &line.change, "; "),
+    );
+}
+
+impl Judge<'_> {
+    /// Checks a line's cores; returns the line where it has none and should.
+    fn check_line(&self, line: &GresLine<'_>, report: &mut DoctorReport) -> Option<Coreless> {
+        let machine = self.world.machine;
+        let gpus = devices::of_line(machine, line);
+        match (line.cores(), self.map) {
+            (None, _) => {
+                // Where no GPU's place is known there is nothing to propose.
+                let is_known = gpus.iter().any(|(_, gpu)| gpu.locality.cpus.is_some());
+                let matters = !self.detects && is_known && machine.cpu_nodes().len() > 1;
+                return matters.then(|| Coreless {
+                    place: line.line.place(),
+                    files: line.line.get("file").unwrap_or_default().to_owned(),
+                    change: self.proposal(line, &gpus),
+                });
+            }
+            (Some(Err(error)), Some(_)) => report.find(
+                "gres-cores",
+                Harm::StopsBinding,
+                evidence(line),
+                format!("slurmd refuses the file: {error}"),
+                self.proposal(line, &gpus),
+            ),
+            (Some(Ok(cores)), Some(map)) => self.check_cores(map, line, &cores, &gpus, report),
+            (Some(_), None) => {}
+        }
+        None
+    }
+
+    /// One line's cores against the GPUs that it is for.
+    fn check_cores(
+        &self,
+        map: &CoreMap,
+        line: &GresLine<'_>,
+        cores: &CoreSet,
+        gpus: &[(String, &Gpu)],
+        report: &mut DoctorReport,
+    ) {
+        if let Some(last) = map
+            .all_cores()
+            .last()
+            .filter(|last| cores.last() > Some(*last))
+        {
+            let hint = if map.threads_per_core() > 1 {
+                "; Cores= counts cores, not CPUs"
+            } else {
+                ""
+            };
+            report.find(
+                "gres-cores",
+                Harm::StopsBinding,
+                format!("{}, but the host has cores 0-{last}{hint}", evidence(line)),
+                "slurmd refuses the line, or the GPU gets cores that are not near it",
+                self.proposal(line, gpus),
+            );
+            return;
+        }
+        let detected = gpus.iter().map(|(_, gpu)| self.detected(map, gpu));
+        if self.detects && detected.flatten().any(|found| found != *cores) {
+            report.find(
+                "gres-autodetect",
+                Harm::StopsJobs,
+                format!("{}, but AutoDetect finds other cores", evidence(line)),
+                "slurmd leaves out a GPU whose line differs from what AutoDetect finds, and the node is drained",
+                format!("{}: remove Cores=", line.line.place()),
+            );
+            return;
+        }
+        for (file, gpu) in gpus {
+            let (Some(local), Some(nodes)) = (&gpu.locality.cpus, &gpu.locality.numa_nodes) else {
+                report.skip(format!(
+                    "{}: Cores= of {file}: the NUMA node of GPU {} is unknown",
+                    line.line.place(),
+                    gpu.pci
+                ));
+                continue;
+            };
+            let Some(problem) = self.misplaced(map, cores, local) else {
+                continue;
+            };
+            report.find(
+                "gres-cores",
+                Harm::StopsBinding,
+                format!(
+                    "{}, {problem}; {file} is GPU {} on node {nodes}, CPUs {local}",
+                    evidence(line),
+                    gpu.pci
+                ),
+                "Slurm gives this GPU's jobs cores on the wrong side of the socket link",
+                self.proposal(line, gpus),
+            );
+            return;
+        }
+        self.check_borders(map, line, cores, gpus, report);
+    }
+
+    /// What is wrong with cores for a GPU whose CPUs are `local`.  Whole sockets that hold one of those are right, and
+    /// so is what this Slurm's rule makes of them.
+    fn misplaced(&self, map: &CoreMap, cores: &CoreSet, local: &CpuSet) -> Option<String> {
+        let named = map.cpus_of(cores);
+        let near = map.cores_of(local);
+        let mut legal = map.cpus_of(&map.whole_sockets(&near));
+        legal.extend_with(&map.cpus_of(&self.rule.widen(map, &near)));
+        if !named.intersects(local) {
+            Some(format!(
+                "which is CPUs {named} of node {}",
+                self.world.machine.nodes_of(&named)
+            ))
+        } else if !named.is_subset(&legal) {
+            Some(format!(
+                "which includes CPUs {} of other sockets",
+                named.difference(&legal)
+            ))
+        } else {
+            None
+        }
+    }
+
+    /// Whether this Slurm takes the cores at all.
+    fn check_borders(
+        &self,
+        map: &CoreMap,
+        line: &GresLine<'_>,
+        cores: &CoreSet,
+        gpus: &[(String, &Gpu)],
+        report: &mut DoctorReport,
+    ) {
+        if self.rule.admits(map, cores) {
+            return;
+        }
+        let problem = breach(self.rule, map);
+        if self.world.release.is_none() {
+            report.skip(format!(
+                "{}: {problem}, but the release of this Slurm is unknown (--slurm-release)",
+                evidence(line)
+            ));
+            return;
+        }
+        report.find(
+            "gres-cores",
+            Harm::StopsJobs,
+            format!("{}, but {problem}", evidence(line)),
+            consequence(self.rule),
+            self.proposal(line, gpus),
+        );
+    }
+
+    /// The cores that AutoDetect finds for a GPU, which are those of the kernel's `local_cpulist`; None where that is
+    /// not recorded.
+    fn detected(&self, map: &CoreMap, gpu: &Gpu) -> Option<CoreSet> {
+        let device = self.world.machine.device(gpu.pci)?;
+        device.local_cpus.as_ref().map(|cpus| map.cores_of(cpus))
+    }
+
+    /// Cores that AutoDetect finds and this Slurm refuses; lines cannot override them, because they must agree.
+    fn check_detected(&self, slurm: &Slurm, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+        let (Some(map), Some((_, line)), Some(_)) = (self.map, gres.autodetect, self.world.release)
+        else {
+            return;
+        };
+        let gpus = self.world.machine.gpus.iter().enumerate();
+        let refused: Vec<String> = gpus
+            .filter_map(|(index, gpu)| {
+                let cores = self.detected(map, gpu)?;
+                (!self.rule.admits(map, &cores))
+                    .then(|| format!("Cores={cores} for GPU{index} {}", gpu.pci))
+            })
+            .collect();
+        if refused.is_empty() {
+            return;
+        }
+        report.find(
+            "gres-autodetect",
+            Harm::StopsJobs,
+            format!(
+                "{} finds {}, but {}",
+                line.quote("AutoDetect"),
+                refused.join(", "),
+                breach(self.rule, map)
+            ),
+            consequence(self.rule),
+            format!(
+                "{}: numa_node_as_socket or l3cache_as_socket, whichever makes these cores one socket \
+                 (`gpu-numa gres-conf --numa-node-as-socket` prints the node's line), or {}: AutoDetect=off and the lines that \
+                 `gpu-numa gres-conf` prints",
+                slurm.path,
+                line.place()
+            ),
+        );
+    }
+
+    /// What the line should say.
+    fn proposal(&self, line: &GresLine<'_>, gpus: &[(String, &Gpu)]) -> String {
+        let place = line.line.place();
+        let mut localities = gpus.iter().map(|(_, gpu)| &gpu.locality);
+        let first = localities.next();
+        let is_same = localities.all(|own| first.is_some_and(|first| first.cpus == own.cpus));
+        let local = first.and_then(|first| first.cpus.as_ref());
+        match (self.map, local, is_same) {
+            (Some(map), Some(local), true) => {
+                let cores = self.rule.widen(map, &map.cores_of(local));
+                let nodes = first.and_then(|first| first.numa_nodes.as_ref());
+                let node = nodes.map_or_else(String::new, |nodes| format!("   (node {nodes})"));
+                format!("{place}: Cores={cores}{node}")
+            }
+            _ => format!("{place}: one line per GPU, as `gpu-numa gres-conf` prints them"),
+        }
+    }
+}
+
+/// The line's cores as a person reads them: `gres.conf:1: Cores=0-3`.
+fn evidence(line: &GresLine<'_>) -> String {
+    line.line.quote(line.cores_key().unwrap_or("Cores"))
+}
+
+/// Which cores this Slurm takes, after the cores that it does not.
+fn breach(rule: CoresRule, map: &CoreMap) -> String {
+    format!(
+        "Slurm {} and later take only {rule} ({} cores per socket)",
+        rule.since(),
+        map.cores_per_socket()
+    )
+}
+
+/// What Slurm does about cores that it does not take.
+fn consequence(rule: CoresRule) -> String {
+    let complaint = rule.complaint().unwrap_or_default();
+    format!("slurmctld sets the node invalid and drains it (\"{complaint}\")")
+}
