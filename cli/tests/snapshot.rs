@@ -109,7 +109,10 @@ fn a_snapshot_that_others_may_write_is_not_believed() {
     let folder = written();
     let file = folder.path().join("node.json");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
-    refuses(folder.path(), "not root's alone to write");
+    refuses(
+        folder.path(),
+        "must be owned by root and writable only by root",
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ pub type Sink = fn(&str);
 
 static SINK: OnceLock<Sink> = OnceLock::new();
 
-/// Runs `body`; absent when it panicked.
+/// Runs `body`; none where it panicked.
 ///
 /// Place and text of a panic go to the sink of the first call: the default hook writes on the user's
 /// stderr.  The hook is this library's own, for std is linked into it.

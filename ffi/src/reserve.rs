@@ -36,7 +36,7 @@ impl WithReserve {
         self.reserve.get() as usize
     }
 
-    /// Where in the reserve a block begins; absent for one of the system's.
+    /// Where in the reserve a block begins; none for one of the system's.
     fn offset_of(&self, block: *mut u8) -> Option<usize> {
         let offset = (block as usize).checked_sub(self.start())?;
         (offset < BYTES).then_some(offset)
@@ -91,7 +91,7 @@ unsafe impl GlobalAlloc for WithReserve {
         let block = self.take(layout);
         if !block.is_null() {
             // A block that was given back may have been written.
-            // SAFETY: the block is as long as the layout says, and nobody else has it.
+            // SAFETY: the block is as long as the layout says, and no one else has it.
             unsafe { block.write_bytes(0, layout.size()) };
         }
         block

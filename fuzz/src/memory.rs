@@ -93,7 +93,7 @@ impl NamedMemory for FilledFile {
     fn unlink(&self) {}
 }
 
-/// The file in which the ranks of a communicator tell their GPUs.
+/// The file in which the ranks of a communicator write their GPUs.
 pub(crate) fn peers(bytes: &[u8]) {
     let (mut choices, contents) = split(bytes);
     let mut machine = two_gpus();
@@ -135,7 +135,7 @@ pub(crate) fn peers(bytes: &[u8]) {
     peers.leave();
 }
 
-/// The page in which the tasks of a step tell their GPUs and CPUs; another task of the step may write anything.
+/// The page in which the tasks of a step write their GPUs and CPUs; another task of the step may write anything.
 pub(crate) fn page(bytes: &[u8]) {
     let (mut choices, contents) = split(bytes);
     let machine = two_gpus();

@@ -62,7 +62,7 @@ fn write_one(record: &[u8], root: &Path) {
     }
 }
 
-/// How deep a relative path ends when it begins `depth` deep; absent for one that leads above 0.
+/// How deep a relative path ends when it begins `depth` deep; none for one that leads above 0.
 fn depth_of(path: &Path, mut depth: usize) -> Option<usize> {
     for component in path.components() {
         match component {

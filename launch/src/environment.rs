@@ -1,6 +1,6 @@
 //! The environment of a task, wherever it is kept, and which variables in it are ours.
 //!
-//! What we set is also written into [`MARKS`], so that a step inside our own batch step can tell our values from the
+//! What we set is also written into [`MARKS`], so that a step inside our own batch step knows our values from the
 //! user's and replace or remove them.
 
 use ffi::spank::Spank;
@@ -46,7 +46,7 @@ impl TaskEnvironment for Spank<'_> {
     }
 
     fn remove(&self, name: &str) {
-        // One that cannot be removed stays; there is nobody to tell.
+        // One that cannot be removed stays; there is no one to tell.
         let _ = self.remove_env(name);
     }
 }
@@ -82,7 +82,7 @@ pub fn device_order(
 pub struct Marks(Vec<String>);
 
 impl Marks {
-    /// The names that our outer step set and nobody changed since.
+    /// The names that our outer step set and no one changed since.
     pub fn read(environment: &impl Environment) -> Self {
         let Some(marks) = environment.get(MARKS) else {
             return Self::default();

@@ -34,7 +34,7 @@ impl Trust {
         }
     }
 
-    /// Whether `path` is a file that is not empty and that nobody else can have written.
+    /// Whether `path` is a file that is not empty and that no one else can have written.
     pub fn is_usable(self, path: &Path) -> bool {
         match self {
             Self::Root => is_roots_file(path),

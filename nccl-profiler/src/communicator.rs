@@ -1,6 +1,6 @@
 //! A communicator, from its rank's `init` to its `finalize`.
 //!
-//! Which GPUs the ranks of this host hold is known once all have told (NCCL passes a barrier between the
+//! Which GPUs the ranks of this host hold is known once all have written (NCCL passes a barrier between the
 //! plugin's `init` and the first collective: init.cc `initTransportsRank`, 2.30).  Until then everything is
 //! counted; then the communicator falls silent where nothing crosses, and the lowest rank speaks elsewhere.
 
@@ -27,10 +27,10 @@ use topology::path::crosses_socket;
 
 use crate::counts::{Algo, Counts, Func, element_bytes};
 use crate::journal::Journal;
-use crate::report::{Moment, Report, Who};
+use crate::report::{LinkReport, Moment, Who};
 use crate::{env, host};
 
-/// How long peers that have not told are waited for, by counting on, in milliseconds.
+/// How long everything is counted while peers have not written, in milliseconds.
 const PATIENCE_MILLIS: u64 = 1_000;
 /// Between two lines of a communicator, in milliseconds.
 const MINUTE_MILLIS: u64 = 60_000;
@@ -71,8 +71,8 @@ pub(crate) struct Communicator {
     hosts: usize,
     rank: usize,
     log: NcclLog,
-    settings: Settings,
-    /// Whether calls are told apart from what they become (v5 and later).
+    settings: ProcessSettings,
+    /// Whether a call and what NCCL makes of it are two events (v5 and later).
     has_calls: bool,
     process: u32,
     machine: &'static Machine,
@@ -86,18 +86,18 @@ pub(crate) struct Communicator {
     /// The ranks that only the socket link leads to, with whether it leads to a package of a higher number.
     far: OnceCell<Vec<(usize, bool)>>,
     /// Of the speaker.
-    told: OnceCell<Told>,
+    subject: OnceCell<Subject>,
 }
 
 /// What the environment says, read when a communicator begins: later another thread may be changing it.
 #[derive(Debug)]
-struct Settings {
+struct ProcessSettings {
     journal: Journal,
     topology_file: Option<PathBuf>,
     network_inside: NetworkInside,
 }
 
-impl Settings {
+impl ProcessSettings {
     fn read() -> Self {
         let is_one = |name| std::env::var(name).is_ok_and(|set| set.trim() == "1");
         Self {
@@ -114,9 +114,9 @@ impl Settings {
     }
 }
 
-/// What the speaker tells of.
+/// What the speaker reports on.
 #[derive(Debug)]
-struct Told {
+struct Subject {
     who: Who,
     forecast: Forecast,
     /// Whether its collectives cross.
@@ -124,7 +124,7 @@ struct Told {
 }
 
 impl Communicator {
-    /// Begins; absent where nothing can cross, or nothing can be known.
+    /// Begins; none where nothing can cross, or nothing can be known.
     pub(crate) fn begin(start: &Start) -> Option<Box<Self>> {
         let number = |value: c_int| usize::try_from(value).ok();
         let (ranks, rank) = (number(start.ranks)?, number(start.rank)?);
@@ -167,7 +167,7 @@ impl Communicator {
             hosts,
             rank,
             log: start.log,
-            settings: Settings::read(),
+            settings: ProcessSettings::read(),
             has_calls: start.wanted & sys::COLL_API != 0,
             process: std::process::id(),
             machine,
@@ -178,7 +178,7 @@ impl Communicator {
             next_millis: AtomicU64::new(0),
             counts: Counts::new(ranks),
             far: OnceCell::new(),
-            told: OnceCell::new(),
+            subject: OnceCell::new(),
         }))
     }
 
@@ -219,12 +219,12 @@ impl Communicator {
             | Event::PeerCall { .. }
             | Event::Other => false,
         };
-        if counted && self.told.get().is_some_and(|told| told.crosses) {
+        if counted && self.subject.get().is_some_and(|subject| subject.crosses) {
             self.speak_in_time();
         }
     }
 
-    /// Counts a collective whose way is told; false where it is not one of those.
+    /// Counts a collective whose way the event says; false where it does not.
     fn on_collective(&self, collective: &Collective<'_>) -> bool {
         let Some(func) = Func::of(collective.func) else {
             return false;
@@ -245,7 +245,7 @@ impl Communicator {
         true
     }
 
-    /// Counts a call, and a Broadcast with it; false where what it becomes is still to be told.
+    /// Counts a call, and a Broadcast with it; false where another event says what it becomes.
     fn on_call(&self, call: &ApiCall<'_>) -> bool {
         let Some(func) = Func::of(call.func) else {
             return false;
@@ -294,7 +294,7 @@ impl Communicator {
         }
     }
 
-    /// Whether all peers that will tell have told.  Of several hosts nobody knows how many are here, so NCCL's
+    /// Whether all peers that will write have written.  Of several hosts it is not known how many are here, so NCCL's
     /// barrier is relied upon.
     fn may_decide(&self) -> bool {
         let complete = self.hosts > 1 || self.peers.count() >= self.ranks;
@@ -328,9 +328,9 @@ impl Communicator {
             Crossing::Unknown => {
                 if speaks {
                     self.log.info(&format!(
-                        "gpu-numa: communicator {:#x}: nobody can tell whether it crosses the socket link \
-                         (a GPU's place or its NVLinks are not known, or NCCL may take the network between \
-                         sockets)",
+                        "gpu-numa: communicator {:#x}: unknown whether it crosses the socket link \
+                         (the place or the NVLinks of a GPU are not known, or NCCL may take the network \
+                         between sockets)",
                         self.id
                     ));
                 }
@@ -347,7 +347,7 @@ impl Communicator {
             };
             let forecast = forecast(&machine, &members, self.settings.topology_file.as_deref());
             let crosses = forecast.ring().total() + forecast.tree().total() > 0.0;
-            let _ = self.told.set(Told {
+            let _ = self.subject.set(Subject {
                 who,
                 forecast,
                 crosses,
@@ -395,17 +395,17 @@ impl Communicator {
             .is_ok()
             && !self.speak(moment)
         {
-            // Nothing crossed so far: the next event is asked again.
+            // Nothing crossed so far: the next event asks again.
             self.next_millis.store(next, order);
         }
     }
 
     /// Says a line; false where nothing crossed.
     fn speak(&self, moment: Moment) -> bool {
-        let Some(Told { who, forecast, .. }) = self.told.get() else {
+        let Some(Subject { who, forecast, .. }) = self.subject.get() else {
             return false;
         };
-        let report = Report::new(who, forecast, moment, &self.counts, self.peers.sent());
+        let report = LinkReport::new(who, forecast, moment, &self.counts, self.peers.sent());
         if !report.is_worth_a_line() {
             return false;
         }
@@ -455,8 +455,8 @@ fn forecast(machine: &Machine, members: &Members, file: Option<&Path>) -> Foreca
     forecast
 }
 
-/// The NVLinks of a GPU, asked of the NVML that NCCL has loaded; absent where the snapshot knows them all, and
-/// where NVML does not tell.
+/// The NVLinks of a GPU, from the NVML that NCCL has loaded; none where the snapshot knows them all, and
+/// where NVML does not say.
 fn read_links(machine: &Machine, pci: &str) -> Option<Links> {
     if machine.nvlink_visible {
         return None;
@@ -469,7 +469,7 @@ fn read_links(machine: &Machine, pci: &str) -> Option<Links> {
     Some(links)
 }
 
-/// The machine with the NVLinks that its ranks told of; known for all where each of them told.
+/// The machine with the NVLinks that its ranks found; all are known where each rank found its own.
 fn with_links(machine: &'static Machine, peers: &[Peer]) -> Cow<'static, Machine> {
     let said: BTreeMap<_, _> = peers
         .iter()

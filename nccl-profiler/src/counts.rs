@@ -19,7 +19,7 @@ pub(crate) enum Func {
 }
 
 impl Func {
-    /// Each function, in the order in which it is told.
+    /// Each function, in the order of the lines.
     pub(crate) const ALL: [Self; 5] = [
         Self::AllReduce,
         Self::AllGather,
@@ -39,7 +39,7 @@ impl Func {
         }
     }
 
-    /// By NCCL's word; absent for one that is sends and receives, or not known.
+    /// By NCCL's word; none for one that is made of sends and receives, or not known.
     pub(crate) fn of(word: &CStr) -> Option<Self> {
         let word = word.to_bytes();
         Self::ALL
@@ -52,7 +52,7 @@ impl Func {
         matches!(self, Self::Broadcast | Self::Reduce)
     }
 
-    /// The buffer of a collective of `bytes` as NCCL tells them: AllGather and ReduceScatter tell a rank's
+    /// The buffer of a collective of `bytes` as NCCL gives them: for AllGather and ReduceScatter a rank's
     /// share.
     pub(crate) fn buffer_bytes(self, bytes: u64, ranks: usize) -> u64 {
         match self {
@@ -81,7 +81,7 @@ impl Algo {
         }
     }
 
-    /// By NCCL's word; absent for those whose way is not modelled (NVLS, COLLNET, PAT).
+    /// By NCCL's word; none for those whose way is not modelled (NVLS, COLLNET, PAT).
     pub(crate) fn of(word: &CStr) -> Option<Self> {
         let word = word.to_bytes();
         Self::ALL
@@ -90,7 +90,7 @@ impl Algo {
     }
 }
 
-/// Bytes of an element by NCCL's word for its type (`ncclDatatypeToString`, collectives.cc); absent for one
+/// Bytes of an element by NCCL's word for its type (`ncclDatatypeToString`, collectives.cc); none for one
 /// that is not known.
 pub(crate) fn element_bytes(datatype: &CStr) -> Option<u64> {
     Some(match datatype.to_bytes() {
@@ -109,7 +109,7 @@ pub(crate) struct Sum {
     pub(crate) func: Func,
     /// The algorithm.
     pub(crate) algo: Algo,
-    /// How many, and their bytes as NCCL says them.
+    /// How many, and their bytes as NCCL gives them.
     pub(crate) amount: Amount,
 }
 
@@ -122,11 +122,11 @@ pub(crate) struct Counts {
     /// Collectives as they were called, by function; those recorded into CUDA graphs apart.
     called: [AtomicU64; 5],
     captured: AtomicU64,
-    /// Collectives whose way is told but not modelled: other algorithms, copy engines, symmetric memory.
+    /// Collectives whose way is known but not modelled: other algorithms, copy engines, symmetric memory.
     special: AtomicU64,
 }
 
-/// Roots that are told apart; a Broadcast from beyond counts as from a rank elsewhere.
+/// Roots that are counted apart; a Broadcast from beyond counts as from a rank elsewhere.
 const MOST_ROOTS: usize = 1024;
 
 impl Counts {
@@ -196,12 +196,12 @@ impl Counts {
             .collect()
     }
 
-    /// Collectives recorded into CUDA graphs, whose replays nobody tells.
+    /// Collectives recorded into CUDA graphs, whose replays NCCL does not report.
     pub(crate) fn captured(&self) -> u64 {
         self.captured.load(Ordering::Relaxed)
     }
 
-    /// Collectives whose way is not known: told as such, or called and never told as planned.
+    /// Collectives whose way is not known: NCCL said so, or it was called and never planned.
     pub(crate) fn unknown(&self) -> u64 {
         let planned: u64 = self.sums().iter().map(|sum| sum.amount.calls).sum();
         let called: u64 = self

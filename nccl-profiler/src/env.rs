@@ -33,7 +33,7 @@ pub(crate) fn answer(name: &CStr) -> *const c_char {
     sites_file().map_or(std::ptr::null(), CStr::as_ptr)
 }
 
-/// The topology file that NCCL reads in this process; absent where it reads none.
+/// The topology file that NCCL reads in this process; none where it reads none.
 pub(crate) fn topology_path() -> Option<PathBuf> {
     let path = |text: &CStr| PathBuf::from(OsStr::from_bytes(text.to_bytes()));
     let named = std::env::var_os("NCCL_TOPO_FILE").map(PathBuf::from);
@@ -45,7 +45,7 @@ pub(crate) fn topology_path() -> Option<PathBuf> {
     named.or_else(answered).or_else(virtual_topology)
 }
 
-/// The site's file for this job; absent where NCCL has a virtual machine's, and where there is none that
+/// The site's file for this job; none where NCCL has a virtual machine's, and where there is none that
 /// fits this machine.
 fn sites_file() -> Option<&'static CStr> {
     static FILE: OnceCell<Option<CString>> = OnceCell::new();

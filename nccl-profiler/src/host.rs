@@ -20,7 +20,7 @@ pub(crate) fn folder() -> &'static Path {
     })
 }
 
-/// The machine of the snapshot; absent where there is none that root or this user wrote in this boot.
+/// The machine of the snapshot; none where there is none that root or this user wrote in this boot.
 pub(crate) fn snapshot_machine() -> Option<&'static Machine> {
     static MACHINE: OnceCell<Option<Machine>> = OnceCell::new();
     let machine =
@@ -37,7 +37,7 @@ pub(crate) fn machine() -> Option<&'static Machine> {
     })
 }
 
-/// Reads a topology file as NCCL does, as this user; absent where NCCL refuses it.
+/// Reads a topology file as NCCL does, as this user; none where NCCL refuses it.
 pub(crate) fn read_topology(path: &Path) -> Option<System> {
     let text = read_own_text(path, LONGEST_TOPOLOGY).ok()?;
     read(&text).system

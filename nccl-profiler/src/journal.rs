@@ -11,7 +11,7 @@ use nccl_topo::traffic::Hops;
 use serde::Serialize;
 
 use crate::host;
-use crate::report::{Load, Moment, Report};
+use crate::report::{LinkReport, Load, Moment};
 
 /// The variable that names the file; `%h` in it is the host, `%p` the process, `%%` a per cent sign.
 const FILE_VARIABLE: &str = "GPU_NUMA_BIND_LOG";
@@ -53,7 +53,7 @@ impl Journal {
     }
 
     /// Appends a report to the file of `GPU_NUMA_BIND_LOG`, where one is named.
-    pub(crate) fn record(&self, report: &Report<'_>, line: &str) {
+    pub(crate) fn record(&self, report: &LinkReport<'_>, line: &str) {
         let Some(path) = &self.path else { return };
         let Ok(mut text) = serde_json::to_string(&to_record(report, &self.slurm, line)) else {
             return;
@@ -105,7 +105,7 @@ struct Record<'a> {
     crossing_hops: Vec<[String; 2]>,
     crossing_gb_s: Option<f32>,
     inside_gb_s: Option<f32>,
-    collectives: Vec<Collective>,
+    collectives: Vec<CollectiveSum>,
     over_link: Load,
     sends: Sends,
     captured: u64,
@@ -129,7 +129,7 @@ impl From<Hops> for Way {
 }
 
 #[derive(Serialize)]
-struct Collective {
+struct CollectiveSum {
     func: &'static str,
     algo: &'static str,
     count: u64,
@@ -146,7 +146,7 @@ struct Sends {
 }
 
 fn to_record<'a>(
-    report: &'a Report<'_>,
+    report: &'a LinkReport<'_>,
     slurm: &'a [Option<String>; 3],
     line: &'a str,
 ) -> Record<'a> {
@@ -155,7 +155,7 @@ fn to_record<'a>(
     let forecast = report.forecast;
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let hops = forecast.crossing_hops();
-    let collectives = report.sums.iter().map(|sum| Collective {
+    let collectives = report.sums.iter().map(|sum| CollectiveSum {
         func: sum.func.word(),
         algo: sum.algo.word(),
         count: sum.amount.calls,

@@ -20,7 +20,7 @@ pub(crate) enum Moment {
     Summary,
 }
 
-/// A communicator, as far as it is told.
+/// A communicator, as its lines name it.
 #[derive(Debug, Clone)]
 pub(crate) struct Who {
     /// NCCL's id of it.
@@ -53,9 +53,9 @@ impl Load {
     }
 }
 
-/// All that is told of a communicator.
+/// All that is said of a communicator.
 #[derive(Debug)]
-pub(crate) struct Report<'a> {
+pub(crate) struct LinkReport<'a> {
     /// Which communicator.
     pub(crate) who: &'a Who,
     /// The way of its collectives.
@@ -74,7 +74,7 @@ pub(crate) struct Report<'a> {
     pub(crate) unknown: u64,
 }
 
-impl<'a> Report<'a> {
+impl<'a> LinkReport<'a> {
     /// Adds up.
     pub(crate) fn new(
         who: &'a Who,
@@ -137,7 +137,7 @@ impl<'a> Report<'a> {
             let link = self.link();
             let times = times(ring);
             parts.push(format!(
-                "its ring crosses the {link} {}{times} a channel{list}",
+                "its ring crosses the {link} {}{times} per channel{list}",
                 self.least()
             ));
         }
@@ -242,7 +242,7 @@ impl<'a> Report<'a> {
         });
         let unknown = (self.unknown > 0).then(|| {
             format!(
-                "{} went a way that NCCL does not tell, not counted",
+                "{} took a path that NCCL does not report, not counted",
                 self.unknown
             )
         });
@@ -279,7 +279,7 @@ fn hops_of(forecast: &Forecast, algo: Algo) -> Hops {
     }
 }
 
-/// What each hop of a ring carries, for a collective of `bytes` as NCCL tells them.
+/// What each hop of a ring carries, for a collective of `bytes` as NCCL gives them.
 fn hop_bytes(func: Func, bytes: u64, ranks: usize) -> u64 {
     let ranks = ranks.max(1) as u64;
     match func {
@@ -302,4 +302,120 @@ fn load_rooted(load: &mut Load, who: &Who, forecast: &Forecast, sum: &Sum, count
         rest = rest.saturating_sub(bytes);
     }
     load.add(rest, forecast.rooted_ring(None, into));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nccl_topo::traffic::{Members, NetworkInside};
+    use topology::machine::{Gpu, Machine, Package};
+    use topology::pci::{PciAddress, PciDevice};
+    use topology::set::{CpuSet, NodeSet};
+    use topology::vendor::VENDORS;
+
+    /// Two packages with a GPU each, which only the socket link joins.
+    fn forecast() -> Forecast {
+        let gpus: [PciAddress; 2] = ["0000:21:00.0", "0000:81:00.0"].map(|at| at.parse().unwrap());
+        let mut machine = Machine {
+            nvlink_visible: true,
+            ..Machine::default()
+        };
+        for (id, at) in (0..).zip(gpus) {
+            let mut gpu = Gpu::of(&PciDevice::new(at, 0x03_0200, VENDORS[0].id, 0x2330));
+            gpu.locality.package = Some(id);
+            gpu.locality.numa_nodes = Some(NodeSet::single(id));
+            machine.gpus.push(gpu);
+            machine.packages.push(Package {
+                id,
+                cpus: CpuSet::single(id),
+                numa_nodes: NodeSet::single(id),
+            });
+        }
+        let members = Members {
+            gpus: gpus.map(Some).to_vec(),
+            others: 0,
+            hosts: 1,
+            network_inside: NetworkInside::NearNics,
+            capability: 90,
+        };
+        Forecast::of(&machine, &members, None)
+    }
+
+    fn who() -> Who {
+        Who {
+            id: 0x1f,
+            ranks: 2,
+            hosts: 1,
+            local: vec![0, 1],
+        }
+    }
+
+    fn line(moment: Moment, counts: &Counts, sent: Sent) -> Option<String> {
+        let (who, forecast) = (who(), forecast());
+        let report = LinkReport::new(&who, &forecast, moment, counts, sent);
+        report.is_worth_a_line().then(|| report.line())
+    }
+
+    #[test]
+    fn nothing_is_said_before_anything_crossed() {
+        assert_eq!(
+            line(Moment::Crossing, &Counts::new(2), Sent::default()),
+            None
+        );
+    }
+
+    #[test]
+    fn a_ring_of_two_sockets_carries_each_all_reduce_once_each_way() {
+        let counts = Counts::new(2);
+        for _ in 0..4 {
+            counts.add_call(Func::AllReduce);
+            counts.add(Func::AllReduce, Algo::Ring, 1 << 30, 0);
+        }
+        let said = line(Moment::Summary, &counts, Sent::default()).unwrap();
+        assert!(
+            said.starts_with("communicator 0x1f (2 ranks, 1 host): its ring crosses"),
+            "{said}"
+        );
+        // Of two ranks each sends half of the buffer twice.
+        assert!(
+            said.contains("4 AllReduce of 1 GiB moved")
+                && said.contains("4.0 GiB over it each way"),
+            "{said}"
+        );
+        assert!(!said.contains("not counted"), "{said}");
+    }
+
+    #[test]
+    fn sends_graphs_and_unknown_ways_are_said_at_the_end() {
+        let counts = Counts::new(2);
+        counts.add_captured();
+        counts.add_special();
+        let sent = Sent {
+            sends: 12,
+            up_bytes: 3 << 30,
+            down_bytes: 1 << 30,
+        };
+        let said = line(Moment::Summary, &counts, sent).unwrap();
+        for part in [
+            "12 sends between GPUs of different sockets moved 3.0 GiB",
+            "1.0 GiB the other",
+            "1 recorded into CUDA graphs",
+            "1 took a path",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_broadcast_does_not_use_the_hop_into_its_root() {
+        assert_eq!(hop_bytes(Func::Broadcast, 10, 4), 10);
+        assert_eq!(hop_bytes(Func::AllReduce, 8, 4), 12);
+        assert_eq!(hop_bytes(Func::AllGather, 10, 4), 30);
+        let counts = Counts::new(2);
+        counts.add(Func::Broadcast, Algo::Ring, 1 << 20, 0);
+        let (who, forecast) = (who(), forecast());
+        let report = LinkReport::new(&who, &forecast, Moment::Summary, &counts, Sent::default());
+        let load = report.load.up_bytes + report.load.down_bytes;
+        assert!(load > 0 && load < 2 << 20, "{:?}", report.load);
+    }
 }

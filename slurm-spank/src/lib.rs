@@ -45,7 +45,7 @@ pub static plugin_type: [u8; 6] = *b"spank\0";
 #[allow(non_upper_case_globals, reason = "the name that Slurm looks up")]
 pub static plugin_version: AtomicU32 = AtomicU32::new(release::NONE);
 
-/// What `SPANK_PLUGIN` defines besides; nobody reads it.
+/// What `SPANK_PLUGIN` defines besides; Slurm does not read it.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals, reason = "the name that spank.h defines")]
 pub static spank_plugin_version: c_uint = 1;

@@ -166,7 +166,7 @@ spoilt_snapshot!(a_gigabyte_is_not_read, &["1073741824 bytes"], |_, file| {
 
 spoilt_snapshot!(
     a_users_file_is_not_trusted,
-    &["not root's alone", "65534"],
+    &["writable only by root", "65534"],
     |_, file| {
         give_to_user(file);
     }
@@ -174,7 +174,7 @@ spoilt_snapshot!(
 
 spoilt_snapshot!(
     a_users_folder_is_not_trusted,
-    &["not root's alone", "65534"],
+    &["writable only by root", "65534"],
     |_, file| {
         give_to_user(file.parent().unwrap());
     }
@@ -182,7 +182,7 @@ spoilt_snapshot!(
 
 spoilt_snapshot!(
     a_file_that_all_can_write_is_not_trusted,
-    &["not root's alone", "666"],
+    &["writable only by root", "666"],
     |_, file| {
         set_mode(file, 0o666);
     }

@@ -14,7 +14,7 @@ fn every_version_tells_of_a_ring_that_crosses() {
         let run = world.profile(version, "", "AllReduce:RING:262144 AllReduce:RING:262144");
         let lines = run.lines();
         assert_eq!(lines.len(), 2, "v{version}: {lines:#?}");
-        let way = " (4 ranks, 1 host): its ring crosses the socket link twice a channel (0000:";
+        let way = " (4 ranks, 1 host): its ring crosses the socket link twice per channel (0000:";
         assert!(lines.iter().all(|line| line.contains(way)), "{lines:#?}");
         assert!(lines[1].contains("; 2 AllReduce of 1 MiB moved about 3.0 MiB over it each way; "));
         assert!(lines[1].ends_with("modelled limit 22 GB/s against 48 GB/s inside a socket"));
@@ -159,7 +159,7 @@ fn where_nvlink_may_hide_nothing_is_claimed() {
             .env("NCCL_DEBUG", "INFO"),
     );
     assert!(
-        run.stderr().contains("nobody can tell whether it crosses"),
+        run.stderr().contains("unknown whether it crosses"),
         "{}",
         run.stderr()
     );
@@ -172,7 +172,7 @@ fn without_a_file_of_nccl_the_least_is_said() {
     let run = world.profile(6, "", "AllReduce:RING:262144");
     let line = &run.lines()[1];
     assert!(
-        line.contains("its ring crosses the socket link at least twice a channel; 1 AllReduce"),
+        line.contains("its ring crosses the socket link at least twice per channel; 1 AllReduce"),
         "{line}"
     );
     assert!(
@@ -192,7 +192,7 @@ fn on_several_hosts_a_ring_is_a_chain_here() {
     let line = &run.lines()[1];
     assert!(
         line.contains(
-            "(8 ranks, 2 hosts): its ring crosses the socket link at least once a channel"
+            "(8 ranks, 2 hosts): its ring crosses the socket link at least once per channel"
         ),
         "{line}"
     );
@@ -203,7 +203,7 @@ fn four_packages_have_several_links() {
     let run = World::new(4, 1).profile(6, "", "AllReduce:RING:262144");
     let line = &run.lines()[1];
     assert!(
-        line.contains("its ring crosses the socket links 4 times a channel"),
+        line.contains("its ring crosses the socket links 4 times per channel"),
         "{line}"
     );
     assert!(line.contains("moved about 6.0 MiB over them"), "{line}");

@@ -44,12 +44,12 @@ pub fn apply_affinity(pid: i32, words: &[u64]) -> Result<(), Errno> {
     .map(drop)
 }
 
-/// The CPUs that the caller's cpuset allows: widens the own mask, reads it back, restores it.
+/// The CPUs that the caller's cpuset allows: widens the caller's mask, reads it back, restores it.
 ///
-/// The own mask is restored whatever happens in between.
+/// The caller's mask is restored whatever happens in between.
 ///
 /// # Errors
-/// Those of [`read_affinity`]; when the mask cannot be widened the own mask is the answer.
+/// Those of [`read_affinity`]; when the mask cannot be widened the caller's mask is the answer.
 pub fn read_cpuset() -> Result<Vec<u64>, Errno> {
     let own = read_affinity(0)?;
     let widened = apply_affinity(0, &[u64::MAX; MASK_WORDS]).and_then(|()| read_affinity(0));

@@ -33,8 +33,8 @@ pub enum FileError {
         /// The limit.
         limit: u64,
     },
-    /// Somebody besides root (or the own user, where that is enough) can write it.
-    #[error("{}: not root's alone to write (owner {owner}, mode {mode:o})", path.display())]
+    /// A user other than root (or the process's own, where that is enough) can write it.
+    #[error("{}: must be owned by root and writable only by root (owner {owner}, mode {mode:o})", path.display())]
     NotRoots {
         /// The file or its folder.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum FileError {
 }
 
 /// Reads a text file that only root can have written: regular, no link, at most `limit` bytes, it and
-/// its folder owned by root and writable by nobody else.  Does not block on a FIFO.
+/// its folder owned by root and writable only by root.  Does not block on a FIFO.
 ///
 /// # Errors
 /// [`FileError`] by what is wrong.
@@ -77,7 +77,7 @@ pub fn read_own_text(path: &Path, limit: u64) -> Result<String, FileError> {
     read_bounded(file, path, limit)
 }
 
-/// Reads a text file that nobody but root or the own user can have written: regular, no link, at most
+/// Reads a text file that only root or the process's own user can have written: regular, no link, at most
 /// `limit` bytes.  In a container whose user namespace has no root of the host, a file of an unmapped owner
 /// counts where its mount is read-only.
 ///

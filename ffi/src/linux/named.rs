@@ -1,7 +1,7 @@
 //! A small file that processes of one user share as memory, found by its name.
 //!
-//! Each holds a shared lock while it has the file, so one that nobody holds any more, left by processes that
-//! were killed, can be told from one in use, whatever PID namespaces they are in.
+//! Each holds a shared lock while it has the file, so one that no process holds any more, left by processes that
+//! were killed, differs from one in use, whatever PID namespaces they are in.
 
 use std::fs::{File, OpenOptions, read_dir, remove_file};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -31,8 +31,8 @@ pub enum NamedError {
         /// What the system says.
         error: std::io::Error,
     },
-    /// Somebody else's, or others may open it, or it is no regular file.
-    #[error("{}: not this user's own (owner {owner}, mode {mode:o})", path.display())]
+    /// Another user's, or others may open it, or it is no regular file.
+    #[error("{}: must be this user's, with no access for others (owner {owner}, mode {mode:o})", path.display())]
     NotOwn {
         /// The file.
         path: PathBuf,
@@ -115,7 +115,7 @@ impl NamedWords {
     }
 }
 
-/// Removes the own user's files in `folder` whose names begin with `prefix` and that nobody holds.
+/// Removes this user's files in `folder` whose names begin with `prefix` and that no process holds.
 ///
 /// Looks at `most` names at the most.
 pub fn remove_unused(folder: &Path, prefix: &str, most: usize) {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_nobody_holds_is_removed() {
+    fn only_what_no_process_holds_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let held = NamedWords::open(folder.path(), "x.held", 64).unwrap();
         drop(NamedWords::open(folder.path(), "x.left", 64).unwrap());

@@ -14,7 +14,7 @@ use crate::errno::Errno;
 
 /// Zeroed words that this process and all that it forks see alike.
 ///
-/// A mapping without a file has no name, so nobody else can reach it, and goes with the last process that
+/// A mapping without a file has no name, so no other process can reach it, and goes with the last process that
 /// has it.
 #[derive(Debug)]
 pub struct SharedWords {

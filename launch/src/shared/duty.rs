@@ -10,7 +10,7 @@ use super::Word;
 pub enum Role {
     /// Counts everything: its peers are not known yet.
     Undecided,
-    /// Nothing: nothing crosses, or nobody can tell.
+    /// Nothing: nothing crosses, or that is not known.
     Silent,
     /// Counts its own sends.
     Member,
@@ -18,7 +18,7 @@ pub enum Role {
     Speaker,
 }
 
-/// The role, and whether somebody settles it.
+/// The role, and whether a thread is settling it.
 #[derive(Debug)]
 pub struct Duty<W = AtomicU32> {
     role: W,

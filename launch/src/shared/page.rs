@@ -1,7 +1,7 @@
 //! The page that the tasks of a step on one host share: what GPUs and CPUs each has, and who is there.
 //!
 //! Each task writes its slot, then counts itself in.  When all are in, all see the same and come to the
-//! same plan.  The first that waits in vain closes the page, and then nobody uses it.
+//! same plan.  The first that gives up waiting closes the page, and then none uses it.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

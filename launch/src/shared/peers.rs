@@ -1,7 +1,7 @@
-//! What the ranks of a communicator on this host tell each other: which GPU each holds, and what it sent.
+//! What the ranks of a communicator on this host share: which GPU each holds, and what it sent.
 //!
-//! A small file in `/dev/shm`, of this user alone, named by user, boot and communicator.  Nobody waits for
-//! anybody: who comes late, or cannot see the file, is missing.
+//! A small file in `/dev/shm`, of this user alone, named by user, boot and communicator.  No rank waits
+//! for another: one that comes late, or cannot see the file, is missing.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -40,7 +40,7 @@ const CAPABILITY: usize = 2;
 const SENDS: usize = 3;
 const UP_BYTES: usize = 4;
 const DOWN_BYTES: usize = 5;
-/// 1 and how many far ends of NVLinks follow, where the rank's NVML told; else 0.
+/// 1 and how many far ends of NVLinks follow, where the rank's NVML reported them; else 0.
 const LINKS: usize = 6;
 const FIRST_LINK: usize = 7;
 
@@ -49,11 +49,11 @@ const FIRST_LINK: usize = 7;
 pub struct Peer {
     /// Its rank.
     pub rank: usize,
-    /// Its GPU; absent where its process could not tell.
+    /// Its GPU; none where its process could not find out.
     pub gpu: Option<PciAddress>,
-    /// Compute capability, as 90 for 9.0; absent where its process could not tell.
+    /// Compute capability, as 90 for 9.0; none where its process could not find out.
     pub capability: Option<u32>,
-    /// Its NVLinks; absent where its process could not tell.
+    /// Its NVLinks; none where its process could not find out.
     pub links: Option<Links>,
 }
 
@@ -111,7 +111,7 @@ impl<F: NamedMemory> Peers<F> {
         peers.slot = usize::try_from(slot).unwrap_or(SLOTS).min(SLOTS);
         peers.write(own);
         if ranks <= peers.count() {
-            // All are here: nobody needs the name any more.
+            // All are here: no one needs the name any more.
             peers.file.unlink();
         }
         peers
@@ -196,7 +196,7 @@ impl<F: NamedMemory> Peers<F> {
         })
     }
 
-    /// Counts a send of the own rank.
+    /// Counts a send of this rank.
     pub fn count_send(&self, bytes: u64, upward: bool) {
         let Some(slot) = self.slot_at(self.slot) else {
             return;

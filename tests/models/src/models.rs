@@ -40,7 +40,7 @@ fn machine() -> Machine {
     }
 }
 
-/// What task `task` tells.
+/// What task `task` writes.
 fn request(task: usize, machine: &Machine) -> TaskRequest {
     TaskRequest {
         visible: vec![machine.gpus[task % 2].pci],
@@ -60,7 +60,7 @@ fn meet(page: &Page<Words>, task: usize, machine: &Machine) -> Option<Vec<TaskRe
     (is_in && page.wait(0)).then(|| page.read(machine))
 }
 
-/// Runs `tasks` at once, of which those in `hurried` wait for nobody, and gives what each came to know.
+/// Runs `tasks` at once, of which those in `hurried` do not wait, and gives what each came to know.
 fn step(tasks: usize, hurried: &'static [usize]) -> Vec<Option<Vec<TaskRequest>>> {
     let machine = Arc::new(machine());
     let page = Arc::new(page(tasks, &machine));
@@ -105,7 +105,7 @@ pub fn when_one_gives_up_all_plan_alone_or_none() {
     }
 }
 
-pub fn a_task_that_never_comes_keeps_nobody_waiting_for_ever() {
+pub fn a_task_that_never_comes_does_not_keep_others_waiting() {
     every_order(3, || {
         let machine = Arc::new(machine());
         let page = Arc::new(page(3, &machine));
@@ -171,7 +171,7 @@ pub fn a_rank_is_seen_whole_or_not_at_all_and_all_once_they_are_counted() {
 
 pub fn one_rank_speaks_for_a_host_whoever_came_first() {
     every_order(3, || {
-        // Of several hosts nobody knows how many are here: each decides on what it sees.
+        // Of several hosts it is not known how many are here: each decides on what it sees.
         let decide = |own: usize| {
             let peers = join(own, 64);
             let lowest = peers.read().first().map_or(own, |peer| peer.rank);

@@ -9,7 +9,7 @@ macro_rules! models {
 models! {
     tasks_that_wait_all_see_what_each_of_them_told
     when_one_gives_up_all_plan_alone_or_none
-    a_task_that_never_comes_keeps_nobody_waiting_for_ever
+    a_task_that_never_comes_does_not_keep_others_waiting
     a_refusal_reaches_whoever_does_not_know_all
     a_rank_is_seen_whole_or_not_at_all_and_all_once_they_are_counted
     one_rank_speaks_for_a_host_whoever_came_first
