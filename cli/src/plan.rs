@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use topology::binding::{
-    KernelVersion, StepPlan, StepRequest, TaskPlan, TaskRequest, launch_advice, plan_step,
-    socket_link_line, spanning_line, summary_line,
+    KernelVersion, StepPlan, StepRequest, TaskRequest, find_socket_link, find_spanning, plan_step,
+    summarize,
 };
 use topology::machine::Machine;
 use topology::option::{Policy, Width};
 use topology::pci::PciAddress;
 use topology::set::CpuSet;
+use topology::words::{self, TaskDocument, Voice};
 
 use crate::command::{CommandError, Format, From, Outcome, parse_gpus, settings};
 use crate::out::{self, Out};
@@ -65,7 +66,7 @@ struct PlanDocument<'a> {
     schema: &'static str,
     policy: Policy,
     width: Width,
-    tasks: &'a [TaskPlan],
+    tasks: Vec<TaskDocument<'a>>,
 }
 
 impl Plan {
@@ -92,11 +93,13 @@ impl Plan {
         if let Some(path) = &self.svg {
             out.file(path, &Picture::new(&machine, &plan.tasks).draw())?;
         } else if self.format.json {
+            let plans = plan.tasks.iter();
+            let tasks = plans.map(|task| TaskDocument::new(task, Voice::Step));
             out.json(&PlanDocument {
                 schema: "gpu-numa/plan/1",
                 policy: step.settings.policy,
                 width: step.settings.width,
-                tasks: &plan.tasks,
+                tasks: tasks.collect(),
             })?;
         } else {
             print(out, &machine, &step, &plan)?;
@@ -175,28 +178,28 @@ fn print(
 ) -> Result<(), CommandError> {
     let host = machine.hostname.as_deref().unwrap_or("this host");
     if machine.gpus.is_empty() {
-        out.line(format_args!("{host} has no GPU; nothing to bind"))?;
+        out.line(words::no_gpu_on_host(host))?;
         return Ok(());
     }
     if let Some(refusal) = &plan.refusal {
-        let policy = step.settings.policy.word();
-        out.line(format_args!("refused ({policy}): {}", refusal.reason))?;
-        out.line(&refusal.advice)?;
+        let policy = step.settings.policy;
+        out.line(words::refused_line(policy, refusal, Voice::Step))?;
+        out.line(words::advice_line(refusal))?;
         return Ok(());
     }
     for task in &plan.tasks {
-        out.line(format_args!("task {}: {}", task.task, task.message))?;
+        let message = words::task_message(task, Voice::Step);
+        out.line(format_args!("task {}: {message}", task.task))?;
     }
-    out.line(summary_line(host, machine, step, plan))?;
-    let told = [
-        spanning_line(host, machine, plan),
-        socket_link_line(host, machine, plan, 1),
-    ];
-    for line in told.iter().flatten() {
-        out.line(line)?;
+    out.line(words::summary_line(host, &summarize(machine, step, plan)))?;
+    if let Some(spanning) = find_spanning(machine, plan) {
+        out.line(words::spanning_line(host, &spanning))?;
     }
-    if let Some(advice) = launch_advice(plan) {
-        out.line(advice)?;
+    if let Some(link) = find_socket_link(machine, plan, 1) {
+        out.line(words::socket_link_line(host, &link))?;
+    }
+    if plan.lacks_local_cpus() {
+        out.line(words::NEAR_CPUS_ADVICE)?;
     }
     Ok(())
 }

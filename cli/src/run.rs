@@ -11,12 +11,11 @@ use launch::apply::apply_plan;
 use launch::environment::{OwnEnvironment, device_order};
 use launch::observe;
 use launch::rank::{Rank, read_rank};
-use topology::binding::{
-    StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step, task_line,
-};
+use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
 use topology::machine::Machine;
 use topology::option::{Policy, Settings, Verbosity};
 use topology::pci::PciAddress;
+use topology::words::{self, Voice};
 
 use crate::command::{CommandError, Outcome, parse_gpus, settings};
 use crate::out::{self, Out};
@@ -66,10 +65,10 @@ impl Run {
             let machine = discovery::read_machine(&Source::ThisMachine)?;
             let plan = self.plan(&machine, settings, rank)?;
             if let Some(refusal) = &plan.refusal {
-                out::message(&format!(
-                    "refused ({}): {}",
-                    settings.policy.word(),
-                    outside_slurm(&refusal.reason)
+                out::message(&words::refused_line(
+                    settings.policy,
+                    refusal,
+                    Voice::Process,
                 ));
                 return Ok(Outcome::Wanting);
             }
@@ -157,42 +156,26 @@ fn status_of(error: &io::Error) -> u8 {
     }
 }
 
-/// A line of the plugin's in the words of a process that no Slurm has started.
-fn outside_slurm(line: &str) -> String {
-    line.replace("left as Slurm made it", "left as it is")
-        .replace("but the step has CPUs", "but this process may use CPUs")
-}
-
 fn tell(machine: &Machine, settings: Settings, own: &TaskPlan) {
     let host = machine.hostname.as_deref().unwrap_or("this host");
     if own.gpus.is_empty() {
         if settings.report != Verbosity::Quiet {
-            let why = if machine.gpus.is_empty() {
-                "the machine has no GPU"
-            } else {
-                "the command sees no GPU (--gpus names some)"
-            };
-            out::message(&format!("{host}: {why}; the command runs unbound"));
+            out::message(&words::no_gpu_seen(host, !machine.gpus.is_empty()));
         }
         return;
     }
     if own.is_trouble || settings.report == Verbosity::Verbose {
-        out::message(&outside_slurm(&task_line(host, own)));
+        out::message(&words::task_line(host, own, Voice::Process));
     }
 }
 
 fn apply(settings: Settings, own: &TaskPlan) {
     let refused = apply_plan(settings.policy, own);
     if let Some(error) = refused.cpus {
-        out::message(&format!(
-            "CPUs {} refused by the kernel ({error}); left as they are",
-            own.cpus
-        ));
+        out::message(&words::cpus_refused(&own.cpus, &error, Voice::Process));
     }
     if let Some(error) = refused.memory {
         let nodes = &own.memory.nodes;
-        out::message(&format!(
-            "memory on node {nodes} refused by the kernel ({error}); left as it is"
-        ));
+        out::message(&words::memory_refused(nodes, &error, Voice::Process));
     }
 }

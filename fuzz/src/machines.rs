@@ -15,6 +15,7 @@ use topology::path::{crosses_socket, pci_path};
 use topology::set::CpuSet;
 use topology::snapshot::Snapshot;
 use topology::sysfs;
+use topology::words::{Voice, task_message};
 
 use crate::input::{Choices, split};
 use crate::tree;
@@ -138,11 +139,10 @@ pub(crate) fn check_plan(machine: &Machine, choices: &mut Choices<'_>, tasks: Ve
     let plan = plan_step(machine, &step);
     assert_eq!(plan.tasks.len(), step.tasks.len());
     for task in &plan.tasks {
-        assert!(
-            !task.message.chars().any(char::is_control),
-            "{:?}",
-            task.message
-        );
+        let said = task_message(task, Voice::Step);
+        assert!(!said.chars().any(char::is_control), "{said:?}");
+        let said = task_message(task, Voice::Process);
+        assert!(!said.contains("Slurm") && !said.contains("step"), "{said}");
         if task.bind_cpus {
             assert!(
                 !task.cpus.is_empty() && task.cpus.difference(&step_cpus).is_empty(),

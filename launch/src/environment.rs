@@ -9,6 +9,7 @@ use topology::binding::TaskPlan;
 use topology::machine::Machine;
 use topology::pci::PciAddress;
 use topology::vendor::VENDORS;
+use topology::words::{TaskDocument, Voice};
 
 /// Variables of a process.
 pub trait Environment {
@@ -138,7 +139,7 @@ pub struct BindReport<'a> {
     job: u32,
     step: &'a str,
     #[serde(flatten)]
-    plan: &'a TaskPlan,
+    plan: TaskDocument<'a>,
 }
 
 impl<'a> BindReport<'a> {
@@ -149,7 +150,7 @@ impl<'a> BindReport<'a> {
             host,
             job,
             step,
-            plan,
+            plan: TaskDocument::new(plan, Voice::Step),
         }
     }
 }

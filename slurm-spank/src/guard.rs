@@ -4,6 +4,7 @@ use std::ffi::c_int;
 
 use ffi::linux::{affinity, mempolicy};
 use ffi::spank::log::{To, write_line};
+use topology::words;
 
 /// What every hook returns.
 const SUCCESS: c_int = 0;
@@ -37,9 +38,8 @@ pub(crate) fn task_hook(body: impl FnOnce()) -> c_int {
 fn run<T>(name: &str, body: impl FnOnce() -> T) -> Option<T> {
     let result = ffi::guard::run(log_panic, body);
     if result.is_none() {
-        let line =
-            format!("gpu-numa-bind: internal fault in {name}; the job goes on as Slurm made it");
-        write_line(To::Error, &line);
+        let line = words::internal_fault(name);
+        write_line(To::Error, &format!("gpu-numa-bind: {line}"));
     }
     result
 }

@@ -9,6 +9,7 @@ use ffi::spank::{Context, Spank, context};
 use launch::site::{Asked, SiteConfig, VARIABLE};
 use once_cell::sync::OnceCell;
 use topology::option::Items;
+use topology::words;
 
 use crate::log;
 
@@ -28,11 +29,11 @@ pub(crate) fn register(spank: &Spank<'_>, args: &[String], callback: OptionCallb
     let config = CONFIG.get_or_init(|| SiteConfig::parse(args));
     let registered = spank.register_option(NAME, ARGINFO, USAGE, callback);
     if let (Err(error), false) = (registered, context() == Context::Slurmd) {
-        tracing::warn!("{error}; --gpu-numa-bind is not available");
+        tracing::warn!("{}", words::no_option_line(&error));
     }
     if context() == Context::Remote {
         for problem in &config.problems {
-            tracing::warn!("plugstack: {problem}; left out");
+            tracing::warn!("{}", words::argument_left_out(problem));
         }
     }
 }
@@ -71,14 +72,12 @@ pub(crate) fn check_where_typed() {
     if let Ok(text) = std::env::var(VARIABLE)
         && let Err(problem) = Items::parse(&text)
     {
-        write_line(
-            To::Error,
-            &format!("gpu-numa-bind: {VARIABLE}: {problem}; that item is left out"),
-        );
+        let line = words::variable_left_out(&problem);
+        write_line(To::Error, &format!("gpu-numa-bind: {line}"));
     }
     for problem in &config().problems {
-        let line = format!("gpu-numa-bind: plugstack: {problem}; left out");
-        write_line(To::Error, &line);
+        let line = words::argument_left_out(problem);
+        write_line(To::Error, &format!("gpu-numa-bind: {line}"));
     }
 }
 

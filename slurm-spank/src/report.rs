@@ -1,29 +1,25 @@
-//! What is said to the user.
+//! Who says which line of [`topology::words`], and when.
 
 use std::cell::Cell;
+use std::fmt::Display;
 
 use ffi::spank::log::{To, write_line};
 use ffi::spank::sys;
 use launch::host::SnapshotFault;
+use launch::host::UnknownHost;
 use launch::site::Asked;
 use topology::binding::{
-    Refusal, StepPlan, StepRequest, TaskPlan, launch_advice, socket_link_line, spanning_line,
-    summary_line, task_line,
+    Refusal, StepPlan, StepRequest, TaskPlan, find_socket_link, find_spanning, summarize,
 };
 use topology::machine::Machine;
-use topology::option;
+use topology::option::Verbosity;
+use topology::set::{CpuSet, NodeSet};
+use topology::words::{self, Voice};
 
 use crate::step::Step;
 
-/// The most tasks of a host whose trouble is told one by one.
+/// The most tasks of a host whose trouble is said one by one.
 const MOST_TROUBLED: usize = 8;
-
-/// What a snapshot that cannot be used leads to.
-pub(crate) fn without_snapshot(fault: &SnapshotFault) -> String {
-    format!(
-        "{fault}; reading /sys instead, NCCL_TOPO_FILE is not set (gpu-numa snapshot writes it)"
-    )
-}
 
 /// Says one line on the user's stderr.
 fn say(line: &str) {
@@ -77,9 +73,29 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// A line about one task.
-    pub(crate) fn trouble_of_task(&self, task: usize, line: &str) {
-        say(&format!("{} task {task}: {line}", self.host));
+    /// A line about this task.
+    pub(crate) fn trouble_of_task(&self, line: &str) {
+        say(&words::of_task(&self.host, self.local_id, line));
+    }
+
+    /// A host of which nothing is known.
+    pub(crate) fn unknown_host(&self, why: &UnknownHost) {
+        self.trouble(&words::unknown_host_line(&self.host, why));
+    }
+
+    /// A snapshot that cannot be used.
+    pub(crate) fn unusable_snapshot(&self, fault: &SnapshotFault) {
+        self.trouble(&words::on_host(&self.host, &words::no_snapshot(fault)));
+    }
+
+    /// CPUs that the kernel would not bind this task to.
+    pub(crate) fn cpus_refused(&self, cpus: &CpuSet, error: &dyn Display) {
+        self.trouble_of_task(&words::cpus_refused(cpus, error, Voice::Step));
+    }
+
+    /// A memory policy that the kernel would not set for this task.
+    pub(crate) fn memory_refused(&self, nodes: &NodeSet, error: &dyn Display) {
+        self.trouble_of_task(&words::memory_refused(nodes, error, Voice::Step));
     }
 
     /// A refused step, said once a host where the tasks know of each other.
@@ -87,35 +103,25 @@ impl<'a> Report<'a> {
         if !self.speaks() {
             return;
         }
-        let policy = self.asked.settings.policy.word();
-        let tasks = if plan.tasks.len() > 1 {
-            format!(", all {} tasks here", plan.tasks.len())
-        } else {
-            String::new()
-        };
-        say(&format!(
-            "step {} refused on {} ({policy}{tasks}): {}",
-            step_name(self.step),
-            self.host,
-            refusal.reason
+        let (step, policy) = (step_name(self.step), self.asked.settings.policy);
+        let tasks = plan.tasks.len();
+        say(&words::step_refused_line(
+            &step, &self.host, policy, tasks, refusal,
         ));
-        say(&refusal.advice);
+        say(&words::advice_line(refusal));
     }
 
     /// A step without GPUs: one line when asked for detail.
     pub(crate) fn no_gpu(&self) {
-        if self.asked.settings.report == option::Verbosity::Verbose && self.speaks() {
-            say(&format!(
-                "{}: the step has no GPU; left as Slurm made it",
-                self.host
-            ));
+        if self.asked.settings.report == Verbosity::Verbose && self.speaks() {
+            say(&words::no_gpu_in_step(&self.host));
         }
     }
 
     /// What was done: a line per host, or per task, and whatever is wrong.
     pub(crate) fn outcome(&self, machine: &Machine, request: &StepRequest, plan: &StepPlan) {
         let has_gpus = plan.tasks.iter().any(|task| !task.gpus.is_empty());
-        let verbose = self.asked.settings.report == option::Verbosity::Verbose;
+        let verbose = self.asked.settings.report == Verbosity::Verbose;
         let host = &self.host;
         if !has_gpus {
             self.no_gpu();
@@ -123,39 +129,37 @@ impl<'a> Report<'a> {
         }
         let own = plan.tasks.iter().find(|task| task.task == self.local_id);
         if verbose && let Some(own) = own {
-            say(&task_line(host, own));
+            say(&words::task_line(host, own, Voice::Step));
         }
         if !self.speaks() {
             return;
         }
         match self.asked.settings.report {
-            option::Verbosity::Quiet => {}
+            Verbosity::Quiet => {}
             _ if self.alone.get() => {
-                let task = self.local_id;
-                say(&format!(
-                    "{host} task {task}: not all tasks came in time; bound for itself alone"
-                ));
+                say(&words::alone_line(host, self.local_id));
             }
-            option::Verbosity::Line => say(&summary_line(host, machine, request, plan)),
-            option::Verbosity::Verbose => {}
+            Verbosity::Line => {
+                let summary = summarize(machine, request, plan);
+                say(&words::summary_line(host, &summary));
+            }
+            Verbosity::Verbose => {}
         }
         self.tell_trouble(plan, verbose);
-        // A script that starts one worker a GPU by srun is not the one that spans.
-        let spanning = spanning_line(host, machine, plan).filter(|_| self.step.script_tasks == 1);
-        let told = [
-            spanning,
-            socket_link_line(host, machine, plan, self.step.hosts),
-        ];
-        for line in told.iter().flatten() {
-            say(line);
+        // A script that starts one worker per GPU by srun is not the one that spans.
+        if let Some(spanning) = find_spanning(machine, plan)
+            && self.step.script_tasks == 1
+        {
+            say(&words::spanning_line(host, &spanning));
+        }
+        if let Some(link) = find_socket_link(machine, plan, self.step.hosts) {
+            say(&words::socket_link_line(host, &link));
         }
         if !request.may_refuse
             && self.asked.settings.policy.is_strict()
             && plan.tasks.iter().any(|task| task.is_trouble)
         {
-            say(&format!(
-                "{host}: a batch script's own step is never refused; bound as best-effort"
-            ));
+            say(&words::batch_line(host));
         }
     }
 
@@ -163,18 +167,18 @@ impl<'a> Report<'a> {
         let troubled: Vec<&TaskPlan> = plan.tasks.iter().filter(|task| task.is_trouble).collect();
         if !told {
             for task in troubled.iter().take(MOST_TROUBLED) {
-                say(&task_line(&self.host, task));
+                say(&words::task_line(&self.host, task, Voice::Step));
             }
             if let Some(more) = troubled
                 .len()
                 .checked_sub(MOST_TROUBLED)
                 .filter(|more| *more > 0)
             {
-                say(&format!("{}: {more} more tasks likewise", self.host));
+                say(&words::more_trouble_line(&self.host, more));
             }
         }
-        if let Some(advice) = launch_advice(plan) {
-            say(advice);
+        if plan.lacks_local_cpus() {
+            say(words::NEAR_CPUS_ADVICE);
         }
     }
 }

@@ -12,8 +12,9 @@ use once_cell::sync::OnceCell;
 use topology::binding::KernelVersion;
 use topology::option::Policy;
 use topology::set::CpuSet;
+use topology::words;
 
-use crate::{option, report};
+use crate::option;
 
 static STEP: OnceCell<Step> = OnceCell::new();
 
@@ -116,7 +117,7 @@ pub(crate) fn read_step(
     });
     let host = bind.as_ref().and_then(|bind| bind.host.as_ref().ok());
     if let Some(fault) = host.and_then(|host| host.fault.as_ref()) {
-        tracing::info!("{}", report::without_snapshot(fault));
+        tracing::info!("{}", words::no_snapshot(fault));
     }
     let tasks = usize::try_from(spank.local_tasks().unwrap_or(1)).unwrap_or(1);
     let page = host
@@ -124,7 +125,7 @@ pub(crate) fn read_step(
         .and_then(|host| match Page::map(tasks, &host.machine) {
             Ok(page) => Some(page),
             Err(error) => {
-                tracing::warn!("no shared page ({error}); each task is bound for itself");
+                tracing::warn!("{}", words::no_page_line(&error));
                 None
             }
         });

@@ -14,7 +14,7 @@ use topology::machine::Machine;
 use topology::option::{Nccl, Policy};
 use topology::set::CpuSet;
 
-use crate::report::{Report, step_name, without_snapshot};
+use crate::report::{Report, step_name};
 use crate::step::{self, Step, StepKind};
 
 /// Runs in the task, after all of Slurm's own binding and before exec.
@@ -37,7 +37,7 @@ pub(crate) fn run_in(spank: &Spank<'_>, step: &Step) {
     let host = match &bind.host {
         Ok(host) => host,
         Err(why) => {
-            report.trouble(&format!("{}: {why}; left as Slurm made it", report.host));
+            report.unknown_host(why);
             return;
         }
     };
@@ -58,11 +58,10 @@ pub(crate) fn run_in(spank: &Spank<'_>, step: &Step) {
     let (request, remark) = observe::read_task(&host.machine, spank, step_list, is_script);
     let (plan, step_request) = task.decide(request);
     if let Some(remark) = remark {
-        task.report.trouble_of_task(local_id, &remark);
+        task.report.trouble_of_task(&remark);
     }
     if let Some(fault) = host.fault.as_ref().filter(|fault| fault.is_defect()) {
-        let line = format!("{}: {}", task.report.host, without_snapshot(fault));
-        task.report.trouble(&line);
+        task.report.unusable_snapshot(fault);
     }
     let page = step.page.as_ref();
     if page.is_some_and(Page::is_refused) {
@@ -133,18 +132,10 @@ impl Task<'_> {
     fn apply(&self, plan: &TaskPlan) -> TaskPlan {
         let refused = apply_plan(self.asked.settings.policy, plan);
         if let Some(error) = refused.cpus {
-            let line = format!(
-                "CPUs {} refused by the kernel ({error}); left as Slurm made it",
-                plan.cpus
-            );
-            self.report.trouble_of_task(self.local_id, &line);
+            self.report.cpus_refused(&plan.cpus, &error);
         }
         if let Some(error) = refused.memory {
-            let line = format!(
-                "memory on node {} refused by the kernel ({error}); left as Slurm made it",
-                plan.memory.nodes
-            );
-            self.report.trouble_of_task(self.local_id, &line);
+            self.report.memory_refused(&plan.memory.nodes, &error);
         }
         refused.took(plan)
     }

@@ -75,7 +75,7 @@ fn without_a_shared_page_each_task_is_bound_for_itself() {
         .line(format_args!("deny stepd shared-mmap {ENOMEM}"));
     let outcome = run(scenario);
     assert!(
-        outcome.logs(&["error", "no shared page", "bound for itself"]),
+        outcome.logs(&["error", "no shared page", "bound on its own"]),
         "{}",
         outcome.text
     );
@@ -115,7 +115,7 @@ fn an_affinity_that_the_kernel_refuses_is_said_and_left() {
             .iter()
             .filter(|line| line.contains("refused by the kernel"));
         assert_eq!(told.count(), 1, "{:?}", own.user);
-        assert!(own.user[0].contains(&format!("CPUs {}", world.cpus_of_gpu(task))));
+        assert!(own.user[0].contains(&format!(" {} refused by", world.cpus_of_gpu(task))));
     }
 }
 

@@ -20,3 +20,4 @@ pub mod snapshot;
 pub mod sysfs;
 pub mod vendor;
 pub mod visible;
+pub mod words;

@@ -9,6 +9,7 @@ mod tasks;
 
 use topology::binding::TaskPlan;
 use topology::machine::{Machine, NumaNode};
+use topology::words::{Voice, task_message};
 
 use crate::hardware::{self, memory, times_local};
 use grid::{Band, GAP};
@@ -398,7 +399,8 @@ impl<'a> Picture<'a> {
                 height: 12.0,
             };
             svg.rectangle(swatch, 2.0, Paint::new(colour(index), "#52606d"), "");
-            let words = format!("task {}: {}", task.task, task.message);
+            let message = task_message(task, Voice::Step);
+            let words = format!("task {}: {message}", task.task);
             svg.text((MARGIN + 22.0, y), 11.0, Anchor::Start, PLAIN, &words);
             y += 17.0;
         }

@@ -1,6 +1,6 @@
 //! Which of the GPUs that a task sees it is taken to use.
 
-use super::TaskRequest;
+use super::request::TaskRequest;
 use crate::option::Map;
 use crate::pci::PciAddress;
 

@@ -1,55 +1,12 @@
 //! Which memory policy a task gets.
 
-use std::str::FromStr;
-
 use serde::Serialize;
 
-use super::StepRequest;
+use super::kernel::KernelVersion;
+use super::request::StepRequest;
 use crate::machine::{Machine, NodeKind};
 use crate::option::Memory;
 use crate::set::NodeSet;
-
-/// A Linux release, as far as memory policies go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct KernelVersion {
-    /// 6 of 6.1.
-    pub major: u32,
-    /// 1 of 6.1.
-    pub minor: u32,
-}
-
-impl KernelVersion {
-    /// The first with `MPOL_PREFERRED_MANY` (commit b27abaccf8e8, Linux 5.15).
-    pub const PREFERRED_MANY: Self = Self {
-        major: 5,
-        minor: 15,
-    };
-}
-
-/// A text that is no kernel release.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is no kernel release; expected MAJOR.MINOR as in 5.15")]
-pub struct ParseKernelError(String);
-
-/// Takes `5.15` and anything that starts so, as `uname -r` does.
-impl FromStr for KernelVersion {
-    type Err = ParseKernelError;
-
-    fn from_str(text: &str) -> Result<Self, ParseKernelError> {
-        let number = |part: Option<&str>| {
-            let part = part?;
-            let digits = part
-                .find(|c: char| !c.is_ascii_digit())
-                .unwrap_or(part.len());
-            part.get(..digits)?.parse().ok()
-        };
-        let mut parts = text.split('.');
-        match (number(parts.next()), number(parts.next())) {
-            (Some(major), Some(minor)) => Ok(Self { major, minor }),
-            _ => Err(ParseKernelError(crate::option::printable(text))),
-        }
-    }
-}
 
 /// A memory policy by Linux's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -67,17 +24,16 @@ pub enum MemoryPolicy {
     Interleave,
 }
 
-impl MemoryPolicy {
-    /// Its number in `linux/mempolicy.h`.
-    pub fn number(self) -> i32 {
-        match self {
-            Self::Default => 0,
-            Self::Preferred => 1,
-            Self::Bind => 2,
-            Self::Interleave => 3,
-            Self::PreferredMany => 5,
-        }
-    }
+/// Why a task's memory policy is not set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryLeft {
+    /// The user set one (`--mem-bind`).
+    UserBound,
+    /// `mem=none`, or nothing of the task is changed, or the kernel would not set it.
+    Unchanged,
+    /// The default policy fits best: the GPUs are near every node with memory, or near none that may be used, or
+    /// several nodes cannot be preferred by this kernel.
+    DefaultFits,
 }
 
 /// A memory policy and its nodes; no nodes under the default policy.
@@ -87,18 +43,27 @@ pub struct MemoryPlan {
     pub policy: MemoryPolicy,
     /// Its nodes.
     pub nodes: NodeSet,
+    /// Why it is the default policy; none where another is to be set.
+    #[serde(skip)]
+    pub left: Option<MemoryLeft>,
 }
 
 impl MemoryPlan {
-    /// The default policy: memory is left as it is.
+    /// Memory left as it is.
     pub fn unchanged() -> Self {
+        Self::left(MemoryLeft::Unchanged)
+    }
+
+    /// The default policy, and why.
+    pub fn left(why: MemoryLeft) -> Self {
         Self {
             policy: MemoryPolicy::Default,
             nodes: NodeSet::new(),
+            left: Some(why),
         }
     }
 
-    /// Whether anything is to be set.
+    /// Whether a policy other than the default is to be set.
     pub fn is_change(&self) -> bool {
         self.policy != MemoryPolicy::Default
     }
@@ -116,8 +81,8 @@ pub(super) fn plan_memory(
         .filter_map(|node| nearest_with_memory(machine, node, &usable))
         .collect();
     let policy = match step.settings.memory {
+        Memory::None => return MemoryPlan::unchanged(),
         _ if nodes.is_empty() => MemoryPolicy::Default,
-        Memory::None => MemoryPolicy::Default,
         Memory::Bind => MemoryPolicy::Bind,
         Memory::Interleave => MemoryPolicy::Interleave,
         Memory::Preferred if nodes == usable => MemoryPolicy::Default,
@@ -128,9 +93,12 @@ pub(super) fn plan_memory(
         Memory::Preferred => MemoryPolicy::Default,
     };
     if policy == MemoryPolicy::Default {
-        MemoryPlan::unchanged()
-    } else {
-        MemoryPlan { policy, nodes }
+        return MemoryPlan::left(MemoryLeft::DefaultFits);
+    }
+    MemoryPlan {
+        policy,
+        nodes,
+        left: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is near a task: the nodes of its GPUs and the step's CPUs on them.
 
-use super::StepRequest;
+use super::request::StepRequest;
 use crate::machine::Machine;
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
@@ -10,7 +10,7 @@ use crate::set::{CpuSet, NodeSet};
 pub(super) struct Near {
     /// Its GPUs.
     pub(super) gpus: Vec<PciAddress>,
-    /// The nodes of each of them; absent where a GPU's locality is not known.
+    /// The nodes of each of them; none where that is not known.
     pub(super) gpu_nodes: Vec<Option<NodeSet>>,
     /// The union of their nodes.
     pub(super) nodes: NodeSet,

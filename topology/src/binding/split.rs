@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use super::near::Near;
+use super::request::{StepRequest, TaskRequest};
 use super::transport::{Edge, Transport};
-use super::{Near, StepRequest, TaskRequest, width};
+use super::width;
 use crate::machine::Machine;
 use crate::set::CpuSet;
 

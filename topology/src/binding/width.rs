@@ -1,6 +1,7 @@
 //! `node`, `socket` and `l3`: tasks alike share their CPUs.
 
-use super::{Near, StepRequest};
+use super::near::Near;
+use super::request::StepRequest;
 use crate::machine::Machine;
 use crate::option::Width;
 use crate::set::CpuSet;

@@ -2,7 +2,7 @@
 
 use topology::binding::{Verdict, plan_step};
 
-use super::made_up::{TWO_SOCKETS, cpus, lists, machine, step, verdicts, with_masks};
+use super::made_up::{TWO_SOCKETS, cpus, lists, machine, message, step, verdicts, with_masks};
 
 #[test]
 fn too_few_local_cpus_are_filled_up_with_the_nearest() {
@@ -29,8 +29,8 @@ fn a_step_without_a_local_cpu_is_left_as_slurm_made_it() {
     );
     assert!(!plan.tasks[0].bind_cpus && !plan.tasks[0].bind_memory);
     assert_eq!(
-        plan.tasks[0].message,
-        "GPU 0000:22:00.0 is on node 1, but the step has CPUs 0-3 of node 0 only; left as Slurm made it \
+        message(&plan, 0),
+        "GPU 0000:22:00.0 is on node 1, but the step only has CPUs 0-3, on node 0; left as Slurm made it \
          (every copy crosses the socket link, distance 21)"
     );
 }
@@ -66,9 +66,9 @@ fn a_task_far_from_its_gpu_makes_way_for_one_that_is_near() {
         ]
     );
     assert!(
-        plan.tasks[1].message.contains("moved to CPU 1"),
+        message(&plan, 1).contains("moved to CPU 1"),
         "{}",
-        plan.tasks[1].message
+        message(&plan, 1)
     );
 }
 
@@ -120,13 +120,13 @@ fn a_task_whose_gpu_nobody_can_place_makes_way_too() {
     );
     assert!(plan.tasks[2].bind_cpus && !plan.tasks[3].bind_cpus);
     assert!(
-        plan.tasks[2].message.contains("moved to CPUs 4-5"),
+        message(&plan, 2).contains("moved to CPUs 4-5"),
         "{}",
-        plan.tasks[2].message
+        message(&plan, 2)
     );
     assert!(
-        plan.tasks[3].message.contains("left as Slurm made it"),
+        message(&plan, 3).contains("left as Slurm made it"),
         "{}",
-        plan.tasks[3].message
+        message(&plan, 3)
     );
 }

@@ -5,6 +5,7 @@ use topology::machine::{Gpu, Locality, Machine, NodeKind, NumaNode, Package};
 use topology::option::{Items, Settings};
 use topology::pci::{PciAddress, PciDevice};
 use topology::set::{CpuSet, NodeSet};
+use topology::words::{Voice, task_message};
 
 /// A machine of packages x nodes x cores x threads, CPUs numbered as Linux does on Intel: all first
 /// threads, then all second ones; a GPU on each node of `gpu_nodes`.
@@ -121,6 +122,11 @@ pub(crate) fn lists(plan: &StepPlan) -> Vec<String> {
 
 pub(crate) fn verdicts(plan: &StepPlan) -> Vec<Verdict> {
     plan.tasks.iter().map(|task| task.verdict).collect()
+}
+
+/// What a task of a Slurm step reads.
+pub(crate) fn message(plan: &StepPlan, task: usize) -> String {
+    task_message(&plan.tasks[task], Voice::Step)
 }
 
 pub(crate) const TWO_SOCKETS: &[&str] = &["0", "0", "1", "1"];

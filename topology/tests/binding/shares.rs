@@ -1,12 +1,18 @@
 //! Who gets what: shares, widths, memory.
 
 use topology::binding::{
-    MemoryPolicy, Verdict, plan_step, socket_link_line, spanning_line, summary_line,
+    MemoryPolicy, StepPlan, StepRequest, Verdict, find_socket_link, find_spanning, plan_step,
+    summarize,
 };
 use topology::machine::{Machine, NumaNode};
 use topology::set::CpuSet;
+use topology::words::{socket_link_line, spanning_line};
 
-use super::made_up::{TWO_SOCKETS, cpus, gpu, lists, machine, step, verdicts, with_masks};
+use super::made_up::{TWO_SOCKETS, cpus, gpu, lists, machine, message, step, verdicts, with_masks};
+
+fn summary(host: &str, machine: &Machine, step: &StepRequest, plan: &StepPlan) -> String {
+    topology::words::summary_line(host, &summarize(machine, step, plan))
+}
 
 #[test]
 fn four_tasks_that_slurm_crossed_come_back_to_their_sockets() {
@@ -31,7 +37,7 @@ fn four_tasks_that_slurm_crossed_come_back_to_their_sockets() {
             .all(|task| task.memory.policy == MemoryPolicy::PreferredMany)
     );
     assert_eq!(
-        summary_line("gpunode", &machine, &step, &plan),
+        summary("gpunode", &machine, &step, &plan),
         "gpunode: 4 tasks on their GPUs' CPUs and memory (nodes 0 0 1 1), 2 CPUs each"
     );
 }
@@ -180,18 +186,18 @@ fn gpus_that_only_the_socket_link_joins_are_named_once() {
     }
     let plan = plan_step(&machine, &step(&machine, "", 1, &[&[0], &[2]]));
     assert_eq!(
-        socket_link_line("h", &machine, &plan, 1),
+        find_socket_link(&machine, &plan, 1),
         None,
         "NVLink may join them"
     );
     machine.nvlink_visible = true;
     assert_eq!(
-        socket_link_line("h", &machine, &plan, 1).unwrap(),
+        socket_link_line("h", &find_socket_link(&machine, &plan, 1).unwrap()),
         "h: GPUs 0000:20:00.0 and 0000:22:00.0 have no path but the socket link (distance 21, 2.1x a local access); \
          NCCL's ring will cross it twice"
     );
     let spanning = plan_step(&machine, &step(&machine, "", 4, &[&[0, 1, 2, 3]]));
-    let line = spanning_line("h", &machine, &spanning).unwrap();
+    let line = spanning_line("h", &find_spanning(&machine, &spanning).unwrap());
     assert!(
         line.starts_with("h task 0 sees 4 GPUs on 2 sockets"),
         "{line}"
@@ -239,12 +245,10 @@ fn shares_by_local_id_are_said() {
     let all: &[usize] = &[0, 1, 2, 3];
     let step = step(&machine, "", 1, &[all; 4]);
     let plan = plan_step(&machine, &step);
+    assert!(summary("h", &machine, &step, &plan).ends_with("the k-th share of the GPUs it sees"));
     assert!(
-        summary_line("h", &machine, &step, &plan).ends_with("the k-th share of the GPUs it sees")
-    );
-    assert!(
-        plan.tasks[0].message.contains("by local id"),
+        message(&plan, 0).contains("by local id"),
         "{}",
-        plan.tasks[0].message
+        message(&plan, 0)
     );
 }

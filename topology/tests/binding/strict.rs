@@ -1,6 +1,7 @@
 //! Refusals, the user's own bindings, and tasks that decide alone.
 
 use topology::binding::{Verdict, plan_alone, plan_step};
+use topology::words::{Voice, advice_line, refusal_reason};
 
 use super::made_up::{TWO_SOCKETS, cpus, lists, machine, step, verdicts, with_masks};
 
@@ -13,13 +14,13 @@ fn strict_policies_refuse_and_say_what_would_fit() {
     let refusal = plan.refusal.clone().unwrap();
     assert_eq!(refusal.task, 1);
     assert_eq!(
-        refusal.reason,
-        "task 1's GPU 0000:22:00.0 is on node 1, but the step has CPUs 0-3 of node 0 only"
+        refusal_reason(&refusal, Voice::Step),
+        "task 1's GPU 0000:22:00.0 is on node 1, but the step only has CPUs 0-3, on node 0"
     );
     assert!(
-        refusal.advice.contains("--kill-on-bad-exit=1"),
+        advice_line(&refusal).contains("--kill-on-bad-exit=1"),
         "{}",
-        refusal.advice
+        advice_line(&refusal)
     );
     assert_eq!(verdicts(&plan), [Verdict::Refused; 2]);
     far.may_refuse = false;
@@ -28,8 +29,7 @@ fn strict_policies_refuse_and_say_what_would_fit() {
     let span = step(&machine, "single-numa-node", 1, &[&[1, 2]]);
     let refusal = plan_step(&machine, &span).refusal.unwrap();
     assert!(
-        refusal
-            .reason
+        refusal_reason(&refusal, Voice::Step)
             .contains("0000:21:00.0 (node 0) and 0000:22:00.0 (node 1) share no node")
     );
     let few = step(&machine, "single-numa-node", 5, &[&[0]]);

@@ -1,0 +1,106 @@
+//! How well a task is placed, and when a step is refused.
+
+use super::near::Near;
+use super::plan::{Misfit, Place, Refusal, TaskPlan, Verdict};
+use super::request::StepRequest;
+use crate::machine::Machine;
+use crate::option::{Policy, Width};
+use crate::set::CpuSet;
+
+/// The verdict for a task that is bound to `cpus`.
+pub(super) fn judge(near: &Near, cpus: &CpuSet) -> Verdict {
+    if !cpus.intersects(&near.cpus) {
+        Verdict::Remote
+    } else if !cpus.is_subset(&near.cpus) {
+        Verdict::Partial
+    } else if near.is_spanning() {
+        Verdict::Spanning
+    } else {
+        Verdict::Local
+    }
+}
+
+/// Whether a strict policy refuses the step, by its first task that does not fit.
+pub(super) fn refuse(
+    machine: &Machine,
+    step: &StepRequest,
+    near: &[Near],
+    plans: &[TaskPlan],
+) -> Option<Refusal> {
+    let strict = match step.settings.policy {
+        Policy::Restricted => false,
+        Policy::SingleNumaNode => true,
+        Policy::Off | Policy::None | Policy::BestEffort => return None,
+    };
+    if !step.may_refuse {
+        return None;
+    }
+    near.iter()
+        .zip(plans)
+        .enumerate()
+        .find_map(|(task, (near, plan))| {
+            Some(Refusal {
+                task,
+                misfit: find_misfit(machine, step, near, plan, strict)?,
+                step: place_of_step(machine, step),
+            })
+        })
+}
+
+/// The step's CPUs and their nodes.
+pub(super) fn place_of_step(machine: &Machine, step: &StepRequest) -> Place {
+    Place {
+        cpus: step.step_cpus.clone(),
+        nodes: machine.nodes_of(&step.step_cpus),
+    }
+}
+
+fn find_misfit(
+    machine: &Machine,
+    step: &StepRequest,
+    near: &Near,
+    plan: &TaskPlan,
+    strict: bool,
+) -> Option<Misfit> {
+    if let Some(gpu) = near.first_unknown() {
+        return Some(Misfit::UnknownNode { gpu });
+    }
+    let known = near.gpus.iter().zip(&near.gpu_nodes);
+    let gpus: Vec<_> = known
+        .map(|(gpu, nodes)| (*gpu, nodes.clone().unwrap_or_default()))
+        .collect();
+    for (gpu, nodes) in &gpus {
+        if !machine.cpus_of(nodes).intersects(&step.step_cpus) {
+            let (gpu, nodes) = (*gpu, nodes.clone());
+            return Some(Misfit::NoLocalCpu { gpu, nodes });
+        }
+    }
+    if !strict || gpus.is_empty() {
+        return None;
+    }
+    let each = gpus.iter().map(|(_, nodes)| nodes.clone());
+    let shared = each.reduce(|a, b| a.intersection(&b));
+    if shared.is_some_and(|nodes| nodes.is_empty()) {
+        return Some(Misfit::NoSharedNode { gpus });
+    }
+    let asked = step.asked;
+    let (gpus, nodes) = (near.gpus.clone(), near.nodes.clone());
+    let local = near.cpus.len();
+    if local < asked as usize {
+        return Some(Misfit::TooFewLocal {
+            gpus,
+            nodes,
+            asked,
+            local,
+        });
+    }
+    // Only where the step is split can others have taken what is local.
+    let local = plan.cpus.intersection(&near.cpus).len();
+    let is_short = step.settings.width == Width::Exclusive && local < asked as usize;
+    is_short.then_some(Misfit::TooFewLeft {
+        gpus,
+        nodes,
+        asked,
+        local,
+    })
+}

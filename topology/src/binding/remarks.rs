@@ -1,0 +1,188 @@
+//! What else is worth saying of a host's plan, as values: how its tasks came out together, GPUs that only the socket
+//! link joins, a task whose GPUs are far apart.
+
+use std::collections::BTreeSet;
+
+use super::plan::{StepPlan, TaskPlan, Verdict};
+use super::request::StepRequest;
+use crate::crossings::{fewest, groups, packages_of};
+use crate::machine::Machine;
+use crate::option::Policy;
+use crate::path::crosses_socket;
+use crate::pci::PciAddress;
+use crate::set::NodeSet;
+
+/// How the tasks of a host came out together; only those with GPUs count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Summary {
+    /// No task has a GPU.
+    NoGpu,
+    /// A user chose the tasks' CPUs.
+    UserCpus {
+        /// The nodes of each task's GPUs; empty where unknown.
+        nodes: Vec<NodeSet>,
+        /// How many tasks get a memory policy.
+        memory: usize,
+        /// Whether the policy `none` keeps all this from being done.
+        is_dry_run: bool,
+    },
+    /// No task is bound.
+    Unbound {
+        /// The nodes of each task's GPUs; empty where unknown.
+        nodes: Vec<NodeSet>,
+    },
+    /// Some task is bound.
+    Bound {
+        /// The nodes of each task's GPUs; empty where unknown.
+        nodes: Vec<NodeSet>,
+        /// How many tasks have CPUs of their GPUs' nodes only.
+        local: usize,
+        /// How many tasks get a memory policy.
+        memory: usize,
+        /// The fewest CPUs that a task gets.
+        fewest_cpus: usize,
+        /// The most CPUs that a task gets.
+        most_cpus: usize,
+        /// Whether tasks that see the same GPUs are taken to use a share each.
+        is_mapped: bool,
+        /// Whether the policy `none` keeps all this from being done.
+        is_dry_run: bool,
+    },
+}
+
+/// How the tasks of a host came out together.
+pub fn summarize(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Summary {
+    let tasks = || plan.tasks.iter().filter(|task| !task.gpus.is_empty());
+    let nodes: Vec<NodeSet> = tasks().map(|task| gpu_nodes(machine, task)).collect();
+    if nodes.is_empty() {
+        return Summary::NoGpu;
+    }
+    let is_dry_run = step.settings.policy == Policy::None;
+    let memory = tasks().filter(|task| task.memory.is_change()).count();
+    if step.tasks.iter().any(|task| task.user_cpu_bind) && !step.settings.override_user {
+        return Summary::UserCpus {
+            nodes,
+            memory,
+            is_dry_run,
+        };
+    }
+    let is_local = |task: &&TaskPlan| matches!(task.verdict, Verdict::Local | Verdict::Spanning);
+    let local = tasks().filter(is_local).count();
+    let is_left = |task: &TaskPlan| !task.bind_cpus && !task.memory.is_change();
+    if local == 0 && !is_dry_run && tasks().all(is_left) {
+        return Summary::Unbound { nodes };
+    }
+    let widths = || tasks().map(|task| task.cpus.len());
+    Summary::Bound {
+        nodes,
+        local,
+        memory,
+        fewest_cpus: widths().min().unwrap_or(0),
+        most_cpus: widths().max().unwrap_or(0),
+        is_mapped: plan.is_mapped,
+        is_dry_run,
+    }
+}
+
+fn gpu_nodes(machine: &Machine, task: &TaskPlan) -> NodeSet {
+    let mut nodes = NodeSet::new();
+    for gpu in task.gpus.iter().filter_map(|address| machine.gpu(*address)) {
+        if let Some(known) = &gpu.locality.numa_nodes {
+            nodes.extend_with(known);
+        }
+    }
+    nodes
+}
+
+/// The GPUs of all tasks, each once, by address.
+fn gpus_of(plan: &StepPlan) -> Vec<PciAddress> {
+    let all = plan.tasks.iter().flat_map(|task| task.gpus.iter().copied());
+    let each: BTreeSet<PciAddress> = all.collect();
+    each.into_iter().collect()
+}
+
+/// The first two GPUs of a job on this host that have no path but the socket link; none where there are none, or
+/// where NVLink may join them and could not be seen.
+pub fn first_crossing(machine: &Machine, plan: &StepPlan) -> Option<(PciAddress, PciAddress)> {
+    let gpus = gpus_of(plan);
+    gpus.iter().enumerate().find_map(|(index, a)| {
+        let mut later = gpus.iter().skip(index + 1);
+        later
+            .find(|b| crosses_socket(machine, *a, **b) == Some(true))
+            .map(|b| (*a, *b))
+    })
+}
+
+/// Two GPUs of a job that only the socket link joins, and what a ring over all of the job's pays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketLink {
+    /// One GPU.
+    pub a: PciAddress,
+    /// The other.
+    pub b: PciAddress,
+    /// The distance between their nodes, by firmware (SLIT; 10 is a node to itself); none where firmware gives none.
+    pub distance: Option<u32>,
+    /// How often a ring over the job's GPUs on this host must cross a socket link.
+    pub crossings: u32,
+}
+
+/// What [`first_crossing`] means for a job on `hosts` hosts.
+pub fn find_socket_link(machine: &Machine, plan: &StepPlan, hosts: u32) -> Option<SocketLink> {
+    let (a, b) = first_crossing(machine, plan)?;
+    let first_node = |gpu| {
+        machine
+            .gpu(gpu)
+            .and_then(|gpu| gpu.locality.numa_nodes.as_ref()?.first())
+    };
+    let distance = first_node(a)
+        .zip(first_node(b))
+        .and_then(|(a, b)| machine.distance(a, b));
+    let packages = packages_of(machine, gpus_of(plan));
+    Some(SocketLink {
+        a,
+        b,
+        distance,
+        crossings: fewest(groups(machine, &packages, &packages), hosts == 1),
+    })
+}
+
+/// A task whose GPUs are on several nodes, so that it is bound to all of these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spanning {
+    /// Its local id.
+    pub task: usize,
+    /// How many GPUs it has.
+    pub gpus: usize,
+    /// What they are spread over.
+    pub over: SpanningOver,
+}
+
+/// What GPUs are spread over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpanningOver {
+    /// These nodes of one socket.
+    Nodes(NodeSet),
+    /// So many sockets.
+    Sockets(usize),
+}
+
+/// The first task whose GPUs are on several nodes.
+pub fn find_spanning(machine: &Machine, plan: &StepPlan) -> Option<Spanning> {
+    let task = plan
+        .tasks
+        .iter()
+        .find(|task| task.verdict == Verdict::Spanning && task.gpus.len() > 1)?;
+    let packages: BTreeSet<Option<u32>> = task
+        .gpus
+        .iter()
+        .map(|gpu| machine.gpu(*gpu).and_then(|gpu| gpu.locality.package))
+        .collect();
+    Some(Spanning {
+        task: task.task,
+        gpus: task.gpus.len(),
+        over: match packages.len() {
+            1 => SpanningOver::Nodes(gpu_nodes(machine, task)),
+            sockets => SpanningOver::Sockets(sockets),
+        },
+    })
+}

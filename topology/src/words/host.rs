@@ -1,0 +1,232 @@
+//! The lines about all tasks of a host, and about a host's GPUs.
+
+use super::phrases;
+use crate::binding::{SocketLink, Spanning, SpanningOver, Summary};
+use crate::set::NodeSet;
+
+/// How to launch so that a task short of local CPUs would have them.
+pub const NEAR_CPUS_ADVICE: &str =
+    "ask for CPUs near the GPU: --gres-flags=enforce-binding, or --exclusive";
+
+/// The one line of a host and step.
+pub fn summary_line(host: &str, summary: &Summary) -> String {
+    match summary {
+        Summary::NoGpu => format!("{host}: no task has a GPU; each is left as Slurm made it"),
+        Summary::UserCpus {
+            nodes,
+            memory,
+            is_dry_run,
+        } => user_cpus(host, nodes, *memory, *is_dry_run),
+        Summary::Unbound { nodes } => unbound(host, nodes),
+        Summary::Bound {
+            nodes,
+            local,
+            memory,
+            fewest_cpus,
+            most_cpus,
+            is_mapped,
+            is_dry_run,
+        } => {
+            let tasks = nodes.len();
+            let width = phrases::widths(tasks, *fewest_cpus, *most_cpus);
+            let width = if *is_mapped {
+                format!("{width}; task k is taken to use the k-th share of the GPUs it sees")
+            } else {
+                width
+            };
+            let counts = Counts {
+                tasks,
+                local: *local,
+                memory: *memory,
+            };
+            let nodes = phrases::nodes_of_tasks(nodes);
+            if *is_dry_run {
+                would_be_bound(host, counts, &nodes, &width)
+            } else {
+                bound(host, counts, &nodes, &width)
+            }
+        }
+    }
+}
+
+/// How many of a host's tasks have what.
+#[derive(Debug, Clone, Copy)]
+struct Counts {
+    /// Tasks with GPUs.
+    tasks: usize,
+    /// Those that have local CPUs only.
+    local: usize,
+    /// Those that get a memory policy.
+    memory: usize,
+}
+
+fn user_cpus(host: &str, nodes: &[NodeSet], memory: usize, is_dry_run: bool) -> String {
+    let nodes = phrases::nodes_of_tasks(nodes);
+    match (memory, is_dry_run) {
+        (0, _) => format!("{host}: CPUs left to the user's --cpu-bind; memory left as it is"),
+        (1, false) => {
+            format!(
+                "{host}: CPUs left to the user's --cpu-bind; memory of 1 task on its GPUs' {nodes}"
+            )
+        }
+        (1, true) => format!(
+            "{host}: CPUs left to the user's --cpu-bind; memory of 1 task would be on its GPUs' {nodes}"
+        ),
+        (_, false) => format!(
+            "{host}: CPUs left to the user's --cpu-bind; memory of {memory} tasks on their GPUs' {nodes}"
+        ),
+        (_, true) => format!(
+            "{host}: CPUs left to the user's --cpu-bind; memory of {memory} tasks would be on their GPUs' {nodes}"
+        ),
+    }
+}
+
+fn unbound(host: &str, nodes: &[NodeSet]) -> String {
+    let tasks = nodes.len();
+    let is_unknown = nodes.iter().all(NodeSet::is_empty);
+    let nodes = phrases::nodes_of_tasks(nodes);
+    match (tasks, is_unknown) {
+        (1, true) => format!(
+            "{host}: the task is left as Slurm made it (the NUMA node of its GPUs is unknown)"
+        ),
+        (1, false) => format!("{host}: the task is left as Slurm made it (its GPUs: {nodes})"),
+        (_, true) => format!(
+            "{host}: none of {tasks} tasks is bound; each is left as Slurm made it (the NUMA nodes of their GPUs are unknown)"
+        ),
+        (_, false) => format!(
+            "{host}: none of {tasks} tasks is bound; each is left as Slurm made it (their GPUs: {nodes})"
+        ),
+    }
+}
+
+fn bound(host: &str, counts: Counts, nodes: &str, width: &str) -> String {
+    let Counts {
+        tasks,
+        local,
+        memory,
+    } = counts;
+    match (tasks, local == tasks, memory) {
+        (1, true, 0) => format!("{host}: 1 task on its GPUs' CPUs ({nodes}), {width}"),
+        (1, true, _) => format!("{host}: 1 task on its GPUs' CPUs and memory ({nodes}), {width}"),
+        (1, false, 0) => {
+            format!("{host}: 1 task not wholly on its GPUs' CPUs ({nodes}), {width}")
+        }
+        (1, false, _) => format!(
+            "{host}: 1 task on its GPUs' memory, but not wholly on their CPUs ({nodes}), {width}"
+        ),
+        (_, true, 0) => format!("{host}: {tasks} tasks on their GPUs' CPUs ({nodes}), {width}"),
+        (_, true, _) if memory == tasks => {
+            format!("{host}: {tasks} tasks on their GPUs' CPUs and memory ({nodes}), {width}")
+        }
+        (_, true, _) => format!(
+            "{host}: {tasks} tasks on their GPUs' CPUs and {memory} on their memory ({nodes}), {width}"
+        ),
+        (_, false, 0) => {
+            format!("{host}: {local} of {tasks} tasks on their GPUs' CPUs ({nodes}), {width}")
+        }
+        (_, false, _) => format!(
+            "{host}: {local} of {tasks} tasks on their GPUs' CPUs and {memory} on their memory ({nodes}), {width}"
+        ),
+    }
+}
+
+/// [`bound`] under the policy `none`.
+fn would_be_bound(host: &str, counts: Counts, nodes: &str, width: &str) -> String {
+    let Counts {
+        tasks,
+        local,
+        memory,
+    } = counts;
+    match (tasks, local == tasks, memory) {
+        (1, true, 0) => format!("{host}: 1 task would be on its GPUs' CPUs ({nodes}), {width}"),
+        (1, true, _) => {
+            format!("{host}: 1 task would be on its GPUs' CPUs and memory ({nodes}), {width}")
+        }
+        (1, false, 0) => {
+            format!("{host}: 1 task would not be wholly on its GPUs' CPUs ({nodes}), {width}")
+        }
+        (1, false, _) => format!(
+            "{host}: 1 task would be on its GPUs' memory, but not wholly on their CPUs ({nodes}), {width}"
+        ),
+        (_, true, 0) => {
+            format!("{host}: {tasks} tasks would be on their GPUs' CPUs ({nodes}), {width}")
+        }
+        (_, true, _) if memory == tasks => format!(
+            "{host}: {tasks} tasks would be on their GPUs' CPUs and memory ({nodes}), {width}"
+        ),
+        (_, true, _) => format!(
+            "{host}: {tasks} tasks would be on their GPUs' CPUs and {memory} on their memory ({nodes}), {width}"
+        ),
+        (_, false, 0) => {
+            format!(
+                "{host}: {local} of {tasks} tasks would be on their GPUs' CPUs ({nodes}), {width}"
+            )
+        }
+        (_, false, _) => format!(
+            "{host}: {local} of {tasks} tasks would be on their GPUs' CPUs and {memory} on their memory ({nodes}), {width}"
+        ),
+    }
+}
+
+/// The line about GPUs of a job that only the socket link joins.
+pub fn socket_link_line(host: &str, link: &SocketLink) -> String {
+    let SocketLink { a, b, .. } = link;
+    match (link.distance, link.crossings) {
+        (None, 0) => format!(
+            "{host}: GPUs {a} and {b} have no path but the socket link; NCCL's ring can go round it over NVLink"
+        ),
+        (None, 1) => format!(
+            "{host}: GPUs {a} and {b} have no path but the socket link; NCCL's ring will cross it once"
+        ),
+        (None, 2) => format!(
+            "{host}: GPUs {a} and {b} have no path but the socket link; NCCL's ring will cross it twice"
+        ),
+        (None, more) => format!(
+            "{host}: GPUs {a} and {b} have no path but the socket link; NCCL's ring will cross such links {more} times"
+        ),
+        (Some(distance), crossings) => {
+            let times = phrases::times_local(distance);
+            match crossings {
+                0 => format!(
+                    "{host}: GPUs {a} and {b} have no path but the socket link (distance {distance}, {times} a local access); NCCL's ring can go round it over NVLink"
+                ),
+                1 => format!(
+                    "{host}: GPUs {a} and {b} have no path but the socket link (distance {distance}, {times} a local access); NCCL's ring will cross it once"
+                ),
+                2 => format!(
+                    "{host}: GPUs {a} and {b} have no path but the socket link (distance {distance}, {times} a local access); NCCL's ring will cross it twice"
+                ),
+                more => format!(
+                    "{host}: GPUs {a} and {b} have no path but the socket link (distance {distance}, {times} a local access); NCCL's ring will cross such links {more} times"
+                ),
+            }
+        }
+    }
+}
+
+/// The line about a task whose GPUs are on several nodes.
+pub fn spanning_line(host: &str, spanning: &Spanning) -> String {
+    let Spanning { task, gpus, over } = spanning;
+    match over {
+        SpanningOver::Nodes(nodes) => format!(
+            "{host} task {task} sees {gpus} GPUs on nodes {nodes} and is bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
+        ),
+        SpanningOver::Sockets(sockets) => format!(
+            "{host} task {task} sees {gpus} GPUs on {sockets} sockets and is bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
+        ),
+    }
+}
+
+/// A plan for a machine without a GPU.
+pub fn no_gpu_on_host(host: &str) -> String {
+    format!("{host} has no GPU; nothing to bind")
+}
+
+/// `gpu-numa run` for a command that sees no GPU, of a machine that has some or none.
+pub fn no_gpu_seen(host: &str, machine_has_gpus: bool) -> String {
+    if machine_has_gpus {
+        format!("{host}: your command sees no GPU (name some with --gpus), so it runs unbound")
+    } else {
+        format!("{host}: this machine has no GPU, so your command runs unbound")
+    }
+}

@@ -1,0 +1,99 @@
+//! The lines that a launch brings with it: what the kernel would not do, and who speaks for whom.
+
+use std::fmt::Display;
+
+use super::{Voice, phrases};
+use crate::set::{CpuSet, NodeSet};
+
+/// A step whose tasks cannot share a page, and why.
+pub fn no_page_line(error: &dyn Display) -> String {
+    format!("no shared page ({error}); each task is bound on its own")
+}
+
+/// A line about one task.
+pub fn of_task(host: &str, task: usize, line: &str) -> String {
+    format!("{host} task {task}: {line}")
+}
+
+/// A host of which nothing is known, and why.
+pub fn unknown_host_line(host: &str, why: &dyn Display) -> String {
+    format!("{host}: {why}; left as Slurm made it")
+}
+
+/// A snapshot that cannot be used, and why.
+pub fn no_snapshot(fault: &dyn Display) -> String {
+    format!(
+        "{fault}; reading /sys instead, NCCL_TOPO_FILE is not set (gpu-numa snapshot writes it)"
+    )
+}
+
+/// A line about a host.
+pub fn on_host(host: &str, line: &str) -> String {
+    format!("{host}: {line}")
+}
+
+/// Slurm would not register the option.
+pub fn no_option_line(error: &dyn Display) -> String {
+    format!("{error}; --gpu-numa-bind is not available")
+}
+
+/// An argument in plugstack.conf that is not understood.
+pub fn argument_left_out(problem: &dyn Display) -> String {
+    format!("plugstack: {problem}; left out")
+}
+
+/// An item of the variable that is not understood, said where the option is typed.
+pub fn variable_left_out(problem: &dyn Display) -> String {
+    format!("GPU_NUMA_BIND: {problem}; that item is left out")
+}
+
+/// A defect of the plugin's own, in the hook `hook`.
+pub fn internal_fault(hook: &str) -> String {
+    format!("internal fault in {hook}; the job goes on as Slurm made it")
+}
+
+/// A step without GPUs.
+pub fn no_gpu_in_step(host: &str) -> String {
+    format!("{host}: the step has no GPU; left as Slurm made it")
+}
+
+/// CPUs that the kernel would not bind a task to.
+pub fn cpus_refused(cpus: &CpuSet, error: &dyn Display, voice: Voice) -> String {
+    let cpus = phrases::cpus(cpus);
+    match voice {
+        Voice::Step => format!("{cpus} refused by the kernel ({error}); left as Slurm made it"),
+        Voice::Process => format!("{cpus} refused by the kernel ({error}); left as it is"),
+    }
+}
+
+/// Nodes that the kernel would not take a task's memory from.
+pub fn memory_refused(nodes: &NodeSet, error: &dyn Display, voice: Voice) -> String {
+    let nodes = phrases::nodes(nodes);
+    match voice {
+        Voice::Step => {
+            format!("memory on {nodes} refused by the kernel ({error}); left as Slurm made it")
+        }
+        Voice::Process => {
+            format!("memory on {nodes} refused by the kernel ({error}); left as it is")
+        }
+    }
+}
+
+/// A task whose neighbours did not all start in time.
+pub fn alone_line(host: &str, task: usize) -> String {
+    format!("{host} task {task}: not all tasks came in time; this one is bound on its own")
+}
+
+/// A strict policy in a batch script's own step.
+pub fn batch_line(host: &str) -> String {
+    format!("{host}: a batch script's own step is never refused; bound as best-effort")
+}
+
+/// Tasks whose trouble is not said one by one.
+pub fn more_trouble_line(host: &str, tasks: usize) -> String {
+    if tasks == 1 {
+        format!("{host}: 1 more task is unbound or short of local CPUs")
+    } else {
+        format!("{host}: {tasks} more tasks are unbound or short of local CPUs")
+    }
+}

@@ -1,0 +1,117 @@
+//! What fills the gaps of a template: names and numbers with their label.
+
+use crate::binding::{MemoryLeft, MemoryPlan, MemoryPolicy};
+use crate::pci::PciAddress;
+use crate::set::{CpuSet, NodeSet};
+
+/// The most tasks whose nodes are listed one by one.
+const MOST_LISTED: usize = 16;
+
+/// `A`, `A and B`, `A, B and C`.
+fn list(names: &[String]) -> String {
+    match names.split_last() {
+        None => String::new(),
+        Some((only, [])) => only.clone(),
+        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+    }
+}
+
+/// `GPU A`, `GPUs A and B`.
+pub(super) fn gpus(gpus: &[PciAddress]) -> String {
+    let names: Vec<String> = gpus.iter().map(ToString::to_string).collect();
+    let label = if names.len() == 1 { "GPU" } else { "GPUs" };
+    format!("{label} {}", list(&names))
+}
+
+/// `A (node 0) and B (node 1)`.
+pub(super) fn gpus_with_nodes(gpus: &[(PciAddress, NodeSet)]) -> String {
+    let each = gpus
+        .iter()
+        .map(|(gpu, known)| format!("{gpu} ({})", nodes(known)));
+    list(&each.collect::<Vec<_>>())
+}
+
+/// `node 0`, `nodes 0-1`.
+pub(super) fn nodes(nodes: &NodeSet) -> String {
+    if nodes.len() == 1 {
+        format!("node {nodes}")
+    } else {
+        format!("nodes {nodes}")
+    }
+}
+
+/// `nodes 0 0 1 1`: the nodes of each task's GPUs, of the first sixteen tasks; `?` where they are unknown.
+pub(super) fn nodes_of_tasks(tasks: &[NodeSet]) -> String {
+    let each = tasks.iter().take(MOST_LISTED).map(|nodes| {
+        if nodes.is_empty() {
+            "?".to_owned()
+        } else {
+            nodes.to_string()
+        }
+    });
+    let list = each.collect::<Vec<_>>().join(" ");
+    let label = if list.contains([' ', '-', ',']) {
+        "nodes"
+    } else {
+        "node"
+    };
+    let more = if tasks.len() > MOST_LISTED {
+        " ..."
+    } else {
+        ""
+    };
+    format!("{label} {list}{more}")
+}
+
+/// `CPU 1`, `CPUs 0-3`.
+pub(super) fn cpus(cpus: &CpuSet) -> String {
+    if cpus.len() == 1 {
+        format!("CPU {cpus}")
+    } else {
+        format!("CPUs {cpus}")
+    }
+}
+
+/// `1 CPU`, `4 CPUs`.
+pub(super) fn cpu_count(count: usize) -> String {
+    if count == 1 {
+        "1 CPU".to_owned()
+    } else {
+        format!("{count} CPUs")
+    }
+}
+
+/// `2 CPUs each`, `2 to 4 CPUs`, and of one task `2 CPUs`.
+pub(super) fn widths(tasks: usize, fewest: usize, most: usize) -> String {
+    if fewest != most {
+        format!("{fewest} to {}", cpu_count(most))
+    } else if tasks > 1 {
+        format!("{} each", cpu_count(fewest))
+    } else {
+        cpu_count(fewest)
+    }
+}
+
+/// `memory prefers node 0` and its kind.
+pub(super) fn memory(plan: &MemoryPlan) -> String {
+    let nodes = nodes(&plan.nodes);
+    match (plan.policy, plan.left) {
+        (MemoryPolicy::Preferred | MemoryPolicy::PreferredMany, _) => {
+            format!("memory prefers {nodes}")
+        }
+        (MemoryPolicy::Bind, _) => format!("memory bound to {nodes}"),
+        (MemoryPolicy::Interleave, _) => format!("memory interleaved over {nodes}"),
+        (MemoryPolicy::Default, Some(MemoryLeft::UserBound)) => {
+            "memory left to the user's --mem-bind".to_owned()
+        }
+        (MemoryPolicy::Default, Some(MemoryLeft::Unchanged)) => "memory left as it is".to_owned(),
+        (MemoryPolicy::Default, Some(MemoryLeft::DefaultFits) | None) => {
+            "memory by the default policy".to_owned()
+        }
+    }
+}
+
+/// A SLIT distance as a multiple of a local access: 21 is `2.1x`.
+pub(super) fn times_local(distance: u32) -> String {
+    format!("{}.{}x", distance / 10, distance % 10)
+}

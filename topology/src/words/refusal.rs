@@ -1,0 +1,137 @@
+//! Why a strict policy refuses, and what would fit.
+
+use super::{Voice, phrases};
+use crate::binding::{Misfit, Refusal};
+use crate::option::Policy;
+
+/// What is wrong: the task, its GPU and node, and the CPUs that there are.
+pub fn refusal_reason(refusal: &Refusal, voice: Voice) -> String {
+    let task = refusal.task;
+    let has = phrases::cpus(&refusal.step.cpus);
+    let on = phrases::nodes(&refusal.step.nodes);
+    match (&refusal.misfit, voice) {
+        (Misfit::UnknownNode { gpu }, Voice::Step) => {
+            format!(
+                "the NUMA node of task {task}'s GPU {gpu} is unknown; the step has {has}, on {on}"
+            )
+        }
+        (Misfit::UnknownNode { gpu }, Voice::Process) => {
+            format!("the NUMA node of GPU {gpu} is unknown; this process may use {has}, on {on}")
+        }
+        (Misfit::NoLocalCpu { gpu, nodes }, Voice::Step) => {
+            let nodes = phrases::nodes(nodes);
+            format!("task {task}'s GPU {gpu} is on {nodes}, but the step only has {has}, on {on}")
+        }
+        (Misfit::NoLocalCpu { gpu, nodes }, Voice::Process) => {
+            let nodes = phrases::nodes(nodes);
+            format!("GPU {gpu} is on {nodes}, but this process may only use {has}, on {on}")
+        }
+        (Misfit::NoSharedNode { gpus }, Voice::Step) => {
+            let gpus = phrases::gpus_with_nodes(gpus);
+            format!("task {task}'s GPUs {gpus} share no node; the step has {has}, on {on}")
+        }
+        (Misfit::NoSharedNode { gpus }, Voice::Process) => {
+            let gpus = phrases::gpus_with_nodes(gpus);
+            format!("GPUs {gpus} share no node; this process may use {has}, on {on}")
+        }
+        (
+            Misfit::TooFewLocal {
+                gpus,
+                nodes,
+                asked,
+                local,
+            },
+            _,
+        ) => {
+            let (gpus, nodes) = (phrases::gpus(gpus), phrases::nodes(nodes));
+            let local = phrases::cpu_count(*local);
+            match voice {
+                Voice::Step => format!(
+                    "task {task} asked for {asked} CPUs, but the step ({has}) has only {local} on {nodes} of {gpus}"
+                ),
+                Voice::Process => format!(
+                    "{asked} CPUs are asked for, but this process ({has}) may use only {local} on {nodes} of {gpus}"
+                ),
+            }
+        }
+        (
+            Misfit::TooFewLeft {
+                gpus,
+                nodes,
+                asked,
+                local,
+            },
+            _,
+        ) => {
+            let (gpus, nodes) = (phrases::gpus(gpus), phrases::nodes(nodes));
+            let asked = phrases::cpu_count(usize::try_from(*asked).unwrap_or(usize::MAX));
+            let left = phrases::cpu_count(*local);
+            match (voice, *local) {
+                (Voice::Step, 0) => format!(
+                    "task {task} asked for {asked}, but the other tasks need all of the step's CPUs ({has}) on {nodes} of {gpus}"
+                ),
+                (Voice::Step, _) => format!(
+                    "task {task} asked for {asked}, but the other tasks leave it {left} of the step's ({has}) on {nodes} of {gpus}"
+                ),
+                (Voice::Process, 0) => format!(
+                    "rank {task} needs {asked}, but the other ranks need all CPUs (of {has}) on {nodes} of {gpus}"
+                ),
+                (Voice::Process, _) => format!(
+                    "rank {task} needs {asked}, but the other ranks leave it {left} (of {has}) on {nodes} of {gpus}"
+                ),
+            }
+        }
+    }
+}
+
+/// The line of a refused step with `tasks` tasks on `host`; `step` is its name, `12.0`.
+pub fn step_refused_line(
+    step: &str,
+    host: &str,
+    policy: Policy,
+    tasks: usize,
+    refusal: &Refusal,
+) -> String {
+    let policy = policy.word();
+    let reason = refusal_reason(refusal, Voice::Step);
+    if tasks > 1 {
+        format!("step {step} refused on {host} ({policy}, all {tasks} tasks here): {reason}")
+    } else {
+        format!("step {step} refused on {host} ({policy}): {reason}")
+    }
+}
+
+/// The line of a plan that is refused, or of a process that is not started.
+pub fn refused_line(policy: Policy, refusal: &Refusal, voice: Voice) -> String {
+    let policy = policy.word();
+    let reason = refusal_reason(refusal, voice);
+    format!("refused ({policy}): {reason}")
+}
+
+/// What would fit under Slurm, and how to run all the same.
+pub fn advice_line(refusal: &Refusal) -> String {
+    match &refusal.misfit {
+        Misfit::UnknownNode { gpu } => format!(
+            "would fit: the node named in /etc/gpu-numa-bind/localities (\"{gpu} 0\"); to run as it is: \
+             --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the whole step"
+        ),
+        Misfit::NoLocalCpu { .. } => {
+            "would fit: sbatch --gres-flags=enforce-binding, or sbatch --exclusive; to run as it is: \
+             --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the whole step"
+                .to_owned()
+        }
+        Misfit::NoSharedNode { .. } => {
+            "would fit: sbatch --gpus-per-task=1, or sbatch --ntasks-per-socket=1 --gpus-per-task=1 with more tasks; \
+             to run as it is: --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the \
+             whole step"
+                .to_owned()
+        }
+        Misfit::TooFewLocal { local, .. } | Misfit::TooFewLeft { local, .. } => {
+            let fewer = (*local).max(1);
+            format!(
+                "would fit: sbatch --cpus-per-task={fewer}, or sbatch --exclusive; to run as it is: \
+                 --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the whole step"
+            )
+        }
+    }
+}

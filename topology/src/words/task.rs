@@ -1,0 +1,198 @@
+//! The line of one task.
+
+use super::{Voice, launch::of_task, phrases, refusal};
+use crate::binding::{Cost, Place, TaskCase, TaskPlan, Verdict};
+use crate::pci::PciAddress;
+use crate::set::NodeSet;
+
+/// The line of a task with its host and number, as `verbose` and trouble are reported.
+pub fn task_line(host: &str, plan: &TaskPlan, voice: Voice) -> String {
+    of_task(host, plan.task, &task_message(plan, voice))
+}
+
+/// The line of a task without its host and number: the `message` of JSON documents.
+pub fn task_message(plan: &TaskPlan, voice: Voice) -> String {
+    match (&plan.case, voice) {
+        (TaskCase::Off, Voice::Step) => "off: left as Slurm made it".to_owned(),
+        (TaskCase::Off, Voice::Process) => "off: left as it is".to_owned(),
+        (TaskCase::NoGpu, Voice::Step) => "sees no GPU; left as Slurm made it".to_owned(),
+        (TaskCase::NoGpu, Voice::Process) => "sees no GPU; left as it is".to_owned(),
+        (TaskCase::UnknownNode { gpu }, _) => unknown_node(*gpu, Fate::of(plan), voice),
+        (
+            TaskCase::Far {
+                gpu_nodes,
+                step,
+                cost,
+            },
+            _,
+        ) => far(plan, gpu_nodes, step, *cost, voice),
+        (TaskCase::UserCpus { gpu_nodes }, _) => user_cpus(plan, gpu_nodes),
+        (TaskCase::Crowded { gpu_nodes }, _) => crowded(plan, gpu_nodes, voice),
+        (
+            TaskCase::Placed {
+                gpu_nodes,
+                local_cpus,
+            },
+            _,
+        ) => placed(plan, gpu_nodes, *local_cpus),
+        (TaskCase::Refused(refused), _) => refusal::refusal_reason(refused, voice),
+    }
+}
+
+/// What becomes of a task that no CPU is known to be local to.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    /// It keeps its CPUs.
+    Left,
+    /// It makes way for a task that can be local.
+    Moved,
+    /// It would make way, but nothing is changed.
+    WouldMove,
+}
+
+impl Fate {
+    fn of(plan: &TaskPlan) -> (Self, String) {
+        let fate = match (plan.bind_cpus, plan.is_dry_run) {
+            (false, _) => Self::Left,
+            (true, false) => Self::Moved,
+            (true, true) => Self::WouldMove,
+        };
+        (fate, phrases::cpus(&plan.cpus))
+    }
+}
+
+fn unknown_node(gpu: PciAddress, (fate, cpus): (Fate, String), voice: Voice) -> String {
+    match (fate, voice) {
+        (Fate::Left, Voice::Step) => format!(
+            "the NUMA node of GPU {gpu} is unknown; left as Slurm made it (name the node in /etc/gpu-numa-bind/localities)"
+        ),
+        (Fate::Left, Voice::Process) => format!(
+            "the NUMA node of GPU {gpu} is unknown; left as it is (name the node in /etc/gpu-numa-bind/localities)"
+        ),
+        (Fate::Moved, _) => format!(
+            "the NUMA node of GPU {gpu} is unknown; moved to {cpus} (name the node in /etc/gpu-numa-bind/localities)"
+        ),
+        (Fate::WouldMove, _) => format!(
+            "the NUMA node of GPU {gpu} is unknown; would be moved to {cpus} (name the node in /etc/gpu-numa-bind/localities)"
+        ),
+    }
+}
+
+fn far(plan: &TaskPlan, gpu_nodes: &NodeSet, step: &Place, cost: Cost, voice: Voice) -> String {
+    let gpus = phrases::gpus(&plan.gpus);
+    let is_one = plan.gpus.len() == 1;
+    let gpu_nodes = phrases::nodes(gpu_nodes);
+    let (step_cpus, step_nodes) = (phrases::cpus(&step.cpus), phrases::nodes(&step.nodes));
+    let cost = cost_words(cost);
+    let (fate, cpus) = Fate::of(plan);
+    match (voice, is_one, fate) {
+        (Voice::Step, true, Fate::Left) => format!(
+            "{gpus} is on {gpu_nodes}, but the step only has {step_cpus}, on {step_nodes}; left as Slurm made it ({cost})"
+        ),
+        (Voice::Step, false, Fate::Left) => format!(
+            "{gpus} are on {gpu_nodes}, but the step only has {step_cpus}, on {step_nodes}; left as Slurm made it ({cost})"
+        ),
+        (Voice::Step, true, Fate::Moved) => format!(
+            "{gpus} is on {gpu_nodes}, but the step only has {step_cpus}, on {step_nodes}; moved to {cpus} ({cost})"
+        ),
+        (Voice::Step, false, Fate::Moved) => format!(
+            "{gpus} are on {gpu_nodes}, but the step only has {step_cpus}, on {step_nodes}; moved to {cpus} ({cost})"
+        ),
+        (Voice::Step, true, Fate::WouldMove) => format!(
+            "{gpus} is on {gpu_nodes}, but the step only has {step_cpus}, on {step_nodes}; would be moved to {cpus} ({cost})"
+        ),
+        (Voice::Step, false, Fate::WouldMove) => format!(
+            "{gpus} are on {gpu_nodes}, but the step only has {step_cpus}, on {step_nodes}; would be moved to {cpus} ({cost})"
+        ),
+        (Voice::Process, true, Fate::Left) => format!(
+            "{gpus} is on {gpu_nodes}, but this process may only use {step_cpus}, on {step_nodes}; left as it is ({cost})"
+        ),
+        (Voice::Process, false, Fate::Left) => format!(
+            "{gpus} are on {gpu_nodes}, but this process may only use {step_cpus}, on {step_nodes}; left as it is ({cost})"
+        ),
+        (Voice::Process, true, Fate::Moved) => format!(
+            "{gpus} is on {gpu_nodes}, but this process may only use {step_cpus}, on {step_nodes}; moved to {cpus} ({cost})"
+        ),
+        (Voice::Process, false, Fate::Moved) => format!(
+            "{gpus} are on {gpu_nodes}, but this process may only use {step_cpus}, on {step_nodes}; moved to {cpus} ({cost})"
+        ),
+        (Voice::Process, true, Fate::WouldMove) => format!(
+            "{gpus} is on {gpu_nodes}, but this process may only use {step_cpus}, on {step_nodes}; would be moved to {cpus} ({cost})"
+        ),
+        (Voice::Process, false, Fate::WouldMove) => format!(
+            "{gpus} are on {gpu_nodes}, but this process may only use {step_cpus}, on {step_nodes}; would be moved to {cpus} ({cost})"
+        ),
+    }
+}
+
+fn cost_words(cost: Cost) -> String {
+    match (cost.crosses_socket, cost.distance) {
+        (true, Some(distance)) => {
+            format!("every copy crosses the socket link, distance {distance}")
+        }
+        (true, None) => "every copy crosses the socket link".to_owned(),
+        (false, Some(distance)) => format!("every copy leaves the node, distance {distance}"),
+        (false, None) => "every copy leaves the node".to_owned(),
+    }
+}
+
+/// The task's GPUs, which may be its share of more.
+fn own_gpus(plan: &TaskPlan) -> String {
+    let gpus = phrases::gpus(&plan.gpus);
+    if plan.is_share {
+        format!("{gpus} (its share by local id)")
+    } else {
+        gpus
+    }
+}
+
+fn user_cpus(plan: &TaskPlan, gpu_nodes: &NodeSet) -> String {
+    let (gpus, nodes) = (own_gpus(plan), phrases::nodes(gpu_nodes));
+    let (cpus, memory) = (phrases::cpus(&plan.cpus), phrases::memory(&plan.memory));
+    format!("{gpus} {nodes}, {cpus} left to the user's --cpu-bind, {memory}")
+}
+
+fn crowded(plan: &TaskPlan, gpu_nodes: &NodeSet, voice: Voice) -> String {
+    let (gpus, nodes) = (own_gpus(plan), phrases::nodes(gpu_nodes));
+    let memory = phrases::memory(&plan.memory);
+    match voice {
+        Voice::Step => format!(
+            "{gpus} {nodes}: other tasks have all of the step's CPUs there; left as Slurm made it, {memory}"
+        ),
+        Voice::Process => {
+            format!("{gpus} {nodes}: other ranks have all the CPUs there; left as it is, {memory}")
+        }
+    }
+}
+
+fn placed(plan: &TaskPlan, gpu_nodes: &NodeSet, local: usize) -> String {
+    let (gpus, nodes) = (own_gpus(plan), phrases::nodes(gpu_nodes));
+    let (cpus, memory) = (phrases::cpus(&plan.cpus), phrases::memory(&plan.memory));
+    let all = phrases::cpu_count(plan.cpus.len());
+    match (plan.verdict, plan.is_dry_run) {
+        (Verdict::Spanning, false) => {
+            format!("{gpus} {nodes}, {cpus}, {memory}: spanning (its GPUs are on several nodes)")
+        }
+        (Verdict::Spanning, true) => format!(
+            "{gpus} {nodes}, {cpus}, {memory}: spanning (its GPUs are on several nodes; policy none changes nothing)"
+        ),
+        (Verdict::Partial, false) => {
+            format!("{gpus} {nodes}, {cpus}, {memory}: partial ({local} of {all} local)")
+        }
+        (Verdict::Partial, true) => format!(
+            "{gpus} {nodes}, {cpus}, {memory}: partial ({local} of {all} local; policy none changes nothing)"
+        ),
+        (Verdict::Remote, false) => {
+            format!("{gpus} {nodes}, {cpus}, {memory}: remote (0 of {all} local)")
+        }
+        (Verdict::Remote, true) => format!(
+            "{gpus} {nodes}, {cpus}, {memory}: remote (0 of {all} local; policy none changes nothing)"
+        ),
+        (Verdict::Local | Verdict::Unbound | Verdict::Refused, false) => {
+            format!("{gpus} {nodes}, {cpus}, {memory}: local")
+        }
+        (Verdict::Local | Verdict::Unbound | Verdict::Refused, true) => {
+            format!("{gpus} {nodes}, {cpus}, {memory}: local (policy none changes nothing)")
+        }
+    }
+}
