@@ -1,6 +1,6 @@
 //! Machines made up for tests.
 
-use topology::locality::NumaSource;
+use topology::machine::NumaSource;
 use topology::machine::{Gpu, Locality, Machine, Nic, NodeKind, NumaNode, Package, Processor};
 use topology::pci::{Link, PciAddress, PciDevice};
 use topology::set::{CpuSet, NodeSet};

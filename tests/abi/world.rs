@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use topology::locality::NumaSource;
+use topology::machine::NumaSource;
 use topology::machine::{Gpu, Locality, Machine, MinorSource, NodeKind, NumaNode, Package};
 use topology::pci::{PciAddress, PciDevice};
 use topology::set::{CpuSet, NodeSet};

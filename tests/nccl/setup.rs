@@ -11,7 +11,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use gpu_numa_tests::build::{by_c_compiler, by_cargo, folder};
 use serde_json::Value;
 use tempfile::TempDir;
-use topology::locality::NumaSource;
+use topology::machine::NumaSource;
 use topology::machine::{Gpu, Locality, Machine, NodeKind, NumaNode, Package};
 use topology::pci::{PciAddress, PciDevice};
 use topology::set::{CpuSet, NodeSet};

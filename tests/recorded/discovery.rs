@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use discovery::{DiscoveryError, Source, read_machine_with};
 use gpu_numa_tests::build::by_cargo;
-use topology::locality::NumaSource;
+use topology::machine::NumaSource;
 use topology::machine::{Machine, NodeKind};
 
 use crate::topologies;

@@ -1,13 +1,14 @@
 //! Where a device is, by evidence.
 //!
-//! [`LADDER`] is one ordered table of rungs.  A rung is a function from [`Facts`] to [`Evidence`]; the
+//! [`LADDER`] is one ordered table of rungs.  A rung is a function from [`Facts`] to a [`RungAnswer`]; the
 //! first that answers decides, and its name stands beside the answer as [`NumaSource`].  A new rung is a
-//! new line in the table and a new function, nothing else.
+//! line in the table, a function, and the words for what it finds in [`evidence`].
 //!
 //! No rung guesses.  Where a rung's own evidence contradicts itself, or fits several packages, it says
 //! so and gives none; where only the package is certain, the answer is all of its nodes with CPUs.
 
 mod around;
+mod evidence;
 mod own;
 mod slots;
 #[cfg(test)]
@@ -15,89 +16,12 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use crate::firmware::Firmware;
-use crate::machine::{Locality, Machine};
+use crate::machine::{Locality, Machine, NumaSource};
 use crate::pci::{PciAddress, PciDevice};
 use crate::set::NodeSet;
 
-/// Which evidence gave a device's NUMA nodes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NumaSource {
-    /// The site's override file.
-    Override,
-    /// Firmware's answer as Linux has it in the device's `numa_node`.
-    NumaNode,
-    /// `numa_node` names a node without CPUs; its nearest ones with CPUs by SLIT.
-    NearestNode,
-    /// The device's `local_cpulist`, narrower than the machine.
-    LocalCpulist,
-    /// The object below which hwloc, or an NCCL file, hangs the device.
-    Hwloc,
-    /// The machine has one NUMA node with CPUs, so there is nothing to find out.
-    OneNode,
-    /// What firmware says of the bridge above it, or of other devices below that bridge.
-    Siblings,
-    /// ACPI: a generic initiator of the SRAT, or the host bridge's `_PXM`.
-    Acpi,
-    /// SMBIOS: the CPU in the designation of a slot below the same host bridge.
-    Dmi,
-    /// The host bridges on both sides in bus order, where they agree.
-    Bus,
-    /// NVIDIA's NVML: the node of the GPU's memory, or its memory or CPU affinity.
-    Nvml,
-    /// What the site measured, and says so in its override file.
-    Measured,
-    /// The machine has one package; which of its nodes is not known.
-    OnePackage,
-    /// Nobody says.
-    #[default]
-    Unknown,
-}
-
-impl NumaSource {
-    /// Whether it is inferred: no word of the kernel's, the site's, or the source's own on this device.
-    pub fn is_inferred(self) -> bool {
-        match self {
-            Self::Override
-            | Self::NumaNode
-            | Self::LocalCpulist
-            | Self::Hwloc
-            | Self::OneNode
-            | Self::Measured
-            | Self::OnePackage
-            | Self::Unknown => false,
-            Self::NearestNode
-            | Self::Siblings
-            | Self::Acpi
-            | Self::Dmi
-            | Self::Bus
-            | Self::Nvml => true,
-        }
-    }
-
-    /// The evidence in words, to follow "by".
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Override => "the site's override file",
-            Self::NumaNode => "its numa_node",
-            Self::NearestNode => "the node with CPUs that is nearest to its numa_node",
-            Self::LocalCpulist => "its local_cpulist",
-            Self::Hwloc => "where hwloc attaches it",
-            Self::OneNode => "being the only one with CPUs",
-            Self::Siblings => "the devices below the same bridge",
-            Self::Acpi => "ACPI",
-            Self::Dmi => "the SMBIOS slot records",
-            Self::Bus => "the host bridges on both sides",
-            Self::Nvml => "NVML",
-            Self::Measured => "the site's measurement",
-            Self::OnePackage => "being in the only package",
-            Self::Unknown => "nothing",
-        }
-    }
-}
+pub use evidence::{Evidence, Grounds, NoEvidence, RungAnswer, SiteWord};
 
 /// What a rung may look at.
 #[derive(Debug, Clone, Copy)]
@@ -106,40 +30,28 @@ pub struct Facts<'a> {
     pub device: &'a PciDevice,
     /// The machine it is in, whose GPUs and NICs may not be placed yet.
     pub machine: &'a Machine,
-    /// The site's word.
+    /// What the site's override file says.
     pub overrides: &'a Overrides,
 }
 
 /// Nodes of devices that the site names itself, by PCI address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// The site's word, above all evidence.
+    /// What the site names: above all evidence.
     pub named: BTreeMap<PciAddress, NodeSet>,
     /// What the site measured (`gpu-numa measure` offers it), below all that firmware and NVML say.
     pub measured: BTreeMap<PciAddress, NodeSet>,
 }
 
 impl Overrides {
-    /// No word on any device.
+    /// A file that names no device.
     pub fn new() -> Self {
         Self::default()
     }
 }
 
-/// What a rung found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Evidence {
-    /// The nodes with CPUs that the device is nearest to.
-    pub nodes: NodeSet,
-    /// What was read and how it was understood, for a person.
-    pub because: String,
-}
-
-/// What a rung says: evidence, or why it has none.
-pub type Finding = Result<Evidence, String>;
-
 /// One rung: its name and its function.
-pub type Rung = (NumaSource, fn(&Facts<'_>) -> Finding);
+pub type Rung = (NumaSource, fn(&Facts<'_>) -> RungAnswer);
 
 /// The rungs in order of trust.
 pub const LADDER: &[Rung] = &[
@@ -176,7 +88,7 @@ pub fn locate(facts: &Facts<'_>) -> Locality {
 }
 
 /// Every rung's answer for one device, in order, for `show --explain`.
-pub fn explain(facts: &Facts<'_>) -> Vec<(NumaSource, Finding)> {
+pub fn explain(facts: &Facts<'_>) -> Vec<(NumaSource, RungAnswer)> {
     LADDER
         .iter()
         .map(|(source, rung)| (*source, rung(facts)))
@@ -228,14 +140,13 @@ fn nodes_of_package(machine: &Machine, id: u32) -> NodeSet {
 }
 
 /// What firmware says beyond the device's own files.
-fn firmware<'a>(facts: &Facts<'a>) -> Result<&'a Firmware, String> {
+fn firmware<'a>(facts: &Facts<'a>) -> Result<&'a Firmware, NoEvidence> {
     let firmware = facts.machine.firmware.as_ref();
-    firmware
-        .ok_or_else(|| "not looked at: numa_node is there, or the source has no /sys".to_owned())
+    firmware.ok_or(NoEvidence::FirmwareNotRead)
 }
 
 /// The nodes with CPUs that node `id` stands for: itself, or its nearest by SLIT.
-fn with_cpus(machine: &Machine, id: u32) -> Result<NodeSet, String> {
+fn with_cpus(machine: &Machine, id: u32) -> Result<NodeSet, NoEvidence> {
     let own = NodeSet::single(id).intersection(&machine.cpu_nodes());
     if own.is_empty() {
         nearest_with_cpus(machine, id)
@@ -248,7 +159,7 @@ fn with_cpus(machine: &Machine, id: u32) -> Result<NodeSet, String> {
 ///
 /// 10 is a node's distance to itself and 255 is "unreachable" (ACPI 6.4, 5.2.17); a table with less
 /// than that between two nodes is not believed.
-fn nearest_with_cpus(machine: &Machine, id: u32) -> Result<NodeSet, String> {
+fn nearest_with_cpus(machine: &Machine, id: u32) -> Result<NodeSet, NoEvidence> {
     let candidates = machine.cpu_nodes();
     let distance = |to: u32| {
         machine
@@ -261,8 +172,9 @@ fn nearest_with_cpus(machine: &Machine, id: u32) -> Result<NodeSet, String> {
         .filter(|to| machine.distance(id, *to) != Some(255))
         .map(|to| Some((distance(to)?, to)))
         .collect();
-    let distances = distances.ok_or_else(|| {
-        format!("the distances from node {id} to nodes {candidates} are not given")
+    let distances = distances.ok_or_else(|| NoEvidence::NoDistances {
+        from: id,
+        to: candidates.clone(),
     })?;
     let least = distances.iter().map(|(distance, _)| *distance).min();
     let nearest: NodeSet = distances
@@ -271,9 +183,17 @@ fn nearest_with_cpus(machine: &Machine, id: u32) -> Result<NodeSet, String> {
         .map(|(_, to)| *to)
         .collect();
     if nearest.is_empty() || (nearest == candidates && package_of(machine, &nearest).is_none()) {
-        return Err(format!(
-            "node {id} is as near to every one of nodes {candidates}"
-        ));
+        return Err(if nearest.is_empty() {
+            NoEvidence::NoDistances {
+                from: id,
+                to: candidates,
+            }
+        } else {
+            NoEvidence::EqualDistances {
+                from: id,
+                to: candidates,
+            }
+        });
     }
     Ok(nearest)
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::firmware::Firmware;
-use crate::locality::NumaSource;
 use crate::pci::{PciAddress, PciDevice};
 use crate::set::{CpuSet, NodeSet};
 use crate::vendor::{Collectives, GpuVendor, Library, Model, VENDORS};
@@ -151,6 +150,83 @@ pub struct Locality {
     pub numa_source: NumaSource,
     /// The online CPUs of its nodes; `null` when unknown.
     pub cpus: Option<CpuSet>,
+}
+
+/// Which evidence gave a device's NUMA nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NumaSource {
+    /// The site's override file.
+    Override,
+    /// Firmware's answer as Linux has it in the device's `numa_node`.
+    NumaNode,
+    /// `numa_node` names a node without CPUs; its nearest ones with CPUs by SLIT.
+    NearestNode,
+    /// The device's `local_cpulist`, narrower than the machine.
+    LocalCpulist,
+    /// The object below which hwloc, or an NCCL file, hangs the device.
+    Hwloc,
+    /// The machine has one NUMA node with CPUs, so there is nothing to find out.
+    OneNode,
+    /// What firmware says of the bridge above it, or of other devices below that bridge.
+    Siblings,
+    /// ACPI: a generic initiator of the SRAT, or the host bridge's `_PXM`.
+    Acpi,
+    /// SMBIOS: the CPU in the designation of a slot below the same host bridge.
+    Dmi,
+    /// The host bridges on both sides in bus order, where they agree.
+    Bus,
+    /// NVIDIA's NVML: the node of the GPU's memory, or its memory or CPU affinity.
+    Nvml,
+    /// What the site measured, and says so in its override file.
+    Measured,
+    /// The machine has one package; which of its nodes is not known.
+    OnePackage,
+    /// Unknown: no evidence.
+    #[default]
+    Unknown,
+}
+
+impl NumaSource {
+    /// Whether it is inferred: neither the kernel, nor the site, nor the source itself places this device.
+    pub fn is_inferred(self) -> bool {
+        match self {
+            Self::Override
+            | Self::NumaNode
+            | Self::LocalCpulist
+            | Self::Hwloc
+            | Self::OneNode
+            | Self::Measured
+            | Self::OnePackage
+            | Self::Unknown => false,
+            Self::NearestNode
+            | Self::Siblings
+            | Self::Acpi
+            | Self::Dmi
+            | Self::Bus
+            | Self::Nvml => true,
+        }
+    }
+
+    /// The evidence in words, to follow "by".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Override => "the site's override file",
+            Self::NumaNode => "its numa_node",
+            Self::NearestNode => "the node with CPUs that is nearest to its numa_node",
+            Self::LocalCpulist => "its local_cpulist",
+            Self::Hwloc => "where hwloc attaches it",
+            Self::OneNode => "being the only one with CPUs",
+            Self::Siblings => "the devices below the same bridge",
+            Self::Acpi => "ACPI",
+            Self::Dmi => "the SMBIOS slot records",
+            Self::Bus => "the host bridges on both sides",
+            Self::Nvml => "NVML",
+            Self::Measured => "the site's measurement",
+            Self::OnePackage => "being in the only socket",
+            Self::Unknown => "nothing",
+        }
+    }
 }
 
 /// Where the minor number of a GPU's device file comes from.

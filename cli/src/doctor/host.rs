@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
-use topology::locality::NumaSource;
+use topology::machine::NumaSource;
 use topology::machine::{Gpu, NodeKind};
 use topology::snapshot::{DIRECTORY, MAX_BYTES, NODE_FILE, Snapshot};
 use topology::sysfs::{self, OVERRIDE_FILE};

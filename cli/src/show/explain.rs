@@ -1,8 +1,8 @@
 //! `show --explain`: the evidence for where a device is.
 
 use serde::Serialize;
-use topology::locality::{Facts, NumaSource, Overrides, explain};
-use topology::machine::Machine;
+use topology::locality::{Facts, Overrides, explain};
+use topology::machine::{Machine, NumaSource};
 use topology::pci::PciAddress;
 
 use crate::command::CommandError;
@@ -52,12 +52,12 @@ pub(crate) fn print(
         Ok(found) => Answer {
             source,
             numa_nodes: Some(found.nodes.to_string()),
-            because: found.because,
+            because: found.because.to_string(),
         },
-        Err(because) => Answer {
+        Err(why) => Answer {
             source,
             numa_nodes: None,
-            because,
+            because: why.to_string(),
         },
     })
     .collect();

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use discovery::{Source, read_machine_with};
 use machines::Recording;
-use topology::locality::NumaSource;
 use topology::machine::Machine;
+use topology::machine::NumaSource;
 
 use crate::read;
 

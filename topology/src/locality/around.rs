@@ -2,7 +2,10 @@
 
 use std::iter;
 
-use super::{Evidence, Facts, Finding, firmware, nodes_of_package, package_of, with_cpus};
+use super::{
+    Evidence, Facts, Grounds, NoEvidence, RungAnswer, firmware, nodes_of_package, package_of,
+    with_cpus,
+};
 use crate::firmware::{Firmware, RootBus};
 use crate::machine::Machine;
 use crate::pci::{PciAddress, PciDevice};
@@ -29,7 +32,7 @@ fn places(machine: &Machine, named: &NodeSet) -> Vec<NodeSet> {
 ///
 /// Below one root port everything is in one place; below one host bridge that is only sure of real
 /// ones, so this ends at the root port.
-pub(super) fn by_siblings(facts: &Facts<'_>) -> Finding {
+pub(super) fn by_siblings(facts: &Facts<'_>) -> RungAnswer {
     let machine = facts.machine;
     let below = &firmware(facts)?.below;
     for bridge in bridges_above(machine, facts.device) {
@@ -41,20 +44,24 @@ pub(super) fn by_siblings(facts: &Facts<'_>) -> Finding {
             continue;
         };
         if places.iter().any(|place| place != first) {
-            return Err(format!(
-                "{bridge} and what is below it name several nodes ({named})"
-            ));
+            return Err(NoEvidence::SiblingsDisagree {
+                bridge,
+                named: named.clone(),
+            });
         }
         return Ok(Evidence {
-            because: format!("numa_node is {named} at {bridge} above it, or elsewhere below that"),
+            because: Grounds::Siblings {
+                bridge,
+                named: named.clone(),
+            },
             nodes: first.clone(),
         });
     }
-    Err("neither the bridges above it nor what is below them name a node".to_owned())
+    Err(NoEvidence::SiblingsSilent)
 }
 
 /// A generic initiator, or the proximity domain of the host bridge; none when the two disagree.
-pub(super) fn by_acpi(facts: &Facts<'_>) -> Finding {
+pub(super) fn by_acpi(facts: &Facts<'_>) -> RungAnswer {
     let firmware = firmware(facts)?;
     let initiator = initiator(facts, firmware)?;
     let bridge = facts
@@ -63,26 +70,29 @@ pub(super) fn by_acpi(facts: &Facts<'_>) -> Finding {
         .and_then(|bus| firmware.root_buses.iter().find(|root| root.bus == bus))
         .and_then(|root| Some((root, proximity(facts.machine, root)?)));
     match (initiator, bridge) {
-        (Some(found), Some((root, nodes))) if !found.nodes.intersects(&nodes) => Err(format!(
-            "{}, but host bridge {} is on node {nodes}",
-            found.because,
-            name(root)
-        )),
+        (Some(found), Some((root, nodes))) if !found.nodes.intersects(&nodes) => {
+            Err(NoEvidence::AcpiContradiction {
+                srat: Box::new(found.because),
+                bridge: name(root),
+                nodes,
+            })
+        }
         (Some(found), _) => Ok(found),
         (None, Some((root, nodes))) => Ok(Evidence {
-            because: format!("its host bridge {} is on node {nodes}", name(root)),
+            because: Grounds::HostBridge {
+                bridge: name(root),
+                nodes: nodes.clone(),
+            },
             nodes,
         }),
-        (None, None) => {
-            Err("the SRAT does not list it, and its host bridge shows no _PXM".to_owned())
-        }
+        (None, None) => Err(NoEvidence::AcpiSilent),
     }
 }
 
 /// The SRAT's entries for the device or, failing that, for the nearest bridge above it.
 ///
 /// A GPU with memory nodes of its own has an entry for each; they must all lead to one place.
-fn initiator(facts: &Facts<'_>, firmware: &Firmware) -> Result<Option<Evidence>, String> {
+fn initiator(facts: &Facts<'_>, firmware: &Firmware) -> Result<Option<Evidence>, NoEvidence> {
     let device = facts.device.address;
     let above = bridges_above(facts.machine, facts.device);
     for address in iter::once(device).chain(above) {
@@ -90,19 +100,23 @@ fn initiator(facts: &Facts<'_>, firmware: &Firmware) -> Result<Option<Evidence>,
         let listed = firmware.initiators.iter();
         for initiator in listed.filter(|initiator| initiator.device == address) {
             let domain = initiator.domain;
-            let node = initiator
-                .node
-                .ok_or_else(|| format!("the node of SRAT domain {domain} is not certain"))?;
+            let node = initiator.node;
+            let node = node.ok_or(NoEvidence::DomainUncertain(domain))?;
             let nodes = with_cpus(facts.machine, node)?;
             let first = found.get_or_insert_with(|| Evidence {
-                because: format!("the SRAT lists {address} in domain {domain}, node {nodes}"),
+                because: Grounds::Initiator {
+                    device: address,
+                    domain,
+                    nodes: nodes.clone(),
+                },
                 nodes: nodes.clone(),
             });
             if first.nodes != nodes {
-                return Err(format!(
-                    "the SRAT lists {address} near nodes {} and {nodes}",
-                    first.nodes
-                ));
+                return Err(NoEvidence::InitiatorTwice {
+                    device: address,
+                    first: first.nodes.clone(),
+                    second: nodes,
+                });
             }
         }
         if found.is_some() {
@@ -161,21 +175,20 @@ impl Placed {
 }
 
 /// Every host bridge that firmware places; none when that is not a map of all packages.
-fn placed(machine: &Machine, firmware: &Firmware) -> Result<Vec<Placed>, String> {
+fn placed(machine: &Machine, firmware: &Firmware) -> Result<Vec<Placed>, NoEvidence> {
     let all: Vec<Placed> = firmware
         .root_buses
         .iter()
         .filter_map(|root| Placed::new(machine, root))
         .collect();
     if all.is_empty() {
-        return Err("no host bridge has a node".to_owned());
+        return Err(NoEvidence::NoBridgePlaced);
     }
     if let Some(both) = all.iter().find(|placed| placed.group.is_none()) {
-        let nodes = &both.nodes;
-        return Err(format!(
-            "host bridge {} is on nodes {nodes} at once",
-            both.name
-        ));
+        return Err(NoEvidence::BridgeOnSeveral {
+            bridge: both.name.clone(),
+            nodes: both.nodes.clone(),
+        });
     }
     let packages: NodeSet = if machine.packages.is_empty() {
         machine.cpu_nodes()
@@ -185,9 +198,10 @@ fn placed(machine: &Machine, firmware: &Firmware) -> Result<Vec<Placed>, String>
     };
     let seen: NodeSet = all.iter().filter_map(|placed| placed.group).collect();
     if seen != packages {
-        return Err(format!(
-            "the host bridges that have a node are on package {seen} only, of {packages}"
-        ));
+        return Err(NoEvidence::BridgesOnSome {
+            seen,
+            all: packages,
+        });
     }
     Ok(all)
 }
@@ -198,49 +212,52 @@ fn placed(machine: &Machine, firmware: &Firmware) -> Result<Vec<Placed>, String>
 /// Some machines deal their buses to the packages in turn; where the known bridges show that, or do
 /// not show every package, bus order says nothing.  A device right on a root bus may be a virtual
 /// machine's, whose one host bridge stands for no place.
-pub(super) fn by_bus(facts: &Facts<'_>) -> Finding {
+pub(super) fn by_bus(facts: &Facts<'_>) -> RungAnswer {
     let machine = facts.machine;
     let all = placed(machine, firmware(facts)?)?;
-    let bus = facts
-        .device
-        .root_bus
-        .ok_or("its root bus is not recorded")?;
+    let bus = facts.device.root_bus;
+    let bus = bus.ok_or(NoEvidence::NotRecorded("root bus"))?;
     let own = all.iter().find(|placed| placed.bus == bus);
     if let Some(own) = own.filter(|_| facts.device.parent.is_some()) {
         return Ok(Evidence {
-            because: format!(
-                "its host bridge {} has devices on node {}",
-                own.name, own.nodes
-            ),
+            because: Grounds::OwnBus {
+                bridge: own.name.clone(),
+                nodes: own.nodes.clone(),
+            },
             nodes: own.nodes.clone(),
         });
     }
     let mut row: Vec<&Placed> = all.iter().filter(|other| other.bus.0 == bus.0).collect();
     row.sort_by_key(|placed| placed.bus);
     if !is_in_runs(row.iter().map(|placed| placed.group)) {
-        return Err("bus numbers change to and fro between the packages".to_owned());
+        return Err(NoEvidence::BusesAlternate);
     }
     let lower = row.iter().rfind(|placed| placed.bus < bus);
     let upper = row.iter().find(|placed| placed.bus > bus);
-    let (lower, upper) = lower
-        .zip(upper)
-        .ok_or("there are no host bridges with a node on both sides of its own")?;
-    let (low, high) = (&lower.name, &upper.name);
+    let (lower, upper) = lower.zip(upper).ok_or(NoEvidence::NoNeighbours)?;
+    let (low, high) = (lower.name.clone(), upper.name.clone());
+    let disagree = || NoEvidence::NeighboursDisagree {
+        low: lower.name.clone(),
+        low_nodes: lower.nodes.clone(),
+        high: upper.name.clone(),
+        high_nodes: upper.nodes.clone(),
+    };
     if lower.group != upper.group || own.is_some_and(|own| own.group != lower.group) {
-        return Err(format!(
-            "the host bridges on both sides, {low} and {high}, do not agree (nodes {} and {})",
-            lower.nodes, upper.nodes
-        ));
+        return Err(disagree());
     }
     let by_node = is_in_runs(row.iter().map(|placed| &placed.nodes));
     let nodes = if lower.nodes == upper.nodes && by_node {
         lower.nodes.clone()
     } else {
-        let group = lower.group.ok_or("their package is not known")?;
+        let group = lower.group.ok_or_else(disagree)?;
         nodes_of_package(machine, group)
     };
     Ok(Evidence {
-        because: format!("the host bridges on both sides, {low} and {high}, are on node {nodes}"),
+        because: Grounds::Neighbours {
+            low,
+            high,
+            nodes: nodes.clone(),
+        },
         nodes,
     })
 }

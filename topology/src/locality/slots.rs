@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::around::{name, proximity};
-use super::{Evidence, Facts, Finding, firmware, nodes_of_package, package_of, with_cpus};
+use super::{
+    Evidence, Facts, Grounds, NoEvidence, RungAnswer, firmware, nodes_of_package, package_of,
+    with_cpus,
+};
 use crate::firmware::{Firmware, RootBus, Slot};
 use crate::machine::Machine;
 
@@ -28,13 +31,11 @@ type LabelledBuses<'a> = BTreeMap<(u32, u8), (Label, &'a Slot)>;
 ///
 /// That is: one way of naming that fits the packages in one way only, no host bridge under two names,
 /// and no contradiction to a host bridge that firmware places.
-pub(super) fn by_dmi(facts: &Facts<'_>) -> Finding {
+pub(super) fn by_dmi(facts: &Facts<'_>) -> RungAnswer {
     let machine = facts.machine;
     let firmware = firmware(facts)?;
-    let bus = facts
-        .device
-        .root_bus
-        .ok_or("its root bus is not recorded")?;
+    let bus = facts.device.root_bus;
+    let bus = bus.ok_or(NoEvidence::NotRecorded("root bus"))?;
     let packages = packages_by_label(machine, firmware)?;
     let labels = labels_by_bus(firmware, &packages)?;
     for root in &firmware.root_buses {
@@ -42,29 +43,26 @@ pub(super) fn by_dmi(facts: &Facts<'_>) -> Finding {
             continue;
         };
         if is_elsewhere(machine, root, packages.get(label).copied()) {
-            return Err(format!(
-                "SMBIOS slot \"{}\" contradicts the node of host bridge {}; none is believed",
-                slot.designation,
-                name(root)
-            ));
+            return Err(NoEvidence::SlotContradicts {
+                slot: slot.designation.clone(),
+                bridge: name(root),
+            });
         }
     }
-    let (label, slot) = labels
-        .get(&bus)
-        .ok_or("no SMBIOS slot below its host bridge names a CPU")?;
-    let package = packages.get(label).ok_or("its slot's CPU is no package")?;
-    let nodes = nodes_of_package(machine, *package);
+    let (label, slot) = labels.get(&bus).ok_or(NoEvidence::NoSlot)?;
+    let package = *packages.get(label).ok_or(NoEvidence::NoSlot)?;
+    let nodes = nodes_of_package(machine, package);
     if nodes.is_empty() {
-        return Err(format!("package {package} has no node with CPUs"));
+        return Err(NoEvidence::PackageWithoutNodes(package));
     }
     Ok(Evidence {
-        because: format!(
-            "SMBIOS slot \"{}\" at {} is below its host bridge; {} of {} is package {package}, node {nodes}",
-            slot.designation,
-            slot.address,
-            text(*label),
-            packages.len()
-        ),
+        because: Grounds::Slot {
+            designation: slot.designation.clone(),
+            address: slot.address,
+            cpu: (text(*label), packages.len()),
+            package,
+            nodes: nodes.clone(),
+        },
         nodes,
     })
 }
@@ -84,11 +82,11 @@ fn is_elsewhere(machine: &Machine, root: &RootBus, package: Option<u32>) -> bool
 fn packages_by_label(
     machine: &Machine,
     firmware: &Firmware,
-) -> Result<BTreeMap<Label, u32>, String> {
+) -> Result<BTreeMap<Label, u32>, NoEvidence> {
     let designations = firmware.slots.iter().map(|slot| slot.designation.as_str());
     let labels: BTreeSet<Label> = designations.filter_map(parse_label).collect();
     let Some((word, _)) = labels.first().copied() else {
-        return Err("no SMBIOS slot with a bus address names a CPU".to_owned());
+        return Err(NoEvidence::SlotsNameNoCpu);
     };
     let named = firmware.processors.iter();
     let processors: BTreeSet<Label> = named
@@ -107,11 +105,10 @@ fn packages_by_label(
         .map(|names| names.into_iter().zip(packages).collect())
         .ok_or_else(|| {
             let words: Vec<_> = labels.iter().map(|label| text(*label)).collect();
-            format!(
-                "SMBIOS slots name {}, which cannot be matched to the {} packages",
-                words.join(", "),
-                machine.packages.len()
-            )
+            NoEvidence::SlotsUnmatched {
+                names: words.join(", "),
+                packages: machine.packages.len(),
+            }
         })
 }
 
@@ -134,7 +131,7 @@ fn counted(word: Word, labels: &BTreeSet<Label>, packages: usize) -> Option<BTre
 fn labels_by_bus<'a>(
     firmware: &'a Firmware,
     packages: &BTreeMap<Label, u32>,
-) -> Result<LabelledBuses<'a>, String> {
+) -> Result<LabelledBuses<'a>, NoEvidence> {
     let mut found = LabelledBuses::new();
     for slot in &firmware.slots {
         let label = parse_label(&slot.designation).filter(|label| packages.contains_key(label));
@@ -143,10 +140,10 @@ fn labels_by_bus<'a>(
         };
         let (other, first) = *found.entry(bus).or_insert((label, slot));
         if other != label {
-            return Err(format!(
-                "SMBIOS slots \"{}\" and \"{}\" are below one host bridge; none is believed",
-                first.designation, slot.designation
-            ));
+            return Err(NoEvidence::SlotsDisagree {
+                first: first.designation.clone(),
+                second: slot.designation.clone(),
+            });
         }
     }
     Ok(found)

@@ -78,7 +78,7 @@ fn refusal(machine: &Machine, source: NumaSource) -> String {
     };
     let rungs = explain(&facts);
     let (_, finding) = rungs.into_iter().find(|(name, _)| *name == source).unwrap();
-    finding.unwrap_err()
+    finding.unwrap_err().to_string()
 }
 
 fn nodes(list: &str) -> NodeSet {
@@ -121,7 +121,7 @@ fn a_tie_is_the_set_of_the_tied_but_never_the_whole_machine() {
     assert_eq!(place(&all), unknown());
     assert_eq!(
         refusal(&all, NumaSource::NearestNode),
-        "node 4 is as near to every one of nodes 0-3"
+        "node 4 is equally far from all of nodes 0-3"
     );
 }
 
@@ -141,7 +141,7 @@ fn a_numa_node_that_is_not_there_is_none() {
     machine.pci[1].numa_node = Some(9);
     assert_eq!(place(&machine), unknown());
     let why = refusal(&machine, NumaSource::NumaNode);
-    assert_eq!(why, "numa_node is 9, no node of this machine");
+    assert_eq!(why, "numa_node is 9, which this machine does not have");
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn slots_against_a_host_bridge_s_node_or_the_processors_names_say_nothing() {
     assert_eq!(place(&contradicted), unknown());
     assert_eq!(
         refusal(&contradicted, NumaSource::Dmi),
-        "SMBIOS slot \"CPU1 SLOT1\" contradicts the node of host bridge pci0000:26; none is believed"
+        "SMBIOS slot \"CPU1 SLOT1\" contradicts the node of host bridge pci0000:26; no slot record is believed"
     );
     machine.firmware.as_mut().unwrap().processors = vec!["CPU0".to_owned(), "CPU1".to_owned()];
     assert_eq!(place(&machine), unknown());

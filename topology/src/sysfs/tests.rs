@@ -3,7 +3,7 @@
 mod odd;
 
 use super::*;
-use crate::locality::NumaSource;
+use crate::machine::NumaSource;
 use std::fs;
 use std::os::unix::fs::symlink;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::Error as ValueError;
-use topology::locality::NumaSource;
+use topology::machine::NumaSource;
 use topology::machine::{
     Gpu, Locality, Machine, MigInstance, MinorSource, Nic, NodeKind, NumaNode, Package, Processor,
 };
