@@ -14,7 +14,7 @@ NCCL_PLUGIN := $(TARGET)/release/libnccl_profiler_gpu_numa.so
 FLOOR_TARGET := $(shell uname -m)-unknown-linux-gnu
 FLOOR := $(TARGET)/$(FLOOR_TARGET)/release
 
-.PHONY: help demo deps build test tiers test-fast test-abi test-nccl test-slurm test-slurm-2411 test-releases test-vm test-rpm \
+.PHONY: help demo deps build test tiers test-fast test-abi test-nccl test-nccl-headers test-slurm test-slurm-2411 test-releases test-vm test-rpm \
 	test-packages test-recorded test-fuzz fuzz bench load lint rpm deb floor
 
 help: ## list the targets
@@ -42,9 +42,12 @@ fuzz: needs-fuzz ## the same for as long as you like: make fuzz FUZZ_SECONDS=600
 test-abi: needs-abi build ## the Slurm plugin under C hosts that stand for Slurm (root)
 	GPU_NUMA_SPANK_SO=$(PLUGIN) tests/on-clean-host $(CARGO) test -p gpu-numa-tests --test abi
 
-test-nccl: needs-nccl build ## the NCCL plugin under a C host that stands for NCCL, and in NVIDIA's own libnccl (root; 300 MB from PyPI)
-	library=$$(tests/nccl/libnccl $(TARGET)) && GPU_NUMA_LIBNCCL=$$library GPU_NUMA_NCCL_SO=$(NCCL_PLUGIN) \
-		tests/on-clean-host $(CARGO) test -p gpu-numa-tests --test nccl
+test-nccl: needs-nccl build ## the NCCL plugin under a C host that stands for NCCL, and in each of NVIDIA's own libnccl (root; 1.4 GB from PyPI, once)
+	libraries=$$(tests/nccl/libnccl $(TARGET)) && GPU_NUMA_LIBNCCL=$$(echo "$$libraries" | paste -sd :) GPU_NUMA_NCCL_SO=$(NCCL_PLUGIN) \
+		tests/on-clean-host $(CARGO) test -p gpu-numa-tests --test nccl -- --show-output
+
+test-nccl-headers: needs-nccl-headers ## our declarations of NCCL's plugin tables against NVIDIA's headers: make test-nccl-headers NCCL_SOURCE=DIR
+	NCCL_SOURCE="$(NCCL_SOURCE)" $(CARGO) test -p gpu-numa-tests --test nccl-headers -- --show-output
 
 test-slurm: needs-slurm build ## the plugin under a real Slurm on this host, with the fault table and under valgrind (root)
 	tests/slurm/checks

@@ -21,7 +21,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::atomic::AtomicI32;
 
 use ffi::guard;
-use ffi::nccl::sys::{self, DescriptorV4, DescriptorV5, NcclResult};
+use ffi::nccl::sys::{self, DescriptorV4, DescriptorV5, DescriptorV7, NcclResult};
 use ffi::nccl::{NcclLog, V4, V5, V6, V7, Version};
 
 use communicator::{Communicator, Start};
@@ -31,6 +31,7 @@ const NAME: &CStr = c"gpu-numa";
 
 type ProfilerV4 = sys::Profiler<sys::InitV4, DescriptorV4>;
 type ProfilerV5 = sys::Profiler<sys::InitV5, DescriptorV5>;
+type ProfilerV7 = sys::Profiler<sys::InitV5, DescriptorV7>;
 
 const fn profiler<V: Version, I: Copy>(init: I) -> sys::Profiler<I, V::Descriptor> {
     sys::Profiler {
@@ -59,10 +60,10 @@ pub static ncclProfiler_v5: ProfilerV5 = profiler::<V5, _>(init_v5::<V5> as sys:
 #[allow(non_upper_case_globals, reason = "the name that NCCL looks up")]
 pub static ncclProfiler_v6: ProfilerV5 = profiler::<V6, _>(init_v5::<V6> as sys::InitV5);
 
-/// Profiler v7 (NCCL 2.32).
+/// Profiler v7 (NCCL 2.31.2 and later).
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals, reason = "the name that NCCL looks up")]
-pub static ncclProfiler_v7: ProfilerV5 = profiler::<V7, _>(init_v5::<V7> as sys::InitV5);
+pub static ncclProfiler_v7: ProfilerV7 = profiler::<V7, _>(init_v5::<V7> as sys::InitV5);
 
 /// Env plugin v1 (NCCL 2.28.7 and later).
 #[unsafe(no_mangle)]

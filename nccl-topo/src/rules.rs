@@ -4,6 +4,7 @@
 //! A place in NCCL's source tree is named as `graph/topo.cc`, below `src/` of the tag.  Versions before 2.27.3
 //! are taken for 2.27.3, versions after the last row for the last row.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
@@ -152,7 +153,7 @@ const V2_27_3: Rules = Rules {
 
 /// The table: one row for each version that changed a rule, oldest first.  A row names only what changed.
 pub static TABLE: [Rules; 9] = [
-    V2_27_3, V2_27_5, V2_28_3, V2_28_7, V2_29_2, V2_30_3, V2_30_7, V2_31, V2_32,
+    V2_27_3, V2_27_5, V2_28_3, V2_28_7, V2_29_2, V2_30_3, V2_30_7, V2_31, V2_31_2,
 ];
 
 /// The tag v2.27.5-1.
@@ -216,9 +217,10 @@ const V2_31: Rules = Rules {
     ..V2_30_7
 };
 
-/// The library of 2.32.3 as published on PyPI, which looks up `ncclProfiler_v7`; its source is not public yet.
-const V2_32: Rules = Rules {
-    from: Version::two(32, 0),
+/// The libraries of 2.31.2 and 2.32.3 as published on PyPI, which look `ncclProfiler_v7` up; their source is not
+/// public yet.
+const V2_31_2: Rules = Rules {
+    from: Version::two(31, 2),
     profiler: 7,
     ..V2_31
 };
@@ -261,6 +263,16 @@ impl Rules {
             ],
         }
     }
+}
+
+/// The profiler interfaces that the versions of [`TABLE`] ask for first, and so those that the plugin exports.
+pub fn profiler_interfaces() -> BTreeSet<u8> {
+    TABLE.iter().map(|rules| rules.profiler).collect()
+}
+
+/// The env plugin interfaces that the versions of [`TABLE`] ask for first, and so those that the plugin exports.
+pub fn env_interfaces() -> BTreeSet<u8> {
+    TABLE.iter().filter_map(|rules| rules.env).collect()
 }
 
 /// The first version for which `rule` holds, by the table; none where it never does.
@@ -348,8 +360,9 @@ mod tests {
             ("2.29.7", "2.29.2"),
             ("2.30.4", "2.30.3"),
             ("2.30.7", "2.30.7"),
-            ("2.31.2", "2.31.0"),
-            ("3.0.0", "2.32.0"),
+            ("2.31.0", "2.31.0"),
+            ("2.31.2", "2.31.2"),
+            ("3.0.0", "2.31.2"),
         ] {
             let rules = Rules::of(version.parse().unwrap());
             assert_eq!(rules.from.to_string(), from, "{version}");
@@ -367,7 +380,8 @@ mod tests {
             ("2.29.7", 6, Some(1)),
             ("2.30.4", 6, Some(1)),
             ("2.30.7", 6, Some(2)),
-            ("2.31.2", 6, Some(2)),
+            ("2.31.0", 6, Some(2)),
+            ("2.31.2", 7, Some(2)),
             ("2.32.3", 7, Some(2)),
         ] {
             let rules = Rules::of(version.parse().unwrap());

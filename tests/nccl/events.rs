@@ -1,16 +1,39 @@
 //! What is counted, and what is said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
-use crate::setup::{World, machine};
+use nccl_topo::rules::{env_interfaces, profiler_interfaces};
+
+use crate::setup::{World, machine, plugin};
 
 /// A MiB.
 const MIB: u64 = 1 << 20;
 
 #[test]
+fn the_plugin_exports_the_interfaces_of_the_rules_and_no_other() {
+    let output = Command::new("nm")
+        .args(["--dynamic", "--defined-only", "--format=just-symbols"])
+        .arg(plugin())
+        .output()
+        .expect("nm runs");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let exported: BTreeSet<_> = text
+        .lines()
+        .filter(|name| name.starts_with("nccl"))
+        .map(str::to_owned)
+        .collect();
+    let profilers = profiler_interfaces();
+    let profilers = profilers.iter().map(|v| format!("ncclProfiler_v{v}"));
+    let envs = env_interfaces();
+    let envs = envs.iter().map(|v| format!("ncclEnvPlugin_v{v}"));
+    assert_eq!(exported, profilers.chain(envs).collect());
+}
+
+#[test]
 fn every_version_tells_of_a_ring_that_crosses() {
     let world = World::new(2, 2);
-    for version in 4..=7 {
+    for version in profiler_interfaces().into_iter().map(u32::from) {
         let run = world.profile(version, "", "AllReduce:RING:262144 AllReduce:RING:262144");
         let lines = run.lines();
         assert_eq!(lines.len(), 2, "v{version}: {lines:#?}");
@@ -264,7 +287,7 @@ fn an_event_costs_little() {
     };
     let silent = bench(&World::new(1, 2));
     let crossing = bench(&World::new(2, 1));
-    eprintln!("an event: {silent} ns where nothing crosses, {crossing} ns where something does");
+    println!("an event: {silent} ns where nothing crosses, {crossing} ns where something does");
     assert!(
         silent < 2_000.0 && crossing < 20_000.0,
         "{silent} {crossing}"

@@ -1,5 +1,5 @@
 /* NCCL's plugin interfaces as a host sees them: what the tests' host fills in, in the layout of NCCL's own
- * headers (src/include/plugin/ of 2.30.7; profiler v7 as in 2.32). */
+ * headers (src/include/plugin/ of 2.30.7; profiler v7 as in 2.31.2). */
 #ifndef NCCL_H
 #define NCCL_H
 

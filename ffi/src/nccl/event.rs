@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_int, c_void};
 
-use super::sys::{self, BodyV5, Coll, DescriptorV4, DescriptorV5, P2p};
+use super::sys::{self, BodyV5, Coll, DescriptorV4, DescriptorV5, DescriptorV7, P2p};
 use super::text;
 
 /// What NCCL tells.
@@ -142,7 +142,7 @@ version!(
 );
 version!(
     /// v7: and over symmetric memory.
-    V7, DescriptorV5, V6::EVENTS, read_v7
+    V7, DescriptorV7, V6::EVENTS, read_v7
 );
 
 /// Reads a descriptor of v4.
@@ -180,30 +180,8 @@ unsafe fn read_v5<'a>(descriptor: *const DescriptorV5) -> Event<'a> {
     let Some(descriptor) = (unsafe { descriptor.as_ref() }) else {
         return Event::Other;
     };
-    match descriptor.kind {
-        sys::COLL => {
-            // SAFETY: the kind says which member is set.
-            let coll = unsafe { descriptor.body.coll };
-            // SAFETY: NCCL's strings.
-            unsafe { collective(&coll, descriptor.parent) }
-        }
-        sys::P2P => {
-            // SAFETY: the kind says which member is set.
-            let p2p = unsafe { descriptor.body.p2p };
-            // SAFETY: NCCL's strings.
-            unsafe { peer(&p2p, descriptor.parent) }
-        }
-        // SAFETY: the kind says which member is set.
-        sys::COLL_API => unsafe { call(&descriptor.body) },
-        sys::P2P_API => {
-            // SAFETY: the kind says which member is set.
-            let call = unsafe { descriptor.body.p2p_api };
-            Event::PeerCall {
-                captured: call.graph_captured != 0,
-            }
-        }
-        _ => Event::Other,
-    }
+    // SAFETY: as the caller promises.
+    unsafe { body_v5(descriptor.kind, descriptor.parent, &descriptor.body) }
 }
 
 /// Reads a descriptor of v6, which has collectives by copy engines besides.
@@ -212,39 +190,84 @@ unsafe fn read_v5<'a>(descriptor: *const DescriptorV5) -> Event<'a> {
 /// As for [`read_v4`].
 unsafe fn read_v6<'a>(descriptor: *const DescriptorV5) -> Event<'a> {
     // SAFETY: null or live, as the caller promises.
-    if let Some(descriptor) = unsafe { descriptor.as_ref() }
-        && descriptor.kind == sys::CE_COLL
-    {
-        // SAFETY: the kind says which member is set.
-        let func = unsafe { descriptor.body.ce_coll.func };
-        // SAFETY: NCCL's string.
-        let func = unsafe { text(func) };
-        return Event::Special(SpecialCollective { func });
-    }
+    let Some(descriptor) = (unsafe { descriptor.as_ref() }) else {
+        return Event::Other;
+    };
     // SAFETY: as the caller promises.
-    unsafe { read_v5(descriptor) }
+    unsafe { body_v6(descriptor.kind, descriptor.parent, &descriptor.body) }
 }
 
 /// Reads a descriptor of v7, which tells kernels over symmetric memory apart.
 ///
 /// # Safety
 /// As for [`read_v4`].
-unsafe fn read_v7<'a>(descriptor: *const DescriptorV5) -> Event<'a> {
+unsafe fn read_v7<'a>(descriptor: *const DescriptorV7) -> Event<'a> {
+    // SAFETY: null or live, as the caller promises.
+    let Some(descriptor) = (unsafe { descriptor.as_ref() }) else {
+        return Event::Other;
+    };
+    // SAFETY: what v5 and v6 have begins the body of v7, whichever member is set.
+    let body = unsafe { &descriptor.body.v5 };
     // SAFETY: as the caller promises.
-    let event = unsafe { read_v6(descriptor) };
+    let event = unsafe { body_v6(descriptor.kind, descriptor.parent, body) };
     let Event::Collective(collective) = event else {
         return event;
     };
-    // SAFETY: live, for it was read as a collective.
-    let body = unsafe { &(*descriptor).body };
     // SAFETY: the kind says which member is set.
-    let is_symmetric = unsafe { body.coll_v7.is_symmetric };
+    let is_symmetric = unsafe { descriptor.body.coll.is_symmetric };
     if is_symmetric == 0 {
         return event;
     }
     Event::Special(SpecialCollective {
         func: collective.func,
     })
+}
+
+/// What v5 has.
+///
+/// # Safety
+/// `body` is of an event of `kind`, whose strings are NCCL's and outlive `'a`.
+unsafe fn body_v5<'a>(kind: u64, parent: *mut c_void, body: &BodyV5) -> Event<'a> {
+    match kind {
+        sys::COLL => {
+            // SAFETY: the kind says which member is set.
+            let coll = unsafe { body.coll };
+            // SAFETY: NCCL's strings.
+            unsafe { collective(&coll, parent) }
+        }
+        sys::P2P => {
+            // SAFETY: the kind says which member is set.
+            let p2p = unsafe { body.p2p };
+            // SAFETY: NCCL's strings.
+            unsafe { peer(&p2p, parent) }
+        }
+        // SAFETY: the kind says which member is set.
+        sys::COLL_API => unsafe { call(body) },
+        sys::P2P_API => {
+            // SAFETY: the kind says which member is set.
+            let call = unsafe { body.p2p_api };
+            Event::PeerCall {
+                captured: call.graph_captured != 0,
+            }
+        }
+        _ => Event::Other,
+    }
+}
+
+/// What v6 has.
+///
+/// # Safety
+/// As for [`body_v5`].
+unsafe fn body_v6<'a>(kind: u64, parent: *mut c_void, body: &BodyV5) -> Event<'a> {
+    if kind == sys::CE_COLL {
+        // SAFETY: the kind says which member is set.
+        let func = unsafe { body.ce_coll.func };
+        // SAFETY: NCCL's string.
+        let func = unsafe { text(func) };
+        return Event::Special(SpecialCollective { func });
+    }
+    // SAFETY: as the caller promises.
+    unsafe { body_v5(kind, parent, body) }
 }
 
 /// # Safety

@@ -1,6 +1,7 @@
 //! NCCL's plugin interfaces: [`sys`] declares the tables, the rest reads what NCCL hands over.
 //!
-//! Facts are those of NCCL 2.30.7 (`src/include/plugin/`), and of the binary of 2.32.3 for profiler v7.
+//! Facts are those of NCCL 2.30.7 (`src/include/plugin/`), and of the libraries of 2.31.2 and 2.32.3 for profiler
+//! v7.
 
 mod event;
 mod log;

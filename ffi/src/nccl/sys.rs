@@ -1,6 +1,6 @@
 //! Raw declarations of NCCL's plugin tables, as far as they are used.
 //!
-//! `tests/nccl_declarations.rs` compares the layouts with the C compiler's.
+//! `make test-nccl-headers` (tests/nccl/headers.rs) compares them with NVIDIA's own headers.
 
 use std::ffi::{c_char, c_int, c_uint, c_ulong, c_void};
 
@@ -143,21 +143,29 @@ pub union BodyV4 {
     pub p2p: P2p,
 }
 
-/// What an event is about, v5 to v7.
+/// What an event is about, v5 and v6.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub union BodyV5 {
-    /// [`COLL`], v5 and v6.
+    /// [`COLL`].
     pub coll: Coll,
-    /// [`COLL`], v7.
-    pub coll_v7: CollV7,
     /// [`COLL_API`].
     pub coll_api: CollApi,
     /// [`P2P_API`].
     pub p2p_api: P2pApi,
     /// [`P2P`].
     pub p2p: P2p,
-    /// [`CE_COLL`], v6 and v7.
+    /// [`CE_COLL`], v6.
     pub ce_coll: CeColl,
+}
+
+/// What an event is about, v7.
+#[repr(C)]
+pub union BodyV7 {
+    /// What v5 and v6 have.
+    pub v5: BodyV5,
+    /// [`COLL`].
+    pub coll: CollV7,
 }
 
 /// `ncclProfilerEventDescr_v4_t`.
@@ -173,9 +181,11 @@ pub struct DescriptorV4 {
     pub body: BodyV4,
 }
 
-/// `ncclProfilerEventDescr_v5_t` to `_v7_t`, as far as they agree.
+/// `ncclProfilerEventDescr_v5_t` to `_v7_t`, by their body.
+///
+/// None may be longer than NCCL's own, which ends where its longest body ends.
 #[repr(C)]
-pub struct DescriptorV5 {
+pub struct Descriptor<B> {
     /// One of the event types.
     pub kind: u64,
     /// What `startEvent` gave for the event above.
@@ -183,8 +193,13 @@ pub struct DescriptorV5 {
     /// The rank.
     pub rank: c_int,
     /// By `kind`.
-    pub body: BodyV5,
+    pub body: B,
 }
+
+/// `ncclProfilerEventDescr_v5_t`, `_v6_t`.
+pub type DescriptorV5 = Descriptor<BodyV5>;
+/// `ncclProfilerEventDescr_v7_t`.
+pub type DescriptorV7 = Descriptor<BodyV7>;
 
 /// `startEvent`: context, handle to fill in, descriptor.
 pub type StartEvent<D> = unsafe extern "C" fn(*mut c_void, *mut *mut c_void, *mut D) -> NcclResult;
