@@ -529,12 +529,17 @@ impl Declared {
         let mut parent = None;
         if let Some(behind) = &bridge.behind {
             let first = behind.0[0];
-            folder += &format!("/pci{:04x}:{:02x}", first.domain, first.bus);
+            let root_bus = RootBus {
+                domain: first.domain,
+                bus: first.bus,
+            };
+            folder += &format!("/pci{root_bus}");
             for address in &behind.0 {
                 folder += &format!("/{address}");
                 let port = self.port(bridge, *address, parent, &folder);
                 let model = model("vmd");
                 all.entry(*address).or_insert(Function {
+                    root_bus,
                     model,
                     link: None,
                     role: Role::Other,
