@@ -45,24 +45,8 @@ fn doctor_finds_nothing_wrong_with_the_lines() {
 
 #[test]
 fn cores_are_whole_sockets_where_the_release_wants_them() {
-    // Two nodes in each package.
     let host = Host::new();
-    for (node, cpus, distances) in [
-        (0, "0-1,8-9", "10 12 21 21"),
-        (1, "2-3,10-11", "12 10 21 21"),
-        (2, "4-5,12-13", "21 21 10 12"),
-        (3, "6-7,14-15", "21 21 12 10"),
-    ] {
-        host.write(&format!("sys/devices/system/node/node{node}/cpulist"), cpus);
-        host.write(
-            &format!("sys/devices/system/node/node{node}/distance"),
-            distances,
-        );
-        host.write(
-            &format!("sys/devices/system/node/node{node}/meminfo"),
-            &format!("Node {node} MemTotal: 32768000 kB"),
-        );
-    }
+    host.split_packages();
     let first = |arguments: &[&str]| {
         let text = lines(&host, arguments);
         let line = text
@@ -80,10 +64,39 @@ fn cores_are_whole_sockets_where_the_release_wants_them() {
         first(&["--slurm-release", "24.11.7", "--numa-node-as-socket"]),
         "Cores=0-1"
     );
+    // Near both nodes of the package: two sockets, then all cores, from these releases on.
+    let gpu = "0000:23:00.0";
+    host.write(&host.pci(gpu, "numa_node"), "-1");
+    host.write(&host.pci(gpu, "local_cpulist"), "0-3,8-11");
+    for (release, cores) in [
+        ("24.05.8", "Cores=0-3"),
+        ("24.11.0", "Cores=0-3"),
+        ("25.05.8", "Cores=0-3"),
+        ("25.11.0", "Cores=0-7"),
+        ("26.05.3", "Cores=0-7"),
+    ] {
+        let own = first(&["--slurm-release", release, "--numa-node-as-socket"]);
+        assert_eq!(own, cores, "{release}");
+    }
     let text = lines(&host, &["--numa-node-as-socket"]);
     assert!(
         text.contains("SlurmdParameters=numa_node_as_socket\n")
             && text.contains("SocketsPerBoard=4 CoresPerSocket=2"),
+        "{text}"
+    );
+}
+
+#[test]
+fn real_memory_is_the_kernels_total_and_left_out_where_that_is_not_recorded() {
+    let host = Host::new();
+    host.write("proc/meminfo", "MemTotal:       65536000 kB\n");
+    let text = lines(&host, &[]);
+    assert!(text.contains(" RealMemory=64000 "), "{text}");
+    std::fs::remove_file(host.path("proc/meminfo")).unwrap();
+    let text = lines(&host, &[]);
+    assert!(!text.contains("RealMemory=6"), "{text}");
+    assert!(
+        text.contains("# /proc/meminfo is not recorded, so RealMemory= is left out\n"),
         "{text}"
     );
 }

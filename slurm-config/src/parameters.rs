@@ -111,7 +111,7 @@ mod tests {
             ("numa_node_as_socket,l3cache_as_socket", SocketKind::L3),
         ] {
             let text = format!("SlurmdParameters={value}\n");
-            for release in ["22.05.8", "26.05"] {
+            for release in ["22.05.8", "26.05.3"] {
                 let own = parameters(&text, None, Some(release));
                 assert_eq!(own.socket_kind(), kind, "{value}");
             }
@@ -150,7 +150,7 @@ mod tests {
         for (text, release, left_out) in [
             ("", Some("22.05.8"), false),
             ("", Some("23.02"), true),
-            ("", Some("26.05"), true),
+            ("", Some("26.05.3"), true),
             ("", None, true),
             ("SlurmdParameters=allow_ecores\n", Some("23.02"), false),
             ("SlurmdParameters=allow_ecores\n", None, false),

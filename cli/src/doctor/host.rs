@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use topology::machine::NumaSource;
 use topology::machine::{Gpu, NodeKind};
-use topology::snapshot::{DIRECTORY, MAX_BYTES, NODE_FILE, Snapshot};
+use topology::snapshot::{MAX_BYTES, NODE_FILE, Snapshot};
 use topology::sysfs::{self, OVERRIDE_FILE};
 
 use super::report::{DoctorReport, Harm};
@@ -112,14 +112,8 @@ fn check_snapshot(world: &World<'_>, tree: &Tree, report: &mut DoctorReport) {
     if world.machine.gpus.is_empty() {
         return;
     }
-    let path = format!(
-        "{}/{NODE_FILE}",
-        world
-            .slurm
-            .as_ref()
-            .and_then(Slurm::snapshot_folder)
-            .unwrap_or(DIRECTORY)
-    );
+    let site = world.slurm.as_ref().map(Slurm::site).unwrap_or_default();
+    let path = format!("{}/{NODE_FILE}", site.directory.display());
     if !tree.exists("/run") {
         report.skip("the snapshot: /run is not in the recording");
         return;

@@ -5,16 +5,13 @@ use slurm_config::plugstack::{self, Entry, EntryKind};
 use slurm_config::rules;
 
 use super::report::{DoctorReport, Harm};
-use super::slurm::Slurm;
+use super::slurm::{PLUGIN, Slurm};
 use super::world::World;
-
-/// The plugin's file.
-const OURS: &str = "gpu_numa_bind";
 
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(slurm) = &world.slurm else { return };
     let entries = slurm.plugstack.as_deref().unwrap_or_default();
-    let ours: Vec<&Entry> = entries.iter().filter(|entry| entry.loads(OURS)).collect();
+    let ours: Vec<&Entry> = entries.iter().filter(|entry| entry.loads(PLUGIN)).collect();
     let Some(first) = ours.first() else {
         report_unloaded(slurm, report);
         return;
@@ -98,7 +95,7 @@ fn find_drop_in(slurm: &Slurm) -> Option<(String, String)> {
             name.ends_with(".conf")
                 && slurm.tree.read(&path).is_ok_and(|text| {
                     let entries = plugstack::parse(&text, &path);
-                    entries.iter().any(|entry| entry.loads(OURS))
+                    entries.iter().any(|entry| entry.loads(PLUGIN))
                 })
         };
         let name = slurm.tree.entries(&folder).into_iter().find(loads)?;

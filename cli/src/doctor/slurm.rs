@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use launch::site::SiteConfig;
 use slurm_config::config::{self, Line, Statement};
 use slurm_config::node::{self, Node};
 use slurm_config::parameters::{self, SlurmdParameters};
@@ -10,6 +11,8 @@ use slurm_config::release::Release;
 
 use super::tree::{Tree, TreeError};
 
+/// The file name of our plugin, without its ending.
+pub(crate) const PLUGIN: &str = "gpu_numa_bind";
 /// Where slurm.conf is looked for, in order: installed, and as slurmd keeps it without one of its own
 /// ("configless").
 const PLACES: [&str; 4] = [
@@ -168,15 +171,16 @@ impl Slurm {
         SlurmdParameters::of(&self.conf, self.node.as_ref(), option, release)
     }
 
-    /// Where the plugin's line says that the snapshot is; None where it does not say.
-    pub(crate) fn snapshot_folder(&self) -> Option<&str> {
-        let entries = self.plugstack.as_ref()?;
-        entries.iter().find_map(|entry| match &entry.kind {
-            EntryKind::Plugin { arguments, .. } => arguments
-                .iter()
-                .find_map(|argument| argument.strip_prefix("snapshot=")),
-            EntryKind::Include(_) => None,
-        })
+    /// What the first line that loads our plugin says; the defaults where there is none.
+    pub(crate) fn site(&self) -> SiteConfig {
+        let entries = self.plugstack.iter().flatten();
+        let mut ours = entries.filter_map(|entry| match &entry.kind {
+            EntryKind::Plugin { arguments, .. } if entry.loads(PLUGIN) => Some(arguments),
+            EntryKind::Plugin { .. } | EntryKind::Include(_) => None,
+        });
+        ours.next()
+            .map(|arguments| SiteConfig::parse(arguments))
+            .unwrap_or_default()
     }
 
     /// The path of a file beside slurm.conf.

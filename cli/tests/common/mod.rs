@@ -174,6 +174,35 @@ impl Host {
         self.write("run/gpu-numa-bind/node.json", &snapshot.to_string());
     }
 
+    /// Gives each package two NUMA nodes, 0 and 1, 2 and 3; the GPUs are then at nodes 0 and 2.
+    pub(crate) fn split_packages(&self) {
+        let nodes = [
+            ("0-1,8-9", "10 12 21 21"),
+            ("2-3,10-11", "12 10 21 21"),
+            ("4-5,12-13", "21 21 10 12"),
+            ("6-7,14-15", "21 21 12 10"),
+        ];
+        for (node, (cpus, distances)) in nodes.iter().enumerate() {
+            let folder = format!("sys/devices/system/node/node{node}");
+            self.write(&format!("{folder}/cpulist"), cpus);
+            self.write(&format!("{folder}/distance"), distances);
+            self.write(
+                &format!("{folder}/meminfo"),
+                &format!("Node {node} MemTotal: 32768000 kB"),
+            );
+        }
+        for (gpus, node, cpus) in [
+            (["0000:23:00.0", "0000:24:00.0"], "0", "0-1,8-9"),
+            (["0000:83:00.0", "0000:84:00.0"], "2", "4-5,12-13"),
+        ] {
+            for gpu in gpus {
+                self.write(&self.pci(gpu, "numa_node"), node);
+                self.write(&self.pci(gpu, "local_cpulist"), cpus);
+            }
+        }
+        self.snapshot_now();
+    }
+
     /// Its root.
     pub(crate) fn root(&self) -> &Path {
         self.folder.path()
