@@ -54,7 +54,8 @@ under CUDA_DEVICE_ORDER=PCI_BUS_ID.  The lines for slurm.conf follow as comments
 
 /// The JSON document.
 #[derive(Debug, Serialize)]
-struct GresConfDocument {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct GresConfDocument {
     schema: &'static str,
     slurm_release: Option<String>,
     gres: Vec<GpuLine>,
@@ -67,6 +68,7 @@ struct GresConfDocument {
 
 /// A line of gres.conf.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct GpuLine {
     pci: PciAddress,
     #[serde(rename = "type")]

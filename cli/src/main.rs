@@ -16,6 +16,8 @@ mod paper;
 mod picture;
 mod plan;
 mod run;
+#[cfg(test)]
+mod schemas;
 mod show;
 mod snapshot;
 mod table;

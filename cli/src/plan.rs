@@ -62,7 +62,8 @@ pub(crate) struct Plan {
 
 /// The JSON document.
 #[derive(Serialize)]
-struct PlanDocument<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct PlanDocument<'a> {
     schema: &'static str,
     policy: Policy,
     width: Width,

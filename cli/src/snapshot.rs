@@ -52,7 +52,8 @@ const NCCL_FILES: [(&str, Form); 2] = [
 
 /// What `--check --json` prints.
 #[derive(Debug, Serialize)]
-struct SnapshotCheckDocument {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct SnapshotCheckDocument {
     schema: &'static str,
     file: PathBuf,
     ok: bool,

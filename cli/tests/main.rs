@@ -19,6 +19,7 @@ mod gres_conf;
 mod measure;
 mod nccl;
 mod nvml;
+mod schemas;
 mod show;
 mod show_page;
 mod snapshot;

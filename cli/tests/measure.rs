@@ -15,6 +15,7 @@ fn every_node_of_this_machine_is_measured_from_every_other() {
         String::from_utf8_lossy(&output.stderr)
     );
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    crate::schemas::hold(&document);
     let pairs = document["pairs"].as_array().unwrap();
     let refused = document["remarks"].as_array().unwrap();
     assert!(!pairs.is_empty() || !refused.is_empty(), "{document:#}");

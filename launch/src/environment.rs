@@ -133,6 +133,7 @@ pub fn set_marked(
 
 /// What was decided for one task, as its environment has it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BindReport<'a> {
     schema: &'static str,
     host: &'a str,

@@ -7,6 +7,7 @@ use topology::set::NodeSet;
 
 /// What a process's memory is.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProcessMemory {
     /// The policy of most of its own pages, as numa_maps words it; empty where it has none or the file
     /// cannot be read.

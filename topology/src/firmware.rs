@@ -11,6 +11,7 @@ use crate::set::{CpuSet, NodeSet};
 
 /// Facts for devices whose own `numa_node` names no node with CPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Firmware {
     /// The nodes that `numa_node` of a bridge above a GPU or NIC, and of any function below that
@@ -28,6 +29,7 @@ pub struct Firmware {
 
 /// A host bridge, by the root bus below it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct RootBus {
     /// Domain and bus number: `pci0000:20` in sysfs.
@@ -44,6 +46,7 @@ pub struct RootBus {
 
 /// A Generic Initiator Affinity structure (SRAT type 5) of a PCI device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Initiator {
     /// The device.
     pub device: PciAddress,
@@ -55,6 +58,7 @@ pub struct Initiator {
 
 /// A slot or an onboard device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Slot {
     /// What firmware calls it (`CPU1 SLOT2 PCI-E 5.0 X16`).
     pub designation: String,

@@ -14,6 +14,7 @@ use crate::vendor::{Collectives, GpuVendor, Library, Model, VENDORS};
 /// Numbers are OS indexes.  The lists are sorted: packages and NUMA nodes by id, cores by lowest CPU,
 /// PCI devices, GPUs and NICs by address.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Machine {
     /// Host name; absent where the source does not say.
@@ -57,6 +58,7 @@ pub struct Machine {
 
 /// Whether two GPUs read each other's memory (`nvmlDeviceGetP2PStatus`, reads).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct P2pState {
     /// One GPU.
     pub a: PciAddress,
@@ -68,6 +70,7 @@ pub struct P2pState {
 
 /// A PCI switch that a hypervisor hides and the site names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HiddenSwitch {
     /// The GPUs and NICs below it, two at least.
     pub devices: Vec<PciAddress>,
@@ -77,6 +80,7 @@ pub struct HiddenSwitch {
 
 /// A physical package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Package {
     /// Linux's `physical_package_id`.
     pub id: u32,
@@ -88,6 +92,7 @@ pub struct Package {
 
 /// What memory a NUMA node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum NodeKind {
     /// Memory of processors.
@@ -100,6 +105,7 @@ pub enum NodeKind {
 
 /// A NUMA node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NumaNode {
     /// OS index: N of `/sys/devices/system/node/nodeN`.
     pub id: u32,
@@ -125,6 +131,7 @@ impl NumaNode {
 
 /// What the processors are, as NCCL's topology file wants to know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Processor {
     /// `x86_64`, `arm64` or `ppc64` (NCCL's words).
     pub arch: String,
@@ -141,6 +148,7 @@ pub struct Processor {
 
 /// Where a device is: the answer of the evidence ladder in [`crate::locality`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Locality {
     /// The package it is attached to; `null` when unknown, or when its nodes lie in several.
     pub package: Option<u32>,
@@ -154,6 +162,7 @@ pub struct Locality {
 
 /// Which evidence gave a device's NUMA nodes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum NumaSource {
     /// The site's override file.
@@ -231,6 +240,7 @@ impl NumaSource {
 
 /// Where the minor number of a GPU's device file comes from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum MinorSource {
     /// "Device Minor" in `/proc/driver/nvidia/gpus/*/information`.
@@ -247,14 +257,17 @@ pub enum MinorSource {
 
 /// A GPU.  Its identity is its PCI address; minor number and UUID belong to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Gpu {
     /// PCI address.
     pub pci: PciAddress,
     /// PCI vendor id, four hex digits (`10de`).
     #[serde(with = "hex4")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub vendor: u16,
     /// PCI device id, four hex digits (`2330`).
     #[serde(with = "hex4")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub device: u16,
     /// N of `/dev/nvidiaN`; `null` when not known.
     #[serde(default)]
@@ -347,6 +360,7 @@ impl Gpu {
 
 /// A MIG instance of a GPU.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MigInstance {
     /// `MIG-<uuid>`, as `CUDA_VISIBLE_DEVICES` names it; `MIG-GPU-<uuid>/<gi>/<ci>` from drivers before R470.
     pub uuid: String,
@@ -363,6 +377,7 @@ pub struct MigInstance {
 /// Raw facts.  NVML cuts affinities to what the process that asks may use itself; sets that are no
 /// narrower than that are absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct NvmlPlace {
     /// `nvmlDeviceGetNumaNodeId`: the node of the GPU's own memory, where that is a NUMA node.
@@ -385,14 +400,17 @@ impl NvmlPlace {
 
 /// A network adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Nic {
     /// PCI address.
     pub pci: PciAddress,
     /// PCI vendor id, four hex digits.
     #[serde(with = "hex4")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub vendor: u16,
     /// PCI device id, four hex digits.
     #[serde(with = "hex4")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub device: u16,
     /// Interface names (`mlx5_0`, `ib0`); empty where not recorded.
     #[serde(default)]

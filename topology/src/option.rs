@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// When a step is refused rather than bound badly; named after Kubernetes' Topology Manager.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
     /// Nothing at all, also against a site's `always=`.
@@ -42,6 +43,7 @@ impl Policy {
 
 /// How wide a task is bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Width {
     /// The step's CPUs split disjointly over the tasks of the host, whole cores.
@@ -57,6 +59,7 @@ pub enum Width {
 
 /// Which memory policy a task gets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Memory {
     /// `mem=preferred`.
@@ -72,6 +75,7 @@ pub enum Memory {
 
 /// Which of the GPUs that a task sees it is taken to use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Map {
     /// Task k takes the k-th share where all tasks see the same GPUs and it divides evenly.
@@ -85,6 +89,7 @@ pub enum Map {
 
 /// What is done for NCCL.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Nccl {
     /// The topology file; the profiler plugin where two GPUs of the job have no path but the socket link.
@@ -100,6 +105,7 @@ pub enum Nccl {
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Verbosity {
     /// One line per host and step, and problems.

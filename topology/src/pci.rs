@@ -79,6 +79,21 @@ impl Serialize for PciAddress {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for PciAddress {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PciAddress".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\\.[0-7]$" })
+    }
+}
+
 impl<'de> Deserialize<'de> for PciAddress {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
@@ -91,6 +106,7 @@ impl<'de> Deserialize<'de> for PciAddress {
 /// Sources: `max_link_speed`, `max_link_width`, `current_link_speed`, `current_link_width` in sysfs.
 /// An idle GPU lowers its current speed, so only the maximum says what the link can do.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Link {
     /// Highest speed, in GT/s (2.5, 5, 8, 16, 32, 64).
@@ -116,6 +132,7 @@ pub struct Link {
 /// `numa_node`, `local_cpus` and `attached_nodes` are raw facts, kept as they were read: what they
 /// mean is decided in [`crate::locality`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PciDevice {
     /// Where it is.
     pub address: PciAddress,

@@ -333,6 +333,21 @@ impl<K> Serialize for IndexSet<K> {
     }
 }
 
+#[cfg(feature = "schema")]
+impl<K> schemars::JsonSchema for IndexSet<K> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "IndexSet".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$" })
+    }
+}
+
 impl<'de, K> Deserialize<'de> for IndexSet<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;

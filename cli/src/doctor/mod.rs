@@ -55,7 +55,8 @@ pub(crate) struct Doctor {
 
 /// The JSON document.
 #[derive(Serialize)]
-struct DoctorDocument<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct DoctorDocument<'a> {
     schema: &'static str,
     host: Option<&'a str>,
     slurm_conf: Option<&'a str>,

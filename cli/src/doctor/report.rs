@@ -4,6 +4,7 @@ use serde::Serialize;
 
 /// What a finding does to jobs, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Harm {
     /// The node takes no jobs with GPUs.
@@ -29,6 +30,7 @@ impl Harm {
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct DoctorFinding {
     /// The check's identifier, which stays the same in later releases.
     pub(crate) check: &'static str,

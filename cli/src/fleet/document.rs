@@ -4,7 +4,8 @@ use serde::Serialize;
 
 /// The hosts by kind, and what is wrong with them.
 #[derive(Debug, Serialize)]
-pub(super) struct FleetDocument {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct FleetDocument {
     /// `gpu-numa/fleet/1`.
     pub(super) schema: &'static str,
     /// How many hosts gave a machine, a doctor report, or both.
@@ -21,6 +22,7 @@ pub(super) struct FleetDocument {
 
 /// One check of doctor's, and the hosts on which it found something.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct FleetFinding {
     /// The check's stable identifier.
     pub(super) check: String,
@@ -34,6 +36,7 @@ pub(super) struct FleetFinding {
 
 /// Hosts that agree in most facts.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct HostKind {
     /// From 1, the commonest first.
     pub(super) number: usize,
@@ -51,6 +54,7 @@ pub(super) struct HostKind {
 
 /// A host that differs from its kind.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct DifferingHost {
     /// Its name.
     pub(super) host: String,
@@ -62,6 +66,7 @@ pub(super) struct DifferingHost {
 
 /// A file that was skipped.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct SkippedFile {
     /// Its path.
     pub(super) file: String,

@@ -2,7 +2,7 @@
 //!
 //! Slurm, or whatever a site uses, collects the files; nothing here talks to another host.
 
-mod document;
+pub(crate) mod document;
 mod facts;
 mod kinds;
 mod names;

@@ -31,6 +31,7 @@ const CLEAR: f64 = 1.1;
 
 /// Copies between a GPU and the memory of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct GpuCopy {
     /// The GPU.
     pub(super) pci: PciAddress,

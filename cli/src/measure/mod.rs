@@ -51,7 +51,8 @@ pub(crate) struct Measure {
 
 /// The figures.
 #[derive(Debug, Serialize)]
-struct MeasureDocument {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct MeasureDocument {
     /// `gpu-numa/measure/1`.
     schema: &'static str,
     /// Its name.

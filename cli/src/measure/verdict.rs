@@ -4,6 +4,7 @@ use serde::Serialize;
 
 /// A pair of nodes as measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct NodePair {
     /// The node whose CPUs read.
     pub(crate) cpu_node: u32,

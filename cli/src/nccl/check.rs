@@ -33,7 +33,8 @@ pub(crate) struct Check {
 }
 
 #[derive(Debug, Serialize)]
-struct CheckDocument {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct CheckDocument {
     schema: &'static str,
     accepted: bool,
     compared: bool,
@@ -41,6 +42,7 @@ struct CheckDocument {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct CheckFinding {
     line: Option<usize>,
     element: Option<String>,

@@ -35,7 +35,8 @@ pub(crate) struct Emit {
 }
 
 #[derive(Debug, Serialize)]
-struct EmitDocument<'e> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct EmitDocument<'e> {
     schema: &'static str,
     xml: &'e str,
     gpus: &'e [PciAddress],
@@ -47,6 +48,7 @@ struct EmitDocument<'e> {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ExplainedCorrection<'e> {
     device: Option<PciAddress>,
     what: &'e str,

@@ -9,9 +9,9 @@ use nccl_topo::reader::{self, Effect, Reading, System, Violation};
 use crate::command::{CommandError, Outcome};
 use crate::out::{self, Out};
 
-mod check;
-mod emit;
-mod paths;
+pub(crate) mod check;
+pub(crate) mod emit;
+pub(crate) mod paths;
 
 /// The largest topology file that is read, in bytes; NCCL takes at most 255 elements.
 const MAX_FILE_BYTES: u64 = 4 << 20;

@@ -57,7 +57,8 @@ fn parse_capability(text: &str) -> Result<u32, String> {
 }
 
 #[derive(Debug, Serialize)]
-struct PathsDocument {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct PathsDocument {
     schema: &'static str,
     gpus: Vec<RankedGpu>,
     pairs: Vec<GpuPair>,
@@ -67,6 +68,7 @@ struct PathsDocument {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct RankedGpu {
     pci: String,
     numaid: i64,
@@ -74,6 +76,7 @@ struct RankedGpu {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct GpuPair {
     a: String,
     b: String,
@@ -82,6 +85,7 @@ struct GpuPair {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ChannelGraph {
     channels: usize,
     r#type: String,

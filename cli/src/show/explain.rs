@@ -12,7 +12,8 @@ use crate::paper::Ink;
 use crate::table::{Cell, Column, Table};
 
 #[derive(Debug, Serialize)]
-struct ExplainDocument {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ExplainDocument {
     /// `gpu-numa/explain/1`.
     schema: &'static str,
     /// The device.
@@ -22,6 +23,7 @@ struct ExplainDocument {
 }
 
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Answer {
     /// The kind of evidence.
     source: NumaSource,

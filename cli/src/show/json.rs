@@ -9,6 +9,7 @@ use crate::hardware;
 
 /// The machine, and what lies between its devices.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ShowDocument<'a> {
     /// `gpu-numa/machine/1`.
     schema: &'static str,
@@ -20,6 +21,7 @@ pub(crate) struct ShowDocument<'a> {
 
 /// Two GPUs, or a GPU and a NIC.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct DevicePair {
     /// A GPU.
     a: PciAddress,

@@ -1,7 +1,7 @@
 //! `gpu-numa show`: the machine on one page.
 
-mod explain;
-mod json;
+pub(crate) mod explain;
+pub(crate) mod json;
 mod matrix;
 mod nodes;
 mod sockets;

@@ -44,7 +44,8 @@ pub(crate) struct Verify {
 
 /// The JSON document of a process.
 #[derive(Debug, Serialize)]
-struct VerifyDocument {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct VerifyDocument {
     schema: &'static str,
     pid: u32,
     name: String,
@@ -62,6 +63,7 @@ struct VerifyDocument {
 
 /// Threads that share a mask.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Threads {
     cpus: CpuSet,
     count: usize,
@@ -69,7 +71,8 @@ struct Threads {
 
 /// The JSON document of a job.
 #[derive(Debug, Serialize)]
-struct VerifyJobDocument {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct VerifyJobDocument {
     schema: &'static str,
     job: String,
     processes: Vec<VerifyDocument>,

@@ -10,6 +10,7 @@ use crate::set::NodeSet;
 
 /// A memory policy by Linux's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum MemoryPolicy {
     /// The default policy; also where it is left as it is.
@@ -38,6 +39,7 @@ pub enum MemoryLeft {
 
 /// A memory policy and its nodes; no nodes under the default policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MemoryPlan {
     /// The policy.
     pub policy: MemoryPolicy,

@@ -8,6 +8,7 @@ use crate::set::{CpuSet, NodeSet};
 
 /// How well a task is placed; the first that holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// The step is refused.

@@ -9,6 +9,7 @@ use crate::set::CpuSet;
 
 /// One task of `gpu-numa plan --json`, and the body of `GPU_NUMA_BIND_REPORT`.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TaskDocument<'a> {
     /// Local task id.
     pub task: usize,
