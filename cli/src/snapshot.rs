@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use clap::Args;
 use ffi::linux::file::{is_roots_file, read_roots_text};
+use launch::host::{Trust, read_snapshot};
 use nccl_topo::emit::{Form, emit};
 use serde::Serialize;
 use topology::machine::Machine;
@@ -116,26 +117,16 @@ impl Snapshot {
 
 /// The first reason why the plugins would not use what is in `dir`, with the file's name; None if they would.
 ///
-/// The same questions as theirs (`slurm-spank/src/snapshot.rs`), and whether NCCL's files are those that this
-/// program makes from `node.json`, which the plugins take on trust.
+/// Asked as the Slurm plugin asks; and whether NCCL's files are those that this program makes from `node.json`, which
+/// the plugins take on trust.
 fn find_fault(dir: &Path) -> Option<String> {
-    let file = dir.join(NODE_FILE);
-    let text = match read_roots_text(&file, MAX_BYTES) {
-        Ok(text) => text,
-        Err(error) => return Some(error.to_string()),
+    let machine = match read_snapshot(dir, Trust::Root) {
+        Ok(machine) => machine,
+        Err(fault) => return Some(fault.to_string()),
     };
-    let snapshot = match Stamped::parse(&text) {
-        Ok(snapshot) => snapshot,
-        Err(error) => return Some(format!("{}: {error}", file.display())),
-    };
-    let gpus: Vec<_> = snapshot.machine.gpus.iter().map(|gpu| gpu.pci).collect();
-    let now = sysfs::read_now(Path::new("/"), &gpus);
-    if let Some(stale) = snapshot.staleness(&now) {
-        return Some(format!("{}: stale: {stale}", file.display()));
-    }
     NCCL_FILES
         .into_iter()
-        .find_map(|(name, form)| find_nccl_fault(&snapshot.machine, &dir.join(name), form))
+        .find_map(|(name, form)| find_nccl_fault(&machine, &dir.join(name), form))
 }
 
 fn find_nccl_fault(machine: &Machine, file: &Path, form: Form) -> Option<String> {

@@ -69,6 +69,14 @@ impl SnapshotFault {
     pub fn is_defect(&self) -> bool {
         !matches!(self, Self::Missing(_))
     }
+
+    /// Whether it was right when it was written.
+    pub fn is_stale(&self) -> bool {
+        let Self::Contents { error, .. } = self else {
+            return false;
+        };
+        matches!(error, SnapshotError::Stale(_))
+    }
 }
 
 /// Reads the snapshot in `folder` and says why it cannot be used where it cannot.

@@ -173,7 +173,7 @@ fn missed_by(machine: &Machine, method: &str) -> Option<&'static str> {
     let mut makers = machine.gpus.iter().filter_map(Gpu::maker);
     let finds = |word: &&str| *word == method || rules::tries_every_method(method);
     let first = makers.clone().next()?;
-    let is_found = makers.any(|maker| maker.autodetect.iter().any(|word| finds(&word)));
+    let is_found = makers.any(|maker| maker.autodetect.iter().any(&finds));
     (!is_found).then_some(first.name)
 }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
+use launch::host::Trust;
 use topology::machine::NumaSource;
 use topology::machine::{Gpu, NodeKind};
-use topology::snapshot::{MAX_BYTES, NODE_FILE, Snapshot};
+use topology::snapshot::{NODE_FILE, Snapshot};
 use topology::sysfs::{self, OVERRIDE_FILE};
 
 use super::report::{DoctorReport, Harm};
@@ -112,60 +113,57 @@ fn check_snapshot(world: &World<'_>, tree: &Tree, report: &mut DoctorReport) {
     if world.machine.gpus.is_empty() {
         return;
     }
-    let site = world.slurm.as_ref().map(Slurm::site).unwrap_or_default();
-    let path = format!("{}/{NODE_FILE}", site.directory.display());
     if !tree.exists("/run") {
         report.skip("the snapshot: /run is not in the recording");
         return;
     }
-    let remedy = "systemctl enable --now gpu-numa-bind.service (or run `gpu-numa snapshot`)";
-    let costs =
-        "the plugin reads /sys at every step instead, and NCCL gets no corrected topology file";
-    let text = match tree.read(&path) {
-        Ok(text) if u64::try_from(text.len()).is_ok_and(|length| length <= MAX_BYTES) => text,
-        Ok(_) => {
-            report.find(
-                "snapshot",
-                Harm::SlowsJobs,
-                format!("{path}: larger than {MAX_BYTES} bytes"),
-                costs,
-                remedy,
-            );
-            return;
-        }
-        Err(why) => {
-            report.find("snapshot", Harm::SlowsJobs, why.to_string(), costs, remedy);
-            return;
-        }
+    let site = world.slurm.as_ref().map(Slurm::site).unwrap_or_default();
+    let folder = site.directory;
+    let fault = if world.is_live {
+        let fault = launch::host::read_snapshot(&folder, Trust::Root).err();
+        fault.map(|fault| (fault.to_string(), fault.is_stale()))
+    } else {
+        find_recorded_fault(tree, &folder.join(NODE_FILE).to_string_lossy(), report)
+    };
+    let Some((evidence, is_stale)) = fault else {
+        return;
+    };
+    let remedy = if is_stale {
+        "systemctl restart gpu-numa-bind.service (or run `gpu-numa snapshot`)"
+    } else {
+        "systemctl enable --now gpu-numa-bind.service (or run `gpu-numa snapshot`)"
+    };
+    report.find(
+        "snapshot",
+        Harm::SlowsJobs,
+        evidence,
+        "the plugin reads /sys at every step instead, and NCCL gets no corrected topology file",
+        remedy,
+    );
+}
+
+/// What is wrong with a recorded snapshot, and whether it is stale; who could write it is not recorded.
+fn find_recorded_fault(
+    tree: &Tree,
+    path: &str,
+    report: &mut DoctorReport,
+) -> Option<(String, bool)> {
+    let text = match tree.read(path) {
+        Ok(text) => text,
+        Err(why) => return Some((why.to_string(), false)),
     };
     let snapshot = match Snapshot::parse(&text) {
         Ok(snapshot) => snapshot,
-        Err(why) => {
-            report.find(
-                "snapshot",
-                Harm::SlowsJobs,
-                format!("{path}: {why}"),
-                costs,
-                remedy,
-            );
-            return;
-        }
+        Err(why) => return Some((format!("{path}: {why}"), false)),
     };
     let gpus: Vec<_> = snapshot.machine.gpus.iter().map(|gpu| gpu.pci).collect();
     let mut now = sysfs::read_now(tree.base(), &gpus);
-    if now.boot_id.is_none() && !world.is_live {
+    if now.boot_id.is_none() {
         report.skip("whether the snapshot is of this boot: no boot id in the recording");
         now.boot_id.clone_from(&snapshot.boot_id);
     }
-    if let Some(stale) = snapshot.staleness(&now) {
-        report.find(
-            "snapshot",
-            Harm::SlowsJobs,
-            format!("{path} is stale: {stale}"),
-            costs,
-            "systemctl restart gpu-numa-bind.service (or run `gpu-numa snapshot`)",
-        );
-    }
+    let stale = snapshot.staleness(&now)?;
+    Some((format!("{path}: stale: {stale}"), true))
 }
 
 fn check_kernel(world: &World<'_>, tree: &Tree, report: &mut DoctorReport) {
