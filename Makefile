@@ -32,6 +32,7 @@ tiers: # for .ci/run
 
 test-fast: needs-fast ## unit and property tests of every crate; needs no root
 	tests/on-clean-host --variables $(CARGO) test
+	tests/docs/run $(TARGET)/debug/gpu-numa
 
 test-fuzz: needs-fuzz ## every reader of input from others under libFuzzer, 5 seconds each
 	fuzz/run 5
@@ -49,8 +50,9 @@ test-nccl: needs-nccl build ## the NCCL plugin under a C host that stands for NC
 test-nccl-headers: needs-nccl-headers ## our declarations of NCCL's plugin tables against NVIDIA's headers: make test-nccl-headers NCCL_SOURCE=DIR
 	NCCL_SOURCE="$(NCCL_SOURCE)" $(CARGO) test -p gpu-numa-tests --test nccl-headers -- --show-output
 
-test-slurm: needs-slurm build ## the plugin under a real Slurm on this host, with the fault table and under valgrind (root)
+test-slurm: needs-slurm build ## the plugin under a real Slurm on this host: checks, the documents' commands, the fault table, valgrind (root)
 	tests/slurm/checks
+	tests/slurm/docs
 	tests/slurm/faults
 	tests/slurm/memory
 
