@@ -9,6 +9,7 @@
     reason = "helpers of tests fail by panicking, and print what they timed"
 )]
 
+mod architecture;
 mod common;
 mod doctor;
 mod doctor_slurm;

@@ -1,4 +1,4 @@
-//! The plugin and the C hosts, built once a run.
+//! The plugin and the C hosts, built once per run.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

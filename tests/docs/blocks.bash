@@ -5,7 +5,7 @@
 #   slurm        run in the Slurm tier; numbers of tasks, CPUs and hosts are scaled down to its one small host
 #   script       a batch script, submitted there
 #   make         make targets and scripts of this repository, which must exist
-#   needs=WHAT   not run: WHAT, one of `lacking`, is not to be had where the tests run
+#   needs=WHAT   not run: WHAT, one of `lacking`, is not available where the tests run
 #
 # Sourced with `root` set to the repository.
 documents=(README.md CONTRIBUTING.md SECURITY.md ARCHITECTURE.md docs/*.md)

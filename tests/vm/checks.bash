@@ -160,7 +160,7 @@ work_out() { # MAP
         used_gpus "$task" "$1"
         nodes=0 cpus=0
         for gpu in $REPLY; do
-            # One GPU whose place nobody knows, and the task is not judged.
+            # If one GPU's node is unknown, the task is not judged.
             [ "${gpu_node[$gpu]}" -ge 0 ] || { nodes=0 cpus=0; break; }
             memory_node_of "${gpu_node[$gpu]}"
             nodes=$((nodes | 1 << REPLY))
