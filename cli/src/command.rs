@@ -5,10 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use discovery::{DiscoveryError, Source};
-use launch::environment::{Environment, OwnEnvironment};
-use launch::site::{VARIABLE, asked_without_site};
 use topology::machine::Machine;
-use topology::option::{Items, Settings};
 use topology::pci::PciAddress;
 
 use crate::hardware;
@@ -68,21 +65,6 @@ impl From {
         }
         Ok(machine)
     }
-}
-
-/// The settings of `--option`, completed by `GPU_NUMA_BIND` as at a job's start.
-///
-/// # Errors
-/// One line that names the item of `--option` that is not understood; one of the variable is told and left out.
-pub(crate) fn settings(option: &str) -> Result<Settings, CommandError> {
-    Items::parse(option)
-        .map_err(|problem| CommandError::Argument(format!("--option: {problem}")))?;
-    let variable = OwnEnvironment.get(VARIABLE);
-    let asked = asked_without_site(option, variable.as_deref());
-    for problem in &asked.problems {
-        out::message(&problem.to_string());
-    }
-    Ok(asked.settings)
 }
 
 /// In what form the answer is given.

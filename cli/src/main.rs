@@ -11,6 +11,7 @@ mod hardware;
 mod links;
 mod measure;
 mod nccl;
+mod option;
 mod out;
 mod paper;
 mod picture;

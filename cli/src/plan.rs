@@ -14,7 +14,8 @@ use topology::pci::PciAddress;
 use topology::set::CpuSet;
 use topology::words::{self, TaskDocument, Voice};
 
-use crate::command::{CommandError, Format, From, Outcome, parse_gpus, settings};
+use crate::command::{CommandError, Format, From, Outcome, parse_gpus};
+use crate::option::OptionItems;
 use crate::out::{self, Out};
 use crate::picture::Picture;
 use crate::usage::whole;
@@ -35,7 +36,7 @@ pub(crate) struct Plan {
     /// Tasks on the host (default: GPUs divided by --gpus-per-task)
     #[arg(long, value_name = "N", value_parser = whole(1..=4096))]
     tasks: Option<u32>,
-    /// GPUs of each task, dealt in PCI order in blocks, wrapping
+    /// GPUs per task; tasks get consecutive GPUs in PCI order, starting again after the last
     #[arg(long, value_name = "K", default_value_t = 1,
           value_parser = whole(1..=64), conflicts_with = "gpus")]
     gpus_per_task: u32,
@@ -49,10 +50,9 @@ pub(crate) struct Plan {
     /// The step's CPUs, such as 0-3,8 (default: all that are online)
     #[arg(long, value_name = "LIST")]
     allowed: Option<String>,
-    /// Items as after --gpu-numa-bind=; GPU_NUMA_BIND fills in what they leave unsaid
-    #[arg(long, value_name = "ITEM,...", default_value = "")]
-    option: String,
-    /// The kernel that would be asked
+    #[command(flatten)]
+    option: OptionItems,
+    /// Plan for this Linux kernel release, which decides which memory policies exist
     #[arg(long, value_name = "RELEASE", default_value = "5.15")]
     kernel: String,
     /// Draw the machine with each task's colour as SVG into FILE; - is standard output
@@ -75,7 +75,7 @@ impl Plan {
         let argument = |name: &str, problem: &dyn std::fmt::Display| {
             CommandError::Argument(format!("{name}: {problem}"))
         };
-        let settings = settings(&self.option)?;
+        let settings = self.option.settings()?;
         let kernel: KernelVersion = self
             .kernel
             .parse()

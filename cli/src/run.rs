@@ -17,7 +17,8 @@ use topology::option::{Policy, Settings, Verbosity};
 use topology::pci::PciAddress;
 use topology::words::{self, Voice};
 
-use crate::command::{CommandError, Outcome, parse_gpus, settings};
+use crate::command::{CommandError, Outcome, parse_gpus};
+use crate::option::OptionItems;
 use crate::out::{self, Out};
 use crate::usage::whole;
 
@@ -43,9 +44,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "C", default_value_t = 1,
           value_parser = whole(1..=65536))]
     cpus_per_task: u32,
-    /// Items as after --gpu-numa-bind=; GPU_NUMA_BIND fills in what they leave unsaid
-    #[arg(long, value_name = "ITEM,...", default_value = "")]
-    option: String,
+    #[command(flatten)]
+    option: OptionItems,
     /// The command and its arguments
     #[arg(required = true, last = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -53,7 +53,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn run(&self, _out: &mut Out) -> Result<Outcome, CommandError> {
-        let settings = settings(&self.option)?;
+        let settings = self.option.settings()?;
         let rank = if self.per_rank {
             let rank = read_rank(&OwnEnvironment, observe::is_bound);
             Some(rank.map_err(|error| CommandError::Argument(format!("--per-rank: {error}")))?)

@@ -115,7 +115,11 @@ fn fault(error: &Error, command: &Command) -> String {
 
 fn unknown_argument(error: &Error, argument: &str, command: &Command) -> String {
     if !argument.starts_with('-') {
-        return format!("\"{argument}\": no such argument is expected here");
+        return if has_command_to_run(command) {
+            format!("unexpected argument \"{argument}\" (put -- before your command)")
+        } else {
+            format!("unexpected argument \"{argument}\"")
+        };
     }
     let near = text(error, ContextKind::SuggestedArg);
     if !near.is_empty() {
@@ -137,6 +141,11 @@ fn unknown_argument(error: &Error, argument: &str, command: &Command) -> String 
             known.join(", ")
         )
     }
+}
+
+/// Whether it takes a command line of others, after `--`.
+fn has_command_to_run(command: &Command) -> bool {
+    command.get_arguments().any(clap::Arg::is_last_set)
 }
 
 /// The names of the commands below `command`.

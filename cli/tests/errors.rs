@@ -46,7 +46,7 @@ fn a_wrong_command_line_is_named_in_one_line_with_what_is_accepted() {
         ),
         (
             &["show", "here"],
-            "\"here\": no such argument is expected here; see gpu-numa show --help",
+            "unexpected argument \"here\"; see gpu-numa show --help",
         ),
         (
             &["show", "--fron=x"],

@@ -126,12 +126,12 @@ impl SiteConfig {
         let all = user.or(&site);
         let mut settings = Settings::from(&all);
         // Only a user who asked is told that all is well.
-        if given.is_none() && all.report.is_none() {
+        if given.is_none() && all.of(ItemKind::Report).is_none() {
             settings.report = Verbosity::Quiet;
         }
         Some(Asked {
             settings,
-            site_nccl: site.nccl,
+            site_nccl: site.nccl(),
             problems,
         })
     }
@@ -209,7 +209,7 @@ pub enum AskedProblem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use topology::option::{Policy, Width};
+    use topology::option::Policy;
 
     fn problems(arguments: &[&str]) -> Vec<String> {
         let problems = SiteConfig::parse(arguments).problems.into_iter();
@@ -236,10 +236,7 @@ mod tests {
     #[test]
     fn of_a_list_only_what_is_wrong_is_left_out() {
         let config = SiteConfig::parse(&["always=node,bogus", "lock=policy,speed"]);
-        assert_eq!(
-            config.always.and_then(|items| items.width),
-            Some(Width::Node)
-        );
+        assert_eq!(config.always, Items::parse("node").ok());
         assert_eq!(config.locked, [ItemKind::Policy]);
         let said = problems(&["always=node,bogus", "lock=policy,speed"]);
         assert!(said[0].starts_with("always=: unknown item \"bogus\"; expected off,"));

@@ -1,6 +1,6 @@
 //! The option, from where it is typed to what it means for a step.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, CString, c_int};
 use std::sync::Mutex;
 
 use ffi::spank::log::{To, write_line};
@@ -15,11 +15,8 @@ use crate::log;
 
 const NAME: &CStr = c"gpu-numa-bind";
 const ARGINFO: &CStr = c"[item,...]";
-const USAGE: &CStr = c"bind each task to its GPUs' CPUs and memory; items: \
-policy none|best-effort|restricted|single-numa-node (off: not at all), \
-width exclusive|node|socket|l3, mem=preferred|bind|interleave|none, \
-map=auto|visible|localid, nccl=on|topo|log|off, verbose|quiet, override";
-
+/// The line of `srun --help`, which Slurm reads when the option is registered.
+static USAGE: OnceCell<CString> = OnceCell::new();
 static CONFIG: OnceCell<SiteConfig> = OnceCell::new();
 static GIVEN: Mutex<Option<String>> = Mutex::new(None);
 
@@ -27,7 +24,8 @@ static GIVEN: Mutex<Option<String>> = Mutex::new(None);
 pub(crate) fn register(spank: &Spank<'_>, args: &[String], callback: OptionCallback) {
     log::start();
     let config = CONFIG.get_or_init(|| SiteConfig::parse(args));
-    let registered = spank.register_option(NAME, ARGINFO, USAGE, callback);
+    let usage = USAGE.get_or_init(|| CString::new(topology::option::usage()).unwrap_or_default());
+    let registered = spank.register_option(NAME, ARGINFO, usage, callback);
     if let (Err(error), false) = (registered, context() == Context::Slurmd) {
         tracing::warn!("{}", words::no_option_line(&error));
     }

@@ -1,0 +1,63 @@
+//! What holds once every kind is decided.
+
+use super::choices::{Map, Memory, Nccl, Policy, Verbosity, Width};
+use super::items::{Item, Items};
+use super::table::word_of;
+
+/// What is asked for, every kind decided; the default is what ships.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// When a step is refused.
+    pub policy: Policy,
+    /// How wide a task is bound.
+    pub width: Width,
+    /// Which memory policy a task gets.
+    pub memory: Memory,
+    /// Which of the GPUs that a task sees it is taken to use.
+    pub map: Map,
+    /// What is done for NCCL.
+    pub nccl: Nccl,
+    /// How much is said.
+    pub report: Verbosity,
+    /// Whether the user's own `--mem-bind`, `--cpu-bind=none` and `map_cpu` give way.
+    pub override_user: bool,
+}
+
+impl From<&Items> for Settings {
+    /// Completes with what ships: `best-effort,exclusive,mem=preferred,map=auto,nccl=on`.
+    fn from(items: &Items) -> Self {
+        let mut settings = Self::default();
+        for item in items.iter() {
+            settings.set(item);
+        }
+        settings
+    }
+}
+
+impl Settings {
+    fn set(&mut self, item: Item) {
+        match item {
+            Item::Policy(value) => self.policy = value,
+            Item::Width(value) => self.width = value,
+            Item::Memory(value) => self.memory = value,
+            Item::Map(value) => self.map = value,
+            Item::Nccl(value) => self.nccl = value,
+            Item::Verbosity(value) => self.report = value,
+            Item::Override => self.override_user = true,
+        }
+    }
+
+    /// Whether an item would change nothing.
+    pub(super) fn holds(mut self, item: Item) -> bool {
+        let before = self;
+        self.set(item);
+        self == before
+    }
+}
+
+impl Policy {
+    /// The word that the option takes.
+    pub fn word(self) -> &'static str {
+        word_of(Item::Policy(self))
+    }
+}
