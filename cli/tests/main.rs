@@ -20,6 +20,7 @@ mod gres_conf;
 mod measure;
 mod nccl;
 mod nvml;
+mod pages;
 mod schemas;
 mod show;
 mod show_page;

@@ -17,7 +17,7 @@ fn what_the_kernel_says_has_no_mark_and_the_words_in_use_are_explained() {
     );
     assert!(!page.contains("PHB:") && !page.contains("NV#:"), "{page}");
     assert!(
-        page.contains("To keep a job of 2 GPUs on one socket, ask for --gpus-per-socket=2 --sockets-per-node=1"),
+        page.contains("To keep a job of 2 GPUs on one socket, ask for: --gpus-per-socket=2 --sockets-per-node=1"),
         "{page}"
     );
     assert!(

@@ -186,7 +186,7 @@ fn between(machine: &Machine, groups: &[GpuSet]) -> Between {
 fn advice(groups: &[GpuSet]) -> String {
     match groups.iter().map(GpuSet::len).max() {
         Some(most) if most > 1 => format!(
-            "To keep a job of {most} GPUs on one socket, ask for --gpus-per-socket={most} --sockets-per-node=1"
+            "To keep a job of {most} GPUs on one socket, ask for:\n--gpus-per-socket={most} --sockets-per-node=1"
         ),
         Some(_) | None => "Single-GPU jobs are not affected.".to_owned(),
     }

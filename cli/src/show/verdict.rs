@@ -179,6 +179,15 @@ fn owners(machine: &Machine, nodes: &NodeSet) -> String {
     }
 }
 
+/// `NUMA node 4 is`, `NUMA nodes 4-6 are`.
+fn named(nodes: &NodeSet) -> String {
+    if nodes.len() == 1 {
+        format!("NUMA node {nodes} is")
+    } else {
+        format!("NUMA nodes {nodes} are")
+    }
+}
+
 /// Nodes that tasks never get memory from.
 fn special_nodes(machine: &Machine) -> Vec<String> {
     let of = |kind: NodeKind| -> NodeSet {
@@ -192,14 +201,15 @@ fn special_nodes(machine: &Machine) -> Vec<String> {
     let mut sentences = Vec::new();
     let (gpu, other) = (of(NodeKind::Gpu), of(NodeKind::Cpuless));
     if !gpu.is_empty() {
-        let owners = owners(machine, &gpu);
+        let (nodes, owners) = (named(&gpu), owners(machine, &gpu));
         sentences.push(format!(
-            "GPU memory appears as NUMA node {gpu}{owners}; tasks are never bound to it."
+            "{nodes} GPU memory{owners}; tasks are never bound there."
         ));
     }
     if !other.is_empty() {
+        let nodes = named(&other);
         sentences.push(format!(
-            "Memory without CPUs: NUMA node {other}; tasks are never bound to it."
+            "{nodes} memory without CPUs; tasks are never bound there."
         ));
     }
     sentences
