@@ -15,6 +15,7 @@ use topology::quantity::count;
 
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::out::Out;
+use crate::table::{Cell, Column, Table};
 
 /// Show the paths, rings and trees that NCCL makes of a file
 #[derive(Debug, Args)]
@@ -316,22 +317,27 @@ fn rounded(value: f32) -> f64 {
 }
 
 fn print(out: &mut Out, document: &PathsDocument) -> Result<(), CommandError> {
+    let heads = ["rank", "PCI address", "NUMA id"];
+    let mut ranks = Table::new(heads.map(Column::left));
     for gpu in &document.gpus {
-        out.line(format_args!(
-            "rank {:<3} {}  <cpu numaid=\"{}\">",
-            gpu.rank, gpu.pci, gpu.numaid
-        ))?;
+        ranks.row([
+            Cell::plain(gpu.rank.to_string()),
+            Cell::plain(gpu.pci.clone()),
+            Cell::plain(gpu.numaid.to_string()),
+        ]);
     }
-    out.line("")?;
+    out.lines(&ranks)?;
+    let words = ["from", "to", "path"].map(Column::left);
+    let mut pairs = Table::new(words.into_iter().chain([Column::right("GB/s")]));
     for pair in &document.pairs {
-        let GpuPair {
-            a,
-            b,
-            r#type,
-            bandwidth_gb_s,
-        } = pair;
-        out.line(format_args!("{a}  {b}  {type:<3}  {bandwidth_gb_s} GB/s"))?;
+        pairs.row([
+            Cell::plain(pair.a.clone()),
+            Cell::plain(pair.b.clone()),
+            Cell::plain(pair.r#type.clone()),
+            Cell::plain(pair.bandwidth_gb_s.to_string()),
+        ]);
     }
+    out.table(&pairs)?;
     for (name, graph) in [("ring", &document.ring), ("tree", &document.tree)] {
         let Some(graph) = graph else { continue };
         out.line("")?;

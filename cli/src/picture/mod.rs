@@ -276,7 +276,7 @@ impl<'a> Picture<'a> {
         }
         match (all.iter().min(), all.iter().max()) {
             (Some(low), Some(high)) if low == high => format!(
-                "socket link: memory access at {}x local latency by firmware (SLIT {low})",
+                "socket link: SLIT {low}, {}x local latency",
                 times_local(*low)
             ),
             (Some(low), Some(high)) => format!("socket links: SLIT {low} to {high}"),
@@ -316,10 +316,11 @@ impl<'a> Picture<'a> {
             svg.line(&stub, paint);
         }
         let (ends, at) = if is_stacked {
+            // The words may be longer than the bar, but not than the bands.
             let (from, to) = (first.y + 38.0, last.y + 42.0);
             (
                 [(bar, from), (bar, to)],
-                (bar - 9.0, f64::midpoint(from, to)),
+                (bar - 9.0, f64::midpoint(first.y, last.bottom())),
             )
         } else {
             let (from, to) = (first.middle() - 2.0, last.middle() + 2.0);
