@@ -12,9 +12,7 @@ use launch::host::{Trust, read_snapshot};
 use nccl_topo::emit::{Form, emit};
 use serde::Serialize;
 use topology::machine::Machine;
-use topology::snapshot::{
-    DIRECTORY, MAX_BYTES, NCCL_FILE, NCCL_MULTI_FILE, NODE_FILE, Snapshot as Stamped,
-};
+use topology::snapshot::{DIRECTORY, MAX_BYTES, NODE_FILE, Snapshot as Stamped};
 use topology::sysfs;
 
 use crate::command::{CommandError, From, Outcome};
@@ -44,12 +42,6 @@ pub(crate) struct Snapshot {
     #[arg(long, requires = "check")]
     json: bool,
 }
-
-/// NCCL's files, and for which jobs each is.
-const NCCL_FILES: [(&str, Form); 2] = [
-    (NCCL_FILE, Form::SingleHost),
-    (NCCL_MULTI_FILE, Form::MultiHost),
-];
 
 /// What `--check --json` prints.
 #[derive(Debug, Serialize)]
@@ -101,8 +93,8 @@ impl Snapshot {
             .mode(0o755)
             .create(&self.dir)
             .map_err(|error| WriteError::file("make", &self.dir, error))?;
-        for (name, form) in NCCL_FILES {
-            write_nccl(out, &machine, &self.dir.join(name), form)?;
+        for form in Form::ALL {
+            write_nccl(out, &machine, &self.dir.join(form.file_name()), form)?;
         }
         // Last: the plugins look for this one first.
         let path = self.dir.join(NODE_FILE);
@@ -124,9 +116,9 @@ fn find_fault(dir: &Path) -> Option<String> {
         Ok(machine) => machine,
         Err(fault) => return Some(fault.to_string()),
     };
-    NCCL_FILES
+    Form::ALL
         .into_iter()
-        .find_map(|(name, form)| find_nccl_fault(&machine, &dir.join(name), form))
+        .find_map(|form| find_nccl_fault(&machine, &dir.join(form.file_name()), form))
 }
 
 fn find_nccl_fault(machine: &Machine, file: &Path, form: Form) -> Option<String> {

@@ -119,6 +119,7 @@ pub(crate) fn peers(bytes: &[u8]) {
         others: ranks.saturating_sub(all.len()),
         hosts: 1 + choices.below(2),
         network_inside: *choices.pick(&[NetworkInside::NearNics, NetworkInside::Everywhere]),
+        rules: None,
         capability: all.iter().find_map(|peer| peer.capability).unwrap_or(90),
     };
     let said: BTreeMap<_, _> = all

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use ffi::linux::file::{FileError, read_own_text};
 use ffi::linux::process::own_library;
+use nccl_topo::emit::Form;
+use nccl_topo::site::form_for_job;
 use topology::binding::{StepPlan, first_crossing};
 use topology::machine::Machine;
 use topology::option::Nccl;
-use topology::snapshot::nccl_file;
 
 use crate::environment::{Environment, PROFILER, TOPO_FILE};
 use crate::host::Trust;
@@ -38,7 +39,8 @@ pub fn topology_file(
     despite_efa: bool,
     trust: Trust,
 ) -> Option<PathBuf> {
-    let file = folder.join(nccl_file(machine, hosts, despite_efa)?);
+    let name = form_for_job(machine, hosts, despite_efa).map(Form::file_name)?;
+    let file = folder.join(name);
     trust.is_usable(&file).then_some(file)
 }
 

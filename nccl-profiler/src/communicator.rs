@@ -314,6 +314,7 @@ impl Communicator {
             others: self.ranks.saturating_sub(peers.len()),
             hosts: self.hosts,
             network_inside: self.settings.network_inside,
+            rules: None,
             capability: peers
                 .iter()
                 .find_map(|peer| peer.capability)

@@ -336,6 +336,7 @@ mod tests {
             others: 0,
             hosts: 1,
             network_inside: NetworkInside::NearNics,
+            rules: None,
             capability: 90,
         };
         Forecast::of(&machine, &members, None)

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use topology::machine::Machine;
 
 /// The least compute capability of the machine's GPUs, by which NCCL chooses the bandwidths that it
-/// tries; absent where one of them is of a model that is not known.
+/// tries; none where one of them is of a model that is not known.
 pub fn machine_capability(machine: &Machine) -> Option<u32> {
     let capabilities = machine
         .nccl_gpus()

@@ -9,9 +9,9 @@ use topology::pci::PciAddress;
 
 /// The fewest crossings of a ring over all NVIDIA GPUs of `machine`: none where they are at one package,
 /// else one for each package that holds some.  Packages that an NVLink joins count as one; an NVLink that
-/// nobody could see counts as none.
+/// could not be seen does not count.
 ///
-/// Absent where a GPU's package is not known, and where there is no NVIDIA GPU.
+/// None where a GPU's package is not known, and where there is no NVIDIA GPU.
 pub fn least_crossings(machine: &Machine) -> Option<u32> {
     let packages = packages(machine)?;
     if packages.is_empty() {
@@ -23,7 +23,7 @@ pub fn least_crossings(machine: &Machine) -> Option<u32> {
 /// How many hops of the ring that goes through `order` and back to its start cross between packages and
 /// have no NVLink.
 ///
-/// Absent where one of them is no NVIDIA GPU of `machine` or its package is not known.
+/// None where one of them is no NVIDIA GPU of `machine` or its package is not known.
 pub fn ring_crossings(machine: &Machine, order: &[PciAddress]) -> Option<u32> {
     let packages = packages(machine)?;
     let next = order.iter().cycle().skip(1);

@@ -18,6 +18,7 @@ pub mod predict;
 pub mod processor;
 pub mod reader;
 pub mod rules;
+pub mod site;
 #[cfg(test)]
 mod testing;
 pub mod traffic;

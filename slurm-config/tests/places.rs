@@ -5,86 +5,18 @@
 #[cfg(test)]
 mod places {
     use std::collections::BTreeSet;
-    use std::fs;
-    use std::path::{Path, PathBuf};
 
+    use gpu_numa_tests::places::{all_texts, listed, names, read};
     use slurm_config::rules::{Series, TABLE, plugin_range};
-
-    /// The workspace.
-    fn workspace() -> &'static Path {
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-    }
-
-    fn read(path: &str) -> String {
-        fs::read_to_string(workspace().join(path)).unwrap()
-    }
 
     /// The series that load the plugin.
     fn loading() -> Vec<&'static Series> {
         TABLE.iter().filter(|series| series.loads_plugin).collect()
     }
 
-    /// The text files below a folder, relative to the workspace.
-    fn texts(folder: &Path, found: &mut Vec<(String, String)>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path: PathBuf = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_str().unwrap();
-            if ["target", "seeds", "corpus", ".git", "Cargo.lock"].contains(&name)
-                || path.is_symlink()
-            {
-                continue;
-            }
-            if path.is_dir() {
-                texts(&path, found);
-            } else if let Ok(text) = fs::read_to_string(&path) {
-                let relative = path.strip_prefix(workspace()).unwrap();
-                found.push((relative.to_str().unwrap().to_owned(), text));
-            }
-        }
-    }
-
-    fn all_texts() -> Vec<(String, String)> {
-        let mut found = Vec::new();
-        texts(workspace(), &mut found);
-        assert!(found.len() > 200, "only {} files", found.len());
-        found
-    }
-
-    /// Whether a text names a series, and not only one of its patches: `25.05`, but not `25.05.3`.
-    fn names(text: &str, series: &str) -> bool {
-        text.match_indices(series).any(|(at, _)| {
-            let before = text[..at].chars().next_back();
-            let mut after = text[at + series.len()..].chars();
-            let (next, second) = (after.next(), after.next());
-            let is_patch = next == Some('.') && second.is_some_and(|c| c.is_ascii_digit());
-            !is_patch
-                && !before.is_some_and(|c| c.is_ascii_digit() || c == '.')
-                && !next.is_some_and(|c| c.is_ascii_digit())
-        })
-    }
-
     /// A series as C sources of the tests have it: `0x1905`.
     fn hexadecimal(series: &Series) -> String {
         format!("0x{:04x}", series.number.0 << 8 | series.number.1)
-    }
-
-    /// The files of a list of ARCHITECTURE.md: the first column of its table.
-    fn listed(heading: &str) -> BTreeSet<String> {
-        let text = read("ARCHITECTURE.md");
-        let (_, section) = text.split_once(&format!("## {heading}\n")).unwrap();
-        let section = section.split("\n## ").next().unwrap();
-        let rows = section.lines().filter(|line| line.starts_with("| `"));
-        rows.flat_map(|row| {
-            let first = row.split('|').nth(1).unwrap();
-            let files: Vec<String> = first
-                .split('`')
-                .skip(1)
-                .step_by(2)
-                .map(str::to_owned)
-                .collect();
-            files
-        })
-        .collect()
     }
 
     #[test]

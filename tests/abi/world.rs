@@ -4,12 +4,13 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use nccl_topo::emit::Form;
 use tempfile::TempDir;
 use topology::machine::NumaSource;
 use topology::machine::{Gpu, Locality, Machine, MinorSource, NodeKind, NumaNode, Package};
 use topology::pci::{PciAddress, PciDevice};
 use topology::set::{CpuSet, NodeSet};
-use topology::snapshot::{HostNow, NCCL_FILE, NCCL_MULTI_FILE, NODE_FILE, Snapshot};
+use topology::snapshot::{HostNow, NODE_FILE, Snapshot};
 
 /// A machine and the folder of its files, which goes with it.
 pub(crate) struct World {
@@ -71,7 +72,7 @@ impl World {
         }
         world.write_snapshot(&world.snapshot());
         world.write_sysfs();
-        for file in [NCCL_FILE, NCCL_MULTI_FILE] {
+        for file in Form::ALL.map(Form::file_name) {
             world.write(&format!("snapshot/{file}"), "<system version=\"1\"/>\n");
         }
         world.write("online", &format!("{}\n", world.machine.online));
@@ -147,7 +148,10 @@ impl World {
 
     /// The path of NCCL's file for one host.
     pub(crate) fn nccl_file(&self) -> String {
-        self.path("snapshot").join(NCCL_FILE).display().to_string()
+        self.path("snapshot")
+            .join(Form::SingleHost.file_name())
+            .display()
+            .to_string()
     }
 
     /// A fresh snapshot.

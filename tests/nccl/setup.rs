@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use gpu_numa_tests::build::{by_c_compiler, by_cargo, folder};
+use nccl_topo::emit::Form;
 use serde_json::Value;
 use tempfile::TempDir;
 use topology::machine::NumaSource;
 use topology::machine::{Gpu, Locality, Machine, NodeKind, NumaNode, Package};
 use topology::pci::{PciAddress, PciDevice};
 use topology::set::{CpuSet, NodeSet};
-use topology::snapshot::{NCCL_FILE, NODE_FILE, Snapshot};
+use topology::snapshot::{NODE_FILE, Snapshot};
 
 /// The plugin to test.
 pub(crate) fn plugin() -> &'static Path {
@@ -62,7 +63,7 @@ impl World {
         let now = topology::sysfs::read_now(Path::new("/"), &[]);
         let snapshot = Snapshot::new(world.machine.clone(), &now, 1);
         world.write(NODE_FILE, &snapshot.to_json().unwrap());
-        world.write(NCCL_FILE, &topology_file(&world.machine));
+        world.write(Form::SingleHost.file_name(), &topology_file(&world.machine));
         world
     }
 
@@ -122,7 +123,7 @@ impl World {
             .args(options.split_whitespace())
             .arg(self.gpus())
             .args(words.split_whitespace())
-            .env("NCCL_TOPO_FILE", self.path(NCCL_FILE))
+            .env("NCCL_TOPO_FILE", self.path(Form::SingleHost.file_name()))
             .env("GPU_NUMA_BIND_LOG", self.path("log.%h.%p.jsonl"))
             .env_remove("NCCL_DEBUG");
     }

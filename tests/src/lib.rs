@@ -2,4 +2,5 @@
 //! plugin in small C hosts.
 
 pub mod build;
+pub mod places;
 pub mod stand_in_nvml;

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::machine::{Gpu, Machine};
-use crate::pci::{PciAddress, VENDOR_AMAZON};
+use crate::machine::Machine;
+use crate::pci::PciAddress;
 use crate::set::CpuSet;
 
 /// The format that this release writes and reads.
@@ -13,24 +13,6 @@ pub const SCHEMA: &str = "gpu-numa/snapshot/1";
 pub const DIRECTORY: &str = "/run/gpu-numa-bind";
 /// The machine's file in [`DIRECTORY`].
 pub const NODE_FILE: &str = "node.json";
-/// NCCL's topology for jobs on one host, in [`DIRECTORY`].
-pub const NCCL_FILE: &str = "nccl-topo.xml";
-/// NCCL's topology for jobs on several hosts, in [`DIRECTORY`].
-pub const NCCL_MULTI_FILE: &str = "nccl-topo-multi.xml";
-
-/// NCCL's topology file in [`DIRECTORY`] for a job on `hosts` hosts; absent where NCCL is left to itself.
-///
-/// That is where NCCL does not run on a GPU, and where Amazon's EFA adapters bring an NCCL plugin with a topology
-/// of its own, unless the site wants ours all the same.
-pub fn nccl_file(machine: &Machine, hosts: u32, despite_efa: bool) -> Option<&'static str> {
-    let is_nccls = machine.gpus.iter().all(Gpu::has_nccl);
-    let has_efa = machine.nics.iter().any(|nic| nic.vendor == VENDOR_AMAZON);
-    (is_nccls && (despite_efa || !has_efa)).then_some(if hosts > 1 {
-        NCCL_MULTI_FILE
-    } else {
-        NCCL_FILE
-    })
-}
 
 /// The longest snapshot that is read, in bytes; a machine of 16 packages and 4,096 CPUs needs a tenth.
 pub const MAX_BYTES: u64 = 16 << 20;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::out::{self, Out};
 
-/// What the file says in NCCL's place, and may well be right.
+/// The effect of what the file says instead of NCCL, and may well be right.
 const NOTE: &str = "note";
 
 /// Check a file against NCCL's reader's rules, and against a machine
@@ -21,7 +21,7 @@ const NOTE: &str = "note";
   gpu-numa nccl check /etc/nccl/topo.xml
   gpu-numa nccl check topo.xml --from /srv/recorded/node7
 
-Each finding is a line on standard output; the exit status is 1 if there is one that is no note.  Without \
+Each finding is one line on standard output; the exit status is 1 if any of them is more than a note.  Without \
 --from, the file is compared with this machine if it has an NVIDIA GPU.")]
 pub(crate) struct Check {
     /// The topology file
@@ -63,7 +63,7 @@ impl Check {
             findings.extend(predict(&machine).iter().map(of_prediction));
         } else if reading.system.is_some() {
             out::message(
-                "not compared with a machine: no NVIDIA GPU here; --from PATH takes another",
+                "not compared with a machine: no NVIDIA GPU here; name another machine with --from PATH",
             );
         }
         let fits = findings.iter().all(|finding| finding.effect == NOTE);
@@ -99,11 +99,13 @@ impl Check {
         }
         if fits {
             let against = if compared {
-                ", and fits the machine"
+                ", and it matches the machine"
             } else {
                 ""
             };
-            out.line(format_args!("{file}: NCCL reads it as meant{against}"))?;
+            out.line(format_args!(
+                "{file}: NCCL reads this file as intended{against}"
+            ))?;
         }
         Ok(outcome)
     }
@@ -132,7 +134,7 @@ fn of_difference(difference: &Difference) -> CheckFinding {
     }
 }
 
-/// No fault of the file.
+/// A note: the file is not at fault.
 fn of_prediction(prediction: &Prediction) -> CheckFinding {
     CheckFinding {
         line: None,

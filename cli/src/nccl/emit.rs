@@ -16,18 +16,18 @@ use crate::out::{self, Out};
   gpu-numa nccl emit > topo.xml; NCCL_TOPO_FILE=$PWD/topo.xml ./train
   gpu-numa nccl emit --explain --from /srv/recorded/node7
 
-Devices that share a PCI switch which a virtual machine hides: a line of their addresses in \
-/etc/gpu-numa-bind/switches, as \"0000:03:00.0 0000:04:00.0\"; a switch is then made up above them.
+If a virtual machine hides the PCI switches, list the devices below each in /etc/gpu-numa-bind/switches, one \
+switch per line, as in \"0000:03:00.0 0000:04:00.0\"; the file then has an invented switch above them.
 
-Where something needed is not known no file is written, the reason is on standard error, and the exit \
-status is 1: NCCL is then best left to itself.")]
+If something needed is unknown, no file is written: the reason goes to standard error and the exit status is 1. \
+Leave NCCL_TOPO_FILE unset then, and NCCL detects the machine by itself.")]
 pub(crate) struct Emit {
     #[command(flatten)]
     from: From,
     /// The form for jobs on several hosts
     #[arg(long)]
     multi_node: bool,
-    /// List each correction with its evidence, and what no file can mend, as comments in the file
+    /// List each correction with its evidence, and what no file can fix, as comments in the file
     #[arg(long)]
     explain: bool,
     #[command(flatten)]
@@ -84,7 +84,7 @@ impl Emit {
         }
         if self.explain {
             if emitted.corrections.is_empty() {
-                out.line("<!-- no correction: NCCL would find the same by itself -->")?;
+                out.line("<!-- no corrections: NCCL would detect the same by itself -->")?;
             }
             for Correction { what, evidence, .. } in &emitted.corrections {
                 out.line(comment(&format!("{what}: {evidence}")))?;

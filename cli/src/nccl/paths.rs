@@ -9,6 +9,7 @@ use nccl_topo::graph::{Channels, PathType, Search, hops};
 use nccl_topo::model::{COMPUTE_CAPABILITY, Conditions, Model, ModelGpu, gpus_of};
 use nccl_topo::predict::{predict, true_file_is_good};
 use serde::Serialize;
+use topology::crossings::fewest;
 use topology::machine::Machine;
 use topology::pci::PciAddress;
 use topology::quantity::count;
@@ -24,12 +25,12 @@ use crate::table::{Cell, Column, Table};
   gpu-numa nccl paths topo.xml --gpus 0000:03:00.0,0000:83:00.0 --json
   gpu-numa nccl paths topo.xml --from /srv/recorded/node7
 
-As NCCL 2.30.7 computes them for one host, a rank a GPU, no network and P2P working.  --gpus gives the \
-ranks in order.  With --from, a socket is a package of that machine; without, a <cpu> of the file.")]
+Computed as NCCL 2.30.7 does for one host with one rank per GPU, no network, and P2P working.  --gpus lists the \
+ranks in order.  With --from, sockets are those of that machine; without it, each <cpu> of the file counts as one.")]
 pub(crate) struct PathsOf {
     /// The topology file
     file: PathBuf,
-    /// The GPUs of the communicator in order of rank: numbers in file order, or PCI addresses
+    /// The communicator's GPUs in rank order: numbers in file order, or PCI addresses
     #[arg(long, value_name = "LIST")]
     gpus: Option<String>,
     /// Compute capability of GPUs whose file does not say, as 90 for 9.0 [default: that of --from, else 80]
@@ -240,8 +241,8 @@ impl View {
 
     /// Whether a hop goes from socket to socket: not over NVLink, whatever the sockets are.
     fn crosses(&self, a: usize, b: usize) -> bool {
-        let over_pci = self.kind(a, b).is_some_and(|kind| kind > PathType::C2c);
-        over_pci && self.socket(a) != self.socket(b)
+        let through_host = self.kind(a, b).is_some_and(PathType::is_through_host);
+        through_host && self.socket(a) != self.socket(b)
     }
 
     /// The package by the machine, else the `<cpu>` of the file.
@@ -263,7 +264,8 @@ impl View {
             .collect();
         sockets.sort_unstable();
         sockets.dedup();
-        let least = if sockets.len() > 1 { sockets.len() } else { 0 };
+        let groups = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
+        let least = usize::try_from(fewest(groups, true)).unwrap_or(usize::MAX);
         let most = ring
             .socket_crossings
             .iter()
@@ -279,31 +281,31 @@ impl View {
         if ring.bandwidth_gb_s < 1.0 {
             let remedy = self.remedy();
             format!(
-                "NCCL finds no ring and takes the order of the file, which crosses between {place} \
+                "NCCL finds no ring and uses the order of the file, which crosses between {place} \
                  {times}{remedy}"
             )
         } else if most == 0 {
-            format!("no hop of a ring crosses between {place}")
+            format!("no ring crosses between {place}")
         } else if most <= least {
-            format!("each ring crosses between {place} {times}, the least without NVLink")
+            format!("each ring crosses between {place} {times}, the minimum without NVLink")
         } else {
             let remedy = self.remedy();
-            format!("a ring crosses between {place} {times}, where {least} would do{remedy}")
+            format!("a ring crosses between {place} {times}; {least} would be enough{remedy}")
         }
     }
 
-    /// What another file could do, in words that follow the verdict; nothing where the machine is not known.
+    /// What another file could do, in words that follow the verdict; empty where the machine is not known.
     fn remedy(&self) -> String {
         let Some(machine) = &self.sockets else {
             return String::new();
         };
         match true_file_is_good(machine, self.capability) {
-            Some(true) => "; `gpu-numa nccl emit` writes a file that mends this".to_owned(),
+            Some(true) => "; `gpu-numa nccl emit` writes a file that fixes this".to_owned(),
             Some(false) => predict(machine)
                 .iter()
                 .find(|found| found.with_p2p && found.compute_capability == self.capability)
                 .map_or_else(
-                    || "; no honest file can mend this".to_owned(),
+                    || "; no true topology file can fix this".to_owned(),
                     |found| format!("; {found}"),
                 ),
             None => String::new(),

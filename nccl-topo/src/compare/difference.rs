@@ -7,7 +7,7 @@ use topology::set::CpuSet;
 /// Something in which a file differs from the machine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
-    /// Line of the file; absent where it is about something that the file lacks.
+    /// Line of the file; none where it is about something that the file lacks.
     pub line: Option<usize>,
     /// What differs.
     pub kind: DifferenceKind,
@@ -17,16 +17,16 @@ pub struct Difference {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum DifferenceKind {
     /// A GPU that the file does not have.
-    #[error("GPU {0} is not in the file; NCCL places it by what firmware says")]
+    #[error("GPU {0} is not in the file; NCCL places it where firmware reports it")]
     MissingGpu(PciAddress),
     /// A NIC that the file does not have.
-    #[error("NIC {0} is not in the file; NCCL places it by what firmware says")]
+    #[error("NIC {0} is not in the file; NCCL places it where firmware reports it")]
     MissingNic(PciAddress),
     /// A GPU or NIC of the file that is not in the machine.
-    #[error("{0} is no device of this machine")]
+    #[error("{0} does not exist on this machine")]
     NotHere(String),
     /// GPUs of one package under several `<cpu>`.
-    #[error("the GPUs of package {package} are under <cpu> {cpus}; NCCL takes these for sockets")]
+    #[error("the GPUs of socket {package} are under <cpu> {cpus}; NCCL treats each as a socket")]
     Torn {
         /// The package.
         package: u32,
@@ -35,7 +35,7 @@ pub enum DifferenceKind {
     },
     /// GPUs of several packages under one `<cpu>`.
     #[error(
-        "<cpu numaid=\"{cpu}\"> holds GPUs of packages {packages}; NCCL takes it for one socket"
+        "<cpu numaid=\"{cpu}\"> holds GPUs of sockets {packages}; NCCL treats it as one socket"
     )]
     Joined {
         /// The `numaid`.
@@ -45,7 +45,7 @@ pub enum DifferenceKind {
     },
     /// A link that can do more than the file says.
     #[error(
-        "{device}: link_speed \"{speed}\" and link_width \"{width}\" are less than the link can do ({can})"
+        "{device}: link_speed \"{speed}\" and link_width \"{width}\" are less than the link supports ({can})"
     )]
     Slow {
         /// The device.
@@ -59,7 +59,7 @@ pub enum DifferenceKind {
     },
     /// A link that cannot do what the file says.
     #[error(
-        "{device}: link_speed \"{speed}\" and link_width \"{width}\" are more than the link can do ({can})"
+        "{device}: link_speed \"{speed}\" and link_width \"{width}\" are more than the link supports ({can})"
     )]
     Fast {
         /// The device.
@@ -72,7 +72,7 @@ pub enum DifferenceKind {
         can: String,
     },
     /// A device of another class than the file says.
-    #[error("{device}: class is \"{class}\"; the device's is 0x{real:06x}")]
+    #[error("{device}: class is \"{class}\", but the device's is 0x{real:06x}")]
     OtherClass {
         /// The device.
         device: PciAddress,
@@ -82,7 +82,7 @@ pub enum DifferenceKind {
         real: u32,
     },
     /// A device below one that is not above it.
-    #[error("{device} is below {above} in the file; in the machine it is not")]
+    #[error("{device} is below {above} in the file, but not on this machine")]
     OtherParent {
         /// The device.
         device: PciAddress,
@@ -91,8 +91,8 @@ pub enum DifferenceKind {
     },
     /// A device under a `<cpu>` of another package.
     #[error(
-        "{device} is under <cpu numaid=\"{numaid}\">, a node of package {of_cpu}; it is at package \
-         {package} (by {source_words})"
+        "{device} is under <cpu numaid=\"{numaid}\">, a node of socket {of_cpu}, but it is at socket {package} \
+         (by {source_words})"
     )]
     OtherPackage {
         /// The device.
@@ -126,8 +126,8 @@ pub enum DifferenceKind {
     },
     /// An `affinity` with the CPUs of another package.
     #[error(
-        "<cpu numaid=\"{numaid}\">: affinity \"{affinity}\" names CPUs {cpus}, of another package than \
-         {package}, where its devices are"
+        "<cpu numaid=\"{numaid}\">: affinity \"{affinity}\" names CPUs {cpus}, which are not on socket {package}, \
+         where its devices are"
     )]
     CpusOfOthers {
         /// The `numaid`.
@@ -141,7 +141,7 @@ pub enum DifferenceKind {
     },
     /// An `affinity` without the CPUs that are nearest to a GPU.
     #[error(
-        "<cpu numaid=\"{numaid}\">: affinity \"{affinity}\" leaves out CPUs {cpus}, which are near GPU {gpu}"
+        "<cpu numaid=\"{numaid}\">: affinity \"{affinity}\" leaves out CPUs {cpus}, which are local to GPU {gpu}"
     )]
     LacksCpus {
         /// The `numaid`.
@@ -155,8 +155,8 @@ pub enum DifferenceKind {
     },
     /// No `affinity`, where NCCL's own would be too narrow.
     #[error(
-        "<cpu numaid=\"{numaid}\">: no affinity; NCCL takes the CPUs of that node, and GPU {gpu} is near \
-         CPUs {cpus}"
+        "<cpu numaid=\"{numaid}\">: no affinity; NCCL uses that node's CPUs alone, and CPUs {cpus} are local to GPU \
+         {gpu} too"
     )]
     NoAffinity {
         /// The `numaid`.
@@ -168,8 +168,8 @@ pub enum DifferenceKind {
     },
     /// A processor that NCCL takes for another.
     #[error(
-        "<cpu numaid=\"{numaid}\">: arch, vendor, familyid, modelid \"{given}\" make NCCL take the socket \
-         link for {takes} GB/s; this machine's \"{real}\" make it {truth} GB/s"
+        "<cpu numaid=\"{numaid}\">: with arch, vendor, familyid, modelid \"{given}\" NCCL assumes a socket link of \
+         {takes} GB/s; with this machine's \"{real}\" it assumes {truth} GB/s"
     )]
     OtherProcessor {
         /// The `numaid`.
@@ -184,7 +184,7 @@ pub enum DifferenceKind {
         truth: f32,
     },
     /// A number that the driver does not give the GPU.
-    #[error("{device}: dev is \"{dev}\"; NVML numbers it {real}, and NCCL believes the file")]
+    #[error("{device}: dev is \"{dev}\", but NVML's number is {real}; NCCL uses the file's")]
     StaleDev {
         /// The GPU.
         device: PciAddress,
@@ -194,7 +194,7 @@ pub enum DifferenceKind {
         real: usize,
     },
     /// An NVLink to something that is no GPU of the machine.
-    #[error("{device}: <nvlink target=\"{target}\"> leads to no device of this machine")]
+    #[error("{device}: <nvlink target=\"{target}\"> points to no GPU of this machine")]
     LinkToNothing {
         /// The GPU.
         device: PciAddress,

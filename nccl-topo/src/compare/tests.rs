@@ -37,7 +37,7 @@ fn missing_and_foreign_devices_are_named() {
     );
     let found = differences(&large, &small, Form::SingleHost);
     assert!(
-        found.contains(&"0000:14:00.0 is no device of this machine".to_owned()),
+        found.contains(&"0000:14:00.0 does not exist on this machine".to_owned()),
         "{found:?}"
     );
 }
@@ -48,12 +48,12 @@ fn nodes_taken_for_sockets_and_packages_taken_for_one_are_named() {
     let joined = with_switches(machine(2, 2, 4), 1);
     let found = differences(&split, &joined, Form::SingleHost);
     assert!(
-        found[0].starts_with("the GPUs of package 0 are under <cpu> 0, 1"),
+        found[0].starts_with("the GPUs of socket 0 are under <cpu> 0, 1"),
         "{found:?}"
     );
     let found = differences(&joined, &split, Form::SingleHost);
     assert!(
-        found[0].starts_with("<cpu numaid=\"0\"> holds GPUs of packages 0, 1"),
+        found[0].starts_with("<cpu numaid=\"0\"> holds GPUs of sockets 0, 1"),
         "{found:?}"
     );
 }
@@ -70,7 +70,7 @@ fn a_link_that_can_do_more_is_named() {
     );
     let found = differences(&fast, &slow, Form::SingleHost);
     assert!(
-        found[0].ends_with("are more than the link can do (2.5 GT/s x16)"),
+        found[0].ends_with("are more than the link supports (2.5 GT/s x16)"),
         "{found:?}"
     );
 }
@@ -93,7 +93,7 @@ fn an_affinity_of_other_cpus_is_named_with_its_value() {
     for (affinity, expected) in [
         (
             " affinity=\"0000ff00\"",
-            "names CPUs 8-15, of another package than 0",
+            "names CPUs 8-15, which are not on socket 0",
         ),
         (
             " affinity=\"ffffffff\"",
@@ -101,11 +101,11 @@ fn an_affinity_of_other_cpus_is_named_with_its_value() {
         ),
         (
             " affinity=\"0000000f\"",
-            "leaves out CPUs 4-7, which are near GPU 0000:13:00.0",
+            "leaves out CPUs 4-7, which are local to GPU 0000:13:00.0",
         ),
         (
             "",
-            "no affinity; NCCL takes the CPUs of that node, and GPU 0000:13:00.0 is near CPUs 4-7",
+            "no affinity; NCCL uses that node's CPUs alone, and CPUs 4-7 are local to GPU 0000:13:00.0 too",
         ),
     ] {
         let found = edited(&machine, &format!(" {own}"), affinity);
@@ -120,7 +120,7 @@ fn an_affinity_of_other_cpus_is_named_with_its_value() {
 fn a_numaid_of_another_package_is_named_for_each_device() {
     let machine = with_switches(machine(2, 1, 4), 1);
     let found = edited(&machine, "<cpu numaid=\"0\"", "<cpu numaid=\"1\"");
-    let place = "0000:03:00.0 is under <cpu numaid=\"1\">, a node of package 1; it is at package 0 (by its \
+    let place = "0000:03:00.0 is under <cpu numaid=\"1\">, a node of socket 1, but it is at socket 0 (by its \
                  numa_node)";
     assert!(
         found.iter().any(|found| found.ends_with(place)),
@@ -144,7 +144,9 @@ fn a_processor_with_another_link_is_named_and_one_with_the_same_is_not() {
     let found = edited(&machine, "modelid=\"143\"", "modelid=\"85\"");
     assert!(
         found[0]
-            .ends_with("for 10 GB/s; this machine's \"x86_64 GenuineIntel 6 143\" make it 22 GB/s"),
+            .ends_with(
+                "a socket link of 10 GB/s; with this machine's \"x86_64 GenuineIntel 6 143\" it assumes 22 GB/s"
+            ),
         "{found:?}"
     );
     assert_eq!(
@@ -159,10 +161,10 @@ fn another_class_another_parent_and_a_stale_number_are_named() {
     let found = edited(&machine, "class=\"0x030200\"", "class=\"0x060400\"");
     assert_eq!(
         found,
-        ["4: 0000:03:00.0: class is \"0x060400\"; the device's is 0x030200"]
+        ["4: 0000:03:00.0: class is \"0x060400\", but the device's is 0x030200"]
     );
     let found = edited(&machine, "busid=\"0000:03:00.0\"", "busid=\"0000:13:00.0\"");
-    let parent = "4: 0000:13:00.0 is below 0000:01:00.0 in the file; in the machine it is not";
+    let parent = "4: 0000:13:00.0 is below 0000:01:00.0 in the file, but not on this machine";
     assert!(found.contains(&parent.to_owned()), "{found:?}");
 
     let xml = emit(&machine, Form::SingleHost).unwrap().xml;
@@ -179,9 +181,9 @@ fn another_class_another_parent_and_a_stale_number_are_named() {
     };
     assert_eq!(edited(&machine, gpu, &dumped(1, "0000:03:00.0")), [""; 0]);
     let found = edited(&machine, gpu, &dumped(0, "0000:77:00.0"));
-    assert!(found[0].ends_with("dev is \"0\"; NVML numbers it 1, and NCCL believes the file"));
+    assert!(found[0].ends_with("dev is \"0\", but NVML's number is 1; NCCL uses the file's"));
     assert!(
-        found[1].ends_with("leads to no device of this machine"),
+        found[1].ends_with("points to no GPU of this machine"),
         "{found:?}"
     );
 }

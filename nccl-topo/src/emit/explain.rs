@@ -11,7 +11,7 @@ use crate::rules::since;
 /// Something that the file says and NCCL would not have found, or not so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Correction {
-    /// The device it is about; absent where it is about the whole machine or a package.
+    /// The device it is about; none where it is about the whole machine or a package.
     pub device: Option<PciAddress>,
     /// What the file says.
     pub what: String,
@@ -55,8 +55,8 @@ fn merged_nodes(cpu: &Cpu) -> Option<Correction> {
         device: None,
         what: format!("NUMA nodes {nodes} are one <cpu numaid=\"{numaid}\">, CPUs {}", cpu.cpus),
         evidence: format!(
-            "their CPUs are all of package {package}; NCCL takes each NUMA node for a socket, and every \
-             path between two for the socket link (SYS)"
+            "all their CPUs are on socket {package}; by itself NCCL treats each NUMA node as a socket, and every \
+             path between two nodes as the socket link (SYS)"
         ),
     })
 }
@@ -66,8 +66,8 @@ fn long_affinity(cpu: &Cpu) -> Option<Correction> {
         device: None,
         what: format!("<cpu numaid=\"{}\"> has an empty affinity", cpu.numaid),
         evidence: format!(
-            "CPUs {} take more than {MAX_AFFINITY_WORDS} words of 32 bits, and NCCL refuses longer values; \
-             with an empty one it keeps the task's own binding",
+            "CPUs {} need more than {MAX_AFFINITY_WORDS} words of 32 bits, and NCCL refuses longer values; with an \
+             empty value it keeps the task's own binding",
             cpu.cpus
         ),
     })
@@ -76,10 +76,10 @@ fn long_affinity(cpu: &Cpu) -> Option<Correction> {
 fn split_nodes() -> Correction {
     Correction {
         device: None,
-        what: "a <cpu> for each NUMA node, ordered by package".to_owned(),
+        what: "one <cpu> per NUMA node, ordered by socket".to_owned(),
         evidence:
-            "a GPU here shares no switch with a NIC, and in one <cpu> NCCL would deal all NICs by \
-                   number; the order keeps the ring at the fewest crossings"
+            "a GPU here shares no switch with a NIC, and with one <cpu> per socket NCCL would assign NICs \
+                   by number; this order keeps the ring's crossings between sockets at the minimum"
                 .to_owned(),
     }
 }
@@ -101,15 +101,15 @@ fn place(
         Some(Ok(node)) if !machine.cpu_nodes().contains(node) => {
             format!("numa_node is {node}, a node without CPUs")
         }
-        Some(Ok(node)) => format!("numa_node is {node}, of another place"),
+        Some(Ok(node)) => format!("numa_node is {node}, which is elsewhere"),
         Some(Err(_)) => {
-            "firmware names no NUMA node, so NCCL would put it under a <cpu> \"-1\"".into()
+            "firmware reports no NUMA node, so NCCL would put it under a <cpu> \"-1\"".into()
         }
-        None => "numa_node is not recorded".into(),
+        None => "numa_node is unknown".into(),
     };
     let nodes = leaf.locality.numa_nodes.as_ref();
     let known = nodes.map_or_else(
-        || format!("package {} is the only one", cpu.package),
+        || format!("socket {} is the only one", cpu.package),
         |nodes| format!("node {nodes} by {}", leaf.locality.numa_source.words()),
     );
     Some(Correction {
@@ -126,16 +126,16 @@ fn link(machine: &Machine, device: &PciDevice) -> Option<Correction> {
         return Some(Correction {
             device: Some(address),
             what: format!("{address}: link_speed or link_width is empty"),
-            evidence: "not recorded at either end; NCCL takes 8.0 GT/s and 16 lanes".to_owned(),
+            evidence: "unknown at both ends of the link; NCCL assumes 8.0 GT/s and 16 lanes"
+                .to_owned(),
         });
     }
     if most.is_least {
         return Some(Correction {
             device: Some(address),
             what: format!("{address}: {} x{}", most.speed_word(), most.width_word()),
-            evidence:
-                "it ran at that, or at as much, when read; what it can do at most is not recorded"
-                    .to_owned(),
+            evidence: "the link's speed when the machine was read; its maximum is unknown"
+                .to_owned(),
         });
     }
     let slower = device.link.current_speed_gts < most.speed_gts;
@@ -147,8 +147,8 @@ fn link(machine: &Machine, device: &PciDevice) -> Option<Correction> {
         device: Some(address),
         what: format!("{address}: {} x{}", most.speed_word(), most.width_word()),
         evidence: format!(
-            "device and port can do that; it ran at {speed} GT/s x{width} when read, and NCCL from {from} on \
-             takes a GPU's link to be as fast as it is at the moment"
+            "device and port support this; the link ran at {speed} GT/s x{width} when the machine was read, and \
+             NCCL {from} and later use a GPU link's current speed"
         ),
     })
 }
@@ -158,10 +158,10 @@ fn made_up<'a>(devices: &'a Devices<'_>) -> impl Iterator<Item = Correction> + '
         let below: Vec<_> = made_up.below.iter().map(ToString::to_string).collect();
         Correction {
             device: Some(*address),
-            what: format!("{} are below a made-up switch, {address}", below.join(" and ")),
+            what: format!("{} are below an invented switch, {address}", below.join(" and ")),
             evidence: format!(
-                "{} says that they share a switch, and the machine shows none; NCCL would take their path \
-                 through the CPU",
+                "{} says that they share a switch, and the machine shows none; by itself NCCL would send their \
+                 traffic through the CPU",
                 made_up.switch.said_by
             ),
         }
@@ -173,8 +173,7 @@ fn left_out(nic: PciAddress) -> Correction {
         device: Some(nic),
         what: format!("{nic} is left out"),
         evidence:
-            "NCCL has room for 256 elements, and takes this port or virtual function for its \
-                   adapter's first"
+            "NCCL accepts 256 elements, and treats this port or virtual function as its adapter's first"
                 .to_owned(),
     }
 }

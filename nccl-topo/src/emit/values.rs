@@ -18,9 +18,9 @@ const ENCODINGS: [(f64, f64); 3] = [(64.0, 242.0 / 256.0), (8.0, 128.0 / 130.0),
 /// What a link can do: the lesser of the device's and its port's maximum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct LinkMaximum {
-    /// In GT/s; absent where neither end records it.
+    /// In GT/s; none where neither end records it.
     pub(super) speed_gts: Option<f64>,
-    /// In lanes; absent where neither end records it.
+    /// In lanes; none where neither end records it.
     pub(super) width: Option<u32>,
     /// Whether that is what it ran at when read, and so the least that it can.
     pub(super) is_least: bool,
@@ -118,7 +118,7 @@ fn speed_and_width(bandwidth_gb_s: f64) -> Option<(f64, u32)> {
 
 /// CPUs as NCCL reads them: hex words of 32 bits with the highest first, `ffffffff,00000000`.
 ///
-/// Absent where the value would be too long for NCCL's reader.
+/// None where the value would be too long for NCCL's reader.
 pub(super) fn affinity(cpus: &CpuSet) -> Option<String> {
     let halves = cpus
         .words()
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_bandwidth_is_a_speed_times_lanes() {
-        // As hwloc writes them; the last but one is x12, which nobody builds.
+        // As hwloc writes them; the last but one is x12, which does not exist.
         assert_eq!(speed_and_width(63.015385), Some((32.0, 16)));
         assert_eq!(speed_and_width(15.753846), Some((8.0, 16)));
         assert_eq!(speed_and_width(4.0), Some((2.5, 16)));

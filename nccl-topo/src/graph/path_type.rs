@@ -31,6 +31,14 @@ pub enum PathType {
     Dis,
 }
 
+impl PathType {
+    /// Whether a path of this type goes through a CPU or PCI switches, so that between GPUs of different packages
+    /// it crosses the socket link; NVLink and C2C do not.
+    pub fn is_through_host(self) -> bool {
+        self > Self::C2c
+    }
+}
+
 impl fmt::Display for PathType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

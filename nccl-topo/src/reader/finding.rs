@@ -7,11 +7,11 @@ use std::fmt;
 pub enum Effect {
     /// NCCL refuses the file and the communicator fails, or NCCL crashes.
     Fatal,
-    /// NCCL reads it and understands something else than was meant.
+    /// NCCL reads it as something other than what was intended.
     Misread,
-    /// NCCL passes over it.
+    /// NCCL skips it.
     Ignored,
-    /// NCCL reads it as meant, and then asks the machine no more: right as long as the value is.
+    /// NCCL reads it as intended and then does not ask the machine: right as long as the value is right.
     Note,
 }
 
@@ -43,33 +43,33 @@ impl fmt::Display for Violation {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// An XML header.
-    #[error("an XML header; NCCL's reader stops at it")]
+    #[error("an XML header, which NCCL's reader does not accept")]
     Header,
     /// A document type or another declaration.
-    #[error("a declaration; NCCL's reader stops at it")]
+    #[error("a declaration, which NCCL's reader does not accept")]
     Declaration,
     /// Something else than space or line break between tags.
     #[error(
-        "{found:?} where a tag should begin; only spaces and line breaks may stand between tags"
+        "{found:?} where a tag should begin; only spaces and line breaks are allowed between tags"
     )]
     BetweenTags {
         /// The character.
         found: char,
     },
     /// A tag that does not end where it should.
-    #[error("{found:?} inside a tag; only single spaces may stand between attributes")]
+    #[error("{found:?} inside a tag; only single spaces are allowed between attributes")]
     InsideTag {
         /// The character.
         found: char,
     },
     /// A name with a value where there can be none.
-    #[error("\"=\" in the first word of {place}; NCCL's reader takes it for an attribute")]
+    #[error("\"=\" in the first word of {place}, which NCCL's reader treats as an attribute")]
     ValueInName {
         /// A tag's name, a closing tag, or a comment.
         place: &'static str,
     },
     /// A value without quotes.
-    #[error("the value of \"{key}\" begins with {found:?}; a quote is expected")]
+    #[error("the value of \"{key}\" begins with {found:?}; expected a quote")]
     NoQuote {
         /// The attribute.
         key: String,
@@ -77,7 +77,7 @@ pub enum Problem {
         found: char,
     },
     /// A name or value that is too long.
-    #[error("\"{start}...\" is too long; NCCL takes at most 253 bytes")]
+    #[error("\"{start}...\" is too long; NCCL accepts at most 253 bytes")]
     TooLong {
         /// How it begins.
         start: String,
@@ -89,7 +89,7 @@ pub enum Problem {
         inside: String,
     },
     /// A closing tag that closes nothing, or something else.
-    #[error("</{found}> where </{expected}> is expected")]
+    #[error("found </{found}>; expected </{expected}>")]
     Mismatch {
         /// The closing tag.
         found: String,
@@ -97,33 +97,33 @@ pub enum Problem {
         expected: String,
     },
     /// A closing tag outside everything.
-    #[error("</{found}> closes nothing")]
+    #[error("</{found}> closes no open element")]
     ClosesNothing {
         /// The closing tag.
         found: String,
     },
     /// More elements than NCCL has room for.
-    #[error("this is element {count}; NCCL takes at most 255 in a file")]
+    #[error("this is element {count}; NCCL accepts at most 255 per file")]
     TooManyElements {
         /// Its number.
         count: usize,
     },
     /// More attributes than NCCL has room for, those that it adds counted.
     #[error(
-        "{count} attributes with those that NCCL adds (and empty ones from extra spaces); it takes 16"
+        "{count} attributes, counting those that NCCL adds and an empty one per extra space; NCCL accepts 16"
     )]
     TooManyAttributes {
         /// How many.
         count: usize,
     },
     /// No `<system>`.
-    #[error("no <system>; NCCL finds the machine by itself")]
+    #[error("no <system>, so NCCL detects the machine by itself")]
     NoSystem,
     /// A second `<system>`.
-    #[error("a second <system>; NCCL looks at the first alone")]
+    #[error("a second <system>; NCCL reads only the first")]
     SecondSystem,
     /// An element that has no place there.
-    #[error("an element that NCCL does not know {parent}; it is passed over with all it holds")]
+    #[error("an element that NCCL does not know {parent}; NCCL skips it and everything inside it")]
     UnknownElement {
         /// Where it is.
         parent: String,
@@ -159,7 +159,7 @@ pub enum Problem {
         because: &'static str,
     },
     /// An attribute that should not be there.
-    #[error("{key}=\"{value}\" should not be given; {because}")]
+    #[error("{key}=\"{value}\" should be left out; {because}")]
     Unwanted {
         /// The attribute.
         key: &'static str,
@@ -169,7 +169,7 @@ pub enum Problem {
         because: &'static str,
     },
     /// An element that should not be there.
-    #[error("should not be given; {because}")]
+    #[error("should be left out; {because}")]
     UnwantedElement {
         /// What happens.
         because: &'static str,

@@ -1,7 +1,7 @@
 //! NCCL's own reader, as a checker: its grammar (`graph/xml.cc`), its limits, and what it makes of the
 //! values, each finding with its line.
 //!
-//! NCCL's files look like XML and are not: no header, no tab, no line break inside a tag.
+//! NCCL's files look like XML but are not: no header, no tab, no line break inside a tag.
 
 use crate::element::Element;
 
@@ -31,7 +31,7 @@ impl System {
 /// What reading a file gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
-    /// The file; absent where NCCL refuses it.
+    /// The file; none where NCCL refuses it.
     pub system: Option<System>,
     /// All findings, by line.
     pub violations: Vec<Violation>,

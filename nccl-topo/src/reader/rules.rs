@@ -1,4 +1,4 @@
-//! What NCCL makes of the values: one function a kind of element.
+//! What NCCL makes of the values: one function per kind of element.
 
 use std::collections::BTreeMap;
 
@@ -122,7 +122,7 @@ impl Rules {
                 system,
                 Effect::Fatal,
                 "version",
-                "NCCL knows version 1 alone",
+                "NCCL knows only version 1",
             );
         }
         for cpu in system.named("cpu") {
@@ -139,18 +139,18 @@ impl Rules {
                     cpu,
                     Effect::Misread,
                     "numaid",
-                    "a number is expected; NCCL takes what begins it",
+                    "expected a number; NCCL uses the digits at its beginning",
                 );
             }
             self.once(
                 cpu,
                 "numaid",
-                "NCCL takes paths between the two to be inside one",
+                "NCCL treats paths between the two as inside one",
             );
         }
         self.processor(cpu);
         if cpu.get("affinity").is_some_and(|mask| !is_mask(mask)) {
-            let expected = "words of at most 8 hex digits with commas between are expected";
+            let expected = "expected words of at most 8 hex digits, separated by commas";
             self.bad(cpu, Effect::Misread, "affinity", expected);
         }
         for child in &cpu.children {
@@ -186,8 +186,8 @@ impl Rules {
             "  Shanghai  ",
         ];
         if !known.iter().any(|known| vendor.starts_with(known)) {
-            let expected = "NCCL knows GenuineIntel, AuthenticAMD and Zhaoxin's, and takes links between \
-                            others for 5000 GB/s";
+            let expected = "NCCL knows GenuineIntel, AuthenticAMD and Zhaoxin's names, and assumes 5000 GB/s \
+                            between sockets of others";
             self.bad(cpu, Effect::Misread, "vendor", expected);
         } else if !vendor.starts_with("AuthenticAMD") {
             for key in ["familyid", "modelid"] {
@@ -211,10 +211,10 @@ impl Rules {
                 .parse::<PciAddress>()
                 .is_ok_and(|real| real.to_string() == address)
             {
-                self.once(pci, "busid", "NCCL finds the first alone");
+                self.once(pci, "busid", "NCCL finds only the first");
             } else {
-                let expected = "a PCI address with its domain in lower case is expected, as in \
-                                \"0000:3b:00.0\"; NCCL does not find the device and places it elsewhere";
+                let expected = "expected a PCI address with its domain, in lower case, as in \
+                                \"0000:3b:00.0\"; NCCL does not find the device by this one and places it elsewhere";
                 self.bad(pci, Effect::Misread, "busid", expected);
             }
         }
@@ -244,7 +244,7 @@ impl Rules {
                 pci,
                 Effect::Misread,
                 "class",
-                "hex digits after 0x are expected; NCCL takes a bridge",
+                "expected hex digits after 0x; NCCL treats the device as a bridge",
             );
         } else if is_bridge && pci.children.iter().any(|child| child.name == "gpu") {
             self.bad(
@@ -258,18 +258,17 @@ impl Rules {
                 pci,
                 Effect::Misread,
                 "class",
-                "NCCL looks at no <pci> below a GPU or NIC",
+                "NCCL ignores a <pci> below a GPU or NIC",
             );
         }
     }
 
     fn link(&mut self, pci: &Element) {
-        let because = "NCCL fills it in only above a GPU or NIC that it uses, and a GPU's with the speed of \
-                       the moment";
+        let because = "NCCL fills it in only above a GPU or NIC that it uses, and a GPU's with its current \
+                       speed";
         let speed = self.need(pci, Effect::Misread, "link_speed", because);
         if speed.is_some_and(|speed| !is_known_speed(speed)) {
-            let expected =
-                "NCCL does not know it and takes 8 GT/s; expected as in \"16.0 GT/s PCIe\"";
+            let expected = "NCCL does not know this value and assumes 8 GT/s; expected a value as in \"16.0 GT/s PCIe\"";
             self.bad(pci, Effect::Misread, "link_speed", expected);
         }
         let width = self.need(pci, Effect::Misread, "link_width", because);
@@ -279,7 +278,7 @@ impl Rules {
                 pci,
                 Effect::Misread,
                 "link_width",
-                "a number of lanes is expected",
+                "expected a number of lanes",
             );
         }
     }
@@ -287,9 +286,9 @@ impl Rules {
     /// A `<gpu>` of the device at `busid`.
     fn gpu(&mut self, gpu: &Element, busid: &str) {
         self.any(gpu);
-        let because = "NCCL believes it, and the driver's numbers change";
+        let because = "NCCL trusts it, and the driver's numbers can change";
         self.unwanted(gpu, Effect::Note, "dev", because);
-        let because = "a GPU outside the communicator then makes it fail";
+        let because = "with it, a GPU outside the communicator makes NCCL fail";
         self.unwanted(gpu, Effect::Misread, "keep", because);
         for link in gpu.named("nvlink") {
             self.any(link);
@@ -297,10 +296,10 @@ impl Rules {
                 self.need(link, Effect::Fatal, key, "NCCL refuses the file");
             }
             if link.get("target") == Some(busid) {
-                let expected = "that is the GPU itself";
+                let expected = "this is the GPU itself";
                 self.bad(link, Effect::Misread, "target", expected);
             }
-            let because = "NCCL then looks for no NVLink of this GPU";
+            let because = "with it, NCCL does not detect this GPU's other NVLinks";
             self.note(link, Effect::Note, Problem::UnwantedElement { because });
         }
         for link in gpu.named("c2c") {
@@ -308,7 +307,7 @@ impl Rules {
             for key in ["bw", "count"] {
                 self.need(link, Effect::Fatal, key, "NCCL refuses the file");
             }
-            let because = "NCCL then does not ask the driver for it";
+            let because = "with it, NCCL does not ask the driver";
             self.note(link, Effect::Note, Problem::UnwantedElement { because });
         }
     }
@@ -323,7 +322,7 @@ impl Rules {
             let because = "NCCL cannot tell which device it is";
             if self.need(net, Effect::Misread, "name", because).is_some() {
                 let because =
-                    "NCCL then neither looks where the NIC is nor fills in what is above it";
+                    "with it, NCCL neither detects where the NIC is nor fills in what is above it";
                 self.note(net, Effect::Note, Problem::UnwantedElement { because });
             }
         }

@@ -126,7 +126,7 @@ fn values_need_quotes_and_have_a_length() {
 fn elements_must_be_closed_in_order() {
     assert_fatal(
         &file(&format!("<pci {GPU}></pic>")),
-        "</pic> where </pci> is expected",
+        "found </pic>; expected </pci>",
     );
     assert_fatal(
         "<system version=\"1\">\n",
@@ -136,7 +136,10 @@ fn elements_must_be_closed_in_order() {
         "<system version=\"1\">\n<cpu",
         "2: the file ends inside a tag",
     );
-    assert_fatal(&format!("{}</cpu>", file("")), "</cpu> closes nothing");
+    assert_fatal(
+        &format!("{}</cpu>", file("")),
+        "</cpu> closes no open element",
+    );
     assert_fatal(
         &format!("{}<!-- ", file("")),
         "the file ends inside a comment",
@@ -153,7 +156,7 @@ fn the_256th_element_is_one_too_many() {
         file(&(0..count).map(pci).collect::<Vec<_>>().join("\n"))
     };
     assert_eq!(found(&many(253)), []);
-    assert_fatal(&many(254), "this is element 256; NCCL takes at most 255");
+    assert_fatal(&many(254), "this is element 256; NCCL accepts at most 255");
     assert_fatal(&many(300), "this is element 256");
 }
 
@@ -266,7 +269,7 @@ fn gpus_that_a_dump_left_are_named() {
     let dump = format!("<pci {GPU}>\n<gpu dev=\"0\" sm=\"80\" rank=\"0\" gdr=\"1\"/></pci>");
     let all = read(&file(&dump)).violations;
     assert_eq!(all[0].effect, Effect::Note);
-    let said = "4: <gpu dev=\"0\">: dev=\"0\" should not be given";
+    let said = "4: <gpu dev=\"0\">: dev=\"0\" should be left out";
     assert!(all[0].to_string().starts_with(said), "{all:?}");
     let bridge = dump
         .replace("0x030200", "0x060400")
@@ -299,7 +302,7 @@ fn an_nvlink_needs_both_ends() {
     let none = linked("", &to(GPU));
     among(&none, Effect::Fatal, "no target; NCCL refuses the file");
     let itself = linked(&to(GPU), &to(&second));
-    among(&itself, Effect::Misread, "that is the GPU itself");
+    among(&itself, Effect::Misread, "this is the GPU itself");
     let one_way = linked(&to(&second), "target=\"fffffff:ffff:ff\"");
     among(&one_way, Effect::Misread, "no link back");
 }
@@ -308,7 +311,7 @@ fn an_nvlink_needs_both_ends() {
 fn kept_gpus_are_named() {
     assert_misread(
         &file(&format!("<pci {GPU}><gpu keep=\"1\"/></pci>")),
-        "keep=\"1\" should not be given",
+        "keep=\"1\" should be left out",
     );
     assert_eq!(found(&file("<nic keep=\"1\"/>")), []);
 }

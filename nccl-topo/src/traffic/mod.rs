@@ -6,25 +6,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{Channels, PathType, Search, hops};
 use topology::crossings::{fewest, groups, packages_of};
 use topology::machine::Machine;
 use topology::path::{PciPath, crosses_socket, pci_path};
 use topology::pci::PciAddress;
 
 use crate::element::Element;
+use crate::graph::{Channels, Search, hops};
 use crate::model::{Conditions, Model};
 use crate::reader::System;
+use crate::rules::Rules;
 
 #[cfg(test)]
 mod tests;
 
 /// The part of a communicator that is on this host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Members {
-    /// The GPUs in order of rank; absent where a rank's GPU is not known.
+    /// The GPUs in order of rank; none where a rank's GPU is not known.
     pub gpus: Vec<Option<PciAddress>>,
-    /// Ranks that this host is not known to have all of: those of other hosts, and peers that did not tell.
+    /// Ranks on other hosts, and ranks of this host whose GPU is not known.
     pub others: usize,
     /// Hosts of the communicator.
     pub hosts: usize,
@@ -32,6 +33,8 @@ pub struct Members {
     pub capability: u32,
     /// Whether NCCL may take the network inside a host.
     pub network_inside: NetworkInside,
+    /// The rules of the NCCL that runs; none where its version is not known.
+    pub rules: Option<&'static Rules>,
 }
 
 /// Where NCCL may take the network between GPUs of one host that it counts as several.
@@ -77,7 +80,10 @@ pub fn crossing(machine: &Machine, members: &Members) -> Crossing {
     let may_go_round = match members.network_inside {
         _ if members.hosts == 1 => false,
         NetworkInside::Nowhere => false,
-        NetworkInside::NearNics => have_near_nics(machine, &gpus),
+        NetworkInside::NearNics => {
+            let over_network = |rules: &Rules| rules.parts_of_host_join_over_network;
+            members.rules.is_none_or(over_network) && have_near_nics(machine, &gpus)
+        }
         NetworkInside::Everywhere => true,
     };
     if may_go_round {
@@ -104,9 +110,9 @@ pub fn crossing(machine: &Machine, members: &Members) -> Crossing {
 
 /// Whether GPUs of several packages each have a NIC below a switch of theirs.
 ///
-/// Where such NICs are faster than the socket link, NCCL sends over the network from socket to socket, and
-/// takes the host for several (`graph/paths.cc` `ncclTopoCheckNet`, `init.cc` `nNodes`).  How fast a NIC is,
-/// nobody tells here.
+/// Where such NICs are faster than the socket link, NCCL takes the host for several (`graph/paths.cc`
+/// `ncclTopoCheckNet`, `init.cc` `nNodes`), and some versions send over the network from socket to socket
+/// ([`Rules::parts_of_host_join_over_network`]).  How fast a NIC is, is not known here.
 fn have_near_nics(machine: &Machine, gpus: &[PciAddress]) -> bool {
     let has_near_nic = |gpu: &&PciAddress| {
         let paths = machine
@@ -151,14 +157,14 @@ pub struct Forecast {
     least_chain: u32,
     /// Packages that hold one of the GPUs.
     pub packages: usize,
-    /// The narrowest path that crosses, in GB/s by NCCL's model; absent where it is not modelled.
+    /// The narrowest path that crosses, in GB/s by NCCL's model; none where it is not modelled.
     pub crossing_gb_s: Option<f32>,
     /// The widest path that does not, in GB/s.
     pub inside_gb_s: Option<f32>,
 }
 
 impl Forecast {
-    /// What is known of `members` on `machine`; `file` is the topology that NCCL reads, absent where it
+    /// What is known of `members` on `machine`; `file` is the topology that NCCL reads, none where it
     /// finds the machine by itself.
     pub fn of(machine: &Machine, members: &Members, file: Option<&System>) -> Self {
         let packages = packages_of(machine, members.known());
@@ -229,7 +235,7 @@ impl Forecast {
                     continue;
                 };
                 let bandwidth = path.bandwidth_gb_s;
-                if x != y && path.kind > PathType::C2c {
+                if x != y && path.kind.is_through_host() {
                     self.crosses.insert((from.rank, to.rank), x < y);
                     let least = self.crossing_gb_s.get_or_insert(bandwidth);
                     *least = least.min(bandwidth);
@@ -260,7 +266,7 @@ impl Forecast {
 
     /// Crossings of a ring whose hop into `root` (a Broadcast's), or out of it (a Reduce's), is not used.
     ///
-    /// `root` is a place among the GPUs; absent where the root is elsewhere.
+    /// `root` is a place among the GPUs; none where the root is elsewhere.
     pub fn rooted_ring(&self, root: Option<usize>, into: bool) -> Hops {
         let used = |(from, to): (usize, usize)| root != Some(if into { to } else { from });
         let least = self.least_ring.saturating_sub(1);

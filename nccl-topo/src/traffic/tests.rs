@@ -10,6 +10,7 @@ fn members(machine: &Machine) -> Members {
         hosts: 1,
         capability: 90,
         network_inside: NetworkInside::NearNics,
+        rules: None,
     }
 }
 
@@ -52,6 +53,24 @@ fn on_several_hosts_nics_below_the_gpus_switches_may_carry_it() {
         Crossing::Some,
         "one socket's alone do not"
     );
+}
+
+#[test]
+fn from_2_30_3_on_the_parts_of_a_host_are_joined_through_its_memory() {
+    let machine = with_switches(machine(2, 1, 4), 1);
+    let mut all = members(&machine);
+    all.hosts = 2;
+    for (version, expected) in [
+        ("2.29.7", Crossing::Unknown),
+        ("2.30.3", Crossing::Some),
+        ("2.31.2", Crossing::Some),
+    ] {
+        all.rules = Some(Rules::of(version.parse().unwrap()));
+        assert_eq!(crossing(&machine, &all), expected, "{version}");
+        all.network_inside = NetworkInside::Everywhere;
+        assert_eq!(crossing(&machine, &all), Crossing::Unknown, "{version}");
+        all.network_inside = NetworkInside::NearNics;
+    }
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn the_speed_when_read_serves_where_the_ring_is_as_forced_on_it() {
     assert!(
         of_links
             .into_iter()
-            .all(|c| c.evidence.contains("not recorded"))
+            .all(|c| c.evidence.contains("its maximum is unknown"))
     );
 }
 
@@ -84,7 +84,9 @@ fn the_speed_when_read_does_not_serve_where_the_ring_would_cross_too_often() {
     let four = with_bandwidth(without_switches(machine(4, 1, 4), 2, false), 15.753_846);
     let found = emit(&four, Form::SingleHost).unwrap_err().to_string();
     assert!(
-        found.contains("were it 8 GT/s x16 as when it was read, NCCL's ring would cross"),
+        found.contains(
+            "at 8 GT/s x16, its speed when the machine was read, NCCL's ring would cross"
+        ),
         "{found}"
     );
 }

@@ -13,7 +13,7 @@ fn a_device_without_a_node_is_placed_with_the_evidence_said() {
     let placed = emitted
         .corrections
         .iter()
-        .filter(|c| c.evidence.contains("names no NUMA node"));
+        .filter(|c| c.evidence.contains("reports no NUMA node"));
     assert_eq!(placed.count(), 4);
 }
 
@@ -214,7 +214,7 @@ fn a_switch_that_the_site_names_is_made_up_above_its_devices() {
     let said = &emitted.corrections[0];
     assert_eq!(
         said.what,
-        "0000:01:00.0 and 0000:0f:00.0 are below a made-up switch, ffff:01:00.0"
+        "0000:01:00.0 and 0000:0f:00.0 are below an invented switch, ffff:01:00.0"
     );
     assert!(said.evidence.starts_with("/etc/f:3 says"), "{said:?}");
     assert_eq!(emitted.gpus.len(), 4);

@@ -46,7 +46,7 @@ pub struct Search {
 impl Search {
     /// Searches as NCCL does for a communicator of all GPUs of `graph` on one host.
     ///
-    /// Absent where there are fewer than two GPUs.
+    /// None where there are fewer than two GPUs.
     pub fn of(graph: &Graph, paths: &Paths) -> Option<Self> {
         if paths.gpus().len() < 2 {
             return None;
