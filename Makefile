@@ -91,6 +91,7 @@ lint: needs-lint ## formatting, clippy, shell syntax, wording, licences and sour
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	tests/lint-shell
+	tests/lint-words
 	packaging/check-supply
 
 rpm: needs-rpm ## build the RPMs: one set for EL 8, 9, 10 and SUSE

@@ -1,4 +1,4 @@
-//! The plugin, the hosts and the machines, built once a run.
+//! The plugin, the hosts and the machines, built once per run.
 
 use std::collections::BTreeMap;
 use std::fs;

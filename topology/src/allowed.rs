@@ -8,7 +8,7 @@ use crate::set::CpuSet;
 pub struct StepView<'a> {
     /// The cpuset of the task's cgroup: the mask read back after asking for all CPUs.
     pub cpuset: CpuSet,
-    /// The masks that Slurm gave the step's tasks, as far as they are known; the own one at least.
+    /// The masks that Slurm gave the step's tasks, as far as they are known; at least that of the task itself.
     pub masks: &'a [CpuSet],
     /// How many cores Slurm gave the step (`S_STEP_ALLOC_CORES` counted); absent where it does not say.
     pub core_count: Option<usize>,
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(
             step_cpus("0-7", &["0"], Some(4)),
             "0-3",
-            "other cores likewise"
+            "other cores too"
         );
         assert_eq!(step_cpus("0-7", &["0-7"], Some(4)), "0-7");
     }

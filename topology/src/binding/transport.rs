@@ -34,7 +34,7 @@ pub(super) struct Transport<'a> {
 }
 
 impl<'a> Transport<'a> {
-    /// Starts with `units` in each cell; `edges` has a row a task with an entry a cell.
+    /// Starts with `units` in each cell; `edges` has one row per task with one entry per cell.
     pub(super) fn new(units: Vec<u32>, edges: &'a [Vec<Edge>]) -> Self {
         Self {
             edges,
@@ -48,7 +48,7 @@ impl<'a> Transport<'a> {
         }
     }
 
-    /// What task holds of each cell, a row a task.
+    /// What each task holds of each cell, one row per task.
     pub(super) fn into_held(self) -> Vec<Vec<u32>> {
         self.held
     }

@@ -202,7 +202,7 @@ fn gpus(declared: &Declared) -> Vec<Gpu> {
         };
         match (&declared.driver, own) {
             (Some(driver), Some(own)) if driver.files_only => {
-                // Without a word of the driver's, device files are taken to follow PCI order.
+                // Without the driver's numbers, device files are taken to follow PCI order.
                 gpu.minor = Some(minors[own]);
                 gpu.minor_source = MinorSource::DeviceOrder;
             }
