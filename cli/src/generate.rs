@@ -1,6 +1,7 @@
 //! `gpu-numa __generate DIR`: man pages and shell completions, for the packages.
 //!
-//! Both come from the one definition of the commands, so neither can say anything else than `--help`.
+//! Both come from the one definition of the commands, and the page on the option from the table of its items, so they
+//! say the same as `--help`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,12 +10,13 @@ use clap::Args;
 use clap_complete::Shell;
 
 use crate::command::{CommandError, Outcome};
+use crate::option_page::option_page;
 use crate::out::{Out, WriteError};
 
 /// The name that the program is called by.
 const PROGRAM: &str = "gpu-numa";
 
-/// Writes DIR/man/gpu-numa*.1 and DIR/completions/{gpu-numa,_gpu-numa,gpu-numa.fish}.
+/// Writes DIR/man/gpu-numa*.1, DIR/man/gpu-numa-bind.7 and DIR/completions/{gpu-numa,_gpu-numa,gpu-numa.fish}.
 #[derive(Debug, Args)]
 pub(crate) struct Generate {
     /// Where to write
@@ -33,6 +35,8 @@ impl Generate {
         let command = visible(program);
         clap_mangen::generate_to(command.clone(), &man)
             .map_err(|error| WriteError::file("write", &man, error))?;
+        let page = man.join("gpu-numa-bind.7");
+        fs::write(&page, option_page()).map_err(|error| WriteError::file("write", &page, error))?;
         // As the shells' folders for completions want them named.
         for (shell, file) in [
             (Shell::Bash, "gpu-numa"),

@@ -12,6 +12,7 @@ mod links;
 mod measure;
 mod nccl;
 mod option;
+mod option_page;
 mod out;
 mod paper;
 mod picture;

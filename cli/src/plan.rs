@@ -140,14 +140,8 @@ impl Plan {
                 .iter()
                 .map(|list| parse_gpus(machine, "--gpus", list));
             let named: Vec<_> = named.collect::<Result<_, _>>()?;
-            if self
-                .tasks
-                .is_some_and(|tasks| tasks as usize != named.len())
-            {
-                return Err(CommandError::Argument(format!(
-                    "--gpus is given {} times; expected once per task of --tasks",
-                    named.len()
-                )));
+            if let Some(tasks) = self.tasks.filter(|tasks| *tasks as usize != named.len()) {
+                return Err(CommandError::Argument(uneven_gpus(named.len(), tasks)));
             }
             named
         };
@@ -168,6 +162,15 @@ impl Plan {
         (0..tasks)
             .map(|task| dealt.clone().skip(task * block).take(block).collect())
             .collect()
+    }
+}
+
+/// `--gpus` names the GPUs of more or fewer tasks than there are.
+fn uneven_gpus(named: usize, tasks: u32) -> String {
+    if named == 1 {
+        format!("--gpus given once but --tasks is {tasks}; give --gpus once per task")
+    } else {
+        format!("--gpus given {named} times but --tasks is {tasks}; give --gpus once per task")
     }
 }
 
