@@ -1,4 +1,4 @@
-//! `gpu-numa doctor` on Slurm set-ups: faults that sites make are found, and right ones are left in peace.
+//! `gpu-numa doctor` on Slurm set-ups: faults that sites make are found, and right ones are not reported.
 
 use crate::common::Host;
 use serde_json::Value;
@@ -309,7 +309,7 @@ fn autodetect_is_found_wanting_beside_other_cores_or_without_its_library() {
 /// A file, what stands there, and what to write instead.
 type Change = (&'static str, &'static str, &'static str);
 
-/// Right set-ups: what is written otherwise than in the first, and means the same.
+/// Right set-ups, each as a release and the changes to the first one.
 const RIGHT: &[(&str, &[Change])] = &[
     ("22.05.8", &[]),
     ("24.11.7", &[]),
@@ -508,6 +508,23 @@ fn cores_that_autodetect_finds_are_refused_like_those_that_are_written() {
         let all = found(&host, release, "gres-autodetect");
         assert!(all.is_empty(), "{release}: {all:?}");
     }
+}
+
+#[test]
+fn written_cores_must_be_just_those_that_autodetect_finds() {
+    let host = Host::new();
+    host.split_packages();
+    host.replace(GRES, "NodeName=gpu9", "AutoDetect=nvml\nNodeName=gpu9");
+    host.replace(GRES, "COREs=4-7", "Cores=4-5");
+    // The whole socket, of which AutoDetect finds a half.
+    let all = found(&host, "22.05.8", "gres-autodetect");
+    assert_eq!(
+        all,
+        ["stops-jobs: /etc/slurm/gres.conf:1: Cores=0-3, but AutoDetect finds other cores -> \
+          /etc/slurm/gres.conf:1: remove Cores="]
+    );
+    host.replace(GRES, "Cores=0-3", "Cores=0-1");
+    assert!(found(&host, "22.05.8", "gres-autodetect").is_empty());
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub enum Statement {
     },
 }
 
-/// Takes a file apart; what is no pair is left aside, as Slurm does with a complaint.
+/// The statements of a file, in order; words that are not pairs are left out, of which Slurm complains.
 pub fn parse(text: &str, file: &str) -> Vec<Statement> {
     let mut statements = Vec::new();
     for (number, line) in logical_lines(text) {

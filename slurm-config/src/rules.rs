@@ -222,14 +222,12 @@ impl CoresRule {
         having.next().unwrap_or(&V22_05).release()
     }
 
-    /// What slurmctld logs where a node breaks the rule; it then sets the node invalid and drains it.  None
-    /// where nothing breaks the rule.
+    /// The end of what slurmctld logs where a node breaks the rule; it then sets the node invalid and drains it.
+    /// None where nothing breaks the rule.
     pub fn complaint(self) -> Option<&'static str> {
         match self {
             Self::AnySet => None,
-            Self::WholeSockets | Self::OneSocketOrAll => {
-                Some("GRES core specification doesn't match socket boundaries")
-            }
+            Self::WholeSockets | Self::OneSocketOrAll => Some("doesn't match socket boundaries"),
         }
     }
 }

@@ -171,9 +171,9 @@ fn check_detection(
 /// The vendor of the machine's GPUs where a method of AutoDetect finds none of them.
 fn missed_by(machine: &Machine, method: &str) -> Option<&'static str> {
     let mut makers = machine.gpus.iter().filter_map(Gpu::maker);
-    let finds = |word: &&str| *word == method || rules::tries_every_method(method);
     let first = makers.clone().next()?;
-    let is_found = makers.any(|maker| maker.autodetect.iter().any(&finds));
+    let is_found =
+        rules::tries_every_method(method) || makers.any(|maker| maker.autodetect.contains(&method));
     (!is_found).then_some(first.name)
 }
 

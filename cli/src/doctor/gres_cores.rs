@@ -306,5 +306,5 @@ fn breach(rule: CoresRule, map: &CoreMap) -> String {
 /// What Slurm does about cores that it does not take.
 fn consequence(rule: CoresRule) -> String {
     let complaint = rule.complaint().unwrap_or_default();
-    format!("slurmctld sets the node invalid and drains it (\"{complaint}\")")
+    format!("slurmctld sets the node invalid and drains it (\"... {complaint}\")")
 }

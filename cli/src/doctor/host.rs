@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
 use launch::host::Trust;
-use topology::machine::NumaSource;
-use topology::machine::{Gpu, NodeKind};
+use topology::machine::{Gpu, NodeKind, NumaSource};
 use topology::snapshot::{NODE_FILE, Snapshot};
 use topology::sysfs::{self, OVERRIDE_FILE};
 
