@@ -520,8 +520,10 @@ fn written_cores_must_be_just_those_that_autodetect_finds() {
     let all = found(&host, "22.05.8", "gres-autodetect");
     assert_eq!(
         all,
-        ["stops-jobs: /etc/slurm/gres.conf:1: Cores=0-3, but AutoDetect finds other cores -> \
-          /etc/slurm/gres.conf:1: remove Cores="]
+        [
+            "stops-jobs: /etc/slurm/gres.conf:1: Cores=0-3, but AutoDetect finds other cores -> \
+          /etc/slurm/gres.conf:1: remove Cores="
+        ]
     );
     host.replace(GRES, "Cores=0-3", "Cores=0-1");
     assert!(found(&host, "22.05.8", "gres-autodetect").is_empty());
