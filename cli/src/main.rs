@@ -107,7 +107,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
 }
 
 fn main() -> ExitCode {
-    discovery::child::answer(std::env::args_os().skip(1));
+    discovery::probe::answer(std::env::args_os().skip(1));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),

@@ -1,109 +1,38 @@
 //! Reads a machine, live or recorded, every fact with where it came from.
 //!
 //! Architecture invariant: C libraries (hwloc, NVML) run in a short-lived child process of the same
-//! program only ([`child`]), because hwloc takes its root from the process's environment, may stop the
+//! program only ([`probe`]), because hwloc takes its root from the process's environment, may stop the
 //! process on odd input, and a driver may hang.  A child that fails costs its facts and a remark.
 
 #![forbid(unsafe_code)]
 
 pub mod child;
+mod error;
 mod hwloc;
-mod hwloc_nvlink;
-mod hwloc_v3;
 mod merge;
 mod nccl_xml;
 mod nvml;
+pub mod probe;
 mod source;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+pub use error::{ACCEPTED, DiscoveryError};
 pub use nccl_xml::NcclXmlError;
 pub use source::Source;
 
+use roxmltree::{Document, ParsingOptions};
 use source::Content;
 use topology::locality::Overrides;
 use topology::machine::Machine;
 use topology::snapshot::Snapshot;
-use topology::sysfs::SysfsError;
-
-/// What `--from` takes, for messages.
-pub const ACCEPTED: &str =
-    "expected a directory holding sys/, an hwloc XML, an NCCL XML or a snapshot (node.json)";
 
 /// The schema of a machine as `gpu-numa show --json` prints it.
 pub const MACHINE_SCHEMA: &str = "gpu-numa/machine/1";
 
-/// Why there is no machine.
-#[derive(Debug, thiserror::Error)]
-pub enum DiscoveryError {
-    /// The path cannot be opened or read.
-    #[error("{path}: {error}; {ACCEPTED}")]
-    Unreadable {
-        /// The path as given.
-        path: PathBuf,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// A directory that is no filesystem root.
-    #[error("{0} holds no sys/; {ACCEPTED}")]
-    NoRoot(PathBuf),
-    /// A root without CPUs.
-    #[error(transparent)]
-    Sysfs(#[from] SysfsError),
-    /// A device, FIFO or socket.
-    #[error("{0} is neither a directory nor a regular file; {ACCEPTED}")]
-    NoFile(PathBuf),
-    /// A file beyond 64 MiB.
-    #[error("{path} is larger than {limit_mib} MiB; {ACCEPTED}")]
-    TooLarge {
-        /// The path as given.
-        path: PathBuf,
-        /// The limit.
-        limit_mib: u64,
-    },
-    /// A file of no known format.
-    #[error("{0} is of no known format; {ACCEPTED}")]
-    UnknownFormat(PathBuf),
-    /// An hwloc XML of version 4 or later.
-    #[error(
-        "{path}: an hwloc {version} XML; versions 1 to 3 can be read \
-         (re-export it with `lstopo --export-xml-flags v2`)"
-    )]
-    HwlocTooNew {
-        /// The path as given.
-        path: PathBuf,
-        /// What its `<topology version=...>` says.
-        version: String,
-    },
-    /// hwloc did not take an XML.
-    #[error("{path}: hwloc cannot read it: {why}")]
-    Hwloc {
-        /// The path as given.
-        path: PathBuf,
-        /// What went wrong.
-        why: String,
-    },
-    /// An NCCL XML with an error.
-    #[error("{path}:{error}")]
-    NcclXml {
-        /// The path as given.
-        path: PathBuf,
-        /// Line and fault.
-        error: NcclXmlError,
-    },
-    /// A snapshot with an error.
-    #[error("{path}: {why}")]
-    Snapshot {
-        /// The path as given.
-        path: PathBuf,
-        /// What went wrong.
-        why: String,
-    },
-}
-
 /// Reads a machine with this program itself as the child that asks hwloc and NVML.
 ///
-/// The program's `main` must hand its hidden subcommand to [`child::answer`].
+/// The program's `main` must hand its hidden subcommand to [`probe::answer`].
 ///
 /// # Errors
 /// [`DiscoveryError`], by what is wrong with the source; trouble with a part of a machine is a remark.
@@ -141,20 +70,37 @@ pub fn read_overrides(source: &Source) -> Overrides {
     }
 }
 
-fn read_hwloc_xml(path: &Path, text: String, program: &Path) -> Result<Machine, DiscoveryError> {
-    let text = match source::hwloc_version(&text) {
-        Some(version) if version.major > 3 => {
-            return Err(DiscoveryError::HwlocTooNew {
-                path: path.to_owned(),
-                version: version.text,
-            });
-        }
-        Some(version) if version.major == 3 => hwloc_v3::as_version_2(&text, &version.text),
-        Some(_) | None => text,
+/// Nodes of an hwloc XML at most; one of 4,096 CPUs has some 50,000.
+const MAX_HWLOC_NODES: u32 = 1 << 22;
+
+/// The text in a version that this program's hwloc reads.  What is not XML is left to hwloc, which says so.
+fn as_readable(path: &Path, text: String) -> Result<String, DiscoveryError> {
+    let options = ParsingOptions {
+        allow_dtd: true,
+        nodes_limit: MAX_HWLOC_NODES,
+        ..ParsingOptions::default()
     };
-    let answer = child::ask_hwloc_xml(program, text).map_err(|error| DiscoveryError::Hwloc {
+    let Ok(document) = Document::parse_with_options(&text, options) else {
+        return Ok(text);
+    };
+    // Version 1 files have none.
+    let version = document.root_element().attribute("version");
+    let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    match (version, major) {
+        (Some(version), Some(4..)) => Err(DiscoveryError::HwlocTooNew {
+            path: path.to_owned(),
+            version: version.to_owned(),
+        }),
+        (_, Some(3)) => Ok(hwloc::version_3::as_version_2(&document)),
+        _ => Ok(text),
+    }
+}
+
+fn read_hwloc_xml(path: &Path, text: String, program: &Path) -> Result<Machine, DiscoveryError> {
+    let text = as_readable(path, text)?;
+    let answer = probe::ask_hwloc_xml(program, text).map_err(|error| DiscoveryError::Hwloc {
         path: path.to_owned(),
-        why: error.to_string(),
+        error,
     })?;
     let mut machine = answer.machine;
     topology::locality::locate_all(&mut machine, &Overrides::new());
@@ -168,14 +114,17 @@ fn read_json(path: &Path, text: &str) -> Result<Machine, DiscoveryError> {
         #[serde(default)]
         schema: String,
     }
-    let bad = |why: String| DiscoveryError::Snapshot {
+    let json = |error| DiscoveryError::Json {
         path: path.to_owned(),
-        why,
+        error,
     };
-    let schema = serde_json::from_str::<Schema>(text).map_err(|error| bad(error.to_string()))?;
+    let schema = serde_json::from_str::<Schema>(text).map_err(json)?;
     if schema.schema == MACHINE_SCHEMA {
-        return serde_json::from_str(text).map_err(|error| bad(error.to_string()));
+        return serde_json::from_str(text).map_err(json);
     }
-    let snapshot = Snapshot::parse(text).map_err(|error| bad(error.to_string()))?;
+    let snapshot = Snapshot::parse(text).map_err(|error| DiscoveryError::Snapshot {
+        path: path.to_owned(),
+        error,
+    })?;
     Ok(snapshot.machine)
 }

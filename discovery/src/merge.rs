@@ -15,10 +15,10 @@ use topology::sysfs;
 use topology::vendor::{GpuVendor, Library};
 use tracing::debug;
 
-use crate::DiscoveryError;
-use crate::child::{self, AskError};
+use crate::error::DiscoveryError;
 use crate::hwloc::HwlocAnswer;
 use crate::nvml::{NvmlAnswer, NvmlGpu};
+use crate::probe::{self, AskError};
 
 /// Reads a filesystem root; `live` says that it is this machine's.
 pub(crate) fn read_root(
@@ -28,11 +28,12 @@ pub(crate) fn read_root(
 ) -> Result<Machine, DiscoveryError> {
     let (overrides, complaints) = sysfs::read_overrides(root);
     let mut machine = sysfs::read_machine(root, &overrides)?;
+    let complaints = complaints.iter().map(ToString::to_string);
     machine.remarks.extend(complaints);
     let answer = if live {
-        child::ask_hwloc_live(program)
+        probe::ask_hwloc_live(program)
     } else {
-        child::ask_hwloc_root(program, root)
+        probe::ask_hwloc_root(program, root)
     };
     match answer {
         Ok(answer) => add_hwloc(&mut machine, answer, live),
@@ -43,7 +44,7 @@ pub(crate) fn read_root(
         }
     }
     if live {
-        match child::ask_nvml(program) {
+        match probe::ask_nvml(program) {
             Ok(answer) => add_nvml(&mut machine, answer),
             // Where there is no GPU of its kind, nothing is missing.
             Err(AskError::Refused(_)) if !machine.gpus.iter().any(is_nvmls) => {}

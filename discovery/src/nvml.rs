@@ -1,7 +1,9 @@
 //! What NVML says.  Runs in the child process only, where a hanging driver can be given up.
 //!
 //! Drivers of ten years are met, so every function but `nvmlInit_v2` may be missing or fail for a GPU:
-//! what it would have said is then absent.
+//! what it would have said is then not known.
+
+use std::error::Error;
 
 use ffi::nvml::{LinkEnd, read_compute_instance, read_gpu_instance, read_link_end, read_p2p};
 use nvml_wrapper::Nvml;
@@ -13,6 +15,8 @@ use topology::machine::{MigInstance, NvmlPlace, P2pState};
 use topology::nvlink::{Links, SOME_SWITCH, add_link};
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, IndexSet, NodeSet};
+
+use crate::probe::ProbeError;
 
 /// The library, as the driver installs it and as its development package does.
 const LIBRARIES: [&str; 2] = ["libnvidia-ml.so.1", "libnvidia-ml.so"];
@@ -67,14 +71,29 @@ pub(crate) struct NvmlGpu {
     pub(crate) place: NvmlPlace,
 }
 
+/// Why NVML's GPU at an index cannot be told apart from others.
+#[derive(Debug, thiserror::Error)]
+enum NoGpu {
+    /// NVML does not give its address.
+    #[error(transparent)]
+    Nvml(#[from] NvmlError),
+    /// The address is none.
+    #[error("\"{0}\" is no PCI address")]
+    Address(String),
+}
+
+fn in_its_words(error: &NvmlError) -> ProbeError {
+    ProbeError::Library(in_one_line(&error.to_string()))
+}
+
 /// Asks NVML.
-pub(crate) fn read() -> Result<NvmlAnswer, String> {
+pub(crate) fn read() -> Result<NvmlAnswer, ProbeError> {
     let nvml = load()?;
     let count = nvml.device_count();
     if let Err(error) = &count
         && !matches!(error, NvmlError::FailedToLoadSymbol(_))
     {
-        return Err(in_one_line(&error.to_string()));
+        return Err(in_its_words(error));
     }
     let own = OwnSets::read();
     let mut devices = Vec::new();
@@ -92,7 +111,7 @@ pub(crate) fn read() -> Result<NvmlAnswer, String> {
             // There is no count, and this is the first beyond the last.
             Err(NvmlError::InvalidArg) if count.is_err() => break,
             Err(error) => {
-                answer.complain(index, &error.to_string());
+                answer.complain(index, &error);
                 if matches!(error, NvmlError::FailedToLoadSymbol(_)) {
                     break;
                 }
@@ -105,7 +124,7 @@ pub(crate) fn read() -> Result<NvmlAnswer, String> {
                 devices.push((gpu.pci, device));
                 answer.gpus.push(gpu);
             }
-            Err(why) => answer.complain(index, &why),
+            Err(error) => answer.complain(index, &error),
         }
     }
     answer.p2p = read_p2p_states(&devices);
@@ -117,28 +136,28 @@ pub(crate) fn read() -> Result<NvmlAnswer, String> {
 
 impl NvmlAnswer {
     /// A GPU gives no answer, and so none on its links.
-    fn complain(&mut self, index: u32, why: &str) {
+    fn complain(&mut self, index: u32, error: &dyn Error) {
         self.nvlink_asked = false;
         if self.remarks.len() < MAX_REMARKS {
-            let why = in_one_line(why);
+            let why = in_one_line(&error.to_string());
             self.remarks.push(format!("NVML: GPU {index}: {why}"));
         }
     }
 }
 
 /// Loads the library by the names it may have, as the dynamic loader finds them (`LD_LIBRARY_PATH`).
-fn load() -> Result<Nvml, String> {
+fn load() -> Result<Nvml, ProbeError> {
     let mut first = None;
     for name in LIBRARIES {
         match Nvml::builder().lib_path(name.as_ref()).init() {
             Ok(nvml) => return Ok(nvml),
             Err(NvmlError::LibloadingError(error)) => {
-                first.get_or_insert_with(|| format!("it cannot be loaded ({error})"));
+                first.get_or_insert_with(|| in_one_line(&error.to_string()));
             }
-            Err(error) => return Err(in_one_line(&error.to_string())),
+            Err(error) => return Err(in_its_words(&error)),
         }
     }
-    Err(in_one_line(&first.unwrap_or_default()))
+    Err(ProbeError::NotLoaded(first.unwrap_or_default()))
 }
 
 /// Each pair once; none of those that NVML says nothing of.
@@ -162,9 +181,9 @@ fn read_p2p_states(devices: &[(PciAddress, Device<'_>)]) -> Vec<P2pState> {
     states
 }
 
-fn read_gpu(device: &Device<'_>, own: &OwnSets) -> Result<(NvmlGpu, bool), String> {
-    let pci = device.pci_info().map_err(|error| error.to_string())?;
-    let address = address(&pci).ok_or_else(|| format!("\"{}\" is no PCI address", pci.bus_id))?;
+fn read_gpu(device: &Device<'_>, own: &OwnSets) -> Result<(NvmlGpu, bool), NoGpu> {
+    let pci = device.pci_info()?;
+    let address = address(&pci).ok_or_else(|| NoGpu::Address(pci.bus_id.clone()))?;
     let (links, asked) = read_links(device);
     let gpu = NvmlGpu {
         pci: address,
@@ -196,7 +215,7 @@ fn address(pci: &PciInfo) -> Option<PciAddress> {
     pci.bus_id.trim().parse().ok().or_else(by_numbers)
 }
 
-/// Absent ones give an error: `nvmlDeviceGetMaxMigDeviceCount` counts what could be.
+/// Instances that are not there give an error: `nvmlDeviceGetMaxMigDeviceCount` counts what could be.
 fn read_mig(device: &Device<'_>) -> Vec<MigInstance> {
     let count = match device.mig_device_count() {
         Ok(count) => count.min(MAX_MIG),

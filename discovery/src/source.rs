@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::DiscoveryError;
+use crate::error::DiscoveryError;
 
 /// The largest file that is read.
 pub(crate) const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -98,28 +98,6 @@ fn first_element(text: &str) -> Option<&str> {
     }
 }
 
-/// The version in an hwloc XML.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct HwlocVersion {
-    /// As written.
-    pub(crate) text: String,
-    /// The number before the dot.
-    pub(crate) major: u32,
-}
-
-/// The `version` of `<topology version="2.0">`; version 1 files have none.
-pub(crate) fn hwloc_version(text: &str) -> Option<HwlocVersion> {
-    let (_, rest) = text.split_once("<topology")?;
-    let (tag, _) = rest.split_once('>')?;
-    let (_, value) = tag.split_once("version=\"")?;
-    let (version, _) = value.split_once('"')?;
-    let major = version.split('.').next()?.parse().ok()?;
-    Some(HwlocVersion {
-        text: version.to_owned(),
-        major,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,14 +118,5 @@ mod tests {
         for text in ["", "<", "<html>", "<!--", "GPU0 GPU1", "<?xml"] {
             assert_eq!(kind(text), "none", "{text}");
         }
-    }
-
-    #[test]
-    fn the_version_of_an_hwloc_xml_is_found() {
-        assert_eq!(
-            hwloc_version("<topology version=\"3.0\">").unwrap().major,
-            3
-        );
-        assert_eq!(hwloc_version("<topology>"), None);
     }
 }

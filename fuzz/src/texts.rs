@@ -133,6 +133,6 @@ pub(crate) fn site(bytes: &[u8]) {
     let (switches, more) = sysfs::parse_switches(&text, "switches");
     assert!(switches.iter().all(|switch| switch.devices.len() > 1));
     for line in complaints.into_iter().chain(more) {
-        is_a_line(&one_line(&line));
+        is_a_line(&one_line(&line.to_string()));
     }
 }

@@ -184,6 +184,8 @@ pub enum DeviceKind {
 
 /// Class and interface of a "3D controller", which a GPU without a display is.
 pub const CLASS_3D: u32 = 0x03_0200;
+/// Class and interface of a PCI-to-PCI bridge.
+pub const CLASS_BRIDGE: u32 = 0x06_0400;
 
 /// Amazon, whose EFA adapters are NICs.
 pub const VENDOR_AMAZON: u16 = 0x1d0f;

@@ -1,12 +1,14 @@
 //! The host itself: snapshot, kernel settings, where GPUs are, the driver.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
+use discovery::child::read_output;
 use launch::host::Trust;
 use topology::machine::{Gpu, NodeKind, NumaSource};
 use topology::snapshot::{NODE_FILE, Snapshot};
-use topology::sysfs::{self, OVERRIDE_FILE};
+use topology::sysfs::{self, OVERRIDE_FILE, SiteLineFault};
 
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
@@ -101,8 +103,12 @@ fn check_overrides(tree: &Tree, report: &mut DoctorReport) {
         report.find(
             "localities-file",
             Harm::StopsBinding,
-            complaint,
-            "the line has no effect",
+            complaint.to_string(),
+            if matches!(complaint.fault, SiteLineFault::LocalityTwice(_)) {
+                "the line before it for that device has no effect"
+            } else {
+                "the line has no effect"
+            },
             format!("/{OVERRIDE_FILE}: one line per device, PCI address and node, such as \"0000:3b:00.0 1\""),
         );
     }
@@ -250,23 +256,26 @@ fn check_persistence(world: &World<'_>, tree: &Tree, report: &mut DoctorReport) 
     }
 }
 
+/// How long nvidia-smi may take to wake the GPUs.
+const NVIDIA_SMI_TIME: Duration = Duration::from_secs(10);
+
 fn ask_persistence() -> Option<BTreeMap<String, String>> {
-    let output = Command::new("timeout")
-        .args([
-            "10",
-            "nvidia-smi",
-            "--query-gpu=pci.bus_id,persistence_mode",
-            "--format=csv,noheader",
-        ])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()
-        .filter(|output| output.status.success())?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let answers = text.lines().filter_map(|line| {
-        let (gpu, mode) = line.split_once(',')?;
-        Some((gpu.trim().to_owned(), mode.trim().to_owned()))
-    });
-    Some(answers.collect())
+    let mut command = Command::new("nvidia-smi");
+    command.args([
+        "--query-gpu=pci.bus_id,persistence_mode",
+        "--format=csv,noheader",
+    ]);
+    let printed = read_output(command, NVIDIA_SMI_TIME).ok()?;
+    let answers = String::from_utf8_lossy(&printed)
+        .lines()
+        .filter_map(|line| {
+            let (gpu, mode) = line.split_once(',')?;
+            let mode = mode.trim();
+            // What else it prints is what keeps it from answering.
+            ["Enabled", "Disabled"]
+                .contains(&mode)
+                .then(|| (gpu.trim().to_owned(), mode.to_owned()))
+        })
+        .collect::<BTreeMap<_, _>>();
+    (!answers.is_empty()).then_some(answers)
 }

@@ -1,8 +1,9 @@
 //! Which Slurm is installed.
 
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
+use discovery::child::read_output;
 use slurm_config::release::{Release, api_of_library};
 use slurm_config::rules::Series;
 
@@ -77,23 +78,8 @@ fn libraries(tree: &Tree, folder: &str) -> Vec<u32> {
 
 /// What `PROGRAM -V` prints: `slurm 24.11.7`.
 fn ask(program: &str) -> Option<Release> {
-    let mut child = Command::new(program)
-        .arg("-V")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    let start = Instant::now();
-    while start.elapsed() < PATIENCE {
-        if let Ok(Some(_)) = child.try_wait() {
-            let output = child.wait_with_output().ok()?;
-            return Release::find(&String::from_utf8_lossy(&output.stdout));
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    // It hangs: its answer is not worth waiting longer.
-    let _ = child.kill();
-    let _ = child.wait();
-    None
+    let mut command = Command::new(program);
+    command.arg("-V");
+    let printed = read_output(command, PATIENCE).ok()?;
+    Release::find(&String::from_utf8_lossy(&printed))
 }

@@ -2,12 +2,11 @@
 //!
 //! In a child process with a limit, because a driver may hang or stop the process.
 
-use std::io::Read;
-use std::process::{Command, Stdio};
-use std::sync::mpsc::channel;
+use std::process::Command;
 use std::time::Duration;
 
 use clap::Args;
+use discovery::child::{ChildError, read_output};
 use ffi::cuda::Cuda;
 use ffi::linux::mempolicy::{self, Mode};
 use ffi::linux::{affinity, pages::Pages};
@@ -104,37 +103,14 @@ fn measure(cuda: &Cuda, device: i32, pci: PciAddress, node: u32, cpus: &CpuSet) 
 
 /// Asks the child; a remark where it does not answer.
 pub(super) fn ask(nodes: &[(u32, CpuSet)], remarks: &mut Vec<String>) -> Vec<GpuCopy> {
-    let child = Command::new("/proc/self/exe")
+    let mut command = Command::new("/proc/self/exe");
+    command
         .arg("__copies")
-        .args(nodes.iter().map(|(node, cpus)| format!("{node}:{cpus}")))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(mut child) = child else {
-        remarks.push("copies to GPUs: the helper process cannot be started".to_owned());
-        return Vec::new();
-    };
-    let (sender, receiver) = channel();
-    if let Some(mut stdout) = child.stdout.take() {
-        std::thread::spawn(move || {
-            let mut answer = String::new();
-            let _ = stdout.read_to_string(&mut answer);
-            sender.send(answer)
-        });
-    }
-    let answer = receiver.recv_timeout(PATIENCE);
-    // One that has answered is at its end; one that hangs is left to the kernel.
-    let _ = child.kill();
-    let _ = child.try_wait();
-    let copies = answer
-        .ok()
-        .and_then(|text| serde_json::from_str(&text).ok());
-    copies.unwrap_or_else(|| {
-        remarks.push(format!(
-            "copies to GPUs: no answer within {} s",
-            PATIENCE.as_secs()
-        ));
+        .args(nodes.iter().map(|(node, cpus)| format!("{node}:{cpus}")));
+    let answer = read_output(command, PATIENCE)
+        .and_then(|bytes| serde_json::from_slice(&bytes).map_err(|_| ChildError::Died));
+    answer.unwrap_or_else(|error| {
+        remarks.push(format!("copies to GPUs: {error}"));
         Vec::new()
     })
 }

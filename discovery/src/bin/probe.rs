@@ -5,6 +5,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    discovery::child::answer(std::env::args_os().skip(1));
+    discovery::probe::answer(std::env::args_os().skip(1));
     ExitCode::from(2)
 }

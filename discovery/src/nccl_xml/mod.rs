@@ -3,13 +3,12 @@
 //! What is an error for NCCL itself is `gpu-numa nccl check`'s business; this reader takes all from which
 //! a machine can be told.
 
-mod tags;
-
 use std::collections::BTreeMap;
 
-use tags::{Tag, TagKind, Tags};
+use roxmltree::{Document, Node, ParsingOptions};
 use topology::locality::{Overrides, locate_all};
 use topology::machine::{Gpu, Locality, Machine, Nic, NodeKind, NumaNode, Processor};
+use topology::nvlink::{Links, SOME_SWITCH, set_nvlinks};
 use topology::pci::{CLASS_3D, DeviceKind, Link, PciAddress, PciDevice};
 use topology::set::{CpuSet, MAX_INDEX, NodeSet};
 use topology::sysfs::{parse_mask, parse_speed, parse_width};
@@ -17,8 +16,10 @@ use topology::vendor;
 
 /// How deep elements may nest.
 const MAX_DEPTH: usize = 64;
-/// Tags at most; NCCL takes 256 elements.  Every GPU may have links to every other, so more would cost the square.
+/// Elements at most; NCCL takes 256.  Every GPU may have links to every other, so more would cost the square.
 const MAX_ELEMENTS: usize = 8_192;
+/// Elements, comments and texts between them at most.
+const MAX_NODES: u32 = 1 << 16;
 
 /// A fault in an NCCL XML.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,48 +34,58 @@ pub struct NcclXmlError {
 /// Reads a topology file's text as a machine.
 ///
 /// # Errors
-/// [`NcclXmlError`] for text that is cut off, elements that do not match, and bad ids.
+/// [`NcclXmlError`] for text that is not XML, and for bad ids.
 pub(crate) fn parse_machine(text: &str) -> Result<Machine, NcclXmlError> {
+    let options = ParsingOptions {
+        // Some files of vendors have one; nothing outside the text is read.
+        allow_dtd: true,
+        nodes_limit: MAX_NODES,
+        ..ParsingOptions::default()
+    };
+    let document =
+        Document::parse_with_options(text, options).map_err(|error| not_xml(text, &error))?;
     let mut reader = Reader::default();
-    let mut tags = Tags::new(text);
-    let mut elements = 0;
-    while let Some(tag) = tags.next_tag()? {
-        elements += 1;
-        if elements > MAX_ELEMENTS {
-            return Err(fault(&tag, format!("more than {MAX_ELEMENTS} elements")));
-        }
-        match tag.kind {
-            TagKind::Open => reader.open(&tag)?,
-            TagKind::Empty => {
-                reader.open(&tag)?;
-                reader.open.pop();
-            }
-            TagKind::Close => reader.close(&tag)?,
-        }
-    }
-    if let Some(open) = reader.open.last() {
-        let what = format!("the file ends within <{}> of line {}", open.name, open.line);
-        return Err(NcclXmlError {
-            line: tags.line(),
-            what,
-        });
-    }
+    reader.read(document.root_element(), Around::default())?;
     Ok(reader.finish())
 }
 
-fn fault(tag: &Tag<'_>, what: String) -> NcclXmlError {
+fn not_xml(text: &str, error: &roxmltree::Error) -> NcclXmlError {
+    if *error == roxmltree::Error::UnclosedRootNode {
+        return NcclXmlError {
+            line: text.lines().count(),
+            what: "the file ends within an element".to_owned(),
+        };
+    }
+    let line = usize::try_from(error.pos().row).unwrap_or_default();
+    let what = if *error == roxmltree::Error::NodesLimitReached {
+        format!("more than {MAX_ELEMENTS} elements")
+    } else {
+        error.to_string()
+    };
+    NcclXmlError { line, what }
+}
+
+type Tag<'a> = Node<'a, 'a>;
+
+fn fault(tag: Tag<'_>, what: String) -> NcclXmlError {
+    let place = tag.document().text_pos_at(tag.range().start);
     NcclXmlError {
-        line: tag.line,
+        line: usize::try_from(place.row).unwrap_or_default(),
         what,
     }
 }
 
-/// An element that is still open.
-#[derive(Debug)]
-struct Open {
-    name: String,
-    line: usize,
-    /// The NUMA node of the `<cpu>` around; absent outside and for `numaid="-1"`.
+/// The value of an attribute; None also where it is empty.
+fn get<'a>(tag: Tag<'a>, name: &str) -> Option<&'a str> {
+    let value = tag.attribute(name)?.trim();
+    (!value.is_empty()).then_some(value)
+}
+
+/// What an element stands in.
+#[derive(Debug, Clone, Copy, Default)]
+struct Around {
+    depth: usize,
+    /// The NUMA node of the `<cpu>` around; None outside of one, and for `numaid="-1"`.
     node: Option<u32>,
     /// The `<pci>` around.
     pci: Option<PciAddress>,
@@ -82,7 +93,7 @@ struct Open {
 
 #[derive(Debug, Default)]
 struct Reader {
-    open: Vec<Open>,
+    elements: usize,
     nodes: BTreeMap<u32, CpuSet>,
     processor: Option<Processor>,
     devices: BTreeMap<PciAddress, PciDevice>,
@@ -90,66 +101,49 @@ struct Reader {
     gpus: BTreeMap<PciAddress, u16>,
     /// Names of `<net>`s by device.
     nets: BTreeMap<PciAddress, Vec<String>>,
-    /// From GPU, to far end, how many links.
-    links: Vec<(PciAddress, Option<PciAddress>, u32)>,
+    /// The links of each device to others and to switches.
+    links: BTreeMap<PciAddress, Links>,
 }
 
 impl Reader {
-    fn open(&mut self, tag: &Tag<'_>) -> Result<(), NcclXmlError> {
-        if self.open.len() >= MAX_DEPTH {
+    fn read(&mut self, tag: Tag<'_>, around: Around) -> Result<(), NcclXmlError> {
+        self.elements += 1;
+        if self.elements > MAX_ELEMENTS {
+            return Err(fault(tag, format!("more than {MAX_ELEMENTS} elements")));
+        }
+        if around.depth >= MAX_DEPTH {
             return Err(fault(tag, format!("elements nest deeper than {MAX_DEPTH}")));
         }
-        let (node, above) = self
-            .open
-            .last()
-            .map_or((None, None), |open| (open.node, open.pci));
-        let mut open = Open {
-            name: tag.name.to_owned(),
-            line: tag.line,
-            node,
-            pci: above,
+        let mut inside = Around {
+            depth: around.depth + 1,
+            ..around
         };
-        match tag.name {
-            "system" if !self.open.is_empty() => {
+        match tag.tag_name().name() {
+            "system" if around.depth > 0 => {
                 return Err(fault(tag, "<system> within an element".to_owned()));
             }
-            "cpu" => open.node = self.read_cpu(tag)?,
-            "pci" => open.pci = Some(self.read_pci(tag, node, above)?),
+            "cpu" => inside.node = self.read_cpu(tag)?,
+            "pci" => inside.pci = Some(self.read_pci(tag, around)?),
             "gpu" => {
-                if let Some(pci) = above {
-                    let vendor = vendor::id_by_mark(|name| tag.get(name).is_some());
+                if let Some(pci) = around.pci {
+                    let vendor = vendor::id_by_mark(|name| get(tag, name).is_some());
                     self.gpus.insert(pci, vendor);
                 }
             }
-            "nvlink" | "xgmi" => self.read_link(tag, above)?,
+            "nvlink" | "xgmi" => self.read_link(tag, around.pci)?,
             "net" => {
-                if let (Some(pci), Some(name)) = (above, tag.get("name")) {
+                if let (Some(pci), Some(name)) = (around.pci, get(tag, "name")) {
                     self.nets.entry(pci).or_default().push(name.to_owned());
                 }
             }
             _ => {}
         }
-        self.open.push(open);
-        Ok(())
+        let mut children = tag.children().filter(Node::is_element);
+        children.try_for_each(|child| self.read(child, inside))
     }
 
-    fn close(&mut self, tag: &Tag<'_>) -> Result<(), NcclXmlError> {
-        match self.open.pop() {
-            Some(open) if open.name == tag.name => Ok(()),
-            Some(open) => {
-                let what = format!(
-                    "</{}> closes <{}> of line {}",
-                    tag.name, open.name, open.line
-                );
-                Err(fault(tag, what))
-            }
-            None => Err(fault(tag, format!("</{}> closes nothing", tag.name))),
-        }
-    }
-
-    fn read_cpu(&mut self, tag: &Tag<'_>) -> Result<Option<u32>, NcclXmlError> {
-        let numaid = tag
-            .get("numaid")
+    fn read_cpu(&mut self, tag: Tag<'_>) -> Result<Option<u32>, NcclXmlError> {
+        let numaid = get(tag, "numaid")
             .ok_or_else(|| fault(tag, "<cpu> without numaid; NCCL needs a number".to_owned()))?;
         let id = numaid
             .parse::<i64>()
@@ -167,7 +161,7 @@ impl Reader {
         let Ok(id) = u32::try_from(id) else {
             return Ok(None);
         };
-        let affinity = match tag.get("affinity") {
+        let affinity = match get(tag, "affinity") {
             Some(mask) => parse_mask(mask).ok_or_else(|| {
                 fault(
                     tag,
@@ -182,61 +176,56 @@ impl Reader {
         Ok(Some(id))
     }
 
-    fn read_pci(
-        &mut self,
-        tag: &Tag<'_>,
-        node: Option<u32>,
-        parent: Option<PciAddress>,
-    ) -> Result<PciAddress, NcclXmlError> {
-        let busid = tag
-            .get("busid")
-            .ok_or_else(|| fault(tag, "<pci> without busid".to_owned()))?;
+    fn read_pci(&mut self, tag: Tag<'_>, around: Around) -> Result<PciAddress, NcclXmlError> {
+        let busid =
+            get(tag, "busid").ok_or_else(|| fault(tag, "<pci> without busid".to_owned()))?;
         let address: PciAddress = busid.parse().map_err(|_| {
             fault(tag, format!("<pci busid=\"{busid}\">: expected domain:bus:device.function as in \"0000:3b:00.0\""))
         })?;
         let subsystem = id(tag, "subsystem_vendor")?.zip(id(tag, "subsystem_device")?);
         let device = PciDevice {
             address,
-            parent,
+            parent: around.pci,
             root_bus: None,
             class: hex(tag, "class")?.unwrap_or(0),
             vendor: id(tag, "vendor")?.unwrap_or(0),
             device: id(tag, "device")?.unwrap_or(0),
             subsystem: subsystem.filter(|ids| *ids != (0, 0)),
             link: Link {
-                max_speed_gts: tag.get("link_speed").and_then(parse_speed),
-                max_width: tag.get("link_width").and_then(parse_width),
+                max_speed_gts: get(tag, "link_speed").and_then(parse_speed),
+                max_width: get(tag, "link_width").and_then(parse_width),
                 ..Link::default()
             },
             numa_node: None,
             local_cpus: None,
-            attached_nodes: node.map(NodeSet::single),
+            attached_nodes: around.node.map(NodeSet::single),
         };
         // Merged dumps name a device twice; its first place counts.
         self.devices.entry(address).or_insert(device);
         Ok(address)
     }
 
-    fn read_link(&mut self, tag: &Tag<'_>, from: Option<PciAddress>) -> Result<(), NcclXmlError> {
-        let count = match tag.get("count") {
+    fn read_link(&mut self, tag: Tag<'_>, from: Option<PciAddress>) -> Result<(), NcclXmlError> {
+        let count = match get(tag, "count") {
             Some(text) => text.parse().map_err(|_| {
                 fault(
                     tag,
-                    format!("<{} count=\"{text}\">: expected a number", tag.name),
+                    format!(
+                        "<{} count=\"{text}\">: expected a number",
+                        tag.tag_name().name()
+                    ),
                 )
             })?,
             None => 1,
         };
-        let is_switch = tag
-            .get("tclass")
-            .is_some_and(|class| class.starts_with("0x0680"));
+        let is_switch = get(tag, "tclass").is_some_and(|class| class.starts_with("0x0680"));
         // NVSwitches that give no address are written "fffffff:ffff:ff".
-        let to = tag
-            .get("target")
+        let to = get(tag, "target")
             .and_then(|to| to.parse().ok())
             .filter(|_| !is_switch);
         if let Some(from) = from {
-            self.links.push((from, to, count));
+            let to = to.unwrap_or(SOME_SWITCH);
+            self.links.entry(from).or_default().push((to, count));
         }
         Ok(())
     }
@@ -253,10 +242,9 @@ impl Reader {
             machine.online.extend_with(&node.cpus);
         }
         machine.cores = machine.online.iter().map(CpuSet::single).collect();
-        let switched = self.switched();
         for device in self.devices.values() {
             match device.kind() {
-                DeviceKind::Gpu => machine.gpus.push(self.gpu(device, &switched)),
+                DeviceKind::Gpu => machine.gpus.push(Gpu::of(device)),
                 DeviceKind::Nic => machine.nics.push(Nic {
                     pci: device.address,
                     vendor: device.vendor,
@@ -268,6 +256,11 @@ impl Reader {
             }
         }
         machine.pci = self.devices.into_values().collect();
+        for gpu in &machine.gpus {
+            // One that names no link is still no switch.
+            self.links.entry(gpu.pci).or_default();
+        }
+        set_nvlinks(&mut machine, &self.links);
         locate_all(&mut machine, &Overrides::new());
         machine
     }
@@ -310,46 +303,10 @@ impl Reader {
             })
             .collect()
     }
-
-    /// How many links lead from each device into switches; a file may claim any number.
-    fn switched(&self) -> BTreeMap<PciAddress, u32> {
-        let mut switched = BTreeMap::<PciAddress, u32>::new();
-        for (from, _, count) in self.links.iter().filter(|(_, to, _)| to.is_none()) {
-            let links = switched.entry(*from).or_default();
-            *links = links.saturating_add(*count);
-        }
-        switched
-    }
-
-    fn gpu(&self, device: &PciDevice, switched: &BTreeMap<PciAddress, u32>) -> Gpu {
-        let mut nvlinks: BTreeMap<PciAddress, u32> = BTreeMap::new();
-        for (_, to, count) in self
-            .links
-            .iter()
-            .filter(|(from, _, _)| *from == device.address)
-        {
-            if let Some(to) = to {
-                let links = nvlinks.entry(*to).or_default();
-                *links = links.saturating_add(*count);
-            }
-        }
-        let own = switched.get(&device.address).copied().unwrap_or(0);
-        for (other, theirs) in switched {
-            let both = own.min(*theirs);
-            if both > 0 && *other != device.address {
-                let links = nvlinks.entry(*other).or_default();
-                *links = links.saturating_add(both);
-            }
-        }
-        Gpu {
-            nvlinks,
-            ..Gpu::of(device)
-        }
-    }
 }
 
-fn hex(tag: &Tag<'_>, name: &str) -> Result<Option<u32>, NcclXmlError> {
-    let Some(text) = tag.get(name) else {
+fn hex(tag: Tag<'_>, name: &str) -> Result<Option<u32>, NcclXmlError> {
+    let Some(text) = get(tag, name) else {
         return Ok(None);
     };
     u32::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16)
@@ -362,7 +319,7 @@ fn hex(tag: &Tag<'_>, name: &str) -> Result<Option<u32>, NcclXmlError> {
         })
 }
 
-fn id(tag: &Tag<'_>, name: &str) -> Result<Option<u16>, NcclXmlError> {
+fn id(tag: Tag<'_>, name: &str) -> Result<Option<u16>, NcclXmlError> {
     let Some(value) = hex(tag, name)? else {
         return Ok(None);
     };
@@ -375,8 +332,8 @@ fn id(tag: &Tag<'_>, name: &str) -> Result<Option<u16>, NcclXmlError> {
 }
 
 /// NCCL writes family plus sixteen times extended family (`graph/xml.cc`, 2.30.7): AMD's 25 as 175.
-fn processor(tag: &Tag<'_>) -> Option<Processor> {
-    let number = |name: &str| tag.get(name).and_then(|text| text.parse::<u32>().ok());
+fn processor(tag: Tag<'_>) -> Option<Processor> {
+    let number = |name: &str| get(tag, name).and_then(|text| text.parse::<u32>().ok());
     let family = number("familyid").map(|family| {
         if family > 0xf && family & 0xf == 0xf {
             0xf + (family >> 4)
@@ -385,8 +342,8 @@ fn processor(tag: &Tag<'_>) -> Option<Processor> {
         }
     });
     Some(Processor {
-        arch: tag.get("arch")?.to_owned(),
-        vendor: tag.get("vendor").map(str::to_owned),
+        arch: get(tag, "arch")?.to_owned(),
+        vendor: get(tag, "vendor").map(str::to_owned),
         family,
         model: number("modelid"),
     })

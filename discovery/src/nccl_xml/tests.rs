@@ -85,16 +85,49 @@ fn faults_name_their_line() {
 
 #[test]
 fn a_file_that_ends_early_or_does_not_match_is_an_error() {
-    assert!(
-        fault_of("<system version=\"1\">\n <cpu numaid=\"0\">\n")
-            .contains("the file ends within <cpu> of line 2")
-    );
-    assert!(
-        fault_of("<system><cpu numaid=\"0\"></pci></cpu></system>").contains("</pci> closes <cpu>")
-    );
-    assert!(fault_of("<system version=\"1").contains("has no end"));
-    assert!(fault_of(&"<system>".repeat(2)).contains("within an element"));
-    assert!(fault_of(&format!("<system>{}", "<x>".repeat(100))).contains("deeper than"));
+    let early = fault_of("<system version=\"1\">\n <cpu numaid=\"0\">\n");
+    assert_eq!(early, "2: the file ends within an element");
+    let other = fault_of("<system>\n<cpu numaid=\"0\"></pci></cpu></system>");
+    assert!(other.starts_with("2: expected 'cpu' tag"), "{other}");
+    assert!(fault_of("<system version=\"1").starts_with("1: "));
+    assert!(fault_of("<system><system/></system>").contains("within an element"));
+}
+
+#[test]
+fn elements_that_nest_very_deep_are_an_error() {
+    for depth in [100, 20_000] {
+        let text = format!(
+            "<system>{}{}</system>",
+            "<x>".repeat(depth),
+            "</x>".repeat(depth)
+        );
+        assert!(fault_of(&text).contains("deeper than"), "{depth}");
+    }
+}
+
+#[test]
+fn entities_that_grow_are_an_error() {
+    let mut text = "<!DOCTYPE system [<!ENTITY a0 \"aaaaaaaaaa\">".to_owned();
+    for at in 1..20 {
+        text += &format!(
+            "<!ENTITY a{at} \"{}\">",
+            format!("&a{};", at - 1).repeat(10)
+        );
+    }
+    text += "]><system version=\"1\">&a19;</system>";
+    assert!(parse_machine(&text).is_err());
+}
+
+#[test]
+fn a_link_that_one_end_names_is_the_pairs() {
+    let machine = parse_machine(
+        "<system version=\"1\"><cpu numaid=\"0\">\
+         <pci busid=\"0000:18:00.0\" class=\"0x030200\"><gpu><nvlink target=\"0000:19:00.0\" count=\"4\"/></gpu></pci>\
+         <pci busid=\"0000:19:00.0\" class=\"0x030200\"/></cpu></system>",
+    )
+    .unwrap();
+    assert_eq!(machine.gpus[0].nvlinks[&machine.gpus[1].pci], 4);
+    assert!(machine.gpus[1].nvlinks.is_empty());
 }
 
 /// A GPU with `count` links into switches at each of so many addresses.

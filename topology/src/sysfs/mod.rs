@@ -12,6 +12,7 @@ mod firmware;
 mod now;
 mod overrides;
 mod pci;
+mod site;
 mod srat;
 mod switches;
 
@@ -23,6 +24,7 @@ pub use files::parse_mask;
 pub use now::{read_current, read_now};
 pub use overrides::{OVERRIDE_FILE, parse_overrides};
 pub use pci::{parse_speed, parse_width};
+pub use site::{SiteLineError, SiteLineFault};
 pub use switches::{SWITCH_FILE, parse_switches};
 
 use crate::locality::{Overrides, locate_all};
@@ -114,7 +116,7 @@ pub fn join_packages(
 }
 
 /// Reads the override file below `root`; the second value says what was wrong with it.
-pub fn read_overrides(root: &Path) -> (Overrides, Vec<String>) {
+pub fn read_overrides(root: &Path) -> (Overrides, Vec<SiteLineError>) {
     overrides::read(Root(root))
 }
 
@@ -172,9 +174,9 @@ pub fn read_pci(root: &Path) -> PciSide {
             .push("sys/bus/pci is not there; GPUs and NICs cannot be seen".to_owned());
     }
     side.devices = found.devices.into_values().collect();
-    let (hidden, remarks) = switches::read(root);
+    let (hidden, errors) = switches::read(root);
     side.hidden_switches = hidden;
-    side.remarks.extend(remarks);
+    side.remarks.extend(errors.iter().map(ToString::to_string));
     side
 }
 

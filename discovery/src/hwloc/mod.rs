@@ -1,21 +1,23 @@
-//! What hwloc says, as raw facts.  Runs in the child process only.
+//! What hwloc says, as raw facts.  Runs in the child process only, but for [`version_3`].
+
+mod devices;
+mod nvlink;
+pub(crate) mod version_3;
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 
 use hwlocality::Topology;
 use hwlocality::object::TopologyObject;
-use hwlocality::object::attributes::DownstreamAttributes;
-use hwlocality::object::attributes::{ObjectAttributes, PCIDeviceAttributes, UpstreamAttributes};
+use hwlocality::object::attributes::ObjectAttributes;
 use hwlocality::object::distance::DistancesKind;
 use hwlocality::object::types::ObjectType;
 use hwlocality::topology::builder::{BuildFlags, TopologyBuilder, TypeFilter};
 use serde::{Deserialize, Serialize};
-use topology::machine::{Gpu, Locality, Machine, Nic, NodeKind, NumaNode, Processor};
-use topology::pci::{DeviceKind, Link, PciAddress, PciDevice};
+use topology::machine::{Machine, NodeKind, NumaNode, Processor};
 use topology::set::{CpuSet, IndexSet, MAX_INDEX, NodeSet};
 
-use crate::hwloc_nvlink::add_nvlinks;
+use crate::probe::ProbeError;
 
 /// hwloc's view: the whole machine, and what of it the reader's cgroup allows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -29,31 +31,33 @@ pub(crate) struct HwlocAnswer {
 }
 
 /// Reads what the environment names: this machine, or `HWLOC_FSROOT`.
-pub(crate) fn read_environment() -> Result<HwlocAnswer, String> {
+pub(crate) fn read_environment() -> Result<HwlocAnswer, ProbeError> {
     load(Ok)
 }
 
 /// Reads an XML text.
-pub(crate) fn read_xml(xml: &str) -> Result<HwlocAnswer, String> {
-    load(|builder| builder.from_xml(xml).map_err(|error| error.to_string()))
+pub(crate) fn read_xml(xml: &str) -> Result<HwlocAnswer, ProbeError> {
+    load(|builder| builder.from_xml(xml).map_err(in_its_words))
 }
 
 fn load(
-    from: impl FnOnce(TopologyBuilder) -> Result<TopologyBuilder, String>,
-) -> Result<HwlocAnswer, String> {
+    from: impl FnOnce(TopologyBuilder) -> Result<TopologyBuilder, ProbeError>,
+) -> Result<HwlocAnswer, ProbeError> {
     let builder = Topology::builder()
         .with_flags(BuildFlags::INCLUDE_DISALLOWED)
-        .map_err(|error| error.to_string())?
+        .map_err(in_its_words)?
         .with_io_type_filter(TypeFilter::KeepAll)
-        .map_err(|error| error.to_string())?;
-    let topology = from(builder)?
-        .build()
-        .map_err(|_| "it is truncated, or no hwloc XML".to_owned())?;
+        .map_err(in_its_words)?;
+    let topology = from(builder)?.build().map_err(|_| ProbeError::NoTopology)?;
     Ok(HwlocAnswer {
         machine: convert(&topology),
         allowed_cpus: set(topology.allowed_cpuset().into_iter().map(usize::from)),
         allowed_nodes: set(topology.allowed_nodeset().into_iter().map(usize::from)),
     })
+}
+
+fn in_its_words(error: impl std::fmt::Display) -> ProbeError {
+    ProbeError::Library(error.to_string())
 }
 
 /// A set of hwloc's indexes; hwloc's sets may be infinite.
@@ -104,8 +108,8 @@ fn convert(topology: &Topology) -> Machine {
         numa_nodes,
         ..Machine::default()
     };
-    add_devices(topology, &mut machine);
-    add_nvlinks(topology, &mut machine);
+    devices::add_devices(topology, &mut machine);
+    nvlink::add_nvlinks(topology, &mut machine);
     machine
 }
 
@@ -230,124 +234,4 @@ fn processor(topology: &Topology) -> Option<Processor> {
         family: info("CPUFamilyNumber").and_then(|text| text.parse().ok()),
         model: info("CPUModelNumber").and_then(|text| text.parse().ok()),
     })
-}
-
-/// PCI devices that matter and the bridges above them.
-fn add_devices(topology: &Topology, machine: &mut Machine) {
-    let mut devices: BTreeMap<PciAddress, PciDevice> = BTreeMap::new();
-    for object in topology.objects_with_type(ObjectType::PCIDevice) {
-        let Some(ObjectAttributes::PCIDevice(pci)) = object.attributes() else {
-            continue;
-        };
-        let device = device(object, pci);
-        match device.kind() {
-            DeviceKind::Gpu => machine.gpus.push(gpu(object, &device)),
-            DeviceKind::Nic => machine.nics.push(Nic {
-                pci: device.address,
-                vendor: device.vendor,
-                device: device.device,
-                names: os_devices(object)
-                    .filter_map(|os| text(os.name()))
-                    .collect(),
-                locality: Locality::default(),
-            }),
-            DeviceKind::Bridge | DeviceKind::Other => continue,
-        }
-        devices.insert(device.address, device);
-        for bridge in object.ancestors() {
-            if let Some((bridge, pci)) = upstream(bridge) {
-                devices
-                    .entry(address(pci))
-                    .or_insert_with(|| self::device(bridge, pci));
-            }
-        }
-    }
-    machine.pci = devices.into_values().collect();
-    machine.gpus.sort_by_key(|gpu| gpu.pci);
-    machine.gpus.dedup_by_key(|gpu| gpu.pci);
-    machine.nics.sort_by_key(|nic| nic.pci);
-    machine.nics.dedup_by_key(|nic| nic.pci);
-}
-
-/// The PCI side of a bridge that is a PCI device itself.
-fn upstream(object: &TopologyObject) -> Option<(&TopologyObject, &PCIDeviceAttributes)> {
-    let Some(ObjectAttributes::Bridge(bridge)) = object.attributes() else {
-        return None;
-    };
-    match bridge.upstream_attributes() {
-        Some(UpstreamAttributes::PCI(pci)) => Some((object, pci)),
-        None => None,
-    }
-}
-
-pub(crate) fn address(pci: &PCIDeviceAttributes) -> PciAddress {
-    PciAddress {
-        domain: u32::from(pci.domain()),
-        bus: pci.bus_id(),
-        device: pci.bus_device(),
-        function: pci.function(),
-    }
-}
-
-fn device(object: &TopologyObject, pci: &PCIDeviceAttributes) -> PciDevice {
-    let parent = object
-        .ancestors()
-        .find_map(upstream)
-        .map(|(_, pci)| address(pci));
-    let is_bridge = object.object_type() == ObjectType::Bridge;
-    let subsystem = (pci.subvendor_id(), pci.subdevice_id());
-    let bandwidth = f64::from(pci.link_speed());
-    PciDevice {
-        address: address(pci),
-        parent,
-        root_bus: object.ancestors().find_map(host_bus),
-        class: if is_bridge {
-            0x06_0400
-        } else {
-            u32::from(pci.class_id()) << 8
-        },
-        vendor: pci.vendor_id(),
-        device: pci.device_id(),
-        subsystem: (subsystem != (0, 0)).then_some(subsystem),
-        link: Link {
-            current_bandwidth_gb_s: (bandwidth.is_finite() && bandwidth > 0.0).then_some(bandwidth),
-            ..Link::default()
-        },
-        numa_node: None,
-        local_cpus: None,
-        attached_nodes: object
-            .first_non_io_ancestor()
-            .filter(|holder| holder.object_type() != ObjectType::Machine)
-            .and_then(TopologyObject::nodeset)
-            .map(|nodes| set(nodes.into_iter().map(usize::from))),
-    }
-}
-
-/// Domain and bus below a host bridge.
-fn host_bus(object: &TopologyObject) -> Option<(u32, u8)> {
-    let Some(ObjectAttributes::Bridge(bridge)) = object.attributes() else {
-        return None;
-    };
-    if bridge.upstream_attributes().is_some() {
-        return None;
-    }
-    let Some(DownstreamAttributes::PCI(bus)) = bridge.downstream_attributes() else {
-        return None;
-    };
-    Some((u32::from(bus.domain()), bus.secondary_bus()))
-}
-
-fn os_devices(object: &TopologyObject) -> impl Iterator<Item = &TopologyObject> {
-    object
-        .io_children()
-        .filter(|child| child.object_type() == ObjectType::OSDevice)
-}
-
-fn gpu(object: &TopologyObject, device: &PciDevice) -> Gpu {
-    let info = |name: &str| os_devices(object).find_map(|os| text(os.info(name)));
-    Gpu {
-        uuid: info("NVIDIAUUID").filter(|uuid| uuid.starts_with("GPU-")),
-        name: info("GPUModel"),
-        ..Gpu::of(device)
-    }
 }

@@ -1,6 +1,6 @@
 //! NVLinks from the matrix that hwloc makes of them where NVML was asked ("NVLinkBandwidth").
 //!
-//! It is known by its rows, for asking its name takes an hwloc newer than EL 8's first.  Its rows and columns
+//! It is recognised by its rows, because hwloc before 2.1 (EL 8's first) cannot give its name.  Its rows and columns
 //! are NVML's devices of GPUs and, in some versions, the NVSwitches; its values the sum of the bandwidths of the
 //! links between two, in MB/s and one direction, and 1,000,000 on the diagonal (hwloc's `topology-nvml.c`).
 
@@ -15,15 +15,15 @@ use topology::nvlink::{Links, SOME_SWITCH, set_nvlinks};
 use topology::pci::PciAddress;
 use topology::vendor::Library;
 
-use crate::hwloc::address;
+use super::devices::address;
 
 /// What hwloc writes for one link of NVLink 2 and later, in MB/s.
 const LINK_MB_S: u64 = 25_000;
 /// What it writes for one link of NVLink 1.
 const FIRST_LINK_MB_S: u64 = 20_000;
 
-/// Gives the GPUs of `machine` the links that `topology` holds; nothing where it holds none.
-pub(crate) fn add_nvlinks(topology: &Topology, machine: &mut Machine) {
+/// Gives the GPUs of `machine` the links that `topology` holds, if it holds any.
+pub(super) fn add_nvlinks(topology: &Topology, machine: &mut Machine) {
     let kind = DistancesKind::FROM_OS | DistancesKind::MEANS_BANDWIDTH;
     let matrices = topology.distances(Some(kind)).unwrap_or_default();
     let mut with_ends = matrices.into_iter().map(|matrix| {

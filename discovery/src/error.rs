@@ -1,0 +1,89 @@
+//! Why a source gives no machine.
+
+use std::path::PathBuf;
+
+use topology::snapshot::SnapshotError;
+use topology::sysfs::SysfsError;
+
+use crate::nccl_xml::NcclXmlError;
+use crate::probe::AskError;
+
+/// What `--from` takes, for messages.
+pub const ACCEPTED: &str =
+    "expected a directory holding sys/, an hwloc XML, an NCCL XML or a snapshot (node.json)";
+
+/// Why there is no machine.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoveryError {
+    /// The path cannot be opened or read.
+    #[error("{path}: {error}; {ACCEPTED}")]
+    Unreadable {
+        /// The path as given.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A directory that is no filesystem root.
+    #[error("{0} holds no sys/; {ACCEPTED}")]
+    NoRoot(PathBuf),
+    /// A root without CPUs.
+    #[error(transparent)]
+    Sysfs(#[from] SysfsError),
+    /// A device, FIFO or socket.
+    #[error("{0} is neither a directory nor a regular file; {ACCEPTED}")]
+    NoFile(PathBuf),
+    /// A file beyond 64 MiB.
+    #[error("{path} is larger than {limit_mib} MiB; {ACCEPTED}")]
+    TooLarge {
+        /// The path as given.
+        path: PathBuf,
+        /// The limit.
+        limit_mib: u64,
+    },
+    /// A file of no known format.
+    #[error("{0} is of no known format; {ACCEPTED}")]
+    UnknownFormat(PathBuf),
+    /// An hwloc XML of version 4 or later.
+    #[error(
+        "{path}: an hwloc {version} XML; versions 1 to 3 can be read \
+         (re-export it with `lstopo --export-xml-flags v2`)"
+    )]
+    HwlocTooNew {
+        /// The path as given.
+        path: PathBuf,
+        /// What its `<topology version=...>` says.
+        version: String,
+    },
+    /// hwloc did not take an XML.
+    #[error("{path}: hwloc cannot read it: {error}")]
+    Hwloc {
+        /// The path as given.
+        path: PathBuf,
+        /// What went wrong.
+        error: AskError,
+    },
+    /// An NCCL XML with an error.
+    #[error("{path}:{error}")]
+    NcclXml {
+        /// The path as given.
+        path: PathBuf,
+        /// Line and fault.
+        error: NcclXmlError,
+    },
+    /// A text that begins as JSON and is none, or not a machine's.
+    #[error("{path}: {error}")]
+    Json {
+        /// The path as given.
+        path: PathBuf,
+        /// Where and what.
+        error: serde_json::Error,
+    },
+    /// A snapshot with an error.
+    #[error("{path}: {error}")]
+    Snapshot {
+        /// The path as given.
+        path: PathBuf,
+        /// What went wrong.
+        error: SnapshotError,
+    },
+}

@@ -1,0 +1,134 @@
+//! PCI devices as hwloc hangs them.
+
+use std::collections::BTreeMap;
+
+use hwlocality::Topology;
+use hwlocality::object::TopologyObject;
+use hwlocality::object::attributes::{
+    DownstreamAttributes, ObjectAttributes, PCIDeviceAttributes, UpstreamAttributes,
+};
+use hwlocality::object::types::ObjectType;
+use topology::machine::{Gpu, Locality, Machine, Nic};
+use topology::pci::{CLASS_BRIDGE, DeviceKind, Link, PciAddress, PciDevice};
+
+use super::{set, text};
+
+/// PCI devices that matter and the bridges above them.
+pub(super) fn add_devices(topology: &Topology, machine: &mut Machine) {
+    let mut devices: BTreeMap<PciAddress, PciDevice> = BTreeMap::new();
+    for object in topology.objects_with_type(ObjectType::PCIDevice) {
+        let Some(ObjectAttributes::PCIDevice(pci)) = object.attributes() else {
+            continue;
+        };
+        let device = device(object, pci);
+        match device.kind() {
+            DeviceKind::Gpu => machine.gpus.push(gpu(object, &device)),
+            DeviceKind::Nic => machine.nics.push(Nic {
+                pci: device.address,
+                vendor: device.vendor,
+                device: device.device,
+                names: os_devices(object)
+                    .filter_map(|os| text(os.name()))
+                    .collect(),
+                locality: Locality::default(),
+            }),
+            DeviceKind::Bridge | DeviceKind::Other => continue,
+        }
+        devices.insert(device.address, device);
+        for bridge in object.ancestors() {
+            if let Some((bridge, pci)) = upstream(bridge) {
+                devices
+                    .entry(address(pci))
+                    .or_insert_with(|| self::device(bridge, pci));
+            }
+        }
+    }
+    machine.pci = devices.into_values().collect();
+    machine.gpus.sort_by_key(|gpu| gpu.pci);
+    machine.gpus.dedup_by_key(|gpu| gpu.pci);
+    machine.nics.sort_by_key(|nic| nic.pci);
+    machine.nics.dedup_by_key(|nic| nic.pci);
+}
+
+/// The PCI side of a bridge that is a PCI device itself.
+fn upstream(object: &TopologyObject) -> Option<(&TopologyObject, &PCIDeviceAttributes)> {
+    let Some(ObjectAttributes::Bridge(bridge)) = object.attributes() else {
+        return None;
+    };
+    match bridge.upstream_attributes() {
+        Some(UpstreamAttributes::PCI(pci)) => Some((object, pci)),
+        None => None,
+    }
+}
+
+pub(super) fn address(pci: &PCIDeviceAttributes) -> PciAddress {
+    PciAddress {
+        domain: u32::from(pci.domain()),
+        bus: pci.bus_id(),
+        device: pci.bus_device(),
+        function: pci.function(),
+    }
+}
+
+fn device(object: &TopologyObject, pci: &PCIDeviceAttributes) -> PciDevice {
+    let parent = object
+        .ancestors()
+        .find_map(upstream)
+        .map(|(_, pci)| address(pci));
+    let is_bridge = object.object_type() == ObjectType::Bridge;
+    let subsystem = (pci.subvendor_id(), pci.subdevice_id());
+    let bandwidth = f64::from(pci.link_speed());
+    PciDevice {
+        address: address(pci),
+        parent,
+        root_bus: object.ancestors().find_map(host_bus),
+        class: if is_bridge {
+            CLASS_BRIDGE
+        } else {
+            u32::from(pci.class_id()) << 8
+        },
+        vendor: pci.vendor_id(),
+        device: pci.device_id(),
+        subsystem: (subsystem != (0, 0)).then_some(subsystem),
+        link: Link {
+            current_bandwidth_gb_s: (bandwidth.is_finite() && bandwidth > 0.0).then_some(bandwidth),
+            ..Link::default()
+        },
+        numa_node: None,
+        local_cpus: None,
+        attached_nodes: object
+            .first_non_io_ancestor()
+            .filter(|holder| holder.object_type() != ObjectType::Machine)
+            .and_then(TopologyObject::nodeset)
+            .map(|nodes| set(nodes.into_iter().map(usize::from))),
+    }
+}
+
+/// Domain and bus below a host bridge.
+fn host_bus(object: &TopologyObject) -> Option<(u32, u8)> {
+    let Some(ObjectAttributes::Bridge(bridge)) = object.attributes() else {
+        return None;
+    };
+    if bridge.upstream_attributes().is_some() {
+        return None;
+    }
+    let Some(DownstreamAttributes::PCI(bus)) = bridge.downstream_attributes() else {
+        return None;
+    };
+    Some((u32::from(bus.domain()), bus.secondary_bus()))
+}
+
+fn os_devices(object: &TopologyObject) -> impl Iterator<Item = &TopologyObject> {
+    object
+        .io_children()
+        .filter(|child| child.object_type() == ObjectType::OSDevice)
+}
+
+fn gpu(object: &TopologyObject, device: &PciDevice) -> Gpu {
+    let info = |name: &str| os_devices(object).find_map(|os| text(os.info(name)));
+    Gpu {
+        uuid: info("NVIDIAUUID").filter(|uuid| uuid.starts_with("GPU-")),
+        name: info("GPUModel"),
+        ..Gpu::of(device)
+    }
+}
