@@ -14,7 +14,7 @@ NCCL_PLUGIN := $(TARGET)/release/libnccl_profiler_gpu_numa.so
 FLOOR_TARGET := $(shell uname -m)-unknown-linux-gnu
 FLOOR := $(TARGET)/$(FLOOR_TARGET)/release
 
-.PHONY: help demo deps build test tiers test-fast test-abi test-nccl test-nccl-headers test-slurm test-slurm-2411 test-releases test-vm test-rpm \
+.PHONY: machine help demo deps build test tiers test-fast test-abi test-nccl test-nccl-headers test-slurm test-slurm-2411 test-releases test-vm test-rpm \
 	test-packages test-recorded test-fuzz fuzz bench load lint rpm deb floor
 
 help: ## list the targets
@@ -50,24 +50,24 @@ test-nccl: needs-nccl build ## the NCCL plugin under a C host that stands for NC
 test-nccl-headers: needs-nccl-headers ## our declarations of NCCL's plugin tables against NVIDIA's headers: make test-nccl-headers NCCL_SOURCE=DIR
 	NCCL_SOURCE="$(NCCL_SOURCE)" $(CARGO) test -p gpu-numa-tests --test nccl-headers -- --show-output
 
-test-slurm: needs-slurm build ## the plugin under a real Slurm on this host: checks, the documents' commands, the fault table, valgrind (root)
+test-slurm: needs-slurm build machine ## the plugin under a real Slurm on this host: checks, the documents' commands, the fault table, valgrind (root)
 	tests/slurm/checks
 	tests/slurm/docs
 	tests/slurm/faults
 	tests/slurm/memory
 
-test-slurm-2411: needs-debian build ## the same under Slurm 24.11, in a Debian 13 of its own below target/ (root)
+test-slurm-2411: needs-debian build machine ## the same under Slurm 24.11, in a Debian 13 of its own below target/ (root)
 	SLURM_EXPECTED=24.11 tests/slurm/in-debian trixie
 	tests/slurm/in-debian trixie /src/tests/slurm/faults --sample
 
-test-releases: needs-debian build ## the same under the newest Slurm that Debian has (26.05 in November 2026); not in `make test`
+test-releases: needs-debian build machine ## the same under the newest Slurm that Debian has (26.05 in November 2026); not in `make test`
 	tests/slurm/in-debian sid
 	tests/slurm/in-debian sid /src/tests/slurm/faults --sample
 
-test-vm: needs-vm build ## the plugin under Slurm on virtual GPU servers
+test-vm: needs-vm build machine ## the plugin under Slurm on virtual GPU servers
 	tests/vm/check
 
-test-rpm: needs-check-rpm build floor ## the packages with the plugins as shipped, installed into an empty root, and under a running Slurm (root)
+test-rpm: needs-check-rpm build floor machine ## the packages with the plugins as shipped, installed into an empty root, and under a running Slurm (root)
 	cp -p $(TARGET)/release/gpu-numa $(FLOOR)/
 	GPU_NUMA_RPM_PREBUILT=$(FLOOR) packaging/build-rpm $(TARGET)/rpm-test
 	packaging/check-rpm $(TARGET)/rpm-test
@@ -77,13 +77,13 @@ test-rpm: needs-check-rpm build floor ## the packages with the plugins as shippe
 test-recorded: needs-recorded ## what other people recorded, in the folder GPU_NUMA_TOPOLOGIES (../shared/topologies), which must be there; not in `make test`
 	$(CARGO) test -p gpu-numa-tests --test recorded
 
-test-packages: needs-packages build ## full builds: rebuilt from the source package with the same bytes; aarch64, Debian, rpmlint (most of an hour)
+test-packages: needs-packages build machine ## full builds: rebuilt from the source package with the same bytes; aarch64, Debian, rpmlint (most of an hour)
 	packaging/check-packages $(TARGET)/packages
 
 bench: needs-abi build ## how much longer a task takes to start, on a made-up host of 256 CPUs and 8 GPUs (root)
 	GPU_NUMA_SPANK_SO=$(PLUGIN) tests/on-clean-host $(CARGO) test -p gpu-numa-tests --test abi -- --ignored --nocapture speed
 
-load: needs-slurm needs-vm build ## a thousand steps, and steps of 256 tasks, without and with the plugin in turn (a quarter of an hour)
+load: needs-slurm needs-vm build machine ## a thousand steps, and steps of 256 tasks, without and with the plugin in turn (a quarter of an hour)
 	tests/slurm/load
 	GPU_NUMA_PLUGIN=$(PLUGIN) GPU_NUMA_CLI=$(TARGET)/release/gpu-numa tests/vm/run-vm --timeout 900 -- tests/vm/load
 
@@ -110,6 +110,9 @@ floor: needs-rpm
 
 build: needs-build ## the plugins and the program, optimised, in target/release
 	$(CARGO) build --release -p gpu-numa -p gpu-numa-spank -p gpu-numa-nccl-profiler
+
+machine: # gives declared machines to scripts
+	$(CARGO) build --release -p gpu-numa-machines
 
 deps: needs-fast needs-fuzz needs-abi needs-nccl needs-slurm needs-debian needs-vm needs-check-rpm needs-lint ## install what `make test` and `make lint` need
 

@@ -241,6 +241,7 @@ fn one_fault_of_several_gpus_is_one_finding_that_lists_them() {
         ] {
             host.write(&host.pci(&address, "numa_node"), "-1");
             host.write(&host.pci(&address, "local_cpulist"), "0-15");
+            host.write(&host.pci(&address, "local_cpus"), "ffff");
         }
     }
     let all = findings(&host, "22.05.8");

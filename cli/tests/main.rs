@@ -11,6 +11,7 @@
 
 mod architecture;
 mod common;
+mod declared;
 mod doctor;
 mod doctor_slurm;
 mod errors;

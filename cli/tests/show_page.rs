@@ -31,6 +31,7 @@ fn an_inferred_node_is_marked_with_its_evidence() {
     let host = Host::new();
     host.write(&host.pci("0000:24:00.0", "numa_node"), "-1");
     host.write(&host.pci("0000:24:00.0", "local_cpulist"), "0-15");
+    host.write(&host.pci("0000:24:00.0", "local_cpus"), "ffff");
     let page = words(&host.page(&["show"]));
     assert!(page.contains("GPU1 PIX X"), "{page}");
     assert!(page.contains("0* 0-3,8-11"), "{page}");

@@ -160,14 +160,10 @@ fn a_hanging_nvml_is_given_up() {
             .arg(&source);
         assert!(compiler.status().unwrap().success());
     }
-    let tree = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/slurm/fake-sys");
-    assert!(
-        Command::new(tree)
-            .arg(path.join("sys"))
-            .status()
-            .unwrap()
-            .success()
-    );
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let cpus: Vec<u32> = (0..u32::try_from(cpus).unwrap()).collect();
+    let server = machines::named("slurm-2s4g").on_cpus(&cpus);
+    server.tree().below("sys").write(&path.join("sys")).unwrap();
     let begin = Instant::now();
     let output = as_root("unshare")
         .args(["-m", "--propagation", "private", "sh", "-c"])

@@ -14,7 +14,7 @@ use nccl_topo::crossings::{least_crossings, ring_crossings};
 use nccl_topo::emit::{Emitted, Form, emit};
 use nccl_topo::graph::{PathType, Search};
 use nccl_topo::model::{Conditions, Model};
-use nccl_topo::reader;
+use nccl_topo::reader::{self, Problem, System};
 use topology::machine::Machine;
 use topology::pci::PciAddress;
 use topology::sysfs::{read_machine, read_overrides};
@@ -73,12 +73,28 @@ fn package(declared: &Declared, gpu: PciAddress) -> Option<u32> {
     place.unwrap().package
 }
 
+/// The file as NCCL reads it, without a fault; a processor that NCCL does not know is written all the same.
+fn system_of(declared: &Declared, emitted: &Emitted) -> System {
+    let mut reading = reader::read(&emitted.xml);
+    let is_strange = declared.processor.vendor.as_deref() == Some("HygonGenuine");
+    reading.violations.retain(|found| {
+        !(is_strange && matches!(&found.problem, Problem::BadValue { key, .. } if key == "vendor"))
+    });
+    assert!(
+        reading.violations.is_empty(),
+        "{}: {:?}\n{}",
+        declared.name,
+        reading.violations,
+        emitted.xml
+    );
+    reading.system.unwrap()
+}
+
 #[test]
 fn nccl_sees_the_sockets_that_there_are() {
     for (declared, _, emitted) in with_files(Form::SingleHost) {
         let name = &declared.name;
-        let system = reader::parse(&emitted.xml);
-        let system = system.unwrap_or_else(|found| panic!("{name}: {found:?}\n{}", emitted.xml));
+        let system = system_of(declared, &emitted);
         let model = Model::of_all(&system);
         let modelled: Vec<String> = model.gpus.iter().map(|gpu| gpu.busid.clone()).collect();
         let order: Vec<String> = emitted.gpus.iter().map(ToString::to_string).collect();
@@ -155,7 +171,7 @@ fn nccls_own_search_keeps_to_that_whatever_the_order_of_the_ranks() {
         let Some(capability) = capability.filter(|_| (2..=8).contains(&count)) else {
             continue;
         };
-        let system = reader::parse(&emitted.xml).unwrap();
+        let system = system_of(declared, &emitted);
         let busids: Vec<_> = emitted.gpus.iter().map(ToString::to_string).collect();
         // As a scheduler that deals to the sockets in turn numbers them.
         let dealt = (0..3).flat_map(|start| busids.iter().skip(start).step_by(3));

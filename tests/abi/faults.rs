@@ -68,7 +68,7 @@ fn all_of_slurm_failing_at_once_is_survived() {
 
 #[test]
 fn without_a_shared_page_each_task_is_bound_for_itself() {
-    let world = World::made_up(2, 1, 4, 1);
+    let world = World::declared("abi-2s1n4c1t");
     let scenario = Scenario::on(&world, 4)
         .option("")
         .fence(&world, &[0, 1, 0, 1])
@@ -86,7 +86,7 @@ fn without_a_shared_page_each_task_is_bound_for_itself() {
 
 #[test]
 fn a_plugin_that_gets_no_memory_binds_all_the_same() {
-    let world = World::made_up(2, 1, 4, 1);
+    let world = World::declared("abi-2s1n4c1t");
     for place in ["stepd", "task"] {
         let scenario = Scenario::on(&world, 2)
             .option("")

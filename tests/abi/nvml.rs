@@ -24,7 +24,7 @@ fn uuid(gpu: usize) -> String {
 /// Two packages with a node, four CPUs and a GPU each, and a stand-in NVML with `scenario`; whose snapshot
 /// is what `gpu-numa` makes of them.
 fn world(scenario: &str) -> World {
-    let world = World::made_up(2, 1, 4, 1);
+    let world = World::declared("abi-2s1n4c1t");
     fs::remove_file(world.node_file()).unwrap();
     write_sys(&world);
     stand_in_nvml::build(world.folder(), &[]).unwrap();

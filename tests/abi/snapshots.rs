@@ -241,7 +241,7 @@ fn without_snapshot_and_sysfs_the_job_is_left_with_a_line() {
 /// makes of it, [`Scenario::run`] checks that nothing crashes or panics.
 #[test]
 fn a_snapshot_with_an_absurd_value_does_no_harm() {
-    let world = World::made_up(2, 1, 2, 2);
+    let world = World::declared("abi-2s1n2c2t");
     let whole = serde_json::to_value(world.snapshot()).unwrap();
     let mut places = Vec::new();
     collect_places(&whole, String::new(), &mut places);

@@ -17,7 +17,7 @@ const ROUNDS: usize = 400;
 #[test]
 #[ignore = "a measurement"]
 fn a_tasks_hook_takes_well_under_a_millisecond() {
-    let world = World::made_up(2, 4, 16, 2);
+    let world = World::declared("abi-2s4n16c2t");
     for tasks in [1usize, 8, 64] {
         for width in ["exclusive", "node", "l3"] {
             let gpus: Vec<usize> = (0..tasks).map(|task| task % 8).collect();

@@ -42,7 +42,7 @@ fn two_tasks_are_really_bound_to_their_gpus_cpus() {
 
 #[test]
 fn four_tasks_share_the_machine_out_disjointly() {
-    let world = World::made_up(2, 2, 4, 2);
+    let world = World::declared("abi-2s2n4c2t");
     let scenario = Scenario::on(&world, 4)
         .option("")
         .line("item 24 4")
@@ -61,7 +61,7 @@ fn four_tasks_share_the_machine_out_disjointly() {
 
 #[test]
 fn tasks_of_one_gpu_get_parts_of_its_cpus() {
-    let world = World::made_up(2, 1, 8, 2);
+    let world = World::declared("abi-2s1n8c2t");
     let scenario = Scenario::on(&world, 4)
         .option("")
         .fence(&world, &[0, 1, 0, 1]);
@@ -76,7 +76,7 @@ fn tasks_of_one_gpu_get_parts_of_its_cpus() {
 
 #[test]
 fn a_step_that_sees_all_gpus_is_taken_to_use_them_by_local_id() {
-    let world = World::made_up(2, 2, 4, 1);
+    let world = World::declared("abi-2s2n4c1t");
     let outcome = run_together(Scenario::on(&world, 4).option(""));
     for task in 0..4 {
         let own = outcome.task(task);
@@ -149,7 +149,7 @@ fn the_users_own_cpu_bind_is_respected_until_overridden() {
 
 #[test]
 fn a_task_that_dies_before_its_hook_delays_the_others_within_bounds() {
-    let world = World::made_up(2, 2, 4, 1);
+    let world = World::declared("abi-2s2n4c1t");
     let scenario = Scenario::on(&world, 4)
         .option("verbose")
         .fence(&world, &[0, 1, 2, 3])
@@ -179,7 +179,7 @@ fn a_task_that_dies_before_its_hook_delays_the_others_within_bounds() {
 
 #[test]
 fn a_task_that_is_late_beyond_patience_falls_back_like_the_others() {
-    let world = World::made_up(1, 2, 4, 1);
+    let world = World::declared("abi-1s2n4c1t");
     let scenario = Scenario::on(&world, 2)
         .option("verbose")
         .fence(&world, &[0, 1])
@@ -202,7 +202,7 @@ fn a_task_that_is_late_beyond_patience_falls_back_like_the_others() {
 
 #[test]
 fn sixty_four_tasks_come_together() {
-    let world = World::made_up(2, 4, 16, 2);
+    let world = World::declared("abi-2s4n16c2t");
     let gpus: Vec<usize> = (0..64).map(|task| task * 5 % 8).collect();
     let outcome = run_together(Scenario::on(&world, 64).option("").fence(&world, &gpus));
     assert_disjoint(&outcome, 64);
@@ -217,7 +217,7 @@ fn sixty_four_tasks_come_together() {
 
 #[test]
 fn a_refusal_ends_every_task_and_only_the_lowest_speaks() {
-    let world = World::made_up(2, 1, 4, 1);
+    let world = World::declared("abi-2s1n4c1t");
     // Task 1's GPU is on node 1, of which the step has no CPU.
     let scenario = Scenario::on(&world, 3)
         .option("restricted")
@@ -242,7 +242,7 @@ fn a_refusal_ends_every_task_and_only_the_lowest_speaks() {
 
 #[test]
 fn a_batch_scripts_own_step_is_never_refused() {
-    let world = World::made_up(2, 1, 4, 1);
+    let world = World::declared("abi-2s1n4c1t");
     let scenario = Scenario::on(&world, 1)
         .option("restricted")
         .fence(&world, &[1])

@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use machines::Declared;
 use nccl_topo::emit::Form;
 use tempfile::TempDir;
-use topology::machine::NumaSource;
-use topology::machine::{Gpu, Locality, Machine, MinorSource, NodeKind, NumaNode, Package};
-use topology::pci::{PciAddress, PciDevice};
+use topology::machine::Machine;
+use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
 use topology::snapshot::{HostNow, NODE_FILE, Snapshot};
 
@@ -26,43 +26,19 @@ impl World {
         let online = host_now().online;
         assert!(online.len() >= 2, "needs two CPUs; here are {online}");
         let cpus: Vec<u32> = online.iter().collect();
-        let (low, high) = cpus.split_at(cpus.len() / 2);
-        let halves = [low, high].map(|half| half.iter().copied().collect::<CpuSet>());
-        let cores = online.iter().map(|cpu| CpuSet::from_range(cpu, cpu));
-        let machine = machine(&halves, 2, cores.collect(), &[0, 1]);
-        Self::new(machine, false)
+        Self::new(&machines::named("abi-2s1n1c1t").on_cpus(&cpus), false)
     }
 
-    /// Packages of nodes of cores of threads, a GPU on each node.  CPUs are numbered as Linux does:
-    /// all first threads, then all second ones.
-    pub(crate) fn made_up(packages: u32, nodes: u32, cores: u32, threads: u32) -> Self {
-        let all_nodes = packages * nodes;
-        let all_cores = all_nodes * cores;
-        let core = |index| -> CpuSet { (0..threads).map(|t| index + t * all_cores).collect() };
-        let node_cpus: Vec<CpuSet> = (0..all_nodes)
-            .map(|node| {
-                let mut cpus = CpuSet::new();
-                for index in node * cores..(node + 1) * cores {
-                    cpus.extend_with(&core(index));
-                }
-                cpus
-            })
-            .collect();
-        let on: Vec<u32> = (0..all_nodes).collect();
-        let machine = machine(
-            &node_cpus,
-            packages as usize,
-            (0..all_cores).map(core).collect(),
-            &on,
-        );
-        Self::new(machine, true)
+    /// The machine that `tests/machines` declares under this name.
+    pub(crate) fn declared(name: &str) -> Self {
+        Self::new(&machines::named(name), true)
     }
 
-    fn new(machine: Machine, is_made_up: bool) -> Self {
+    fn new(declared: &Declared, is_made_up: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         set_mode(folder.path(), 0o755);
         let world = Self {
-            machine,
+            machine: declared.machine_by_nvml(),
             is_made_up,
             folder,
         };
@@ -71,7 +47,7 @@ impl World {
             set_mode(&world.path(part), 0o755);
         }
         world.write_snapshot(&world.snapshot());
-        world.write_sysfs();
+        world.write_sysfs(declared);
         for file in Form::ALL.map(Form::file_name) {
             world.write(&format!("snapshot/{file}"), "<system version=\"1\"/>\n");
         }
@@ -87,40 +63,12 @@ impl World {
     }
 
     /// The PCI devices and NUMA nodes as `/sys` has them.
-    fn write_sysfs(&self) {
-        let put = |name: String, text: &str| {
-            let path = self.path(&name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, format!("{text}\n")).unwrap();
-        };
-        for gpu in &self.machine.gpus {
-            let node = gpu.locality.numa_nodes.as_ref().unwrap();
-            for (file, text) in [
-                ("class", "0x030200"),
-                ("vendor", "0x10de"),
-                ("device", "0x2330"),
-                ("numa_node", &node.to_string()),
-            ] {
-                put(format!("devices/{}/{file}", gpu.pci), text);
-            }
+    fn write_sysfs(&self, declared: &Declared) {
+        for (pci, files) in declared.function_trees() {
+            files.write(&self.path(&format!("devices/{pci}"))).unwrap();
         }
-        for node in &self.machine.numa_nodes {
-            let distances: Vec<String> = node.distances.values().map(u32::to_string).collect();
-            put(
-                format!("node/node{}/cpulist", node.id),
-                &node.cpus.to_string(),
-            );
-            put(
-                format!("node/node{}/distance", node.id),
-                &distances.join(" "),
-            );
-            let memory = format!("Node {} MemTotal: 67108864 kB", node.id);
-            put(format!("node/node{}/meminfo", node.id), &memory);
-        }
-        let last = self.machine.numa_nodes.len() - 1;
-        for list in ["online", "has_cpu", "has_memory", "possible"] {
-            put(format!("node/{list}"), &format!("0-{last}"));
-        }
+        let nodes = declared.tree().below("sys/devices/system/node");
+        nodes.write(&self.path("node")).unwrap();
     }
 
     /// The world's folder.
@@ -191,85 +139,6 @@ pub(crate) fn give_to_user(path: &Path) {
 
 pub(crate) fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
-fn machine(
-    node_cpus: &[CpuSet],
-    packages: usize,
-    cores: Vec<CpuSet>,
-    gpu_nodes: &[u32],
-) -> Machine {
-    let mut online = CpuSet::new();
-    for cpus in node_cpus {
-        online.extend_with(cpus);
-    }
-    let each = node_cpus.len() / packages;
-    let package_of = |node: usize| u32::try_from(node / each).unwrap();
-    let id = |node: usize| u32::try_from(node).unwrap();
-    let distance = |a: usize, b: usize| match (a == b, package_of(a) == package_of(b)) {
-        (true, _) => 10,
-        (false, true) => 12,
-        (false, false) => 21,
-    };
-    let numa_nodes: Vec<NumaNode> = node_cpus
-        .iter()
-        .enumerate()
-        .map(|(node, cpus)| NumaNode {
-            id: id(node),
-            package: Some(package_of(node)),
-            cpus: cpus.clone(),
-            memory_bytes: Some(64 << 30),
-            kind: NodeKind::Dram,
-            distances: (0..node_cpus.len())
-                .map(|to| (id(to), distance(node, to)))
-                .collect(),
-        })
-        .collect();
-    let packages = (0..packages)
-        .map(|package| {
-            let mut whole = Package {
-                id: id(package),
-                cpus: CpuSet::new(),
-                numa_nodes: NodeSet::new(),
-            };
-            for (node, cpus) in node_cpus.iter().enumerate().skip(package * each).take(each) {
-                whole.cpus.extend_with(cpus);
-                whole.numa_nodes.insert(id(node));
-            }
-            whole
-        })
-        .collect();
-    let last = id(gpu_nodes.len()) - 1;
-    let gpus = (0..)
-        .zip(gpu_nodes)
-        .map(|(index, node)| Gpu {
-            // Against PCI order, as real hosts have it at times.
-            minor: Some(last - index),
-            minor_source: MinorSource::Driver,
-            uuid: Some(format!("GPU-{index:08x}-aaaa")),
-            // All to all, so that no pair has only the socket link.
-            nvlinks: (0..=last)
-                .filter(|other| *other != index)
-                .map(|other| (pci(other), 4))
-                .collect(),
-            locality: Locality {
-                package: Some(package_of(*node as usize)),
-                numa_nodes: Some(std::iter::once(*node).collect()),
-                numa_source: NumaSource::NumaNode,
-                cpus: Some(node_cpus[*node as usize].clone()),
-            },
-            ..Gpu::of(&PciDevice::new(pci(index), 0x03_0200, 0x10de, 0x2330))
-        })
-        .collect();
-    Machine {
-        online,
-        packages,
-        numa_nodes,
-        cores,
-        gpus,
-        nvlink_visible: true,
-        ..Machine::default()
-    }
 }
 
 /// The address of the `index`th GPU.

@@ -12,10 +12,7 @@ use gpu_numa_tests::build::{by_c_compiler, by_cargo, folder};
 use nccl_topo::emit::Form;
 use serde_json::Value;
 use tempfile::TempDir;
-use topology::machine::NumaSource;
-use topology::machine::{Gpu, Locality, Machine, NodeKind, NumaNode, Package};
-use topology::pci::{PciAddress, PciDevice};
-use topology::set::{CpuSet, NodeSet};
+use topology::machine::Machine;
 use topology::snapshot::{NODE_FILE, Snapshot};
 
 /// The plugin to test.
@@ -224,52 +221,9 @@ impl Run {
     }
 }
 
-/// The address of a GPU.
-fn pci(package: u32, gpu: u32) -> PciAddress {
-    format!("0000:{:02x}:00.0", 0x20 * (package + 1) + gpu)
-        .parse()
-        .unwrap()
-}
-
-/// Packages of one node with 4 CPUs, and GPUs without NVLink.
+/// The declared machine of so many packages, a node and `gpus` GPUs each.
 pub(crate) fn machine(packages: u32, gpus: u32) -> Machine {
-    let mut machine = Machine {
-        nvlink_visible: true,
-        ..Machine::default()
-    };
-    for package in 0..packages {
-        let cpus = CpuSet::from_range(package * 4, package * 4 + 3);
-        machine.online.extend_with(&cpus);
-        machine.packages.push(Package {
-            id: package,
-            cpus: cpus.clone(),
-            numa_nodes: NodeSet::single(package),
-        });
-        machine.numa_nodes.push(NumaNode {
-            id: package,
-            package: Some(package),
-            cpus: cpus.clone(),
-            memory_bytes: Some(1 << 30),
-            kind: NodeKind::Dram,
-            distances: (0..packages)
-                .map(|to| (to, if to == package { 10 } else { 21 }))
-                .collect(),
-        });
-        machine.gpus.extend((0..gpus).map(|gpu| {
-            let device = PciDevice::new(pci(package, gpu), 0x03_0200, 0x10de, 0x2330);
-            let locality = Locality {
-                package: Some(package),
-                numa_nodes: Some(NodeSet::single(package)),
-                numa_source: NumaSource::NumaNode,
-                cpus: Some(cpus.clone()),
-            };
-            Gpu {
-                locality,
-                ..Gpu::of(&device)
-            }
-        }));
-    }
-    machine
+    machines::named(&format!("nccl-{packages}s{}g", packages * gpus)).machine_by_nvml()
 }
 
 /// A `<cpu>` a package, GPUs of gen 5 below it.

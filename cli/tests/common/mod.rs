@@ -1,155 +1,24 @@
 //! A recorded host for tests, and the program run on it.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-/// Two packages with 4 cores and 8 CPUs each (hyper-threads 8 above), a NUMA node each, and below each a
-/// switch with two GPUs (L40S) and an InfiniBand NIC.
+use machines::Recording;
+
+/// The declared machine `l40s-2s-4g-slurm`, with its snapshot.
 pub(crate) struct Host {
-    folder: tempfile::TempDir,
+    recording: Recording,
 }
 
 impl Host {
     /// A host that `doctor` has nothing to say of.
     pub(crate) fn new() -> Self {
-        let host = Self {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        for cpu in 0..16 {
-            let package = cpu % 8 / 4;
-            let topology = format!("sys/devices/system/cpu/cpu{cpu}/topology");
-            host.write(
-                &format!("{topology}/physical_package_id"),
-                &package.to_string(),
-            );
-            let core = cpu % 8;
-            host.write(
-                &format!("{topology}/thread_siblings_list"),
-                &format!("{core},{}", core + 8),
-            );
-            host.write(
-                &format!("{topology}/core_siblings_list"),
-                Self::cpus(package),
-            );
-        }
-        host.write("sys/devices/system/cpu/online", "0-15");
-        for node in 0..2 {
-            let dir = format!("sys/devices/system/node/node{node}");
-            host.write(&format!("{dir}/cpulist"), Self::cpus(node));
-            host.write(
-                &format!("{dir}/meminfo"),
-                &format!("Node {node} MemTotal: 65536000 kB"),
-            );
-            host.write(
-                &format!("{dir}/distance"),
-                if node == 0 { "10 21" } else { "21 10" },
-            );
-        }
-        host.write("proc/meminfo", "MemTotal:       131072000 kB\n");
-        for (bus, node) in [(0x20, 0), (0x80, 1)] {
-            host.switch(bus, node);
-        }
-        for name in ["kernel/numa_balancing", "vm/zone_reclaim_mode"] {
-            host.write(&format!("proc/sys/{name}"), "0\n");
-        }
-        host.write("proc/sys/kernel/hostname", "gpu1\n");
-        host.write("proc/sys/kernel/random/boot_id", "b-1\n");
-        host.write("run/nvidia-persistenced/socket", "");
-        host.write("usr/lib64/gpu-numa-bind/gpu_numa_bind.so", "");
-        host.write("usr/lib64/libslurm.so.38.0.0", "");
-        host.slurm();
+        let recording = machines::named("l40s-2s-4g-slurm").record();
+        let host = Self { recording };
         host.snapshot();
         host
-    }
-
-    fn cpus(package: u32) -> &'static str {
-        if package == 0 {
-            "0-3,8-11"
-        } else {
-            "4-7,12-15"
-        }
-    }
-
-    /// Root port, upstream port, and three downstream ports with two GPUs and a NIC.
-    fn switch(&self, bus: u32, node: i32) {
-        let port = format!("0000:{bus:02x}:00.0");
-        let root = format!("sys/devices/pci0000:{bus:02x}/{port}");
-        let up = format!("{root}/0000:{:02x}:00.0", bus + 1);
-        self.device(&root, "0x060400", "0x8086", "0x352a", node);
-        self.device(&up, "0x060400", "0x1000", "0xc030", node);
-        for slot in 0..3 {
-            let down = format!("{up}/0000:{:02x}:{slot:02x}.0", bus + 2);
-            self.device(&down, "0x060400", "0x1000", "0xc030", node);
-            let end = format!("{down}/0000:{:02x}:00.0", bus + 3 + slot);
-            if slot < 2 {
-                self.device(&end, "0x030200", "0x10de", "0x26b9", node);
-            } else {
-                self.device(&end, "0x020700", "0x15b3", "0x1021", node);
-            }
-        }
-    }
-
-    fn device(&self, dir: &str, class: &str, vendor: &str, device: &str, node: i32) {
-        let address = dir.rsplit('/').next().unwrap().to_owned();
-        for (file, value) in [
-            ("class", class),
-            ("vendor", vendor),
-            ("device", device),
-            ("numa_node", &node.to_string()),
-            ("local_cpulist", Self::cpus(node.unsigned_abs())),
-            ("max_link_speed", "16.0 GT/s PCIe"),
-            ("max_link_width", "16"),
-            ("current_link_speed", "16.0 GT/s PCIe"),
-            ("current_link_width", "16"),
-        ] {
-            self.write(&format!("{dir}/{file}"), value);
-        }
-        fs::write(self.path(&format!("{dir}/config")), vec![0u8; 4096]).unwrap();
-        let links = self.path("sys/bus/pci/devices");
-        fs::create_dir_all(&links).unwrap();
-        symlink(
-            format!("../../../{}", dir.strip_prefix("sys/").unwrap()),
-            links.join(address),
-        )
-        .unwrap();
-    }
-
-    /// A right configuration.
-    fn slurm(&self) {
-        self.write(
-            "etc/slurm/slurm.conf",
-            "clustername=c\nTaskPlugin = task/affinity, # comment\nInclude nodes.conf\ntaskplugin=task/affinity,task/cgroup\n\
-             GresTypes=gpu\nPartitionName=p Nodes=ALL\n",
-        );
-        self.write(
-            "etc/slurm/nodes.conf",
-            "NodeName=DEFAULT ThreadsPerCore=2\nNodeName=gpu[1-3] Sockets=2 \\\n  CoresPerSocket=4 Gres=gpu:l40s:4\n",
-        );
-        self.write(
-            "etc/slurm/gres.conf",
-            "NodeName=gpu[1-3] Name=gpu Type=l40s File=/dev/nvidia[0-1] Cores=0-3\n\
-             NodeName=gpu[1-3] Name=gpu Type=l40s File=/dev/nvidia[2-3] COREs=4-7\n\
-             NodeName=gpu9 Name=gpu File=/dev/nvidia[0-7] Cores=60-63\n",
-        );
-        self.write(
-            "etc/slurm/cgroup.conf",
-            "constraincores=yes\nConstrainDevices=Yes\n",
-        );
-        self.write(
-            "etc/slurm/plugstack.conf",
-            "# our own\ninclude /etc/slurm/plugstack.conf.d/*.conf\n",
-        );
-        self.write(
-            "etc/slurm/plugstack.conf.d/gpu-numa-bind.conf",
-            "optional /usr/lib64/gpu-numa-bind/gpu_numa_bind.so default=best-effort\n",
-        );
-        self.write(
-            "etc/slurm/plugstack.conf.d/pyxis.conf",
-            "required /usr/lib64/slurm/spank_pyxis.so\n",
-        );
     }
 
     /// Writes the snapshot that the service would have written.
@@ -205,7 +74,7 @@ impl Host {
 
     /// Its root.
     pub(crate) fn root(&self) -> &Path {
-        self.folder.path()
+        self.recording.root()
     }
 
     /// A path in it.

@@ -211,6 +211,13 @@ fn each_task_is_bound_to_the_cpus_and_memory_of_its_gpu() {
                     "{what} on {}",
                     task.cpus
                 );
+                let caches = &one.expected.last_level_caches;
+                let is_in_one = caches.iter().any(|cache| task.cpus.is_subset(cache));
+                assert!(
+                    width != "l3" || caches.is_empty() || is_in_one,
+                    "{what} on {}",
+                    task.cpus
+                );
                 let memory = match &place.memory {
                     Some(nodes) => nodes.0.iter().copied().collect(),
                     None => nodes_of(place).unwrap(),

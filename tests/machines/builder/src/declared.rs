@@ -7,6 +7,9 @@ use serde::Deserialize;
 use crate::models::{self, Model};
 use crate::values::{Address, Bytes, Indexes, RootBus, Way};
 
+/// The memory of a machine that declares no nodes, in bytes.
+pub(crate) const MEMORY_WITHOUT_NUMA: u64 = 64 << 30;
+
 /// A machine, as `tests/machines/NAME.toml` declares it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -60,9 +60,11 @@ pub enum MachineError {
     },
 }
 
-/// Where the declarations are.
+/// Where the declarations are: the folder that `GPU_NUMA_MACHINES` names, for a program that was built
+/// elsewhere, else the one above this crate.
 pub fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::env::var_os("GPU_NUMA_MACHINES").map_or(above, PathBuf::from)
 }
 
 /// The names of all declared machines, sorted.
@@ -129,6 +131,15 @@ impl Declared {
     /// The machine's files.
     pub fn tree(&self) -> Tree {
         root::build(self)
+    }
+
+    /// The files of each PCI function, by themselves.
+    pub fn function_trees(&self) -> Vec<(PciAddress, Tree)> {
+        let all = self.tree();
+        let functions = self.functions().into_iter();
+        functions
+            .map(|function| (function.address.pci(), all.below(&function.folder)))
+            .collect()
     }
 
     /// Writes the machine's files into a folder of their own, in memory where the system has such folders.

@@ -13,12 +13,9 @@ use topology::nvlink::Links;
 use topology::pci::{Link, PciAddress, PciDevice};
 use topology::set::NodeSet;
 
-use crate::declared::{Declared, Function, Place, Quirk, Role};
+use crate::declared::{Declared, Function, MEMORY_WITHOUT_NUMA, Place, Quirk, Role};
 use crate::root::uuid;
 use crate::values::Address;
-
-/// The kernel's `MemTotal` of a machine without NUMA.
-const MEMORY_WITHOUT_NUMA: u64 = 65_536_000 << 10;
 
 pub(crate) fn build(declared: &Declared) -> Machine {
     let online = declared.online();

@@ -1,7 +1,7 @@
 //! Gives a declared machine to scripts.
 //!
 //! ```text
-//! gpu-numa-machine --list                     the machines, a line each
+//! gpu-numa-machine --list [--qemu]            the machines, one line each; those that QEMU can be
 //! gpu-numa-machine NAME --root FOLDER         its filesystem root: sys/, proc/, dev/, etc/
 //! gpu-numa-machine NAME --sys FOLDER [CPUS]   only what is below sys/, with as many CPUs
 //! gpu-numa-machine NAME --qemu                the identities for fakepci.so, then QEMU's arguments, a line each
@@ -33,9 +33,12 @@ fn main() -> ExitCode {
 
 fn run(words: &[&str]) -> Result<(), Box<dyn Error>> {
     match words {
-        ["--list"] => {
+        ["--list", rest @ ..] => {
             for name in machines::names()? {
-                println!("{name}: {}", machines::load(&name)?.about);
+                let machine = machines::load(&name)?;
+                if rest != ["--qemu"] || machine.qemu().is_ok() {
+                    println!("{name}: {}", machine.about);
+                }
             }
         }
         [name, "--root", folder] => machines::load(name)?.tree().write(Path::new(folder))?,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::declared::{Declared, Function, Quirk};
+use crate::declared::{Declared, Function, MEMORY_WITHOUT_NUMA, Quirk};
 use crate::firmware;
 use crate::tree::Tree;
 use crate::values::{list, mask};
@@ -83,7 +83,11 @@ impl Root<'_> {
         };
         self.line("proc/cpuinfo".to_owned(), text);
         if self.declared.nodes.is_empty() {
-            self.line("proc/meminfo".to_owned(), "MemTotal:       65536000 kB");
+            let memory = MEMORY_WITHOUT_NUMA >> 10;
+            self.line(
+                "proc/meminfo".to_owned(),
+                format!("MemTotal:       {memory} kB"),
+            );
         }
     }
 
