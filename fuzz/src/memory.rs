@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use launch::shared::page::{Page, words_for};
-use launch::shared::peers::{Peer, Peers};
-use launch::shared::{Memory, NamedMemory};
+use launch::shared::peers::{Peers, RankOnHost};
+use launch::shared::{NamedMemory, SharedMemory};
 use nccl_topo::traffic::{Crossing, Forecast, Members, NetworkInside, crossing};
 use topology::binding::TaskRequest;
 use topology::nvlink::set_nvlinks;
@@ -37,7 +37,7 @@ fn word<const N: usize>(contents: &[u8], index: usize) -> [u8; N] {
     word
 }
 
-/// Memory that the input filled; nobody waits in it.
+/// Memory that the input filled; nothing waits in it.
 #[derive(Debug)]
 struct Filled {
     words: Vec<AtomicU32>,
@@ -54,7 +54,7 @@ impl Filled {
     }
 }
 
-impl Memory for Filled {
+impl SharedMemory for Filled {
     type Word = AtomicU32;
 
     fn words(&self) -> &[AtomicU32] {
@@ -98,7 +98,7 @@ pub(crate) fn peers(bytes: &[u8]) {
     let (mut choices, contents) = split(bytes);
     let mut machine = two_gpus();
     let ranks = *choices.pick(&[2, 3, 8, 300, 4096]);
-    let own = Peer {
+    let own = RankOnHost {
         rank: choices.below(3),
         gpu: machine.gpus.get(choices.below(3)).map(|gpu| gpu.pci),
         capability: Some(90),

@@ -146,8 +146,8 @@ fn user_items(option: &str, variable: Option<&str>) -> (Items, Vec<AskedProblem>
         problems.extend(odd.map(|error| AskedProblem::Item { place, error }));
         items
     };
-    let option = read(Place::Option, option);
-    let items = option.or(&read(Place::Variable, variable.unwrap_or_default()));
+    let option = read(ItemSource::Option, option);
+    let items = option.or(&read(ItemSource::Variable, variable.unwrap_or_default()));
     (items, problems)
 }
 
@@ -174,14 +174,14 @@ pub struct Asked {
 
 /// Where a user's items stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum ItemSource {
     /// After `--gpu-numa-bind=`.
     Option,
     /// In the variable `GPU_NUMA_BIND`.
     Variable,
 }
 
-impl Place {
+impl ItemSource {
     fn word(self) -> &'static str {
         match self {
             Self::Option => "--gpu-numa-bind",
@@ -197,7 +197,7 @@ pub enum AskedProblem {
     #[error("{}: {error}; left out", place.word())]
     Item {
         /// Where it stands.
-        place: Place,
+        place: ItemSource,
         /// What is wrong with it.
         error: OptionError,
     },

@@ -17,7 +17,7 @@ use ffi::loaded::nvml::read_nvlinks;
 use ffi::nccl::{ApiCall, Collective, Event, NcclLog, Peer as PeerEvent, sys};
 use launch::shared::duty::{Duty, Role};
 use launch::shared::listening::Listening;
-use launch::shared::peers::{FOLDER, Peer, Peers};
+use launch::shared::peers::{FOLDER, Peers, RankOnHost};
 use nccl_topo::model::COMPUTE_CAPABILITY;
 use nccl_topo::traffic::{Crossing, Forecast, Members, NetworkInside, crossing};
 use once_cell::sync::OnceCell;
@@ -77,7 +77,7 @@ pub(crate) struct Communicator {
     process: u32,
     machine: &'static Machine,
     peers: Peers,
-    own: Peer,
+    own: RankOnHost,
     duty: Duty,
     began_millis: u64,
     /// When the next line may be said; 0 before the first.
@@ -137,7 +137,7 @@ impl Communicator {
             return None;
         }
         let device = read_current_device()?;
-        let own = Peer {
+        let own = RankOnHost {
             rank,
             gpu: device.pci.parse().ok(),
             capability: device.capability,
@@ -362,7 +362,7 @@ impl Communicator {
     }
 
     /// The ranks that only the socket link leads to, and whether upward.
-    fn far_ranks(&self, machine: &Machine, peers: &[Peer]) -> Vec<(usize, bool)> {
+    fn far_ranks(&self, machine: &Machine, peers: &[RankOnHost]) -> Vec<(usize, bool)> {
         let package = |gpu| machine.gpu(gpu)?.locality.package;
         let Some(own) = self.own.gpu else {
             return Vec::new();
@@ -471,7 +471,7 @@ fn read_links(machine: &Machine, pci: &str) -> Option<Links> {
 }
 
 /// The machine with the NVLinks that its ranks found; all are known where each rank found its own.
-fn with_links(machine: &'static Machine, peers: &[Peer]) -> Cow<'static, Machine> {
+fn with_links(machine: &'static Machine, peers: &[RankOnHost]) -> Cow<'static, Machine> {
     let said: BTreeMap<_, _> = peers
         .iter()
         .filter_map(|peer| Some((peer.gpu?, peer.links.clone()?)))

@@ -27,7 +27,7 @@ fn say(line: &str) {
 }
 
 /// The reporter of one task; the lowest local task speaks for the host.
-pub(crate) struct Report<'a> {
+pub(crate) struct Reporter<'a> {
     step: &'a Step,
     asked: &'a Asked,
     /// Slurm's name of this host.
@@ -37,7 +37,7 @@ pub(crate) struct Report<'a> {
     alone: Cell<bool>,
 }
 
-impl<'a> Report<'a> {
+impl<'a> Reporter<'a> {
     pub(crate) fn new(step: &'a Step, asked: &'a Asked, host: String, local_id: usize) -> Self {
         let report = Self {
             step,

@@ -14,7 +14,7 @@ use topology::machine::Machine;
 use topology::option::{Nccl, Policy};
 use topology::set::CpuSet;
 
-use crate::report::{Report, step_name};
+use crate::report::{Reporter, step_name};
 use crate::step::{self, Step, StepKind};
 
 /// Runs in the task, after all of Slurm's own binding and before exec.
@@ -33,7 +33,7 @@ pub(crate) fn run_in(spank: &Spank<'_>, step: &Step) {
     step.marks.clear(spank);
     let Some(bind) = &step.bind else { return };
     let asked = &bind.asked;
-    let report = Report::new(step, asked, step.name_here(spank), local_id);
+    let report = Reporter::new(step, asked, step.name_here(spank), local_id);
     let host = match &bind.host {
         Ok(host) => host,
         Err(why) => {
@@ -89,7 +89,7 @@ struct Task<'a> {
     asked: &'a Asked,
     machine: &'a Machine,
     local_id: usize,
-    report: Report<'a>,
+    report: Reporter<'a>,
 }
 
 impl Task<'_> {

@@ -97,7 +97,7 @@ word!(AtomicU64, u64, Self::new, |word| word);
 word!(AtomicI32, i32, Self::new, |word| word);
 
 /// Memory that a step's tasks see alike, with a clock and a futex.
-pub trait Memory: Debug {
+pub trait SharedMemory: Debug {
     /// Its words.
     type Word: Word<Value = u32>;
     /// All of them, zero at first.
@@ -110,7 +110,7 @@ pub trait Memory: Debug {
     fn now_micros(&self) -> u64;
 }
 
-impl Memory for SharedWords {
+impl SharedMemory for SharedWords {
     type Word = AtomicU32;
 
     fn words(&self) -> &[AtomicU32] {

@@ -12,7 +12,7 @@ use topology::binding::TaskRequest;
 use topology::machine::Machine;
 use topology::set::CpuSet;
 
-use super::{Memory, Word};
+use super::{SharedMemory, Word};
 
 /// Set in the state word once somebody gave up waiting.
 const CLOSED: u32 = 1 << 31;
@@ -75,7 +75,7 @@ fn slot_words(machine: &Machine) -> usize {
     SLOT_HEAD + machine.online.words().len().max(1) * 2
 }
 
-impl<M: Memory> Page<M> {
+impl<M: SharedMemory> Page<M> {
     /// The page in `memory`, of [`words_for`] words.
     pub fn over(memory: M, tasks: usize, machine: &Machine) -> Self {
         Self {

@@ -46,7 +46,7 @@ const FIRST_LINK: usize = 7;
 
 /// A rank on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
+pub struct RankOnHost {
     /// Its rank.
     pub rank: usize,
     /// Its GPU; none where its process could not find out.
@@ -86,7 +86,7 @@ impl Peers {
         boot: u32,
         id: u64,
         ranks: usize,
-        own: &Peer,
+        own: &RankOnHost,
     ) -> Result<Self, NamedError> {
         let user = effective_user();
         let prefix = format!("{PREFIX}{user}.");
@@ -99,7 +99,7 @@ impl Peers {
 
 impl<F: NamedMemory> Peers<F> {
     /// Joins the ranks of a communicator, of `ranks` in all, that share `file`.
-    pub fn join_over(file: F, ranks: usize, own: &Peer) -> Self {
+    pub fn join_over(file: F, ranks: usize, own: &RankOnHost) -> Self {
         let mut peers = Self {
             file,
             slot: SLOTS,
@@ -117,7 +117,7 @@ impl<F: NamedMemory> Peers<F> {
         peers
     }
 
-    fn write(&self, own: &Peer) {
+    fn write(&self, own: &RankOnHost) {
         let Some(slot) = self.slot_at(self.slot) else {
             return;
         };
@@ -165,13 +165,13 @@ impl<F: NamedMemory> Peers<F> {
     }
 
     /// Those that have written, by rank; each rank once.
-    pub fn read(&self) -> Vec<Peer> {
-        let mut peers: Vec<Peer> = (0..SLOTS)
+    pub fn read(&self) -> Vec<RankOnHost> {
+        let mut peers: Vec<RankOnHost> = (0..SLOTS)
             .filter_map(|index| self.slot_at(index))
             .filter_map(|slot| {
                 let word = |at: usize| slot.get(at).map_or(0, |word| word.load(Ordering::Acquire));
                 let rank = usize::try_from(word(RANK).checked_sub(1)?).ok()?;
-                Some(Peer {
+                Some(RankOnHost {
                     rank,
                     gpu: unpack(word(GPU)),
                     capability: u32::try_from(word(CAPABILITY))
@@ -278,8 +278,8 @@ fn unpack(word: u64) -> Option<PciAddress> {
 mod tests {
     use super::*;
 
-    fn peer(rank: usize, gpu: &str) -> Peer {
-        Peer {
+    fn peer(rank: usize, gpu: &str) -> RankOnHost {
+        RankOnHost {
             rank,
             gpu: gpu.parse().ok(),
             capability: Some(90),
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn ranks_see_each_other_in_order_and_the_last_takes_the_name_away() {
         let folder = tempfile::tempdir().unwrap();
-        let join = |own: &Peer| Peers::join(folder.path(), 1, 0x1f2e, 4, own).unwrap();
+        let join = |own: &RankOnHost| Peers::join(folder.path(), 1, 0x1f2e, 4, own).unwrap();
         let names = || std::fs::read_dir(folder.path()).unwrap().count();
         let (b, a) = (peer(2, "0000:83:00.0"), peer(0, "10000:e1:1f.7"));
         let one = join(&b);

@@ -19,14 +19,14 @@ pub struct Amount {
 }
 
 #[derive(Debug)]
-struct Cell<W> {
+struct Sums<W> {
     calls: W,
     bytes: W,
     least: W,
     most: W,
 }
 
-impl<W: Word<Value = u64>> Cell<W> {
+impl<W: Word<Value = u64>> Sums<W> {
     fn new() -> Self {
         Self {
             calls: W::new(0),
@@ -58,7 +58,7 @@ impl<W: Word<Value = u64>> Cell<W> {
 /// The sums of `ROWS` times `COLUMNS` kinds.
 #[derive(Debug)]
 pub struct Tally<const ROWS: usize, const COLUMNS: usize, W = AtomicU64> {
-    cells: [[Cell<W>; COLUMNS]; ROWS],
+    cells: [[Sums<W>; COLUMNS]; ROWS],
 }
 
 impl<const ROWS: usize, const COLUMNS: usize, W: Word<Value = u64>> Tally<ROWS, COLUMNS, W> {
@@ -66,7 +66,7 @@ impl<const ROWS: usize, const COLUMNS: usize, W: Word<Value = u64>> Tally<ROWS, 
     #[allow(clippy::new_without_default, reason = "as the atomics that it is of")]
     pub fn new() -> Self {
         Self {
-            cells: from_fn(|_| from_fn(|_| Cell::new())),
+            cells: from_fn(|_| from_fn(|_| Sums::new())),
         }
     }
 
@@ -81,6 +81,6 @@ impl<const ROWS: usize, const COLUMNS: usize, W: Word<Value = u64>> Tally<ROWS, 
     pub fn amounts(&self) -> [[Amount; COLUMNS]; ROWS] {
         self.cells
             .each_ref()
-            .map(|row| row.each_ref().map(Cell::amount))
+            .map(|row| row.each_ref().map(Sums::amount))
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use launch::shared::{Memory, NamedMemory, Word};
+use launch::shared::{NamedMemory, SharedMemory, Word};
 use launch::word;
 use loom::sync::atomic::{self, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
@@ -74,7 +74,7 @@ impl Words {
     }
 }
 
-impl Memory for Words {
+impl SharedMemory for Words {
     type Word = U32;
 
     fn words(&self) -> &[U32] {

@@ -6,7 +6,7 @@ use launch::shared::Word;
 use launch::shared::duty::{Duty, Role};
 use launch::shared::listening::Listening;
 use launch::shared::page::{Page, words_for};
-use launch::shared::peers::{Peer, Peers};
+use launch::shared::peers::{Peers, RankOnHost};
 use launch::shared::tally::Tally;
 use loom::model::Builder;
 use loom::sync::Arc;
@@ -140,8 +140,8 @@ pub fn a_refusal_reaches_whoever_does_not_know_all() {
     });
 }
 
-fn peer(rank: usize) -> Peer {
-    Peer {
+fn peer(rank: usize) -> RankOnHost {
+    RankOnHost {
         rank,
         gpu: Some(at(["0000:21:00.0", "0000:81:00.0", "0000:c1:00.0"][rank])),
         capability: Some(90),
