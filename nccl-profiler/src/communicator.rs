@@ -55,7 +55,7 @@ pub(crate) struct Start {
     pub(crate) hosts: c_int,
     /// Its ranks.
     pub(crate) ranks: c_int,
-    /// The own rank.
+    /// This process's rank.
     pub(crate) rank: c_int,
     /// NCCL's logger.
     pub(crate) log: NcclLog,
