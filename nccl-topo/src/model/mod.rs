@@ -9,6 +9,8 @@ use crate::reader::System;
 use crate::rules::{Rules, pci_bandwidth_gb_s};
 
 mod fuse;
+#[cfg(test)]
+mod tests;
 
 /// The compute capability taken for GPUs whose file does not say, as major times 10 plus minor: A100's.
 pub const COMPUTE_CAPABILITY: u32 = 80;

@@ -329,6 +329,32 @@ fn an_affinity_is_hex_words() {
     }
 }
 
+#[test]
+fn widths_vendors_and_places_that_nccl_does_not_know_are_named() {
+    for (wrong, says) in [
+        (GPU.replace("\"16\"", "\"x16\""), "link_width is \"x16\""),
+        (GPU.replace("\"16\"", "\"64\""), "link_width is \"64\""),
+    ] {
+        assert_misread(&file(&format!("<pci {wrong}/>")), says);
+    }
+    let hygon = file("").replace("AuthenticAMD", "HygonGenuine");
+    assert_misread(&hygon, "vendor is \"HygonGenuine\"");
+    let below = GPU.replace(":00.0", ":01.0");
+    let text = file(&format!("<pci {GPU}><pci {below}/></pci>"));
+    assert_misread(&text, "NCCL ignores a <pci> below a GPU or NIC");
+    for (c2c, key) in [("count=\"1\"", "bw"), ("bw=\"1\"", "count")] {
+        let text = file(&format!("<pci {GPU}><gpu><c2c {c2c}/></gpu></pci>"));
+        let fatal = found(&text)
+            .into_iter()
+            .filter(|(effect, _)| *effect == Effect::Fatal);
+        let says: Vec<_> = fatal.map(|(_, message)| message).collect();
+        assert!(
+            says.len() == 1 && says[0].contains(&format!("no {key};")),
+            "{says:?}"
+        );
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn any_text_gives_an_answer(text in "[<>/=\"'!? \n\ta-z0-9.:-]{0,80}") {

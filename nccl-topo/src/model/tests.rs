@@ -1,0 +1,101 @@
+//! Small files, each with one rule of NCCL's paths.
+
+use super::*;
+use crate::reader::read;
+
+const AMD: &str = "arch=\"x86_64\" vendor=\"AuthenticAMD\" familyid=\"175\" modelid=\"1\"";
+const LINK: &str = "link_speed=\"16.0 GT/s PCIe\" link_width=\"16\"";
+
+/// A GPU at bus `bus`, with `inside` in its `<gpu>`.
+fn gpu(bus: u8, inside: &str) -> String {
+    format!(
+        "<pci busid=\"0000:{bus:02x}:00.0\" class=\"0x030200\" {LINK}><gpu sm=\"80\">{inside}</gpu></pci>"
+    )
+}
+
+fn nvlink(to: &str) -> String {
+    format!("<nvlink target=\"{to}\" count=\"2\"/>")
+}
+
+fn at(bus: u8) -> String {
+    format!("0000:{bus:02x}:00.0")
+}
+
+/// A `<cpu>` for each of `cpus`.
+fn system(cpus: &[String]) -> System {
+    let cpus = (0..).zip(cpus).map(|(id, inside)| {
+        let id: u32 = id;
+        format!("<cpu numaid=\"{id}\" affinity=\"\" {AMD}>{inside}</cpu>")
+    });
+    let text = format!(
+        "<system version=\"1\">{}</system>",
+        cpus.collect::<String>()
+    );
+    read(&text).system.unwrap_or_else(|| panic!("{text}"))
+}
+
+/// The path between the first and last GPU.
+fn path(system: &System, rules: &'static Rules) -> (PathType, f32) {
+    let conditions = Conditions {
+        rules,
+        ..Conditions::of_capability(80)
+    };
+    let model = Model::of(system, &gpus_of(system), conditions);
+    let path = model.paths.between(0, model.gpus.len() - 1).unwrap();
+    (path.kind, path.bandwidth_gb_s)
+}
+
+#[test]
+fn nvlink_joins_gpus_directly_through_a_third_and_through_a_switch() {
+    let rules = Rules::assumed();
+    let direct = system(&[gpu(1, &nvlink(&at(2))), gpu(2, &nvlink(&at(1)))]);
+    assert_eq!(path(&direct, rules), (PathType::Nvl, 40.0));
+    let middle = nvlink(&at(1)) + &nvlink(&at(3));
+    let relayed = system(&[
+        gpu(1, &nvlink(&at(2))),
+        gpu(2, &middle),
+        gpu(3, &nvlink(&at(2))),
+    ]);
+    assert_eq!(path(&relayed, rules), (PathType::Nvb, 40.0));
+    let middle = nvlink(&at(2)) + &nvlink(&at(4));
+    let twice = system(&[
+        gpu(1, &nvlink(&at(2))),
+        gpu(2, &(nvlink(&at(1)) + &nvlink(&at(3)))),
+        gpu(3, &middle),
+        gpu(4, &nvlink(&at(3))),
+    ]);
+    assert_eq!(path(&twice, rules).0, PathType::Sys);
+    let unseen = nvlink("fffffff:ffff:ff");
+    let switched = system(&[gpu(1, &unseen), gpu(2, &unseen)]);
+    assert_eq!(path(&switched, rules), (PathType::Nvl, 40.0));
+}
+
+#[test]
+fn c2c_carries_what_the_file_says_and_with_pci_makes_p2c() {
+    let c2c = "<c2c bw=\"25000\" count=\"10\"/>";
+    let both = system(&[gpu(1, c2c) + &gpu(2, c2c) + &gpu(3, c2c)]);
+    assert_eq!(path(&both, Rules::assumed()), (PathType::C2c, 250.0));
+    let one = system(&[gpu(1, c2c) + &gpu(2, "") + &gpu(3, "")]);
+    assert_eq!(path(&one, Rules::assumed()).0, PathType::P2c);
+    let old = Rules::of("2.27.3".parse().unwrap());
+    assert_eq!(path(&one, old).0, PathType::Phb);
+}
+
+#[test]
+fn broadcoms_two_levels_count_as_one_switch() {
+    let switch = |bus: u8, ids: &str, inside: &str| {
+        format!(
+            "<pci busid=\"{}\" class=\"0x060400\" {ids} {LINK}>{inside}</pci>",
+            at(bus)
+        )
+    };
+    let two_levels = |ids: &str| {
+        let lower = switch(2, ids, &gpu(3, "")) + &switch(4, ids, &gpu(5, ""));
+        system(&[switch(1, ids, &lower)])
+    };
+    let broadcom = "vendor=\"0x1000\" device=\"0xc010\" subsystem_vendor=\"0x1000\" subsystem_device=\"0xa000\"";
+    let other = broadcom.replace("0xc010", "0x1234");
+    let rules = Rules::assumed();
+    assert_eq!(path(&two_levels(broadcom), rules).0, PathType::Pix);
+    assert_eq!(path(&two_levels(&other), rules).0, PathType::Pxb);
+}
