@@ -124,11 +124,7 @@ mod tests {
     #[test]
     fn a_sibling_that_no_mask_has_is_never_used() {
         assert_eq!(step_cpus("0-7", &["0", "1", "2", "3"], Some(4)), "0-3");
-        assert_eq!(
-            step_cpus("0-7", &["0"], Some(4)),
-            "0-3",
-            "other cores too"
-        );
+        assert_eq!(step_cpus("0-7", &["0"], Some(4)), "0-3", "other cores too");
         assert_eq!(step_cpus("0-7", &["0-7"], Some(4)), "0-7");
     }
 

@@ -1,6 +1,6 @@
 //! Refusals, the user's own bindings, and tasks that decide alone.
 
-use topology::binding::{Verdict, plan_alone, plan_step};
+use topology::binding::{Misfit, Verdict, plan_alone, plan_step};
 use topology::words::{Voice, advice_line, refusal_reason};
 
 use super::made_up::{TWO_SOCKETS, cpus, lists, machine, step, verdicts, with_masks};
@@ -38,6 +38,22 @@ fn strict_policies_refuse_and_say_what_would_fit() {
         plan_step(&machine, &step(&machine, "restricted", 5, &[&[0]])).refusal,
         None
     );
+}
+
+#[test]
+fn a_step_that_lacks_local_cpus_is_told_from_tasks_that_need_each_others() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let misfit = |asked, gpus: &[&[usize]]| {
+        let step = step(&machine, "single-numa-node", asked, gpus);
+        plan_step(&machine, &step).refusal.unwrap().misfit
+    };
+    let alone = misfit(5, &[&[0]]);
+    assert!(
+        matches!(alone, Misfit::TooFewLocal { local: 4, .. }),
+        "{alone:?}"
+    );
+    let crowded = misfit(3, &[&[0], &[1]]);
+    assert!(matches!(crowded, Misfit::TooFewLeft { .. }), "{crowded:?}");
 }
 
 #[test]
