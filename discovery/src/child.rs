@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// How long an ended child may take to be gone.
 const END_TIME: Duration = Duration::from_millis(500);
-/// How long a person is left without a word.
+/// How long a person waits before being told why.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What a child may print.
 const MAX_OUTPUT_BYTES: u64 = 64 << 20;
