@@ -137,7 +137,6 @@ fn every_other_command_can_run() {
         for arguments in [
             &["show"] as &[&str],
             &["show", "--svg", "-"],
-            &["gres-conf", "--slurm-release", "24.05"],
             &["nccl", "emit", "--explain"],
         ] {
             let output = run(root, arguments);
