@@ -45,11 +45,12 @@ impl Tree {
         Self(self.0.iter().filter_map(inner).collect())
     }
 
-    /// Writes it into `root`, which may hold other things.
+    /// Writes it into the folder `root`, which is made where it is not there and may hold other things.
     ///
     /// # Errors
     /// What the file system says.
     pub fn write(&self, root: &Path) -> io::Result<()> {
+        fs::create_dir_all(root)?;
         let mut made = "";
         for (path, entry) in &self.0 {
             let full = root.join(path);
