@@ -1,12 +1,13 @@
-//! Why a source gives no machine.
+//! Why a source gives no machine, and a library no answer.
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use topology::snapshot::SnapshotError;
 use topology::sysfs::SysfsError;
 
+use crate::child::ChildError;
 use crate::nccl_xml::NcclXmlError;
-use crate::probe::AskError;
 
 /// What `--from` takes, for messages.
 pub const ACCEPTED: &str =
@@ -86,4 +87,41 @@ pub enum DiscoveryError {
         /// What went wrong.
         error: SnapshotError,
     },
+}
+
+/// Why the process that asks a library has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum ProbeError {
+    /// The library's own words.
+    #[error("{0}")]
+    Library(String),
+    /// The library is not there, or lacks something.
+    #[error("it cannot be loaded ({0})")]
+    NotLoaded(String),
+    /// hwloc makes no topology of its input.
+    #[error("it is truncated, or no hwloc XML")]
+    NoTopology,
+    /// The text to read did not come.
+    #[error("its input cannot be read: {0}")]
+    Input(String),
+    /// The parent is another release.
+    #[error("no such question")]
+    NoSuchQuestion,
+    /// A fault in this program.
+    #[error("it panicked")]
+    Panicked,
+    /// A fault in this program.
+    #[error("its answer has no JSON form")]
+    NoJson,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// The process gave none.
+    #[error(transparent)]
+    Child(#[from] ChildError),
+    /// The process said why.
+    #[error(transparent)]
+    Refused(ProbeError),
 }

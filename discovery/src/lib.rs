@@ -17,7 +17,7 @@ mod source;
 
 use std::path::Path;
 
-pub use error::{ACCEPTED, DiscoveryError};
+pub use error::{ACCEPTED, AskError, DiscoveryError, ProbeError};
 pub use nccl_xml::NcclXmlError;
 pub use source::Source;
 

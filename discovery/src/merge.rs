@@ -15,10 +15,11 @@ use topology::sysfs;
 use topology::vendor::{GpuVendor, Library};
 use tracing::debug;
 
+use crate::error::AskError;
 use crate::error::DiscoveryError;
 use crate::hwloc::HwlocAnswer;
 use crate::nvml::{NvmlAnswer, NvmlGpu};
-use crate::probe::{self, AskError};
+use crate::probe;
 
 /// Reads a filesystem root; `live` says that it is this machine's.
 pub(crate) fn read_root(

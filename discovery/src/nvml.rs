@@ -16,7 +16,7 @@ use topology::nvlink::{Links, SOME_SWITCH, add_link};
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, IndexSet, NodeSet};
 
-use crate::probe::ProbeError;
+use crate::error::ProbeError;
 
 /// The library, as the driver installs it and as its development package does.
 const LIBRARIES: [&str; 2] = ["libnvidia-ml.so.1", "libnvidia-ml.so"];

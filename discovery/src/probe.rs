@@ -10,9 +10,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::child::{ChildError, read_marked_line, read_within};
+use crate::error::{AskError, ProbeError};
 use crate::hwloc::{self, HwlocAnswer};
 use crate::nvml::{self, NvmlAnswer};
 use crate::source::MAX_FILE_BYTES;
@@ -27,43 +27,6 @@ const NVML_TIME: Duration = Duration::from_secs(10);
 const CHILD_TIME: Duration = Duration::from_secs(15);
 /// Begins the answer: a control character, which JSON never holds.
 const MARK: u8 = 0x1e;
-
-/// Why the process that asks a library has no answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum ProbeError {
-    /// The library's own words.
-    #[error("{0}")]
-    Library(String),
-    /// The library is not there, or lacks something.
-    #[error("it cannot be loaded ({0})")]
-    NotLoaded(String),
-    /// hwloc makes no topology of its input.
-    #[error("it is truncated, or no hwloc XML")]
-    NoTopology,
-    /// The text to read did not come.
-    #[error("its input cannot be read: {0}")]
-    Input(String),
-    /// The parent is another release.
-    #[error("no such question")]
-    NoSuchQuestion,
-    /// A fault in this program.
-    #[error("it panicked")]
-    Panicked,
-    /// A fault in this program.
-    #[error("its answer has no JSON form")]
-    NoJson,
-}
-
-/// Why a question has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum AskError {
-    /// The process gave none.
-    #[error(transparent)]
-    Child(#[from] ChildError),
-    /// The process said why.
-    #[error(transparent)]
-    Refused(ProbeError),
-}
 
 /// Asks hwloc about this machine.
 pub(crate) fn ask_hwloc_live(program: &Path) -> Result<HwlocAnswer, AskError> {

@@ -79,7 +79,7 @@ pub enum Library {
 pub enum Collectives {
     /// NCCL, which reads the topology file that this project writes.
     Nccl,
-    /// RCCL, which reads no such file.  Its own dumps mark a GPU by this attribute of `<gpu>`.
+    /// RCCL, whose topology files have a format of their own.  They mark a GPU by this attribute of `<gpu>`.
     Rccl(&'static str),
 }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use topology::machine::{Machine, NodeKind, NumaNode, Processor};
 use topology::set::{CpuSet, IndexSet, MAX_INDEX, NodeSet};
 
-use crate::probe::ProbeError;
+use crate::error::ProbeError;
 
 /// hwloc's view: the whole machine, and what of it the reader's cgroup allows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

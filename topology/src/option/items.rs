@@ -1,43 +1,10 @@
 //! A list of items, as one source (option, environment, plugstack line) names them.
 
-use super::choices::{Map, Memory, Nccl, Policy, Verbosity, Width};
+use super::choices::Nccl;
+use super::item::Item;
 use super::kinds::ItemKind;
 use super::table::{self, TABLE};
 use super::text::printable;
-
-/// One item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Item {
-    /// A policy.
-    Policy(Policy),
-    /// A width.
-    Width(Width),
-    /// A memory policy.
-    Memory(Memory),
-    /// Which GPUs a task is taken to use.
-    Map(Map),
-    /// What is done for NCCL.
-    Nccl(Nccl),
-    /// How much is said.
-    Verbosity(Verbosity),
-    /// The user's own bindings give way.
-    Override,
-}
-
-impl Item {
-    /// Its kind.
-    pub fn kind(self) -> ItemKind {
-        match self {
-            Self::Policy(_) => ItemKind::Policy,
-            Self::Width(_) => ItemKind::Width,
-            Self::Memory(_) => ItemKind::Memory,
-            Self::Map(_) => ItemKind::Map,
-            Self::Nccl(_) => ItemKind::Nccl,
-            Self::Verbosity(_) => ItemKind::Report,
-            Self::Override => ItemKind::Override,
-        }
-    }
-}
 
 /// The items that one source names, at most one of each kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

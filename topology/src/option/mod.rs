@@ -2,10 +2,11 @@
 //!
 //! `table` holds each item's word and meaning once: parsing, the texts that say what is expected, `srun --help`,
 //! `gpu-numa plan --help`, the manual, the shells' completions and README's table all come from it.  To add an item,
-//! add a variant to its kind in `choices` and a row to the table; a new kind is one more entry in `kinds`, `items`
+//! add a variant to its kind in `choices` and a row to the table; a new kind is one more entry in `kinds`, `item`
 //! and `settings`.
 
 mod choices;
+mod item;
 mod items;
 mod kinds;
 mod precedence;
@@ -16,7 +17,8 @@ mod tests;
 mod text;
 
 pub use choices::{Map, Memory, Nccl, Policy, Verbosity, Width};
-pub use items::{Item, Items, MAX_LENGTH, OptionError};
+pub use item::Item;
+pub use items::{Items, MAX_LENGTH, OptionError};
 pub use kinds::ItemKind;
 pub use settings::Settings;
 pub use table::{Row, TABLE, rows_of, usage};

@@ -1,7 +1,8 @@
 //! What holds once every kind is decided.
 
 use super::choices::{Map, Memory, Nccl, Policy, Verbosity, Width};
-use super::items::{Item, Items};
+use super::item::Item;
+use super::items::Items;
 use super::table::word_of;
 
 /// What is asked for, every kind decided; the default is what ships.
@@ -45,13 +46,6 @@ impl Settings {
             Item::Verbosity(value) => self.report = value,
             Item::Override => self.override_user = true,
         }
-    }
-
-    /// Whether an item would change nothing.
-    pub(super) fn holds(mut self, item: Item) -> bool {
-        let before = self;
-        self.set(item);
-        self == before
     }
 }
 

@@ -1,9 +1,8 @@
 //! The option's items: the one place that has their words and their meanings.
 
 use super::choices::{Map, Memory, Nccl, Policy, Verbosity, Width};
-use super::items::Item;
+use super::item::Item;
 use super::kinds::ItemKind;
-use super::settings::Settings;
 
 /// An item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +152,7 @@ impl Row {
 
     /// Whether it holds where neither user nor site names an item of its kind.
     pub fn is_default(&self) -> bool {
-        Settings::default().holds(self.item)
+        self.item.is_default()
     }
 }
 
