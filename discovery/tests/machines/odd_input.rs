@@ -5,8 +5,7 @@ use std::path::Path;
 
 use discovery::{Source, read_machine_with};
 use machines::Recording;
-use topology::machine::Machine;
-use topology::machine::NumaSource;
+use topology::machine::{Machine, NodeKind, NumaSource};
 
 use crate::read;
 
@@ -143,6 +142,42 @@ const XML: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
   </object>
 </topology>
 "#;
+
+/// hwloc gives a GPU's memory the CPUs near it, and says what it is by a subtype.
+#[test]
+fn memory_of_a_gpu_in_an_hwloc_xml_is_a_node_of_its_own() {
+    let second = XML.match_indices("type=\"Package\"").nth(1).unwrap().0;
+    let (first, rest) = XML.split_at(second);
+    let mut text = String::new();
+    for line in first.split_inclusive('\n') {
+        if line.contains("NUMANode") {
+            text += line;
+            text += "<object type=\"NUMANode\" subtype=\"GPUMemory\" os_index=\"8\" cpuset=\"0x00000003\" \
+                     complete_cpuset=\"0x00000003\" nodeset=\"0x00000100\" complete_nodeset=\"0x00000100\" \
+                     gp_index=\"20\" local_memory=\"1073741824\"/>\n";
+            continue;
+        }
+        text += &line
+            .replace("nodeset=\"0x00000001\"", "nodeset=\"0x00000101\"")
+            .replace("nodeset=\"0x00000003\"", "nodeset=\"0x00000103\"");
+    }
+    text += rest;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("topo.xml");
+    fs::write(&path, text).unwrap();
+    let machine = read(&path).unwrap();
+    let kinds: Vec<_> = machine
+        .numa_nodes
+        .iter()
+        .map(|node| (node.id, node.kind))
+        .collect();
+    assert_eq!(
+        kinds,
+        [(0, NodeKind::Dram), (1, NodeKind::Dram), (8, NodeKind::Gpu)]
+    );
+    assert!(machine.node(8).unwrap().cpus.is_empty());
+    assert_eq!(machine.node(0).unwrap().cpus.to_string(), "0-1");
+}
 
 #[test]
 fn an_hwloc_xml_is_read() {

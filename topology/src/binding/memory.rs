@@ -129,3 +129,46 @@ fn nearest_with_memory(machine: &Machine, node: u32, usable: &NodeSet) -> Option
         .iter()
         .min_by_key(|other| (*other != node, machine.nearness(node, *other), *other))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::NumaNode;
+    use std::collections::BTreeMap;
+
+    fn node(id: u32, kind: NodeKind, cpus: &str, memory_bytes: u64) -> NumaNode {
+        NumaNode {
+            id,
+            package: None,
+            cpus: cpus.parse().unwrap(),
+            memory_bytes: Some(memory_bytes),
+            kind,
+            distances: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn memory_is_only_of_processors_with_cpus_and_some_to_give() {
+        const GIB: u64 = 1 << 30;
+        let others = [
+            node(1, NodeKind::Cpuless, "", GIB),
+            node(1, NodeKind::Cpuless, "2-3", GIB),
+            node(1, NodeKind::Gpu, "", GIB),
+            // As a file may have it whose writer gave GPU memory the CPUs near it.
+            node(1, NodeKind::Gpu, "2-3", GIB),
+            // All its CPUs are offline.
+            node(1, NodeKind::Dram, "", GIB),
+            node(1, NodeKind::Dram, "2-3", 0),
+        ];
+        for other in others {
+            let said = format!("{other:?}");
+            let numa_nodes = vec![node(0, NodeKind::Dram, "0-1", GIB), other];
+            let machine = Machine {
+                numa_nodes,
+                ..Machine::default()
+            };
+            let given = memory_nodes(&machine, &NodeSet::single(1));
+            assert_eq!(given, NodeSet::single(0), "{said}");
+        }
+    }
+}

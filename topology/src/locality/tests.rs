@@ -145,6 +145,45 @@ fn a_numa_node_that_is_not_there_is_none() {
 }
 
 #[test]
+fn an_attachment_counts_where_it_is_narrower_than_the_machine() {
+    let attached = |list: &str| {
+        let mut machine = machine(2);
+        machine.pci[1].attached_nodes = Some(nodes(list));
+        machine
+    };
+    let placed = place(&attached("2-3"));
+    assert_eq!(placed, (NumaSource::Hwloc, "2-3".to_owned(), Some(1)));
+    let why = |list| refusal(&attached(list), NumaSource::Hwloc);
+    for list in ["0-3", "9"] {
+        assert_eq!(place(&attached(list)), unknown(), "{list}");
+    }
+    assert_eq!(
+        why("0-3"),
+        "it is attached to nodes 0-3, no narrower than the machine"
+    );
+    assert_eq!(why("9"), "it is attached to nodes 9, which have no CPUs");
+}
+
+#[test]
+fn a_local_cpulist_counts_where_it_is_narrower_than_the_machine() {
+    let local = |list: &str| {
+        let mut machine = machine(2);
+        machine.pci[1].local_cpus = Some(list.parse().unwrap());
+        machine
+    };
+    let placed = place(&local("4-5"));
+    assert_eq!(placed, (NumaSource::LocalCpulist, "2".to_owned(), Some(1)));
+    for list in ["0-7", "64", ""] {
+        assert_eq!(place(&local(list)), unknown(), "{list}");
+    }
+    let why = refusal(&local("64"), NumaSource::LocalCpulist);
+    assert_eq!(
+        why,
+        "local_cpulist is \"64\", which holds no CPU that is online"
+    );
+}
+
+#[test]
 fn a_sibling_below_the_same_port_places_a_device() {
     let below = |list: &str| {
         with(Firmware {
