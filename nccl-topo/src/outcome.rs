@@ -117,3 +117,42 @@ pub(crate) fn ring_is_as_forced(machine: &Machine, xml: &str) -> bool {
         .map(|capability| outcome(&system, machine, Conditions::of_capability(capability)));
     outcomes.all(|outcome| outcome.is_some_and(|outcome| outcome.is_good()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emit::{Form, emit};
+    use crate::rules::Rules;
+    use crate::testing::*;
+
+    /// NCCL's view of a file of `from`, as of `machine`.
+    fn outcome_of(from: &Machine, machine: &Machine, conditions: Conditions) -> Outcome {
+        let xml = emit(from, Form::SingleHost).unwrap().xml;
+        outcome(&reader::parse(&xml).unwrap(), machine, conditions).unwrap()
+    }
+
+    #[test]
+    fn the_worst_order_of_ranks_counts() {
+        // A file with a <cpu> per NUMA node: in file order the ring crosses as seldom as it can.
+        let (nodes, packages) = (
+            with_switches(machine(4, 1, 4), 1),
+            with_switches(machine(2, 2, 4), 1),
+        );
+        let found = outcome_of(&nodes, &packages, Conditions::of_capability(80));
+        assert_eq!((found.crossings, found.least), (4, 2));
+        let found = outcome_of(&packages, &packages, Conditions::of_capability(80));
+        assert_eq!((found.crossings, found.least), (2, 2));
+    }
+
+    #[test]
+    fn blackwell_over_zen_5_has_two_channels_of_15_from_2_31_on() {
+        let mut machine = amd(with_switches(machine(2, 1, 4), 2));
+        machine.processor.as_mut().unwrap().family = Some(26);
+        let conditions = Conditions {
+            rules: Rules::of("2.31.0".parse().unwrap()),
+            ..Conditions::of_capability(120)
+        };
+        let found = outcome_of(&machine, &machine, conditions);
+        assert!((found.bandwidth_gb_s - 15.0).abs() < 1e-6, "{found:?}");
+    }
+}

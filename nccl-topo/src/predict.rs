@@ -212,6 +212,17 @@ mod tests {
     }
 
     #[test]
+    fn without_p2p_switches_of_gen_3_on_four_sockets_are_predicted_to_cross() {
+        let mut machine = slow(with_switches(machine(4, 1, 4), 2), 8.0);
+        machine.processor.as_mut().unwrap().model = Some(0x55);
+        let found = predict(&machine);
+        let without: Vec<_> = found.iter().filter(|found| !found.with_p2p).collect();
+        assert!(!without.is_empty(), "{found:?}");
+        let said = without[0].to_string();
+        assert!(said.contains("with P2P off (NCCL_P2P_DISABLE=1"), "{said}");
+    }
+
+    #[test]
     fn gpus_of_an_unknown_model_are_predicted_for_by_their_capability() {
         let mut machine = amd(with_switches(machine(2, 1, 4), 2));
         for gpu in &mut machine.gpus {

@@ -99,3 +99,17 @@ fn broadcoms_two_levels_count_as_one_switch() {
     assert_eq!(path(&two_levels(broadcom), rules).0, PathType::Pix);
     assert_eq!(path(&two_levels(&other), rules).0, PathType::Pxb);
 }
+
+#[test]
+fn a_network_device_keeps_its_cpu_first_in_every_ranks_tree() {
+    let net = "<nic><net name=\"eth0\"/></nic>";
+    let ranks = [at(2), at(1)];
+    let order = |first: &str| {
+        let system = system(&[first.to_owned() + &gpu(1, ""), gpu(2, "")]);
+        let model = Model::of(&system, &ranks, Conditions::of_capability(80));
+        let busids = model.gpus.iter().map(|gpu| gpu.busid.clone());
+        busids.collect::<Vec<_>>()
+    };
+    assert_eq!(order(""), [at(2), at(1)]);
+    assert_eq!(order(net), [at(1), at(2)]);
+}
