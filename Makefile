@@ -32,7 +32,8 @@ tiers: # for .ci/run
 
 test-fast: needs-fast ## unit and property tests of every crate; needs no root
 	tests/on-clean-host --variables $(CARGO) test
-	tests/docs/run $(TARGET)/debug/gpu-numa
+	$(CARGO) build -p gpu-numa -p gpu-numa-machines
+	GPU_NUMA_MACHINE=$(TARGET)/debug/gpu-numa-machine tests/docs/run $(TARGET)/debug/gpu-numa
 
 test-fuzz: needs-fuzz ## every reader of input from others under libFuzzer, 5 seconds each
 	fuzz/run 5
