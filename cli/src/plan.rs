@@ -88,6 +88,7 @@ impl Plan {
             tasks: self.tasks(&machine)?,
             kernel,
             allowed_nodes: None,
+            owns_cpus: true,
             may_refuse: true,
         };
         let plan = plan_step(&machine, &step);

@@ -125,6 +125,7 @@ impl Run {
             tasks: vec![request; ranks],
             kernel: observe::kernel(),
             allowed_nodes: None,
+            owns_cpus: true,
             may_refuse: true,
         };
         Ok(match rank {

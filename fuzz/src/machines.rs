@@ -8,11 +8,11 @@ use nccl_topo::emit::{Form, emit};
 use nccl_topo::reader::Problem;
 use slurm_config::cores::{CoreMap, SocketKind};
 use topology::allowed::{StepView, find_step_cpus};
-use topology::binding::{StepRequest, TaskRequest, plan_step};
+use topology::binding::{MemoryPolicy, StepRequest, TaskRequest, UserMemory, plan_step};
 use topology::machine::Machine;
 use topology::option::{Items, Settings};
 use topology::path::{crosses_socket, pci_path};
-use topology::set::CpuSet;
+use topology::set::{CpuSet, NodeSet};
 use topology::snapshot::Snapshot;
 use topology::sysfs;
 use topology::words::{Voice, task_message};
@@ -125,7 +125,7 @@ pub(crate) fn check_plan(machine: &Machine, choices: &mut Choices<'_>, tasks: Ve
         cpuset: cpuset.clone(),
         ..StepView::default()
     };
-    let step_cpus = find_step_cpus(machine, &view);
+    let step_cpus = find_step_cpus(machine, &view).cpus;
     assert!(step_cpus.difference(&cpuset).is_empty());
     let step = StepRequest {
         settings: settings(choices),
@@ -135,6 +135,7 @@ pub(crate) fn check_plan(machine: &Machine, choices: &mut Choices<'_>, tasks: Ve
         kernel: choices.pick(&["5.15", "5.14", "3.10"]).parse().unwrap(),
         allowed_nodes: None,
         may_refuse: choices.below(2) == 0,
+        owns_cpus: choices.below(8) != 0,
     };
     let plan = plan_step(machine, &step);
     assert_eq!(plan.tasks.len(), step.tasks.len());
@@ -183,7 +184,11 @@ pub(crate) fn tasks(choices: &mut Choices<'_>, machine: &Machine) -> Vec<TaskReq
                     .collect(),
                 slurm_cpus: (own & 4 != 0).then(|| CpuSet::single(u32::from(own >> 3))),
                 user_cpu_bind: own & 1 != 0,
-                user_mem_bind: own & 2 != 0,
+                user_memory: (own & 2 != 0).then(|| UserMemory {
+                    policy: MemoryPolicy::Bind,
+                    nodes: NodeSet::single(u32::from(own >> 6)),
+                    is_local: own & 16 != 0,
+                }),
             }
         })
         .collect()

@@ -6,8 +6,8 @@ use ffi::errno::Errno;
 use ffi::linux::access::{Access, read_access};
 use ffi::linux::mempolicy::{Mode, read_policy};
 use ffi::linux::{affinity, process};
-use topology::allowed::{StepView, find_step_cpus, parse_mask_list};
-use topology::binding::{KernelVersion, TaskRequest};
+use topology::allowed::{StepCpus, StepView, find_step_cpus, parse_mask_list};
+use topology::binding::{KernelVersion, MemoryPolicy, TaskRequest, UserMemory};
 use topology::machine::{Gpu, Machine};
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
@@ -101,20 +101,56 @@ pub fn read_task(
     is_script: bool,
 ) -> (TaskRequest, Option<String>) {
     let visible = find_visible(machine, &view_of_task(machine, environment, step_list));
-    let bind_type = environment.get("SLURM_CPU_BIND_TYPE").unwrap_or_default();
-    let user_cpu_bind = !is_script
-        && ["none", "map_cpu"]
-            .iter()
-            .any(|own| bind_type.contains(own));
-    let user_mem_bind =
-        read_policy().is_ok_and(|(mode, _)| !matches!(mode, Mode::Default | Mode::Local));
+    let user_cpu_bind = !is_script && is_bound_by_user(environment);
     let request = TaskRequest {
         visible: visible.gpus,
         slurm_cpus: own_cpus().ok(),
         user_cpu_bind,
-        user_mem_bind,
+        user_memory: user_memory(environment),
     };
     (request, visible.remark)
+}
+
+/// Whether the step's CPUs are by the user's own `--cpu-bind`.
+///
+/// `cores`, `threads`, `sockets` and `ldoms` reach a task as the masks that Slurm makes without being asked, and so does
+/// `none` in a job that has not the whole host (`lllp_distribution`, task/affinity).  The others have a type of their
+/// own (`setup_env`, env.c), but `rank` from 25.11 on, where it is no choice.  Of masks, Slurm's own are written with
+/// 0x (`bit_fmt_hexmask`) and those that the user typed without (`_expand_mult`, `task_cpuset_to_str`).  All read in
+/// 22.05 to 26.05.
+fn is_bound_by_user(environment: &impl Environment) -> bool {
+    let kinds = environment.get("SLURM_CPU_BIND_TYPE").unwrap_or_default();
+    kinds
+        .split(',')
+        .any(|kind| match kind.trim_end_matches(':') {
+            "none" | "map_cpu" | "rank" | "rank_ldom" | "map_ldom" | "mask_ldom" => true,
+            "mask_cpu" => environment
+                .get("SLURM_CPU_BIND_LIST")
+                .is_some_and(|list| !list.is_empty() && !list.contains("0x")),
+            _ => false,
+        })
+}
+
+/// The memory policy that the task came with; none where it is the default policy.
+///
+/// `--mem-bind` that is `local` is a policy over the nodes of the CPUs that Slurm gave the task (`get_memset`,
+/// task/affinity, 22.05 to 26.05), and SLURM_MEM_BIND_TYPE is `local` (`setup_env`, env.c).
+fn user_memory(environment: &impl Environment) -> Option<UserMemory> {
+    let (mode, nodes) = read_policy().ok()?;
+    let policy = match mode {
+        Mode::Default | Mode::Local => return None,
+        Mode::Preferred => MemoryPolicy::Preferred,
+        Mode::PreferredMany => MemoryPolicy::PreferredMany,
+        Mode::Bind => MemoryPolicy::Bind,
+        // Weighted interleave, and whatever a newer kernel adds.
+        Mode::Interleave | Mode::Other(_) => MemoryPolicy::Interleave,
+    };
+    let kind = environment.get("SLURM_MEM_BIND_TYPE").unwrap_or_default();
+    Some(UserMemory {
+        policy,
+        nodes: NodeSet::from_words(&nodes),
+        is_local: kind == "local",
+    })
 }
 
 /// The masks that Slurm gave the step's tasks, as far as the calling one knows: the step's list and its own.
@@ -124,17 +160,27 @@ pub fn known_masks(environment: &impl Environment, own: &TaskRequest) -> Vec<Cpu
     masks
 }
 
-/// The CPUs that the step of the calling task may use; `core_count` is how many cores Slurm gave it.
-pub fn step_cpus(machine: &Machine, masks: &[CpuSet], core_count: Option<usize>) -> CpuSet {
+/// What Slurm says of the cores that it gave a step on this host.
+#[derive(Debug, Clone, Default)]
+pub struct GivenCores {
+    /// How many they are.
+    pub count: usize,
+    /// Their CPUs; none where Slurm's numbers cannot be turned into CPUs of this machine.
+    pub cpus: Option<CpuSet>,
+}
+
+/// The CPUs that the step of the calling task may use; `given` is none where Slurm does not say.
+pub fn step_cpus(machine: &Machine, masks: &[CpuSet], given: Option<&GivenCores>) -> StepCpus {
     // Where a filter forbids to ask for the cpuset, what Slurm gave the tasks is all that is known of it.
-    let given = || {
+    let masked = || {
         let none = CpuSet::default();
         masks.iter().fold(none, |all, mask| all.union(mask))
     };
     let view = StepView {
-        cpuset: cpuset().unwrap_or_else(|_| given()),
+        cpuset: cpuset().unwrap_or_else(|_| masked()),
         masks,
-        core_count,
+        core_count: given.map(|given| given.count),
+        cores: given.and_then(|given| given.cpus.clone()),
     };
     find_step_cpus(machine, &view)
 }
@@ -174,6 +220,24 @@ mod tests {
             request.user_cpu_bind
         };
         assert!(bound(false) && !bound(true));
+    }
+
+    #[test]
+    fn a_cpu_bind_that_can_be_told_from_slurms_own_is_the_users() {
+        let bound = |kind: &str, list: &str| {
+            is_bound_by_user(&Variables::of(&[
+                ("SLURM_CPU_BIND_TYPE", kind),
+                ("SLURM_CPU_BIND_LIST", list),
+            ]))
+        };
+        for kind in ["none", "rank", "rank_ldom"] {
+            assert!(bound(kind, ""), "{kind}");
+        }
+        assert!(bound("threads,map_cpu:", "0,1") && bound("map_ldom:", "0"));
+        assert!(bound("mask_ldom:", "1,2"));
+        assert!(bound("mask_cpu:", "c0,30"), "typed");
+        assert!(!bound("mask_cpu:", "0x03,0x30") && !bound("mask_cpu:", ""));
+        assert!(!bound("cores,mask_cpu:", "0x03") && !bound("cores", "") && !bound("", ""));
     }
 
     #[test]

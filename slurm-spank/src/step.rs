@@ -5,13 +5,14 @@
 use ffi::spank::{Spank, sys};
 use launch::environment::Marks;
 use launch::host::{KnownHost, UnknownHost, read_host};
-use launch::observe;
+use launch::observe::{self, GivenCores};
 use launch::shared::page::Page;
 use launch::site::{Asked, SiteConfig, VARIABLE};
 use once_cell::sync::OnceCell;
+use slurm_config::cores::{CoreMap, CoreSet, SocketKind};
 use topology::binding::KernelVersion;
+use topology::machine::Machine;
 use topology::option::Policy;
-use topology::set::CpuSet;
 use topology::words;
 
 use crate::option;
@@ -50,8 +51,8 @@ pub(crate) struct Step {
     pub(crate) cpus_asked: u32,
     /// The step's GPU list, none where it has none; its numbers are the host's only here, before the fork.
     pub(crate) gpu_list: Option<String>,
-    /// How many cores Slurm gave the step; none where it does not say.
-    pub(crate) core_count: Option<usize>,
+    /// The cores that Slurm gave the step; none where it does not say.
+    pub(crate) cores: Option<GivenCores>,
     /// The running kernel.
     pub(crate) kernel: KernelVersion,
     /// When it was gathered, in microseconds of the monotonic clock.
@@ -138,6 +139,7 @@ pub(crate) fn read_step(
         StepKind::Ordinary => 1,
         StepKind::Script => read_job_tasks(spank),
     };
+    let cores = read_cores(spank, host.map(|host| &host.machine));
     Some(Step {
         bind,
         host_name: launch::host::name().unwrap_or_else(|| "this host".to_owned()),
@@ -151,16 +153,26 @@ pub(crate) fn read_step(
             .saturating_mul(script_tasks)
             .clamp(1, 65_536),
         gpu_list,
-        core_count: spank
-            .step_cores()
-            .and_then(|list| list.parse::<CpuSet>().ok())
-            .map(|cores| cores.len())
-            .filter(|count| *count > 0),
+        cores,
         kernel: observe::kernel(),
         prepared_micros: ffi::linux::process::monotonic_micros(),
         tasks,
         page,
         marks,
+    })
+}
+
+/// The cores that Slurm gave the step: abstract numbers, socket by socket (`format_core_allocs`, 22.05 to 26.05).
+fn read_cores(spank: &Spank<'_>, machine: Option<&Machine>) -> Option<GivenCores> {
+    let cores: CoreSet = spank.step_cores()?.parse().ok()?;
+    let count = Some(cores.len()).filter(|count| *count > 0)?;
+    // Where a number is beyond the machine's last core, Slurm counts in another way.
+    let map = machine
+        .and_then(|machine| CoreMap::new(machine, SocketKind::Package))
+        .filter(|map| cores.is_subset(&map.all_cores()));
+    Some(GivenCores {
+        count,
+        cpus: map.map(|map| map.cpus_of(&cores)),
     })
 }
 

@@ -117,9 +117,11 @@ impl Task<'_> {
     }
 
     fn step_request(&self, tasks: Vec<TaskRequest>, masks: &[CpuSet]) -> StepRequest {
+        let found = observe::step_cpus(self.machine, masks, self.step.cores.as_ref());
         StepRequest {
             settings: self.asked.settings,
-            step_cpus: observe::step_cpus(self.machine, masks, self.step.core_count),
+            step_cpus: found.cpus,
+            owns_cpus: found.is_owned,
             asked: self.step.cpus_asked,
             tasks,
             kernel: self.step.kernel,

@@ -81,7 +81,10 @@ fn an_ordinary_step_is_as_slurms_items_say() {
     assert_eq!((step.kind, step.may_refuse), (StepKind::Ordinary, true));
     assert_eq!((step.tasks, step.cpus_asked, step.hosts), (4, 6, 3));
     assert_eq!(
-        (step.gpu_list.as_deref(), step.core_count),
+        (
+            step.gpu_list.as_deref(),
+            step.cores.as_ref().map(|cores| cores.count),
+        ),
         (Some("0,1"), Some(8))
     );
     assert_eq!(step_name(&step), "12.3");

@@ -10,31 +10,62 @@ pub struct StepView<'a> {
     pub cpuset: CpuSet,
     /// The masks that Slurm gave the step's tasks, as far as they are known; at least that of the task itself.
     pub masks: &'a [CpuSet],
-    /// How many cores Slurm gave the step (`S_STEP_ALLOC_CORES` counted); absent where it does not say.
+    /// How many cores Slurm gave the step (`S_STEP_ALLOC_CORES` counted); none where it does not say.
     pub core_count: Option<usize>,
+    /// The CPUs of those cores, which Slurm counts in its own way; none where it does not say which they are.
+    pub cores: Option<CpuSet>,
+}
+
+/// The CPUs that a step may use, and whether they are surely no other job's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepCpus {
+    /// The CPUs.
+    pub cpus: CpuSet,
+    /// Whether they are the step's; false where neither a cpuset nor a mask nor the list of cores says which are.
+    pub is_owned: bool,
 }
 
 /// The CPUs that the step may use.
 ///
-/// The cpuset, where it holds no more cores than Slurm gave the step; else cores are not fenced
-/// (`ConstrainCores=no`) and the union of the masks is all that is surely the step's.  Never an SMT
-/// sibling that every mask leaves out (`--hint=nomultithread`).
-pub fn find_step_cpus(machine: &Machine, view: &StepView<'_>) -> CpuSet {
+/// The cpuset, where it holds no more cores than Slurm gave the step.  Else cores are not fenced
+/// (`ConstrainCores=no`), and the union of the masks is the step's, where that holds no more cores either.  Else
+/// Slurm bound nobody (`TaskPlugin=task/none`), and the cores that it gave are, where their numbers can be told.
+/// Never an SMT sibling that every mask leaves out (`--hint=nomultithread`).
+pub fn find_step_cpus(machine: &Machine, view: &StepView<'_>) -> StepCpus {
+    let owned = |cpus| StepCpus {
+        cpus,
+        is_owned: true,
+    };
     let mut masked = CpuSet::new();
     for mask in view.masks {
         masked.extend_with(mask);
     }
     masked = masked.intersection(&view.cpuset);
-    let cores_held = machine
-        .cores
-        .iter()
-        .filter(|core| core.intersects(&view.cpuset))
-        .count();
-    let is_fenced = view.core_count.is_none_or(|given| cores_held <= given);
-    if !is_fenced && !masked.is_empty() {
-        return masked;
+    let is_given = |cpus: &CpuSet| {
+        let cores = machine.cores.iter().filter(|core| core.intersects(cpus));
+        view.core_count.is_none_or(|given| cores.count() <= given)
+    };
+    if is_given(&view.cpuset) {
+        return owned(drop_idle_siblings(machine, &view.cpuset, &masked));
     }
-    drop_idle_siblings(machine, &view.cpuset, &masked)
+    if !masked.is_empty() && is_given(&masked) {
+        return owned(masked);
+    }
+    let cores = view
+        .cores
+        .as_ref()
+        .map(|cores| cores.intersection(&view.cpuset));
+    if let Some(cores) = cores.filter(|cores| !cores.is_empty()) {
+        return owned(cores);
+    }
+    StepCpus {
+        cpus: if masked.is_empty() {
+            view.cpuset.clone()
+        } else {
+            masked
+        },
+        is_owned: false,
+    }
 }
 
 /// Takes out the siblings that a masked core leaves idle; from a core that no mask touches, as many
@@ -100,14 +131,21 @@ mod tests {
         }
     }
 
-    fn step_cpus(cpuset: &str, masks: &[&str], core_count: Option<usize>) -> String {
+    fn found(cpuset: &str, masks: &[&str], count: Option<usize>, cores: Option<&str>) -> StepCpus {
         let masks: Vec<CpuSet> = masks.iter().map(|mask| mask.parse().unwrap()).collect();
         let view = StepView {
             cpuset: cpuset.parse().unwrap(),
             masks: &masks,
-            core_count,
+            core_count: count,
+            cores: cores.map(|cores| cores.parse().unwrap()),
         };
-        find_step_cpus(&machine(), &view).to_string()
+        find_step_cpus(&machine(), &view)
+    }
+
+    fn step_cpus(cpuset: &str, masks: &[&str], core_count: Option<usize>) -> String {
+        let found = found(cpuset, masks, core_count, None);
+        assert!(found.is_owned);
+        found.cpus.to_string()
     }
 
     #[test]
@@ -119,6 +157,28 @@ mod tests {
     #[test]
     fn without_a_fence_the_masks_are_all_that_is_sure() {
         assert_eq!(step_cpus("0-7", &["0,4", "1,5"], Some(2)), "0-1,4-5");
+    }
+
+    #[test]
+    fn where_slurm_bound_nobody_the_cores_that_it_gave_are_the_steps() {
+        let known = found("0-7", &["0-7", "0-7"], Some(2), Some("2-3,6-7"));
+        assert_eq!(
+            (known.cpus.to_string().as_str(), known.is_owned),
+            ("2-3,6-7", true)
+        );
+        let unknown = found("0-7", &["0-7", "0-7"], Some(2), None);
+        assert_eq!(
+            (unknown.cpus.to_string().as_str(), unknown.is_owned),
+            ("0-7", false)
+        );
+        assert!(
+            found("0-7", &["0-7"], Some(4), None).is_owned,
+            "the whole host"
+        );
+        assert!(
+            found("0-7", &["0-7"], None, None).is_owned,
+            "not under Slurm"
+        );
     }
 
     #[test]

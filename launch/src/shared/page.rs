@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use ffi::errno::Errno;
 use ffi::linux::shared::SharedWords;
-use topology::binding::TaskRequest;
+use topology::binding::{MemoryPolicy, TaskRequest, UserMemory};
 use topology::machine::Machine;
-use topology::set::CpuSet;
+use topology::set::{CpuSet, NodeSet};
 
 use super::{SharedMemory, Word};
 
@@ -22,10 +22,13 @@ const REFUSED: u32 = 1 << 30;
 const HEADER: usize = 16;
 /// The most GPUs that a task's slot names; one with more shows none and is planned for alone.
 const MAX_GPUS: usize = 64;
-/// Words of a slot before the mask: flags and count, GPUs.
-const SLOT_HEAD: usize = 1 + MAX_GPUS;
+/// Words of a slot before the nodes of its memory policy: flags and count, GPUs.
+const SLOT_NODES: usize = 1 + MAX_GPUS;
 const USER_CPU_BIND: u32 = 1 << 16;
-const USER_MEM_BIND: u32 = 1 << 17;
+/// Where in a slot's head the user's memory policy stands, in four bits.
+const MEMORY_SHIFT: u32 = 17;
+/// Set in a policy's code where it follows the CPUs.
+const MEMORY_LOCAL: u32 = 8;
 /// The most tasks a page is made for.
 const MAX_TASKS: usize = 4096;
 /// The longest that a task waits whatever happens, in microseconds.
@@ -49,6 +52,8 @@ pub struct Page<M = SharedWords> {
     tasks: usize,
     /// Words of a slot.
     slot: usize,
+    /// Words of a slot before the mask.
+    head: usize,
 }
 
 impl Page {
@@ -70,9 +75,15 @@ pub fn words_for(tasks: usize, machine: &Machine) -> usize {
     HEADER + slot_words(machine) * tasks
 }
 
-/// Words of a slot: head, GPUs, and a mask as wide as the machine's CPUs.
+/// Words of a slot before the mask: flags and count, GPUs, and nodes, as many as the machine has.
+fn head_words(machine: &Machine) -> usize {
+    let last = machine.numa_nodes.iter().map(|node| node.id).max();
+    SLOT_NODES + last.map_or(0, |last| last as usize / 32 + 1)
+}
+
+/// Words of a slot: head, GPUs, nodes, and a mask as wide as the machine's CPUs.
 fn slot_words(machine: &Machine) -> usize {
-    SLOT_HEAD + machine.online.words().len().max(1) * 2
+    head_words(machine) + machine.online.words().len().max(1) * 2
 }
 
 impl<M: SharedMemory> Page<M> {
@@ -82,6 +93,7 @@ impl<M: SharedMemory> Page<M> {
             memory,
             tasks,
             slot: slot_words(machine),
+            head: head_words(machine),
         }
     }
 
@@ -106,7 +118,7 @@ impl<M: SharedMemory> Page<M> {
             .filter_map(|address| u32::try_from(index(*address)?).ok())
             .collect();
         let mask = request.slurm_cpus.clone().unwrap_or_default();
-        if gpus.len() > MAX_GPUS || mask.words().len() * 2 > self.slot - SLOT_HEAD {
+        if gpus.len() > MAX_GPUS || mask.words().len() * 2 > self.slot - self.head {
             return false;
         }
         let mut head = u32::try_from(gpus.len()).unwrap_or(0);
@@ -115,19 +127,26 @@ impl<M: SharedMemory> Page<M> {
         } else {
             0
         };
-        head |= if request.user_mem_bind {
-            USER_MEM_BIND
-        } else {
-            0
-        };
+        let memory = request.user_memory.as_ref();
+        head |= memory.map_or(0, |memory| memory_code(memory) << MEMORY_SHIFT);
         let halves = mask
             .words()
             .iter()
             .flat_map(|word| [low(*word), low(*word >> 32)]);
+        // A node that the machine does not have is left out.
+        let named = memory
+            .map(|memory| memory.nodes.words())
+            .unwrap_or_default();
+        let nodes = named
+            .iter()
+            .flat_map(|word| [low(*word), low(*word >> 32)])
+            .chain(std::iter::repeat(0))
+            .take(self.head - SLOT_NODES);
         let body = gpus
             .into_iter()
             .chain(std::iter::repeat(0))
             .take(MAX_GPUS)
+            .chain(nodes)
             .chain(halves);
         for (to, from) in slot.iter().zip(std::iter::once(head).chain(body)) {
             to.store(from, Ordering::Relaxed);
@@ -205,7 +224,7 @@ impl<M: SharedMemory> Page<M> {
         (0..self.tasks)
             .map(|task| {
                 self.slot_of(task)
-                    .map(|slot| read_slot(slot, machine))
+                    .map(|slot| read_slot(slot, self.head, machine))
                     .unwrap_or_default()
             })
             .collect()
@@ -224,27 +243,57 @@ fn count_in(state: &impl Word<Value = u32>) -> bool {
     false
 }
 
-fn read_slot(slot: &[impl Word<Value = u32>], machine: &Machine) -> TaskRequest {
+fn read_slot(slot: &[impl Word<Value = u32>], mask_at: usize, machine: &Machine) -> TaskRequest {
     let word = |index: usize| {
         slot.get(index)
             .map_or(0, |word| word.load(Ordering::Relaxed))
     };
     let head = word(0);
-    let visible = (1..SLOT_HEAD)
+    let visible = (1..SLOT_NODES)
         .take((head & 0xffff) as usize)
         .filter_map(|at| machine.gpus.get(word(at) as usize))
         .map(|gpu| gpu.pci)
         .collect();
-    let mask: Vec<u64> = (SLOT_HEAD..slot.len())
-        .step_by(2)
-        .map(|at| u64::from(word(at)) | u64::from(word(at + 1)) << 32)
-        .collect();
+    let wide = |start: usize, end: usize| -> Vec<u64> {
+        let at = |at: usize| if at < end { u64::from(word(at)) } else { 0 };
+        let pairs = (start..end).step_by(2);
+        pairs.map(|pair| at(pair) | at(pair + 1) << 32).collect()
+    };
+    let mask = wide(mask_at, slot.len());
+    let nodes = wide(SLOT_NODES, mask_at);
     TaskRequest {
         visible,
         slurm_cpus: Some(CpuSet::from_words(&mask)),
         user_cpu_bind: head & USER_CPU_BIND != 0,
-        user_mem_bind: head & USER_MEM_BIND != 0,
+        user_memory: memory_of_code(head >> MEMORY_SHIFT & 15, NodeSet::from_words(&nodes)),
     }
+}
+
+/// A policy as a slot's head has it; 0 is the default policy.
+fn memory_code(memory: &UserMemory) -> u32 {
+    let kind = match memory.policy {
+        MemoryPolicy::Default => return 0,
+        MemoryPolicy::Preferred => 1,
+        MemoryPolicy::PreferredMany => 2,
+        MemoryPolicy::Bind => 3,
+        MemoryPolicy::Interleave => 4,
+    };
+    kind | if memory.is_local { MEMORY_LOCAL } else { 0 }
+}
+
+fn memory_of_code(code: u32, nodes: NodeSet) -> Option<UserMemory> {
+    let policy = match code & !MEMORY_LOCAL {
+        1 => MemoryPolicy::Preferred,
+        2 => MemoryPolicy::PreferredMany,
+        3 => MemoryPolicy::Bind,
+        4 => MemoryPolicy::Interleave,
+        _ => return None,
+    };
+    Some(UserMemory {
+        policy,
+        nodes,
+        is_local: code & MEMORY_LOCAL != 0,
+    })
 }
 
 /// The low half of a word.

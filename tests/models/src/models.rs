@@ -46,7 +46,7 @@ fn request(task: usize, machine: &Machine) -> TaskRequest {
         visible: vec![machine.gpus[task % 2].pci],
         slurm_cpus: Some(CpuSet::single(task as u32)),
         user_cpu_bind: task == 1,
-        user_mem_bind: false,
+        user_memory: None,
     }
 }
 

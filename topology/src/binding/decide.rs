@@ -2,7 +2,7 @@
 
 use super::gpus;
 use super::judge;
-use super::memory::{self, MemoryLeft, MemoryPlan};
+use super::memory::{self, MemoryPlan};
 use super::near::Near;
 use super::plan::{Cost, StepPlan, TaskCase, TaskPlan, Verdict};
 use super::request::{StepRequest, TaskRequest};
@@ -16,7 +16,8 @@ pub fn plan_step(machine: &Machine, step: &StepRequest) -> StepPlan {
     let (mapped, is_mapped) = gpus::choose(&step.tasks, step.settings.map);
     let near: Vec<Near> = mapped
         .iter()
-        .map(|gpus| Near::of(machine, step, gpus))
+        .zip(&step.tasks)
+        .map(|(gpus, request)| Near::of(machine, step, request, gpus))
         .collect();
     let cpus = match step.settings.width {
         Width::Exclusive => split::plan_exclusive(machine, step, &near),
@@ -112,7 +113,7 @@ fn keep_good_mask(machine: &Machine, step: &StepRequest, plan: &mut StepPlan) {
     let (Some(mask), None) = (&request.slurm_cpus, &plan.refusal) else {
         return;
     };
-    let near = Near::of(machine, step, &request.visible);
+    let near = Near::of(machine, step, request, &request.visible);
     let touches_each = near
         .gpu_nodes
         .iter()
@@ -141,7 +142,7 @@ impl Draft<'_> {
     fn finish(&self, task: usize, found: CpuSet) -> TaskPlan {
         let settings = &self.step.settings;
         let slurm = self.request.slurm_cpus.as_ref();
-        let user_bound = self.request.user_cpu_bind && !settings.override_user;
+        let user_bound = self.near.left.is_some();
         // Not known to be near its GPUs and in the way of a task that can be: it is given other CPUs.
         let is_moved = self.near.is_far() && slurm.is_some_and(|mask| *mask != found);
         let left = user_bound || found.is_empty() || (!self.near.is_placed() && !is_moved);
@@ -157,17 +158,10 @@ impl Draft<'_> {
         } else {
             judge::judge(self.near, &cpus)
         };
-        let user_mem_bind = self.request.user_mem_bind && !settings.override_user;
-        // Only a task that is left for the user's own --cpu-bind still gets its memory policy.
-        let memory = if !self.near.is_placed() {
-            MemoryPlan::unchanged()
-        } else if user_mem_bind {
-            MemoryPlan::left(MemoryLeft::UserBound)
-        } else {
-            memory::plan_memory(self.machine, self.step, &self.near.nodes)
-        };
+        let bind_cpus = !left && slurm != Some(&cpus);
+        let memory = self.memory(bind_cpus.then_some(&cpus));
         let resets_memory = self.near.is_placed()
-            && self.request.user_mem_bind
+            && self.request.user_memory.is_some()
             && settings.override_user
             && settings.memory != Memory::None;
         let lacks_local_cpus = !user_bound && self.lacks_local_cpus(&cpus);
@@ -175,13 +169,13 @@ impl Draft<'_> {
             task,
             gpus: self.near.gpus.clone(),
             is_share: false,
-            case: self.case(user_bound, left, &cpus),
+            case: self.case(left, &cpus),
             is_dry_run: settings.policy == Policy::None,
             lacks_local_cpus,
             is_trouble: !user_bound
                 && !self.near.gpus.is_empty()
                 && (verdict == Verdict::Unbound || lacks_local_cpus),
-            bind_cpus: !left && slurm != Some(&cpus),
+            bind_cpus,
             // Over the user's own policy the default is a change too.
             bind_memory: memory.is_change() || resets_memory,
             cpus,
@@ -190,8 +184,24 @@ impl Draft<'_> {
         }
     }
 
+    /// The memory policy of the task, whose CPUs become `moved_to`; none where they stay.
+    fn memory(&self, moved_to: Option<&CpuSet>) -> MemoryPlan {
+        let (machine, step, near) = (self.machine, self.step, self.near);
+        match &self.request.user_memory {
+            Some(user) if !step.settings.override_user => match moved_to {
+                Some(cpus) if user.is_local => {
+                    memory::follow_cpus(machine, step, user, cpus, &near.nodes)
+                }
+                Some(_) | None => MemoryPlan::of_user(user),
+            },
+            // Only a task whose CPUs are left for a reason of their own still gets its memory policy.
+            Some(_) | None if near.is_placed() => memory::plan_memory(machine, step, &near.nodes),
+            Some(_) | None => MemoryPlan::unchanged(),
+        }
+    }
+
     /// What led to `cpus`.
-    fn case(&self, user_bound: bool, left: bool, cpus: &CpuSet) -> TaskCase {
+    fn case(&self, left: bool, cpus: &CpuSet) -> TaskCase {
         let near = self.near;
         let gpu_nodes = near.nodes.clone();
         if near.gpus.is_empty() {
@@ -204,8 +214,8 @@ impl Draft<'_> {
                 step: judge::place_of_step(self.machine, self.step),
                 cost: self.cost(),
             }
-        } else if user_bound {
-            TaskCase::UserCpus { gpu_nodes }
+        } else if let Some(why) = near.left {
+            TaskCase::CpusLeft { gpu_nodes, why }
         } else if left {
             TaskCase::Crowded { gpu_nodes }
         } else {

@@ -1,5 +1,6 @@
 //! How well a task is placed, and when a step is refused.
 
+use super::memory::{MemoryLeft, memory_nodes};
 use super::near::Near;
 use super::plan::{Misfit, Place, Refusal, TaskPlan, Verdict};
 use super::request::StepRequest;
@@ -75,8 +76,28 @@ fn find_misfit(
             return Some(Misfit::NoLocalCpu { gpu, nodes });
         }
     }
-    if !strict || gpus.is_empty() {
+    if gpus.is_empty() {
         return None;
+    }
+    if let Some(why) = near.left.filter(|_| !plan.cpus.intersects(&near.cpus)) {
+        return Some(Misfit::LeftFar {
+            gpus: near.gpus.clone(),
+            nodes: near.nodes.clone(),
+            cpus: plan.cpus.clone(),
+            why,
+        });
+    }
+    if !strict {
+        return None;
+    }
+    let named = &plan.memory.nodes;
+    let is_users = plan.memory.left == Some(MemoryLeft::UserBound);
+    if is_users && !named.intersects(&memory_nodes(machine, &near.nodes)) {
+        return Some(Misfit::UserMemory {
+            gpus: near.gpus.clone(),
+            nodes: near.nodes.clone(),
+            memory: named.clone(),
+        });
     }
     let each = gpus.iter().map(|(_, nodes)| nodes.clone());
     let shared = each.reduce(|a, b| a.intersection(&b));

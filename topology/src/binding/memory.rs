@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::kernel::KernelVersion;
-use super::request::StepRequest;
+use super::request::{StepRequest, UserMemory};
 use crate::machine::{Machine, NodeKind};
 use crate::option::Memory;
-use crate::set::NodeSet;
+use crate::set::{CpuSet, NodeSet};
 
 /// A memory policy by Linux's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -28,7 +28,7 @@ pub enum MemoryPolicy {
 /// Why a task's memory policy is not set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryLeft {
-    /// The user set one (`--mem-bind`).
+    /// The user set one (`--mem-bind`), which stays.
     UserBound,
     /// `mem=none`, or nothing of the task is changed, or the kernel would not set it.
     Unchanged,
@@ -37,7 +37,7 @@ pub enum MemoryLeft {
     DefaultFits,
 }
 
-/// A memory policy and its nodes; no nodes under the default policy.
+/// A task's memory policy and its nodes; no nodes under the default policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MemoryPlan {
@@ -45,9 +45,12 @@ pub struct MemoryPlan {
     pub policy: MemoryPolicy,
     /// Its nodes.
     pub nodes: NodeSet,
-    /// Why it is the default policy; none where another is to be set.
+    /// Why it is left as it is; none where another is to be set.
     #[serde(skip)]
     pub left: Option<MemoryLeft>,
+    /// Whether it is the user's `--mem-bind=local`, kept in its sense with the task's new CPUs.
+    #[serde(skip)]
+    pub follows_cpus: bool,
 }
 
 impl MemoryPlan {
@@ -62,12 +65,23 @@ impl MemoryPlan {
             policy: MemoryPolicy::Default,
             nodes: NodeSet::new(),
             left: Some(why),
+            follows_cpus: false,
         }
     }
 
-    /// Whether a policy other than the default is to be set.
+    /// The user's own, which stays.
+    pub fn of_user(user: &UserMemory) -> Self {
+        Self {
+            policy: user.policy,
+            nodes: user.nodes.clone(),
+            left: Some(MemoryLeft::UserBound),
+            follows_cpus: false,
+        }
+    }
+
+    /// Whether a policy other than the one that the task came with is to be set.
     pub fn is_change(&self) -> bool {
-        self.policy != MemoryPolicy::Default
+        self.left.is_none()
     }
 }
 
@@ -101,6 +115,40 @@ pub(super) fn plan_memory(
         policy,
         nodes,
         left: None,
+        follows_cpus: false,
+    }
+}
+
+/// The user's `--mem-bind=local` for a task that moves to `cpus`.
+///
+/// Slurm binds to the nodes of the task's CPUs, or prefers the first of them (`get_memset` and `_numa_set_preferred`,
+/// task/affinity, 22.05 to 26.05); of several nodes one of the GPUs' is preferred here.
+pub(super) fn follow_cpus(
+    machine: &Machine,
+    step: &StepRequest,
+    user: &UserMemory,
+    cpus: &CpuSet,
+    gpu_nodes: &NodeSet,
+) -> MemoryPlan {
+    let usable = usable_nodes(machine, step.allowed_nodes.as_ref());
+    let here = machine.nodes_of(cpus);
+    let mut nodes: NodeSet = here
+        .iter()
+        .filter_map(|node| nearest_with_memory(machine, node, &usable))
+        .collect();
+    if user.policy == MemoryPolicy::Preferred {
+        let near = nodes.intersection(gpu_nodes);
+        let first = near.first().or_else(|| nodes.first());
+        nodes = first.map(NodeSet::single).unwrap_or_default();
+    }
+    if nodes.is_empty() || nodes == user.nodes {
+        return MemoryPlan::of_user(user);
+    }
+    MemoryPlan {
+        policy: user.policy,
+        nodes,
+        left: None,
+        follows_cpus: true,
     }
 }
 

@@ -32,4 +32,4 @@ pub use remarks::{
     SocketLink, Spanning, SpanningOver, Summary, find_socket_link, find_spanning, first_crossing,
     summarize,
 };
-pub use request::{StepRequest, TaskRequest};
+pub use request::{CpusLeft, StepRequest, TaskRequest, UserMemory};

@@ -1,6 +1,6 @@
 //! What is near a task: the nodes of its GPUs and the step's CPUs on them.
 
-use super::request::StepRequest;
+use super::request::{CpusLeft, StepRequest, TaskRequest};
 use crate::machine::Machine;
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
@@ -16,11 +16,18 @@ pub(super) struct Near {
     pub(super) nodes: NodeSet,
     /// The step's CPUs on those nodes.
     pub(super) cpus: CpuSet,
+    /// Why its own CPUs are not to be changed; none where they may be.
+    pub(super) left: Option<CpusLeft>,
 }
 
 impl Near {
     /// Looks up the GPUs of one task.
-    pub(super) fn of(machine: &Machine, step: &StepRequest, gpus: &[PciAddress]) -> Self {
+    pub(super) fn of(
+        machine: &Machine,
+        step: &StepRequest,
+        request: &TaskRequest,
+        gpus: &[PciAddress],
+    ) -> Self {
         let gpu_nodes: Vec<Option<NodeSet>> = gpus
             .iter()
             .map(|address| {
@@ -34,11 +41,13 @@ impl Near {
             nodes.extend_with(known);
         }
         let cpus = machine.cpus_of(&nodes).intersection(&step.step_cpus);
+        let left = cpus_left(machine, step, request, &nodes);
         Self {
             gpus: gpus.to_vec(),
             gpu_nodes,
             nodes,
             cpus,
+            left,
         }
     }
 
@@ -88,4 +97,27 @@ impl Near {
             .count();
         u32::try_from(count).unwrap_or(u32::MAX).max(1)
     }
+}
+
+/// Why a task with GPUs on `nodes` keeps its CPUs.
+fn cpus_left(
+    machine: &Machine,
+    step: &StepRequest,
+    request: &TaskRequest,
+    nodes: &NodeSet,
+) -> Option<CpusLeft> {
+    if !step.owns_cpus {
+        return Some(CpusLeft::NotOwned);
+    }
+    if step.settings.override_user {
+        return None;
+    }
+    if request.user_cpu_bind {
+        return Some(CpusLeft::UserCpus);
+    }
+    // Memory that was named by number stays where it is: CPUs beside it are not moved to a GPU that is not.
+    let (memory, cpus) = (request.user_memory.as_ref()?, request.slurm_cpus.as_ref()?);
+    let is_beside = machine.cpus_of(&memory.nodes).intersects(cpus);
+    let is_named = !memory.is_local && !memory.nodes.is_empty();
+    (is_named && is_beside && !memory.nodes.intersects(nodes)).then_some(CpusLeft::UserMemory)
 }

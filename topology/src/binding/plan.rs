@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::memory::MemoryPlan;
+use super::request::CpusLeft;
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
 
@@ -75,10 +76,12 @@ pub enum TaskCase {
         /// What every copy between them pays.
         cost: Cost,
     },
-    /// Its user chose its CPUs.
-    UserCpus {
+    /// Its CPUs are not to be changed.
+    CpusLeft {
         /// The nodes of its GPUs.
         gpu_nodes: NodeSet,
+        /// Why.
+        why: CpusLeft,
     },
     /// The step has CPUs near its GPUs, and other tasks took them all.
     Crowded {
@@ -156,6 +159,26 @@ pub enum Misfit {
         asked: u32,
         /// CPUs of the step on these nodes, at least 1 and fewer than asked.
         local: usize,
+    },
+    /// The user's own choice leaves a task no CPU near its GPUs.
+    LeftFar {
+        /// The GPUs.
+        gpus: Vec<PciAddress>,
+        /// Their nodes.
+        nodes: NodeSet,
+        /// The task's CPUs.
+        cpus: CpuSet,
+        /// Whose choice it was.
+        why: CpusLeft,
+    },
+    /// The user's own memory policy names none of the nodes that serve the GPUs.
+    UserMemory {
+        /// The GPUs.
+        gpus: Vec<PciAddress>,
+        /// Their nodes.
+        nodes: NodeSet,
+        /// The nodes that the policy names.
+        memory: NodeSet,
     },
     /// The step has enough CPUs near the GPUs, but too few once the other tasks have theirs.
     TooFewLeft {

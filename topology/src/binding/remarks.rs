@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::plan::{StepPlan, TaskPlan, Verdict};
-use super::request::StepRequest;
+use super::plan::{StepPlan, TaskCase, TaskPlan, Verdict};
+use super::request::{CpusLeft, StepRequest};
 use crate::crossings::{fewest, groups, packages_of};
 use crate::machine::Machine;
 use crate::option::Policy;
@@ -17,8 +17,10 @@ use crate::set::NodeSet;
 pub enum Summary {
     /// No task has a GPU.
     NoGpu,
-    /// A user chose the tasks' CPUs.
-    UserCpus {
+    /// No task's CPUs are to be changed.
+    CpusLeft {
+        /// Why, of the first task.
+        why: CpusLeft,
         /// The nodes of each task's GPUs; empty where unknown.
         nodes: Vec<NodeSet>,
         /// How many tasks get a memory policy.
@@ -43,6 +45,8 @@ pub enum Summary {
         fewest_cpus: usize,
         /// The most CPUs that a task gets.
         most_cpus: usize,
+        /// How many tasks keep their CPUs because these are near the memory that the user chose.
+        at_memory: usize,
         /// Whether tasks that see the same GPUs are taken to use a share each.
         is_mapped: bool,
         /// Whether the policy `none` keeps all this from being done.
@@ -59,8 +63,18 @@ pub fn summarize(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Summ
     }
     let is_dry_run = step.settings.policy == Policy::None;
     let memory = tasks().filter(|task| task.memory.is_change()).count();
-    if step.tasks.iter().any(|task| task.user_cpu_bind) && !step.settings.override_user {
-        return Summary::UserCpus {
+    let left = |task: &TaskPlan| {
+        if let TaskCase::CpusLeft { why, .. } = task.case {
+            Some(why)
+        } else {
+            None
+        }
+    };
+    if let Some(why) = tasks().find_map(left)
+        && tasks().all(|task| left(task).is_some() || !task.bind_cpus)
+    {
+        return Summary::CpusLeft {
+            why,
             nodes,
             memory,
             is_dry_run,
@@ -79,6 +93,9 @@ pub fn summarize(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Summ
         memory,
         fewest_cpus: widths().min().unwrap_or(0),
         most_cpus: widths().max().unwrap_or(0),
+        at_memory: tasks()
+            .filter(|task| left(task) == Some(CpusLeft::UserMemory))
+            .count(),
         is_mapped: plan.is_mapped,
         is_dry_run,
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::near::Near;
-use super::request::{StepRequest, TaskRequest};
+use super::request::StepRequest;
 use super::transport::{Edge, Transport};
 use super::width;
 use crate::machine::Machine;
@@ -53,13 +53,13 @@ enum Claim {
     Share,
     /// What nobody needs: it has GPUs, but no CPU is known to be local to them.
     Rest,
-    /// None: it has no GPU, or its user bound it.
+    /// None: it has no GPU, or its CPUs are not to be changed.
     None,
 }
 
 impl Claim {
-    fn of(request: &TaskRequest, step: &StepRequest, near: &Near) -> Self {
-        if request.user_cpu_bind && !step.settings.override_user {
+    fn of(near: &Near) -> Self {
+        if near.left.is_some() {
             Self::None
         } else if near.is_placed() {
             Self::Share
@@ -84,7 +84,7 @@ enum Unbound {
 fn masks_of(step: &StepRequest, near: &[Near], left: &[Claim]) -> CpuSet {
     let mut masks = CpuSet::new();
     for (request, near) in step.tasks.iter().zip(near) {
-        let is_left = left.contains(&Claim::of(request, step, near));
+        let is_left = left.contains(&Claim::of(near));
         if let (true, Some(mask)) = (is_left, &request.slurm_cpus) {
             masks.extend_with(mask);
         }
@@ -190,12 +190,7 @@ impl<'a> Split<'a> {
         unbound: Unbound,
         unit: Unit,
     ) -> Self {
-        let claims: Vec<Claim> = step
-            .tasks
-            .iter()
-            .zip(near)
-            .map(|(request, near)| Claim::of(request, step, near))
-            .collect();
+        let claims: Vec<Claim> = near.iter().map(Claim::of).collect();
         let dealt: Vec<bool> = claims.iter().map(|claim| *claim == Claim::Share).collect();
         let held_for: Vec<bool> = step
             .tasks

@@ -20,7 +20,7 @@ pub struct Settings {
     pub nccl: Nccl,
     /// How much is said.
     pub report: Verbosity,
-    /// Whether the user's own `--mem-bind`, `--cpu-bind=none` and `map_cpu` give way.
+    /// Whether the user's own `--mem-bind` and `--cpu-bind` give way where they can be told.
     pub override_user: bool,
 }
 

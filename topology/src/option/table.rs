@@ -130,7 +130,7 @@ pub const TABLE: &[Row] = &[
     row(
         Item::Override,
         "override",
-        "bind even where you chose a binding yourself with --mem-bind, --cpu-bind=none or --cpu-bind=map_cpu",
+        "bind even where you chose a binding yourself with --mem-bind or --cpu-bind",
     ),
 ];
 

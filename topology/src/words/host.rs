@@ -1,7 +1,7 @@
 //! The lines about all tasks of a host, and about a host's GPUs.
 
 use super::phrases;
-use crate::binding::{SocketLink, Spanning, SpanningOver, Summary};
+use crate::binding::{CpusLeft, SocketLink, Spanning, SpanningOver, Summary};
 use crate::set::NodeSet;
 
 /// How to launch so that a task short of local CPUs would have them.
@@ -12,11 +12,12 @@ pub const NEAR_CPUS_ADVICE: &str =
 pub fn summary_line(host: &str, summary: &Summary) -> String {
     match summary {
         Summary::NoGpu => format!("{host}: no task has a GPU; each is left as Slurm made it"),
-        Summary::UserCpus {
+        Summary::CpusLeft {
+            why,
             nodes,
             memory,
             is_dry_run,
-        } => user_cpus(host, nodes, *memory, *is_dry_run),
+        } => cpus_left(host, *why, nodes, *memory, *is_dry_run),
         Summary::Unbound { nodes } => unbound(host, nodes),
         Summary::Bound {
             nodes,
@@ -24,11 +25,19 @@ pub fn summary_line(host: &str, summary: &Summary) -> String {
             memory,
             fewest_cpus,
             most_cpus,
+            at_memory,
             is_mapped,
             is_dry_run,
         } => {
             let tasks = nodes.len();
             let width = phrases::widths(tasks, *fewest_cpus, *most_cpus);
+            let width = match at_memory {
+                0 => width,
+                1 => format!("{width}; 1 task stays near the memory that --mem-bind names"),
+                more => {
+                    format!("{width}; {more} tasks stay near the memory that --mem-bind names")
+                }
+            };
             let width = if *is_mapped {
                 format!("{width}; task k is taken to use the k-th share of the GPUs it sees")
             } else {
@@ -60,24 +69,29 @@ struct Counts {
     memory: usize,
 }
 
-fn user_cpus(host: &str, nodes: &[NodeSet], memory: usize, is_dry_run: bool) -> String {
+fn cpus_left(
+    host: &str,
+    why: CpusLeft,
+    nodes: &[NodeSet],
+    memory: usize,
+    is_dry_run: bool,
+) -> String {
     let nodes = phrases::nodes_of_tasks(nodes);
-    match (memory, is_dry_run) {
-        (0, _) => format!("{host}: CPUs left to the user's --cpu-bind; memory left as it is"),
-        (1, false) => {
-            format!(
-                "{host}: CPUs left to the user's --cpu-bind; memory of 1 task on its GPUs' {nodes}"
-            )
+    let left = match why {
+        CpusLeft::UserCpus => "CPUs left to the user's --cpu-bind",
+        CpusLeft::UserMemory => "CPUs left near the memory that --mem-bind names",
+        CpusLeft::NotOwned => {
+            "CPUs left as Slurm made them (Slurm bound no task, and which CPUs are the step's is unknown)"
         }
-        (1, true) => format!(
-            "{host}: CPUs left to the user's --cpu-bind; memory of 1 task would be on its GPUs' {nodes}"
-        ),
-        (_, false) => format!(
-            "{host}: CPUs left to the user's --cpu-bind; memory of {memory} tasks on their GPUs' {nodes}"
-        ),
-        (_, true) => format!(
-            "{host}: CPUs left to the user's --cpu-bind; memory of {memory} tasks would be on their GPUs' {nodes}"
-        ),
+    };
+    match (memory, is_dry_run) {
+        (0, _) => format!("{host}: {left}; memory left as it is"),
+        (1, false) => format!("{host}: {left}; memory of 1 task on its GPUs' {nodes}"),
+        (1, true) => format!("{host}: {left}; memory of 1 task would be on its GPUs' {nodes}"),
+        (_, false) => format!("{host}: {left}; memory of {memory} tasks on their GPUs' {nodes}"),
+        (_, true) => {
+            format!("{host}: {left}; memory of {memory} tasks would be on their GPUs' {nodes}")
+        }
     }
 }
 

@@ -96,17 +96,32 @@ pub(super) fn widths(tasks: usize, fewest: usize, most: usize) -> String {
 pub(super) fn memory(plan: &MemoryPlan) -> String {
     let nodes = nodes(&plan.nodes);
     match (plan.policy, plan.left) {
-        (MemoryPolicy::Preferred | MemoryPolicy::PreferredMany, _) => {
-            format!("memory prefers {nodes}")
-        }
-        (MemoryPolicy::Bind, _) => format!("memory bound to {nodes}"),
-        (MemoryPolicy::Interleave, _) => format!("memory interleaved over {nodes}"),
+        (MemoryPolicy::Default, Some(MemoryLeft::Unchanged)) => "memory left as it is".to_owned(),
         (MemoryPolicy::Default, Some(MemoryLeft::UserBound)) => {
             "memory left to the user's --mem-bind".to_owned()
         }
-        (MemoryPolicy::Default, Some(MemoryLeft::Unchanged)) => "memory left as it is".to_owned(),
         (MemoryPolicy::Default, Some(MemoryLeft::DefaultFits) | None) => {
             "memory by the default policy".to_owned()
+        }
+        (MemoryPolicy::Preferred | MemoryPolicy::PreferredMany, None) if plan.follows_cpus => {
+            format!("memory prefers {nodes} (the user's --mem-bind=local)")
+        }
+        (_, None) if plan.follows_cpus => {
+            format!("memory bound to {nodes} (the user's --mem-bind=local)")
+        }
+        (MemoryPolicy::Preferred | MemoryPolicy::PreferredMany, None) => {
+            format!("memory prefers {nodes}")
+        }
+        (MemoryPolicy::Bind, None) => format!("memory bound to {nodes}"),
+        (MemoryPolicy::Interleave, None) => format!("memory interleaved over {nodes}"),
+        (MemoryPolicy::Preferred | MemoryPolicy::PreferredMany, Some(_)) => {
+            format!("memory prefers {nodes} by the user's --mem-bind")
+        }
+        (MemoryPolicy::Bind, Some(_)) => {
+            format!("memory bound to {nodes} by the user's --mem-bind")
+        }
+        (MemoryPolicy::Interleave, Some(_)) => {
+            format!("memory interleaved over {nodes} by the user's policy")
         }
     }
 }

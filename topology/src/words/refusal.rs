@@ -1,7 +1,7 @@
 //! Why a strict policy refuses, and what would fit.
 
 use super::{Voice, phrases};
-use crate::binding::{Misfit, Refusal};
+use crate::binding::{CpusLeft, Misfit, Refusal};
 use crate::option::Policy;
 
 /// What is wrong: the task, its GPU and node, and the CPUs that there are.
@@ -33,6 +33,43 @@ pub fn refusal_reason(refusal: &Refusal, voice: Voice) -> String {
         (Misfit::NoSharedNode { gpus }, Voice::Process) => {
             let gpus = phrases::gpus_with_nodes(gpus);
             format!("GPUs {gpus} share no node; this process may use {has}, on {on}")
+        }
+        (
+            Misfit::LeftFar {
+                gpus,
+                nodes,
+                cpus,
+                why,
+            },
+            _,
+        ) => {
+            let (gpus, nodes) = (phrases::gpus(gpus), phrases::nodes(nodes));
+            let cpus = phrases::cpus(cpus);
+            match why {
+                CpusLeft::UserCpus => format!(
+                    "the user's --cpu-bind gives task {task} {cpus}, none of them on {nodes} of {gpus}"
+                ),
+                CpusLeft::UserMemory => format!(
+                    "task {task} has {cpus}, near the memory that the user's --mem-bind names and not on {nodes} of {gpus}"
+                ),
+                CpusLeft::NotOwned => format!(
+                    "task {task} has {cpus}, none of them on {nodes} of {gpus}, and which CPUs are the step's is unknown"
+                ),
+            }
+        }
+        (
+            Misfit::UserMemory {
+                gpus,
+                nodes,
+                memory,
+            },
+            _,
+        ) => {
+            let (gpus, nodes) = (phrases::gpus(gpus), phrases::nodes(nodes));
+            let memory = phrases::nodes(memory);
+            format!(
+                "the user's --mem-bind takes the memory of task {task} from {memory}, and {gpus} on {nodes} has other memory near"
+            )
         }
         (
             Misfit::TooFewLocal {
@@ -120,6 +157,27 @@ pub fn advice_line(refusal: &Refusal) -> String {
              --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the whole step"
                 .to_owned()
         }
+        Misfit::LeftFar {
+            why: CpusLeft::UserCpus,
+            ..
+        } => "would fit: without your --cpu-bind, or with --gpu-numa-bind=override,restricted; to run as it is: \
+              --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the whole step"
+            .to_owned(),
+        Misfit::LeftFar {
+            why: CpusLeft::UserMemory,
+            ..
+        }
+        | Misfit::UserMemory { .. } => {
+            "would fit: without your --mem-bind, or with --mem-bind=local; to run as it is: \
+             --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the whole step"
+                .to_owned()
+        }
+        Misfit::LeftFar {
+            why: CpusLeft::NotOwned,
+            ..
+        } => "to run as it is: --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the \
+              whole step"
+            .to_owned(),
         Misfit::NoSharedNode { .. } => {
             "would fit: sbatch --gpus-per-task=1, or sbatch --ntasks-per-socket=1 --gpus-per-task=1 with more tasks; \
              to run as it is: --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the \

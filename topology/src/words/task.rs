@@ -1,7 +1,7 @@
 //! The line of one task.
 
 use super::{Voice, launch::of_task, phrases, refusal};
-use crate::binding::{Cost, Place, TaskCase, TaskPlan, Verdict};
+use crate::binding::{Cost, CpusLeft, Place, TaskCase, TaskPlan, Verdict};
 use crate::pci::PciAddress;
 use crate::set::NodeSet;
 
@@ -26,7 +26,7 @@ pub fn task_message(plan: &TaskPlan, voice: Voice) -> String {
             },
             _,
         ) => far(plan, gpu_nodes, step, *cost, voice),
-        (TaskCase::UserCpus { gpu_nodes }, _) => user_cpus(plan, gpu_nodes),
+        (TaskCase::CpusLeft { gpu_nodes, why }, _) => cpus_left(plan, gpu_nodes, *why),
         (TaskCase::Crowded { gpu_nodes }, _) => crowded(plan, gpu_nodes, voice),
         (
             TaskCase::Placed {
@@ -146,10 +146,20 @@ fn own_gpus(plan: &TaskPlan) -> String {
     }
 }
 
-fn user_cpus(plan: &TaskPlan, gpu_nodes: &NodeSet) -> String {
+fn cpus_left(plan: &TaskPlan, gpu_nodes: &NodeSet, why: CpusLeft) -> String {
     let (gpus, nodes) = (own_gpus(plan), phrases::nodes(gpu_nodes));
     let (cpus, memory) = (phrases::cpus(&plan.cpus), phrases::memory(&plan.memory));
-    format!("{gpus} {nodes}, {cpus} left to the user's --cpu-bind, {memory}")
+    match why {
+        CpusLeft::UserCpus => {
+            format!("{gpus} {nodes}, {cpus} left to the user's --cpu-bind, {memory}")
+        }
+        CpusLeft::UserMemory => {
+            format!("{gpus} {nodes}, {cpus} left near the user's memory, {memory}")
+        }
+        CpusLeft::NotOwned => format!(
+            "{gpus} {nodes}, {cpus} left as Slurm made it (which of them are the step's is unknown), {memory}"
+        ),
+    }
 }
 
 fn crowded(plan: &TaskPlan, gpu_nodes: &NodeSet, voice: Voice) -> String {

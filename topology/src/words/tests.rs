@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::binding::{
-    Cost, MemoryLeft, MemoryPlan, MemoryPolicy, Misfit, Place, Refusal, SocketLink, Spanning,
-    SpanningOver, Summary, TaskCase, TaskPlan, Verdict,
+    Cost, CpusLeft, MemoryLeft, MemoryPlan, MemoryPolicy, Misfit, Place, Refusal, SocketLink,
+    Spanning, SpanningOver, Summary, TaskCase, TaskPlan, Verdict,
 };
 use crate::option::Policy;
 use crate::pci::PciAddress;
@@ -28,6 +28,7 @@ fn memory(policy: MemoryPolicy, list: &str) -> MemoryPlan {
         policy,
         nodes: nodes(list),
         left: None,
+        follows_cpus: false,
     }
 }
 
@@ -169,6 +170,34 @@ fn every_kind_of_memory_policy_has_its_words() {
             MemoryPlan::left(MemoryLeft::UserBound),
             "memory left to the user's --mem-bind",
         ),
+        (
+            MemoryPlan {
+                left: Some(MemoryLeft::UserBound),
+                ..memory(MemoryPolicy::Bind, "1")
+            },
+            "memory bound to node 1 by the user's --mem-bind",
+        ),
+        (
+            MemoryPlan {
+                left: Some(MemoryLeft::UserBound),
+                ..memory(MemoryPolicy::Preferred, "1")
+            },
+            "memory prefers node 1 by the user's --mem-bind",
+        ),
+        (
+            MemoryPlan {
+                follows_cpus: true,
+                ..memory(MemoryPolicy::Bind, "0")
+            },
+            "memory bound to node 0 (the user's --mem-bind=local)",
+        ),
+        (
+            MemoryPlan {
+                follows_cpus: true,
+                ..memory(MemoryPolicy::Preferred, "0")
+            },
+            "memory prefers node 0 (the user's --mem-bind=local)",
+        ),
         (MemoryPlan::unchanged(), "memory left as it is"),
         (
             MemoryPlan::left(MemoryLeft::DefaultFits),
@@ -228,11 +257,26 @@ fn a_task_that_is_left_says_why() {
         "the NUMA node of GPU 0000:21:00.0 is unknown; would be moved to CPUs 0-3 \
          (name the node in /etc/gpu-numa-bind/localities)",
     );
-    let gpu_nodes = nodes("0");
-    both(
-        &left(TaskCase::UserCpus { gpu_nodes }),
-        "GPU 0000:21:00.0 node 0, CPUs 0-3 left to the user's --cpu-bind, memory prefers node 0",
-    );
+    for (why, line) in [
+        (
+            CpusLeft::UserCpus,
+            "CPUs 0-3 left to the user's --cpu-bind, memory prefers node 0",
+        ),
+        (
+            CpusLeft::UserMemory,
+            "CPUs 0-3 left near the user's memory, memory prefers node 0",
+        ),
+        (
+            CpusLeft::NotOwned,
+            "CPUs 0-3 left as Slurm made it (which of them are the step's is unknown), memory prefers node 0",
+        ),
+    ] {
+        let gpu_nodes = nodes("0");
+        both(
+            &left(TaskCase::CpusLeft { gpu_nodes, why }),
+            &format!("GPU 0000:21:00.0 node 0, {line}"),
+        );
+    }
     let gpu_nodes = nodes("0");
     two(
         &left(TaskCase::Crowded { gpu_nodes }),
@@ -439,6 +483,7 @@ fn bound(lists: &[&str], local: usize, memory: usize) -> Summary {
         memory,
         fewest_cpus: 2,
         most_cpus: 2,
+        at_memory: 0,
         is_mapped: false,
         is_dry_run: false,
     }
@@ -528,6 +573,7 @@ fn a_host_in_which_tasks_are_bound_says_how_many_are_on_what() {
             memory,
             fewest_cpus,
             most_cpus,
+            at_memory: 0,
             is_mapped: false,
             is_dry_run: true,
         };
@@ -544,6 +590,7 @@ fn a_summary_gives_widths_and_shares_and_cuts_a_long_list() {
         memory: 17,
         fewest_cpus: 1,
         most_cpus: 3,
+        at_memory: 0,
         is_mapped: true,
         is_dry_run: false,
     };
@@ -610,7 +657,8 @@ fn a_host_in_which_no_task_is_bound_says_why() {
         ),
     ] {
         let nodes = each(&["0", "1"]);
-        let summary = Summary::UserCpus {
+        let summary = Summary::CpusLeft {
+            why: CpusLeft::UserCpus,
             nodes,
             memory,
             is_dry_run,

@@ -102,6 +102,7 @@ pub(crate) fn step(machine: &Machine, option: &str, asked: u32, gpus: &[&[usize]
             .collect(),
         kernel: KernelVersion { major: 6, minor: 1 },
         allowed_nodes: None,
+        owns_cpus: true,
         may_refuse: true,
     }
 }

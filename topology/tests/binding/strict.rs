@@ -1,6 +1,9 @@
 //! Refusals, the user's own bindings, and tasks that decide alone.
 
-use topology::binding::{Misfit, Verdict, plan_alone, plan_step};
+use topology::binding::{
+    CpusLeft, MemoryPolicy, Misfit, TaskCase, UserMemory, Verdict, plan_alone, plan_step,
+};
+use topology::set::NodeSet;
 use topology::words::{Voice, advice_line, refusal_reason};
 
 use super::made_up::{TWO_SOCKETS, cpus, lists, machine, step, verdicts, with_masks};
@@ -73,7 +76,11 @@ fn the_users_own_bindings_stay_unless_overridden() {
     let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
     let mut own = with_masks(step(&machine, "", 1, &[&[2]]), &["0-7"]);
     own.tasks[0].user_cpu_bind = true;
-    own.tasks[0].user_mem_bind = true;
+    own.tasks[0].user_memory = Some(UserMemory {
+        policy: MemoryPolicy::Bind,
+        nodes: NodeSet::single(0),
+        is_local: false,
+    });
     let plan = plan_step(&machine, &own);
     assert!(!plan.tasks[0].bind_cpus && !plan.tasks[0].bind_memory);
     own.settings.override_user = true;
@@ -91,6 +98,103 @@ fn a_task_that_its_user_bound_makes_way_only_under_override() {
     assert_eq!(lists(&plan_step(&machine, &step))[2], "2-3");
     step.settings.override_user = true;
     assert_eq!(lists(&plan_step(&machine, &step)), ["0-1", "2-3", "4-5"]);
+}
+
+fn memory_of(nodes: &str, is_local: bool) -> Option<UserMemory> {
+    Some(UserMemory {
+        policy: MemoryPolicy::Bind,
+        nodes: nodes.parse().unwrap(),
+        is_local,
+    })
+}
+
+#[test]
+fn local_memory_of_the_users_follows_the_tasks_cpus() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let mut own = with_masks(
+        step(&machine, "single-numa-node", 2, &[&[0], &[2]]),
+        &["4-5", "6-7"],
+    );
+    own.tasks[0].user_memory = memory_of("1", true);
+    own.tasks[1].user_memory = memory_of("1", true);
+    let plan = plan_step(&machine, &own);
+    assert_eq!(plan.refusal, None);
+    let memory = |task: usize| (&plan.tasks[task].memory, plan.tasks[task].bind_memory);
+    let (moved, is_set) = memory(0);
+    assert_eq!(
+        (moved.nodes.to_string().as_str(), moved.policy),
+        ("0", MemoryPolicy::Bind)
+    );
+    assert!(is_set && moved.follows_cpus);
+    let (stays, is_set) = memory(1);
+    assert_eq!((stays.nodes.to_string().as_str(), is_set), ("1", false));
+}
+
+#[test]
+fn no_task_leaves_the_memory_that_its_user_named_by_number() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let masks = ["4-5", "0-1", "2-3"];
+    let mut own = with_masks(step(&machine, "", 2, &[&[0], &[2], &[0]]), &masks);
+    for (task, nodes) in own.tasks.iter_mut().zip(["1", "1", "0"]) {
+        task.user_memory = memory_of(nodes, false);
+    }
+    let plan = plan_step(&machine, &own);
+    // Beside its memory and not beside its GPU: stays.  Beside neither: goes to both.
+    assert_eq!(lists(&plan)[0], "4-5");
+    assert!(matches!(
+        plan.tasks[0].case,
+        TaskCase::CpusLeft {
+            why: CpusLeft::UserMemory,
+            ..
+        }
+    ));
+    assert_eq!(lists(&plan)[1], "6-7");
+    assert_eq!(
+        plan.tasks[0].memory.nodes,
+        NodeSet::single(1),
+        "the report has the user's policy"
+    );
+    own.settings.policy = topology::option::Policy::Restricted;
+    let refusal = plan_step(&machine, &own).refusal.unwrap();
+    assert!(matches!(refusal.misfit, Misfit::LeftFar { .. }));
+    assert!(advice_line(&refusal).contains("--mem-bind"));
+    own.settings.override_user = true;
+    assert!(plan_step(&machine, &own).refusal.is_none());
+}
+
+#[test]
+fn memory_that_the_user_named_elsewhere_is_no_single_node() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let mut own = with_masks(step(&machine, "single-numa-node", 2, &[&[0]]), &["0-1"]);
+    own.tasks[0].user_memory = memory_of("1", false);
+    let refusal = plan_step(&machine, &own).refusal.unwrap();
+    assert!(matches!(refusal.misfit, Misfit::UserMemory { .. }));
+}
+
+#[test]
+fn a_step_whose_cpus_are_not_known_is_not_narrowed() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let mut open = with_masks(step(&machine, "", 2, &[&[0], &[2]]), &["0-7", "0-7"]);
+    open.owns_cpus = false;
+    let plan = plan_step(&machine, &open);
+    assert_eq!(lists(&plan), ["0-7", "0-7"]);
+    assert!(
+        plan.tasks
+            .iter()
+            .all(|task| !task.bind_cpus && task.bind_memory)
+    );
+    open.settings.override_user = true;
+    assert_eq!(lists(&plan_step(&machine, &open)), ["0-7", "0-7"]);
+}
+
+#[test]
+fn a_refusal_for_the_users_own_cpu_bind_names_it() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let mut own = with_masks(step(&machine, "restricted", 2, &[&[0]]), &["4-5"]);
+    own.tasks[0].user_cpu_bind = true;
+    let refusal = plan_step(&machine, &own).refusal.unwrap();
+    assert!(refusal_reason(&refusal, Voice::Step).contains("--cpu-bind"));
+    assert!(advice_line(&refusal).contains("without your --cpu-bind"));
 }
 
 #[test]

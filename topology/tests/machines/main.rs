@@ -85,6 +85,7 @@ impl One {
                 tasks: self.read.gpus.iter().map(task).collect(),
                 kernel: KernelVersion { major: 6, minor: 1 },
                 allowed_nodes: None,
+                owns_cpus: true,
                 may_refuse: true,
             },
         )
