@@ -7,6 +7,9 @@ export CARGO
 # For `make fuzz`: seconds for each target, and which targets; none means all.
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
+# For `make bench`: the folder in which it writes its page, none by default; steps of each plugin and size.
+BENCH_DOCS ?=
+BENCH_ROUNDS ?= 25
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 PLUGIN := $(TARGET)/release/libgpu_numa_bind.so
 NCCL_PLUGIN := $(TARGET)/release/libnccl_profiler_gpu_numa.so
@@ -81,8 +84,9 @@ test-recorded: needs-recorded ## what other people recorded, in the folder GPU_N
 test-packages: needs-packages build machine ## full builds: rebuilt from the source package with the same bytes; aarch64, Debian, rpmlint (most of an hour)
 	packaging/check-packages $(TARGET)/packages
 
-bench: needs-abi build ## how much longer a task takes to start, on a made-up host of 256 CPUs and 8 GPUs (root)
-	GPU_NUMA_SPANK_SO=$(PLUGIN) tests/on-clean-host $(CARGO) test -p gpu-numa-tests --test abi -- --ignored --nocapture speed
+bench: needs-abi build ## what the plugin costs, against a floor and an empty plugin; docs/benchmarks.md is written by: make bench BENCH_DOCS=docs (root)
+	GPU_NUMA_SPANK_SO=$(PLUGIN) BENCH_DOCS=$(abspath $(BENCH_DOCS)) BENCH_ROUNDS=$(BENCH_ROUNDS) tests/on-clean-host \
+		$(CARGO) test -p gpu-numa-tests --test abi -- --ignored --nocapture --exact speed::what_each_plugin_costs
 
 load: needs-slurm needs-vm build machine ## a thousand steps, and steps of 256 tasks, without and with the plugin in turn (a quarter of an hour)
 	tests/slurm/load

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
-use launch::shared::page::{Page, words_for};
+use launch::shared::page::{Meeting, Order, Page, words_for};
 use launch::shared::peers::{Peers, RankOnHost};
 use launch::shared::{NamedMemory, SharedMemory};
 use nccl_topo::traffic::{Crossing, Forecast, Members, NetworkInside, crossing};
@@ -141,17 +141,35 @@ pub(crate) fn page(bytes: &[u8]) {
     let (mut choices, contents) = split(bytes);
     let machine = two_gpus();
     let count = 1 + choices.below(8);
-    let memory = Filled::with(contents, words_for(count, &machine));
+    let memory = Filled::with(contents, words_for(count, &machine, 64));
     let page = Page::over(memory, count, &machine);
     let own = tasks(&mut choices, &machine).pop().unwrap_or_default();
     let task = choices.below(count);
-    let counted = page.publish(task, &own, &machine);
-    let all_in = page.wait(0);
-    assert!(counted || !all_in || page.is_refused() || count > 0);
-    let all: Vec<TaskRequest> = page.read(&machine);
-    assert_eq!(all.len(), count);
-    assert_eq!(all[task].visible, own.visible);
-    check_plan(&machine, &mut choices, all);
-    page.refuse();
-    assert!(page.is_refused() && !page.wait(0));
+    match page.meet(task, &own, &machine, 0) {
+        Meeting::Decides(decider) => {
+            let all: Vec<TaskRequest> = page.read(&machine);
+            assert_eq!(all.len(), count);
+            assert_eq!(all[task].visible, own.visible);
+            check_plan(&machine, &mut choices, all);
+            let order = Order {
+                cpus: own.slurm_cpus.clone(),
+                lines: "a\nb".to_owned(),
+                report: "{}".to_owned(),
+                ..Order::default()
+            };
+            decider.publish(&vec![order.clone(); count]);
+            // Whoever had told an outcome before may have told orders too.
+            let known = page.order(task);
+            assert!(known.is_none_or(|known| known.lines.len() + known.report.len() < 1 << 20));
+        }
+        Meeting::Known | Meeting::Apart => {
+            check_plan(&machine, &mut choices, page.read(&machine));
+        }
+        Meeting::Ordered => {
+            let _ = page.order(task);
+        }
+    }
+    let _ = page.may_speak();
+    let first = page.refuse();
+    assert!(!first || (page.is_refused() && !page.refuse()));
 }

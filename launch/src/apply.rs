@@ -5,6 +5,7 @@ use ffi::linux::affinity::apply_affinity;
 use ffi::linux::mempolicy::{Mode, apply_policy};
 use topology::binding::{MemoryPlan, MemoryPolicy, TaskPlan};
 use topology::option::Policy;
+use topology::set::{CpuSet, NodeSet};
 
 /// What the kernel refused; what it refused stays as it was.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,18 +30,30 @@ impl Refused {
 
 /// Sets affinity and memory policy as `plan` says; the policy `none` changes nothing.
 pub fn apply_plan(policy: Policy, plan: &TaskPlan) -> Refused {
-    let mut refused = Refused::default();
-    if policy == Policy::None {
-        return refused;
+    let (cpus, memory) = to_set(policy, plan);
+    apply(cpus, memory)
+}
+
+/// The CPUs, and the memory policy with its nodes, that `plan` sets under `policy`; none of what stays as it is.
+pub fn to_set(
+    policy: Policy,
+    plan: &TaskPlan,
+) -> (Option<&CpuSet>, Option<(MemoryPolicy, &NodeSet)>) {
+    let acts = policy != Policy::None;
+    let memory = (plan.memory.policy, &plan.memory.nodes);
+    (
+        (acts && plan.bind_cpus).then_some(&plan.cpus),
+        (acts && plan.bind_memory).then_some(memory),
+    )
+}
+
+/// Sets affinity and memory policy, of which none stays as it is.
+pub fn apply(cpus: Option<&CpuSet>, memory: Option<(MemoryPolicy, &NodeSet)>) -> Refused {
+    Refused {
+        cpus: cpus.and_then(|cpus| apply_affinity(0, cpus.words()).err()),
+        memory: memory
+            .and_then(|(policy, nodes)| apply_policy(mode_of(policy), nodes.words()).err()),
     }
-    if plan.bind_cpus {
-        refused.cpus = apply_affinity(0, plan.cpus.words()).err();
-    }
-    if plan.bind_memory {
-        let mode = mode_of(plan.memory.policy);
-        refused.memory = apply_policy(mode, plan.memory.nodes.words()).err();
-    }
-    refused
 }
 
 /// The kernel's mode for a policy.

@@ -113,12 +113,8 @@ impl Marks {
     }
 }
 
-/// Sets a bound task's variables, marked as ours, and its report.
-pub fn set_marked(
-    task: &impl TaskEnvironment,
-    variables: &[(&str, String)],
-    report: &BindReport<'_>,
-) {
+/// Sets a bound task's variables, marked as ours, and its report ([`BindReport::to_json`]).
+pub fn set_marked(task: &impl TaskEnvironment, variables: &[(&str, String)], report: &str) {
     let set = variables
         .iter()
         .filter(|(name, value)| task.set(name, value))
@@ -126,9 +122,7 @@ pub fn set_marked(
     let marks: Vec<String> = set.collect();
     // Even an empty one tells an inner step that the report is ours.
     task.set(MARKS, &marks.join("\n"));
-    if let Ok(json) = serde_json::to_string(report) {
-        task.set(REPORT, &json);
-    }
+    task.set(REPORT, report);
 }
 
 /// What was decided for one task, as its environment has it.
@@ -153,6 +147,12 @@ impl<'a> BindReport<'a> {
             step,
             plan: TaskDocument::new(plan, Voice::Step),
         }
+    }
+
+    /// The report as its variable has it.
+    pub fn to_json(&self) -> String {
+        // Every field has a JSON form.
+        serde_json::to_string(self).unwrap_or_default()
     }
 }
 

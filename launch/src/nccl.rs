@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
-use ffi::linux::file::{FileError, read_own_text};
+use ffi::linux::file::{FileError, FileId, read_own_text, roots_file};
 use ffi::linux::process::own_library;
 use nccl_topo::emit::Form;
 use nccl_topo::site::form_for_job;
@@ -39,35 +39,113 @@ pub fn topology_file(
     despite_efa: bool,
     trust: Trust,
 ) -> Option<PathBuf> {
-    let name = form_for_job(machine, hosts, despite_efa).map(Form::file_name)?;
-    let file = folder.join(name);
+    let file = topology_path(machine, folder, hosts, despite_efa)?;
     trust.is_usable(&file).then_some(file)
 }
 
-/// NCCL's profiler plugin, where it is installed beside this library and it has something to say: always where the
-/// user asks for it, else where two GPUs of the job here have no path but the socket link.
-pub fn profiler_file(nccl: Nccl, machine: &Machine, plan: &StepPlan) -> Option<PathBuf> {
-    let is_wanted = match nccl {
-        Nccl::Log => true,
-        Nccl::On => first_crossing(machine, plan).is_some(),
-        Nccl::Topo | Nccl::Off => false,
-    };
-    let file = || Some(own_library()?.parent()?.join(PROFILER_FILE));
-    is_wanted
-        .then(file)?
-        .filter(|file| Trust::Root.is_usable(file))
+fn topology_path(
+    machine: &Machine,
+    folder: &Path,
+    hosts: u32,
+    despite_efa: bool,
+) -> Option<PathBuf> {
+    let name = form_for_job(machine, hosts, despite_efa).map(Form::file_name)?;
+    Some(folder.join(name))
 }
 
-/// What already answers NCCL's questions in a task: its environment, and the configuration files that its NCCL will
-/// read.
+/// A file of root's that may be used, as it was found.
+#[derive(Debug)]
+pub struct UsableFile {
+    path: PathBuf,
+    id: FileId,
+}
+
+impl UsableFile {
+    fn find(path: PathBuf) -> Option<Self> {
+        let id = roots_file(&path)?;
+        Some(Self { path, id })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> String {
+        self.path.to_string_lossy().into_owned()
+    }
+
+    /// Whether the caller, maybe in a mount namespace of its own, may use it too.
+    fn is_usable_here(&self) -> bool {
+        self.id.is_at(&self.path) || Trust::Root.is_usable(&self.path)
+    }
+}
+
+/// The files that a step on this host may name to NCCL, found before its tasks begin.
+#[derive(Debug, Default)]
+pub struct StepFiles {
+    /// The site's topology file for the job.
+    pub topology: Option<UsableFile>,
+    /// The profiler plugin, beside this library.
+    pub profiler: Option<UsableFile>,
+}
+
+impl StepFiles {
+    /// Finds those that `nccl` lets a step name; `site_nccl` is what the site asked for by itself.
+    pub fn find(
+        machine: &Machine,
+        folder: Option<&Path>,
+        hosts: u32,
+        nccl: Nccl,
+        site_nccl: Option<Nccl>,
+    ) -> Self {
+        let despite_efa = site_nccl == Some(Nccl::Topo);
+        let topology = || UsableFile::find(topology_path(machine, folder?, hosts, despite_efa)?);
+        let profiler = || UsableFile::find(own_library()?.parent()?.join(PROFILER_FILE));
+        Self {
+            topology: (nccl != Nccl::Off).then(topology).flatten(),
+            profiler: matches!(nccl, Nccl::Log | Nccl::On)
+                .then(profiler)
+                .flatten(),
+        }
+    }
+
+    /// Which of them the tasks of a step with this plan name, as far as that is the same for all: none that somebody
+    /// answers for on the whole host.
+    pub fn wanted(&self, nccl: Nccl, machine: &Machine, plan: &StepPlan) -> WantedFiles {
+        let speaks = match nccl {
+            Nccl::Log => true,
+            Nccl::On => first_crossing(machine, plan).is_some(),
+            Nccl::Topo | Nccl::Off => false,
+        };
+        let is_there = |file: &&UsableFile| file.is_usable_here();
+        let topology = self.topology.as_ref().filter(is_there);
+        let profiler = self.profiler.as_ref().filter(|_| speaks).filter(is_there);
+        if topology.is_none() && profiler.is_none() {
+            return WantedFiles::default();
+        }
+        let conf = read_conf(Path::new(HOST_CONF));
+        let is_named = |variable| conf.as_ref().is_some_and(|text| sets(text, variable));
+        WantedFiles {
+            topology: topology.is_some() && !is_named(TOPO_FILE) && virtual_topology().is_none(),
+            profiler: profiler.is_some() && !is_named(PROFILER),
+        }
+    }
+}
+
+/// Which files the tasks of a step name to NCCL, where their users do not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WantedFiles {
+    /// The site's topology file.
+    pub topology: bool,
+    /// The profiler plugin.
+    pub profiler: bool,
+}
+
+/// What a task's user answers NCCL: its environment, and the configuration file that its NCCL will read.
 ///
-/// The files are read only where the environment leaves something open: they may be on a file system that does not
+/// The file is read only where the environment leaves something open: it may be on a file system that does not
 /// answer, and nothing here could end that.
 #[derive(Debug)]
 pub struct Answered<'e, E> {
     environment: &'e E,
-    host_conf: &'e str,
-    texts: OnceCell<Vec<String>>,
+    conf: OnceCell<Option<String>>,
 }
 
 impl<'e, E: Environment> Answered<'e, E> {
@@ -75,45 +153,45 @@ impl<'e, E: Environment> Answered<'e, E> {
     pub fn in_task(environment: &'e E) -> Self {
         Self {
             environment,
-            host_conf: HOST_CONF,
-            texts: OnceCell::new(),
+            conf: OnceCell::new(),
         }
     }
 
-    /// Whether the user or a configuration file sets a variable.
+    /// Whether the user or the user's configuration file sets a variable.
     pub fn names(&self, variable: &str) -> bool {
-        let sets = |line: &str| {
-            let value = line.strip_prefix(variable);
-            value.is_some_and(|value| value.starts_with('='))
-        };
+        let conf = || self.conf.get_or_init(|| read_conf(&self.conf_path()?));
         self.environment.get(variable).is_some()
-            || self.texts().iter().any(|text| text.lines().any(sets))
+            || conf().as_ref().is_some_and(|text| sets(text, variable))
     }
 
-    /// Whether somebody else already answers for the topology, the fabric manager of a virtual machine too.
-    pub fn topology(&self) -> bool {
-        virtual_topology().is_some() || self.names(TOPO_FILE)
+    /// The user's own file (`misc/param.cc` `initEnvFunc`, 2.30).
+    fn conf_path(&self) -> Option<PathBuf> {
+        let variable = |name: &str| self.environment.get(name);
+        let named = variable("NCCL_CONF_FILE").filter(|path| !path.is_empty());
+        let own = || variable("HOME").map(|home| format!("{home}/.nccl.conf"));
+        named.or_else(own).map(PathBuf::from)
     }
+}
 
-    /// The texts of those files that there are: the user's own, then the host's (`misc/param.cc` `initEnvFunc`, 2.30).
-    /// One that cannot be read to its end might name anything.
-    fn texts(&self) -> &[String] {
-        self.texts.get_or_init(|| {
-            let variable = |name: &str| self.environment.get(name);
-            let named = variable("NCCL_CONF_FILE").filter(|path| !path.is_empty());
-            let own = named.or_else(|| variable("HOME").map(|home| format!("{home}/.nccl.conf")));
-            let files = own.into_iter().chain([self.host_conf.to_owned()]);
-            let texts =
-                files.filter_map(|path| match read_own_text(Path::new(&path), LONGEST_CONF) {
-                    Ok(text) => Some(text),
-                    Err(FileError::TooLarge { .. } | FileError::NotText(_)) => {
-                        Some(format!("{TOPO_FILE}=\n{PROFILER}=\n"))
-                    }
-                    Err(_) => None,
-                });
-            texts.collect()
-        })
+/// A configuration file of NCCL's; none where there is none that it could read.  One that cannot be read to its end
+/// might name anything.
+fn read_conf(path: &Path) -> Option<String> {
+    match read_own_text(path, LONGEST_CONF) {
+        Ok(text) => Some(text),
+        Err(FileError::TooLarge { .. } | FileError::NotText(_)) => {
+            Some(format!("{TOPO_FILE}=\n{PROFILER}=\n"))
+        }
+        Err(_) => None,
     }
+}
+
+/// Whether a configuration file of NCCL's sets a variable.
+fn sets(conf: &str, variable: &str) -> bool {
+    let is_set = |line: &str| {
+        let value = line.strip_prefix(variable);
+        value.is_some_and(|value| value.starts_with('='))
+    };
+    conf.lines().any(is_set)
 }
 
 #[cfg(test)]
@@ -128,10 +206,7 @@ mod tests {
         let mut all = variables.to_vec();
         all.push(("NCCL_CONF_FILE", path.to_str().unwrap()));
         let task = Variables::of(&all);
-        let answered = Answered {
-            host_conf: "/nonexistent",
-            ..Answered::in_task(&task)
-        };
+        let answered = Answered::in_task(&task);
         (answered.names(TOPO_FILE), answered.names(PROFILER))
     }
 

@@ -4,7 +4,7 @@ use std::ffi::CString;
 
 use ffi::errno::Errno;
 use ffi::linux::access::{Access, read_access};
-use ffi::linux::mempolicy::{Mode, read_policy};
+use ffi::linux::mempolicy::{Mode, read_allowed_nodes, read_policy};
 use ffi::linux::{affinity, process};
 use topology::allowed::{StepCpus, StepView, find_step_cpus, parse_mask_list};
 use topology::binding::{KernelVersion, MemoryPolicy, TaskRequest, UserMemory};
@@ -38,6 +38,15 @@ pub fn is_bound() -> bool {
 
 /// The nodes that the calling process may have memory from; none where that is not known.
 pub fn allowed_nodes() -> Option<NodeSet> {
+    let asked = read_allowed_nodes().map(|words| NodeSet::from_words(&words));
+    match asked {
+        Ok(nodes) if !nodes.is_empty() => Some(nodes),
+        // A filter may forbid to ask.
+        Ok(_) | Err(_) => allowed_nodes_by_status(),
+    }
+}
+
+fn allowed_nodes_by_status() -> Option<NodeSet> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     status_list(&status, "Mems_allowed_list")?.parse().ok()
 }

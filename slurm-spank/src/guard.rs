@@ -6,6 +6,8 @@ use ffi::linux::{affinity, mempolicy};
 use ffi::spank::log::{To, write_line};
 use topology::words;
 
+use crate::step::Step;
+
 /// What every hook returns.
 const SUCCESS: c_int = 0;
 
@@ -20,11 +22,17 @@ pub(crate) fn callback(body: impl FnOnce() -> c_int) -> c_int {
     run("option", body).unwrap_or(SUCCESS)
 }
 
-/// Runs the task's hook; after a panic the task has again the affinity and memory policy it came with.
-pub(crate) fn task_hook(body: impl FnOnce()) -> c_int {
+/// Runs the task's hook in a step that has something to do; after a panic the task has again the affinity and memory
+/// policy it came with.
+///
+/// Where there is nothing to do there is no step, and nothing is looked at.
+pub(crate) fn task_hook(step: Option<&Step>, body: impl FnOnce(&Step)) -> c_int {
+    let Some(step) = step else {
+        return SUCCESS;
+    };
     let mask = affinity::read_affinity(0);
     let policy = mempolicy::read_policy();
-    if run("task_init", body).is_none() {
+    if run("task_init", || body(step)).is_none() {
         if let Ok(words) = mask {
             let _ = affinity::apply_affinity(0, &words);
         }

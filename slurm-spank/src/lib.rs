@@ -117,7 +117,7 @@ pub unsafe extern "C" fn slurm_spank_task_init(
 ) -> c_int {
     // SAFETY: Slurm's own handle, used within this hook.
     let spank = unsafe { Spank::new(spank) };
-    guard::task_hook(|| task::run(&spank))
+    guard::task_hook(step::current(), |step| task::run_in(&spank, step))
 }
 
 /// The option's callback, where the user types it (`remote` 0) and in slurmstepd.

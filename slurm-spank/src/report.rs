@@ -1,6 +1,5 @@
 //! Who says which line of [`topology::words`], and when.
 
-use std::cell::Cell;
 use std::fmt::Display;
 
 use ffi::spank::log::{To, write_line};
@@ -22,7 +21,7 @@ use crate::step::Step;
 const MOST_TROUBLED: usize = 8;
 
 /// Says one line on the user's stderr.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     write_line(To::User, &format!("gpu-numa-bind: {line}"));
 }
 
@@ -33,8 +32,6 @@ pub(crate) struct Reporter<'a> {
     /// Slurm's name of this host.
     pub(crate) host: String,
     local_id: usize,
-    /// The neighbours are not known, so each task speaks for itself.
-    alone: Cell<bool>,
 }
 
 impl<'a> Reporter<'a> {
@@ -44,26 +41,11 @@ impl<'a> Reporter<'a> {
             asked,
             host,
             local_id,
-            alone: Cell::new(false),
         };
         for problem in &asked.problems {
             report.trouble(&problem.to_string());
         }
         report
-    }
-
-    /// The neighbours did not all come in time.
-    pub(crate) fn alone(&self) {
-        self.alone.set(true);
-    }
-
-    /// Whether this task plans for itself alone.
-    pub(crate) fn is_alone(&self) -> bool {
-        self.alone.get()
-    }
-
-    fn speaks(&self) -> bool {
-        self.local_id == 0 || self.alone.get()
     }
 
     /// A line about the host, said once.
@@ -98,89 +80,122 @@ impl<'a> Reporter<'a> {
         self.trouble_of_task(&words::memory_refused(nodes, error, Voice::Step));
     }
 
-    /// A refused step, said once a host where the tasks know of each other.
-    pub(crate) fn refusal(&self, refusal: &Refusal, plan: &StepPlan) {
-        if !self.speaks() {
-            return;
-        }
+    /// The lines of a refused step of so many tasks.
+    pub(crate) fn refusal(&self, refusal: &Refusal, tasks: usize) -> Vec<String> {
         let (step, policy) = (step_name(self.step), self.asked.settings.policy);
-        let tasks = plan.tasks.len();
-        say(&words::step_refused_line(
-            &step, &self.host, policy, tasks, refusal,
-        ));
-        say(&words::advice_line(refusal));
+        vec![
+            words::step_refused_line(&step, &self.host, policy, tasks, refusal),
+            words::advice_line(refusal),
+        ]
     }
 
-    /// A step without GPUs: one line when asked for detail.
+    /// A host without GPUs: one line when asked for detail.
     pub(crate) fn no_gpu(&self) {
-        if self.asked.settings.report == Verbosity::Verbose && self.speaks() {
-            say(&words::no_gpu_in_step(&self.host));
+        if self.is_verbose() {
+            self.trouble(&words::no_gpu_in_step(&self.host));
         }
     }
 
-    /// What was done: a line per host, or per task, and whatever is wrong.
-    pub(crate) fn outcome(&self, machine: &Machine, request: &StepRequest, plan: &StepPlan) {
-        let has_gpus = plan.tasks.iter().any(|task| !task.gpus.is_empty());
-        let verbose = self.asked.settings.report == Verbosity::Verbose;
-        let host = &self.host;
-        if !has_gpus {
-            self.no_gpu();
-            return;
-        }
-        let own = plan.tasks.iter().find(|task| task.task == self.local_id);
-        if verbose && let Some(own) = own {
-            say(&words::task_line(host, own, Voice::Step));
-        }
-        if !self.speaks() {
-            return;
-        }
-        match self.asked.settings.report {
-            Verbosity::Quiet => {}
-            _ if self.alone.get() => {
-                say(&words::alone_line(host, self.local_id));
-            }
-            Verbosity::Line => {
-                let summary = summarize(machine, request, plan);
-                say(&words::summary_line(host, &summary));
-            }
-            Verbosity::Verbose => {}
-        }
-        self.tell_trouble(plan, verbose);
-        // A script that starts one worker per GPU by srun is not the one that spans.
-        if let Some(spanning) = find_spanning(machine, plan)
-            && self.step.script_tasks == 1
-        {
-            say(&words::spanning_line(host, &spanning));
-        }
-        if let Some(link) = find_socket_link(machine, plan, self.step.hosts) {
-            say(&words::socket_link_line(host, &link));
-        }
-        if !request.may_refuse
-            && self.asked.settings.policy.is_strict()
-            && plan.tasks.iter().any(|task| task.is_trouble)
-        {
-            say(&words::batch_line(host));
-        }
+    fn is_verbose(&self) -> bool {
+        self.asked.settings.report == Verbosity::Verbose
     }
 
-    fn tell_trouble(&self, plan: &StepPlan, told: bool) {
+    /// What the task `own` says of the step's plan: its own line when asked for detail; if it speaks for all, a line
+    /// per host, and whatever is wrong.
+    pub(crate) fn outcome(
+        &self,
+        machine: &Machine,
+        request: &StepRequest,
+        plan: &StepPlan,
+        own: &TaskPlan,
+        speaks: bool,
+    ) -> Vec<String> {
+        let mut lines = Vec::new();
+        if !has_gpus(plan) {
+            lines.extend((self.is_verbose() && speaks).then(|| words::no_gpu_in_step(&self.host)));
+            return lines;
+        }
+        if self.is_verbose() {
+            lines.push(words::task_line(&self.host, own, Voice::Step));
+        }
+        if !speaks {
+            return lines;
+        }
+        if self.asked.settings.report == Verbosity::Line {
+            let summary = summarize(machine, request, plan);
+            lines.push(words::summary_line(&self.host, &summary));
+        }
+        self.add_trouble(&mut lines, plan);
+        self.add_advice(&mut lines, machine, request, plan);
+        lines
+    }
+
+    /// The same for a task whose neighbours are not known; `plan` is its own.
+    pub(crate) fn outcome_alone(
+        &self,
+        machine: &Machine,
+        request: &StepRequest,
+        plan: &StepPlan,
+        speaks: bool,
+    ) -> Vec<String> {
+        let mut lines = Vec::new();
+        if !has_gpus(plan) {
+            lines.extend((self.is_verbose() && speaks).then(|| words::no_gpu_in_step(&self.host)));
+            return lines;
+        }
+        if self.is_verbose() {
+            let own = plan.tasks.iter();
+            lines.extend(own.map(|own| words::task_line(&self.host, own, Voice::Step)));
+        }
+        if speaks && self.asked.settings.report != Verbosity::Quiet {
+            lines.push(words::alone_line(&self.host));
+        }
+        self.add_trouble(&mut lines, plan);
+        if speaks {
+            self.add_advice(&mut lines, machine, request, plan);
+        }
+        lines
+    }
+
+    /// Tasks that are not as local as they could be, unless each says so itself.
+    fn add_trouble(&self, lines: &mut Vec<String>, plan: &StepPlan) {
+        if self.is_verbose() {
+            return;
+        }
         let troubled: Vec<&TaskPlan> = plan.tasks.iter().filter(|task| task.is_trouble).collect();
-        if !told {
-            for task in troubled.iter().take(MOST_TROUBLED) {
-                say(&words::task_line(&self.host, task, Voice::Step));
-            }
-            if let Some(more) = troubled
-                .len()
-                .checked_sub(MOST_TROUBLED)
-                .filter(|more| *more > 0)
-            {
-                say(&words::more_trouble_line(&self.host, more));
-            }
-        }
-        if plan.lacks_local_cpus() {
-            say(words::NEAR_CPUS_ADVICE);
-        }
+        let told = troubled.iter().take(MOST_TROUBLED);
+        lines.extend(told.map(|task| words::task_line(&self.host, task, Voice::Step)));
+        let more = troubled.len().saturating_sub(MOST_TROUBLED);
+        lines.extend((more > 0).then(|| words::more_trouble_line(&self.host, more)));
     }
+
+    /// What would fit better.
+    fn add_advice(
+        &self,
+        lines: &mut Vec<String>,
+        machine: &Machine,
+        request: &StepRequest,
+        plan: &StepPlan,
+    ) {
+        let host = &self.host;
+        lines.extend(
+            plan.lacks_local_cpus()
+                .then(|| words::NEAR_CPUS_ADVICE.to_owned()),
+        );
+        // A script that starts one worker per GPU by srun is not the one that spans.
+        let spanning = find_spanning(machine, plan).filter(|_| self.step.script_tasks == 1);
+        lines.extend(spanning.map(|spanning| words::spanning_line(host, &spanning)));
+        let link = find_socket_link(machine, plan, self.step.hosts);
+        lines.extend(link.map(|link| words::socket_link_line(host, &link)));
+        let would_refuse = !request.may_refuse
+            && self.asked.settings.policy.is_strict()
+            && plan.tasks.iter().any(|task| task.is_trouble);
+        lines.extend(would_refuse.then(|| words::batch_line(host)));
+    }
+}
+
+fn has_gpus(plan: &StepPlan) -> bool {
+    plan.tasks.iter().any(|task| !task.gpus.is_empty())
 }
 
 /// `12.0`, or `12.batch` for a script's own step.

@@ -5,6 +5,7 @@
 use ffi::spank::{Spank, sys};
 use launch::environment::Marks;
 use launch::host::{KnownHost, UnknownHost, read_host};
+use launch::nccl::StepFiles;
 use launch::observe::{self, GivenCores};
 use launch::shared::page::Page;
 use launch::site::{Asked, SiteConfig, VARIABLE};
@@ -72,6 +73,26 @@ pub(crate) struct Bind {
     pub(crate) asked: Asked,
     /// The host, or why nothing is known of it.
     pub(crate) host: Result<KnownHost, UnknownHost>,
+    /// The files that may be named to NCCL.
+    pub(crate) files: StepFiles,
+}
+
+impl Bind {
+    fn read(site: &SiteConfig, asked: Asked, hosts: u32) -> Self {
+        let host = read_host(&site.directory);
+        let binds = asked.settings.policy != Policy::None;
+        let with_gpus = host
+            .as_ref()
+            .ok()
+            .filter(|host| binds && !host.machine.gpus.is_empty());
+        let find = |host: &KnownHost| {
+            let folder = host.folder.as_deref();
+            let nccl = asked.settings.nccl;
+            StepFiles::find(&host.machine, folder, hosts, nccl, asked.site_nccl)
+        };
+        let files = with_gpus.map(find).unwrap_or_default();
+        Self { asked, host, files }
+    }
 }
 
 impl Step {
@@ -112,10 +133,8 @@ pub(crate) fn read_step(
         sys::STEP_BATCH | sys::STEP_INTERACTIVE => StepKind::Script,
         _ => StepKind::Ordinary,
     };
-    let bind = asked.map(|asked| Bind {
-        asked,
-        host: read_host(&site.directory),
-    });
+    let hosts = read_hosts(spank);
+    let bind = asked.map(|asked| Bind::read(site, asked, hosts));
     let host = bind.as_ref().and_then(|bind| bind.host.as_ref().ok());
     if let Some(fault) = host.and_then(|host| host.fault.as_ref()) {
         tracing::info!("{}", words::no_snapshot(fault));
@@ -147,7 +166,7 @@ pub(crate) fn read_step(
         may_refuse: kind == StepKind::Ordinary || site.strict_batch,
         job: spank.job_id().unwrap_or(0),
         id,
-        hosts: read_hosts(spank),
+        hosts,
         script_tasks,
         cpus_asked: cpus_per_task(spank, kind)
             .saturating_mul(script_tasks)

@@ -1,30 +1,22 @@
-//! One task: finds its GPUs and CPUs, decides with its neighbours, applies, reports or refuses.
+//! One task: finds its GPUs and CPUs, meets its neighbours, does what one of them decided for all, reports or refuses.
 
 use ffi::linux::process::exit_now;
+use ffi::linux::shared::SharedWords;
 use ffi::spank::Spank;
-use launch::apply::apply_plan;
+use launch::apply::{Refused, apply, to_set};
 use launch::environment::{BindReport, PROFILER, TOPO_FILE, device_order, set_marked};
-use launch::host::{KnownHost, Trust};
-use launch::nccl::{Answered, profiler_file, topology_file};
+use launch::nccl::{Answered, WantedFiles};
 use launch::observe;
-use launch::shared::page::Page;
-use launch::site::Asked;
+use launch::shared::page::{Meeting, Order, Page};
 use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
 use topology::machine::Machine;
-use topology::option::{Nccl, Policy};
+use topology::option::Policy;
 use topology::set::CpuSet;
 
-use crate::report::{Reporter, step_name};
-use crate::step::{self, Step, StepKind};
+use crate::report::{Reporter, say, step_name};
+use crate::step::{Bind, Step, StepKind};
 
-/// Runs in the task, after all of Slurm's own binding and before exec.
-pub(crate) fn run(spank: &Spank<'_>) {
-    if let Some(step) = step::current() {
-        run_in(spank, step);
-    }
-}
-
-/// Runs in a task of `step`.
+/// Runs in a task of `step`, after all of Slurm's own binding and before exec.
 pub(crate) fn run_in(spank: &Spank<'_>, step: &Step) {
     let local_id = spank
         .local_id()
@@ -32,8 +24,7 @@ pub(crate) fn run_in(spank: &Spank<'_>, step: &Step) {
         .unwrap_or(0);
     step.marks.clear(spank);
     let Some(bind) = &step.bind else { return };
-    let asked = &bind.asked;
-    let report = Reporter::new(step, asked, step.name_here(spank), local_id);
+    let report = Reporter::new(step, &bind.asked, step.name_here(spank), local_id);
     let host = match &bind.host {
         Ok(host) => host,
         Err(why) => {
@@ -45,10 +36,10 @@ pub(crate) fn run_in(spank: &Spank<'_>, step: &Step) {
         report.no_gpu();
         return;
     }
-    let mut task = Task {
+    let task = Task {
         spank,
         step,
-        asked,
+        bind,
         machine: &host.machine,
         local_id,
         report,
@@ -56,70 +47,128 @@ pub(crate) fn run_in(spank: &Spank<'_>, step: &Step) {
     let is_script = step.kind == StepKind::Script;
     let step_list = step.gpu_list.as_deref();
     let (request, remark) = observe::read_task(&host.machine, spank, step_list, is_script);
-    let (plan, step_request) = task.decide(request);
+    let (order, decision) = task.decide(request);
     if let Some(remark) = remark {
         task.report.trouble_of_task(&remark);
     }
     if let Some(fault) = host.fault.as_ref().filter(|fault| fault.is_defect()) {
         task.report.unusable_snapshot(fault);
     }
-    let page = step.page.as_ref();
-    if page.is_some_and(Page::is_refused) {
-        // A neighbour that planned alone refused the step, and said so.
+    if decision.as_ref().is_some_and(|decision| decision.is_alone) {
+        task.heed_refusals(&order);
+    }
+    if order.is_refused {
+        tell(&order);
         exit_now(1);
     }
-    if let Some(refusal) = &plan.refusal {
-        task.report.refusal(refusal, &plan);
-        if let Some(page) = page.filter(|_| task.report.is_alone()) {
-            page.refuse();
-        }
-        exit_now(1);
+    task.carry_out(order, decision);
+}
+
+/// What was decided, and what follows from it for all tasks alike.
+struct Decision {
+    plan: StepPlan,
+    request: StepRequest,
+    /// Whether any of the tasks has a GPU.
+    has_gpus: bool,
+    wanted: WantedFiles,
+    /// The neighbours are not known, so it is for one task alone.
+    is_alone: bool,
+}
+
+impl Decision {
+    /// The plan of a task.
+    fn of(&self, task: usize) -> Option<&TaskPlan> {
+        self.plan.tasks.iter().find(|plan| plan.task == task)
     }
-    let Some(own) = plan.tasks.iter().find(|own| own.task == local_id) else {
-        return;
-    };
-    let own = task.apply(own);
-    task.set_environment(host, &plan, &own);
-    task.report.outcome(&host.machine, &step_request, &plan);
 }
 
 struct Task<'a> {
     spank: &'a Spank<'a>,
     step: &'a Step,
-    asked: &'a Asked,
+    bind: &'a Bind,
     machine: &'a Machine,
     local_id: usize,
     report: Reporter<'a>,
 }
 
+/// Says an order's lines.
+fn tell(order: &Order) {
+    order.lines.lines().for_each(say);
+}
+
 impl Task<'_> {
-    /// Decides, with all tasks of this host where they are all there.
-    fn decide(&mut self, request: TaskRequest) -> (StepPlan, StepRequest) {
-        let together = self.step.page.as_ref().and_then(|page| {
-            let is_in = page.publish(self.local_id, &request, self.machine);
-            (is_in && page.wait(self.step.prepared_micros)).then(|| page.read(self.machine))
-        });
-        if let Some(tasks) = together {
-            let masks: Vec<CpuSet> = tasks
-                .iter()
-                .filter_map(|task| task.slurm_cpus.clone())
-                .collect();
-            let step = self.step_request(tasks, &masks);
-            return (plan_step(self.machine, &step), step);
+    /// Decides, with all tasks of this host where they are all there; gives the decision too where it was made here.
+    fn decide(&self, request: TaskRequest) -> (Order, Option<Decision>) {
+        let Some(page) = &self.step.page else {
+            return self.decide_alone(request);
+        };
+        let prepared = self.step.prepared_micros;
+        match page.meet(self.local_id, &request, self.machine, prepared) {
+            Meeting::Decides(decider) => {
+                let decision = self.decide_together(page);
+                let orders: Vec<Order> = decision
+                    .plan
+                    .tasks
+                    .iter()
+                    .map(|own| self.order(&decision, own, own.task == 0))
+                    .collect();
+                decider.publish(&orders);
+                let own = orders.into_iter().nth(self.local_id);
+                (own.unwrap_or_default(), Some(decision))
+            }
+            Meeting::Ordered => match page.order(self.local_id) {
+                Some(order) => (order, None),
+                None => self.decide_for_itself(page),
+            },
+            Meeting::Known => self.decide_for_itself(page),
+            Meeting::Apart => self.decide_alone(request),
         }
+    }
+
+    /// The decision for all, on what they told.
+    fn decide_together(&self, page: &Page<SharedWords>) -> Decision {
+        let tasks = page.read(self.machine);
+        let masks: Vec<CpuSet> = tasks
+            .iter()
+            .filter_map(|task| task.slurm_cpus.clone())
+            .collect();
+        let request = self.step_request(tasks, &masks);
+        let plan = plan_step(self.machine, &request);
+        self.decision(plan, request, false)
+    }
+
+    /// As all others do by themselves, on what all told.
+    fn decide_for_itself(&self, page: &Page<SharedWords>) -> (Order, Option<Decision>) {
+        let decision = self.decide_together(page);
+        let order = self.own_order(&decision, self.local_id == 0);
+        (order, Some(decision))
+    }
+
+    /// For this task alone: the only one here, or one whose neighbours are not known.
+    fn decide_alone(&self, request: TaskRequest) -> (Order, Option<Decision>) {
         let masks = observe::known_masks(self.spank, &request);
-        let step = self.step_request(vec![request], &masks);
-        if self.step.tasks == 1 {
-            return (plan_step(self.machine, &step), step);
-        }
-        self.report.alone();
-        (plan_alone(self.machine, &step, self.local_id), step)
+        let request = self.step_request(vec![request], &masks);
+        let is_alone = self.step.tasks != 1;
+        let plan = if is_alone {
+            plan_alone(self.machine, &request, self.local_id)
+        } else {
+            plan_step(self.machine, &request)
+        };
+        let decision = self.decision(plan, request, is_alone);
+        // A refusal is each one's own, until the first has told the others.
+        let speaks = match &self.step.page {
+            _ if decision.plan.refusal.is_some() => true,
+            Some(page) => page.may_speak(),
+            None => self.local_id == 0,
+        };
+        let order = self.own_order(&decision, speaks);
+        (order, Some(decision))
     }
 
     fn step_request(&self, tasks: Vec<TaskRequest>, masks: &[CpuSet]) -> StepRequest {
         let found = observe::step_cpus(self.machine, masks, self.step.cores.as_ref());
         StepRequest {
-            settings: self.asked.settings,
+            settings: self.bind.asked.settings,
             step_cpus: found.cpus,
             owns_cpus: found.is_owned,
             asked: self.step.cpus_asked,
@@ -130,57 +179,121 @@ impl Task<'_> {
         }
     }
 
-    /// Sets affinity and memory policy; what the kernel refuses is said, and stays as it was.
-    fn apply(&self, plan: &TaskPlan) -> TaskPlan {
-        let refused = apply_plan(self.asked.settings.policy, plan);
-        if let Some(error) = refused.cpus {
-            self.report.cpus_refused(&plan.cpus, &error);
+    fn decision(&self, plan: StepPlan, request: StepRequest, is_alone: bool) -> Decision {
+        let settings = &self.bind.asked.settings;
+        let has_gpus = plan.tasks.iter().any(|task| !task.gpus.is_empty());
+        let sets = has_gpus && plan.refusal.is_none() && settings.policy != Policy::None;
+        let wanted = || self.bind.files.wanted(settings.nccl, self.machine, &plan);
+        Decision {
+            wanted: sets.then(wanted).unwrap_or_default(),
+            plan,
+            request,
+            has_gpus,
+            is_alone,
         }
-        if let Some(error) = refused.memory {
-            self.report.memory_refused(&plan.memory.nodes, &error);
+    }
+
+    fn own_order(&self, decision: &Decision, speaks: bool) -> Order {
+        let own = decision.of(self.local_id);
+        own.map(|own| self.order(decision, own, speaks))
+            .unwrap_or_default()
+    }
+
+    /// What a task is to do by the decision; one that speaks says what concerns all.
+    fn order(&self, decision: &Decision, own: &TaskPlan, speaks: bool) -> Order {
+        let plan = &decision.plan;
+        if let Some(refusal) = &plan.refusal {
+            let lines = speaks.then(|| self.report.refusal(refusal, plan.tasks.len()));
+            return Order {
+                is_refused: true,
+                lines: lines.unwrap_or_default().join("\n"),
+                ..Order::default()
+            };
         }
-        refused.took(plan)
+        let (cpus, memory) = to_set(self.bind.asked.settings.policy, own);
+        let (machine, request) = (self.machine, &decision.request);
+        let lines = if decision.is_alone {
+            self.report.outcome_alone(machine, request, plan, speaks)
+        } else {
+            self.report.outcome(machine, request, plan, own, speaks)
+        };
+        Order {
+            is_refused: false,
+            cpus: cpus.cloned(),
+            memory: memory.map(|(policy, nodes)| (policy, nodes.clone())),
+            sets_topology: decision.wanted.topology,
+            sets_profiler: decision.wanted.profiler,
+            lines: lines.join("\n"),
+            report: self.bind_report(decision, own),
+        }
+    }
+
+    /// The report of a task; empty where its environment is left as it is.
+    fn bind_report(&self, decision: &Decision, own: &TaskPlan) -> String {
+        if !decision.has_gpus || self.bind.asked.settings.policy == Policy::None {
+            return String::new();
+        }
+        let step = step_name(self.step);
+        BindReport::new(&self.report.host, self.step.job, &step, own).to_json()
+    }
+
+    /// Of tasks that plan alone the first that refuses says so, and all go.
+    fn heed_refusals(&self, order: &Order) {
+        let Some(page) = &self.step.page else { return };
+        if order.is_refused && page.refuse() {
+            tell(order);
+        }
+        if page.is_refused() {
+            exit_now(1);
+        }
+    }
+
+    /// Sets what the order says.  What the kernel refuses is said, and stays as it was.
+    fn carry_out(&self, mut order: Order, decision: Option<Decision>) {
+        let memory = order.memory.as_ref();
+        let memory = memory.map(|(policy, nodes)| (*policy, nodes));
+        let refused = apply(order.cpus.as_ref(), memory);
+        if let (Some(error), Some(cpus)) = (&refused.cpus, &order.cpus) {
+            self.report.cpus_refused(cpus, error);
+        }
+        if let (Some(error), Some((_, nodes))) = (&refused.memory, &order.memory) {
+            self.report.memory_refused(nodes, error);
+        }
+        if refused != Refused::default() && !order.report.is_empty() {
+            let page = self.step.page.as_ref();
+            let decision = decision.or_else(|| Some(self.decide_together(page?)));
+            if let Some(decision) = &decision
+                && let Some(own) = decision.of(self.local_id)
+            {
+                order.report = self.bind_report(decision, &refused.took(own));
+            }
+        }
+        self.set_environment(&order);
+        tell(&order);
     }
 
     /// Sets the variables of a bound task.
-    fn set_environment(&self, host: &KnownHost, plan: &StepPlan, own: &TaskPlan) {
-        let has_gpus = plan.tasks.iter().any(|task| !task.gpus.is_empty());
-        if !has_gpus || self.asked.settings.policy == Policy::None {
+    fn set_environment(&self, order: &Order) {
+        if order.report.is_empty() {
             return;
         }
         let mut variables = Vec::new();
-        let order = device_order(&host.machine, self.spank);
-        variables.extend(order.map(|(name, value)| (name, value.to_owned())));
+        let set = device_order(self.machine, self.spank);
+        variables.extend(set.map(|(name, value)| (name, value.to_owned())));
         let answered = Answered::in_task(self.spank);
-        let text = |file: std::path::PathBuf| file.to_string_lossy().into_owned();
-        if let Some(file) = self.topology_file(host)
-            && !answered.topology()
-        {
-            variables.push((TOPO_FILE, text(file)));
+        let files = &self.bind.files;
+        let named = [
+            (order.sets_topology, TOPO_FILE, &files.topology),
+            (order.sets_profiler, PROFILER, &files.profiler),
+        ];
+        for (is_wanted, name, file) in named {
+            if is_wanted
+                && let Some(file) = file
+                && !answered.names(name)
+            {
+                variables.push((name, file.path()));
+            }
         }
-        if let Some(file) = profiler_file(self.asked.settings.nccl, self.machine, plan)
-            && !answered.names(PROFILER)
-        {
-            variables.push((PROFILER, text(file)));
-        }
-        let step = step_name(self.step);
-        let report = BindReport::new(&self.report.host, self.step.job, &step, own);
-        set_marked(self.spank, &variables, &report);
-    }
-
-    /// The file that fits this job, where there is one and it may be used.
-    fn topology_file(&self, host: &KnownHost) -> Option<std::path::PathBuf> {
-        if self.asked.settings.nccl == Nccl::Off {
-            return None;
-        }
-        let despite_efa = self.asked.site_nccl == Some(Nccl::Topo);
-        let folder = host.folder.as_ref()?;
-        topology_file(
-            self.machine,
-            folder,
-            self.step.hosts,
-            despite_efa,
-            Trust::Root,
-        )
+        set_marked(self.spank, &variables, &order.report);
     }
 }

@@ -38,6 +38,26 @@ pub(crate) fn host_without_api_version() -> &'static Path {
     HOST.get_or_init(|| compile("spank_host_no_api", &["-DWITHOUT_API_VERSION"]))
 }
 
+/// A plugin that makes only the system calls that are needed.
+pub(crate) fn floor() -> &'static Path {
+    static FLOOR: OnceLock<PathBuf> = OnceLock::new();
+    FLOOR.get_or_init(|| compile_plugin("floor.so", &[]))
+}
+
+/// A plugin whose hooks do nothing.
+pub(crate) fn empty() -> &'static Path {
+    static EMPTY: OnceLock<PathBuf> = OnceLock::new();
+    EMPTY.get_or_init(|| compile_plugin("empty.so", &["-DEMPTY"]))
+}
+
+fn compile_plugin(name: &str, flags: &[&str]) -> PathBuf {
+    let plugin = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let usual = ["-shared", "-fPIC", "-O2"].iter();
+    let flags: Vec<&str> = usual.chain(flags).copied().collect();
+    by_c_compiler(&folder("abi"), &["floor.c"], &flags, &plugin).expect("the plugin compiles");
+    plugin
+}
+
 fn compile(name: &str, flags: &[&str]) -> PathBuf {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let sources = ["spank_host.c", "scenario.c", "slurm.c", "kernel.c"];

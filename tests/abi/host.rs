@@ -112,6 +112,14 @@ impl Scenario {
         self
     }
 
+    /// Loads another plugin.
+    pub(crate) fn loading(mut self, plugin: &Path) -> Self {
+        if let Some(first) = self.lines.first_mut() {
+            *first = format!("plugin {}", plugin.display());
+        }
+        self
+    }
+
     /// Adds a line.
     pub(crate) fn line(mut self, line: impl Display) -> Self {
         self.lines.push(line.to_string());
@@ -281,7 +289,12 @@ impl Outcome {
 
     /// Nanoseconds that each run of a hook took, in order.
     pub(crate) fn nanos(&self, hook: &str) -> Vec<u64> {
-        let middle = format!(" nanos {hook} ");
+        self.numbers("nanos", hook)
+    }
+
+    /// What is counted (`nanos`, `faults`) of each run of a hook, in order.
+    pub(crate) fn numbers(&self, what: &str, hook: &str) -> Vec<u64> {
+        let middle = format!(" {what} {hook} ");
         self.text
             .lines()
             .filter_map(|line| line.split_once(&middle)?.1.parse().ok())

@@ -22,6 +22,8 @@
 struct kernel kernel;
 static struct { const char *call; int error, in_task; } denied[8];
 static int denied_count;
+/* MPOL_F_MEMS_ALLOWED of linux/mempolicy.h. */
+enum { MEMS_ALLOWED = 1 << 2 };
 
 static long real_syscall(long number, const long *a)
 {
@@ -89,12 +91,20 @@ long syscall(long number, ...)
     case SYS_sched_setaffinity:
         return made_up_setaffinity(a);
     case SYS_sched_getaffinity:
-        memset((void *)a[2], 0, (size_t)a[1]);
-        memcpy((void *)a[2], &kernel.mask, (size_t)a[1] < sizeof(set) ? (size_t)a[1] : sizeof(set));
+        /* As a kernel made for no more CPUs than there is room for. */
+        if ((size_t)a[1] < sizeof(set)) {
+            memcpy((void *)a[2], &kernel.mask, (size_t)a[1]);
+            return a[1];
+        }
+        memcpy((void *)a[2], &kernel.mask, sizeof(set));
         return sizeof(set);
     case SYS_set_mempolicy:
         return made_up_set_mempolicy(a);
     case SYS_get_mempolicy:
+        if (a[4] == MEMS_ALLOWED) {
+            memcpy((void *)a[1], &kernel.nodes, (size_t)a[2] / 8 < sizeof(set) ? (size_t)a[2] / 8 : sizeof(set));
+            return 0;
+        }
         *(int *)a[0] = kernel.policy;
         if (a[1])
             memcpy((void *)a[1], &kernel.policy_nodes, (size_t)a[2] / 8 < sizeof(set) ? (size_t)a[2] / 8 : sizeof(set));

@@ -203,8 +203,8 @@ static void take_line(char *line)
         scenario.tasks = atoi(rest);
     else if (is_word(line, "watch", &rest))
         scenario.watches = 1;
-    else if (is_word(line, "rounds", &rest))
-        scenario.rounds = atoi(rest);
+    else if (is_word(line, "timed", &rest))
+        scenario.is_timed = 1;
     else if (is_word(line, "uid", &rest))
         scenario.uid = atoi(rest);
     else if (is_word(line, "kernel", &rest))

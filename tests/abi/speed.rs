@@ -1,45 +1,308 @@
-//! What the plugin costs: not run with the others, for it wants a release build and a quiet machine.
+//! What the plugin costs, against a plugin that makes only the system calls that are needed, and one that does nothing
+//! (`floor.c`): not run with the others, for it wants a release build and a quiet machine.
 //!
-//! ```sh
-//! cargo build --release -p gpu-numa-spank
-//! GPU_NUMA_SPANK_SO=$PWD/target/release/libgpu_numa_bind.so \
-//!     cargo test -p gpu-numa-tests --test abi -- --ignored --nocapture speed
-//! ```
+//! `make bench` prints the tables; with `BENCH_DOCS=docs` it writes `benchmarks.md` and `benchmarks.svg` there.
 
-use crate::host::{Scenario, run};
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small counts and times"
+)]
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::build;
+use crate::host::{Outcome, Scenario, run};
 use crate::world::World;
 
-/// Made-up servers have 2 packages, 8 NUMA nodes, 256 CPUs and 8 GPUs.
-const ROUNDS: usize = 400;
+/// Steps of each plugin and size, one after the other in turn.
+const ROUNDS: usize = 25;
+/// How many tasks a step has, on the machine with 8 GPUs.
+const TASKS: [usize; 5] = [1, 8, 32, 64, 256];
+/// Machines by their number of GPUs.
+const MACHINES: [&str; 5] = [
+    "l40s-1s-1g",
+    "abi-2s1n4c1t",
+    "abi-2s2n4c2t",
+    "abi-2s4n16c2t",
+    "dgx2",
+];
+/// The machine with 8 GPUs.
+const USUAL: &str = "abi-2s4n16c2t";
 
-/// The tasks of one step first come together as in a real one; then single tasks run their hook, for whom
-/// all others are there already.  The aim is 200 microseconds on a quiet server; the bound is for a busy one.
-#[test]
-#[ignore = "a measurement"]
-fn a_tasks_hook_takes_well_under_a_millisecond() {
-    let world = World::declared("abi-2s4n16c2t");
-    for tasks in [1usize, 8, 64] {
-        for width in ["exclusive", "node", "l3"] {
-            let gpus: Vec<usize> = (0..tasks).map(|task| task % 8).collect();
-            let scenario = Scenario::on(&world, tasks)
-                .option(width)
-                .fence(&world, &gpus)
-                .line(format_args!("rounds {ROUNDS}"));
-            let outcome = run(scenario);
-            let mut alone: Vec<u64> = outcome.nanos("task_init")[tasks..].to_vec();
-            alone.sort_unstable();
-            let [least, quarter, median] = [0, 4, 2].map(|part| {
-                let at = ROUNDS.checked_div(part).unwrap_or(0);
-                alone[at] / 1000
-            });
-            let before_fork = outcome.nanos("user_init")[0] / 1000;
-            eprintln!(
-                "{tasks:2} tasks, {width:9}: task_init {median:4} us (median of {ROUNDS}; \
-                 quarter {quarter:4}, least {least:4}), user_init {before_fork:4} us"
-            );
-            if std::env::var_os("GPU_NUMA_SPANK_SO").is_some() {
-                assert!(median < 1000, "{median} us");
-            }
+/// What is loaded into the host.
+#[derive(Clone, Copy, PartialEq)]
+enum Plugin {
+    Empty,
+    Floor,
+    Unused,
+    Binding,
+}
+
+const PLUGINS: [Plugin; 4] = [
+    Plugin::Empty,
+    Plugin::Floor,
+    Plugin::Unused,
+    Plugin::Binding,
+];
+
+impl Plugin {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Floor => "floor",
+            Self::Unused => "ours, not asked for",
+            Self::Binding => "ours, binding",
         }
     }
+
+    fn path(self) -> &'static Path {
+        match self {
+            Self::Empty => build::empty(),
+            Self::Floor => build::floor(),
+            Self::Unused | Self::Binding => build::plugin(),
+        }
+    }
+
+    fn scenario(self, world: &World, tasks: usize) -> Scenario {
+        let gpus: Vec<usize> = (0..tasks)
+            .map(|task| task % world.machine.gpus.len())
+            .collect();
+        let scenario = Scenario::on(world, tasks)
+            .loading(self.path())
+            .fence(world, &gpus)
+            .line("timed");
+        match self {
+            Self::Binding => scenario.option(""),
+            Self::Empty | Self::Floor | Self::Unused => scenario,
+        }
+    }
+}
+
+/// Microseconds, one for each round.
+#[derive(Default)]
+struct Sample(Vec<f64>);
+
+/// Median, and what holds it in 95 of 100 such samples (order statistics).
+impl Sample {
+    fn sorted(&self) -> Vec<f64> {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted
+    }
+
+    fn median(&self) -> f64 {
+        let sorted = self.sorted();
+        (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0
+    }
+
+    fn words(&self) -> String {
+        let sorted = self.sorted();
+        let count = sorted.len() as f64;
+        let reach = (0.98 * count.sqrt()).ceil();
+        let low = ((count / 2.0 - reach).max(0.0)) as usize;
+        let high = ((count / 2.0 + reach) as usize).min(sorted.len() - 1);
+        format!(
+            "{} ({} to {})",
+            short(self.median()),
+            short(sorted[low]),
+            short(sorted[high])
+        )
+    }
+
+    /// This less another of the same rounds.
+    fn less(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(a, b)| a - b).collect())
+    }
+}
+
+fn short(micros: f64) -> String {
+    if micros.abs() < 10.0 {
+        format!("{micros:.1}")
+    } else {
+        format!("{micros:.0}")
+    }
+}
+
+/// What one plugin took in steps of one size.
+#[derive(Default)]
+struct Times {
+    dlopen: Sample,
+    user_init: Sample,
+    /// The median task of each step.
+    task_init: Sample,
+    step: Sample,
+    faults: Sample,
+}
+
+impl Times {
+    fn add(&mut self, outcome: &Outcome) {
+        let micros = |hook| {
+            let nanos = outcome.numbers("nanos", hook);
+            nanos.iter().map(|nanos| *nanos as f64 / 1000.0).collect()
+        };
+        let faults = outcome.numbers("faults", "task_init");
+        let faults = faults.iter().map(|faults| *faults as f64).collect();
+        self.dlopen.0.push(Sample(micros("dlopen")).median());
+        self.user_init.0.push(Sample(micros("user_init")).median());
+        self.task_init.0.push(Sample(micros("task_init")).median());
+        self.step.0.push(Sample(micros("step")).median());
+        self.faults.0.push(Sample(faults).median());
+    }
+}
+
+/// Steps of `tasks` tasks with each plugin in turn.
+fn measure(world: &World, tasks: usize) -> [Times; 4] {
+    let mut all: [Times; 4] = Default::default();
+    for round in 0..rounds() {
+        for turn in 0..PLUGINS.len() {
+            let which = (round + turn) % PLUGINS.len();
+            let outcome = run(PLUGINS[which].scenario(world, tasks));
+            all[which].add(&outcome);
+        }
+    }
+    all
+}
+
+fn rounds() -> usize {
+    let rounds = std::env::var("BENCH_ROUNDS").ok();
+    rounds.and_then(|text| text.parse().ok()).unwrap_or(ROUNDS)
+}
+
+/// A table row for each plugin.
+fn rows(text: &mut String, head: &str, all: &[Times; 4]) {
+    for (plugin, times) in PLUGINS.iter().zip(all) {
+        let added = match plugin {
+            Plugin::Empty => "-".to_owned(),
+            Plugin::Floor | Plugin::Unused | Plugin::Binding => {
+                times.step.less(&all[0].step).words()
+            }
+        };
+        writeln!(
+            text,
+            "| {head} | {} | {} | {} | {added} | {} |",
+            plugin.name(),
+            times.user_init.words(),
+            times.task_init.words(),
+            short(times.faults.median()),
+        )
+        .unwrap();
+    }
+}
+
+fn machine_words() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let info = read("/proc/cpuinfo");
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("an unnamed processor", |(_, model)| model);
+    let cpus = info.lines().filter(|line| line.starts_with("processor"));
+    let load = read("/proc/loadavg");
+    format!(
+        "{model}, {} CPUs, Linux {}, load average {} at the end",
+        cpus.count(),
+        read("/proc/sys/kernel/osrelease").trim(),
+        load.split(' ').next().unwrap_or("unknown"),
+    )
+}
+
+const COLUMNS: &str = "plugin | user_init | task_init | added to the step | page faults of a task |\n\
+                       |---|---|---|---|---|---|\n";
+
+#[test]
+#[ignore = "a measurement"]
+fn what_each_plugin_costs() {
+    let mut by_tasks = format!("| tasks | {COLUMNS}");
+    let mut plot = Vec::new();
+    let mut dlopen: [Sample; 4] = Default::default();
+    let world = World::declared(USUAL);
+    for tasks in TASKS {
+        let mut all = measure(&world, tasks);
+        rows(&mut by_tasks, &tasks.to_string(), &all);
+        let added = |which: usize| all[which].step.less(&all[0].step).median();
+        plot.push((tasks, [added(1), added(2), added(3)]));
+        for (all, times) in dlopen.iter_mut().zip(&mut all) {
+            all.0.append(&mut times.dlopen.0);
+        }
+    }
+    let mut by_gpus = format!("| GPUs | {COLUMNS}");
+    for name in MACHINES {
+        let world = World::declared(name);
+        let all = measure(&world, 8);
+        rows(&mut by_gpus, &world.machine.gpus.len().to_string(), &all);
+    }
+    let mut loading = "| plugin | dlopen |\n|---|---|\n".to_owned();
+    for (plugin, sample) in PLUGINS.iter().zip(&dlopen) {
+        if *plugin != Plugin::Binding {
+            writeln!(loading, "| {} | {} |", plugin.name(), sample.words()).unwrap();
+        }
+    }
+    let words = format!(
+        "{}\n{} steps of each plugin and size, in turn.\n\n\
+         ## Loading\n\n{loading}\n\
+         ## By tasks, on a made-up machine of 256 CPUs, 8 NUMA nodes and 8 GPUs\n\n{by_tasks}\n\
+         ![microseconds added to a step, by tasks](benchmarks.svg)\n\n\
+         ## By GPUs, for 8 tasks\n\n{by_gpus}",
+        machine_words(),
+        rounds(),
+    );
+    eprintln!("{words}");
+    if let Ok(folder) = std::env::var("BENCH_DOCS")
+        && !folder.is_empty()
+    {
+        let folder = Path::new(&folder);
+        let head = include_str!("benchmarks-head.md");
+        std::fs::write(folder.join("benchmarks.md"), format!("{head}\n{words}")).unwrap();
+        std::fs::write(folder.join("benchmarks.svg"), draw(&plot)).unwrap();
+    }
+}
+
+/// The time added to a step by its tasks, both on scales of powers.
+fn draw(plot: &[(usize, [f64; 3])]) -> String {
+    const COLOURS: [&str; 3] = ["#888888", "#2a7f62", "#c0392b"];
+    let x = |tasks: usize| 60.0 + (tasks as f64).log2() * 60.0;
+    let y = |micros: f64| 290.0 - micros.max(1.0).log10() * 50.0;
+    let mut svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 330\" \
+                   font-family=\"sans-serif\" font-size=\"12\">\n"
+        .to_owned();
+    for power in 0..6 {
+        let (at, micros) = (y(10f64.powi(power)), 10u32.pow(power.unsigned_abs()));
+        writeln!(
+            svg,
+            "<path d=\"M60 {at}H560\" stroke=\"#dddddd\"/><text x=\"54\" y=\"{}\" \
+             text-anchor=\"end\">{micros}</text>",
+            at + 4.0
+        )
+        .unwrap();
+    }
+    for (tasks, _) in plot {
+        writeln!(
+            svg,
+            "<text x=\"{}\" y=\"308\" text-anchor=\"middle\">{tasks}</text>",
+            x(*tasks)
+        )
+        .unwrap();
+    }
+    svg.push_str("<text x=\"300\" y=\"325\" text-anchor=\"middle\">tasks</text>\n");
+    svg.push_str("<text x=\"8\" y=\"16\">microseconds added</text>\n");
+    for (which, colour) in COLOURS.iter().enumerate() {
+        let points: Vec<String> = plot
+            .iter()
+            .map(|(tasks, added)| format!("{:.1},{:.1}", x(*tasks), y(added[which])))
+            .collect();
+        let last = plot.last().map_or(290.0, |(_, added)| y(added[which]));
+        writeln!(
+            svg,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\
+             <text x=\"570\" y=\"{:.1}\" fill=\"{colour}\">{}</text>",
+            points.join(" "),
+            last + 4.0,
+            PLUGINS[which + 1].name()
+        )
+        .unwrap();
+    }
+    svg + "</svg>\n"
 }

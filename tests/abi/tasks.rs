@@ -11,6 +11,11 @@ fn cpus(outcome: &Outcome, task: usize) -> CpuSet {
     outcome.task(task).cpus.parse().unwrap()
 }
 
+/// The tasks together say this once.
+fn assert_told_once(outcome: &Outcome, what: &str) {
+    assert_eq!(outcome.text.matches(what).count(), 1, "{}", outcome.text);
+}
+
 /// All pairs of tasks have no CPU in common.
 fn assert_disjoint(outcome: &Outcome, tasks: usize) {
     for a in 0..tasks {
@@ -161,14 +166,8 @@ fn a_task_that_dies_before_its_hook_delays_the_others_within_bounds() {
         assert_eq!(own.exit, "0");
         // The fallback is all that is local.
         assert_eq!(own.cpus, world.cpus_of_gpu(task).to_string());
-        assert!(
-            own.user
-                .iter()
-                .any(|line| line.contains("not all tasks came in time")),
-            "{:?}",
-            own.user
-        );
     }
+    assert_told_once(&outcome, "not all tasks came in time");
     let slowest = outcome.nanos("task_init").into_iter().max().unwrap();
     assert!(slowest >= 100_000_000, "{slowest}");
     assert!(
@@ -188,12 +187,8 @@ fn a_task_that_is_late_beyond_patience_falls_back_like_the_others() {
     for task in 0..2 {
         let own = outcome.task(task);
         assert_eq!(own.cpus, world.cpus_of_gpu(task).to_string());
-        assert!(
-            own.user
-                .iter()
-                .any(|line| line.contains("not all tasks came in time"))
-        );
     }
+    assert_told_once(&outcome, "not all tasks came in time");
     assert!(
         outcome.nanos("task_init")[1] < 100_000_000,
         "a closed page keeps nobody"
@@ -238,6 +233,26 @@ fn a_refusal_ends_every_task_and_only_the_lowest_speaks() {
         "{said:?}"
     );
     assert!(outcome.task(1).user.is_empty() && outcome.task(2).user.is_empty());
+}
+
+#[test]
+fn tasks_that_do_not_meet_are_refused_with_one_line() {
+    let world = World::declared("abi-2s1n4c1t");
+    let scenario = Scenario::on(&world, 3)
+        .option("restricted")
+        .fence(&world, &[1, 1, 1])
+        .line("delay 2 1500")
+        .line(format_args!(
+            "kernel 0-3 {}",
+            world.path("status").display()
+        ));
+    let outcome = run(scenario);
+    for task in 0..3 {
+        assert_eq!(outcome.task(task).exit, "1");
+    }
+    assert_told_once(&outcome, " refused on gpunode ");
+    let slowest = outcome.nanos("task_init");
+    assert!(slowest.is_empty(), "a refused hook does not return");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A machine: packages, NUMA nodes, cores, GPUs, NICs and the bridges above them.
 
+mod fields;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -256,7 +258,7 @@ pub enum MinorSource {
 }
 
 /// A GPU.  Its identity is its PCI address; minor number and UUID belong to it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Gpu {
     /// PCI address.
@@ -399,7 +401,7 @@ impl NvmlPlace {
 }
 
 /// A network adapter.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Nic {
     /// PCI address.
@@ -544,14 +546,26 @@ fn plain_uuid(uuid: &str) -> String {
 
 /// Four lower-case hex digits in JSON for a PCI id.
 mod hex4 {
-    use serde::{Deserialize, Deserializer, Serializer};
+    use serde::{Deserializer, Serializer};
+
+    use crate::text::from_text;
+
+    /// A PCI id.
+    struct Id(u16);
+
+    impl std::str::FromStr for Id {
+        type Err = std::num::ParseIntError;
+
+        fn from_str(text: &str) -> Result<Self, Self::Err> {
+            u16::from_str_radix(text, 16).map(Self)
+        }
+    }
 
     pub(super) fn serialize<S: Serializer>(id: &u16, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{id:04x}"))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        u16::from_str_radix(&text, 16).map_err(serde::de::Error::custom)
+        from_text(deserializer).map(|Id(id)| id)
     }
 }

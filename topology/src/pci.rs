@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::set::{CpuSet, NodeSet};
+use crate::text::from_text;
 use crate::vendor::GpuVendor;
 
 /// A PCI address, `0000:3b:00.0`: domain, bus, device and function.
@@ -96,8 +97,7 @@ impl schemars::JsonSchema for PciAddress {
 
 impl<'de> Deserialize<'de> for PciAddress {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        from_text(deserializer)
     }
 }
 

@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::text::from_text;
+
 /// The highest index that a set takes.
 ///
 /// Linux allows at most 8,192 CPUs (`CONFIG_NR_CPUS`) and 1,024 NUMA nodes; the bound keeps a hostile
@@ -78,7 +80,26 @@ impl<K> IndexSet<K> {
 
     /// All of `low..=high`, cut at [`MAX_INDEX`].
     pub fn from_range(low: u32, high: u32) -> Self {
-        (low..=high.min(MAX_INDEX)).collect()
+        let mut set = Self::new();
+        set.insert_range(low, high.min(MAX_INDEX));
+        set
+    }
+
+    /// Adds all of `low..=high`, which is at most [`MAX_INDEX`], word by word.
+    fn insert_range(&mut self, low: u32, high: u32) {
+        if low > high {
+            return;
+        }
+        let (first, last) = (low as usize / 64, high as usize / 64);
+        if last >= self.words.len() {
+            self.words.resize(last + 1, 0);
+        }
+        let words = self.words.get_mut(first..=last).unwrap_or_default();
+        for (word, bits) in (first..).zip(words) {
+            let from = if word == first { low % 64 } else { 0 };
+            let to = if word == last { high % 64 } else { 63 };
+            *bits |= u64::MAX << from & u64::MAX >> (63 - to);
+        }
     }
 
     /// The set that holds `index` alone.
@@ -311,7 +332,7 @@ impl<K> FromStr for IndexSet<K> {
             if low > high {
                 return Err(ParseSetError::Backwards(element.to_owned()));
             }
-            set.extend_with(&Self::from_range(low, high));
+            set.insert_range(low, high);
         }
         Ok(set)
     }
@@ -350,8 +371,7 @@ impl<K> schemars::JsonSchema for IndexSet<K> {
 
 impl<'de, K> Deserialize<'de> for IndexSet<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        from_text(deserializer)
     }
 }
 

@@ -4,25 +4,44 @@ use crate::errno::{Errno, check};
 
 /// Words that hold any kernel's mask: 65,536 CPUs, eight times the largest `CONFIG_NR_CPUS`.
 const MASK_WORDS: usize = 1024;
+/// Words that are tried first: 1,024 CPUs.
+const USUAL_WORDS: usize = 16;
 
 /// The affinity of process or thread `pid`; 0 is the caller.
 ///
 /// # Errors
 /// `ESRCH` when there is no such thread, `EPERM` when it may not be asked.
 pub fn read_affinity(pid: i32) -> Result<Vec<u64>, Errno> {
-    let mut words = vec![0u64; MASK_WORDS];
+    let mut usual = [0u64; USUAL_WORDS];
+    match ask_affinity(pid, &mut usual) {
+        // A kernel with more CPUs wants room for all of them.
+        Err(Errno(libc::EINVAL)) => {
+            let mut all = vec![0u64; MASK_WORDS];
+            let written = ask_affinity(pid, &mut all)?;
+            all.truncate(written);
+            Ok(all)
+        }
+        written => Ok(usual.get(..written?).unwrap_or(&usual).to_vec()),
+    }
+}
+
+/// Fills `words`, and says how many of them the kernel wrote.
+fn ask_affinity(pid: i32, words: &mut [u64]) -> Result<usize, Errno> {
     // The raw call, because glibc's wrapper fixes the size of cpu_set_t at 1,024 CPUs.
     // SAFETY: the buffer is as long as the length says and outlives the call, which writes it only.
     let written = check(unsafe {
         libc::syscall(
             libc::SYS_sched_getaffinity,
             pid,
-            size_of_val(words.as_slice()),
+            size_of_val(words),
             words.as_mut_ptr(),
         )
     })?;
-    words.truncate(usize::try_from(written).unwrap_or(0).div_ceil(8));
-    Ok(words)
+    let written = usize::try_from(written).unwrap_or(0).div_ceil(8);
+    if written > words.len() {
+        return Err(Errno(libc::EINVAL));
+    }
+    Ok(written)
 }
 
 /// Binds process or thread `pid` (0 is the caller) to the CPUs of `words`.
@@ -52,7 +71,9 @@ pub fn apply_affinity(pid: i32, words: &[u64]) -> Result<(), Errno> {
 /// Those of [`read_affinity`]; when the mask cannot be widened the caller's mask is the answer.
 pub fn read_cpuset() -> Result<Vec<u64>, Errno> {
     let own = read_affinity(0)?;
-    let widened = apply_affinity(0, &[u64::MAX; MASK_WORDS]).and_then(|()| read_affinity(0));
+    // The kernel writes as many words as it has CPUs for.
+    let all = vec![u64::MAX; own.len()];
+    let widened = apply_affinity(0, &all).and_then(|()| read_affinity(0));
     let restored = apply_affinity(0, &own);
     match (widened, restored) {
         (Ok(cpuset), Ok(())) => Ok(cpuset),

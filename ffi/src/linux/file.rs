@@ -1,6 +1,6 @@
 //! Files that root, or a task, reads without trusting who wrote them.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -54,8 +54,8 @@ pub enum FileError {
 /// # Errors
 /// [`FileError`] by what is wrong.
 pub fn read_roots_text(path: &Path, limit: u64) -> Result<String, FileError> {
-    let file = open_roots(path)?;
-    read_bounded(file, path, limit)
+    let (file, meta) = open_roots(path)?;
+    read_bounded(file, &meta, path, limit)
 }
 
 /// Flags for opening what may be a FIFO or a terminal: do not wait for it, do not take it over.
@@ -63,9 +63,34 @@ pub const WITHOUT_WAITING: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
 
 /// Whether `path` is a regular, non-empty file that only root can have written.
 pub fn is_roots_file(path: &Path) -> bool {
-    open_roots(path)
-        .and_then(|file| metadata(&file, path))
-        .is_ok_and(|meta| meta.len() > 0)
+    roots_file(path).is_some()
+}
+
+/// The file at `path`, if it is a regular, non-empty one that only root can have written.
+pub fn roots_file(path: &Path) -> Option<FileId> {
+    let (_, meta) = open_roots(path).ok()?;
+    (meta.len() > 0).then(|| FileId::of(&meta))
+}
+
+/// Which file it is, by device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    fn of(meta: &Metadata) -> Self {
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+        }
+    }
+
+    /// Whether `path` leads to that very file, without a link.
+    pub fn is_at(self, path: &Path) -> bool {
+        std::fs::symlink_metadata(path).is_ok_and(|meta| Self::of(&meta) == self)
+    }
 }
 
 /// Reads a text file of the caller's own user: regular, at most `limit` bytes; links are followed.
@@ -73,8 +98,8 @@ pub fn is_roots_file(path: &Path) -> bool {
 /// # Errors
 /// [`FileError`] by what is wrong.
 pub fn read_own_text(path: &Path, limit: u64) -> Result<String, FileError> {
-    let file = open(path, 0)?;
-    read_bounded(file, path, limit)
+    let (file, meta) = open(path, 0)?;
+    read_bounded(file, &meta, path, limit)
 }
 
 /// Reads a text file that only root or the process's own user can have written: regular, no link, at most
@@ -84,15 +109,14 @@ pub fn read_own_text(path: &Path, limit: u64) -> Result<String, FileError> {
 /// # Errors
 /// [`FileError`] by what is wrong.
 pub fn read_trusted_text(path: &Path, limit: u64) -> Result<String, FileError> {
-    let file = open(path, libc::O_NOFOLLOW)?;
-    let meta = metadata(&file, path)?;
+    let (file, meta) = open(path, libc::O_NOFOLLOW)?;
     let owner = meta.uid();
     let is_known = owner == 0 || owner == effective_user();
     let is_mounted_so = owner == unmapped_user() && is_read_only(&file);
     if meta.mode() & 0o022 != 0 || !(is_known || is_mounted_so) {
         return Err(not_trusted(path, &meta));
     }
-    read_bounded(file, path, limit)
+    read_bounded(file, &meta, path, limit)
 }
 
 /// The owner that files of an unmapped user seem to have.
@@ -107,7 +131,7 @@ fn is_read_only(file: &File) -> bool {
     fstatvfs(file).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
-fn not_trusted(path: &Path, meta: &std::fs::Metadata) -> FileError {
+fn not_trusted(path: &Path, meta: &Metadata) -> FileError {
     FileError::NotRoots {
         path: path.to_owned(),
         owner: meta.uid(),
@@ -115,41 +139,43 @@ fn not_trusted(path: &Path, meta: &std::fs::Metadata) -> FileError {
     }
 }
 
-fn open_roots(path: &Path) -> Result<File, FileError> {
+fn open_roots(path: &Path) -> Result<(File, Metadata), FileError> {
     if let Some(folder) = path.parent() {
         let meta = std::fs::symlink_metadata(folder).map_err(|error| io(folder, error))?;
         only_roots(folder, &meta)?;
     }
-    let file = open(path, libc::O_NOFOLLOW)?;
-    only_roots(path, &metadata(&file, path)?)?;
-    Ok(file)
+    let (file, meta) = open(path, libc::O_NOFOLLOW)?;
+    only_roots(path, &meta)?;
+    Ok((file, meta))
 }
 
-fn open(path: &Path, flags: i32) -> Result<File, FileError> {
+fn open(path: &Path, flags: i32) -> Result<(File, Metadata), FileError> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(flags | WITHOUT_WAITING)
         .open(path)
         .map_err(|error| io(path, error))?;
-    if !metadata(&file, path)?.is_file() {
+    let meta = file.metadata().map_err(|error| io(path, error))?;
+    if !meta.is_file() {
         return Err(FileError::NotRegular(path.to_owned()));
     }
-    Ok(file)
+    Ok((file, meta))
 }
 
-fn metadata(file: &File, path: &Path) -> Result<std::fs::Metadata, FileError> {
-    file.metadata().map_err(|error| io(path, error))
-}
-
-fn only_roots(path: &Path, meta: &std::fs::Metadata) -> Result<(), FileError> {
+fn only_roots(path: &Path, meta: &Metadata) -> Result<(), FileError> {
     if meta.uid() != 0 || meta.mode() & 0o022 != 0 || meta.is_symlink() {
         return Err(not_trusted(path, meta));
     }
     Ok(())
 }
 
-fn read_bounded(file: File, path: &Path, limit: u64) -> Result<String, FileError> {
-    let size = metadata(&file, path)?.len();
+fn read_bounded(
+    mut file: File,
+    meta: &Metadata,
+    path: &Path,
+    limit: u64,
+) -> Result<String, FileError> {
+    let size = meta.len();
     if size > limit {
         return Err(FileError::TooLarge {
             path: path.to_owned(),
@@ -157,14 +183,32 @@ fn read_bounded(file: File, path: &Path, limit: u64) -> Result<String, FileError
             limit,
         });
     }
+    // One byte more than there should be, so that one read finds the end too; a file of `/proc` has no size.
+    let room = usize::try_from(size).unwrap_or(0).max(4095) + 1;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut bytes = Vec::new();
-    bytes
-        .try_reserve_exact(usize::try_from(size).unwrap_or(0) + 1)
-        .map_err(|_| io(path, std::io::ErrorKind::OutOfMemory.into()))?;
-    // The file may grow while it is read.
-    file.take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|error| io(path, error))?;
+    let mut used = 0;
+    loop {
+        let more = if used == 0 { room } else { used };
+        bytes
+            .try_reserve_exact(more)
+            .map_err(|_| io(path, std::io::ErrorKind::OutOfMemory.into()))?;
+        bytes.resize(used + more, 0);
+        let free = bytes.get_mut(used..).unwrap_or_default();
+        match file.read(free) {
+            Ok(0) => break,
+            Ok(read) => {
+                used += read;
+                // What a regular file has is read at once; the file may grow while it is read.
+                if used >= limit || (size > 0 && read < more && used as u64 >= size) {
+                    break;
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(io(path, error)),
+        }
+    }
+    bytes.truncate(used.min(limit));
     String::from_utf8(bytes).map_err(|_| FileError::NotText(path.to_owned()))
 }
 

@@ -77,6 +77,31 @@ pub fn read_policy() -> Result<(Mode, Vec<u64>), Errno> {
     Ok((Mode::of(mode), nodes))
 }
 
+/// `MPOL_F_MEMS_ALLOWED` of `linux/mempolicy.h`.
+const MEMS_ALLOWED: libc::c_ulong = 1 << 2;
+
+/// The nodes that the calling thread's cpuset lets memory come from, as words of 64, lowest first.
+///
+/// # Errors
+/// As [`read_policy`].
+pub fn read_allowed_nodes() -> Result<Vec<u64>, Errno> {
+    let mut nodes = [0u64; MASK_WORDS];
+    let mut mode = 0i32;
+    // SAFETY: both pointers are to live buffers, the mask as long as its bit count says; no address is looked at
+    // under this flag.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_get_mempolicy,
+            &raw mut mode,
+            nodes.as_mut_ptr(),
+            MASK_BITS,
+            std::ptr::null::<libc::c_void>(),
+            MEMS_ALLOWED,
+        )
+    })?;
+    Ok(nodes.to_vec())
+}
+
 /// Sets the calling thread's policy.
 ///
 /// # Errors
@@ -112,6 +137,12 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn some_node_is_allowed() {
+        let nodes = read_allowed_nodes().unwrap();
+        assert!(nodes.iter().any(|word| *word != 0));
     }
 
     #[test]

@@ -137,7 +137,9 @@ impl Spank<'_> {
     /// Absent where it is not set, is not UTF-8, or is longer than 1 MiB.
     pub fn env(&self, name: &str) -> Option<String> {
         let name = CString::new(name).ok()?;
-        let mut buffer = vec![0u8; 4096];
+        let mut short = [0u8; 256];
+        let mut long = Vec::new();
+        let mut buffer = short.as_mut_slice();
         loop {
             let len = c_int::try_from(buffer.len()).ok()?;
             // SAFETY: the name is a C string, the buffer has as many bytes as the length says.
@@ -147,16 +149,15 @@ impl Spank<'_> {
             match code {
                 sys::ESPANK_SUCCESS => break,
                 sys::ESPANK_NOSPACE if buffer.len() < LONGEST_VALUE => {
-                    buffer.resize(buffer.len() * 4, 0)
+                    let more = buffer.len() * 16;
+                    long.resize(more, 0);
+                    buffer = long.as_mut_slice();
                 }
                 _ => return None,
             }
         }
-        CStr::from_bytes_until_nul(&buffer)
-            .ok()?
-            .to_str()
-            .ok()
-            .map(str::to_owned)
+        let value = CStr::from_bytes_until_nul(buffer).ok()?;
+        value.to_str().ok().map(str::to_owned)
     }
 
     /// Sets a variable of the task's environment, over any value it has.

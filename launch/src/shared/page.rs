@@ -1,7 +1,13 @@
-//! The page that the tasks of a step on one host share: what GPUs and CPUs each has, and who is there.
+//! The page that the tasks of a step on one host share: what GPUs and CPUs each has, who is there, and what is
+//! decided for each.
 //!
-//! Each task writes its slot, then counts itself in.  When all are in, all see the same and come to the
-//! same plan.  The first that gives up waiting closes the page, and then none uses it.
+//! Each task writes its slot, then counts itself in.  The one that finds itself the last decides for all: it writes
+//! what each is to do, and wakes the others once.  The first that gives up waiting for a task that has not come closes
+//! the page, and then every task plans alone.
+//!
+//! Whether all are in or the page is closed is settled by one word, so never both.  Once all are in, what each told is
+//! in the page, and the decision is a function of that: where the one that decides is late or gone, each of the others
+//! comes to the same decision by itself.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,23 +20,61 @@ use topology::set::{CpuSet, NodeSet};
 
 use super::{SharedMemory, Word};
 
-/// Set in the state word once somebody gave up waiting.
+/// Where the state is: how many are in, and these two flags.
+const STATE: usize = 0;
+/// Set in the state once somebody gave up waiting.
 const CLOSED: u32 = 1 << 31;
-/// Set in the state word of a closed page once a task refused the step.
+/// Set in the state of a closed page once a task refused the step.
 const REFUSED: u32 = 1 << 30;
-/// Words before the first slot; the state word has a cache line of its own.
-const HEADER: usize = 16;
-/// The most GPUs that a task's slot names; one with more shows none and is planned for alone.
-const MAX_GPUS: usize = 64;
-/// Words of a slot before the nodes of its memory policy: flags and count, GPUs.
-const SLOT_NODES: usize = 1 + MAX_GPUS;
+/// Where the time is at which the last task came, in microseconds since the step was prepared.
+const ARRIVED: usize = 1;
+/// Where it is said how the meeting ended; the tasks sleep on this word, in a cache line that arrivals leave alone.
+const OUTCOME: usize = 16;
+/// Where 1 is once a task spoke for all that plan alone.
+const SPOKEN: usize = 17;
+/// Words before the first slot.
+const HEADER: usize = 32;
+
+/// The meeting has not ended.
+const OPEN: u32 = 0;
+/// What each task is to do is in the page.
+const ORDERED: u32 = 1;
+/// All are in, and each decides by itself on what is in the page.
+const KNOWN: u32 = 2;
+/// Not all came.
+const APART: u32 = 3;
+
+/// In the first word of a slot, besides the number of GPUs: the task has written.
+const PRESENT: u32 = 1 << 31;
 const USER_CPU_BIND: u32 = 1 << 16;
-/// Where in a slot's head the user's memory policy stands, in four bits.
-const MEMORY_SHIFT: u32 = 17;
-/// Set in a policy's code where it follows the CPUs.
-const MEMORY_LOCAL: u32 = 8;
+/// The task came with a memory policy, whose number is at [`MEMORY_SHIFT`].
+const USER_MEMORY: u32 = 1 << 17;
+/// That policy follows the CPUs.
+const MEMORY_IS_LOCAL: u32 = 1 << 18;
+const MEMORY_SHIFT: u32 = 20;
+
+/// Words of an order before its sets: flags, where its texts are, and how long they are.
+const ORDER_HEAD: usize = 4;
+const IS_WHOLE: u32 = 1 << 31;
+const IS_REFUSED: u32 = 1 << 8;
+const BINDS_CPUS: u32 = 1 << 9;
+const BINDS_MEMORY: u32 = 1 << 10;
+const SETS_TOPOLOGY: u32 = 1 << 11;
+const SETS_PROFILER: u32 = 1 << 12;
+/// The memory policies by their number, in a slot and in the low bits of an order's flags.
+const POLICIES: [MemoryPolicy; 5] = [
+    MemoryPolicy::Default,
+    MemoryPolicy::Preferred,
+    MemoryPolicy::PreferredMany,
+    MemoryPolicy::Bind,
+    MemoryPolicy::Interleave,
+];
+const POLICY_BITS: u32 = 0xff;
+
 /// The most tasks a page is made for.
 const MAX_TASKS: usize = 4096;
+/// Bytes that a task's texts have on average; memory that is not written costs nothing.
+const TEXT_BYTES: usize = 4096;
 /// The longest that a task waits whatever happens, in microseconds.
 const LONGEST_WAIT_MICROS: u64 = 2_000_000;
 
@@ -45,15 +89,80 @@ pub enum PageError {
     Memory(#[from] Errno),
 }
 
+/// What is decided for a task: what it is to set, and what it is to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Order {
+    /// The step is refused.
+    pub is_refused: bool,
+    /// The CPUs to bind to; none where they stay.
+    pub cpus: Option<CpuSet>,
+    /// The memory policy to set, and its nodes; none where it stays.
+    pub memory: Option<(MemoryPolicy, NodeSet)>,
+    /// Whether NCCL's topology file is to be named.
+    pub sets_topology: bool,
+    /// Whether NCCL's profiler plugin is to be named.
+    pub sets_profiler: bool,
+    /// What it says, lines with a newline between.
+    pub lines: String,
+    /// Its report; empty where its environment is left as it is.
+    pub report: String,
+}
+
+/// How the tasks of a step met.
+#[derive(Debug)]
+pub enum Meeting<'p, M: SharedMemory> {
+    /// All are in, and this one is to decide for all.
+    Decides(Decider<'p, M>),
+    /// What this one is to do is in the page: [`Page::order`].
+    Ordered,
+    /// All are in, and this one decides by itself on [`Page::read`].
+    Known,
+    /// Not all came, and this one plans alone.
+    Apart,
+}
+
 /// The shared page.
 #[derive(Debug)]
 pub struct Page<M = SharedWords> {
     memory: M,
+    layout: Layout,
+}
+
+/// How many words each part has.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
     tasks: usize,
-    /// Words of a slot.
-    slot: usize,
-    /// Words of a slot before the mask.
-    head: usize,
+    gpus: usize,
+    cpus: usize,
+    nodes: usize,
+}
+
+impl Layout {
+    fn of(tasks: usize, machine: &Machine) -> Self {
+        let last_node = machine.numa_nodes.iter().map(|node| node.id).max();
+        Self {
+            tasks,
+            gpus: machine.gpus.len(),
+            cpus: machine.online.words().len().max(1) * 2,
+            nodes: (last_node.unwrap_or(0) as usize / 64 + 1) * 2,
+        }
+    }
+
+    fn slot(self) -> usize {
+        1 + self.gpus + self.nodes + self.cpus
+    }
+
+    fn order(self) -> usize {
+        ORDER_HEAD + self.cpus + self.nodes
+    }
+
+    fn first_order(self) -> usize {
+        HEADER + self.slot() * self.tasks
+    }
+
+    fn texts(self) -> usize {
+        self.first_order() + self.order() * self.tasks
+    }
 }
 
 impl Page {
@@ -65,25 +174,14 @@ impl Page {
         if tasks > MAX_TASKS {
             return Err(PageError::TooManyTasks(tasks));
         }
-        let memory = SharedWords::map(words_for(tasks, machine))?;
+        let memory = SharedWords::map(words_for(tasks, machine, TEXT_BYTES))?;
         Ok(Self::over(memory, tasks, machine))
     }
 }
 
-/// How many words a page for `tasks` tasks on `machine` has.
-pub fn words_for(tasks: usize, machine: &Machine) -> usize {
-    HEADER + slot_words(machine) * tasks
-}
-
-/// Words of a slot before the mask: flags and count, GPUs, and nodes, as many as the machine has.
-fn head_words(machine: &Machine) -> usize {
-    let last = machine.numa_nodes.iter().map(|node| node.id).max();
-    SLOT_NODES + last.map_or(0, |last| last as usize / 32 + 1)
-}
-
-/// Words of a slot: head, GPUs, nodes, and a mask as wide as the machine's CPUs.
-fn slot_words(machine: &Machine) -> usize {
-    head_words(machine) + machine.online.words().len().max(1) * 2
+/// How many words a page for `tasks` tasks on `machine` has, with room for texts of `text_bytes` per task.
+pub fn words_for(tasks: usize, machine: &Machine, text_bytes: usize) -> usize {
+    Layout::of(tasks, machine).texts() + tasks * text_bytes.div_ceil(4)
 }
 
 impl<M: SharedMemory> Page<M> {
@@ -91,209 +189,413 @@ impl<M: SharedMemory> Page<M> {
     pub fn over(memory: M, tasks: usize, machine: &Machine) -> Self {
         Self {
             memory,
-            tasks,
-            slot: slot_words(machine),
-            head: head_words(machine),
+            layout: Layout::of(tasks, machine),
         }
     }
 
-    fn state(&self) -> Option<&M::Word> {
-        self.memory.words().first()
+    fn word(&self, at: usize) -> Option<&M::Word> {
+        self.memory.words().get(at)
     }
 
     fn slot_of(&self, task: usize) -> Option<&[M::Word]> {
-        let start = HEADER + task.checked_mul(self.slot)?;
-        self.memory.words().get(start..start + self.slot)
+        let len = self.layout.slot();
+        let start = HEADER + task.checked_mul(len)?;
+        (task < self.layout.tasks).then_some(())?;
+        self.memory.words().get(start..start + len)
     }
 
-    /// Writes a task's slot and counts it in; false when the page is closed or the task does not fit.
-    pub fn publish(&self, task: usize, request: &TaskRequest, machine: &Machine) -> bool {
-        let (Some(state), Some(slot)) = (self.state(), self.slot_of(task)) else {
-            return false;
-        };
-        let index = |address| machine.gpus.iter().position(|gpu| gpu.pci == address);
-        let gpus: Vec<u32> = request
-            .visible
-            .iter()
-            .filter_map(|address| u32::try_from(index(*address)?).ok())
-            .collect();
-        let mask = request.slurm_cpus.clone().unwrap_or_default();
-        if gpus.len() > MAX_GPUS || mask.words().len() * 2 > self.slot - self.head {
-            return false;
-        }
-        let mut head = u32::try_from(gpus.len()).unwrap_or(0);
-        head |= if request.user_cpu_bind {
-            USER_CPU_BIND
-        } else {
-            0
-        };
-        let memory = request.user_memory.as_ref();
-        head |= memory.map_or(0, |memory| memory_code(memory) << MEMORY_SHIFT);
-        let halves = mask
-            .words()
-            .iter()
-            .flat_map(|word| [low(*word), low(*word >> 32)]);
-        // A node that the machine does not have is left out.
-        let named = memory
-            .map(|memory| memory.nodes.words())
-            .unwrap_or_default();
-        let nodes = named
-            .iter()
-            .flat_map(|word| [low(*word), low(*word >> 32)])
-            .chain(std::iter::repeat(0))
-            .take(self.head - SLOT_NODES);
-        let body = gpus
-            .into_iter()
-            .chain(std::iter::repeat(0))
-            .take(MAX_GPUS)
-            .chain(nodes)
-            .chain(halves);
-        for (to, from) in slot.iter().zip(std::iter::once(head).chain(body)) {
-            to.store(from, Ordering::Relaxed);
-        }
-        let is_in = count_in(state);
-        self.memory.wake_all(state);
-        is_in
+    fn order_of(&self, task: usize) -> Option<&[M::Word]> {
+        let len = self.layout.order();
+        let start = self.layout.first_order() + task.checked_mul(len)?;
+        (task < self.layout.tasks).then_some(())?;
+        self.memory.words().get(start..start + len)
     }
 
-    /// Waits until all tasks are in; false once the page is closed.
+    fn all(&self) -> u32 {
+        u32::try_from(self.layout.tasks).unwrap_or(u32::MAX)
+    }
+
+    /// Tells what task `task` has, and waits until all have told, or one gave up waiting.
     ///
-    /// The wait ends 100 ms plus 5 ms a task after the last task came in; on a host so slow that the
-    /// launch since `prepared_micros` took longer than that, after as long again.  In any case it ends
-    /// after two seconds.
-    pub fn wait(&self, prepared_micros: u64) -> bool {
-        let Some(state) = self.state() else {
-            return false;
+    /// A task that comes again, having told the same, gets what it got the first time.  One whose GPUs or CPUs the
+    /// page has no room for closes it.
+    ///
+    /// The wait ends 100 ms plus 5 ms a task after the last task came in; on a host so slow that the launch since
+    /// `prepared_micros` took longer than that, after as long again.  In any case it ends after two seconds.
+    pub fn meet(
+        &self,
+        task: usize,
+        request: &TaskRequest,
+        machine: &Machine,
+        prepared_micros: u64,
+    ) -> Meeting<'_, M> {
+        match self.arrive(task, request, machine, prepared_micros) {
+            Some(count) if count == self.all() => Meeting::Decides(Decider { page: self }),
+            Some(_) => self.wait(prepared_micros),
+            None => Meeting::Apart,
+        }
+    }
+
+    /// Writes a task's slot and counts it in; gives how many are in then (0 for one that came again), or none where
+    /// the page is closed, or the slot is another's.
+    fn arrive(
+        &self,
+        task: usize,
+        request: &TaskRequest,
+        machine: &Machine,
+        prepared_micros: u64,
+    ) -> Option<u32> {
+        let (state, slot) = (self.word(STATE)?, self.slot_of(task));
+        let told = self.words_of(request, machine);
+        let (Some((head, body)), Some((first, rest))) = (
+            slot.and_then(<[_]>::split_first),
+            told.as_deref().and_then(<[_]>::split_first),
+        ) else {
+            // It will never be in, so nobody need wait for it.
+            self.close(state);
+            return None;
         };
-        let all = u32::try_from(self.tasks).unwrap_or(u32::MAX);
+        let order = Ordering::Relaxed;
+        if let Err(there) = head.compare_exchange(0, *first, order, order) {
+            let is_same = there == *first
+                && body
+                    .iter()
+                    .zip(rest)
+                    .all(|(word, own)| word.load(order) == *own);
+            return is_same.then_some(0);
+        }
+        store(body, rest);
+        let now = self.memory.now_micros().saturating_sub(prepared_micros);
+        if let Some(arrived) = self.word(ARRIVED) {
+            arrived.store(u32::try_from(now).unwrap_or(u32::MAX), order);
+        }
+        count_in(state)
+    }
+
+    /// A request as its slot has it; none where there is no room for it.
+    fn words_of(&self, request: &TaskRequest, machine: &Machine) -> Option<Vec<u32>> {
+        let mut words = vec![0; self.layout.slot()];
+        let (head, body) = words.split_first_mut()?;
+        let (gpus, sets) = body.split_at_mut_checked(self.layout.gpus)?;
+        let (nodes, cpus) = sets.split_at_mut_checked(self.layout.nodes)?;
+        let index = |address| machine.gpus.iter().position(|gpu| gpu.pci == address);
+        let known = request.visible.iter().filter_map(|address| index(*address));
+        let mut count = 0;
+        for gpu in known {
+            *gpus.get_mut(count)? = u32::try_from(gpu).ok()?;
+            count += 1;
+        }
+        if let Some(mask) = &request.slurm_cpus {
+            write_set(cpus, mask.words())?;
+        }
+        *head = PRESENT | u32::try_from(count).ok().filter(|count| *count <= 0xffff)?;
+        if request.user_cpu_bind {
+            *head |= USER_CPU_BIND;
+        }
+        if let Some(memory) = &request.user_memory
+            && memory.policy != MemoryPolicy::Default
+        {
+            let number = POLICIES.iter().position(|known| *known == memory.policy)?;
+            *head |= USER_MEMORY | u32::try_from(number).ok()? << MEMORY_SHIFT;
+            *head |= if memory.is_local { MEMORY_IS_LOCAL } else { 0 };
+            // A node that the machine does not have is left out.
+            let _ = write_set(nodes, memory.nodes.words());
+        }
+        Some(words)
+    }
+
+    fn wait(&self, prepared_micros: u64) -> Meeting<'_, M> {
+        let (Some(state), Some(outcome)) = (self.word(STATE), self.word(OUTCOME)) else {
+            return Meeting::Apart;
+        };
         let start = self.memory.now_micros();
         let launch = start.saturating_sub(prepared_micros);
-        let patience = launch.max(100_000 + 5_000 * u64::from(all));
+        let patience = launch.max(100_000 + 5_000 * u64::from(self.all()));
         let end = start + LONGEST_WAIT_MICROS;
-        let mut seen = state.load(Ordering::Acquire);
-        let mut deadline = self.memory.now_micros() + patience;
+        let mut now = start;
         loop {
+            match outcome.load(Ordering::Acquire) {
+                ORDERED => return Meeting::Ordered,
+                KNOWN => return Meeting::Known,
+                APART => return Meeting::Apart,
+                _ => {}
+            }
+            let seen = state.load(Ordering::Acquire);
             if seen & CLOSED != 0 {
-                return false;
+                return Meeting::Apart;
             }
-            if seen >= all {
-                return true;
-            }
-            let now = self.memory.now_micros();
-            let left = deadline.min(end).saturating_sub(now);
-            if left == 0 {
-                match state.compare_exchange(
-                    seen,
-                    seen | CLOSED,
-                    Ordering::AcqRel,
-                    Ordering::Acquire,
-                ) {
-                    Ok(_) => {
-                        self.memory.wake_all(state);
-                        return false;
-                    }
-                    Err(other) => seen = other,
-                }
-                continue;
-            }
-            self.memory
-                .wait_while(state, seen, Duration::from_micros(left));
-            let other = state.load(Ordering::Acquire);
-            if other != seen {
-                seen = other;
-                deadline = self.memory.now_micros() + patience;
+            let arrived = self
+                .word(ARRIVED)
+                .map_or(0, |word| word.load(Ordering::Relaxed));
+            let last = start.max(prepared_micros.saturating_add(u64::from(arrived)));
+            let left = (last + patience).min(end).saturating_sub(now);
+            if left > 0 {
+                self.memory
+                    .wait_while(outcome, OPEN, Duration::from_micros(left));
+                now = self.memory.now_micros();
+            } else if seen >= self.all() {
+                // Who decides is late or gone, and all is in the page.
+                return Meeting::Known;
+            } else if self.close_as(state, seen, CLOSED) {
+                return Meeting::Apart;
             }
         }
     }
 
-    /// Tells the tasks that come later that the step is refused.
-    pub fn refuse(&self) {
-        if let Some(state) = self.state() {
-            state.fetch_or(CLOSED | REFUSED, Ordering::AcqRel);
+    /// Closes the page unless all are in.
+    fn close(&self, state: &M::Word) {
+        let mut seen = state.load(Ordering::Acquire);
+        while seen & CLOSED == 0 && seen < self.all() && !self.close_as(state, seen, CLOSED) {
+            seen = state.load(Ordering::Acquire);
+        }
+    }
+
+    /// Closes the page in which `seen` was the state, and wakes all.
+    fn close_as(&self, state: &M::Word, seen: u32, flags: u32) -> bool {
+        let order = (Ordering::AcqRel, Ordering::Acquire);
+        let is_closed = state
+            .compare_exchange(seen, seen | flags, order.0, order.1)
+            .is_ok();
+        if is_closed {
+            self.end(APART);
+        }
+        is_closed
+    }
+
+    /// Says how the meeting ended, and wakes all.
+    fn end(&self, how: u32) {
+        if let Some(outcome) = self.word(OUTCOME) {
+            let order = (Ordering::AcqRel, Ordering::Acquire);
+            let _ = outcome.compare_exchange(OPEN, how, order.0, order.1);
+            self.memory.wake_all(outcome);
+        }
+    }
+
+    /// Tells all that plan alone that the step is refused, and wakes those that wait; true for the first that does.
+    ///
+    /// Where all are in, a lone one has nothing to refuse for the others.
+    pub fn refuse(&self) -> bool {
+        let Some(state) = self.word(STATE) else {
+            return false;
+        };
+        loop {
+            let seen = state.load(Ordering::Acquire);
+            if seen & REFUSED != 0 || (seen & CLOSED == 0 && seen >= self.all()) {
+                return false;
+            }
+            if self.close_as(state, seen, CLOSED | REFUSED) {
+                return true;
+            }
         }
     }
 
     /// Whether another task refused the step.
     pub fn is_refused(&self) -> bool {
-        self.state()
+        self.word(STATE)
             .is_some_and(|state| state.load(Ordering::Acquire) & REFUSED != 0)
     }
 
-    /// What every task wrote; to be read once [`Page::wait`] said that all are in.
+    /// Whether the caller is the one to speak for all tasks that plan alone: true once.
+    pub fn may_speak(&self) -> bool {
+        self.word(SPOKEN)
+            .is_some_and(|spoken| spoken.swap(1, Ordering::Relaxed) == 0)
+    }
+
+    /// What every task told; to be read once [`Page::meet`] said that all are in.
     pub fn read(&self, machine: &Machine) -> Vec<TaskRequest> {
-        (0..self.tasks)
+        (0..self.layout.tasks)
             .map(|task| {
                 self.slot_of(task)
-                    .map(|slot| read_slot(slot, self.head, machine))
+                    .map(|slot| self.read_slot(slot, machine))
                     .unwrap_or_default()
             })
             .collect()
     }
+
+    fn read_slot(&self, slot: &[M::Word], machine: &Machine) -> TaskRequest {
+        let words = load(slot);
+        let head = words.first().copied().unwrap_or(0);
+        let body = words.get(1..).unwrap_or_default();
+        let (gpus, sets) = body.split_at_checked(self.layout.gpus).unwrap_or_default();
+        let (nodes, cpus) = sets.split_at_checked(self.layout.nodes).unwrap_or_default();
+        let policy = POLICIES.get((head >> MEMORY_SHIFT & 7) as usize);
+        let memory = policy.filter(|_| head & USER_MEMORY != 0);
+        TaskRequest {
+            visible: gpus
+                .iter()
+                .take((head & 0xffff) as usize)
+                .filter_map(|at| machine.gpus.get(*at as usize))
+                .map(|gpu| gpu.pci)
+                .collect(),
+            slurm_cpus: Some(CpuSet::from_words(&join(cpus))),
+            user_cpu_bind: head & USER_CPU_BIND != 0,
+            user_memory: memory.map(|policy| UserMemory {
+                policy: *policy,
+                nodes: NodeSet::from_words(&join(nodes)),
+                is_local: head & MEMORY_IS_LOCAL != 0,
+            }),
+        }
+    }
+
+    /// What task `task` is to do; none where there was no room for it in the page, so that it decides by itself on
+    /// [`Page::read`].
+    pub fn order(&self, task: usize) -> Option<Order> {
+        let words = load(self.order_of(task)?);
+        let [flags, at, lines, report, sets @ ..] = words.as_slice() else {
+            return None;
+        };
+        let has = |flag| flags & flag != 0;
+        let policy = *POLICIES.get((flags & POLICY_BITS) as usize)?;
+        let (cpus, nodes) = sets.split_at_checked(self.layout.cpus)?;
+        let (lines, report) = self.read_texts(*at as usize, *lines as usize, *report as usize)?;
+        has(IS_WHOLE).then(|| Order {
+            is_refused: has(IS_REFUSED),
+            cpus: has(BINDS_CPUS).then(|| CpuSet::from_words(&join(cpus))),
+            memory: has(BINDS_MEMORY).then(|| (policy, NodeSet::from_words(&join(nodes)))),
+            sets_topology: has(SETS_TOPOLOGY),
+            sets_profiler: has(SETS_PROFILER),
+            lines,
+            report,
+        })
+    }
+
+    /// Two texts of `first` and `second` bytes.
+    fn read_texts(&self, at: usize, first: usize, second: usize) -> Option<(String, String)> {
+        let len = first.checked_add(second)?;
+        let start = self.layout.texts().checked_add(at)?;
+        let words = self
+            .memory
+            .words()
+            .get(start..start.checked_add(len.div_ceil(4))?)?;
+        let mut bytes = Vec::with_capacity(words.len() * 4);
+        for word in words {
+            bytes.extend(word.load(Ordering::Relaxed).to_le_bytes());
+        }
+        bytes.truncate(len);
+        let rest = bytes.split_off(first.min(len));
+        Some((
+            String::from_utf8(bytes).ok()?,
+            String::from_utf8(rest).ok()?,
+        ))
+    }
+
+    /// Writes an order whose texts go to `at`; gives where the next ones go, or none where there is no room.
+    fn write_order(&self, task: usize, order: &Order, at: usize) -> Option<usize> {
+        let mut words = vec![0; self.layout.order()];
+        let (head, sets) = words.split_at_mut_checked(ORDER_HEAD)?;
+        let (cpus, nodes) = sets.split_at_mut_checked(self.layout.cpus)?;
+        let mut flags = IS_WHOLE;
+        if let Some(set) = &order.cpus {
+            flags |= BINDS_CPUS;
+            write_set(cpus, set.words())?;
+        }
+        if let Some((policy, set)) = &order.memory {
+            let number = POLICIES.iter().position(|known| known == policy)?;
+            flags |= BINDS_MEMORY | u32::try_from(number).ok()?;
+            write_set(nodes, set.words())?;
+        }
+        for (is_set, flag) in [
+            (order.is_refused, IS_REFUSED),
+            (order.sets_topology, SETS_TOPOLOGY),
+            (order.sets_profiler, SETS_PROFILER),
+        ] {
+            flags |= if is_set { flag } else { 0 };
+        }
+        let (lines, report) = (order.lines.len(), order.report.len());
+        let start = self.layout.texts().checked_add(at)?;
+        let len = lines.checked_add(report)?.div_ceil(4);
+        let text = self.memory.words().get(start..start.checked_add(len)?)?;
+        let head_words = [
+            flags,
+            u32::try_from(at).ok()?,
+            u32::try_from(lines).ok()?,
+            u32::try_from(report).ok()?,
+        ];
+        head.copy_from_slice(&head_words);
+        let bytes = [order.lines.as_bytes(), order.report.as_bytes()].concat();
+        let packed: Vec<u32> = bytes.chunks(4).map(pack).collect();
+        store(text, &packed);
+        store(self.order_of(task)?, &words);
+        Some(at + len)
+    }
 }
 
-/// Counts one more task in; false where the page is closed.
-fn count_in(state: &impl Word<Value = u32>) -> bool {
+/// The task that is to decide for all; where it goes without an answer, each decides by itself.
+#[derive(Debug)]
+pub struct Decider<'p, M: SharedMemory> {
+    page: &'p Page<M>,
+}
+
+impl<M: SharedMemory> Decider<'_, M> {
+    /// Tells each task what it is to do, by local id, and wakes all.
+    pub fn publish(self, orders: &[Order]) {
+        let mut at = 0;
+        for (task, order) in orders.iter().enumerate() {
+            at = self.page.write_order(task, order, at).unwrap_or(at);
+        }
+        self.page.end(ORDERED);
+        std::mem::forget(self);
+    }
+}
+
+impl<M: SharedMemory> Drop for Decider<'_, M> {
+    fn drop(&mut self) {
+        self.page.end(KNOWN);
+    }
+}
+
+/// Counts one more task in, and gives how many are in then; none where the page is closed.
+fn count_in(state: &impl Word<Value = u32>) -> Option<u32> {
     let mut seen = state.load(Ordering::Acquire);
     while seen & CLOSED == 0 {
         match state.compare_exchange(seen, seen + 1, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => return true,
+            Ok(_) => return Some(seen + 1),
             Err(other) => seen = other,
         }
     }
-    false
+    None
 }
 
-fn read_slot(slot: &[impl Word<Value = u32>], mask_at: usize, machine: &Machine) -> TaskRequest {
-    let word = |index: usize| {
-        slot.get(index)
-            .map_or(0, |word| word.load(Ordering::Relaxed))
-    };
-    let head = word(0);
-    let visible = (1..SLOT_NODES)
-        .take((head & 0xffff) as usize)
-        .filter_map(|at| machine.gpus.get(word(at) as usize))
-        .map(|gpu| gpu.pci)
-        .collect();
-    let wide = |start: usize, end: usize| -> Vec<u64> {
-        let at = |at: usize| if at < end { u64::from(word(at)) } else { 0 };
-        let pairs = (start..end).step_by(2);
-        pairs.map(|pair| at(pair) | at(pair + 1) << 32).collect()
-    };
-    let mask = wide(mask_at, slot.len());
-    let nodes = wide(SLOT_NODES, mask_at);
-    TaskRequest {
-        visible,
-        slurm_cpus: Some(CpuSet::from_words(&mask)),
-        user_cpu_bind: head & USER_CPU_BIND != 0,
-        user_memory: memory_of_code(head >> MEMORY_SHIFT & 15, NodeSet::from_words(&nodes)),
+/// Writes words to where zeros are.
+fn store(to: &[impl Word<Value = u32>], words: &[u32]) {
+    for (to, from) in to.iter().zip(words).filter(|(_, from)| **from != 0) {
+        to.store(*from, Ordering::Relaxed);
     }
 }
 
-/// A policy as a slot's head has it; 0 is the default policy.
-fn memory_code(memory: &UserMemory) -> u32 {
-    let kind = match memory.policy {
-        MemoryPolicy::Default => return 0,
-        MemoryPolicy::Preferred => 1,
-        MemoryPolicy::PreferredMany => 2,
-        MemoryPolicy::Bind => 3,
-        MemoryPolicy::Interleave => 4,
-    };
-    kind | if memory.is_local { MEMORY_LOCAL } else { 0 }
+fn load(words: &[impl Word<Value = u32>]) -> Vec<u32> {
+    let words = words.iter();
+    words.map(|word| word.load(Ordering::Relaxed)).collect()
 }
 
-fn memory_of_code(code: u32, nodes: NodeSet) -> Option<UserMemory> {
-    let policy = match code & !MEMORY_LOCAL {
-        1 => MemoryPolicy::Preferred,
-        2 => MemoryPolicy::PreferredMany,
-        3 => MemoryPolicy::Bind,
-        4 => MemoryPolicy::Interleave,
-        _ => return None,
-    };
-    Some(UserMemory {
-        policy,
-        nodes,
-        is_local: code & MEMORY_LOCAL != 0,
-    })
+/// Writes a set in halves; none where it is wider than `to`.
+fn write_set(to: &mut [u32], set: &[u64]) -> Option<()> {
+    for (pair, word) in to.chunks_mut(2).zip(set) {
+        for (half, value) in pair.iter_mut().zip([low(*word), low(*word >> 32)]) {
+            *half = value;
+        }
+    }
+    (set.len() * 2 <= to.len()).then_some(())
+}
+
+/// The words of a set from halves.
+fn join(halves: &[u32]) -> Vec<u64> {
+    let pairs = halves.chunks(2);
+    pairs
+        .map(|pair| {
+            let half = |at: usize| u64::from(pair.get(at).copied().unwrap_or(0));
+            half(0) | half(1) << 32
+        })
+        .collect()
+}
+
+/// Up to four bytes as a word.
+fn pack(bytes: &[u8]) -> u32 {
+    let mut word = [0; 4];
+    for (to, from) in word.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    u32::from_le_bytes(word)
 }
 
 /// The low half of a word.

@@ -5,7 +5,7 @@
 use launch::shared::Word;
 use launch::shared::duty::{Duty, Role};
 use launch::shared::listening::Listening;
-use launch::shared::page::{Page, words_for};
+use launch::shared::page::{Meeting, Order, Page, words_for};
 use launch::shared::peers::{Peers, RankOnHost};
 use launch::shared::tally::Tally;
 use loom::model::Builder;
@@ -51,17 +51,60 @@ fn request(task: usize, machine: &Machine) -> TaskRequest {
 }
 
 fn page(tasks: usize, machine: &Machine) -> Page<Words> {
-    Page::over(Words::zeroed(words_for(tasks, machine)), tasks, machine)
+    let words = Words::zeroed(words_for(tasks, machine, 4));
+    Page::over(words, tasks, machine)
 }
 
-/// As the Slurm plugin does: none where the task plans alone.
-fn meet(page: &Page<Words>, task: usize, machine: &Machine) -> Option<Vec<TaskRequest>> {
-    let is_in = page.publish(task, &request(task, machine), machine);
-    (is_in && page.wait(0)).then(|| page.read(machine))
+/// A decision on what all told: each task's own CPUs, and who has which GPU.
+fn decide(told: &[TaskRequest]) -> Vec<Order> {
+    let order = |task: &TaskRequest| Order {
+        cpus: task.slurm_cpus.clone(),
+        report: task.visible[0].bus.to_string(),
+        ..Order::default()
+    };
+    told.iter().map(order).collect()
 }
 
-/// Runs `tasks` at once, of which those in `hurried` do not wait, and gives what each came to know.
-fn step(tasks: usize, hurried: &'static [usize]) -> Vec<Option<Vec<TaskRequest>>> {
+/// What the tasks are to do where all told.
+fn orders(tasks: usize) -> Vec<Order> {
+    let machine = machine();
+    let told: Vec<_> = (0..tasks).map(|task| request(task, &machine)).collect();
+    decide(&told)
+}
+
+/// What becomes of a task that is to decide.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    Decides,
+    /// It is killed before it says so.
+    Dies,
+    /// It meets a fault of ours.
+    Panics,
+}
+
+/// As the Slurm plugin does: none where the task plans alone, or dies.
+fn meet(page: &Page<Words>, task: usize, machine: &Machine, fate: Fate) -> Option<Order> {
+    match page.meet(task, &request(task, machine), machine, 0) {
+        Meeting::Decides(decider) => match fate {
+            Fate::Decides => {
+                let orders = decide(&page.read(machine));
+                decider.publish(&orders);
+                Some(orders[task].clone())
+            }
+            Fate::Dies => {
+                std::mem::forget(decider);
+                None
+            }
+            Fate::Panics => None,
+        },
+        Meeting::Ordered => Some(page.order(task).unwrap()),
+        Meeting::Known => Some(decide(&page.read(machine))[task].clone()),
+        Meeting::Apart => None,
+    }
+}
+
+/// Runs `tasks` at once, of which those in `hurried` do not wait, and gives what each came to do.
+fn step(tasks: usize, hurried: &'static [usize], fate: Fate) -> Vec<Option<Order>> {
     let machine = Arc::new(machine());
     let page = Arc::new(page(tasks, &machine));
     let threads: Vec<_> = (1..tasks)
@@ -71,38 +114,62 @@ fn step(tasks: usize, hurried: &'static [usize]) -> Vec<Option<Vec<TaskRequest>>
                 if hurried.contains(&task) {
                     hurry();
                 }
-                meet(&page, task, &machine)
+                meet(&page, task, &machine, fate)
             })
         })
         .collect();
     if hurried.contains(&0) {
         hurry();
     }
-    let mut all = vec![meet(&page, 0, &machine)];
+    let mut all = vec![meet(&page, 0, &machine, fate)];
     all.extend(threads.into_iter().map(|thread| thread.join().unwrap()));
     all
 }
 
-pub fn tasks_that_wait_all_see_what_each_of_them_told() {
-    every_order(3, || {
-        let machine = machine();
-        let told: Vec<_> = (0..2).map(|task| request(task, &machine)).collect();
-        for known in step(2, &[]) {
-            assert_eq!(known.as_ref(), Some(&told));
+pub fn tasks_that_wait_all_do_what_one_decided_for_them() {
+    for tasks in [2, 3] {
+        every_order(2, move || {
+            let done = step(tasks, &[], Fate::Decides);
+            let expected: Vec<_> = orders(tasks).into_iter().map(Some).collect();
+            assert_eq!(done, expected);
+        });
+    }
+}
+
+pub fn when_one_gives_up_all_plan_alone_or_none() {
+    for (tasks, switches) in [(2, 3), (3, 1)] {
+        every_order(switches, move || {
+            let all = step(tasks, &[0], Fate::Decides);
+            let expected: Vec<_> = orders(tasks).into_iter().map(Some).collect();
+            assert!(
+                all == expected || all.iter().all(Option::is_none),
+                "{all:?}"
+            );
+        });
+    }
+}
+
+pub fn where_the_one_that_decides_dies_the_others_decide_for_themselves() {
+    every_order(2, || {
+        let all = step(3, &[0, 1, 2], Fate::Dies);
+        let lone = all.iter().filter(|order| order.is_none()).count();
+        // It alone is gone, or one gave up before all were in.
+        assert!(lone == 1 || lone == 3, "{all:?}");
+        for (order, expected) in all.into_iter().zip(orders(3)) {
+            assert!(order.is_none_or(|order| order == expected));
         }
     });
 }
 
-pub fn when_one_gives_up_all_plan_alone_or_none() {
-    for tasks in [2, 3] {
-        every_order(2, move || {
-            let machine = machine();
-            let told: Vec<_> = (0..tasks).map(|task| request(task, &machine)).collect();
-            let all = step(tasks, &[0]);
-            assert!(all.iter().all(|known| *known == all[0]), "{all:?}");
-            assert!(all[0].is_none() || all[0].as_ref() == Some(&told));
-        });
-    }
+pub fn a_fault_of_the_one_that_decides_keeps_nobody_waiting() {
+    every_order(2, || {
+        let all = step(3, &[], Fate::Panics);
+        let lone = all.iter().filter(|order| order.is_none()).count();
+        assert_eq!(lone, 1, "{all:?}");
+        for (order, expected) in all.into_iter().zip(orders(3)) {
+            assert!(order.is_none_or(|order| order == expected));
+        }
+    });
 }
 
 pub fn a_task_that_never_comes_does_not_keep_others_waiting() {
@@ -111,10 +178,44 @@ pub fn a_task_that_never_comes_does_not_keep_others_waiting() {
         let page = Arc::new(page(3, &machine));
         let other = {
             let (page, machine) = (Arc::clone(&page), Arc::clone(&machine));
-            spawn(move || meet(&page, 1, &machine))
+            spawn(move || meet(&page, 1, &machine, Fate::Decides))
         };
         hurry();
-        assert_eq!(meet(&page, 0, &machine), None);
+        assert_eq!(meet(&page, 0, &machine, Fate::Decides), None);
+        assert_eq!(other.join().unwrap(), None);
+    });
+}
+
+pub fn a_task_that_comes_twice_counts_once_and_one_with_anothers_number_plans_alone() {
+    every_order(2, || {
+        let machine = Arc::new(machine());
+        let page = Arc::new(page(2, &machine));
+        let other = {
+            let (page, machine) = (Arc::clone(&page), Arc::clone(&machine));
+            spawn(move || meet(&page, 1, &machine, Fate::Decides))
+        };
+        let first = meet(&page, 0, &machine, Fate::Decides);
+        assert_eq!(first.as_ref(), orders(2).first());
+        assert_eq!(other.join().unwrap().as_ref(), orders(2).get(1));
+        assert_eq!(meet(&page, 0, &machine, Fate::Decides), first);
+        let stranger = page.meet(0, &request(1, &machine), &machine, 0);
+        assert!(matches!(stranger, Meeting::Apart));
+        assert!(!page.refuse());
+    });
+}
+
+pub fn a_task_that_does_not_fit_keeps_nobody_waiting() {
+    every_order(3, || {
+        let machine = Arc::new(machine());
+        let page = Arc::new(page(2, &machine));
+        let other = {
+            let (page, machine) = (Arc::clone(&page), Arc::clone(&machine));
+            spawn(move || meet(&page, 1, &machine, Fate::Decides))
+        };
+        let mut wide = request(0, &machine);
+        wide.slurm_cpus = Some(CpuSet::single(64));
+        let meeting = page.meet(0, &wide, &machine, 0);
+        assert!(matches!(meeting, Meeting::Apart));
         assert_eq!(other.join().unwrap(), None);
     });
 }
@@ -122,21 +223,29 @@ pub fn a_task_that_never_comes_does_not_keep_others_waiting() {
 pub fn a_refusal_reaches_whoever_does_not_know_all() {
     every_order(3, || {
         let machine = Arc::new(machine());
-        let page = Arc::new(page(2, &machine));
+        let page = Arc::new(page(3, &machine));
         let other = {
             let (page, machine) = (Arc::clone(&page), Arc::clone(&machine));
-            spawn(move || (meet(&page, 1, &machine), page.is_refused()))
+            // It waits for a third that never comes, and is woken.
+            spawn(move || meet(&page, 1, &machine, Fate::Decides).is_none())
         };
-        // Planned alone, and refused: task.rs.
-        hurry();
-        let known = meet(&page, 0, &machine);
-        if known.is_none() {
-            page.refuse();
-        }
-        let (theirs, refused) = other.join().unwrap();
-        assert_eq!(known.is_some(), theirs.is_some());
-        assert!(!refused || theirs.is_none());
-        assert_eq!(page.is_refused(), known.is_none());
+        // Plans alone, and refuses: task.rs.
+        assert!(page.refuse() && !page.refuse() && page.is_refused());
+        assert_eq!(meet(&page, 0, &machine, Fate::Decides), None);
+        assert!(other.join().unwrap() && page.is_refused());
+    });
+}
+
+pub fn one_speaks_for_all_that_plan_alone() {
+    every_order(3, || {
+        let machine = machine();
+        let page = Arc::new(page(2, &machine));
+        let other = {
+            let page = Arc::clone(&page);
+            spawn(move || page.may_speak())
+        };
+        let speaks = page.may_speak();
+        assert!(speaks != other.join().unwrap());
     });
 }
 

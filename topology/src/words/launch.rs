@@ -79,9 +79,9 @@ pub fn memory_refused(nodes: &NodeSet, error: &dyn Display, voice: Voice) -> Str
     }
 }
 
-/// A task whose neighbours did not all start in time.
-pub fn alone_line(host: &str, task: usize) -> String {
-    format!("{host} task {task}: not all tasks came in time; this one is bound on its own")
+/// A step whose tasks on `host` did not all start in time, said once.
+pub fn alone_line(host: &str) -> String {
+    format!("{host}: not all tasks came in time; each is bound on its own")
 }
 
 /// A strict policy in a batch script's own step.

@@ -779,8 +779,8 @@ fn what_a_launch_brings_with_it_is_said() {
             "h: the step has no GPU; left as Slurm made it",
         ),
         (
-            alone_line("h", 2),
-            "h task 2: not all tasks came in time; this one is bound on its own",
+            alone_line("h"),
+            "h: not all tasks came in time; each is bound on its own",
         ),
         (
             batch_line("h"),
