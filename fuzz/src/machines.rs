@@ -142,8 +142,11 @@ pub(crate) fn check_plan(machine: &Machine, choices: &mut Choices<'_>, tasks: Ve
     for task in &plan.tasks {
         let said = task_message(task, Voice::Step);
         assert!(!said.chars().any(char::is_control), "{said:?}");
-        let said = task_message(task, Voice::Process);
-        assert!(!said.contains("Slurm") && !said.contains("step"), "{said}");
+        // Whose the CPUs of a process without Slurm are is never unknown.
+        if step.owns_cpus {
+            let said = task_message(task, Voice::Process);
+            assert!(!said.contains("Slurm") && !said.contains("step"), "{said}");
+        }
         if task.bind_cpus {
             assert!(
                 !task.cpus.is_empty() && task.cpus.difference(&step_cpus).is_empty(),
