@@ -8,7 +8,7 @@ use crate::pci::PciAddress;
 pub(super) fn choose(tasks: &[TaskRequest], map: Map) -> (Vec<Vec<PciAddress>>, bool) {
     let shares = match map {
         Map::Visible => None,
-        Map::Auto => even_shares(tasks),
+        Map::Auto => shares_of(tasks),
         Map::Localid => Some(Share::One),
     };
     let chosen = tasks
@@ -40,21 +40,20 @@ enum Share {
     Block(usize),
 }
 
-/// How tasks that all see the same GPUs divide them evenly, as the frameworks' local rank does; absent
-/// when they see different ones, see one, or cannot divide them.
-fn even_shares(tasks: &[TaskRequest]) -> Option<Share> {
+/// How tasks that all see the same GPUs divide them, as the frameworks' local rank does: in blocks where these come out
+/// even, else each the one of its local id; none when they see different ones, or one.
+fn shares_of(tasks: &[TaskRequest]) -> Option<Share> {
     let visible = &tasks.first()?.visible;
     let alike = tasks.iter().all(|task| task.visible == *visible);
     if !alike || visible.len() < 2 || tasks.len() < 2 {
         return None;
     }
-    if tasks.len().is_multiple_of(visible.len()) {
-        Some(Share::One)
-    } else if visible.len().is_multiple_of(tasks.len()) {
-        Some(Share::Block(visible.len() / tasks.len()))
+    let is_even = visible.len() > tasks.len() && visible.len().is_multiple_of(tasks.len());
+    Some(if is_even {
+        Share::Block(visible.len() / tasks.len())
     } else {
-        None
-    }
+        Share::One
+    })
 }
 
 fn nth(visible: &[PciAddress], task: usize) -> Vec<PciAddress> {

@@ -6,7 +6,7 @@ use super::plan::{Misfit, Place, Refusal, TaskPlan, Verdict};
 use super::request::StepRequest;
 use crate::machine::Machine;
 use crate::option::{Policy, Width};
-use crate::set::CpuSet;
+use crate::set::{CpuSet, NodeSet};
 
 /// The verdict for a task that is bound to `cpus`.
 pub(super) fn judge(near: &Near, cpus: &CpuSet) -> Verdict {
@@ -85,6 +85,20 @@ fn find_misfit(
             nodes: near.nodes.clone(),
             cpus: plan.cpus.clone(),
             why,
+        });
+    }
+    // Where the step is split, others may have taken all that is local to a GPU.
+    let is_untouched = |nodes: &NodeSet| !machine.cpus_of(nodes).intersects(&plan.cpus);
+    let is_split = step.settings.width == Width::Exclusive && near.left.is_none();
+    if let Some((gpu, nodes)) = gpus
+        .iter()
+        .find(|(_, nodes)| is_split && is_untouched(nodes))
+    {
+        return Some(Misfit::TooFewLeft {
+            gpus: vec![*gpu],
+            nodes: nodes.clone(),
+            asked: step.asked,
+            local: 0,
         });
     }
     if !strict {

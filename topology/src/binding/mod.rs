@@ -8,20 +8,26 @@
 //! made it; under [`Width::Exclusive`](crate::option::Width::Exclusive) they are disjoint wherever the step has a
 //! CPU for each task besides those of tasks that are left alone.
 //!
-//! The modules build on each other in this order: `request` and `memory` and `plan` (values), `near`, `gpus`,
-//! `transport`, `width`, `split`, `judge`, `decide`, `remarks`.
+//! The modules build on each other in this order: `request` and `memory` and `plan` (values), `pool`, `near`, `gpus`,
+//! `objective` (what is better), `flow`, `place`, `cores`,
+//! `deal`, `width`, `split`, `judge`, `decide`, `remarks`.
 
+mod cores;
+mod deal;
 mod decide;
+mod flow;
 mod gpus;
 mod judge;
 mod kernel;
 mod memory;
 mod near;
+mod objective;
+mod place;
 mod plan;
+mod pool;
 mod remarks;
 mod request;
 mod split;
-mod transport;
 mod width;
 
 pub use decide::{plan_alone, plan_step};

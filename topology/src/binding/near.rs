@@ -1,5 +1,6 @@
 //! What is near a task: the nodes of its GPUs and the step's CPUs on them.
 
+use super::pool::Pool;
 use super::request::{CpusLeft, StepRequest, TaskRequest};
 use crate::machine::Machine;
 use crate::pci::PciAddress;
@@ -87,15 +88,31 @@ impl Near {
             .unwrap_or(u32::MAX)
     }
 
-    /// How many of the GPUs are on `node`, at least 1.
-    pub(super) fn weight(&self, node: u32) -> u32 {
-        let count = self
-            .gpu_nodes
-            .iter()
-            .flatten()
-            .filter(|nodes| nodes.contains(node))
-            .count();
-        u32::try_from(count).unwrap_or(u32::MAX).max(1)
+    /// Whether `cpus` hold one near every GPU that the pool has one near to.
+    pub(super) fn touches_all(&self, pool: &Pool, cpus: &CpuSet) -> bool {
+        self.gpu_nodes.iter().flatten().all(|nodes| {
+            let near = || {
+                let areas = pool.areas.iter();
+                areas.filter(|area| area.node.is_some_and(|node| nodes.contains(node)))
+            };
+            near().next().is_none() || near().any(|area| area.cpus.intersects(cpus))
+        })
+    }
+
+    /// How many of the GPUs are on each node, where they are on different ones; else empty.
+    pub(super) fn gpus_on(&self) -> Vec<(u32, u32)> {
+        if !self.is_spanning() {
+            return Vec::new();
+        }
+        let on = |node: u32| {
+            let here = self
+                .gpu_nodes
+                .iter()
+                .flatten()
+                .filter(|nodes| nodes.contains(node));
+            u32::try_from(here.count()).unwrap_or(u32::MAX)
+        };
+        self.nodes.iter().map(|node| (node, on(node))).collect()
     }
 }
 

@@ -1,16 +1,18 @@
 //! `exclusive`: the step's CPUs split disjointly over the tasks of the host.
 //!
-//! First every task gets what it asked for from wherever the whole is most local, then all that is left
-//! and local to somebody is handed out evenly.  Units are whole cores where there are enough.
+//! Who takes part, and of which CPUs; [`place`] says from which nodes each gets how many, [`deal`] which CPUs these are,
+//! [`objective`](super::objective) what is better.
 
-use std::collections::BTreeMap;
-
+use super::deal::{Most, deal};
 use super::near::Near;
+use super::objective::{Merit, Wants};
+use super::place::{Preference, Sizes, Taker, place};
+use super::pool::{Pool, count};
 use super::request::StepRequest;
-use super::transport::{Edge, Transport};
 use super::width;
 use crate::machine::Machine;
-use crate::set::CpuSet;
+use crate::option::Policy;
+use crate::set::{CpuSet, NodeSet};
 
 /// The CPUs of each task; empty for a task that is left as Slurm made it and whose mask is not known.
 pub(super) fn plan_exclusive(machine: &Machine, step: &StepRequest, near: &[Near]) -> Vec<CpuSet> {
@@ -22,27 +24,21 @@ pub(super) fn plan_exclusive(machine: &Machine, step: &StepRequest, near: &[Near
     let clear_of = |left: &[Claim]| step.step_cpus.difference(&masks_of(step, near, left));
     // Keep clear of what the tasks left alone have.
     let clear = clear_of(&[Claim::Rest, Claim::None]);
-    let mut plan = deal(machine, step, near, &clear, Unbound::Stay);
+    let mut plan = Split::new(machine, step, near, &clear, Unbound::Stay).best();
     if clear != step.step_cpus {
         // Where somebody is worse off for it, those not known to be near their GPUs move to what is not
         // needed.
-        let moved = deal(
-            machine,
-            step,
-            near,
-            &clear_of(&[Claim::None]),
-            Unbound::Move,
-        );
+        let pool = clear_of(&[Claim::None]);
+        let moved = Split::new(machine, step, near, &pool, Unbound::Move).best();
         if served(step, near, &moved) > served(step, near, &plan) {
             plan = moved;
         }
         // Sharing CPUs with a task that stays is for those that would get none.
-        let all = deal(machine, step, near, &step.step_cpus, Unbound::Move);
+        let all = Split::new(machine, step, near, &step.step_cpus, Unbound::Move).best();
         if served(step, near, &all).0 > served(step, near, &plan).0 {
             plan = all;
         }
     }
-    keep_slurms_own(step, near, &mut plan);
     plan
 }
 
@@ -92,26 +88,6 @@ fn masks_of(step: &StepRequest, near: &[Near], left: &[Claim]) -> CpuSet {
     masks
 }
 
-/// Deals whole cores; CPUs where that leaves a task with fewer than asked and there are enough.
-fn deal(
-    machine: &Machine,
-    step: &StepRequest,
-    near: &[Near],
-    pool: &CpuSet,
-    unbound: Unbound,
-) -> Vec<CpuSet> {
-    let split = Split::new(machine, step, near, pool, unbound, Unit::Core);
-    let plan = split.deal();
-    let asked = step.asked as usize;
-    let is_short = (0..plan.len()).any(|task| {
-        split.takes_part(task) && plan.get(task).is_some_and(|cpus| cpus.len() < asked)
-    });
-    if is_short && pool.len() >= split.takers() * asked {
-        return Split::new(machine, step, near, pool, unbound, Unit::Cpu).deal();
-    }
-    plan
-}
-
 /// How good a plan is: tasks that are dealt CPUs at all, then CPUs asked for that are local.
 fn served(step: &StepRequest, near: &[Near], plan: &[CpuSet]) -> (usize, usize) {
     let asked = step.asked as usize;
@@ -126,59 +102,15 @@ fn served(step: &StepRequest, near: &[Near], plan: &[CpuSet]) -> (usize, usize) 
     (some.count(), local.sum())
 }
 
-/// A Slurm mask that is wholly local, at least as wide, and nobody else's, stays.
-fn keep_slurms_own(step: &StepRequest, near: &[Near], plan: &mut [CpuSet]) {
-    for task in 0..plan.len() {
-        let mask = step
-            .tasks
-            .get(task)
-            .and_then(|request| request.slurm_cpus.clone());
-        let (Some(mask), Some(near), Some(given)) = (mask, near.get(task), plan.get(task)) else {
-            continue;
-        };
-        let others = || plan.iter().enumerate().filter(|(other, _)| *other != task);
-        if given.is_empty()
-            || !mask.is_subset(&near.cpus)
-            || mask.len() < given.len()
-            || others().any(|(_, cpus)| cpus.intersects(&mask))
-        {
-            continue;
-        }
-        if let Some(slot) = plan.get_mut(task) {
-            *slot = mask;
-        }
-    }
-}
-
-/// What is dealt.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Unit {
-    /// Cores where there are enough.
-    Core,
-    /// CPUs.
-    Cpu,
-}
-
-/// Equivalent units: those of one NUMA node.
-struct Cell {
-    /// The node; absent for CPUs that the machine has in none.
-    node: Option<u32>,
-    /// The units, in the order in which they are dealt.
-    units: Vec<CpuSet>,
-}
-
+/// A split of a pool of CPUs over those who take part.
 struct Split<'a> {
+    machine: &'a Machine,
     step: &'a StepRequest,
     near: &'a [Near],
-    cells: Vec<Cell>,
-    edges: Vec<Vec<Edge>>,
-    /// Whether each task takes part.
-    dealt: Vec<bool>,
-    /// Tasks without a local CPU that hold a place in the deal all the same, so that the others do not
-    /// take all: those whose mask is not known, and those that move.
-    held_for: Vec<bool>,
-    /// Units that every task gets first.
-    quota: u32,
+    pool: Pool,
+    /// Whether each task takes part: those with a share, those that move, and those that nothing is local to and whose
+    /// masks are not known, so that the others do not take all.
+    takes_part: Vec<bool>,
 }
 
 impl<'a> Split<'a> {
@@ -186,205 +118,168 @@ impl<'a> Split<'a> {
         machine: &'a Machine,
         step: &'a StepRequest,
         near: &'a [Near],
-        pool: &CpuSet,
+        cpus: &CpuSet,
         unbound: Unbound,
-        unit: Unit,
     ) -> Self {
-        let claims: Vec<Claim> = near.iter().map(Claim::of).collect();
-        let dealt: Vec<bool> = claims.iter().map(|claim| *claim == Claim::Share).collect();
-        let held_for: Vec<bool> = step
+        let takes_part = step
             .tasks
             .iter()
-            .zip(&claims)
-            .map(|(request, claim)| match claim {
-                Claim::Share => false,
+            .zip(near)
+            .map(|(request, near)| match Claim::of(near) {
+                Claim::Share => true,
                 Claim::Rest if unbound == Unbound::Move => true,
                 Claim::Rest | Claim::None => request.slurm_cpus.is_none(),
-            })
-            .collect();
-        let takers = dealt
-            .iter()
-            .zip(&held_for)
-            .filter(|(a, b)| **a || **b)
-            .count();
-        let (cells, quota) = cut(machine, pool, step, takers, unit);
-        let edges = near
-            .iter()
-            .map(|near| edges_of(machine, near, &cells))
-            .collect();
+            });
         Self {
+            machine,
             step,
             near,
-            cells,
-            edges,
-            dealt,
-            held_for,
-            quota,
+            pool: Pool::new(machine, cpus),
+            takes_part: takes_part.collect(),
         }
     }
 
-    /// Deals the units and names each task's CPUs.
-    fn deal(&self) -> Vec<CpuSet> {
-        let units = self
-            .cells
-            .iter()
-            .map(|cell| u32::try_from(cell.units.len()).unwrap_or(u32::MAX));
-        let mut transport = Transport::new(units.collect(), &self.edges);
-        for _ in 0..self.quota {
-            for task in 0..self.near.len() {
-                if self.takes_part(task) {
-                    transport.take(task);
-                }
+    /// The best split that is found, or Slurm's own where that is as good; no CPUs for tasks that do not take part.
+    fn best(&self) -> Vec<CpuSet> {
+        let takers = self.takers();
+        let Some((sizes, most)) = self.sizes(takers.len()) else {
+            return vec![CpuSet::new(); self.near.len()];
+        };
+        let mut best: Option<(Merit, Vec<CpuSet>)> = None;
+        for (sizes, preference) in self.ways(sizes) {
+            let placement = place(self.machine, &self.pool, &takers, sizes, preference);
+            let plan = self.of_all(deal(&self.pool, &takers, &placement.rows, most));
+            let merit = self.merit(&plan);
+            if best.as_ref().is_none_or(|(known, _)| merit > *known) {
+                best = Some((merit, plan));
+            }
+            if placement.is_settled {
+                break;
             }
         }
-        while transport.take_local(&self.dealt) {}
-        // What is local to nobody goes to those that are left anyway, so that none shows fewer CPUs than
-        // it may have.
-        let mut turn: Vec<usize> = (0..self.near.len())
-            .filter(|task| self.held_for.get(*task) == Some(&true))
-            .collect();
-        while !turn.is_empty() {
-            turn.retain(|task| transport.take(*task));
+        let Some((merit, best)) = best else {
+            return vec![CpuSet::new(); self.near.len()];
+        };
+        match self.slurms_own() {
+            Some(own) if self.merit(&own) >= merit => own,
+            Some(_) | None => best,
         }
-        self.name(&transport.into_held())
     }
 
-    fn takers(&self) -> usize {
-        (0..self.near.len())
-            .filter(|task| self.takes_part(*task))
-            .count()
+    fn takers(&self) -> Vec<Taker<'a>> {
+        let tasks = self.step.tasks.iter().zip(self.near).zip(&self.takes_part);
+        let taking = tasks.filter(|(_, takes_part)| **takes_part);
+        taking
+            .map(|((request, near), _)| {
+                let is_known = near.first_unknown().is_none();
+                Taker {
+                    nodes: if is_known {
+                        near.nodes.clone()
+                    } else {
+                        NodeSet::new()
+                    },
+                    gpus_on: if is_known { near.gpus_on() } else { Vec::new() },
+                    mask: request.slurm_cpus.as_ref(),
+                }
+            })
+            .collect()
     }
 
-    fn takes_part(&self, task: usize) -> bool {
-        self.dealt.get(task) == Some(&true) || self.held_for.get(task) == Some(&true)
+    /// How many CPUs each is to get at least, and at most: what it asked for, or, where there are too few, no less than an even
+    /// share.  None where there is no CPU for each.
+    fn sizes(&self, takers: usize) -> Option<(Sizes, Most)> {
+        let areas = self.pool.areas.iter();
+        let cpus: u32 = areas.map(|area| count(&area.cpus)).sum();
+        let takers = u32::try_from(takers).ok();
+        let takers = takers.filter(|takers| (1..=cpus).contains(takers))?;
+        let asked = self.step.asked.max(1);
+        let local = u32::from(self.must_reach());
+        let each = asked.min(cpus / takers);
+        let most = if each == asked {
+            Most::Local
+        } else {
+            Most::Asked(asked)
+        };
+        Some((Sizes { each, local }, most))
     }
 
-    /// Turns counts into CPUs: first units of the task's own Slurm mask, then in order.
-    fn name(&self, held: &[Vec<u32>]) -> Vec<CpuSet> {
-        let mut plan = vec![CpuSet::new(); self.near.len()];
-        for (index, cell) in self.cells.iter().enumerate() {
-            let mut wanted: Vec<u32> = held
-                .iter()
-                .map(|row| row.get(index).copied().unwrap_or(0))
-                .collect();
-            let mut free: Vec<&CpuSet> = cell.units.iter().collect();
-            for (task, cpus) in plan.iter_mut().enumerate() {
-                let mask = self
-                    .step
-                    .tasks
-                    .get(task)
-                    .and_then(|request| request.slurm_cpus.as_ref());
-                let (Some(mask), Some(wanted)) = (mask, wanted.get_mut(task)) else {
-                    continue;
+    /// The ways to place that are compared where tasks cannot all be wholly local.
+    fn ways(&self, sizes: Sizes) -> Vec<(Sizes, Preference)> {
+        let areas = self.pool.areas.iter();
+        let cores = areas
+            .flat_map(|area| &area.cells)
+            .flat_map(|cell| &cell.cores);
+        let threads = cores.map(count).max().unwrap_or(1).min(sizes.each);
+        let mut promises = vec![sizes.local];
+        if sizes.local > 0 && threads > 1 {
+            // A whole core rather than a part of one.
+            promises.insert(0, threads);
+        }
+        let mut ways = Vec::new();
+        for local in promises {
+            for (other_package, widest) in
+                [(false, false), (true, false), (false, true), (true, true)]
+            {
+                let preference = Preference {
+                    other_package,
+                    widest,
                 };
-                free.retain(|unit| {
-                    let mine = *wanted > 0 && unit.intersects(mask);
-                    if mine {
-                        cpus.extend_with(unit);
-                        *wanted -= 1;
-                    }
-                    !mine
-                });
-            }
-            let mut rest = free.into_iter();
-            for (cpus, wanted) in plan.iter_mut().zip(wanted) {
-                for unit in rest.by_ref().take(wanted as usize) {
-                    cpus.extend_with(unit);
-                }
+                ways.push((Sizes { local, ..sizes }, preference));
             }
         }
-        plan
+        ways
     }
-}
 
-/// Cuts the pool into units by node, and says how many each task gets first.
-///
-/// Units are cores; CPUs where cores are too few for the tasks or for what they asked and CPUs are not.
-fn cut(
-    machine: &Machine,
-    pool: &CpuSet,
-    step: &StepRequest,
-    takers: usize,
-    unit: Unit,
-) -> (Vec<Cell>, u32) {
-    let takers = u32::try_from(takers).unwrap_or(u32::MAX).max(1);
-    let cores = units_of(machine, pool);
-    let threads = cores.iter().map(CpuSet::len).max().unwrap_or(1).max(1);
-    let threads = u32::try_from(threads).unwrap_or(1);
-    let count = |units: usize| u32::try_from(units).unwrap_or(u32::MAX);
-    let (core_count, cpu_count) = (count(cores.len()), count(pool.len()));
-    let asked = step.asked.max(1);
-    let fits = |units: u32, each: u32| u64::from(units) >= u64::from(takers) * u64::from(each);
-    let by_core = asked.div_ceil(threads);
-    let enough_cores =
-        fits(core_count, 1) && (fits(core_count, by_core) || !fits(cpu_count, asked));
-    let whole_cores = unit == Unit::Core && enough_cores;
-    let (units, each) = if whole_cores {
-        (cores, by_core)
-    } else {
-        (pool.iter().map(CpuSet::single).collect(), asked)
-    };
-    let quota = each.min(count(units.len()) / takers);
-    let mut cells: BTreeMap<Option<u32>, Vec<CpuSet>> = BTreeMap::new();
-    for unit in units {
-        cells
-            .entry(machine.nodes_of(&unit).first())
-            .or_default()
-            .push(unit);
-    }
-    let cells = cells
-        .into_iter()
-        .map(|(node, units)| Cell { node, units })
-        .collect();
-    (cells, quota)
-}
-
-/// The pool's cores, those of one last-level cache side by side.
-fn units_of(machine: &Machine, pool: &CpuSet) -> Vec<CpuSet> {
-    let mut rest = pool.clone();
-    let mut units = Vec::new();
-    for core in &machine.cores {
-        let mine = core.intersection(&rest);
-        if !mine.is_empty() {
-            rest = rest.difference(&mine);
-            units.push(mine);
+    /// Whether each task must have a local CPU.
+    fn must_reach(&self) -> bool {
+        match self.step.settings.policy {
+            Policy::Restricted | Policy::SingleNumaNode => true,
+            Policy::Off | Policy::None | Policy::BestEffort => false,
         }
     }
-    units.extend(rest.iter().map(CpuSet::single));
-    let cache = |unit: &CpuSet| {
-        machine
-            .last_level_caches
-            .iter()
-            .position(|cpus| cpus.intersects(unit))
-    };
-    units.sort_by_cached_key(|unit| (cache(unit), unit.first()));
-    units
-}
 
-fn edges_of(machine: &Machine, near: &Near, cells: &[Cell]) -> Vec<Edge> {
-    cells
-        .iter()
-        .map(|cell| match cell.node {
-            Some(node) if near.nodes.contains(node) => Edge {
-                local: true,
-                cost: 0,
-                // Only GPUs on several nodes give a reason to spread.
-                step: if near.is_spanning() {
-                    64 / near.weight(node).min(64)
-                } else {
-                    0
-                },
-            },
-            Some(node) => Edge {
-                local: false,
-                cost: near.nearness(machine, node).min(1 << 16),
-                step: 0,
-            },
-            None => Edge {
-                local: false,
-                cost: 1 << 16,
-                step: 0,
-            },
-        })
-        .collect()
+    fn merit(&self, plan: &[CpuSet]) -> Merit {
+        let wants = Wants {
+            near: self.near,
+            takes_part: &self.takes_part,
+            asked: self.step.asked.max(1) as usize,
+            must_reach: self.must_reach(),
+        };
+        Merit::of(&self.pool, wants, plan)
+    }
+
+    /// What those who take part got, with nothing for the others between them.
+    fn of_all(&self, given: Vec<CpuSet>) -> Vec<CpuSet> {
+        let mut given = given.into_iter();
+        let each = self.takes_part.iter().map(|takes_part| {
+            let mine = takes_part.then(|| given.next());
+            mine.flatten().unwrap_or_default()
+        });
+        each.collect()
+    }
+
+    /// What Slurm gave those who take part, where each has CPUs of the pool to itself.
+    fn slurms_own(&self) -> Option<Vec<CpuSet>> {
+        let mut seen = CpuSet::new();
+        let mut plan = Vec::new();
+        for (request, takes_part) in self.step.tasks.iter().zip(&self.takes_part) {
+            if !takes_part {
+                plan.push(CpuSet::new());
+                continue;
+            }
+            let mask = request.slurm_cpus.as_ref()?;
+            let in_pool: usize = self
+                .pool
+                .areas
+                .iter()
+                .map(|area| area.cpus.intersection(mask).len())
+                .sum();
+            if mask.is_empty() || in_pool != mask.len() || mask.intersects(&seen) {
+                return None;
+            }
+            seen.extend_with(mask);
+            plan.push(mask.clone());
+        }
+        Some(plan)
+    }
 }

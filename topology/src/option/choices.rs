@@ -65,7 +65,7 @@ pub enum Memory {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Map {
-    /// Task k takes the k-th share where all tasks see the same GPUs and it divides evenly.
+    /// Where all tasks see the same GPUs, task k takes the k-th block of them if these come out even, else the GPU of its local id.
     #[default]
     Auto,
     /// All that it sees.

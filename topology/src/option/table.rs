@@ -85,7 +85,7 @@ pub const TABLE: &[Row] = &[
     row(
         Item::Map(Map::Auto),
         "map=auto",
-        "where all tasks see the same GPUs and they divide evenly, task k is taken to use the k-th share; otherwise a task uses all that it sees",
+        "where all tasks see the same GPUs, task k is taken to use the k-th block of them if these come out even, else the GPU of its local id; otherwise a task uses all that it sees",
     ),
     row(
         Item::Map(Map::Visible),

@@ -11,3 +11,5 @@ mod optimal;
 mod shares;
 #[cfg(test)]
 mod strict;
+#[cfg(test)]
+mod whole;

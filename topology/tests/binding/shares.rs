@@ -81,7 +81,10 @@ fn tasks_that_see_all_take_even_shares_and_visible_takes_all() {
     assert_eq!(visible.tasks[1].gpus.len(), 4);
     assert_eq!(verdicts(&visible), [Verdict::Spanning; 2]);
     let odd = plan_step(&machine, &step(&machine, "", 1, &[all; 3]));
-    assert_eq!(odd.tasks[0].gpus.len(), 4);
+    let gpus: Vec<_> = odd.tasks.iter().map(|task| task.gpus.clone()).collect();
+    assert_eq!(gpus, [[gpu(0)], [gpu(1)], [gpu(2)]]);
+    let many = plan_step(&machine, &step(&machine, "", 1, &[all; 6]));
+    assert_eq!(many.tasks[5].gpus, [gpu(1)]);
 }
 
 #[test]

@@ -1,0 +1,201 @@
+//! How much of what demands want can be met from areas with so much room each, and by which area.
+
+/// Units by area; an area without an entry has none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Units(Vec<u32>);
+
+impl Units {
+    /// None in each of `areas` areas.
+    pub(super) fn none(areas: usize) -> Self {
+        Self(vec![0; areas])
+    }
+
+    pub(super) fn at(&self, area: usize) -> u32 {
+        self.0.get(area).copied().unwrap_or(0)
+    }
+
+    pub(super) fn add(&mut self, area: usize, units: u32) {
+        if let Some(slot) = self.0.get_mut(area) {
+            *slot += units;
+        }
+    }
+
+    /// Takes `units` out; an area never holds fewer than none.
+    pub(super) fn sub(&mut self, area: usize, units: u32) {
+        if let Some(slot) = self.0.get_mut(area) {
+            *slot = slot.saturating_sub(units);
+        }
+    }
+
+    pub(super) fn sum(&self) -> u32 {
+        self.0.iter().sum()
+    }
+
+    /// The areas that hold some, with how many.
+    pub(super) fn held(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
+        self.0
+            .iter()
+            .copied()
+            .enumerate()
+            .filter(|(_, units)| *units > 0)
+    }
+}
+
+impl FromIterator<u32> for Units {
+    fn from_iter<I: IntoIterator<Item = u32>>(units: I) -> Self {
+        Self(units.into_iter().collect())
+    }
+}
+
+/// Units that somebody wants, from any of some areas.
+#[derive(Debug, Clone)]
+pub(super) struct Demand<'a> {
+    pub(super) units: u32,
+    /// The areas.
+    pub(super) from: &'a [usize],
+    /// For a demand that should be spread over its areas: the weight of each; else empty, and it comes from where the
+    /// most room is.
+    pub(super) weights: &'a [u32],
+}
+
+/// What each demand gets: together as much as can be, and what an earlier one could have, no later one takes.
+pub(super) fn draw(demands: &[Demand<'_>], room: &Units) -> Vec<Units> {
+    draw_from_each(demands, room, room.clone())
+}
+
+/// As [`draw`], and where there is a choice from areas that nobody has drawn from, while these still have `full` room.
+pub(super) fn draw_from_each(demands: &[Demand<'_>], room: &Units, full: Units) -> Vec<Units> {
+    let areas = room.0.len();
+    let mut drawing = Drawing {
+        demands,
+        full,
+        left: room.clone(),
+        drawn: vec![Units::none(areas); demands.len()],
+    };
+    for (index, demand) in demands.iter().enumerate() {
+        for _ in 0..demand.units {
+            if !drawing.take(index) && !drawing.displace(index) {
+                break;
+            }
+        }
+    }
+    drawing.drawn
+}
+
+struct Drawing<'a> {
+    demands: &'a [Demand<'a>],
+    full: Units,
+    left: Units,
+    drawn: Vec<Units>,
+}
+
+impl Drawing<'_> {
+    /// One more unit for a demand from an area with room.
+    fn take(&mut self, index: usize) -> bool {
+        let (Some(demand), Some(drawn)) = (self.demands.get(index), self.drawn.get_mut(index))
+        else {
+            return false;
+        };
+        let open = demand
+            .from
+            .iter()
+            .enumerate()
+            .filter(|(_, area)| self.left.at(**area) > 0);
+        let best = open.min_by_key(|(place, area)| {
+            let load = demand
+                .weights
+                .get(*place)
+                .map(|weight| drawn.at(**area) * 64 / weight.max(&1));
+            let left = self.left.at(**area);
+            (load, left < self.full.at(**area), u32::MAX - left)
+        });
+        let Some((_, area)) = best else {
+            return false;
+        };
+        drawn.add(*area, 1);
+        self.left.sub(*area, 1);
+        true
+    }
+
+    /// One more unit for a demand by way of others that have units where it could, and could have others.
+    fn displace(&mut self, index: usize) -> bool {
+        // By whom, and from which area, each demand was reached.
+        let mut reached: Vec<Option<(usize, usize)>> = vec![None; self.demands.len()];
+        let mut queue = std::collections::VecDeque::from([index]);
+        while let Some(at) = queue.pop_front() {
+            let Some(demand) = self.demands.get(at) else {
+                continue;
+            };
+            for area in demand.from {
+                if self.left.at(*area) > 0 {
+                    self.left.sub(*area, 1);
+                    self.shift(index, at, *area, &reached);
+                    return true;
+                }
+                for other in 0..self.demands.len() {
+                    let holds = self
+                        .drawn
+                        .get(other)
+                        .is_some_and(|drawn| drawn.at(*area) > 0);
+                    if let (true, true, Some(from @ None)) =
+                        (holds, other != index, reached.get_mut(other))
+                    {
+                        *from = Some((at, *area));
+                        queue.push_back(other);
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    /// Gives `at` a unit of `area`, whoever reached it the one that it gives up for it, and so on to `start`.
+    fn shift(&mut self, start: usize, at: usize, area: usize, reached: &[Option<(usize, usize)>]) {
+        let (mut at, mut area) = (at, area);
+        loop {
+            if let Some(drawn) = self.drawn.get_mut(at) {
+                drawn.add(area, 1);
+            }
+            let Some((by, given_up)) = reached.get(at).copied().flatten().filter(|_| at != start)
+            else {
+                return;
+            };
+            if let Some(drawn) = self.drawn.get_mut(at) {
+                drawn.sub(given_up, 1);
+            }
+            (at, area) = (by, given_up);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drawn(demands: &[(u32, &[usize])], room: &[u32]) -> Vec<Vec<u32>> {
+        let demands: Vec<Demand<'_>> = demands
+            .iter()
+            .map(|(units, from)| Demand {
+                units: *units,
+                from,
+                weights: &[],
+            })
+            .collect();
+        let rows = draw(&demands, &room.iter().copied().collect());
+        rows.into_iter().map(|row| row.0).collect()
+    }
+
+    #[test]
+    fn one_with_a_choice_makes_way_for_one_without() {
+        assert_eq!(drawn(&[(2, &[0, 1]), (2, &[0])], &[2, 2]), [[0, 2], [2, 0]]);
+        assert_eq!(
+            drawn(&[(3, &[0, 1]), (2, &[1, 2]), (2, &[0])], &[2, 2, 1]),
+            [[2, 1, 0], [0, 1, 1], [0, 0, 0]]
+        );
+    }
+
+    #[test]
+    fn an_earlier_one_keeps_what_a_later_one_wants() {
+        assert_eq!(drawn(&[(3, &[0]), (2, &[0])], &[4]), [[3], [1]]);
+    }
+}

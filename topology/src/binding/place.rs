@@ -1,0 +1,844 @@
+//! From which NUMA nodes each task of a split gets how many CPUs.
+//!
+//! Tasks whose GPUs are on the same nodes are alike, so their number is what counts: how many of a class find all that
+//! they asked for on a node of theirs (`seat_local`), how many of the others find it on a node of nobody's
+//! (`seat_elsewhere`), and only what is left then gets CPUs of several nodes (`Loose`), of one package where that can be.
+
+use std::collections::BTreeSet;
+
+use super::flow::{Demand, Units, draw, draw_from_each};
+use super::pool::{Pool, count};
+use crate::machine::Machine;
+use crate::set::{CpuSet, NodeSet};
+
+/// A task that takes part.
+pub(super) struct Taker<'a> {
+    /// The nodes of its GPUs; none where no CPU of the pool is local to it.
+    pub(super) nodes: NodeSet,
+    /// How many of its GPUs are on each node, where they are on different ones; else empty.
+    pub(super) gpus_on: Vec<(u32, u32)>,
+    /// What Slurm gave it; none where that is not known.
+    pub(super) mask: Option<&'a CpuSet>,
+}
+
+/// Tasks that want the same.
+struct Class {
+    /// Indexes of its takers.
+    members: Vec<usize>,
+    /// The nodes of their GPUs.
+    nodes: NodeSet,
+    /// The areas that are local to them.
+    areas: Vec<usize>,
+    /// For GPUs on different nodes, how many are on each of `areas`; else empty.
+    weights: Vec<u32>,
+}
+
+impl Class {
+    fn size(&self) -> u32 {
+        u32::try_from(self.members.len()).unwrap_or(u32::MAX)
+    }
+
+    fn is_spanning(&self) -> bool {
+        !self.weights.is_empty()
+    }
+}
+
+/// How many CPUs each task gets at least.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    /// From anywhere.
+    pub(super) each: u32,
+    /// From its own nodes, if it has any; 0 where none are promised.
+    pub(super) local: u32,
+}
+
+/// What is tried first where tasks cannot all be wholly local; none of them is always the best.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Preference {
+    /// Tasks that go to another node go to another package first, and leave the room on their own to those that
+    /// need CPUs of several nodes.
+    pub(super) other_package: bool,
+    /// Tasks with the most local nodes are the first to be wholly local, not those with the least choice.
+    pub(super) widest: bool,
+}
+
+/// How many CPUs each taker gets of each area.
+pub(super) struct Placement {
+    /// One row per taker, each of `Sizes::each` in all.
+    pub(super) rows: Vec<Units>,
+    /// Whether each is wholly local, so that no preference changes anything.
+    pub(super) is_settled: bool,
+}
+
+/// Places `takers`; the pool must have `sizes.each` CPUs for each.
+pub(super) fn place(
+    machine: &Machine,
+    pool: &Pool,
+    takers: &[Taker<'_>],
+    sizes: Sizes,
+    preference: Preference,
+) -> Placement {
+    let mut classes = classes_of(pool, takers);
+    if preference.widest {
+        classes.reverse();
+    }
+    let mut placing = Placing {
+        machine,
+        pool,
+        classes: &classes,
+        sizes,
+        preference,
+        room: pool.areas.iter().map(|area| count(&area.cpus)).collect(),
+        whole: vec![0; classes.len()],
+        seats: vec![Vec::new(); classes.len()],
+        elsewhere: vec![0; classes.len()],
+    };
+    placing.count_whole();
+    placing.seat_local();
+    let is_settled = (0..classes.len()).all(|class| placing.unseated_rest(class) == 0);
+    placing.seat_elsewhere();
+    placing.seat_on_other_packages();
+    placing.place_loose();
+    let seats = placing.seats;
+    let mut rows = vec![Units::none(pool.areas.len()); takers.len()];
+    for (class, seats) in classes.iter().zip(seats) {
+        for (taker, seat) in assign(pool, takers, class, seats) {
+            if let Some(row) = rows.get_mut(taker) {
+                *row = seat;
+            }
+        }
+    }
+    Placement { rows, is_settled }
+}
+
+fn classes_of(pool: &Pool, takers: &[Taker<'_>]) -> Vec<Class> {
+    let mut classes: Vec<Class> = Vec::new();
+    for (index, taker) in takers.iter().enumerate() {
+        let is_local = |node: Option<u32>| node.is_some_and(|node| taker.nodes.contains(node));
+        let areas: Vec<usize> = (0..pool.areas.len())
+            .filter(|area| {
+                pool.areas
+                    .get(*area)
+                    .is_some_and(|area| is_local(area.node))
+            })
+            .collect();
+        let gpus_on = |area: &usize| {
+            let node = pool.areas.get(*area).and_then(|area| area.node);
+            let on = taker.gpus_on.iter().find(|(on, _)| Some(*on) == node);
+            on.map_or(1, |(_, gpus)| *gpus)
+        };
+        let weights: Vec<u32> = if taker.gpus_on.is_empty() || areas.len() < 2 {
+            Vec::new()
+        } else {
+            areas.iter().map(gpus_on).collect()
+        };
+        let alike = |class: &&mut Class| {
+            class.areas == areas && class.weights == weights && class.nodes == taker.nodes
+        };
+        match classes.iter_mut().find(alike) {
+            Some(class) => class.members.push(index),
+            None => classes.push(Class {
+                members: vec![index],
+                nodes: taker.nodes.clone(),
+                areas,
+                weights,
+            }),
+        }
+    }
+    // Those with the least choice first.
+    classes.sort_by_key(|class| (class.areas.len(), class.is_spanning()));
+    classes
+}
+
+struct Placing<'a> {
+    machine: &'a Machine,
+    pool: &'a Pool,
+    classes: &'a [Class],
+    sizes: Sizes,
+    preference: Preference,
+    /// CPUs of each area that nobody has yet.
+    room: Units,
+    /// Of each class, how many tasks can have local CPUs only.
+    whole: Vec<u32>,
+    /// The seats of each class so far; what each holds of which area.
+    seats: Vec<Vec<Units>>,
+    /// How many seats of each class are on a node that is not local to it.
+    elsewhere: Vec<u32>,
+}
+
+impl<'a> Placing<'a> {
+    /// Counts the tasks that can have local CPUs only, all at once.
+    fn count_whole(&mut self) {
+        for class in 0..self.classes.len() {
+            let Some(size) = self
+                .classes
+                .get(class)
+                .filter(|class| !class.areas.is_empty())
+                .map(Class::size)
+            else {
+                continue;
+            };
+            // The most for which there is room.
+            let (mut low, mut high) = (0, size);
+            let mut guess = size;
+            while low < high {
+                self.set_whole(class, guess);
+                if self.is_room_for_whole() {
+                    low = guess;
+                } else {
+                    high = guess - 1;
+                }
+                guess = (low + high).div_ceil(2);
+            }
+            self.set_whole(class, low);
+        }
+    }
+
+    fn set_whole(&mut self, class: usize, tasks: u32) {
+        if let Some(whole) = self.whole.get_mut(class) {
+            *whole = tasks;
+        }
+    }
+
+    fn is_room_for_whole(&self) -> bool {
+        let demands: Vec<Demand<'_>> = self
+            .classes
+            .iter()
+            .zip(&self.whole)
+            .map(|(class, whole)| Demand {
+                units: whole * self.sizes.each + (class.size() - whole) * self.promised(class),
+                from: &class.areas,
+                weights: &[],
+            })
+            .collect();
+        are_met(&demands, &draw(&demands, &self.room))
+    }
+
+    /// Local CPUs promised to each task of a class.
+    fn promised(&self, class: &Class) -> u32 {
+        if class.areas.is_empty() {
+            0
+        } else {
+            self.sizes.local
+        }
+    }
+
+    /// Tasks that get all they asked for on one node of theirs; whole cores as far as there are any.
+    fn seat_local(&mut self) {
+        let each = self.sizes.each;
+        for by_core in [true, false] {
+            let seats: Units = self.seats_left(by_core);
+            let demands: Vec<Demand<'_>> = (0..self.classes.len())
+                .filter_map(|class| {
+                    let of = self.classes.get(class)?;
+                    let units = if of.is_spanning() {
+                        0
+                    } else {
+                        self.unseated_whole(class)
+                    };
+                    Some(Demand {
+                        units,
+                        from: &of.areas,
+                        weights: &[],
+                    })
+                })
+                .collect();
+            let full = self.seats_in(by_core);
+            for (class, row) in draw_from_each(&demands, &seats, full).iter().enumerate() {
+                for (area, seats) in row.held() {
+                    for _ in 0..seats {
+                        self.seat(class, area, each);
+                        if !self.is_rest_met() {
+                            self.unseat(class, area, each);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// How many tasks each area could take whole, were it empty; in whole cores or not.
+    fn seats_in(&self, by_core: bool) -> Units {
+        let each = self.sizes.each.max(1);
+        let areas = self.pool.areas.iter();
+        let seats = areas.map(|area| {
+            if by_core {
+                area.core_seats(each)
+            } else {
+                count(&area.cpus) / each
+            }
+        });
+        seats.collect()
+    }
+
+    /// How many more tasks each area could take whole.
+    fn seats_left(&self, by_core: bool) -> Units {
+        let each = self.sizes.each.max(1);
+        let seats = self.seats_in(by_core);
+        let areas = self.pool.areas.iter().enumerate();
+        areas
+            .map(|(index, area)| {
+                let taken = (count(&area.cpus) - self.room.at(index)) / each;
+                seats
+                    .at(index)
+                    .saturating_sub(taken)
+                    .min(self.room.at(index) / each)
+            })
+            .collect()
+    }
+
+    fn seat(&mut self, class: usize, area: usize, each: u32) {
+        let mut seat = Units::none(self.pool.areas.len());
+        seat.add(area, each);
+        self.room.sub(area, each);
+        if let Some(seats) = self.seats.get_mut(class) {
+            seats.push(seat);
+        }
+    }
+
+    fn unseat(&mut self, class: usize, area: usize, each: u32) {
+        self.room.add(area, each);
+        if let Some(seats) = self.seats.get_mut(class) {
+            seats.pop();
+        }
+    }
+
+    fn seated(&self, class: usize) -> u32 {
+        let seats = self.seats.get(class).map_or(0, Vec::len);
+        u32::try_from(seats).unwrap_or(u32::MAX)
+    }
+
+    fn seated_elsewhere(&self, class: usize) -> u32 {
+        self.elsewhere.get(class).copied().unwrap_or(0)
+    }
+
+    /// Tasks of a class that can be wholly local and are on no single node yet.
+    fn unseated_whole(&self, class: usize) -> u32 {
+        let whole = self.whole.get(class).copied().unwrap_or(0);
+        whole.saturating_sub(self.seated(class) - self.seated_elsewhere(class))
+    }
+
+    /// Tasks of a class that cannot be wholly local and are nowhere yet.
+    fn unseated_rest(&self, class: usize) -> u32 {
+        let size = self.classes.get(class).map_or(0, Class::size);
+        size - self.seated(class) - self.unseated_whole(class)
+    }
+
+    /// What the tasks without a seat want of what is local to them: first those that can be whole, then what is
+    /// promised to each, then all that the others can have.
+    fn local_demands(&self) -> (Vec<Demand<'a>>, usize) {
+        let each = self.sizes.each;
+        let demand = |class: &'a Class, units| Demand {
+            units,
+            from: &class.areas,
+            weights: &class.weights,
+        };
+        let classes = || self.classes.iter().enumerate();
+        let mut demands: Vec<Demand<'a>> = classes()
+            .map(|(index, class)| demand(class, self.unseated_whole(index) * each))
+            .collect();
+        let promised = classes()
+            .map(|(index, class)| demand(class, self.unseated_rest(index) * self.promised(class)));
+        demands.extend(promised);
+        let firm = demands.len();
+        demands.extend(classes().map(|(index, class)| {
+            let promised = self.promised(class);
+            demand(
+                class,
+                if class.areas.is_empty() {
+                    0
+                } else {
+                    self.unseated_rest(index) * (each - promised)
+                },
+            )
+        }));
+        (demands, firm)
+    }
+
+    fn is_rest_met(&self) -> bool {
+        let (demands, firm) = self.local_demands();
+        let firm = demands.get(..firm).unwrap_or_default();
+        are_met(firm, &draw(firm, &self.room))
+    }
+
+    /// How many CPUs will be local in the end; none where a task that can be whole would not be, or a promise broken.
+    fn local_in_the_end(&self) -> Option<u32> {
+        let (demands, firm) = self.local_demands();
+        let drawn = draw(&demands, &self.room);
+        if !are_met(demands.get(..firm).unwrap_or_default(), &drawn) {
+            return None;
+        }
+        let each = self.sizes.each;
+        let captured: u32 = drawn.iter().map(Units::sum).sum();
+        let classes = || self.classes.iter().enumerate();
+        let loose: u32 = classes()
+            .map(|(class, _)| self.unseated_whole(class) + self.unseated_rest(class))
+            .sum();
+        let is_wanted = |area: &usize| {
+            classes().any(|(index, class)| {
+                class.areas.contains(area) && class.size() > self.seated_elsewhere(index)
+            })
+        };
+        let wanted: u32 = (0..self.pool.areas.len())
+            .filter(is_wanted)
+            .map(|area| self.room.at(area))
+            .sum();
+        let seated: u32 = classes()
+            .map(|(class, _)| self.seated(class) - self.seated_elsewhere(class))
+            .sum();
+        let spare = (self.room.sum() + captured).saturating_sub(loose * each);
+        Some(seated * each + wanted.min(spare))
+    }
+
+    /// Tasks that cannot be wholly local get all they asked for on one other node, where no CPU that could be local to
+    /// somebody is lost by it.
+    fn seat_elsewhere(&mut self) {
+        let Some(goal) = self.local_in_the_end() else {
+            return;
+        };
+        // The last of a class may be what makes use of the CPUs left on its node; that with the least to use goes first.
+        for keep in [1, 0] {
+            let mut order: Vec<usize> = (0..self.classes.len()).collect();
+            order.sort_by_key(|class| {
+                let areas = self.classes.get(*class).map(|class| &class.areas);
+                areas
+                    .into_iter()
+                    .flatten()
+                    .map(|area| self.room.at(*area))
+                    .sum::<u32>()
+            });
+            order.retain(|class| {
+                self.classes
+                    .get(*class)
+                    .is_some_and(|class| self.promised(class) == 0)
+            });
+            for class in order {
+                for area in self.areas_by_nearness(class) {
+                    for by_core in [true, false] {
+                        let seats = self
+                            .seats_left(by_core)
+                            .at(area)
+                            .min(self.unseated_rest(class).saturating_sub(keep));
+                        self.seat_while_local(class, area, seats, goal);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tasks whose own package has no room for them get all they asked for on another, in the same way.
+    fn seat_on_other_packages(&mut self) {
+        let Some(goal) = self.local_in_the_end() else {
+            return;
+        };
+        let packages: BTreeSet<Option<u32>> =
+            self.pool.areas.iter().map(|area| area.package).collect();
+        for class in 0..self.classes.len() {
+            for package in &packages {
+                while self.wants_other_package(class, *package) {
+                    let seat = self.seat_of_package(class, *package);
+                    if seat.sum() < self.sizes.each {
+                        break;
+                    }
+                    self.set_elsewhere(class, seat.clone(), true);
+                    if self.local_in_the_end().is_none_or(|local| local < goal) {
+                        self.set_elsewhere(class, seat, false);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a task of a class has no seat yet, none to expect on a package of its own, and `package` is another.
+    fn wants_other_package(&self, class: usize, package: Option<u32>) -> bool {
+        let Some(of) = self
+            .classes
+            .get(class)
+            .filter(|class| self.promised(class) == 0)
+        else {
+            return false;
+        };
+        let package_of = |area: usize| self.pool.areas.get(area).map(|area| area.package);
+        let is_home = |area: usize| {
+            of.areas
+                .iter()
+                .any(|home| package_of(*home) == package_of(area))
+        };
+        let home: u32 = (0..self.pool.areas.len())
+            .filter(|area| is_home(*area))
+            .map(|area| self.room.at(area))
+            .sum();
+        let is_other = of
+            .areas
+            .iter()
+            .all(|home| package_of(*home) != Some(package));
+        let waiting = self.unseated_rest(class);
+        let is_there = |of: &Class| of.areas.iter().any(|area| is_home(*area));
+        let taken: u32 = (0..self.classes.len())
+            .filter(|other| self.classes.get(*other).is_some_and(is_there))
+            .map(|other| self.unseated_whole(other) * self.sizes.each)
+            .sum();
+        is_other && waiting > 0 && home < taken + waiting * self.sizes.each
+    }
+
+    /// What one task gets of a package: of nodes that are local to nobody first, and of as few as can be.
+    fn seat_of_package(&self, class: usize, package: Option<u32>) -> Units {
+        let mut seat = Units::none(self.pool.areas.len());
+        let mut areas = self.areas_by_nearness(class);
+        areas.retain(|area| {
+            self.pool
+                .areas
+                .get(*area)
+                .is_some_and(|area| area.package == package)
+        });
+        areas.sort_by_key(|area| (self.is_local_to_some(*area), u32::MAX - self.room.at(*area)));
+        for area in areas {
+            seat.add(area, self.room.at(area).min(self.sizes.each - seat.sum()));
+        }
+        seat
+    }
+
+    /// Gives a task of a class a seat that is not local to it, or takes the last one back.
+    fn set_elsewhere(&mut self, class: usize, seat: Units, there: bool) {
+        for (area, units) in seat.held() {
+            if there {
+                self.room.sub(area, units);
+            } else {
+                self.room.add(area, units);
+            }
+        }
+        let (Some(seats), Some(elsewhere)) =
+            (self.seats.get_mut(class), self.elsewhere.get_mut(class))
+        else {
+            return;
+        };
+        if there {
+            seats.push(seat);
+            *elsewhere += 1;
+        } else {
+            seats.pop();
+            *elsewhere = elsewhere.saturating_sub(1);
+        }
+    }
+
+    /// As many of `most` tasks of a class on `area` as leave `goal` CPUs local.
+    fn seat_while_local(&mut self, class: usize, area: usize, most: u32, goal: u32) {
+        let (mut seated, mut step) = (0, most);
+        while step > 0 && seated < most {
+            let more = step.min(most - seated);
+            self.move_elsewhere(class, area, more, true);
+            if self.local_in_the_end().is_some_and(|local| local >= goal) {
+                seated += more;
+            } else {
+                self.move_elsewhere(class, area, more, false);
+                step /= 2;
+            }
+        }
+    }
+
+    fn move_elsewhere(&mut self, class: usize, area: usize, tasks: u32, there: bool) {
+        let each = self.sizes.each;
+        for _ in 0..tasks {
+            if there {
+                self.seat(class, area, each);
+            } else {
+                self.unseat(class, area, each);
+            }
+        }
+        if let Some(elsewhere) = self.elsewhere.get_mut(class) {
+            *elsewhere = if there {
+                *elsewhere + tasks
+            } else {
+                elsewhere.saturating_sub(tasks)
+            };
+        }
+    }
+
+    /// The areas that are not local to a class: those local to nobody first, then the nearest.
+    fn areas_by_nearness(&self, class: usize) -> Vec<usize> {
+        let Some(class) = self.classes.get(class) else {
+            return Vec::new();
+        };
+        let mut areas: Vec<usize> = (0..self.pool.areas.len())
+            .filter(|area| !class.areas.contains(area))
+            .collect();
+        let package_of = |area: usize| self.pool.areas.get(area).map(|area| area.package);
+        let homes: Vec<_> = class.areas.iter().map(|home| package_of(*home)).collect();
+        areas.sort_by_key(|area| {
+            let is_home = homes.contains(&package_of(*area));
+            (
+                self.is_local_to_some(*area),
+                self.preference.other_package && is_home,
+                self.distance(class, *area),
+                *area,
+            )
+        });
+        areas
+    }
+
+    fn is_local_to_some(&self, area: usize) -> bool {
+        self.classes.iter().any(|class| class.areas.contains(&area))
+    }
+
+    /// From the nearest of a class' GPUs to an area; the greatest where either place is not known.
+    fn distance(&self, class: &Class, area: usize) -> u32 {
+        let node = self.pool.areas.get(area).and_then(|area| area.node);
+        let distances = node
+            .into_iter()
+            .flat_map(|node| class.nodes.iter().map(move |home| (home, node)));
+        distances
+            .map(|(home, node)| self.machine.nearness(home, node))
+            .min()
+            .unwrap_or(u32::MAX)
+    }
+
+    /// The tasks that no single node has room for.
+    fn place_loose(&mut self) {
+        let (demands, _) = self.local_demands();
+        let drawn = draw(&demands, &self.room);
+        let count = self.classes.len();
+        let rows = |from: usize| drawn.get(from..from + count).unwrap_or_default().to_vec();
+        let (whole, promised, rest) = (rows(0), rows(count), rows(2 * count));
+        for row in &drawn {
+            for (area, units) in row.held() {
+                self.room.sub(area, units);
+            }
+        }
+        let each = self.sizes.each;
+        let loose: u32 = (0..count)
+            .map(|class| self.unseated_whole(class) + self.unseated_rest(class))
+            .sum();
+        let missing = loose * each - drawn.iter().map(Units::sum).sum::<u32>();
+        let areas = 0..self.pool.areas.len();
+        let nobodys: u32 = areas
+            .filter(|area| !self.is_local_to_some(*area))
+            .map(|area| self.room.at(area))
+            .sum();
+        let mut of_others = missing.saturating_sub(nobodys);
+        for (index, class) in self.classes.iter().enumerate() {
+            let mut loose = Loose {
+                placing: self,
+                class,
+            };
+            let of = |rows: &[Units]| rows.get(index).cloned().unwrap_or_default();
+            let tasks = loose.placing.unseated_whole(index);
+            let seats = loose.share(of(&whole), tasks, loose.placing.sizes.each);
+            let tasks = loose.placing.unseated_rest(index);
+            let promise = loose.placing.promised(class);
+            let mut others = loose.share(of(&promised), tasks, promise);
+            loose.take_local(&mut others, of(&rest));
+            for seat in &mut others {
+                loose.fill(seat, &mut of_others);
+            }
+            if let Some(of_class) = self.seats.get_mut(index) {
+                of_class.extend(seats);
+                of_class.extend(others);
+            }
+        }
+    }
+}
+
+/// Tasks of one class that get CPUs of several nodes.
+struct Loose<'p, 'a> {
+    placing: &'p mut Placing<'a>,
+    class: &'p Class,
+}
+
+impl Loose<'_, '_> {
+    fn package(&self, area: usize) -> Option<u32> {
+        self.placing
+            .pool
+            .areas
+            .get(area)
+            .and_then(|area| area.package)
+    }
+
+    /// Deals `units` to so many tasks, `each` to every one: over all areas where their GPUs are on different nodes,
+    /// else over as few as can be.
+    fn share(&self, mut units: Units, tasks: u32, each: u32) -> Vec<Units> {
+        let areas = self.placing.pool.areas.len();
+        let mut seats = Vec::new();
+        for done in 0..tasks {
+            let mut seat = Units::none(areas);
+            if self.class.is_spanning() {
+                let even: Vec<(usize, u32)> = units
+                    .held()
+                    .map(|(area, held)| (area, held / (tasks - done)))
+                    .collect();
+                for (area, even) in even {
+                    let want = each - seat.sum();
+                    move_units(&mut units, &mut seat, area, even.min(want));
+                }
+            }
+            while seat.sum() < each {
+                let want = each - seat.sum();
+                let packages: Vec<Option<u32>> =
+                    seat.held().map(|(area, _)| self.package(area)).collect();
+                let best = units.held().max_by_key(|(area, held)| {
+                    (
+                        packages.contains(&self.package(*area)),
+                        (*held).min(want),
+                        usize::MAX - area,
+                    )
+                });
+                let Some((area, held)) = best else {
+                    break;
+                };
+                move_units(
+                    &mut units,
+                    &mut seat,
+                    area,
+                    if self.class.is_spanning() {
+                        1
+                    } else {
+                        held.min(want)
+                    },
+                );
+            }
+            seats.push(seat);
+        }
+        seats
+    }
+
+    /// Gives the first tasks all of `units` that they still want.
+    fn take_local(&self, seats: &mut [Units], mut units: Units) {
+        let each = self.placing.sizes.each;
+        for seat in seats {
+            let want = each.saturating_sub(seat.sum());
+            let more = units.sum().min(want);
+            for share in self.share(units.clone(), 1, more) {
+                for (area, taken) in share.held() {
+                    move_units(&mut units, seat, area, taken);
+                }
+            }
+        }
+    }
+
+    /// Fills a task up from what nobody has: from one package where that can be, and there from as few nodes.
+    ///
+    /// `of_others` is how many CPUs that could be local to somebody must be used up for want of others.
+    fn fill(&mut self, seat: &mut Units, of_others: &mut u32) {
+        let each = self.placing.sizes.each;
+        while seat.sum() < each {
+            let want = each - seat.sum();
+            let packages: Vec<Option<u32>> =
+                seat.held().map(|(area, _)| self.package(area)).collect();
+            let open = |area: usize| -> u32 {
+                let room = self.placing.room.at(area);
+                if self.placing.is_local_to_some(area) {
+                    room.min(*of_others)
+                } else {
+                    room
+                }
+            };
+            let areas = || 0..self.placing.pool.areas.len();
+            let open_in = |package| -> u32 {
+                areas()
+                    .filter(|area| self.package(*area) == package)
+                    .map(open)
+                    .sum()
+            };
+            let best = areas().filter(|area| open(*area) > 0).min_by_key(|area| {
+                let package = self.package(*area);
+                (
+                    !packages.is_empty() && !packages.contains(&package),
+                    open_in(package) < want,
+                    self.placing.is_local_to_some(*area),
+                    open(*area) < want,
+                    self.placing.distance(self.class, *area),
+                    u32::MAX - open(*area),
+                )
+            });
+            let Some(area) = best else {
+                return;
+            };
+            let taken = open(area).min(want);
+            if self.placing.is_local_to_some(area) {
+                *of_others -= taken;
+            }
+            seat.add(area, taken);
+            self.placing.room.sub(area, taken);
+        }
+    }
+}
+
+fn move_units(from: &mut Units, to: &mut Units, area: usize, units: u32) {
+    let units = units.min(from.at(area));
+    from.sub(area, units);
+    to.add(area, units);
+}
+
+fn are_met(demands: &[Demand<'_>], drawn: &[Units]) -> bool {
+    demands
+        .iter()
+        .zip(drawn)
+        .all(|(demand, drawn)| drawn.sum() == demand.units)
+}
+
+/// Who of a class gets which seat: each as much as can be of what Slurm gave it, else the first
+/// those with most local CPUs.
+fn assign(
+    pool: &Pool,
+    takers: &[Taker<'_>],
+    class: &Class,
+    mut seats: Vec<Units>,
+) -> Vec<(usize, Units)> {
+    let mut kinds: Vec<(Units, u32)> = Vec::new();
+    for seat in seats.drain(..) {
+        match kinds.iter_mut().find(|(kind, _)| *kind == seat) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((seat, 1)),
+        }
+    }
+    let local = |seat: &Units| -> u32 { class.areas.iter().map(|area| seat.at(*area)).sum() };
+    kinds.sort_by_key(|(seat, _)| u32::MAX - local(seat));
+    let kept = |taker: usize, seat: &Units| -> u32 {
+        let mask = takers.get(taker).and_then(|taker| taker.mask);
+        let areas = seat
+            .held()
+            .filter_map(|(area, units)| Some((pool.areas.get(area)?, units)));
+        areas
+            .map(|(area, units)| {
+                mask.map_or(0, |mask| count(&mask.intersection(&area.cpus)).min(units))
+            })
+            .sum()
+    };
+    if kinds.len() == 1 {
+        let seat = kinds.pop().map(|(seat, _)| seat).unwrap_or_default();
+        return class
+            .members
+            .iter()
+            .map(|taker| (*taker, seat.clone()))
+            .collect();
+    }
+    let mut pairs: Vec<(u32, usize, usize)> = Vec::new();
+    for (order, taker) in class.members.iter().enumerate() {
+        for (index, (seat, _)) in kinds.iter().enumerate() {
+            pairs.push((u32::MAX - kept(*taker, seat), order, index));
+        }
+    }
+    pairs.sort_unstable();
+    let mut given: Vec<Option<usize>> = vec![None; class.members.len()];
+    for (_, order, index) in pairs {
+        let (Some(slot @ None), Some((_, count))) = (given.get_mut(order), kinds.get_mut(index))
+        else {
+            continue;
+        };
+        if *count > 0 {
+            *count -= 1;
+            *slot = Some(index);
+        }
+    }
+    let seat = |index: Option<usize>| {
+        index
+            .and_then(|index| kinds.get(index))
+            .map(|(seat, _)| seat.clone())
+    };
+    class
+        .members
+        .iter()
+        .zip(given)
+        .map(|(taker, index)| (*taker, seat(index).unwrap_or_default()))
+        .collect()
+}

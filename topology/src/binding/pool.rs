@@ -1,0 +1,175 @@
+//! The CPUs that a step's tasks are dealt, by NUMA node, last-level cache and core.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::machine::Machine;
+use crate::set::CpuSet;
+
+/// The CPUs that are dealt.
+pub(super) struct Pool {
+    /// By NUMA node.
+    pub(super) areas: Vec<Area>,
+}
+
+/// One NUMA node's part of a pool.
+pub(super) struct Area {
+    /// The node; none for CPUs that the machine has in none.
+    pub(super) node: Option<u32>,
+    /// Its package; none where that is not known.
+    pub(super) package: Option<u32>,
+    /// Its CPUs.
+    pub(super) cpus: CpuSet,
+    /// The same by last-level cache; one where caches are not known.
+    pub(super) cells: Vec<Cell>,
+}
+
+/// What of an area is below one last-level cache.
+pub(super) struct Cell {
+    /// Its CPUs by core, none empty.
+    pub(super) cores: Vec<CpuSet>,
+}
+
+/// Over how many of each some CPUs are spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spread {
+    pub(super) nodes: usize,
+    pub(super) packages: usize,
+    pub(super) caches: usize,
+}
+
+impl Pool {
+    /// Cuts `cpus`.
+    pub(super) fn new(machine: &Machine, cpus: &CpuSet) -> Self {
+        let mut rest = cpus.clone();
+        let mut cores = Vec::new();
+        for core in &machine.cores {
+            let mine = core.intersection(&rest);
+            if !mine.is_empty() {
+                rest = rest.difference(&mine);
+                cores.push(mine);
+            }
+        }
+        cores.extend(rest.iter().map(CpuSet::single));
+        let node_of = |core: &CpuSet| {
+            let nodes = &machine.numa_nodes;
+            nodes
+                .iter()
+                .find(|node| node.cpus.intersects(core))
+                .map(|node| node.id)
+        };
+        let cache_of = |core: &CpuSet| {
+            let caches = &machine.last_level_caches;
+            caches.iter().position(|cpus| cpus.intersects(core))
+        };
+        let mut areas: BTreeMap<Option<u32>, BTreeMap<Option<usize>, Vec<CpuSet>>> =
+            BTreeMap::new();
+        for core in cores {
+            let cells = areas.entry(node_of(&core)).or_default();
+            cells.entry(cache_of(&core)).or_default().push(core);
+        }
+        let areas = areas.into_iter().map(|(node, cells)| {
+            let mut cpus = CpuSet::new();
+            for core in cells.values().flatten() {
+                cpus.extend_with(core);
+            }
+            let cells = cells.into_values().map(|mut cores| {
+                cores.sort_by_cached_key(CpuSet::first);
+                Cell { cores }
+            });
+            let cells = cells.collect();
+            let package = package_of(machine, node, &cpus);
+            Area {
+                node,
+                package,
+                cpus,
+                cells,
+            }
+        });
+        Self {
+            areas: areas.collect(),
+        }
+    }
+
+    /// Over how much of it `cpus` are spread.
+    pub(super) fn spread(&self, cpus: &CpuSet) -> Spread {
+        let held = || self.areas.iter().filter(|area| area.cpus.intersects(cpus));
+        let packages: BTreeSet<Option<u32>> = held().map(|area| area.package).collect();
+        let caches = held()
+            .flat_map(|area| &area.cells)
+            .filter(|cell| cell.intersects(cpus));
+        Spread {
+            nodes: held().count(),
+            packages: packages.len(),
+            caches: caches.count(),
+        }
+    }
+
+    /// The CPUs of cores that several of `plan` have a CPU of.
+    pub(super) fn cores_of_several(&self, plan: &[&CpuSet]) -> CpuSet {
+        let mut several = CpuSet::new();
+        for area in &self.areas {
+            let here: Vec<&CpuSet> = plan
+                .iter()
+                .copied()
+                .filter(|cpus| cpus.intersects(&area.cpus))
+                .collect();
+            let cores = area
+                .cells
+                .iter()
+                .flat_map(|cell| &cell.cores)
+                .filter(|core| core.len() > 1);
+            for core in cores {
+                if here
+                    .iter()
+                    .filter(|cpus| cpus.intersects(core))
+                    .nth(1)
+                    .is_some()
+                {
+                    several.extend_with(core);
+                }
+            }
+        }
+        several
+    }
+}
+
+impl Area {
+    /// How many tasks could each have `size` CPUs of whole cores of it.
+    pub(super) fn core_seats(&self, size: u32) -> u32 {
+        self.cells
+            .iter()
+            .flat_map(|cell| &cell.cores)
+            .fold((0, 0), |(seats, held), core| {
+                let held = held + count(core);
+                if held >= size {
+                    (seats + 1, 0)
+                } else {
+                    (seats, held)
+                }
+            })
+            .0
+    }
+}
+
+impl Cell {
+    /// Whether one of its CPUs is in `cpus`.
+    fn intersects(&self, cpus: &CpuSet) -> bool {
+        self.cores.iter().any(|core| core.intersects(cpus))
+    }
+}
+
+/// How many CPUs are in `cpus`.
+pub(super) fn count(cpus: &CpuSet) -> u32 {
+    u32::try_from(cpus.len()).unwrap_or(u32::MAX)
+}
+
+fn package_of(machine: &Machine, node: Option<u32>, cpus: &CpuSet) -> Option<u32> {
+    let of_node = node.and_then(|node| machine.node(node)?.package);
+    of_node.or_else(|| {
+        let packages = &machine.packages;
+        packages
+            .iter()
+            .find(|package| package.cpus.intersects(cpus))
+            .map(|package| package.id)
+    })
+}

@@ -1,0 +1,118 @@
+//! Steps with too few local CPUs: whole tasks rather than halves.
+
+use topology::binding::{Misfit, Verdict, plan_step};
+
+use super::made_up::{TWO_SOCKETS, cpus, lists, machine, step, verdicts, with_masks};
+
+/// Two sockets of two nodes each of two cores, a GPU on each node.
+const FOUR_NODES: &[&str] = &["0", "1", "2", "3"];
+
+#[test]
+fn two_tasks_are_whole_and_two_remote_rather_than_four_halves() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let gpus: &[&[usize]] = &[&[0], &[0], &[1], &[1]];
+    let plan = plan_step(&machine, &step(&machine, "", 2, gpus));
+    assert_eq!(lists(&plan), ["0-1", "2-3", "4-5", "6-7"]);
+    assert_eq!(
+        verdicts(&plan),
+        [
+            Verdict::Local,
+            Verdict::Local,
+            Verdict::Remote,
+            Verdict::Remote
+        ]
+    );
+}
+
+#[test]
+fn slurms_own_split_stays_where_none_is_better() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    for masks in [["0-2", "3-5"], ["3-5", "0-2"], ["1-3", "0,4-5"]] {
+        let mut step = with_masks(step(&machine, "", 3, &[&[0], &[1]]), &masks);
+        step.step_cpus = cpus("0-5");
+        assert_eq!(lists(&plan_step(&machine, &step)), masks);
+    }
+}
+
+#[test]
+fn a_split_of_slurms_that_halves_tasks_does_not_stay() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let masks = ["0-1,5", "2-4"];
+    let mut step = with_masks(step(&machine, "", 3, &[&[0], &[1]]), &masks);
+    step.step_cpus = cpus("0-5");
+    let plan = plan_step(&machine, &step);
+    assert!(
+        verdicts(&plan).contains(&Verdict::Local),
+        "{:?}",
+        lists(&plan)
+    );
+}
+
+#[test]
+fn remote_tasks_are_on_one_node_each_the_nearest_first() {
+    let machine = machine(2, 2, 2, 1, FOUR_NODES);
+    let last: &[usize] = &[3];
+    let plan = plan_step(&machine, &step(&machine, "", 2, &[last; 4]));
+    assert_eq!(lists(&plan), ["6-7", "4-5", "0-1", "2-3"]);
+}
+
+#[test]
+fn tasks_wider_than_a_node_are_on_one_package_each() {
+    let machine = machine(2, 2, 2, 1, FOUR_NODES);
+    let first: &[usize] = &[0];
+    let plan = plan_step(&machine, &step(&machine, "", 4, &[first; 2]));
+    assert_eq!(lists(&plan), ["0-3", "4-7"]);
+}
+
+#[test]
+fn four_wide_tasks_of_one_socket_leave_two_whole() {
+    let machine = machine(2, 1, 16, 1, &["0", "0", "0", "0"]);
+    let gpus: &[&[usize]] = &[&[0], &[1], &[2], &[3]];
+    let plan = plan_step(&machine, &step(&machine, "", 8, gpus));
+    assert_eq!(lists(&plan), ["0-7", "8-15", "16-23", "24-31"]);
+}
+
+#[test]
+fn under_a_strict_policy_each_gets_a_local_core_first() {
+    let machine = machine(2, 1, 4, 1, &["0", "0", "0", "0"]);
+    let gpus: &[&[usize]] = &[&[0], &[1], &[2], &[3]];
+    let plan = plan_step(&machine, &step(&machine, "restricted", 2, gpus));
+    assert_eq!(plan.refusal, None);
+    let socket = cpus("0-3");
+    let local: Vec<usize> = plan
+        .tasks
+        .iter()
+        .map(|task| task.cpus.intersection(&socket).len())
+        .collect();
+    assert_eq!(local, [1; 4], "{:?}", lists(&plan));
+    let five: &[&[usize]] = &[&[0], &[1], &[2], &[3], &[0]];
+    let refusal = plan_step(&machine, &step(&machine, "restricted", 1, five)).refusal;
+    let misfit = refusal.map(|refusal| refusal.misfit);
+    assert!(
+        matches!(misfit, Some(Misfit::TooFewLeft { local: 0, .. })),
+        "{misfit:?}"
+    );
+}
+
+#[test]
+fn a_task_whose_gpu_is_unknown_takes_no_cpu_that_is_local_to_another() {
+    let machine = machine(2, 1, 4, 1, &["0", "?"]);
+    let plan = plan_step(&machine, &step(&machine, "", 4, &[&[1], &[0]]));
+    assert_eq!(lists(&plan)[1], "0-3");
+}
+
+#[test]
+fn a_step_of_256_tasks_is_decided_at_once() {
+    let gpus: Vec<&str> = (0..16)
+        .map(|gpu| ["0", "1", "2", "3", "4", "5", "6", "7"][gpu / 2])
+        .collect();
+    let machine = machine(2, 4, 32, 2, &gpus);
+    let one: Vec<[usize; 1]> = (0..256).map(|task| [task % 16]).collect();
+    let views: Vec<&[usize]> = one.iter().map(|gpu| gpu.as_slice()).collect();
+    for asked in [1, 2, 3] {
+        let started = std::time::Instant::now();
+        let plan = plan_step(&machine, &step(&machine, "", asked, &views));
+        println!("asked {asked}: {:?}", started.elapsed());
+        assert_eq!(plan.tasks.len(), 256);
+    }
+}
