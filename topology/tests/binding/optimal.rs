@@ -138,7 +138,7 @@ impl Judge {
             merit[4] += usize::from(is_together && one(|place| place.node));
             merit[5] += usize::from(is_together && one(|place| place.package));
             merit[6] += usize::from(is_together && one(|place| place.node * 64 + place.cache));
-            merit[7] += usize::from(!mine.iter().any(|place| is_shared(place)));
+            merit[7] += usize::from(!mine.iter().any(is_shared));
         }
         Some(merit)
     }
