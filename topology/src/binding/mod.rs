@@ -9,8 +9,9 @@
 //! CPU for each task besides those of tasks that are left alone.
 //!
 //! The modules build on each other in this order: `request` and `memory` and `plan` (values), `near`, `gpus`,
-//! `transport`, `width`, `split`, `judge`, `decide`, `remarks`.
+//! `transport`, `width`, `split`, `judge`, `decide`, `advice`, `remarks`.
 
+mod advice;
 mod decide;
 mod gpus;
 mod judge;
@@ -24,6 +25,7 @@ mod split;
 mod transport;
 mod width;
 
+pub use advice::{Advice, advise};
 pub use decide::{plan_alone, plan_step};
 pub use kernel::{KernelVersion, ParseKernelError};
 pub use memory::{MemoryLeft, MemoryPlan, MemoryPolicy, memory_nodes};
