@@ -17,7 +17,7 @@ NCCL_PLUGIN := $(TARGET)/release/libnccl_profiler_gpu_numa.so
 FLOOR_TARGET := $(shell uname -m)-unknown-linux-gnu
 FLOOR := $(TARGET)/$(FLOOR_TARGET)/release
 
-.PHONY: machine help demo deps build test tiers test-fast test-abi test-nccl test-nccl-headers test-slurm test-slurm-2411 test-releases test-vm test-rpm \
+.PHONY: machine judge help demo deps build test tiers test-fast test-abi test-nccl test-nccl-headers test-slurm test-slurm-2411 test-releases test-vm test-shapes test-rpm \
 	test-packages test-recorded test-fuzz fuzz bench load lint rpm deb floor
 
 help: ## list the targets
@@ -68,8 +68,13 @@ test-releases: needs-debian build machine ## the same under the newest Slurm tha
 	tests/slurm/in-debian sid
 	tests/slurm/in-debian sid /src/tests/slurm/faults --sample
 
-test-vm: needs-vm build machine ## the plugin under Slurm on virtual GPU servers
+# A third of the table of job shapes on one of its servers, another third each day: `make test-shapes` is all of it.
+test-vm: needs-vm build machine judge ## the plugin under Slurm on virtual GPU servers
 	tests/vm/check
+	tests/vm/check-table --part $$(($$(date +%s) / 86400 % 3)) 3 2s4g
+
+test-shapes: needs-vm build machine judge ## every job shape of tests/vm/shapes.table, held against brute force (half an hour); not in `make test`
+	tests/vm/check-table
 
 test-rpm: needs-check-rpm build floor machine ## the packages with the plugins as shipped, installed into an empty root, and under a running Slurm (root)
 	cp -p $(TARGET)/release/gpu-numa $(FLOOR)/
@@ -118,6 +123,9 @@ build: needs-build ## the plugins and the program, optimised, in target/release
 
 machine: # gives declared machines to scripts
 	$(CARGO) build --release -p gpu-numa-machines
+
+judge: # of what tests/vm/run-table prints
+	$(CARGO) build --release -p gpu-numa-tests --bin judge-shapes
 
 deps: needs-fast needs-fuzz needs-abi needs-nccl needs-slurm needs-debian needs-vm needs-check-rpm needs-lint ## install what `make test` and `make lint` need
 

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use topology::binding::{
-    KernelVersion, StepPlan, StepRequest, TaskRequest, find_socket_link, find_spanning, plan_step,
-    summarize,
+    KernelVersion, StepPlan, StepRequest, TaskRequest, advise, find_socket_link, find_spanning,
+    plan_step, summarize,
 };
 use topology::machine::Machine;
 use topology::option::{Policy, Width};
 use topology::pci::PciAddress;
 use topology::set::CpuSet;
-use topology::words::{self, TaskDocument, Voice};
+use topology::words::{self, TaskDocument, Verb, Voice};
 
 use crate::command::{CommandError, Format, From, Outcome, parse_gpus};
 use crate::option::OptionItems;
@@ -47,6 +47,9 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "C", default_value_t = 1,
           value_parser = whole(1..=65536))]
     cpus_per_task: u32,
+    /// The CPUs that Slurm gives one task before it is bound, such as 0-1; once per task, in order (default: unknown)
+    #[arg(long, value_name = "LIST")]
+    mask: Vec<String>,
     /// The step's CPUs, such as 0-3,8 (default: all that are online)
     #[arg(long, value_name = "LIST")]
     allowed: Option<String>,
@@ -150,7 +153,21 @@ impl Plan {
             visible,
             ..TaskRequest::default()
         };
-        Ok(lists.into_iter().map(request).collect())
+        let mut tasks: Vec<TaskRequest> = lists.into_iter().map(request).collect();
+        if !self.mask.is_empty() && self.mask.len() != tasks.len() {
+            return Err(CommandError::Argument(format!(
+                "--mask given {} times for {} tasks; give --mask once per task",
+                self.mask.len(),
+                tasks.len()
+            )));
+        }
+        for (task, list) in tasks.iter_mut().zip(&self.mask) {
+            let cpus = list.parse().map_err(|problem| {
+                CommandError::Argument(format!("--mask \"{list}\": {problem}"))
+            })?;
+            task.slurm_cpus = Some(cpus);
+        }
+        Ok(tasks)
     }
 
     fn deal(&self, machine: &Machine) -> Vec<Vec<PciAddress>> {
@@ -189,7 +206,8 @@ fn print(
     if let Some(refusal) = &plan.refusal {
         let policy = step.settings.policy;
         out.line(words::refused_line(policy, refusal, Voice::Step))?;
-        out.line(words::advice_line(refusal))?;
+        let advice = advise(machine, step, plan);
+        out.line(words::advice_line(refusal, &advice, Verb::Srun))?;
         return Ok(());
     }
     for task in &plan.tasks {
@@ -203,8 +221,9 @@ fn print(
     if let Some(link) = find_socket_link(machine, plan, 1) {
         out.line(words::socket_link_line(host, &link))?;
     }
-    if plan.lacks_local_cpus() {
-        out.line(words::NEAR_CPUS_ADVICE)?;
+    let advice = advise(machine, step, plan);
+    if let Some(line) = words::near_cpus_advice(&advice, Verb::Srun) {
+        out.line(line)?;
     }
     Ok(())
 }

@@ -3,6 +3,10 @@
 //! What we set is also written into [`MARKS`], so that a step inside our own batch step knows our values from the
 //! user's and replace or remove them.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
 use ffi::spank::Spank;
 use serde::Serialize;
 use topology::binding::TaskPlan;
@@ -13,8 +17,13 @@ use topology::words::{TaskDocument, Voice};
 
 /// Variables of a process.
 pub trait Environment {
-    /// The value of a variable; none where it is not set, or is not UTF-8.
+    /// The value of a variable, what is not UTF-8 of it as U+FFFD; none where it is not set.
     fn get(&self, name: &str) -> Option<String>;
+
+    /// A variable that holds a path, in whatever encoding; none where it is not set.
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.get(name).map(PathBuf::from)
+    }
 }
 
 /// The environment of a task that has not begun.
@@ -31,13 +40,22 @@ pub struct OwnEnvironment;
 
 impl Environment for OwnEnvironment {
     fn get(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok()
+        std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        std::env::var_os(name).map(PathBuf::from)
     }
 }
 
 impl Environment for Spank<'_> {
     fn get(&self, name: &str) -> Option<String> {
         self.env(name)
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.env_bytes(name)
+            .map(|bytes| PathBuf::from(OsString::from_vec(bytes)))
     }
 }
 

@@ -166,10 +166,14 @@ impl<'e, E: Environment> Answered<'e, E> {
 
     /// The user's own file (`misc/param.cc` `initEnvFunc`, 2.30).
     fn conf_path(&self) -> Option<PathBuf> {
-        let variable = |name: &str| self.environment.get(name);
-        let named = variable("NCCL_CONF_FILE").filter(|path| !path.is_empty());
-        let own = || variable("HOME").map(|home| format!("{home}/.nccl.conf"));
-        named.or_else(own).map(PathBuf::from)
+        let named = self.environment.path("NCCL_CONF_FILE");
+        let named = named.filter(|path| !path.as_os_str().is_empty());
+        let own = || {
+            let mut file = self.environment.path("HOME")?.into_os_string();
+            file.push("/.nccl.conf");
+            Some(PathBuf::from(file))
+        };
+        named.or_else(own)
     }
 }
 

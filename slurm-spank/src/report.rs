@@ -8,14 +8,14 @@ use launch::host::SnapshotFault;
 use launch::host::UnknownHost;
 use launch::site::Asked;
 use topology::binding::{
-    Refusal, StepPlan, StepRequest, TaskPlan, find_socket_link, find_spanning, summarize,
+    Refusal, StepPlan, StepRequest, TaskPlan, advise, find_socket_link, find_spanning, summarize,
 };
 use topology::machine::Machine;
 use topology::option::Verbosity;
 use topology::set::{CpuSet, NodeSet};
 use topology::words::{self, Voice};
 
-use crate::step::Step;
+use crate::step::{Step, StepKind};
 
 /// The most tasks of a host whose trouble is said one by one.
 const MOST_TROUBLED: usize = 8;
@@ -31,15 +31,23 @@ pub(crate) struct Reporter<'a> {
     asked: &'a Asked,
     /// Slurm's name of this host.
     pub(crate) host: String,
+    /// The same with the step's name where several steps may speak on one terminal.
+    label: String,
     local_id: usize,
 }
 
 impl<'a> Reporter<'a> {
     pub(crate) fn new(step: &'a Step, asked: &'a Asked, host: String, local_id: usize) -> Self {
+        let label = if step.is_one_of_several {
+            words::host_and_step(&host, &step_name(step))
+        } else {
+            host.clone()
+        };
         let report = Self {
             step,
             asked,
             host,
+            label,
             local_id,
         };
         for problem in &asked.problems {
@@ -57,17 +65,17 @@ impl<'a> Reporter<'a> {
 
     /// A line about this task.
     pub(crate) fn trouble_of_task(&self, line: &str) {
-        say(&words::of_task(&self.host, self.local_id, line));
+        say(&words::of_task(&self.label, self.local_id, line));
     }
 
     /// A host of which nothing is known.
     pub(crate) fn unknown_host(&self, why: &UnknownHost) {
-        self.trouble(&words::unknown_host_line(&self.host, why));
+        self.trouble(&words::unknown_host_line(&self.label, why));
     }
 
     /// A snapshot that cannot be used.
     pub(crate) fn unusable_snapshot(&self, fault: &SnapshotFault) {
-        self.trouble(&words::on_host(&self.host, &words::no_snapshot(fault)));
+        self.trouble(&words::on_host(&self.label, &words::no_snapshot(fault)));
     }
 
     /// CPUs that the kernel would not bind this task to.
@@ -81,19 +89,57 @@ impl<'a> Reporter<'a> {
     }
 
     /// The lines of a refused step of so many tasks.
-    pub(crate) fn refusal(&self, refusal: &Refusal, tasks: usize) -> Vec<String> {
+    pub(crate) fn refusal(
+        &self,
+        machine: &Machine,
+        request: &StepRequest,
+        plan: &StepPlan,
+        refusal: &Refusal,
+    ) -> Vec<String> {
         let (step, policy) = (step_name(self.step), self.asked.settings.policy);
+        let (tasks, advice) = (plan.tasks.len(), advise(machine, request, plan));
         vec![
             words::step_refused_line(&step, &self.host, policy, tasks, refusal),
-            words::advice_line(refusal),
+            words::advice_line(refusal, &advice, self.step.verb),
         ]
     }
 
     /// A host without GPUs: one line when asked for detail.
     pub(crate) fn no_gpu(&self) {
         if self.is_verbose() {
-            self.trouble(&words::no_gpu_in_step(&self.host));
+            self.trouble(&words::no_gpu_in_step(&self.label));
         }
+    }
+
+    /// Whether this is a script's shell, whose tasks srun starts: there are several, or the shell is a person's.
+    fn is_shell_of_steps(&self) -> bool {
+        let is_shell = self.step.kind == StepKind::Script
+            && (self.step.script_tasks > 1 || self.step.id == sys::STEP_INTERACTIVE);
+        is_shell && !self.is_verbose()
+    }
+
+    /// No task sees a GPU: said where the step should have some, and else when asked for detail.
+    fn no_gpu_seen(&self) -> Option<String> {
+        let detail = || {
+            self.is_verbose()
+                .then(|| words::no_gpu_in_step(&self.label))
+        };
+        self.unseen_gpus().or_else(detail)
+    }
+
+    /// Whether a strict policy refuses the step because no GPU is seen that Slurm gave it.
+    pub(crate) fn refuses_unseen_gpus(&self) -> bool {
+        let policy = self.asked.settings.policy;
+        self.step.has_gpus && policy.is_strict() && self.step.may_refuse
+    }
+
+    /// That the step has GPUs by Slurm and none that is seen here; none where it has none.
+    pub(crate) fn unseen_gpus(&self) -> Option<String> {
+        let (step, policy) = (step_name(self.step), self.asked.settings.policy);
+        let refused = self.refuses_unseen_gpus();
+        self.step.has_gpus.then(|| {
+            words::unseen_gpus_line(&self.host, refused.then_some((step.as_str(), policy)))
+        })
     }
 
     fn is_verbose(&self) -> bool {
@@ -112,18 +158,19 @@ impl<'a> Reporter<'a> {
     ) -> Vec<String> {
         let mut lines = Vec::new();
         if !has_gpus(plan) {
-            lines.extend((self.is_verbose() && speaks).then(|| words::no_gpu_in_step(&self.host)));
+            lines.extend(self.no_gpu_seen().filter(|_| speaks));
             return lines;
         }
         if self.is_verbose() {
-            lines.push(words::task_line(&self.host, own, Voice::Step));
+            lines.push(words::task_line(&self.label, own, Voice::Step));
         }
-        if !speaks {
+        // A shell that starts its tasks by srun: each of those steps speaks for itself.
+        if !speaks || self.is_shell_of_steps() {
             return lines;
         }
         if self.asked.settings.report == Verbosity::Line {
             let summary = summarize(machine, request, plan);
-            lines.push(words::summary_line(&self.host, &summary));
+            lines.push(words::summary_line(&self.label, &summary));
         }
         self.add_trouble(&mut lines, plan);
         self.add_advice(&mut lines, machine, request, plan);
@@ -140,15 +187,15 @@ impl<'a> Reporter<'a> {
     ) -> Vec<String> {
         let mut lines = Vec::new();
         if !has_gpus(plan) {
-            lines.extend((self.is_verbose() && speaks).then(|| words::no_gpu_in_step(&self.host)));
+            lines.extend(self.no_gpu_seen().filter(|_| speaks));
             return lines;
         }
         if self.is_verbose() {
             let own = plan.tasks.iter();
-            lines.extend(own.map(|own| words::task_line(&self.host, own, Voice::Step)));
+            lines.extend(own.map(|own| words::task_line(&self.label, own, Voice::Step)));
         }
         if speaks && self.asked.settings.report != Verbosity::Quiet {
-            lines.push(words::alone_line(&self.host));
+            lines.push(words::alone_line(&self.label));
         }
         self.add_trouble(&mut lines, plan);
         if speaks {
@@ -164,9 +211,9 @@ impl<'a> Reporter<'a> {
         }
         let troubled: Vec<&TaskPlan> = plan.tasks.iter().filter(|task| task.is_trouble).collect();
         let told = troubled.iter().take(MOST_TROUBLED);
-        lines.extend(told.map(|task| words::task_line(&self.host, task, Voice::Step)));
+        lines.extend(told.map(|task| words::task_line(&self.label, task, Voice::Step)));
         let more = troubled.len().saturating_sub(MOST_TROUBLED);
-        lines.extend((more > 0).then(|| words::more_trouble_line(&self.host, more)));
+        lines.extend((more > 0).then(|| words::more_trouble_line(&self.label, more)));
     }
 
     /// What would fit better.
@@ -177,11 +224,9 @@ impl<'a> Reporter<'a> {
         request: &StepRequest,
         plan: &StepPlan,
     ) {
-        let host = &self.host;
-        lines.extend(
-            plan.lacks_local_cpus()
-                .then(|| words::NEAR_CPUS_ADVICE.to_owned()),
-        );
+        let host = &self.label;
+        let advice = advise(machine, request, plan);
+        lines.extend(words::near_cpus_advice(&advice, self.step.verb));
         // A script that starts one worker per GPU by srun is not the one that spans.
         let spanning = find_spanning(machine, plan).filter(|_| self.step.script_tasks == 1);
         lines.extend(spanning.map(|spanning| words::spanning_line(host, &spanning)));

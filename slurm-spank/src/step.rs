@@ -14,7 +14,7 @@ use slurm_config::cores::{CoreMap, CoreSet, SocketKind};
 use topology::binding::KernelVersion;
 use topology::machine::Machine;
 use topology::option::Policy;
-use topology::words;
+use topology::words::{self, Verb};
 
 use crate::option;
 
@@ -44,12 +44,18 @@ pub(crate) struct Step {
     pub(crate) job: u32,
     /// Step id as Slurm numbers it.
     pub(crate) id: u32,
+    /// By which command the job was submitted.
+    pub(crate) verb: Verb,
+    /// Whether other steps of the job may speak on the same terminal or into the same file.
+    pub(crate) is_one_of_several: bool,
     /// Hosts of the job.
     pub(crate) hosts: u32,
     /// The job's tasks on this host, where the step is a script's own; else 1.
     pub(crate) script_tasks: u32,
     /// CPUs that each task asked for.
     pub(crate) cpus_asked: u32,
+    /// Whether Slurm says that the step has GPUs on this host.
+    pub(crate) has_gpus: bool,
     /// The step's GPU list, none where it has none; its numbers are the host's only here, before the fork.
     pub(crate) gpu_list: Option<String>,
     /// The cores that Slurm gave the step; none where it does not say.
@@ -158,6 +164,8 @@ pub(crate) fn read_step(
         StepKind::Ordinary => 1,
         StepKind::Script => read_job_tasks(spank),
     };
+    let verb = read_verb(spank, id);
+    let is_het = number_of(spank, "SLURM_HET_SIZE").is_some_and(|components| components > 1);
     let cores = read_cores(spank, host.map(|host| &host.machine));
     Some(Step {
         bind,
@@ -166,6 +174,10 @@ pub(crate) fn read_step(
         may_refuse: kind == StepKind::Ordinary || site.strict_batch,
         job: spank.job_id().unwrap_or(0),
         id,
+        verb,
+        is_one_of_several: kind == StepKind::Script || id > 0 || verb == Verb::Sbatch || is_het,
+        // Not by SLURM_GPUS_ON_NODE: a step without GPUs inherits that of its job.
+        has_gpus: gpu_list.as_ref().is_some_and(|list| !list.is_empty()),
         hosts,
         script_tasks,
         cpus_asked: cpus_per_task(spank, kind)
@@ -193,6 +205,17 @@ fn read_cores(spank: &Spank<'_>, machine: Option<&Machine>) -> Option<GivenCores
         count,
         cpus: map.map(|map| map.cpus_of(&cores)),
     })
+}
+
+/// By which command the job was submitted: a batch script has ENVIRONMENT (`env_array_for_batch_job`, env.c, 22.05 to
+/// 26.05), and its steps inherit it.
+fn read_verb(spank: &Spank<'_>, id: u32) -> Verb {
+    match id {
+        sys::STEP_BATCH => Verb::Sbatch,
+        sys::STEP_INTERACTIVE => Verb::Salloc,
+        _ if spank.env("ENVIRONMENT").as_deref() == Some("BATCH") => Verb::Sbatch,
+        _ => Verb::Srun,
+    }
 }
 
 /// `--cpus-per-task`.

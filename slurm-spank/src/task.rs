@@ -29,11 +29,13 @@ pub(crate) fn run_in(spank: &Spank<'_>, step: &Step) {
         Ok(host) => host,
         Err(why) => {
             report.unknown_host(why);
+            refuse_unseen(&report);
             return;
         }
     };
     if host.machine.gpus.is_empty() {
         report.no_gpu();
+        refuse_unseen(&report);
         return;
     }
     let task = Task {
@@ -62,6 +64,16 @@ pub(crate) fn run_in(spank: &Spank<'_>, step: &Step) {
         exit_now(1);
     }
     task.carry_out(order, decision);
+}
+
+/// Says that the step has GPUs which nobody sees here, where it has; ends the task under a strict policy.
+fn refuse_unseen(report: &Reporter<'_>) {
+    if let Some(line) = report.unseen_gpus() {
+        report.trouble(&line);
+    }
+    if report.refuses_unseen_gpus() {
+        exit_now(1);
+    }
 }
 
 /// What was decided, and what follows from it for all tasks alike.
@@ -203,10 +215,21 @@ impl Task<'_> {
     fn order(&self, decision: &Decision, own: &TaskPlan, speaks: bool) -> Order {
         let plan = &decision.plan;
         if let Some(refusal) = &plan.refusal {
-            let lines = speaks.then(|| self.report.refusal(refusal, plan.tasks.len()));
+            let lines = speaks.then(|| {
+                self.report
+                    .refusal(self.machine, &decision.request, plan, refusal)
+            });
             return Order {
                 is_refused: true,
                 lines: lines.unwrap_or_default().join("\n"),
+                ..Order::default()
+            };
+        }
+        if !decision.has_gpus && self.report.refuses_unseen_gpus() {
+            let lines = speaks.then(|| self.report.unseen_gpus());
+            return Order {
+                is_refused: true,
+                lines: lines.flatten().unwrap_or_default(),
                 ..Order::default()
             };
         }

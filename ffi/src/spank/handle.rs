@@ -134,8 +134,15 @@ impl Spank<'_> {
 
     /// A variable of the job's (in a task: the task's) environment.
     ///
-    /// Absent where it is not set, is not UTF-8, or is longer than 1 MiB.
+    /// None where it is not set, or is longer than 1 MiB.  What is not UTF-8 of it is replaced by U+FFFD, so that a value
+    /// is not taken for none; [`Spank::env_bytes`] has it whole.
     pub fn env(&self, name: &str) -> Option<String> {
+        let value = self.env_bytes(name)?;
+        Some(String::from_utf8_lossy(&value).into_owned())
+    }
+
+    /// The same, byte by byte.
+    pub fn env_bytes(&self, name: &str) -> Option<Vec<u8>> {
         let name = CString::new(name).ok()?;
         let mut short = [0u8; 256];
         let mut long = Vec::new();
@@ -157,7 +164,7 @@ impl Spank<'_> {
             }
         }
         let value = CStr::from_bytes_until_nul(buffer).ok()?;
-        value.to_str().ok().map(str::to_owned)
+        Some(value.to_bytes().to_vec())
     }
 
     /// Sets a variable of the task's environment, over any value it has.

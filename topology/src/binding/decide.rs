@@ -2,7 +2,7 @@
 
 use super::gpus;
 use super::judge;
-use super::memory::{self, MemoryPlan};
+use super::memory::{self, MemoryLeft, MemoryPlan};
 use super::near::Near;
 use super::plan::{Cost, StepPlan, TaskCase, TaskPlan, Verdict};
 use super::request::{StepRequest, TaskRequest};
@@ -156,7 +156,7 @@ impl Draft<'_> {
         let verdict = if left || self.near.first_unknown().is_some() {
             Verdict::Unbound
         } else {
-            judge::judge(self.near, &cpus)
+            judge::judge(self.machine, self.near, &cpus)
         };
         let bind_cpus = !left && slurm != Some(&cpus);
         let memory = self.memory(bind_cpus.then_some(&cpus));
@@ -186,6 +186,14 @@ impl Draft<'_> {
 
     /// The memory policy of the task, whose CPUs become `moved_to`; none where they stay.
     fn memory(&self, moved_to: Option<&CpuSet>) -> MemoryPlan {
+        let mut memory = self.find_memory(moved_to);
+        let is_users = memory.follows_cpus || memory.left == Some(MemoryLeft::UserBound);
+        let serving = memory::memory_nodes(self.machine, &self.near.nodes);
+        memory.is_far = is_users && !serving.is_empty() && !memory.nodes.intersects(&serving);
+        memory
+    }
+
+    fn find_memory(&self, moved_to: Option<&CpuSet>) -> MemoryPlan {
         let (machine, step, near) = (self.machine, self.step, self.near);
         match &self.request.user_memory {
             Some(user) if !step.settings.override_user => match moved_to {
@@ -222,6 +230,7 @@ impl Draft<'_> {
             TaskCase::Placed {
                 gpu_nodes,
                 local_cpus: cpus.intersection(&near.cpus).len(),
+                far_gpus: judge::far_gpus(self.machine, near, cpus).collect(),
             }
         }
     }
@@ -243,9 +252,15 @@ impl Draft<'_> {
         }
     }
 
-    /// Whether fewer CPUs than asked are near the GPUs, whose places are known.
+    /// Whether fewer CPUs than asked are near the GPUs, whose places are known, or none near one of them.
     fn lacks_local_cpus(&self, cpus: &CpuSet) -> bool {
         let is_located = !self.near.gpus.is_empty() && self.near.first_unknown().is_none();
-        is_located && cpus.intersection(&self.near.cpus).len() < self.step.asked as usize
+        let is_short = cpus.intersection(&self.near.cpus).len() < self.step.asked as usize;
+        // One cache is near one GPU only, and asked for.
+        let misses_one = self.step.settings.width != Width::L3
+            && judge::far_gpus(self.machine, self.near, cpus)
+                .next()
+                .is_some();
+        is_located && (is_short || misses_one)
     }
 }

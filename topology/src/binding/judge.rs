@@ -6,19 +6,33 @@ use super::plan::{Misfit, Place, Refusal, TaskPlan, Verdict};
 use super::request::StepRequest;
 use crate::machine::Machine;
 use crate::option::{Policy, Width};
+use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
 
 /// The verdict for a task that is bound to `cpus`.
-pub(super) fn judge(near: &Near, cpus: &CpuSet) -> Verdict {
+pub(super) fn judge(machine: &Machine, near: &Near, cpus: &CpuSet) -> Verdict {
     if !cpus.intersects(&near.cpus) {
         Verdict::Remote
-    } else if !cpus.is_subset(&near.cpus) {
+    } else if !cpus.is_subset(&near.cpus) || far_gpus(machine, near, cpus).next().is_some() {
         Verdict::Partial
     } else if near.is_spanning() {
         Verdict::Spanning
     } else {
         Verdict::Local
     }
+}
+
+/// The GPUs, of those whose node is known, that none of `cpus` is local to.
+pub(super) fn far_gpus<'a>(
+    machine: &'a Machine,
+    near: &'a Near,
+    cpus: &'a CpuSet,
+) -> impl Iterator<Item = PciAddress> + 'a {
+    let is_far = |nodes: &NodeSet| !machine.cpus_of(nodes).intersects(cpus);
+    let known = near.gpus.iter().zip(&near.gpu_nodes);
+    known
+        .filter(move |(_, nodes)| nodes.as_ref().is_some_and(is_far))
+        .map(|(gpu, _)| *gpu)
 }
 
 /// Whether a strict policy refuses the step, by its first task that does not fit.

@@ -51,6 +51,9 @@ pub struct MemoryPlan {
     /// Whether it is the user's `--mem-bind=local`, kept in its sense with the task's new CPUs.
     #[serde(skip)]
     pub follows_cpus: bool,
+    /// Whether it is the user's and names no node that serves the GPUs.
+    #[serde(skip)]
+    pub is_far: bool,
 }
 
 impl MemoryPlan {
@@ -66,6 +69,7 @@ impl MemoryPlan {
             nodes: NodeSet::new(),
             left: Some(why),
             follows_cpus: false,
+            is_far: false,
         }
     }
 
@@ -76,6 +80,7 @@ impl MemoryPlan {
             nodes: user.nodes.clone(),
             left: Some(MemoryLeft::UserBound),
             follows_cpus: false,
+            is_far: false,
         }
     }
 
@@ -116,6 +121,7 @@ pub(super) fn plan_memory(
         nodes,
         left: None,
         follows_cpus: false,
+        is_far: false,
     }
 }
 
@@ -149,6 +155,7 @@ pub(super) fn follow_cpus(
         nodes,
         left: None,
         follows_cpus: true,
+        is_far: false,
     }
 }
 

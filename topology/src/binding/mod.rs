@@ -10,8 +10,9 @@
 //!
 //! The modules build on each other in this order: `request` and `memory` and `plan` (values), `pool`, `near`, `gpus`,
 //! `objective` (what is better), `flow`, `place`, `cores`,
-//! `deal`, `width`, `split`, `judge`, `decide`, `remarks`.
+//! `deal`, `width`, `split`, `judge`, `decide`, `advice`, `remarks`.
 
+mod advice;
 mod cores;
 mod deal;
 mod decide;
@@ -30,6 +31,7 @@ mod request;
 mod split;
 mod width;
 
+pub use advice::{Advice, advise};
 pub use decide::{plan_alone, plan_step};
 pub use kernel::{KernelVersion, ParseKernelError};
 pub use memory::{MemoryLeft, MemoryPlan, MemoryPolicy, memory_nodes};

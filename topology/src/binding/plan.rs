@@ -18,7 +18,7 @@ pub enum Verdict {
     Unbound,
     /// No CPU of it is local.
     Remote,
-    /// Some CPUs of it are not local.
+    /// Some CPUs of it are not local, or some of its GPUs have no CPU of it.
     Partial,
     /// All CPUs are local to one of its GPUs, which are on several nodes.
     Spanning,
@@ -94,6 +94,8 @@ pub enum TaskCase {
         gpu_nodes: NodeSet,
         /// How many of its CPUs are on these.
         local_cpus: usize,
+        /// The GPUs whose nodes it has no CPU of.
+        far_gpus: Vec<PciAddress>,
     },
     /// The whole step is refused.
     Refused(Refusal),

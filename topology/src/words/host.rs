@@ -1,12 +1,14 @@
 //! The lines about all tasks of a host, and about a host's GPUs.
 
-use super::phrases;
-use crate::binding::{CpusLeft, SocketLink, Spanning, SpanningOver, Summary};
+use super::{Verb, phrases};
+use crate::binding::{Advice, CpusLeft, SocketLink, Spanning, SpanningOver, Summary};
 use crate::set::NodeSet;
 
-/// How to launch so that a task short of local CPUs would have them.
-pub const NEAR_CPUS_ADVICE: &str =
-    "ask for CPUs near the GPU: --gres-flags=enforce-binding, or --exclusive";
+/// How to launch so that no task is short of local CPUs; none where nothing is known to help.
+pub fn near_cpus_advice(advice: &Advice, verb: Verb) -> Option<String> {
+    let ways = phrases::ways(advice, verb)?;
+    Some(format!("would have local CPUs for every task: {ways}"))
+}
 
 /// The one line of a host and step.
 pub fn summary_line(host: &str, summary: &Summary) -> String {

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use super::{Voice, phrases};
+use crate::option::Policy;
 use crate::set::{CpuSet, NodeSet};
 
 /// A step whose tasks cannot share a page, and why.
@@ -25,6 +26,26 @@ pub fn no_snapshot(fault: &dyn Display) -> String {
     format!(
         "{fault}; reading /sys instead, NCCL_TOPO_FILE is not set (gpu-numa snapshot writes it)"
     )
+}
+
+/// The name of a host and of one of the steps that may speak of it: `12.0`, `12.batch`.
+pub fn host_and_step(host: &str, step: &str) -> String {
+    format!("{host} step {step}")
+}
+
+/// A step that has GPUs by Slurm, and none that the plugin sees; `refused` names the step that is refused for it.
+pub fn unseen_gpus_line(host: &str, refused: Option<(&str, Policy)>) -> String {
+    match refused {
+        None => format!(
+            "{host}: Slurm gave the step GPUs, but none of them is seen here; left as Slurm made it (gpu-numa doctor)"
+        ),
+        Some((step, policy)) => {
+            let policy = policy.word();
+            format!(
+                "step {step} refused on {host} ({policy}): Slurm gave the step GPUs, but none of them is seen here (gpu-numa doctor)"
+            )
+        }
+    }
 }
 
 /// A line about a host.

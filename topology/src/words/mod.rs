@@ -17,12 +17,12 @@ mod tests;
 
 pub use document::TaskDocument;
 pub use host::{
-    NEAR_CPUS_ADVICE, no_gpu_on_host, no_gpu_seen, socket_link_line, spanning_line, summary_line,
+    near_cpus_advice, no_gpu_on_host, no_gpu_seen, socket_link_line, spanning_line, summary_line,
 };
 pub use launch::{
-    alone_line, argument_left_out, batch_line, cpus_refused, internal_fault, memory_refused,
-    more_trouble_line, no_gpu_in_step, no_option_line, no_page_line, no_snapshot, of_task, on_host,
-    unknown_host_line, variable_left_out,
+    alone_line, argument_left_out, batch_line, cpus_refused, host_and_step, internal_fault,
+    memory_refused, more_trouble_line, no_gpu_in_step, no_option_line, no_page_line, no_snapshot,
+    of_task, on_host, unknown_host_line, unseen_gpus_line, variable_left_out,
 };
 pub use refusal::{advice_line, refusal_reason, refused_line, step_refused_line};
 pub use task::{task_line, task_message};
@@ -34,4 +34,15 @@ pub enum Voice {
     Step,
     /// To somebody who starts a process without Slurm, so that neither Slurm nor a step is mentioned.
     Process,
+}
+
+/// By which command a job was submitted, and would be again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// `srun`, which may be a step of an allocation of `salloc`'s: a task cannot tell.
+    Srun,
+    /// `sbatch`.
+    Sbatch,
+    /// `salloc`.
+    Salloc,
 }

@@ -1,6 +1,7 @@
 //! What fills the gaps of a template: names and numbers with their label.
 
-use crate::binding::{MemoryLeft, MemoryPlan, MemoryPolicy};
+use super::Verb;
+use crate::binding::{Advice, MemoryLeft, MemoryPlan, MemoryPolicy};
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
 
@@ -124,6 +125,29 @@ pub(super) fn memory(plan: &MemoryPlan) -> String {
             format!("memory interleaved over {nodes} by the user's policy")
         }
     }
+}
+
+/// `sbatch --exclusive`, `A, or B`; none where nothing is known to help.
+pub(super) fn ways(advice: &Advice, verb: Verb) -> Option<String> {
+    let job = match verb {
+        Verb::Srun => "",
+        Verb::Sbatch => "sbatch ",
+        Verb::Salloc => "salloc ",
+    };
+    let mut ways = Vec::new();
+    if let Some(cpus) = advice.cpus_per_task {
+        ways.push(format!("--cpus-per-task={cpus}"));
+    }
+    if advice.one_gpu {
+        ways.push("--gpus-per-task=1".to_owned());
+    }
+    if advice.enforce_binding {
+        ways.push(format!("{job}--gres-flags=enforce-binding"));
+    }
+    if advice.whole_host {
+        ways.push(format!("{job}--exclusive"));
+    }
+    (!ways.is_empty()).then(|| ways.join(", or "))
 }
 
 /// A SLIT distance as a multiple of a local access: 21 is `2.1x`.

@@ -1,7 +1,7 @@
 //! Why a strict policy refuses, and what would fit.
 
-use super::{Voice, phrases};
-use crate::binding::{CpusLeft, Misfit, Refusal};
+use super::{Verb, Voice, phrases};
+use crate::binding::{Advice, CpusLeft, Misfit, Refusal};
 use crate::option::Policy;
 
 /// What is wrong: the task, its GPU and node, and the CPUs that there are.
@@ -145,51 +145,36 @@ pub fn refused_line(policy: Policy, refusal: &Refusal, voice: Voice) -> String {
     format!("refused ({policy}): {reason}")
 }
 
-/// What would fit under Slurm, and how to run all the same.
-pub fn advice_line(refusal: &Refusal) -> String {
-    match &refusal.misfit {
-        Misfit::UnknownNode { gpu } => format!(
-            "would fit: the node named in /etc/gpu-numa-bind/localities (\"{gpu} 0\"); to run as it is: \
-             --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the whole step"
+/// What would fit under Slurm, and how to run all the same; nothing is said to fit that was not tried.
+pub fn advice_line(refusal: &Refusal, advice: &Advice, verb: Verb) -> String {
+    let fits = match &refusal.misfit {
+        Misfit::UnknownNode { gpu } => Some(format!(
+            "the node named in /etc/gpu-numa-bind/localities (\"{gpu} 0\")"
+        )),
+        Misfit::LeftFar { why, .. } => match why {
+            CpusLeft::UserCpus => Some(
+                "without your --cpu-bind, or with override added to --gpu-numa-bind".to_owned(),
+            ),
+            CpusLeft::UserMemory => {
+                Some("without your --mem-bind, or with --mem-bind=local".to_owned())
+            }
+            CpusLeft::NotOwned => None,
+        },
+        Misfit::UserMemory { .. } => {
+            Some("without your --mem-bind, or with --mem-bind=local".to_owned())
+        }
+        Misfit::NoLocalCpu { .. }
+        | Misfit::NoSharedNode { .. }
+        | Misfit::TooFewLocal { .. }
+        | Misfit::TooFewLeft { .. } => phrases::ways(advice, verb),
+    };
+    match fits {
+        Some(fits) => format!(
+            "would fit: {fits}; to run as it is: --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a \
+             refused host ends the whole step"
         ),
-        Misfit::NoLocalCpu { .. } => {
-            "would fit: sbatch --gres-flags=enforce-binding, or sbatch --exclusive; to run as it is: \
-             --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the whole step"
-                .to_owned()
-        }
-        Misfit::LeftFar {
-            why: CpusLeft::UserCpus,
-            ..
-        } => "would fit: without your --cpu-bind, or with --gpu-numa-bind=override,restricted; to run as it is: \
-              --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the whole step"
+        None => "to run as it is: --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the \
+                 whole step"
             .to_owned(),
-        Misfit::LeftFar {
-            why: CpusLeft::UserMemory,
-            ..
-        }
-        | Misfit::UserMemory { .. } => {
-            "would fit: without your --mem-bind, or with --mem-bind=local; to run as it is: \
-             --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the whole step"
-                .to_owned()
-        }
-        Misfit::LeftFar {
-            why: CpusLeft::NotOwned,
-            ..
-        } => "to run as it is: --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the \
-              whole step"
-            .to_owned(),
-        Misfit::NoSharedNode { .. } => {
-            "would fit: sbatch --gpus-per-task=1, or sbatch --ntasks-per-socket=1 --gpus-per-task=1 with more tasks; \
-             to run as it is: --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the \
-             whole step"
-                .to_owned()
-        }
-        Misfit::TooFewLocal { local, .. } | Misfit::TooFewLeft { local, .. } => {
-            let fewer = (*local).max(1);
-            format!(
-                "would fit: sbatch --cpus-per-task={fewer}, or sbatch --exclusive; to run as it is: \
-                 --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the whole step"
-            )
-        }
     }
 }

@@ -32,9 +32,10 @@ pub fn task_message(plan: &TaskPlan, voice: Voice) -> String {
             TaskCase::Placed {
                 gpu_nodes,
                 local_cpus,
+                far_gpus,
             },
             _,
-        ) => placed(plan, gpu_nodes, *local_cpus),
+        ) => placed(plan, gpu_nodes, *local_cpus, far_gpus),
         (TaskCase::Refused(refused), _) => refusal::refusal_reason(refused, voice),
     }
 }
@@ -175,7 +176,7 @@ fn crowded(plan: &TaskPlan, gpu_nodes: &NodeSet, voice: Voice) -> String {
     }
 }
 
-fn placed(plan: &TaskPlan, gpu_nodes: &NodeSet, local: usize) -> String {
+fn placed(plan: &TaskPlan, gpu_nodes: &NodeSet, local: usize, far_gpus: &[PciAddress]) -> String {
     let (gpus, nodes) = (own_gpus(plan), phrases::nodes(gpu_nodes));
     let (cpus, memory) = (phrases::cpus(&plan.cpus), phrases::memory(&plan.memory));
     let all = phrases::cpu_count(plan.cpus.len());
@@ -186,6 +187,18 @@ fn placed(plan: &TaskPlan, gpu_nodes: &NodeSet, local: usize) -> String {
         (Verdict::Spanning, true) => format!(
             "{gpus} {nodes}, {cpus}, {memory}: spanning (its GPUs are on several nodes; policy none changes nothing)"
         ),
+        (Verdict::Partial, false) if !far_gpus.is_empty() => {
+            let far = phrases::gpus(far_gpus);
+            format!(
+                "{gpus} {nodes}, {cpus}, {memory}: partial ({local} of {all} local, none of them to {far})"
+            )
+        }
+        (Verdict::Partial, true) if !far_gpus.is_empty() => {
+            let far = phrases::gpus(far_gpus);
+            format!(
+                "{gpus} {nodes}, {cpus}, {memory}: partial ({local} of {all} local, none of them to {far}; policy none changes nothing)"
+            )
+        }
         (Verdict::Partial, false) => {
             format!("{gpus} {nodes}, {cpus}, {memory}: partial ({local} of {all} local)")
         }
@@ -197,6 +210,12 @@ fn placed(plan: &TaskPlan, gpu_nodes: &NodeSet, local: usize) -> String {
         }
         (Verdict::Remote, true) => format!(
             "{gpus} {nodes}, {cpus}, {memory}: remote (0 of {all} local; policy none changes nothing)"
+        ),
+        (Verdict::Local, false) if plan.memory.is_far => {
+            format!("{gpus} {nodes}, {cpus}, {memory}: CPUs local, memory not")
+        }
+        (Verdict::Local, true) if plan.memory.is_far => format!(
+            "{gpus} {nodes}, {cpus}, {memory}: CPUs local, memory not (policy none changes nothing)"
         ),
         (Verdict::Local | Verdict::Unbound | Verdict::Refused, false) => {
             format!("{gpus} {nodes}, {cpus}, {memory}: local")

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::binding::{
-    Cost, CpusLeft, MemoryLeft, MemoryPlan, MemoryPolicy, Misfit, Place, Refusal, SocketLink,
-    Spanning, SpanningOver, Summary, TaskCase, TaskPlan, Verdict,
+    Advice, Cost, CpusLeft, MemoryLeft, MemoryPlan, MemoryPolicy, Misfit, Place, Refusal,
+    SocketLink, Spanning, SpanningOver, Summary, TaskCase, TaskPlan, Verdict,
 };
 use crate::option::Policy;
 use crate::pci::PciAddress;
@@ -29,6 +29,7 @@ fn memory(policy: MemoryPolicy, list: &str) -> MemoryPlan {
         nodes: nodes(list),
         left: None,
         follows_cpus: false,
+        is_far: false,
     }
 }
 
@@ -56,6 +57,7 @@ fn placed(local_cpus: usize, verdict: Verdict) -> TaskPlan {
         TaskCase::Placed {
             gpu_nodes,
             local_cpus,
+            far_gpus: Vec::new(),
         },
         verdict,
     )
@@ -98,6 +100,7 @@ fn a_placed_task_has_its_gpus_cpus_memory_and_verdict() {
     let case = TaskCase::Placed {
         gpu_nodes,
         local_cpus: 4,
+        far_gpus: Vec::new(),
     };
     let spanning = TaskPlan {
         gpus: vec![gpu(0x21), gpu(0x22), gpu(0x83)],
@@ -410,7 +413,7 @@ fn every_refusal_says_what_does_not_fit_and_what_would() {
              the step has CPUs 0-3, on node 0",
             "GPUs 0000:21:00.0 (node 0) and 0000:83:00.0 (node 1) share no node; \
              this process may use CPUs 0-3, on node 0",
-            "sbatch --gpus-per-task=1, or sbatch --ntasks-per-socket=1 --gpus-per-task=1 with more tasks",
+            "--gpus-per-task=1",
         ),
         (
             Misfit::TooFewLocal {
@@ -421,7 +424,7 @@ fn every_refusal_says_what_does_not_fit_and_what_would() {
             },
             "task 1 asked for 2 CPUs, but the step (CPUs 0-3) has only 1 CPU on node 0 of GPU 0000:21:00.0",
             "2 CPUs are asked for, but this process (CPUs 0-3) may use only 1 CPU on node 0 of GPU 0000:21:00.0",
-            "sbatch --cpus-per-task=1, or sbatch --exclusive",
+            "--cpus-per-task=1, or sbatch --exclusive",
         ),
         (
             Misfit::TooFewLeft {
@@ -433,7 +436,7 @@ fn every_refusal_says_what_does_not_fit_and_what_would() {
             "task 1 asked for 3 CPUs, but the other tasks leave it 2 CPUs of the step's (CPUs 0-3) on node 0 of \
              GPU 0000:21:00.0",
             "rank 1 needs 3 CPUs, but the other ranks leave it 2 CPUs (of CPUs 0-3) on node 0 of GPU 0000:21:00.0",
-            "sbatch --cpus-per-task=2, or sbatch --exclusive",
+            "--cpus-per-task=2, or sbatch --exclusive",
         ),
         (
             Misfit::TooFewLeft {
@@ -445,12 +448,20 @@ fn every_refusal_says_what_does_not_fit_and_what_would() {
             "task 1 asked for 1 CPU, but the other tasks need all of the step's CPUs (CPUs 0-3) on node 0 of \
              GPU 0000:21:00.0",
             "rank 1 needs 1 CPU, but the other ranks need all CPUs (of CPUs 0-3) on node 0 of GPU 0000:21:00.0",
-            "sbatch --cpus-per-task=1, or sbatch --exclusive",
+            "--cpus-per-task=1, or sbatch --exclusive",
         ),
     ] {
         let refused = refusal(misfit);
+        let advice = Advice {
+            whole_host: fits.contains("--exclusive"),
+            enforce_binding: fits.contains("enforce-binding"),
+            cpus_per_task: fits
+                .split_once("--cpus-per-task=")
+                .and_then(|(_, rest)| rest.split(',').next()?.parse().ok()),
+            one_gpu: fits.contains("--gpus-per-task=1"),
+        };
         assert_eq!(
-            advice_line(&refused),
+            advice_line(&refused, &advice, Verb::Sbatch),
             format!(
                 "would fit: {fits}; to run as it is: --gpu-numa-bind=best-effort; \
                  add --kill-on-bad-exit=1 so that a refused host ends the whole step"
@@ -714,10 +725,34 @@ fn a_task_whose_gpus_are_apart_is_told_how_to_start_its_workers() {
             )
         );
     }
+    let advice = Advice {
+        whole_host: true,
+        ..Advice::default()
+    };
+    for (verb, line) in [
+        (Verb::Srun, "--exclusive"),
+        (Verb::Sbatch, "sbatch --exclusive"),
+        (Verb::Salloc, "salloc --exclusive"),
+    ] {
+        assert_eq!(
+            near_cpus_advice(&advice, verb).unwrap(),
+            format!("would have local CPUs for every task: {line}")
+        );
+    }
+    assert_eq!(near_cpus_advice(&Advice::default(), Verb::Srun), None);
+}
+
+#[test]
+fn gpus_of_slurms_that_nobody_sees_are_said() {
     assert_eq!(
-        NEAR_CPUS_ADVICE,
-        "ask for CPUs near the GPU: --gres-flags=enforce-binding, or --exclusive"
+        unseen_gpus_line("h", None),
+        "h: Slurm gave the step GPUs, but none of them is seen here; left as Slurm made it (gpu-numa doctor)"
     );
+    assert_eq!(
+        unseen_gpus_line("h", Some(("12.0", Policy::Restricted))),
+        "step 12.0 refused on h (restricted): Slurm gave the step GPUs, but none of them is seen here (gpu-numa doctor)"
+    );
+    assert_eq!(host_and_step("h", "12.3"), "h step 12.3");
 }
 
 #[test]

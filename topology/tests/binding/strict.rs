@@ -1,12 +1,59 @@
 //! Refusals, the user's own bindings, and tasks that decide alone.
 
 use topology::binding::{
-    CpusLeft, MemoryPolicy, Misfit, TaskCase, UserMemory, Verdict, plan_alone, plan_step,
+    CpusLeft, MemoryPolicy, Misfit, Refusal, StepRequest, TaskCase, UserMemory, Verdict, advise,
+    plan_alone, plan_step,
 };
+use topology::machine::Machine;
 use topology::set::NodeSet;
-use topology::words::{Voice, advice_line, refusal_reason};
+use topology::words::{Verb, Voice, near_cpus_advice, refusal_reason, task_message};
 
 use super::made_up::{TWO_SOCKETS, cpus, lists, machine, step, verdicts, with_masks};
+
+/// What a refused step is told.
+fn advice_line(machine: &Machine, step: &StepRequest) -> String {
+    let plan = plan_step(machine, step);
+    let refusal: &Refusal = plan.refusal.as_ref().unwrap();
+    topology::words::advice_line(refusal, &advise(machine, step, &plan), Verb::Sbatch)
+}
+
+#[test]
+fn only_what_was_tried_on_this_host_is_advised() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let line = |step: &StepRequest| {
+        let plan = plan_step(&machine, step);
+        near_cpus_advice(&advise(&machine, step, &plan), Verb::Srun)
+    };
+    // More CPUs than a node has: neither more of the host nor other CPUs of it help.
+    assert_eq!(
+        line(&step(&machine, "", 8, &[&[0]])).unwrap(),
+        "would have local CPUs for every task: --cpus-per-task=4"
+    );
+    assert_eq!(
+        line(&step(&machine, "", 3, &[&[0], &[1]])).unwrap(),
+        "would have local CPUs for every task: --cpus-per-task=2"
+    );
+    // Five tasks for one node of four CPUs.
+    assert_eq!(
+        line(&step(&machine, "", 1, &[&[0], &[0], &[0], &[0], &[0]])),
+        None
+    );
+    let mut far = step(&machine, "", 2, &[&[2]]);
+    far.step_cpus = cpus("0-3");
+    assert_eq!(
+        line(&far).unwrap(),
+        "would have local CPUs for every task: --gres-flags=enforce-binding, or --exclusive"
+    );
+    far.step_cpus = machine.online.clone();
+    assert_eq!(line(&far), None, "nothing is wrong");
+    // On half of a socket Slurm's socket binding may give the other half.
+    let halves = super::made_up::machine(2, 2, 2, 1, &["0", "3"]);
+    let mut far = step(&halves, "", 2, &[&[1]]);
+    far.step_cpus = cpus("0-1");
+    let plan = plan_step(&halves, &far);
+    let advice = advise(&halves, &far, &plan);
+    assert!(advice.whole_host && !advice.enforce_binding);
+}
 
 #[test]
 fn strict_policies_refuse_and_say_what_would_fit() {
@@ -20,10 +67,10 @@ fn strict_policies_refuse_and_say_what_would_fit() {
         refusal_reason(&refusal, Voice::Step),
         "task 1's GPU 0000:22:00.0 is on node 1, but the step only has CPUs 0-3, on node 0"
     );
-    assert!(
-        advice_line(&refusal).contains("--kill-on-bad-exit=1"),
-        "{}",
-        advice_line(&refusal)
+    assert_eq!(
+        advice_line(&machine, &far),
+        "would fit: sbatch --gres-flags=enforce-binding, or sbatch --exclusive; to run as it is: \
+         --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the whole step"
     );
     assert_eq!(verdicts(&plan), [Verdict::Refused; 2]);
     far.may_refuse = false;
@@ -157,7 +204,7 @@ fn no_task_leaves_the_memory_that_its_user_named_by_number() {
     own.settings.policy = topology::option::Policy::Restricted;
     let refusal = plan_step(&machine, &own).refusal.unwrap();
     assert!(matches!(refusal.misfit, Misfit::LeftFar { .. }));
-    assert!(advice_line(&refusal).contains("--mem-bind"));
+    assert!(advice_line(&machine, &own).contains("--mem-bind"));
     own.settings.override_user = true;
     assert!(plan_step(&machine, &own).refusal.is_none());
 }
@@ -165,8 +212,14 @@ fn no_task_leaves_the_memory_that_its_user_named_by_number() {
 #[test]
 fn memory_that_the_user_named_elsewhere_is_no_single_node() {
     let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
-    let mut own = with_masks(step(&machine, "single-numa-node", 2, &[&[0]]), &["0-1"]);
+    let mut own = with_masks(step(&machine, "", 2, &[&[0]]), &["0-1"]);
     own.tasks[0].user_memory = memory_of("1", false);
+    let said = task_message(&plan_step(&machine, &own).tasks[0], Voice::Step);
+    assert!(
+        said.ends_with("by the user's --mem-bind: CPUs local, memory not"),
+        "{said}"
+    );
+    own.settings.policy = topology::option::Policy::SingleNumaNode;
     let refusal = plan_step(&machine, &own).refusal.unwrap();
     assert!(matches!(refusal.misfit, Misfit::UserMemory { .. }));
 }
@@ -194,7 +247,22 @@ fn a_refusal_for_the_users_own_cpu_bind_names_it() {
     own.tasks[0].user_cpu_bind = true;
     let refusal = plan_step(&machine, &own).refusal.unwrap();
     assert!(refusal_reason(&refusal, Voice::Step).contains("--cpu-bind"));
-    assert!(advice_line(&refusal).contains("without your --cpu-bind"));
+    assert!(advice_line(&machine, &own).contains("without your --cpu-bind"));
+}
+
+#[test]
+fn a_task_without_a_cpu_near_one_of_its_gpus_is_not_local() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let mut half = step(&machine, "", 2, &[&[0, 2]]);
+    half.step_cpus = cpus("0-3");
+    let plan = plan_step(&machine, &half);
+    assert_eq!(verdicts(&plan), [Verdict::Partial]);
+    assert!(plan.tasks[0].is_trouble && plan.lacks_local_cpus());
+    half.settings.policy = topology::option::Policy::Restricted;
+    assert!(
+        plan_step(&machine, &half).refusal.is_some(),
+        "one judgement"
+    );
 }
 
 #[test]
