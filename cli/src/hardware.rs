@@ -7,6 +7,8 @@ use topology::path::{nvlinks, pci_path};
 use topology::pci::PciAddress;
 use topology::quantity::{count, volume};
 
+use crate::models;
+
 /// `gpu7`; of a recording without a host name, `machine`.
 pub(crate) fn host(machine: &Machine) -> &str {
     machine.hostname.as_deref().unwrap_or("machine")
@@ -38,9 +40,10 @@ pub(crate) fn times_local(slit: u32) -> String {
     format!("{:.1}", f64::from(slit) / 10.0)
 }
 
-/// A GPU's product name, or its PCI ids.
+/// A GPU's product name by its driver, else by its PCI ids, else these.
 pub(crate) fn model(gpu: &Gpu) -> String {
-    gpu.name.clone().unwrap_or_else(|| match gpu.device {
+    let name = gpu.name.clone().or_else(|| models::name(gpu));
+    name.unwrap_or_else(|| match gpu.device {
         0 => "model not recorded".to_owned(),
         device => format!("{:04x}:{device:04x}", gpu.vendor),
     })

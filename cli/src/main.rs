@@ -10,6 +10,7 @@ mod gres_conf;
 mod hardware;
 mod links;
 mod measure;
+mod models;
 mod nccl;
 mod option;
 mod option_page;

@@ -8,7 +8,7 @@ use std::process::Command;
 use clap::Args;
 use discovery::Source;
 use launch::apply::apply_plan;
-use launch::environment::{OwnEnvironment, device_order};
+use launch::environment::{OwnEnvironment, RunChoice, device_order};
 use launch::observe;
 use launch::rank::{Rank, read_rank};
 use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
@@ -79,6 +79,11 @@ impl Run {
             if let Some(own) = own.or(plan.tasks.first()) {
                 tell(&machine, settings, own);
                 apply(settings, own);
+                let is_ranks = self.per_rank || self.gpus.is_some();
+                let choice = RunChoice::new(&OwnEnvironment, own.gpus.clone(), is_ranks);
+                if let Some((name, value)) = choice.variable() {
+                    command.env(name, value);
+                }
             }
             if let Some((name, value)) = device_order(&machine, &OwnEnvironment) {
                 command.env(name, value);

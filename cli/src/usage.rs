@@ -33,7 +33,12 @@ pub(crate) fn parse_pid(text: &str) -> Result<u32, String> {
 /// The fault of a command line that `root` refused, with where to read on.
 pub(crate) fn line(error: &Error, root: &Command, words: &[String]) -> String {
     let (path, command) = chosen(root, words);
-    format!("{}; see {path} --help", fault(error, command))
+    let fault = fault(error, command);
+    if fault.ends_with('?') {
+        format!("{fault} (see {path} --help)")
+    } else {
+        format!("{fault}; see {path} --help")
+    }
 }
 
 /// The innermost command that the words name, and how it is called.
@@ -67,7 +72,13 @@ fn fault(error: &Error, command: &Command) -> String {
         }
         ErrorKind::InvalidValue => {
             let valid = list(error, ContextKind::ValidValue);
-            format!("{name} \"{value}\": expected {}", valid.join(", "))
+            let valid = valid.join(", ");
+            match list(error, ContextKind::SuggestedValue).first() {
+                Some(near) => {
+                    format!("{name} \"{value}\": did you mean {near}? (expected {valid})")
+                }
+                None => format!("{name} \"{value}\": expected {valid}"),
+            }
         }
         ErrorKind::ValueValidation => {
             let why = error.source().map_or_else(
@@ -79,10 +90,13 @@ fn fault(error: &Error, command: &Command) -> String {
         ErrorKind::UnknownArgument => unknown_argument(error, &argument, command),
         ErrorKind::InvalidSubcommand => {
             let word = text(error, ContextKind::InvalidSubcommand);
-            format!(
-                "unknown command \"{word}\"; expected {}",
-                commands(command).join(", ")
-            )
+            let known = commands(command).join(", ");
+            match list(error, ContextKind::SuggestedSubcommand).first() {
+                Some(near) => {
+                    format!("unknown command \"{word}\"; did you mean {near}? (expected {known})")
+                }
+                None => format!("unknown command \"{word}\"; expected {known}"),
+            }
         }
         ErrorKind::MissingSubcommand => {
             format!(
@@ -124,7 +138,7 @@ fn unknown_argument(error: &Error, argument: &str, command: &Command) -> String 
     let near = text(error, ContextKind::SuggestedArg);
     if !near.is_empty() {
         return format!(
-            "unknown option \"{argument}\"; did you mean {}",
+            "unknown option \"{argument}\"; did you mean {}?",
             bare(&near)
         );
     }

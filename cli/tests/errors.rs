@@ -50,7 +50,7 @@ fn a_wrong_command_line_is_named_in_one_line_with_what_is_accepted() {
         ),
         (
             &["show", "--fron=x"],
-            "unknown option \"--fron\"; did you mean --from; see gpu-numa show --help",
+            "unknown option \"--fron\"; did you mean --from? (see gpu-numa show --help)",
         ),
         (&["run"], "CMD is missing after --; see gpu-numa run --help"),
         (
@@ -65,7 +65,11 @@ fn a_wrong_command_line_is_named_in_one_line_with_what_is_accepted() {
         assert_eq!(refused(arguments), format!("gpu-numa: {line}\n"));
     }
     assert!(refused(&["nccl", "paths", "x", "--sm", "7"]).contains("one of 50, 52"));
-    assert!(refused(&["shw"]).contains("unknown command \"shw\"; expected show, plan"));
+    assert!(
+        refused(&["shw"])
+            .contains("unknown command \"shw\"; did you mean show? (expected show, plan")
+    );
+    assert!(refused(&["nonsense"]).contains("unknown command \"nonsense\"; expected show, plan"));
 }
 
 #[test]

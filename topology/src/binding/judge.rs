@@ -6,15 +6,35 @@ use super::plan::{Misfit, Place, Refusal, TaskPlan, Verdict};
 use super::request::StepRequest;
 use crate::machine::Machine;
 use crate::option::{Policy, Width};
-use crate::set::CpuSet;
+use crate::pci::PciAddress;
+use crate::set::{CpuSet, NodeSet};
+
+/// How well a process that uses all of `gpus` is placed on `cpus`, as a plan would judge it; none where it has no GPU, or
+/// the NUMA node of one is unknown.
+pub fn judge_cpus(machine: &Machine, gpus: &[PciAddress], cpus: &CpuSet) -> Option<Verdict> {
+    let nodes_of = |gpu: &PciAddress| machine.gpu(*gpu)?.locality.numa_nodes.as_ref();
+    let each: Option<Vec<&NodeSet>> = gpus.iter().map(nodes_of).collect();
+    let each = each.filter(|each| !each.is_empty())?;
+    let mut local = CpuSet::new();
+    for nodes in &each {
+        local.extend_with(&machine.cpus_of(nodes));
+    }
+    let is_spanning = each.windows(2).any(|pair| pair.first() != pair.last());
+    Some(verdict(&local, is_spanning, cpus))
+}
 
 /// The verdict for a task that is bound to `cpus`.
 pub(super) fn judge(near: &Near, cpus: &CpuSet) -> Verdict {
-    if !cpus.intersects(&near.cpus) {
+    verdict(&near.cpus, near.is_spanning(), cpus)
+}
+
+/// The verdict on `cpus`, where `local` are those near a task's GPUs, which lie on several nodes or not.
+fn verdict(local: &CpuSet, is_spanning: bool, cpus: &CpuSet) -> Verdict {
+    if !cpus.intersects(local) {
         Verdict::Remote
-    } else if !cpus.is_subset(&near.cpus) {
+    } else if !cpus.is_subset(local) {
         Verdict::Partial
-    } else if near.is_spanning() {
+    } else if is_spanning {
         Verdict::Spanning
     } else {
         Verdict::Local

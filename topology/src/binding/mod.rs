@@ -25,6 +25,7 @@ mod transport;
 mod width;
 
 pub use decide::{plan_alone, plan_step};
+pub use judge::judge_cpus;
 pub use kernel::{KernelVersion, ParseKernelError};
 pub use memory::{MemoryLeft, MemoryPlan, MemoryPolicy, memory_nodes};
 pub use plan::{Cost, Misfit, Place, Refusal, StepPlan, TaskCase, TaskPlan, Verdict};
