@@ -224,7 +224,7 @@ fn read_gpu(device: &Device<'_>, own: &OwnSets) -> Result<(NvmlGpu, bool), NoGpu
     Ok((gpu, asked))
 }
 
-/// The address by its text, failing that by its numbers; absent when both are empty.
+/// The address by its text, failing that by its numbers; none when both are empty.
 fn address(pci: &PciInfo) -> Option<PciAddress> {
     let by_numbers = || {
         let address = PciAddress {
@@ -337,7 +337,7 @@ fn narrower<K>(words: &[u64], own: Option<&IndexSet<K>>) -> Option<IndexSet<K>> 
     (!set.is_empty() && !is_all).then_some(set)
 }
 
-/// A UUID; absent where the text is none that `CUDA_VISIBLE_DEVICES` could hold.
+/// A UUID; none where the text is none that `CUDA_VISIBLE_DEVICES` could hold.
 fn identifier(text: &str) -> Option<String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'/' | b'_');
     let text = text.trim();

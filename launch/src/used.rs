@@ -153,7 +153,13 @@ fn given(facts: &Facts, environment: &impl Environment) -> Given {
 /// and MPI programs choose; where ranks are fewer, it may also be the block that `gpu-numa run --per-rank` deals.
 fn of_rank(gpus: &[PciAddress], rank: Option<LocalRank>, evidence: Evidence) -> UsedGpus {
     let Some(rank) = rank.filter(|rank| gpus.len() > 1 && rank.of != Some(1)) else {
-        return UsedGpus::all(gpus.to_vec(), evidence);
+        // What it sees or holds open says what it may use, not what it does.
+        let is_use = !matches!(evidence, Evidence::Visible | Evidence::OpenFile);
+        return UsedGpus {
+            gpus: gpus.to_vec(),
+            uses_all: is_use || gpus.len() == 1,
+            evidence,
+        };
     };
     let (index, count) = (rank.index, gpus.len());
     let (first, length, uses_all) = match rank.of {
@@ -221,7 +227,7 @@ mod tests {
         let rank = |index, of| used(&sees(8), &[("LOCAL_RANK", index), ("LOCAL_WORLD_SIZE", of)]);
         assert_eq!(rank("5", "8"), (vec![5], true));
         assert_eq!(rank("13", "16"), (vec![5], true));
-        assert_eq!(rank("0", "1"), ((0..8).collect(), true));
+        assert_eq!(rank("0", "1"), ((0..8).collect(), false));
         // With fewer ranks it may be the GPU of its number or its block; with a number that does not fit, any.
         assert_eq!(rank("1", "4"), (vec![1, 2, 3], false));
         assert_eq!(rank("0", "4"), (vec![0, 1], false));
@@ -273,7 +279,7 @@ mod tests {
             used(&sees(4), &set)
         };
         assert_eq!(task("4"), (vec![1], true));
-        assert_eq!(task("8"), ((0..4).collect(), true));
+        assert_eq!(task("8"), ((0..4).collect(), false));
     }
 
     #[test]

@@ -122,16 +122,27 @@ pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Ju
     if !findings.is_empty() {
         return judgement;
     }
-    let local = machine.cpus_of(&nodes);
+    let placed = Placed { machine, process };
     let is_one_place = used
         .gpus
         .windows(2)
         .all(|pair| matches!(pair, [a, b] if nodes_of(machine, *a) == nodes_of(machine, *b)));
+    let local = machine.cpus_of(&nodes);
     if used.uses_all || is_one_place {
-        judgement.verdict = judge_threads(findings, machine, process, &used.gpus, &local);
+        judgement.verdict = placed.worst(&used.gpus);
+        findings.extend(placed.far_threads(&used.gpus, &local));
         judge_memory(findings, process, &memory_nodes(machine, &nodes));
     } else {
-        judgement.verdict = judge_candidates(findings, machine, process, &used.gpus, &local);
+        let verdicts = placed.with_each(&used.gpus);
+        let first = verdicts.first().map(|(_, verdict)| *verdict);
+        judgement.verdict = first.filter(|first| verdicts.iter().all(|(_, own)| own == first));
+        if judgement.verdict != Some(Verdict::Local) {
+            // Threads that are near none of them are wrong whichever it uses.
+            findings.extend(placed.far_threads(&used.gpus, &local));
+            if findings.is_empty() {
+                findings.push(Finding::AnyOf(verdicts));
+            }
+        }
     }
     judgement.nodes = Some(nodes);
     judgement.local_cpus = Some(local);
@@ -152,62 +163,42 @@ fn badness(verdict: &Verdict) -> u8 {
     }
 }
 
-/// The verdict for the worst thread of a process that uses all of `gpus`.
-fn worst(machine: &Machine, process: &Process, gpus: &[PciAddress]) -> Option<Verdict> {
-    let masks = process.masks.values();
-    let each = masks.filter_map(|(mask, _)| judge_cpus(machine, gpus, mask));
-    each.max_by_key(badness)
+/// A process on its machine.
+struct Placed<'p> {
+    machine: &'p Machine,
+    process: &'p Process,
 }
 
-fn judge_threads(
-    findings: &mut Vec<Finding>,
-    machine: &Machine,
-    process: &Process,
-    gpus: &[PciAddress],
-    local: &CpuSet,
-) -> Option<Verdict> {
-    for (mask, threads) in process.masks.values() {
-        let Some(verdict) = judge_cpus(machine, gpus, mask).filter(|own| badness(own) > 1) else {
-            continue;
-        };
-        findings.push(Finding::Threads {
-            threads: threads.clone(),
-            of: process.threads(),
-            cpus: mask.clone(),
-            far: mask.difference(local),
-            verdict,
+impl Placed<'_> {
+    /// The verdict for the worst thread, if the process uses all of `gpus`.
+    fn worst(&self, gpus: &[PciAddress]) -> Option<Verdict> {
+        let masks = self.process.masks.values();
+        let each = masks.filter_map(|(mask, _)| judge_cpus(self.machine, gpus, mask));
+        each.max_by_key(badness)
+    }
+
+    /// The verdict for each of `gpus`, if the process uses that one.
+    fn with_each(&self, gpus: &[PciAddress]) -> Vec<(PciAddress, Verdict)> {
+        gpus.iter()
+            .filter_map(|gpu| Some((*gpu, self.worst(&[*gpu])?)))
+            .collect()
+    }
+
+    /// The threads that may run elsewhere than on `local`, the CPUs of all of `gpus`.
+    fn far_threads(&self, gpus: &[PciAddress], local: &CpuSet) -> Vec<Finding> {
+        let masks = self.process.masks.values();
+        let far = masks.filter_map(|(mask, threads)| {
+            let verdict = judge_cpus(self.machine, gpus, mask).filter(|own| badness(own) > 1)?;
+            Some(Finding::Threads {
+                threads: threads.clone(),
+                of: self.process.threads(),
+                cpus: mask.clone(),
+                far: mask.difference(local),
+                verdict,
+            })
         });
+        far.collect()
     }
-    worst(machine, process, gpus)
-}
-
-/// Of several GPUs on several nodes a process uses some: it is right only where it would be with each of them.
-fn judge_candidates(
-    findings: &mut Vec<Finding>,
-    machine: &Machine,
-    process: &Process,
-    gpus: &[PciAddress],
-    local: &CpuSet,
-) -> Option<Verdict> {
-    let each = gpus
-        .iter()
-        .filter_map(|gpu| Some((*gpu, worst(machine, process, &[*gpu])?)));
-    let each: Vec<(PciAddress, Verdict)> = each.collect();
-    let [(_, first), rest @ ..] = each.as_slice() else {
-        return None;
-    };
-    if rest.iter().all(|(_, verdict)| verdict == first) {
-        if *first != Verdict::Local {
-            // Whichever it uses, these threads are not near it.
-            judge_threads(findings, machine, process, gpus, local);
-            if findings.is_empty() {
-                findings.push(Finding::AnyOf(each.clone()));
-            }
-        }
-        return Some(*first);
-    }
-    findings.push(Finding::AnyOf(each));
-    None
 }
 
 /// Memory is wrong when a policy names other nodes, or when more than a tenth of it lies on them.

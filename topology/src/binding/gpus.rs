@@ -40,7 +40,7 @@ enum Share {
     Block(usize),
 }
 
-/// How tasks that all see the same GPUs divide them evenly, as the frameworks' local rank does; absent
+/// How tasks that all see the same GPUs divide them evenly, as the frameworks' local rank does; none
 /// when they see different ones, see one, or cannot divide them.
 fn even_shares(tasks: &[TaskRequest]) -> Option<Share> {
     let visible = &tasks.first()?.visible;

@@ -161,7 +161,7 @@ enum Unit {
 
 /// Equivalent units: those of one NUMA node.
 struct Cell {
-    /// The node; absent for CPUs that the machine has in none.
+    /// The node; none for CPUs that the machine has in none.
     node: Option<u32>,
     /// The units, in the order in which they are dealt.
     units: Vec<CpuSet>,
