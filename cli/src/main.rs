@@ -9,6 +9,7 @@ mod generate;
 mod gres_conf;
 mod hardware;
 mod links;
+mod man;
 mod measure;
 mod models;
 mod nccl;

@@ -25,7 +25,7 @@ use crate::usage::whole;
 /// Runs a command bound.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
-  gpu-numa run --gpus 0 -- ./train
+  gpu-numa run --gpus 0 ./train --epochs 3
   gpu-numa run --gpus 0,1 --option mem=bind -- ./train
   torchrun --nproc-per-node 8 --no-python \\
     gpu-numa run --per-rank -- python train.py
@@ -46,8 +46,8 @@ pub(crate) struct Run {
     cpus_per_task: u32,
     #[command(flatten)]
     option: OptionItems,
-    /// The command and its arguments
-    #[arg(required = true, last = true, value_name = "CMD")]
+    /// The command and its arguments; options of gpu-numa go before it
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
@@ -28,6 +29,17 @@ pub(crate) fn whole(
 pub(crate) fn parse_pid(text: &str) -> Result<u32, String> {
     let number = text.parse::<u32>().ok().filter(|pid| *pid > 0);
     number.ok_or_else(|| "expected a process id, such as 12345".to_owned())
+}
+
+/// Reads the name of a picture's file, for clap.
+pub(crate) fn parse_svg(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.extension() {
+        Some(extension) if !extension.eq_ignore_ascii_case("svg") => {
+            Err("the picture is SVG; expected a name that ends in .svg, or -".to_owned())
+        }
+        Some(_) | None => Ok(path),
+    }
 }
 
 /// The fault of a command line that `root` refused, with where to read on.
@@ -107,8 +119,7 @@ fn fault(error: &Error, command: &Command) -> String {
         ErrorKind::MissingRequiredArgument => {
             let missing = list(error, ContextKind::InvalidArg);
             let missing: Vec<&str> = missing.iter().map(|shown| bare(shown)).collect();
-            let before = if missing == ["CMD"] { " after --" } else { "" };
-            format!("{} is missing{before}", missing.join(" and "))
+            format!("{} is missing", missing.join(" and "))
         }
         ErrorKind::ArgumentConflict => {
             let others = list(error, ContextKind::PriorArg);
@@ -129,11 +140,7 @@ fn fault(error: &Error, command: &Command) -> String {
 
 fn unknown_argument(error: &Error, argument: &str, command: &Command) -> String {
     if !argument.starts_with('-') {
-        return if has_command_to_run(command) {
-            format!("unexpected argument \"{argument}\" (put -- before your command)")
-        } else {
-            format!("unexpected argument \"{argument}\"")
-        };
+        return format!("unexpected argument \"{argument}\"");
     }
     let near = text(error, ContextKind::SuggestedArg);
     if !near.is_empty() {
@@ -155,11 +162,6 @@ fn unknown_argument(error: &Error, argument: &str, command: &Command) -> String 
             known.join(", ")
         )
     }
-}
-
-/// Whether it takes a command line of others, after `--`.
-fn has_command_to_run(command: &Command) -> bool {
-    command.get_arguments().any(clap::Arg::is_last_set)
 }
 
 /// The names of the commands below `command`.

@@ -155,8 +155,8 @@ fn one_of_several_gpus_is_right_only_where_it_would_be_with_each() {
     assert_eq!(
         findings,
         [
-            "which of these GPUs it uses is not known: 0000:61:00.0 (node 0: remote), 0000:d1:00.0 (node 1: local), \
-             0000:df:00.0 (node 1: local); name it with --gpus"
+            "which of these GPUs it uses is not known: GPU3 0000:61:00.0 (node 0: remote), GPU6 0000:d1:00.0 (node 1: local), \
+             GPU7 0000:df:00.0 (node 1: local); name it with --gpus"
         ]
     );
 }
@@ -288,13 +288,13 @@ fn following_says_what_changes_until_the_process_ends() {
         ..Recorded::default()
     };
     host.write(&python);
-    let follow = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+    let mut follow = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
         .args(["verify", "100", "--follow", "--every", "1", "--from"])
         .arg(host.0.root())
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let mut reader = std::io::BufReader::new(follow.stdout.unwrap());
+    let mut reader = std::io::BufReader::new(follow.stdout.take().unwrap());
     let mut next = |wanted: &str| {
         use std::io::BufRead as _;
         let mut line = String::new();
@@ -319,6 +319,8 @@ fn following_says_what_changes_until_the_process_ends() {
     next("process 100 (python): no longer so: it may run on CPUs 0-223");
     fs::remove_dir_all(host.folder(100)).unwrap();
     next("process 100 (python): has ended");
+    // It was wrong for a while.
+    assert_eq!(follow.wait().unwrap().code(), Some(1));
 }
 
 #[test]

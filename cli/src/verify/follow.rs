@@ -68,7 +68,7 @@ impl Followed {
             let start = Instant::now();
             let used = host.used(self.checked.process.pid, NVML_AGE);
             if used != self.checked.used {
-                changes.push(format!("GPUs now {}", words::gpus(&used)));
+                changes.push(format!("GPUs now {}", words::gpus(host.machine, &used)));
                 self.checked.used = used;
             }
             self.gpus_due = Instant::now() + ASK_AGAIN.max(start.elapsed() * REST);

@@ -120,6 +120,9 @@ struct Checked {
     judgement: Judgement,
 }
 
+/// The processes on each GPU.
+type GpuProcesses = BTreeMap<PciAddress, Vec<u32>>;
+
 /// Where processes are looked at.
 struct Host<'m> {
     machine: &'m Machine,
@@ -130,7 +133,7 @@ struct Host<'m> {
     /// The GPUs that the user named.
     named: Option<Vec<PciAddress>>,
     /// What NVML said of processes, and when.
-    nvml: RefCell<Option<(Instant, BTreeMap<PciAddress, Vec<u32>>)>>,
+    nvml: RefCell<Option<(Instant, GpuProcesses)>>,
 }
 
 /// NVML is asked once about all processes of a job.
@@ -313,7 +316,7 @@ fn document(machine: &Machine, checked: &Checked) -> VerifyDocument {
             .map(|finding| words::finding(machine, judgement, finding))
             .collect(),
         name: process.name.clone(),
-        gpus_known_by: words::gpus(used),
+        gpus_known_by: words::gpus(machine, used),
         uses_all_gpus: used.uses_all,
         gpus: used.gpus.clone(),
         memory: process.memory.clone(),
@@ -332,7 +335,7 @@ fn print(out: &mut Out, machine: &Machine, checked: &Checked) -> Result<(), Comm
         judgement,
     } = checked;
     out.line(title(process))?;
-    out.line(format_args!("  GPUs    {}", words::gpus(used)))?;
+    out.line(format_args!("  GPUs    {}", words::gpus(machine, used)))?;
     let local = match &judgement.local_cpus {
         _ if used.gpus.is_empty() => String::new(),
         Some(local) if used.uses_all => format!(" (local: {local})"),

@@ -5,6 +5,7 @@ use launch::used::{Evidence, UsedGpus};
 use topology::binding::Verdict;
 use topology::machine::Machine;
 use topology::option::printable;
+use topology::pci::PciAddress;
 use topology::quantity::{count, volume};
 use topology::set::{CpuSet, NodeSet};
 
@@ -13,9 +14,13 @@ use super::judge::{Finding, Judgement};
 /// The most threads that are named.
 const MOST_THREADS: usize = 4;
 
-/// `0000:83:00.0 (by LOCAL_RANK 2 of 4)`.
-pub(super) fn gpus(used: &UsedGpus) -> String {
-    let names: Vec<String> = used.gpus.iter().map(ToString::to_string).collect();
+/// `GPU2 0000:83:00.0 (by LOCAL_RANK=2 of 4)`.
+pub(super) fn gpus(machine: &Machine, used: &UsedGpus) -> String {
+    let names: Vec<String> = used
+        .gpus
+        .iter()
+        .map(|gpu| gpu_name(machine, *gpu))
+        .collect();
     let names = names.join(", ");
     match (&used.evidence, used.uses_all) {
         (Evidence::Nothing, _) => "none found".to_owned(),
@@ -80,7 +85,8 @@ pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Findin
                         .gpu(*gpu)
                         .and_then(|gpu| gpu.locality.numa_nodes.clone())
                         .unwrap_or_default();
-                    format!("{gpu} ({}: {})", nodes(&known), word(*verdict))
+                    let name = gpu_name(machine, *gpu);
+                    format!("{name} ({}: {})", nodes(&known), word(*verdict))
                 })
                 .collect();
             format!(
@@ -142,6 +148,14 @@ pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Findin
                 format!("{far} of its {all} of memory are not on its GPUs' {right}")
             }
         }
+    }
+}
+
+/// `GPU2 0000:83:00.0`: by its number in `show`, and its address.
+fn gpu_name(machine: &Machine, pci: PciAddress) -> String {
+    match machine.gpus.iter().position(|gpu| gpu.pci == pci) {
+        Some(number) => format!("GPU{number} {pci}"),
+        None => pci.to_string(),
     }
 }
 
