@@ -1,7 +1,7 @@
 //! What commands share: their arguments, how they end, and how they fail.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use discovery::{DiscoveryError, Source};
@@ -55,6 +55,16 @@ impl From {
     /// The source that was asked for.
     pub(crate) fn source(&self) -> Source {
         self.path.clone().map_or(Source::ThisMachine, Source::Path)
+    }
+
+    /// The filesystem root that it is read from; that of this machine where none is named.
+    pub(crate) fn root(&self) -> &Path {
+        self.path.as_deref().unwrap_or(Path::new("/"))
+    }
+
+    /// Whether it is this machine.
+    pub(crate) fn is_this_machine(&self) -> bool {
+        self.path.is_none()
     }
 
     /// Reads the machine, and says on standard error what could not be read.

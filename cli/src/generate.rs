@@ -4,12 +4,13 @@
 //! say the same as `--help`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap_complete::Shell;
 
 use crate::command::{CommandError, Outcome};
+use crate::man;
 use crate::option_page::option_page;
 use crate::out::{Out, WriteError};
 
@@ -30,12 +31,13 @@ impl Generate {
         out: &mut Out,
         program: &clap::Command,
     ) -> Result<Outcome, CommandError> {
-        let man = make(self.dir.join("man"))?;
+        let pages = make(self.dir.join("man"))?;
         let completions = make(self.dir.join("completions"))?;
         let command = visible(program);
-        clap_mangen::generate_to(command.clone(), &man)
-            .map_err(|error| WriteError::file("write", &man, error))?;
-        let page = man.join("gpu-numa-bind.7");
+        clap_mangen::generate_to(command.clone(), &pages)
+            .map_err(|error| WriteError::file("write", &pages, error))?;
+        complete_pages(&pages, PROGRAM, &command)?;
+        let page = pages.join("gpu-numa-bind.7");
         fs::write(&page, option_page()).map_err(|error| WriteError::file("write", &page, error))?;
         // As the shells' folders for completions want them named.
         for (shell, file) in [
@@ -45,16 +47,45 @@ impl Generate {
         ] {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut command.clone(), PROGRAM, &mut text);
+            if shell == Shell::Bash {
+                text = with_one_prefix(&text).into_bytes();
+            }
             let path = completions.join(file);
             fs::write(&path, text).map_err(|error| WriteError::file("write", &path, error))?;
         }
         out.line(format_args!(
             "{} and {} written",
-            man.display(),
+            pages.display(),
             completions.display()
         ))?;
         Ok(Outcome::Done)
     }
+}
+
+/// Completes the page of `command`, which is called `name`, and those of the commands below it.
+fn complete_pages(pages: &Path, name: &str, command: &clap::Command) -> Result<(), WriteError> {
+    let path = pages.join(format!("{name}.1"));
+    let page = fs::read_to_string(&path).map_err(|error| WriteError::file("read", &path, error))?;
+    fs::write(&path, man::complete(&page, command))
+        .map_err(|error| WriteError::file("write", &path, error))?;
+    for below in command.get_subcommands() {
+        let name = format!("{name}-{}", below.get_name());
+        if pages.join(format!("{name}.1")).exists() {
+            complete_pages(pages, &name, below)?;
+        }
+    }
+    Ok(())
+}
+
+/// Bash's completions with one spelling of the program's name: clap_complete 4.6 looks for the words below a command under
+/// another one where the name has a hyphen, and so never finds any.
+fn with_one_prefix(completions: &[u8]) -> String {
+    let text = String::from_utf8_lossy(completions);
+    let (set, asked) = (
+        PROGRAM.replace('-', "__"),
+        PROGRAM.replace('-', "__subcmd__"),
+    );
+    text.replace(&asked, &set)
 }
 
 /// The command without its hidden subcommands, which are for packagers and not for the shell.

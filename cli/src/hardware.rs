@@ -7,6 +7,8 @@ use topology::path::{nvlinks, pci_path};
 use topology::pci::PciAddress;
 use topology::quantity::{count, volume};
 
+use crate::models;
+
 /// `gpu7`; of a recording without a host name, `machine`.
 pub(crate) fn host(machine: &Machine) -> &str {
     machine.hostname.as_deref().unwrap_or("machine")
@@ -38,9 +40,10 @@ pub(crate) fn times_local(slit: u32) -> String {
     format!("{:.1}", f64::from(slit) / 10.0)
 }
 
-/// A GPU's product name, or its PCI ids.
+/// A GPU's product name by its driver, else by its PCI ids, else these.
 pub(crate) fn model(gpu: &Gpu) -> String {
-    gpu.name.clone().unwrap_or_else(|| match gpu.device {
+    let name = gpu.name.clone().or_else(|| models::name(gpu));
+    name.unwrap_or_else(|| match gpu.device {
         0 => "model not recorded".to_owned(),
         device => format!("{:04x}:{device:04x}", gpu.vendor),
     })
@@ -66,7 +69,7 @@ pub(crate) fn path(machine: &Machine, a: PciAddress, b: PciAddress) -> Option<St
     }
 }
 
-/// The GPU that a user names by number in PCI order (`0`, `GPU0`), by PCI address, or by UUID, also of a MIG
+/// The GPU that a user names by number in PCI order (`0`, `GPU0`), by PCI address, with its domain or without, or by UUID, also of a MIG
 /// instance (`GPU-5c89`, `MIG-...`).
 pub(crate) fn find_gpu(machine: &Machine, name: &str) -> Option<PciAddress> {
     if let Some(number) = number_after("GPU", name).or_else(|| name.parse().ok()) {
@@ -74,7 +77,27 @@ pub(crate) fn find_gpu(machine: &Machine, name: &str) -> Option<PciAddress> {
     }
     match name.parse::<PciAddress>() {
         Ok(address) => machine.gpu(address).map(|gpu| gpu.pci),
-        Err(_) => machine.gpu_of_uuid(name).map(|gpu| gpu.pci),
+        Err(_) => {
+            let gpus = machine.gpus.iter().map(|gpu| gpu.pci);
+            let by_uuid = || machine.gpu_of_uuid(name).map(|gpu| gpu.pci);
+            of_short(gpus, name).or_else(by_uuid)
+        }
+    }
+}
+
+/// The one of `devices` that a PCI address without its domain names, as `lspci` prints it: `3b:00.0`.
+fn of_short(devices: impl Iterator<Item = PciAddress>, name: &str) -> Option<PciAddress> {
+    // Whatever domain it is in, the rest has this form.
+    let short: PciAddress = format!("0000:{name}").parse().ok()?;
+    let mut named = devices.filter(|device| {
+        PciAddress {
+            domain: 0,
+            ..*device
+        } == short
+    });
+    match (named.next(), named.next()) {
+        (Some(one), None) => Some(one),
+        _ => None,
     }
 }
 
@@ -83,7 +106,9 @@ pub(crate) fn find_device(machine: &Machine, name: &str) -> Option<PciAddress> {
     if let Some(nic) = number_after("NIC", name) {
         return machine.nics.get(nic).map(|nic| nic.pci);
     }
-    find_gpu(machine, name).or_else(|| name.parse().ok())
+    find_gpu(machine, name)
+        .or_else(|| name.parse().ok())
+        .or_else(|| of_short(machine.nics.iter().map(|nic| nic.pci), name))
 }
 
 /// 3 of `GPU3`, in any case.

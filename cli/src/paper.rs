@@ -33,11 +33,15 @@ pub(crate) enum Ink {
 }
 
 impl Paper {
-    /// Standard output: colour on a terminal only, and not under NO_COLOR (no-color.org) or TERM=dumb.
+    /// Standard output: colour on a terminal only, and not under NO_COLOR (no-color.org) or TERM=dumb; under CLICOLOR_FORCE
+    /// (bixense.com/clicolors) everywhere.
     pub(crate) fn of_stdout() -> Self {
         let is_terminal = io::stdout().is_terminal();
-        let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_forced = std::env::var_os("CLICOLOR_FORCE")
+            .is_some_and(|value| !value.is_empty() && value != "0");
+        let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        let is_coloured = !is_set("NO_COLOR") && (is_forced || (is_terminal && !is_dumb));
         let columns = std::env::var("COLUMNS")
             .ok()
             .and_then(|text| text.trim().parse().ok());
@@ -45,7 +49,7 @@ impl Paper {
             terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
         Self {
             width: columns.or(seen).filter(|width| *width >= NARROWEST),
-            is_coloured: is_terminal && !is_unwanted,
+            is_coloured,
         }
     }
 

@@ -11,6 +11,7 @@ use topology::binding::{
 use topology::machine::Machine;
 use topology::option::{Policy, Width};
 use topology::pci::PciAddress;
+use topology::quantity::count;
 use topology::set::CpuSet;
 use topology::words::{self, TaskDocument, Verb, Voice};
 
@@ -27,7 +28,9 @@ use crate::usage::whole;
   gpu-numa plan --tasks 4 --cpus-per-task 2 --option restricted
   gpu-numa plan --gpus 0,1 --gpus 2,3 --allowed 0-15
   gpu-numa plan --from topo.xml --gpus 0000:23:00.0 --json
-  gpu-numa plan --tasks 4 --svg plan.svg")]
+  gpu-numa plan --tasks 4 --svg plan.svg
+
+The exit status is 1 when a strict policy would refuse the step.")]
 pub(crate) struct Plan {
     #[command(flatten)]
     from: From,
@@ -59,7 +62,8 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "RELEASE", default_value = "5.15")]
     kernel: String,
     /// Draw the machine with each task's colour as SVG into FILE; - is standard output
-    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    #[arg(long, value_name = "FILE", value_parser = crate::usage::parse_svg,
+          conflicts_with = "json")]
     svg: Option<PathBuf>,
 }
 
@@ -84,9 +88,11 @@ impl Plan {
             .parse()
             .map_err(|problem| argument("--kernel", &problem))?;
         let machine = self.from.read()?;
+        let step_cpus = self.step_cpus(&machine)?;
+        self.check_size(&machine, &step_cpus)?;
         let step = StepRequest {
             settings,
-            step_cpus: self.step_cpus(&machine)?,
+            step_cpus,
             asked: self.cpus_per_task,
             tasks: self.tasks(&machine)?,
             kernel,
@@ -109,7 +115,32 @@ impl Plan {
         } else {
             print(out, &machine, &step, &plan)?;
         }
-        Ok(Outcome::Done)
+        Ok(if plan.refusal.is_some() {
+            Outcome::Wanting
+        } else {
+            Outcome::Done
+        })
+    }
+
+    /// Whether one task asks for more than there is.
+    fn check_size(&self, machine: &Machine, step_cpus: &CpuSet) -> Result<(), CommandError> {
+        let gpus = machine.gpus.len();
+        if gpus > 0 && self.gpus_per_task as usize > gpus {
+            return Err(CommandError::Argument(format!(
+                "--gpus-per-task {}: the machine has {}",
+                self.gpus_per_task,
+                count(gpus, "GPU")
+            )));
+        }
+        let cpus = step_cpus.len();
+        if self.cpus_per_task as usize > cpus {
+            return Err(CommandError::Argument(format!(
+                "--cpus-per-task {}: the step has {}",
+                self.cpus_per_task,
+                count(cpus, "CPU")
+            )));
+        }
+        Ok(())
     }
 
     fn step_cpus(&self, machine: &Machine) -> Result<CpuSet, CommandError> {

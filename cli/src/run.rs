@@ -8,7 +8,7 @@ use std::process::Command;
 use clap::Args;
 use discovery::Source;
 use launch::apply::apply_plan;
-use launch::environment::{OwnEnvironment, device_order};
+use launch::environment::{OwnEnvironment, RunChoice, device_order};
 use launch::observe;
 use launch::rank::{Rank, read_rank};
 use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
@@ -25,7 +25,7 @@ use crate::usage::whole;
 /// Runs a command bound.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
-  gpu-numa run --gpus 0 -- ./train
+  gpu-numa run --gpus 0 ./train --epochs 3
   gpu-numa run --gpus 0,1 --option mem=bind -- ./train
   torchrun --nproc-per-node 8 --no-python \\
     gpu-numa run --per-rank -- python train.py
@@ -46,8 +46,8 @@ pub(crate) struct Run {
     cpus_per_task: u32,
     #[command(flatten)]
     option: OptionItems,
-    /// The command and its arguments
-    #[arg(required = true, last = true, value_name = "CMD")]
+    /// The command and its arguments; options of gpu-numa go before it
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 
@@ -79,6 +79,11 @@ impl Run {
             if let Some(own) = own.or(plan.tasks.first()) {
                 tell(&machine, settings, own);
                 apply(settings, own);
+                let is_ranks = self.per_rank || self.gpus.is_some();
+                let choice = RunChoice::new(&OwnEnvironment, own.gpus.clone(), is_ranks);
+                if let Some((name, value)) = choice.variable() {
+                    command.env(name, value);
+                }
             }
             if let Some((name, value)) = device_order(&machine, &OwnEnvironment) {
                 command.env(name, value);

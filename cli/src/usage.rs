@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
@@ -30,10 +31,26 @@ pub(crate) fn parse_pid(text: &str) -> Result<u32, String> {
     number.ok_or_else(|| "expected a process id, such as 12345".to_owned())
 }
 
+/// Reads the name of a picture's file, for clap.
+pub(crate) fn parse_svg(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.extension() {
+        Some(extension) if !extension.eq_ignore_ascii_case("svg") => {
+            Err("the picture is SVG; expected a name that ends in .svg, or -".to_owned())
+        }
+        Some(_) | None => Ok(path),
+    }
+}
+
 /// The fault of a command line that `root` refused, with where to read on.
 pub(crate) fn line(error: &Error, root: &Command, words: &[String]) -> String {
     let (path, command) = chosen(root, words);
-    format!("{}; see {path} --help", fault(error, command))
+    let fault = fault(error, command);
+    if fault.ends_with('?') {
+        format!("{fault} (see {path} --help)")
+    } else {
+        format!("{fault}; see {path} --help")
+    }
 }
 
 /// The innermost command that the words name, and how it is called.
@@ -67,7 +84,13 @@ fn fault(error: &Error, command: &Command) -> String {
         }
         ErrorKind::InvalidValue => {
             let valid = list(error, ContextKind::ValidValue);
-            format!("{name} \"{value}\": expected {}", valid.join(", "))
+            let valid = valid.join(", ");
+            match list(error, ContextKind::SuggestedValue).first() {
+                Some(near) => {
+                    format!("{name} \"{value}\": did you mean {near}? (expected {valid})")
+                }
+                None => format!("{name} \"{value}\": expected {valid}"),
+            }
         }
         ErrorKind::ValueValidation => {
             let why = error.source().map_or_else(
@@ -79,10 +102,13 @@ fn fault(error: &Error, command: &Command) -> String {
         ErrorKind::UnknownArgument => unknown_argument(error, &argument, command),
         ErrorKind::InvalidSubcommand => {
             let word = text(error, ContextKind::InvalidSubcommand);
-            format!(
-                "unknown command \"{word}\"; expected {}",
-                commands(command).join(", ")
-            )
+            let known = commands(command).join(", ");
+            match list(error, ContextKind::SuggestedSubcommand).first() {
+                Some(near) => {
+                    format!("unknown command \"{word}\"; did you mean {near}? (expected {known})")
+                }
+                None => format!("unknown command \"{word}\"; expected {known}"),
+            }
         }
         ErrorKind::MissingSubcommand => {
             format!(
@@ -93,8 +119,7 @@ fn fault(error: &Error, command: &Command) -> String {
         ErrorKind::MissingRequiredArgument => {
             let missing = list(error, ContextKind::InvalidArg);
             let missing: Vec<&str> = missing.iter().map(|shown| bare(shown)).collect();
-            let before = if missing == ["CMD"] { " after --" } else { "" };
-            format!("{} is missing{before}", missing.join(" and "))
+            format!("{} is missing", missing.join(" and "))
         }
         ErrorKind::ArgumentConflict => {
             let others = list(error, ContextKind::PriorArg);
@@ -115,16 +140,12 @@ fn fault(error: &Error, command: &Command) -> String {
 
 fn unknown_argument(error: &Error, argument: &str, command: &Command) -> String {
     if !argument.starts_with('-') {
-        return if has_command_to_run(command) {
-            format!("unexpected argument \"{argument}\" (put -- before your command)")
-        } else {
-            format!("unexpected argument \"{argument}\"")
-        };
+        return format!("unexpected argument \"{argument}\"");
     }
     let near = text(error, ContextKind::SuggestedArg);
     if !near.is_empty() {
         return format!(
-            "unknown option \"{argument}\"; did you mean {}",
+            "unknown option \"{argument}\"; did you mean {}?",
             bare(&near)
         );
     }
@@ -141,11 +162,6 @@ fn unknown_argument(error: &Error, argument: &str, command: &Command) -> String 
             known.join(", ")
         )
     }
-}
-
-/// Whether it takes a command line of others, after `--`.
-fn has_command_to_run(command: &Command) -> bool {
-    command.get_arguments().any(clap::Arg::is_last_set)
 }
 
 /// The names of the commands below `command`.

@@ -50,9 +50,13 @@ fn a_wrong_command_line_is_named_in_one_line_with_what_is_accepted() {
         ),
         (
             &["show", "--fron=x"],
-            "unknown option \"--fron\"; did you mean --from; see gpu-numa show --help",
+            "unknown option \"--fron\"; did you mean --from? (see gpu-numa show --help)",
         ),
-        (&["run"], "CMD is missing after --; see gpu-numa run --help"),
+        (&["run"], "CMD is missing; see gpu-numa run --help"),
+        (
+            &["show", "--svg", "x.png"],
+            "--svg \"x.png\": the picture is SVG; expected a name that ends in .svg, or -; see gpu-numa show --help",
+        ),
         (
             &["nccl", "paths"],
             "FILE is missing; see gpu-numa nccl paths --help",
@@ -65,7 +69,11 @@ fn a_wrong_command_line_is_named_in_one_line_with_what_is_accepted() {
         assert_eq!(refused(arguments), format!("gpu-numa: {line}\n"));
     }
     assert!(refused(&["nccl", "paths", "x", "--sm", "7"]).contains("one of 50, 52"));
-    assert!(refused(&["shw"]).contains("unknown command \"shw\"; expected show, plan"));
+    assert!(
+        refused(&["shw"])
+            .contains("unknown command \"shw\"; did you mean show? (expected show, plan")
+    );
+    assert!(refused(&["nonsense"]).contains("unknown command \"nonsense\"; expected show, plan"));
 }
 
 #[test]
@@ -92,6 +100,50 @@ fn a_command_that_does_not_start_has_the_shells_status() {
     assert_eq!(run("/nonexistent"), Some(127));
     assert_eq!(run("/etc/passwd"), Some(126));
     assert_eq!(run("true"), Some(0));
+}
+
+#[test]
+fn a_command_needs_no_dashes_before_it_and_keeps_its_own_options() {
+    for before in [&[][..], &["--"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+            .args(["run", "--option", "off"])
+            .args(before)
+            .args(["echo", "--gpus", "-n", "--", "x"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text, "--gpus -n -- x\n", "{before:?}");
+    }
+}
+
+#[test]
+fn more_than_there_is_cannot_be_planned_and_a_refusal_has_its_status() {
+    let host = Host::new();
+    let folder = host.root().to_str().unwrap();
+    let gpus = refused(&["plan", "--gpus-per-task", "9", "--from", folder]);
+    assert!(
+        gpus.contains("--gpus-per-task 9: the machine has 4 GPUs"),
+        "{gpus}"
+    );
+    let cpus = refused(&["plan", "--cpus-per-task", "1000", "--from", folder]);
+    assert!(
+        cpus.contains("--cpus-per-task 1000: the step has 16 CPUs"),
+        "{cpus}"
+    );
+    let status = |gpu: &str, allowed: &str| {
+        let strict = [
+            "plan",
+            "--option",
+            "restricted",
+            "--gpus",
+            gpu,
+            "--allowed",
+            allowed,
+        ];
+        host.run(&strict).status.code()
+    };
+    assert_eq!(status("23:00.0", "4-7"), Some(1));
+    assert_eq!(status("23:00.0", "0-3"), Some(0));
 }
 
 #[test]

@@ -5,6 +5,49 @@ use std::process::Command;
 
 use topology::option::TABLE;
 
+/// What bash offers for the last of `words`, which the completions in `file` are to complete.
+fn offered(file: &std::path::Path, words: &[&str]) -> Vec<String> {
+    let last = words.len() - 1;
+    let script = format!(
+        "source {}; COMP_WORDS=({}); COMP_CWORD={last}; _gpu__numa gpu-numa \"${{COMP_WORDS[{last}]}}\" \"${{COMP_WORDS[{}]}}\"; \
+         printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        file.display(),
+        words
+            .iter()
+            .map(|word| format!("'{word}'"))
+            .collect::<Vec<_>>()
+            .join(" "),
+        last - 1
+    );
+    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_commands_their_options_and_what_is_below_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+        .arg("__generate")
+        .arg(folder.path())
+        .status();
+    assert!(status.unwrap().success());
+    let file = folder.path().join("completions/gpu-numa");
+    for (words, expected) in [
+        (&["gpu-numa", "sh"][..], &["show"][..]),
+        (&["gpu-numa", "show", "--sv"], &["--svg"]),
+        (
+            &["gpu-numa", "gres-conf", "--slurm-r"],
+            &["--slurm-release"],
+        ),
+        (&["gpu-numa", "nccl", "e"], &["emit"]),
+        (&["gpu-numa", "nccl", "emit", "--expl"], &["--explain"]),
+        (&["gpu-numa", "plan", "--option", "restr"], &["restricted"]),
+    ] {
+        assert_eq!(offered(&file, words), expected, "{words:?}");
+    }
+}
+
 #[test]
 fn man_pages_and_completions_name_every_command_that_help_names() {
     let folder = tempfile::tempdir().unwrap();
@@ -40,6 +83,17 @@ fn man_pages_and_completions_name_every_command_that_help_names() {
                 "{file}: {command}"
             );
         }
+    }
+    let verify = fs::read_to_string(dir.join("man/gpu-numa-verify.1")).unwrap();
+    for part in [
+        "[\\fB\\-\\-gpus\\fR \\fIGPU,GPU\\fR]",
+        "[\\fB\\-\\-job\\fR [\\fIJOB\\fR]]",
+        ".SH \"EXIT STATUS\"",
+        ".SH FILES",
+        ".SH ENVIRONMENT",
+        ".SH \"SEE ALSO\"",
+    ] {
+        assert!(verify.contains(part), "{part}: {verify}");
     }
     let overview = fs::read_to_string(dir.join("man/gpu-numa.1")).unwrap();
     assert!(!overview.contains("__generate"), "{overview}");

@@ -230,3 +230,31 @@ fn without_nvidia_gpus_a_library_that_fails_is_not_missed() {
         assert_eq!(remarks, "null");
     }
 }
+
+#[test]
+fn the_gpu_of_a_process_is_the_one_on_which_nvml_lists_it() {
+    let mut process = Command::new("sleep").arg("60").spawn().unwrap();
+    let pid = process.id().to_string();
+    let verify = |scenario: &str, without: &[&str]| {
+        let output = Nvml::new(scenario, without).run(&["verify", &pid, "--json"]);
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        document["gpus"].to_string()
+    };
+    let of_second = format!("{TWO_GPUS}process 1\nprocess {pid}\n");
+    // In a process namespace of our own NVML's numbers are those of other processes.
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap();
+    let is_first = namespace == Path::new("pid:[4026531836]");
+    let all_seen = r#"["0000:3b:00.0","10000:86:00.0"]"#;
+    let listed = if is_first {
+        r#"["10000:86:00.0"]"#
+    } else {
+        all_seen
+    };
+    let found = verify(&of_second, &[]);
+    let old = verify(&of_second, &["nvmlDeviceGetComputeRunningProcesses_v3"]);
+    let other = verify(&format!("{TWO_GPUS}process 1\n"), &[]);
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert_eq!(found, listed);
+    assert_eq!((old.as_str(), other.as_str()), (all_seen, all_seen));
+}

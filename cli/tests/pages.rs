@@ -8,6 +8,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
+use crate::verify::{Host, Recorded};
+
 /// What is run on every machine.
 const COMMANDS: [&str; 4] = ["show", "plan --cpus-per-task 2", "doctor", "gres-conf"];
 
@@ -149,4 +151,106 @@ fn what_is_explained_of_a_device_is_as_in_the_repository() {
         "explain",
         &transcript(recording.root(), "spr-2s-nonode-dmi", &commands),
     );
+}
+
+/// A text in which a process has its own memory on `node`.
+fn maps(node: u32) -> String {
+    format!("1 default heap anon=90000 N{node}=90000 kernelpagesize_kB=4\n")
+}
+
+#[test]
+fn verifys_pages_are_as_in_the_repository() {
+    let host = Host::new("dgx-h100");
+    let of_one = r#"GPU_NUMA_BIND_REPORT={"gpus":["0000:1b:00.0"]}"#;
+    let of_two = r#"GPU_NUMA_BIND_REPORT={"gpus":["0000:61:00.0","0000:9d:00.0"]}"#;
+    let of_four = r#"GPU_NUMA_BIND_REPORT={"gpus":["0000:52:00.0","0000:61:00.0","0000:9d:00.0","0000:c3:00.0"]}"#;
+    let (here, there) = (maps(0), maps(1));
+    let python = Recorded {
+        name: "python",
+        environment: &[of_one],
+        maps: &here,
+        ..Recorded::default()
+    };
+    let processes = [
+        Recorded {
+            pid: 1100,
+            threads: &[("python", "0-3"), ("python", "0-3")],
+            ..python
+        },
+        Recorded {
+            pid: 1200,
+            threads: &[
+                ("python", "0-55,112-167"),
+                ("NCCL Progress 0", "0-55,112-167"),
+                ("pt_data_worker", "0-223"),
+                ("pt_data_worker", "0-223"),
+                ("pt_data_pin", "56"),
+            ],
+            maps: &there,
+            ..python
+        },
+        Recorded {
+            pid: 1300,
+            threads: &[("python", "0-223")],
+            environment: &[of_two],
+            ..python
+        },
+        Recorded {
+            pid: 1400,
+            threads: &[("python", "0-55")],
+            environment: &[of_four, "LOCAL_RANK=2", "LOCAL_WORLD_SIZE=4"],
+            ..python
+        },
+        Recorded {
+            pid: 1500,
+            threads: &[("python", "0-55")],
+            environment: &[of_four, "LOCAL_RANK=1", "LOCAL_WORLD_SIZE=2"],
+            ..python
+        },
+        Recorded {
+            pid: 1600,
+            threads: &[("bash", "0-223")],
+            environment: &[],
+            maps: "",
+            ..python
+        },
+    ];
+    for process in &processes {
+        host.write(process);
+    }
+    let pids = processes.map(|process| format!("verify {}", process.pid));
+    let commands: Vec<&str> = pids.iter().map(String::as_str).collect();
+    hold("verify", &transcript(host.root(), "dgx-h100", &commands));
+}
+
+/// Machines whose NCCL file says each kind of thing about paths, and what is asked of each.
+const PATHS: [&str; 4] = ["dgx-h100", "l40s-2s-4g-slurm", "vm-2s4g", "gb200-nvl4"];
+
+#[test]
+fn the_pages_of_nccl_paths_are_as_in_the_repository() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut page = String::new();
+    for name in PATHS {
+        let recording = machines::named(name).record();
+        let run = |arguments: &[&str]| {
+            Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+                .args(arguments)
+                .current_dir(folder.path())
+                .env_clear()
+                .output()
+                .unwrap()
+        };
+        let root = recording.root().to_str().unwrap();
+        let file = format!("{name}.xml");
+        let emitted = run(&["nccl", "emit", "--from", root]);
+        assert_eq!(emitted.status.code(), Some(0), "{emitted:?}");
+        fs::write(folder.path().join(&file), &emitted.stdout).unwrap();
+        page += &format!("$ gpu-numa nccl emit --from {name} > {file}\n");
+        let paths = run(&["nccl", "paths", &file]);
+        page += &format!("$ gpu-numa nccl paths {file}\n");
+        page += &String::from_utf8(paths.stdout).unwrap();
+        page += &String::from_utf8(paths.stderr).unwrap();
+        page.push('\n');
+    }
+    hold("nccl-paths", &page);
 }

@@ -4,7 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use launch::environment::BindReport;
+use launch::site::asked_without_site;
 use serde_json::Value;
+use topology::binding::{StepRequest, TaskRequest, plan_step};
+use topology::set::CpuSet;
 
 use crate::common::Host;
 
@@ -97,4 +101,52 @@ fn a_process_of_this_host_keeps_to_its_schema() {
         .args(["verify", "--json"])
         .output();
     hold(&document_of(&verify.unwrap()));
+}
+
+#[test]
+fn a_tasks_report_keeps_to_its_schema() {
+    let machine = machines::named("dgx-h100").machine();
+    let gpus: Vec<_> = machine.gpus.iter().map(|gpu| gpu.pci).collect();
+    for (option, cpus) in [
+        ("", "0-223"),
+        ("verbose", "0-3"),
+        ("node,mem=bind", "56-111"),
+        ("none", "0-223"),
+        ("single-numa-node", "0-3"),
+        ("off", "0-3"),
+    ] {
+        let task = |visible: &[_]| TaskRequest {
+            visible: visible.to_vec(),
+            slurm_cpus: Some(CpuSet::single(0)),
+            ..TaskRequest::default()
+        };
+        let step = StepRequest {
+            settings: asked_without_site(option, None).settings,
+            step_cpus: cpus.parse().unwrap(),
+            owns_cpus: true,
+            asked: 2,
+            tasks: vec![task(&gpus[..1]), task(&gpus[2..6]), task(&[])],
+            kernel: "5.15".parse().unwrap(),
+            allowed_nodes: None,
+            may_refuse: true,
+        };
+        for plan in &plan_step(&machine, &step).tasks {
+            let report = BindReport::new("gpu1", 7, "7.0", plan);
+            let document = serde_json::to_value(&report).unwrap();
+            hold(&document);
+            // As verify reads it.
+            let text = document.to_string();
+            let read = launch::environment::reported_gpus(&Reported(text));
+            assert_eq!(read, plan.gpus, "{document:#}");
+        }
+    }
+}
+
+/// An environment with a report alone.
+struct Reported(String);
+
+impl launch::environment::Environment for Reported {
+    fn get(&self, name: &str) -> Option<String> {
+        (name == "GPU_NUMA_BIND_REPORT").then(|| self.0.clone())
+    }
 }

@@ -71,3 +71,20 @@ fn a_file_is_written_and_a_folder_refused() {
     assert!(std::fs::read_to_string(path).unwrap().ends_with("</svg>\n"));
     assert_eq!(host.run(&["show", "--svg", "/"]).status.code(), Some(2));
 }
+
+#[test]
+fn the_picture_in_the_readme_is_what_the_program_draws() {
+    let drawn = picture(
+        &Host::new(),
+        &["plan", "--tasks", "4", "--cpus-per-task", "2"],
+    );
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/plan.svg");
+    if std::env::var_os("UPDATE_PICTURES").is_some() {
+        std::fs::write(path, &drawn).unwrap();
+    }
+    let kept = std::fs::read_to_string(path).unwrap();
+    assert!(
+        kept == drawn,
+        "UPDATE_PICTURES=1 cargo test -p gpu-numa readme writes docs/plan.svg"
+    );
+}

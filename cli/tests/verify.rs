@@ -1,7 +1,327 @@
-//! `gpu-numa verify` on a process of somebody who means ill.
+//! `gpu-numa verify` on processes of this host, and on those of a recorded one.
 
+use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use machines::Recording;
+use serde_json::Value;
+
+use crate::schemas::hold;
+
+/// A recorded host with processes.
+pub(crate) struct Host(Recording);
+
+/// A process of it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Recorded<'a> {
+    pub(crate) pid: u32,
+    pub(crate) name: &'a str,
+    /// Name and mask of each thread.
+    pub(crate) threads: &'a [(&'a str, &'a str)],
+    pub(crate) environment: &'a [&'a str],
+    pub(crate) maps: &'a str,
+    /// Device files that it holds open.
+    pub(crate) open: &'a [&'a str],
+    pub(crate) cgroup: &'a str,
+}
+
+impl Host {
+    pub(crate) fn new(machine: &str) -> Self {
+        Self(machines::named(machine).record())
+    }
+
+    pub(crate) fn root(&self) -> &std::path::Path {
+        self.0.root()
+    }
+
+    fn folder(&self, pid: u32) -> PathBuf {
+        self.0.root().join(format!("proc/{pid}"))
+    }
+
+    pub(crate) fn write(&self, process: &Recorded<'_>) {
+        let folder = self.folder(process.pid);
+        for (number, (name, mask)) in (0..).zip(process.threads) {
+            let thread = folder.join(format!("task/{}", process.pid + number));
+            fs::create_dir_all(&thread).unwrap();
+            fs::write(thread.join("comm"), format!("{name}\n")).unwrap();
+            fs::write(
+                thread.join("status"),
+                format!("Name:\t{name}\nCpus_allowed_list:\t{mask}\n"),
+            )
+            .unwrap();
+        }
+        fs::write(folder.join("comm"), format!("{}\n", process.name)).unwrap();
+        fs::write(folder.join("environ"), process.environment.join("\0")).unwrap();
+        fs::write(folder.join("numa_maps"), process.maps).unwrap();
+        fs::write(folder.join("cgroup"), process.cgroup).unwrap();
+        fs::create_dir_all(folder.join("fd")).unwrap();
+        for (number, file) in process.open.iter().enumerate() {
+            symlink(file, folder.join(format!("fd/{number}"))).unwrap();
+        }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+            .arg("verify")
+            .args(arguments)
+            .arg("--from")
+            .arg(self.0.root())
+            .env_clear()
+            .output()
+            .unwrap()
+    }
+
+    /// The document of a process, and whether all is well by the exit status.
+    fn verify(&self, process: &Recorded<'_>) -> Value {
+        self.write(process);
+        let output = self.run(&[&process.pid.to_string(), "--json"]);
+        let document: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        hold(&document);
+        let is_well = output.status.code() == Some(0);
+        assert_eq!(document["ok"], is_well, "{document:#}");
+        fs::remove_dir_all(self.folder(process.pid)).unwrap();
+        document
+    }
+}
+
+const NODE_0: &str = "1 default heap anon=9000 N0=9000 kernelpagesize_kB=4\n";
+const NODE_1: &str = "1 default heap anon=9000 N1=9000 kernelpagesize_kB=4\n";
+
+/// What the plugin writes for a task that has all eight GPUs of `dgx-h100`.
+fn report_of_all() -> String {
+    let gpus = "0000:1b:00.0 0000:43:00.0 0000:52:00.0 0000:61:00.0 0000:9d:00.0 0000:c3:00.0 0000:d1:00.0 0000:df:00.0";
+    let gpus: Vec<&str> = gpus.split(' ').collect();
+    format!(
+        "GPU_NUMA_BIND_REPORT={}",
+        serde_json::json!({ "gpus": gpus })
+    )
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    let list = value.as_array().unwrap().iter();
+    list.map(|text| text.as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_rank_of_torchrun_on_the_wrong_socket_is_not_local() {
+    let host = Host::new("dgx-h100");
+    let report = report_of_all();
+    for (rank, mask, maps, verdict) in [
+        ("6", "0-55", NODE_0, "remote"),
+        ("6", "0-223", NODE_1, "partial"),
+        ("6", "56-59", NODE_1, "local"),
+        ("1", "56-111", NODE_1, "remote"),
+        ("1", "0-55,112-167", NODE_0, "local"),
+    ] {
+        let rank = format!("LOCAL_RANK={rank}");
+        let document = host.verify(&Recorded {
+            pid: 4711,
+            name: "python",
+            threads: &[("python", mask)],
+            environment: &[&report, &rank, "LOCAL_WORLD_SIZE=8"],
+            maps,
+            ..Recorded::default()
+        });
+        assert_eq!(document["verdict"], verdict, "{rank} {mask}: {document:#}");
+        assert_eq!(document["ok"], verdict == "local", "{document:#}");
+    }
+}
+
+#[test]
+fn one_of_several_gpus_is_right_only_where_it_would_be_with_each() {
+    let host = Host::new("dgx-h100");
+    let report = report_of_all();
+    let of_four = |rank: &str, mask| {
+        let rank = format!("LOCAL_RANK={rank}");
+        host.verify(&Recorded {
+            pid: 4711,
+            name: "python",
+            threads: &[("python", mask)],
+            environment: &[&report, &rank, "LOCAL_WORLD_SIZE=4"],
+            maps: NODE_0,
+            ..Recorded::default()
+        })
+    };
+    // GPU1, or GPUs 2 and 3, which are all on node 0.
+    assert_eq!(of_four("1", "0-55")["verdict"], "local");
+    // GPU3, or GPUs 6 and 7 on the other socket.
+    let document = of_four("3", "56-111");
+    assert_eq!(document["verdict"], Value::Null);
+    assert_eq!(document["uses_all_gpus"], false);
+    let findings = texts(&document["findings"]);
+    assert_eq!(
+        findings,
+        [
+            "which of these GPUs it uses is not known: GPU3 0000:61:00.0 (node 0: remote), GPU6 0000:d1:00.0 (node 1: local), \
+             GPU7 0000:df:00.0 (node 1: local); name it with --gpus"
+        ]
+    );
+}
+
+#[test]
+fn the_device_file_that_it_holds_open_goes_before_what_it_was_given() {
+    let host = Host::new("dgx-h100");
+    let machine = host
+        .0
+        .root()
+        .join("proc/driver/nvidia/gpus/0000:df:00.0/information");
+    let text = fs::read_to_string(machine).unwrap();
+    let minor = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Device Minor:"))
+        .unwrap()
+        .trim();
+    let file = format!("/dev/nvidia{minor}");
+    let report = report_of_all();
+    let document = host.verify(&Recorded {
+        pid: 4711,
+        name: "python",
+        threads: &[("python", "0-55")],
+        environment: &[&report, "LOCAL_RANK=0", "LOCAL_WORLD_SIZE=8"],
+        maps: NODE_0,
+        open: &["/dev/nvidiactl", &file, &file],
+        ..Recorded::default()
+    });
+    assert_eq!(texts(&document["gpus"]), ["0000:df:00.0"]);
+    assert_eq!(document["verdict"], "remote");
+}
+
+#[test]
+fn a_thread_that_was_moved_is_named_and_memory_elsewhere_is_told() {
+    let host = Host::new("dgx-h100");
+    let gpu = r#"GPU_NUMA_BIND_REPORT={"gpus":["0000:1b:00.0"]}"#;
+    let document = host.verify(&Recorded {
+        pid: 4711,
+        name: "python",
+        threads: &[
+            ("python", "0-55"),
+            ("NCCL Progress 0", "4"),
+            ("pt_data_worker", "50-60"),
+            ("pt_data_worker", "50-60"),
+        ],
+        environment: &[gpu],
+        maps: "1 bind:1 heap anon=9000 N1=9000 kernelpagesize_kB=4\n",
+        ..Recorded::default()
+    });
+    assert_eq!(document["verdict"], "partial");
+    assert_eq!(
+        texts(&document["findings"]),
+        [
+            "2 of 4 threads (4713 pt_data_worker, 4714 pt_data_worker) may run on CPUs 50-60; CPUs 56-60 are not \
+             local to its GPU (node 0, CPUs 0-55,112-167): partial",
+            "its memory policy \"bind:1\" names node 1; its GPU is on node 0",
+            "35.1 MiB of its 35.1 MiB of memory are not on its GPU's node 0",
+        ]
+    );
+    let names = document["threads"].as_array().unwrap();
+    assert!(
+        names
+            .iter()
+            .any(|own| own["names"]["NCCL Progress 0"] == 1 && own["verdict"] == "local")
+    );
+}
+
+#[test]
+fn a_job_is_all_processes_of_its_cgroup_or_its_number_but_slurms_own() {
+    let host = Host::new("dgx-h100");
+    let gpu = r#"GPU_NUMA_BIND_REPORT={"gpus":["0000:1b:00.0"]}"#;
+    let python = Recorded {
+        pid: 100,
+        name: "python",
+        threads: &[("python", "0-3")],
+        environment: &["SLURM_JOB_ID=7", gpu],
+        maps: NODE_0,
+        ..Recorded::default()
+    };
+    host.write(&python);
+    // A container's environment may be its own.
+    host.write(&Recorded {
+        pid: 200,
+        environment: &[gpu],
+        threads: &[("python", "56")],
+        cgroup: "0::/system.slice/slurmstepd.scope/job_7/step_0/user/task_0\n",
+        ..python
+    });
+    host.write(&Recorded {
+        pid: 300,
+        cgroup: "0::/system.slice/slurmstepd.scope/job_7/step_0/slurm\n",
+        ..python
+    });
+    host.write(&Recorded {
+        pid: 400,
+        environment: &["SLURM_JOB_ID=77", gpu],
+        cgroup: "0::/system.slice/slurmstepd.scope/job_77/step_0/user/task_0\n",
+        ..python
+    });
+    let output = host.run(&["--job", "7", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    hold(&document);
+    let processes = document["processes"].as_array().unwrap().iter();
+    let found: Vec<(&Value, &Value)> = processes
+        .map(|process| (&process["pid"], &process["verdict"]))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (&100.into(), &"local".into()),
+            (&200.into(), &"remote".into())
+        ]
+    );
+    let none = host.run(&["--job", "8"]);
+    assert_eq!(none.status.code(), Some(2));
+}
+
+#[test]
+fn following_says_what_changes_until_the_process_ends() {
+    let host = Host::new("dgx-h100");
+    let gpu = r#"GPU_NUMA_BIND_REPORT={"gpus":["0000:1b:00.0"]}"#;
+    let python = Recorded {
+        pid: 100,
+        name: "python",
+        threads: &[("python", "0-3")],
+        environment: &[gpu],
+        maps: NODE_0,
+        ..Recorded::default()
+    };
+    host.write(&python);
+    let mut follow = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+        .args(["verify", "100", "--follow", "--every", "1", "--from"])
+        .arg(host.0.root())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut reader = std::io::BufReader::new(follow.stdout.take().unwrap());
+    let mut next = |wanted: &str| {
+        use std::io::BufRead as _;
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert!(reader.read_line(&mut line).unwrap() > 0, "no \"{wanted}\"");
+            if line.contains(wanted) {
+                return;
+            }
+        }
+    };
+    next("all local");
+    let status = host.folder(100).join("task/100/status");
+    let move_to = |mask: &str| {
+        fs::write(&status, format!("Cpus_allowed_list:\t{mask}\n")).unwrap();
+    };
+    move_to("0-1");
+    next("process 100 (python): CPUs now 0-1 (were 0-3): local");
+    move_to("0-223");
+    next("process 100 (python): now wrong: it may run on CPUs 0-223");
+    move_to("0-1");
+    next("process 100 (python): no longer so: it may run on CPUs 0-223");
+    fs::remove_dir_all(host.folder(100)).unwrap();
+    next("process 100 (python): has ended");
+    // It was wrong for a while.
+    assert_eq!(follow.wait().unwrap().code(), Some(1));
+}
 
 #[test]
 fn a_process_name_cannot_act_on_the_terminal() {

@@ -15,6 +15,7 @@ mod nvml;
 pub mod probe;
 mod source;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use error::{ACCEPTED, AskError, DiscoveryError, ProbeError};
@@ -25,6 +26,7 @@ use roxmltree::{Document, ParsingOptions};
 use source::Content;
 use topology::locality::Overrides;
 use topology::machine::Machine;
+use topology::pci::PciAddress;
 use topology::snapshot::Snapshot;
 
 /// The schema of a machine as `gpu-numa show --json` prints it.
@@ -38,6 +40,17 @@ pub const MACHINE_SCHEMA: &str = "gpu-numa/machine/1";
 /// [`DiscoveryError`], by what is wrong with the source; trouble with a part of a machine is a remark.
 pub fn read_machine(source: &Source) -> Result<Machine, DiscoveryError> {
     read_machine_with(source, Path::new("/proc/self/exe"))
+}
+
+/// The processes that NVML lists on each GPU; none where it cannot be asked, or numbers processes otherwise than the
+/// caller: in a container it gives the host's numbers.
+pub fn read_gpu_processes() -> BTreeMap<PciAddress, Vec<u32>> {
+    // PROC_PID_INIT_INO (include/linux/proc_ns.h): the first process namespace.
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    if namespace != Path::new("pid:[4026531836]") {
+        return BTreeMap::new();
+    }
+    probe::ask_gpu_processes(Path::new("/proc/self/exe")).unwrap_or_default()
 }
 
 /// Reads a machine with `program` as the child that asks hwloc and NVML.

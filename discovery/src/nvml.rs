@@ -3,6 +3,7 @@
 //! Drivers of ten years are met, so every function but `nvmlInit_v2` may be missing or fail for a GPU:
 //! what it would have said is then not known.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 
 use ffi::nvml::{LinkEnd, read_compute_instance, read_gpu_instance, read_link_end, read_p2p};
@@ -134,6 +135,31 @@ pub(crate) fn read() -> Result<NvmlAnswer, ProbeError> {
     Ok(answer)
 }
 
+/// The processes on each GPU, by their numbers in the first process namespace.
+pub(crate) type GpuProcesses = BTreeMap<PciAddress, Vec<u32>>;
+
+/// Asks NVML which processes have a context on which GPU; a GPU that does not answer has none.
+pub(crate) fn read_processes() -> Result<GpuProcesses, ProbeError> {
+    let nvml = load()?;
+    let count = nvml.device_count().map_err(|error| in_its_words(&error))?;
+    let mut processes = GpuProcesses::new();
+    for index in 0..count.min(MAX_GPUS) {
+        let Ok(device) = nvml.device_by_index(index) else {
+            continue;
+        };
+        let Some(pci) = device.pci_info().ok().as_ref().and_then(address) else {
+            continue;
+        };
+        // Not there before R510; what else is known of a process has to do then.
+        let compute = device.running_compute_processes();
+        let graphics = device.running_graphics_processes();
+        let all = [compute, graphics].into_iter().flatten().flatten();
+        processes.insert(pci, all.map(|process| process.pid).collect());
+    }
+    std::mem::forget(nvml);
+    Ok(processes)
+}
+
 impl NvmlAnswer {
     /// A GPU gives no answer, and so none on its links.
     fn complain(&mut self, index: u32, error: &dyn Error) {
@@ -198,7 +224,7 @@ fn read_gpu(device: &Device<'_>, own: &OwnSets) -> Result<(NvmlGpu, bool), NoGpu
     Ok((gpu, asked))
 }
 
-/// The address by its text, failing that by its numbers; absent when both are empty.
+/// The address by its text, failing that by its numbers; none when both are empty.
 fn address(pci: &PciInfo) -> Option<PciAddress> {
     let by_numbers = || {
         let address = PciAddress {
@@ -311,7 +337,7 @@ fn narrower<K>(words: &[u64], own: Option<&IndexSet<K>>) -> Option<IndexSet<K>> 
     (!set.is_empty() && !is_all).then_some(set)
 }
 
-/// A UUID; absent where the text is none that `CUDA_VISIBLE_DEVICES` could hold.
+/// A UUID; none where the text is none that `CUDA_VISIBLE_DEVICES` could hold.
 fn identifier(text: &str) -> Option<String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'/' | b'_');
     let text = text.trim();

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::child::{ChildError, read_marked_line, read_within};
 use crate::error::{AskError, ProbeError};
 use crate::hwloc::{self, HwlocAnswer};
-use crate::nvml::{self, NvmlAnswer};
+use crate::nvml::{self, GpuProcesses, NvmlAnswer};
 use crate::source::MAX_FILE_BYTES;
 
 /// The hidden subcommand.
@@ -58,6 +58,11 @@ pub(crate) fn ask_nvml(program: &Path) -> Result<NvmlAnswer, AskError> {
         NVML_TIME,
         Some("NVML does not answer yet"),
     )
+}
+
+/// Asks NVML which processes are on which GPU.
+pub(crate) fn ask_gpu_processes(program: &Path) -> Result<GpuProcesses, AskError> {
+    ask(command(program, "nvml-processes"), None, NVML_TIME)
 }
 
 fn command(program: &Path, what: &str) -> Command {
@@ -134,6 +139,7 @@ fn answer_json(what: &OsStr) -> String {
             serde_json::to_string(&read_stdin().and_then(|xml| hwloc::read_xml(&xml)))
         }
         Some("nvml") => serde_json::to_string(&nvml::read()),
+        Some("nvml-processes") => serde_json::to_string(&nvml::read_processes()),
         Some(_) | None => return refuse(&ProbeError::NoSuchQuestion),
     };
     json.unwrap_or_else(|_| refuse(&ProbeError::NoJson))

@@ -1,6 +1,6 @@
 //! What NVML's wrapper does not call, or calls wrongly.
 //!
-//! For programs, behind the feature `nvml`: the plugins link no NVML.  Every function is absent from
+//! For programs, behind the feature `nvml`: the plugins link no NVML.  Every function is missing from
 //! some driver, and then so is its answer.
 
 use nvml_wrapper::Device;
@@ -71,7 +71,7 @@ pub fn read_p2p(from: &Device<'_>, to: &Device<'_>) -> Option<&'static str> {
     (status == SUCCESS).then_some(words)
 }
 
-/// The number of the GPU instance that a MIG device is in; absent where NVML does not say.
+/// The number of the GPU instance that a MIG device is in; none where NVML does not say.
 pub fn read_gpu_instance(mig: &Device<'_>) -> Option<u32> {
     let library = mig.nvml().lib();
     let function = library.nvmlDeviceGetGpuInstanceId.as_ref().ok()?;
@@ -83,7 +83,7 @@ pub fn read_gpu_instance(mig: &Device<'_>) -> Option<u32> {
     (status == SUCCESS).then_some(id)
 }
 
-/// The number of a MIG device's compute instance within its GPU instance; absent where NVML does not say.
+/// The number of a MIG device's compute instance within its GPU instance; none where NVML does not say.
 pub fn read_compute_instance(mig: &Device<'_>) -> Option<u32> {
     let library = mig.nvml().lib();
     let function = library.nvmlDeviceGetComputeInstanceId.as_ref().ok()?;

@@ -8,12 +8,14 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use ffi::spank::Spank;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use topology::binding::TaskPlan;
 use topology::machine::Machine;
 use topology::pci::PciAddress;
 use topology::vendor::VENDORS;
 use topology::words::{TaskDocument, Voice};
+
+use crate::rank::LocalRank;
 
 /// Variables of a process.
 pub trait Environment {
@@ -78,6 +80,9 @@ pub const TOPO_FILE: &str = "NCCL_TOPO_FILE";
 pub const PROFILER: &str = "NCCL_PROFILER_PLUGIN";
 /// What was decided for the task, as one line of JSON.
 const REPORT: &str = "GPU_NUMA_BIND_REPORT";
+
+/// What `gpu-numa run` chose, as one line of JSON.
+const RUN: &str = "GPU_NUMA_RUN";
 
 /// Whether a step inside our own may find the variable with our value.
 fn is_ours(name: &str) -> bool {
@@ -172,6 +177,55 @@ impl<'a> BindReport<'a> {
         // Every field has a JSON form.
         serde_json::to_string(self).unwrap_or_default()
     }
+}
+
+/// What `gpu-numa run` chose for the command that it became.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunChoice {
+    /// The GPUs.
+    pub gpus: Vec<PciAddress>,
+    /// The rank that they are for, `LOCAL_RANK=3`; none where they are for whatever the command starts.
+    pub rank: Option<String>,
+    /// The Slurm task in which it ran, `JOB.STEP.TASK`; none outside Slurm.
+    step: Option<String>,
+}
+
+impl RunChoice {
+    /// GPUs for the rank of this environment where `is_ranks`, else for all that the command starts.
+    pub fn new(environment: &impl Environment, gpus: Vec<PciAddress>, is_ranks: bool) -> Self {
+        Self {
+            gpus,
+            rank: rank_text(environment).filter(|_| is_ranks),
+            step: step_text(environment),
+        }
+    }
+
+    /// The variable that hands it on.
+    pub fn variable(&self) -> Option<(&'static str, String)> {
+        Some((RUN, serde_json::to_string(self).ok()?))
+    }
+
+    /// What a process was handed; none where it is in another Slurm task than the one that chose.
+    pub fn read(environment: &impl Environment) -> Option<Self> {
+        let choice: Self = serde_json::from_str(&environment.get(RUN)?).ok()?;
+        (choice.step == step_text(environment)).then_some(choice)
+    }
+
+    /// Whether it is for this environment's rank.
+    pub fn is_for_rank(&self, environment: &impl Environment) -> bool {
+        self.rank == rank_text(environment)
+    }
+}
+
+fn rank_text(environment: &impl Environment) -> Option<String> {
+    let rank = LocalRank::read(environment)?;
+    Some(format!("{}={}", rank.variable, rank.index))
+}
+
+fn step_text(environment: &impl Environment) -> Option<String> {
+    let names = ["SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_LOCALID"];
+    let parts: Option<Vec<String>> = names.iter().map(|name| environment.get(name)).collect();
+    parts.map(|parts| parts.join("."))
 }
 
 /// The GPUs that a task's report names; none where it has no report.

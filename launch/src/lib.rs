@@ -16,3 +16,4 @@ pub mod process;
 pub mod rank;
 pub mod shared;
 pub mod site;
+pub mod used;

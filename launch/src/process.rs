@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use topology::machine::Machine;
 use topology::pci::PciAddress;
 use topology::set::CpuSet;
+use topology::vendor::VENDORS;
 
-use crate::environment::{Environment, reported_gpus};
+use crate::environment::Environment;
 use crate::numa_maps::{self, ProcessMemory};
-use crate::observe::status_list;
+use crate::observe::{self, status_list};
 
 /// A process as it is now.
 #[derive(Debug, Clone, Default)]
@@ -19,36 +20,55 @@ pub struct Process {
     pub pid: u32,
     /// Its name, of at most 15 characters.
     pub name: String,
-    /// The thread ids of each CPU mask.
-    pub masks: BTreeMap<String, (CpuSet, Vec<u32>)>,
+    /// The threads of each CPU mask.
+    pub masks: BTreeMap<String, (CpuSet, Vec<Thread>)>,
     /// Where its memory is.
     pub memory: ProcessMemory,
-    /// The GPUs of its report, else those that it holds open.
-    pub gpus: Vec<PciAddress>,
+    /// When it was started, in clock ticks since the host was (proc_pid_stat(5), starttime); 0 where that is not known.
+    started: u64,
+}
+
+/// A thread of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thread {
+    /// Its number.
+    pub id: u32,
+    /// Its name, of at most 15 characters: that of its process where nobody gave it one.
+    pub name: String,
 }
 
 impl Process {
-    /// Reads process `pid`; none where there is no such process, or it may not be read.
-    pub fn read(machine: &Machine, pid: u32) -> Option<Self> {
-        let folder = folder_of(pid);
+    /// Reads process `pid` of the `/proc` below `root`; none where there is no such process, or it may not be read.
+    pub fn read(root: &Path, pid: u32) -> Option<Self> {
+        let folder = folder_of(root, pid);
         let masks = read_masks(&folder)?;
-        let memory = fs::read_to_string(folder.join("numa_maps"));
         let name = fs::read_to_string(folder.join("comm")).unwrap_or_default();
-        let reported = reported_gpus(&StartEnvironment::of(pid));
-        let gpus = if reported.is_empty() {
-            read_open_gpus(&folder, machine)
-        } else {
-            reported
-        };
-        Some(Self {
+        let mut process = Self {
             pid,
             name: name.trim().to_owned(),
             masks,
-            memory: memory
-                .map(|text| numa_maps::parse(&text))
-                .unwrap_or_default(),
-            gpus,
-        })
+            memory: ProcessMemory::default(),
+            started: read_start(&folder),
+        };
+        process.read_memory(root);
+        Some(process)
+    }
+
+    /// Reads its threads again; false where it has ended.
+    pub fn read_threads(&mut self, root: &Path) -> bool {
+        let folder = folder_of(root, self.pid);
+        match read_masks(&folder) {
+            // Another may have got its number.
+            Some(masks) if read_start(&folder) == self.started => self.masks = masks,
+            Some(_) | None => return false,
+        }
+        true
+    }
+
+    /// Reads again where its memory is: the kernel walks all of it for that.
+    pub fn read_memory(&mut self, root: &Path) {
+        let text = fs::read_to_string(folder_of(root, self.pid).join("numa_maps"));
+        self.memory = text.map(|text| numa_maps::parse(&text)).unwrap_or_default();
     }
 
     /// The CPUs that any of its threads may run on.
@@ -66,14 +86,25 @@ impl Process {
     }
 }
 
-/// The processes of Slurm job `job` on this host that may be read, the calling one left out.
-pub fn of_job(job: &str) -> Vec<u32> {
+/// The processes of Slurm job `job` in the `/proc` below `root` that may be read, the calling one left out: those whose cgroup is the
+/// job's, and those that were started with its number.
+pub fn of_job(root: &Path, job: &str) -> Vec<u32> {
     let own = std::process::id();
     let is_of_job = |pid: &u32| {
-        let variable = StartEnvironment::of(*pid).get("SLURM_JOB_ID");
-        *pid != own && variable.as_deref() == Some(job)
+        let cgroup = cgroup_of(root, *pid);
+        let variable = || StartEnvironment::of(root, *pid).get("SLURM_JOB_ID");
+        // slurmstepd's own is `.../step_0/slurm`.
+        let is_slurms = cgroup.lines().any(|line| line.ends_with("/slurm"));
+        let is_cgroups = cgroup.lines().any(|line| {
+            line.split('/')
+                .any(|part| part.strip_prefix("job_") == Some(job))
+        });
+        *pid != own && !is_slurms && (is_cgroups || variable().as_deref() == Some(job))
     };
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let entries = fs::read_dir(root.join("proc"))
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut pids: Vec<u32> = entries
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(is_of_job)
@@ -82,14 +113,46 @@ pub fn of_job(job: &str) -> Vec<u32> {
     pids
 }
 
+/// `/proc/PID/cgroup`; empty where it may not be read.
+fn cgroup_of(root: &Path, pid: u32) -> String {
+    fs::read_to_string(folder_of(root, pid).join("cgroup")).unwrap_or_default()
+}
+
+/// The GPUs that process `pid` of this host sees, in the order of its own numbering; empty where that is not known.
+///
+/// Numbers count within what the process may open, which only a process of its own cgroup can ask; UUIDs stand for
+/// themselves.
+pub fn visible_to(machine: &Machine, pid: u32) -> Vec<PciAddress> {
+    let root = Path::new("/");
+    let environment = StartEnvironment::of(root, pid);
+    let has_same_fence = cgroup_of(root, pid) == cgroup_of(root, std::process::id());
+    let is_by_uuid = VENDORS.iter().any(|vendor| {
+        let list = environment.get(vendor.variables.visible);
+        list.is_some_and(|list| {
+            let mut entries = list.split(',').map(str::trim);
+            entries.all(|entry| entry.starts_with("GPU-") || entry.starts_with("MIG-"))
+        })
+    });
+    if has_same_fence || is_by_uuid {
+        observe::visible_to_process(machine, &environment).gpus
+    } else {
+        Vec::new()
+    }
+}
+
+/// The GPUs whose device file process `pid` holds open.
+pub fn open_gpus(root: &Path, machine: &Machine, pid: u32) -> Vec<PciAddress> {
+    read_open_gpus(&folder_of(root, pid), machine)
+}
+
 /// The environment of a process as it was started.
 #[derive(Debug)]
-struct StartEnvironment(Vec<u8>);
+pub struct StartEnvironment(Vec<u8>);
 
 impl StartEnvironment {
-    /// Of process `pid`; empty where it may not be read.
-    fn of(pid: u32) -> Self {
-        Self(fs::read(folder_of(pid).join("environ")).unwrap_or_default())
+    /// Of process `pid` of the `/proc` below `root`; empty where it may not be read.
+    pub fn of(root: &Path, pid: u32) -> Self {
+        Self(fs::read(folder_of(root, pid).join("environ")).unwrap_or_default())
     }
 }
 
@@ -103,12 +166,20 @@ impl Environment for StartEnvironment {
     }
 }
 
-fn folder_of(pid: u32) -> PathBuf {
-    PathBuf::from(format!("/proc/{pid}"))
+fn folder_of(root: &Path, pid: u32) -> PathBuf {
+    root.join(format!("proc/{pid}"))
 }
 
-fn read_masks(folder: &Path) -> Option<BTreeMap<String, (CpuSet, Vec<u32>)>> {
-    let mut masks: BTreeMap<String, (CpuSet, Vec<u32>)> = BTreeMap::new();
+fn read_start(folder: &Path) -> u64 {
+    let stat = fs::read_to_string(folder.join("stat")).unwrap_or_default();
+    // The name before it, in brackets, may hold anything.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let start = fields.split_whitespace().nth(19);
+    start.and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+}
+
+fn read_masks(folder: &Path) -> Option<BTreeMap<String, (CpuSet, Vec<Thread>)>> {
+    let mut masks: BTreeMap<String, (CpuSet, Vec<Thread>)> = BTreeMap::new();
     for thread in fs::read_dir(folder.join("task")).ok()?.flatten() {
         // A thread may end while it is looked at.
         let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
@@ -118,9 +189,16 @@ fn read_masks(folder: &Path) -> Option<BTreeMap<String, (CpuSet, Vec<u32>)>> {
             .to_str()
             .and_then(|name| name.parse().ok());
         if let (Some(Ok(mask)), Some(id)) = (mask, id) {
-            let of_mask = masks.entry(mask.to_string());
-            of_mask.or_insert_with(|| (mask, Vec::new())).1.push(id);
+            let name = fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+            let name = name.trim().to_owned();
+            let (_, threads) = masks
+                .entry(mask.to_string())
+                .or_insert_with(|| (mask, Vec::new()));
+            threads.push(Thread { id, name });
         }
+    }
+    for (_, threads) in masks.values_mut() {
+        threads.sort_by_key(|thread| thread.id);
     }
     (!masks.is_empty()).then_some(masks)
 }
@@ -146,9 +224,15 @@ mod tests {
 
     #[test]
     fn this_process_has_a_name_threads_and_cpus() {
-        let own = Process::read(&Machine::default(), std::process::id()).unwrap();
+        let mut own = Process::read(Path::new("/"), std::process::id()).unwrap();
         assert!(!own.name.is_empty() && own.threads() > 0 && !own.cpus().is_empty());
-        assert!(Process::read(&Machine::default(), u32::MAX).is_none());
+        assert!(
+            own.masks
+                .values()
+                .all(|(_, threads)| threads.iter().all(|thread| !thread.name.is_empty()))
+        );
+        assert!(own.read_threads(Path::new("/")));
+        assert!(Process::read(Path::new("/"), u32::MAX).is_none());
     }
 
     #[test]

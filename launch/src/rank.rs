@@ -14,6 +14,9 @@ struct Launcher {
     shares_mask: bool,
 }
 
+/// The number of a Slurm task on its host.
+const TASK: &str = "SLURM_LOCALID";
+
 /// First found, first taken.
 const LAUNCHERS: [Launcher; 5] = [
     // torchrun, and accelerate and deepspeed after it.
@@ -35,7 +38,7 @@ const LAUNCHERS: [Launcher; 5] = [
     // Others with PMI.
     launcher("PMI_LOCAL_RANK", "PMI_LOCAL_SIZE", Some("PMI_SIZE"), false),
     // Slurm.
-    launcher("SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE", None, false),
+    launcher(TASK, "SLURM_STEP_TASKS_PER_NODE", None, false),
 ];
 
 /// Slurm's variables that hold a number of hosts.
@@ -90,6 +93,64 @@ pub enum RankError {
     },
 }
 
+/// What a launcher's variables say of a process's place, whatever its processes' masks are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalRank {
+    /// The variable that holds its number.
+    pub variable: &'static str,
+    /// Its number on its host, from 0.
+    pub index: usize,
+    /// How many there are on its host; none where the launcher does not say.
+    pub of: Option<usize>,
+}
+
+impl LocalRank {
+    /// Of the first launcher whose variable is set; none where it holds no number.
+    pub fn read(environment: &impl Environment) -> Option<Self> {
+        let (launcher, text) = first_launcher(environment)?;
+        Some(Self {
+            variable: launcher.rank,
+            index: text.trim().parse().ok()?,
+            of: launcher.count(environment),
+        })
+    }
+
+    /// Of the process's Slurm task, which other launchers may have started it in.
+    pub fn of_task(environment: &impl Environment) -> Option<Self> {
+        let launcher = LAUNCHERS.iter().find(|launcher| launcher.rank == TASK)?;
+        Some(Self {
+            variable: TASK,
+            index: environment.get(TASK)?.trim().parse().ok()?,
+            of: launcher.count(environment),
+        })
+    }
+
+    /// Whether Slurm itself gave it.
+    pub fn is_of_task(&self) -> bool {
+        self.variable == TASK
+    }
+}
+
+impl Launcher {
+    /// How many processes it has on this host.
+    fn count(&self, environment: &impl Environment) -> Option<usize> {
+        let text = environment.get(self.here)?;
+        let text = text.trim();
+        // Slurm's list of all hosts, `4(x2)`, where each has as many.
+        let text = match text.split_once("(x") {
+            Some((count, hosts)) if hosts.ends_with(')') && !hosts.contains(',') => count,
+            Some(_) | None => text,
+        };
+        text.parse().ok()
+    }
+}
+
+fn first_launcher(environment: &impl Environment) -> Option<(&'static Launcher, String)> {
+    LAUNCHERS
+        .iter()
+        .find_map(|launcher| Some((launcher, environment.get(launcher.rank)?)))
+}
+
 /// Reads the calling process's rank; `is_bound` says whether it may use fewer CPUs than its cpuset has.
 ///
 /// # Errors
@@ -98,10 +159,7 @@ pub fn read_rank(
     environment: &impl Environment,
     is_bound: impl FnOnce() -> bool,
 ) -> Result<Rank, RankError> {
-    let found = LAUNCHERS
-        .iter()
-        .find_map(|launcher| Some((launcher, environment.get(launcher.rank)?)));
-    let (launcher, text) = found.ok_or(RankError::Missing)?;
+    let (launcher, text) = first_launcher(environment).ok_or(RankError::Missing)?;
     let Ok(index) = text.trim().parse::<usize>() else {
         return Err(RankError::NoNumber {
             name: launcher.rank,
@@ -109,8 +167,8 @@ pub fn read_rank(
         });
     };
     let has_shared_mask = launcher.shares_mask || !is_bound();
-    let of = number(environment, launcher.here)
-        .and_then(|of| usize::try_from(of).ok())
+    let of = launcher
+        .count(environment)
         .filter(|of| has_shared_mask && (index + 1..=MOST_RANKS).contains(of));
     Ok(Rank { index, of })
 }
@@ -166,6 +224,18 @@ mod tests {
         assert_eq!(rank(&mpi, true), Ok(Rank { index: 3, of: None }));
         let few = [("LOCAL_RANK", "3"), ("LOCAL_WORLD_SIZE", "3")];
         assert_eq!(rank(&few, false), Ok(Rank { index: 3, of: None }));
+    }
+
+    #[test]
+    fn slurms_list_of_hosts_gives_a_number_where_all_have_as_many() {
+        let of = |list: &str| {
+            let set = [("SLURM_LOCALID", "1"), ("SLURM_STEP_TASKS_PER_NODE", list)];
+            LocalRank::read(&Variables::of(&set)).unwrap().of
+        };
+        assert_eq!(of("4"), Some(4));
+        assert_eq!(of("4(x2)"), Some(4));
+        assert_eq!(of("4,2"), None);
+        assert_eq!(of("4(x2),1"), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@
  *   cpu FIRST LAST             CPUs of its affinity
  *   link TYPE PCI              its next NVLink; TYPE is gpu, npu, switch or unknown, PCI may be "-"
  *   p2p PCI STATUS             nvmlDeviceGetP2PStatus with that GPU; 0 (ok) with those not named
+ *   process PID                a process with a context on it
  *   lost                       each question about it is answered NVML_ERROR_GPU_IS_LOST
  *   fail FUNCTION STATUS, hang FUNCTION, crash FUNCTION, babble FUNCTION
  *
@@ -21,7 +22,7 @@
 #include <unistd.h>
 
 enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, GPU_IS_LOST = 15 };
-enum { MAX_GPUS = 32, MAX_MIG = 8, MAX_LINKS = 18, WORDS = 64, WORD_BITS = 8 * sizeof(unsigned long) };
+enum { MAX_PROCESSES = 8, MAX_GPUS = 32, MAX_MIG = 8, MAX_LINKS = 18, WORDS = 64, WORD_BITS = 8 * sizeof(unsigned long) };
 
 typedef struct device *nvmlDevice_t;
 
@@ -44,6 +45,7 @@ struct device {
     unsigned link_count;
     struct p2p p2p[MAX_GPUS];
     unsigned p2p_count;
+    unsigned processes[MAX_PROCESSES], process_count;
     /* Of a GPU: its instances.  Of an instance: its GPU. */
     struct device *mig[MAX_MIG], *parent;
     unsigned mig_count, gpu_instance, compute_instance;
@@ -113,6 +115,8 @@ static void take_line(const char *line)
     } else if (sscanf(line, "p2p %31s %u", a, &x) == 2 && gpu->p2p_count < MAX_GPUS) {
         gpu->p2p[gpu->p2p_count].status = x;
         memcpy(gpu->p2p[gpu->p2p_count++].pci, a, 32);
+    } else if (sscanf(line, "process %u", &x) == 1 && gpu->process_count < MAX_PROCESSES) {
+        gpu->processes[gpu->process_count++] = x;
     } else if (!strncmp(line, "lost", 4)) {
         gpu->is_lost = 1;
     }
@@ -341,6 +345,34 @@ int nvmlDeviceGetNvLinkRemotePciInfo_v2(nvmlDevice_t device, unsigned link, nvml
 {
     BEGIN(device);
     return link < device->link_count ? put_pci(device->links[link].pci, pci) : INVALID_ARGUMENT;
+}
+#endif
+
+typedef struct {
+    unsigned pid;
+    unsigned long long usedGpuMemory;
+    unsigned gpuInstanceId, computeInstanceId;
+} nvmlProcessInfo_t;
+
+#ifndef WITHOUT_nvmlDeviceGetComputeRunningProcesses_v3
+int nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned *count, nvmlProcessInfo_t *to)
+{
+    BEGIN(device);
+    unsigned room = *count;
+    *count = device->process_count;
+    if (room < device->process_count)
+        return INSUFFICIENT_SIZE;
+    for (unsigned i = 0; i < device->process_count; i++)
+        to[i] = (nvmlProcessInfo_t){ .pid = device->processes[i], .gpuInstanceId = ~0U, .computeInstanceId = ~0U };
+    return SUCCESS;
+}
+
+int nvmlDeviceGetGraphicsRunningProcesses_v3(nvmlDevice_t device, unsigned *count, nvmlProcessInfo_t *to)
+{
+    BEGIN(device);
+    (void)to;
+    *count = 0;
+    return SUCCESS;
 }
 #endif
 

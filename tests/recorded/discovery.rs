@@ -98,6 +98,13 @@ fn differences(machine: &Machine, rows: &[Row]) -> Vec<String> {
     found
 }
 
+/// The differences, each with the file that it is of.
+fn named_differences(file: &str, machine: &Machine, rows: &[Row]) -> Vec<String> {
+    let differences = differences(machine, rows);
+    let named = differences.iter().map(|what| format!("{file}: {what}"));
+    named.collect()
+}
+
 fn assert_none(faults: &[String], least: usize, looked: usize) {
     assert!(
         faults.is_empty(),
@@ -117,11 +124,7 @@ fn hwloc_xmls_give_what_hwloc_gives() {
         match read(&folder.join(file)) {
             Err(error) => faults.push(format!("{file}: {error}")),
             Ok(machine) => {
-                faults.extend(
-                    differences(&machine, rows)
-                        .iter()
-                        .map(|d| format!("{file}: {d}")),
-                );
+                faults.extend(named_differences(file, &machine, rows));
             }
         }
     }
@@ -142,11 +145,7 @@ fn nccl_xmls_give_their_gpus_and_nodes() {
             Err(error) => faults.push(format!("{file}: {error}")),
             Ok(_) if is_broken => faults.push(format!("{file}: was not refused")),
             Ok(machine) => {
-                faults.extend(
-                    differences(&machine, rows)
-                        .iter()
-                        .map(|d| format!("{file}: {d}")),
-                );
+                faults.extend(named_differences(file, &machine, rows));
             }
         }
     }
@@ -199,8 +198,8 @@ fn recorded_trees_give_what_hwloc_gives() {
             Err(error) => faults.push(format!("{file}: {error}")),
             Ok(machine) => {
                 let all: Vec<Row> = rows.iter().cloned().chain(gpus).collect();
-                let differences = differences(&machine, &all);
-                faults.extend(differences.iter().map(|d| format!("{file} {root}: {d}")));
+                let name = format!("{file} {root}");
+                faults.extend(named_differences(&name, &machine, &all));
                 let hwloc = machine
                     .remarks
                     .iter()

@@ -36,7 +36,7 @@ pub struct RootBus {
     pub bus: (u32, u8),
     /// The nodes that `numa_node` of a function below it names.
     pub nodes: NodeSet,
-    /// Its own `numa_node` file; absent where there is none, as in most kernels.
+    /// Its own `numa_node` file; none where there is none, as in most kernels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub numa_node: Option<i32>,
     /// `pci_bus/0000:20/cpulistaffinity`: the CPUs of its `_PXM`'s node, or all when there is none.
@@ -52,7 +52,7 @@ pub struct Initiator {
     pub device: PciAddress,
     /// Its proximity domain, firmware's number.
     pub domain: u32,
-    /// Linux's node for that domain; absent where the table leaves that open.
+    /// Linux's node for that domain; none where the table leaves that open.
     pub node: Option<u32>,
 }
 
@@ -64,7 +64,7 @@ pub struct Slot {
     pub designation: String,
     /// The function that firmware gives as its bus address.
     pub address: PciAddress,
-    /// The root bus that function is below; absent where there is no such function.
+    /// The root bus that function is below; none where there is no such function.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_bus: Option<(u32, u8)>,
 }

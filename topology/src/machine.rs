@@ -19,7 +19,7 @@ use crate::vendor::{Collectives, GpuVendor, Library, Model, VENDORS};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Machine {
-    /// Host name; absent where the source does not say.
+    /// Host name; none where the source does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     /// CPUs that are online, never cut by a cgroup or by the reader's own cpuset.
@@ -32,7 +32,7 @@ pub struct Machine {
     pub cores: Vec<CpuSet>,
     /// The online CPUs of each last-level cache that is shared; empty where not recorded.
     pub last_level_caches: Vec<CpuSet>,
-    /// What the processors are; absent where not recorded.
+    /// What the processors are; none where not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processor: Option<Processor>,
     /// GPUs, NICs and the bridges above them.
@@ -45,7 +45,7 @@ pub struct Machine {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hidden_switches: Vec<HiddenSwitch>,
     /// What firmware says of buses and slots; read only where a device's `numa_node` names no node
-    /// with CPUs, absent elsewhere and in sources without it.
+    /// with CPUs, none elsewhere and in sources without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Firmware>,
     /// Whether the source could have shown NVLink (NVML answered); when not, "no NVLink" is not known.
@@ -111,11 +111,11 @@ pub enum NodeKind {
 pub struct NumaNode {
     /// OS index: N of `/sys/devices/system/node/nodeN`.
     pub id: u32,
-    /// The package of its CPUs; absent for a node without CPUs and where not recorded.
+    /// The package of its CPUs; none for a node without CPUs and where not recorded.
     pub package: Option<u32>,
     /// Its online CPUs.
     pub cpus: CpuSet,
-    /// Its memory, in bytes; absent where not recorded, 0 where it has none.
+    /// Its memory, in bytes; none where not recorded, 0 where it has none.
     pub memory_bytes: Option<u64>,
     /// What its memory is.
     pub kind: NodeKind,
@@ -137,13 +137,13 @@ impl NumaNode {
 pub struct Processor {
     /// `x86_64`, `arm64` or `ppc64` (NCCL's words).
     pub arch: String,
-    /// CPUID vendor (`GenuineIntel`, `AuthenticAMD`); absent outside x86.
+    /// CPUID vendor (`GenuineIntel`, `AuthenticAMD`); none outside x86.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor: Option<String>,
-    /// Family as `/proc/cpuinfo` gives it (decimal, extended family added); absent outside x86.
+    /// Family as `/proc/cpuinfo` gives it (decimal, extended family added); none outside x86.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<u32>,
-    /// Model as `/proc/cpuinfo` gives it (decimal, extended model included); absent outside x86.
+    /// Model as `/proc/cpuinfo` gives it (decimal, extended model included); none outside x86.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<u32>,
 }
@@ -290,7 +290,7 @@ pub struct Gpu {
     /// every GPU.  Empty also when NVLink could not be seen ([`Machine::nvlink_visible`]).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub nvlinks: BTreeMap<PciAddress, u32>,
-    /// Where NVML says it is; absent when NVML was not asked or has no word on it.
+    /// Where NVML says it is; none when NVML was not asked or has no word on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nvml_place: Option<NvmlPlace>,
     /// NVML lists it, and neither `/sys` nor the driver's files do.
@@ -366,10 +366,10 @@ impl Gpu {
 pub struct MigInstance {
     /// `MIG-<uuid>`, as `CUDA_VISIBLE_DEVICES` names it; `MIG-GPU-<uuid>/<gi>/<ci>` from drivers before R470.
     pub uuid: String,
-    /// Number of its GPU instance; absent where NVML does not say.
+    /// Number of its GPU instance; none where NVML does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_instance: Option<u32>,
-    /// Number of its compute instance within the GPU instance; absent where NVML does not say.
+    /// Number of its compute instance within the GPU instance; none where NVML does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compute_instance: Option<u32>,
 }
@@ -377,7 +377,7 @@ pub struct MigInstance {
 /// What NVML says of a GPU's place.
 ///
 /// Raw facts.  NVML cuts affinities to what the process that asks may use itself; sets that are no
-/// narrower than that are absent.
+/// narrower than that are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -442,7 +442,7 @@ impl Machine {
     }
 
     /// The one GPU that `entry` names as `CUDA_VISIBLE_DEVICES` does: its UUID or that of a MIG instance of
-    /// it, or the beginning of one, in any case; absent when that fits none, or several.
+    /// it, or the beginning of one, in any case; none when that fits none, or several.
     pub fn gpu_of_uuid(&self, entry: &str) -> Option<&Gpu> {
         one_of_uuid(self.gpus.iter(), entry)
     }
@@ -488,7 +488,7 @@ impl Machine {
             .collect()
     }
 
-    /// SLIT distance from node `a` to node `b`; absent where firmware gives none.
+    /// SLIT distance from node `a` to node `b`; none where firmware gives none.
     pub fn distance(&self, a: u32, b: u32) -> Option<u32> {
         self.node(a)
             .and_then(|node| node.distances.get(&b))

@@ -32,7 +32,7 @@ impl fmt::Display for PciPath {
     }
 }
 
-/// The PCI path from `a` to `b`; absent where the localities do not tell.
+/// The PCI path from `a` to `b`; none where the localities do not tell.
 ///
 /// A common bridge decides without localities: one step below it on both sides is a single switch (its
 /// upstream port with a downstream port each).  Devices below one host bridge are PHB.  Beyond that their
@@ -93,7 +93,7 @@ pub fn nvlinks(machine: &Machine, a: PciAddress, b: PciAddress) -> u32 {
     told(a, b).max(told(b, a)).unwrap_or(0)
 }
 
-/// Whether traffic between two devices crosses the link between packages; absent where that is not known.
+/// Whether traffic between two devices crosses the link between packages; none where that is not known.
 ///
 /// Not when they share a package or NVLink joins them.  In different packages it does, unless both are
 /// GPUs that may have NVLink and nobody could look ([`Machine::nvlink_visible`]).

@@ -101,7 +101,7 @@ impl<'de> Deserialize<'de> for PciAddress {
     }
 }
 
-/// A device's PCI Express link as its own registers give it; every field absent where not recorded.
+/// A device's PCI Express link as its own registers give it; a field is none where it is not recorded.
 ///
 /// Sources: `max_link_speed`, `max_link_width`, `current_link_speed`, `current_link_width` in sysfs.
 /// An idle GPU lowers its current speed, so only the maximum says what the link can do.
@@ -136,7 +136,7 @@ pub struct Link {
 pub struct PciDevice {
     /// Where it is.
     pub address: PciAddress,
-    /// The bridge above it; absent directly below a host bridge (and where not recorded).
+    /// The bridge above it; none directly below a host bridge (and where not recorded).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<PciAddress>,
     /// The root bus it hangs from, as domain and bus number (`pci0000:20` in sysfs).
@@ -151,19 +151,19 @@ pub struct PciDevice {
     pub vendor: u16,
     /// Device id.
     pub device: u16,
-    /// Subsystem vendor and device id; absent for bridges without them and where not recorded.
+    /// Subsystem vendor and device id; none for bridges without them and where not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subsystem: Option<(u16, u16)>,
     /// The link to the port above.
     #[serde(default)]
     pub link: Link,
-    /// Linux's `numa_node` file as it stands, -1 included; absent where not recorded.
+    /// Linux's `numa_node` file as it stands, -1 included; none where not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub numa_node: Option<i32>,
-    /// Linux's `local_cpulist` file; absent where not recorded.
+    /// Linux's `local_cpulist` file; none where not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_cpus: Option<CpuSet>,
-    /// The nodes of the object below which hwloc (or an NCCL file's `<cpu>`) hangs the device; absent
+    /// The nodes of the object below which hwloc (or an NCCL file's `<cpu>`) hangs the device; none
     /// where that is the whole machine or not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached_nodes: Option<NodeSet>,

@@ -23,9 +23,9 @@ pub const MAX_BYTES: u64 = 16 << 20;
 pub struct Snapshot {
     /// [`SCHEMA`].
     pub schema: String,
-    /// The boot it was read in; absent where the kernel has no boot id.
+    /// The boot it was read in; none where the kernel has no boot id.
     pub boot_id: Option<String>,
-    /// NVIDIA driver version; absent where there is no driver.
+    /// NVIDIA driver version; none where there is no driver.
     pub driver: Option<String>,
     /// When it was read, in seconds since 1970.
     pub created_unix: u64,

@@ -30,7 +30,8 @@ pub(crate) struct Show {
     #[command(flatten)]
     format: Format,
     /// Draw the machine as SVG into FILE; - is standard output
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["explain", "json"])]
+    #[arg(long, value_name = "FILE", value_parser = crate::usage::parse_svg,
+          conflicts_with_all = ["explain", "json"])]
     svg: Option<PathBuf>,
     /// List the evidence for the NUMA node of a GPU or NIC: GPU0, NIC0 or a PCI address
     #[arg(long, value_name = "GPU")]

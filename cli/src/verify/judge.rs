@@ -1,8 +1,10 @@
-//! What is wrong with a process, measured against its GPUs.
+//! What is wrong with a process, measured against the GPUs that it uses.
 
-use launch::process::Process;
-use topology::binding::memory_nodes;
+use launch::process::{Process, Thread};
+use launch::used::UsedGpus;
+use topology::binding::{Verdict, judge_cpus, memory_nodes};
 use topology::machine::Machine;
+use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
 
 /// Pages elsewhere that are too few to matter, in bytes: what was there before a policy was set.
@@ -10,174 +12,218 @@ const FEW_BYTES: u64 = 1 << 20;
 
 /// The verdict on a process.
 #[derive(Debug)]
-pub(super) struct Verdict {
-    /// The CPUs near its GPUs; absent when a GPU's node is unknown.
+pub(super) struct Judgement {
+    /// How many GPUs it has.
+    pub(super) gpus: usize,
+    /// The NUMA nodes of its GPUs; none where one is unknown, or it has no GPU.
+    pub(super) nodes: Option<NodeSet>,
+    /// The CPUs of these nodes.
     pub(super) local_cpus: Option<CpuSet>,
-    /// What is wrong, a line each.
-    pub(super) findings: Vec<String>,
+    /// That of its worst thread; none where it cannot be known.
+    pub(super) verdict: Option<Verdict>,
+    /// What is wrong, or cannot be known.
+    pub(super) findings: Vec<Finding>,
+}
+
+/// One thing that is wrong, or cannot be known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// The machine has no GPU.
+    NoGpuOnHost,
+    /// Nothing says that the process has a GPU.
+    NoGpuOfProcess,
+    /// The NUMA node of this GPU is unknown.
+    UnknownNode(PciAddress),
+    /// It may use any of these GPUs, and its CPUs are not local to all of them.
+    AnyOf(Vec<(PciAddress, Verdict)>),
+    /// Threads may run where no GPU of the process is near.
+    Threads {
+        /// They, in the order of `/proc`.
+        threads: Vec<Thread>,
+        /// How many threads the process has.
+        of: usize,
+        /// Where they may run.
+        cpus: CpuSet,
+        /// Those of `cpus` that are local to none of its GPUs.
+        far: CpuSet,
+        /// `Remote` or `Partial`.
+        verdict: Verdict,
+    },
+    /// Its memory may not be read.
+    MemoryUnreadable,
+    /// Its memory policy names nodes that are not its GPUs'.
+    MemoryPolicy {
+        /// The policy, as the kernel writes it.
+        policy: String,
+        /// Those nodes.
+        others: NodeSet,
+        /// The right ones.
+        nodes: NodeSet,
+    },
+    /// Much of its memory is on other nodes.
+    MemoryElsewhere {
+        /// How much, in bytes.
+        far: u64,
+        /// Of how much, in bytes.
+        all: u64,
+        /// The right nodes.
+        nodes: NodeSet,
+    },
+}
+
+impl Finding {
+    /// Whether it says that something cannot be known, not that it is wrong.
+    pub(super) fn is_doubt(&self) -> bool {
+        matches!(
+            self,
+            Self::NoGpuOnHost
+                | Self::NoGpuOfProcess
+                | Self::UnknownNode(_)
+                | Self::AnyOf(_)
+                | Self::MemoryUnreadable
+        )
+    }
+
+    /// Whether it says the same as `other` but for amounts that change from one look to the next.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Threads { cpus, .. }, Self::Threads { cpus: others, .. }) => cpus == others,
+            (Self::MemoryElsewhere { .. }, Self::MemoryElsewhere { .. }) => true,
+            _ => self == other,
+        }
+    }
 }
 
 /// Judges CPUs by thread, and memory by policy and by where it lies.
-pub(super) fn judge(machine: &Machine, process: &Process) -> Verdict {
-    let mut findings = Vec::new();
-    let mut nodes = Some(NodeSet::new());
-    for address in &process.gpus {
-        let known = machine
-            .gpu(*address)
-            .and_then(|gpu| gpu.locality.numa_nodes.as_ref());
-        match (&mut nodes, known) {
-            (Some(nodes), Some(known)) => nodes.extend_with(known),
-            _ => {
-                findings.push(format!("nothing says which NUMA node GPU {address} is on"));
-                nodes = None;
+pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Judgement {
+    let mut judgement = Judgement {
+        gpus: used.gpus.len(),
+        nodes: None,
+        local_cpus: None,
+        verdict: None,
+        findings: Vec::new(),
+    };
+    let findings = &mut judgement.findings;
+    if used.gpus.is_empty() {
+        findings.push(if machine.gpus.is_empty() {
+            Finding::NoGpuOnHost
+        } else {
+            Finding::NoGpuOfProcess
+        });
+        return judgement;
+    }
+    let mut nodes = NodeSet::new();
+    for gpu in &used.gpus {
+        match nodes_of(machine, *gpu) {
+            Some(known) => nodes.extend_with(known),
+            None => findings.push(Finding::UnknownNode(*gpu)),
+        }
+    }
+    if !findings.is_empty() {
+        return judgement;
+    }
+    let placed = Placed { machine, process };
+    let is_one_place = used
+        .gpus
+        .windows(2)
+        .all(|pair| matches!(pair, [a, b] if nodes_of(machine, *a) == nodes_of(machine, *b)));
+    let local = machine.cpus_of(&nodes);
+    if used.uses_all || is_one_place {
+        judgement.verdict = placed.worst(&used.gpus);
+        findings.extend(placed.far_threads(&used.gpus, &local));
+        judge_memory(findings, process, &memory_nodes(machine, &nodes));
+    } else {
+        let verdicts = placed.with_each(&used.gpus);
+        let first = verdicts.first().map(|(_, verdict)| *verdict);
+        judgement.verdict = first.filter(|first| verdicts.iter().all(|(_, own)| own == first));
+        if judgement.verdict != Some(Verdict::Local) {
+            // Threads that are near none of them are wrong whichever it uses.
+            findings.extend(placed.far_threads(&used.gpus, &local));
+            if findings.is_empty() {
+                findings.push(Finding::AnyOf(verdicts));
             }
         }
     }
-    let local_cpus = nodes.as_ref().map(|nodes| machine.cpus_of(nodes));
-    if process.gpus.is_empty() {
-        let why = if machine.gpus.is_empty() {
-            "the machine has no GPU, so there is nothing to be near"
-        } else {
-            "no GPU found for the process; name them with --gpus"
-        };
-        findings.push(why.to_owned());
-    } else if let (Some(local), Some(nodes)) = (&local_cpus, &nodes) {
-        judge_threads(&mut findings, process, nodes, local);
-        judge_memory(&mut findings, process, &memory_nodes(machine, nodes));
-    }
-    Verdict {
-        local_cpus,
-        findings,
+    judgement.nodes = Some(nodes);
+    judgement.local_cpus = Some(local);
+    judgement
+}
+
+fn nodes_of(machine: &Machine, gpu: PciAddress) -> Option<&NodeSet> {
+    machine.gpu(gpu)?.locality.numa_nodes.as_ref()
+}
+
+/// How bad a verdict is; the worst of a process's threads counts.
+fn badness(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::Local => 0,
+        Verdict::Spanning => 1,
+        Verdict::Partial => 2,
+        Verdict::Remote | Verdict::Unbound | Verdict::Refused => 3,
     }
 }
 
-fn judge_threads(findings: &mut Vec<String>, process: &Process, nodes: &NodeSet, local: &CpuSet) {
-    for (mask, threads) in process.masks.values() {
-        let far = mask.difference(local);
-        if far.is_empty() {
-            continue;
-        }
-        let who = match (threads.as_slice(), process.threads()) {
-            (_, all) if all == threads.len() => "it".to_owned(),
-            ([one], all) => format!("thread {one} of {all}"),
-            (several, all) => {
-                let first = several.first().copied().unwrap_or(process.pid);
-                format!("{} of its {all} threads ({first} and more)", several.len())
-            }
-        };
-        findings.push(format!(
-            "{who} may run on CPUs {mask}, of which {far} are not on its GPUs' node {nodes} (CPUs {local})"
-        ));
+/// A process on its machine.
+struct Placed<'p> {
+    machine: &'p Machine,
+    process: &'p Process,
+}
+
+impl Placed<'_> {
+    /// The verdict for the worst thread, if the process uses all of `gpus`.
+    fn worst(&self, gpus: &[PciAddress]) -> Option<Verdict> {
+        let masks = self.process.masks.values();
+        let each = masks.filter_map(|(mask, _)| judge_cpus(self.machine, gpus, mask));
+        each.max_by_key(badness)
+    }
+
+    /// The verdict for each of `gpus`, if the process uses that one.
+    fn with_each(&self, gpus: &[PciAddress]) -> Vec<(PciAddress, Verdict)> {
+        gpus.iter()
+            .filter_map(|gpu| Some((*gpu, self.worst(&[*gpu])?)))
+            .collect()
+    }
+
+    /// The threads that may run elsewhere than on `local`, the CPUs of all of `gpus`.
+    fn far_threads(&self, gpus: &[PciAddress], local: &CpuSet) -> Vec<Finding> {
+        let masks = self.process.masks.values();
+        let far = masks.filter_map(|(mask, threads)| {
+            let verdict = judge_cpus(self.machine, gpus, mask).filter(|own| badness(own) > 1)?;
+            Some(Finding::Threads {
+                threads: threads.clone(),
+                of: self.process.threads(),
+                cpus: mask.clone(),
+                far: mask.difference(local),
+                verdict,
+            })
+        });
+        far.collect()
     }
 }
 
 /// Memory is wrong when a policy names other nodes, or when more than a tenth of it lies on them.
-fn judge_memory(findings: &mut Vec<String>, process: &Process, nodes: &NodeSet) {
+fn judge_memory(findings: &mut Vec<Finding>, process: &Process, nodes: &NodeSet) {
     let memory = &process.memory;
     if memory.policy.is_empty() {
-        findings.push("its memory cannot be read (numa_maps)".to_owned());
+        findings.push(Finding::MemoryUnreadable);
     }
     let others = memory
         .named()
         .map(|named| named.difference(nodes))
         .filter(|others| !others.is_empty());
     if let Some(others) = others {
-        findings.push(format!(
-            "memory policy \"{}\" names node {others}, not of its GPUs ({nodes})",
-            memory.policy
-        ));
+        findings.push(Finding::MemoryPolicy {
+            policy: memory.policy.clone(),
+            others,
+            nodes: nodes.clone(),
+        });
     }
     let (all, far) = memory.outside(nodes);
     if far > all / 2 || (far > all / 10 && far > FEW_BYTES) {
-        findings.push(format!(
-            "{} of its {} of memory are not on node {nodes}",
-            amount(far),
-            amount(all)
-        ));
-    }
-}
-
-/// A size as a person reads it.
-fn amount(bytes: u64) -> String {
-    match bytes {
-        0..0x10_0000 => format!("{} KiB", bytes >> 10),
-        0x10_0000..0x4000_0000 => format!("{} MiB", bytes >> 20),
-        _ => format!("{} GiB", bytes >> 30),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use launch::numa_maps;
-
-    fn process(masks: &[(&str, &[u32])], maps: &str) -> Process {
-        let masks = masks.iter().map(|(list, threads)| {
-            (
-                (*list).to_owned(),
-                (list.parse().unwrap(), threads.to_vec()),
-            )
+        findings.push(Finding::MemoryElsewhere {
+            far,
+            all,
+            nodes: nodes.clone(),
         });
-        Process {
-            pid: 10,
-            name: "train".to_owned(),
-            masks: masks.collect(),
-            gpus: Vec::new(),
-            memory: numa_maps::parse(maps),
-        }
-    }
-
-    fn of_threads(masks: &[(&str, &[u32])]) -> Vec<String> {
-        let mut findings = Vec::new();
-        judge_threads(
-            &mut findings,
-            &process(masks, ""),
-            &NodeSet::single(0),
-            &CpuSet::from_range(0, 3),
-        );
-        findings
-    }
-
-    fn of_memory(maps: &str) -> Vec<String> {
-        let mut findings = Vec::new();
-        judge_memory(
-            &mut findings,
-            &process(&[("0", &[10])], maps),
-            &NodeSet::single(0),
-        );
-        findings
-    }
-
-    #[test]
-    fn threads_that_a_framework_moved_are_named() {
-        assert!(of_threads(&[("0-1", &[10, 11]), ("3", &[12])]).is_empty());
-        let findings = of_threads(&[("0-3", &[10, 11]), ("2-5", &[12])]);
-        assert_eq!(
-            findings,
-            [
-                "thread 12 of 3 may run on CPUs 2-5, of which 4-5 are not on its GPUs' node 0 (CPUs 0-3)"
-            ]
-        );
-        assert!(of_threads(&[("4", &[10, 11])])[0].starts_with("it may run on CPUs 4,"));
-    }
-
-    #[test]
-    fn a_policy_for_other_nodes_and_pages_elsewhere_are_wrong() {
-        assert_eq!(
-            of_memory("1 bind:1 heap anon=1000 N1=1000 kernelpagesize_kB=4\n").len(),
-            2
-        );
-        assert_eq!(
-            of_memory("1 interleave:0-1 heap anon=4 N0=2 N1=2 kernelpagesize_kB=4\n").len(),
-            1
-        );
-        assert_eq!(
-            of_memory("1 default heap anon=4000 N0=3000 N1=1000 kernelpagesize_kB=4\n").len(),
-            1
-        );
-        assert!(
-            of_memory("1 prefer:0 heap anon=400 N0=390 N1=10 kernelpagesize_kB=4\n").is_empty()
-        );
-        assert_eq!(of_memory(""), ["its memory cannot be read (numa_maps)"]);
     }
 }

@@ -16,7 +16,7 @@ const CAPABILITY_MINOR: c_int = 76;
 pub struct CurrentDevice {
     /// PCI address as CUDA writes it (`0000:3B:00.0`); of a MIG instance that of its GPU.
     pub pci: String,
-    /// Compute capability, as 90 for 9.0; absent where CUDA does not tell.
+    /// Compute capability, as 90 for 9.0; none where CUDA does not tell.
     pub capability: Option<u32>,
 }
 
@@ -55,7 +55,7 @@ type GetCurrent = unsafe extern "C" fn(*mut c_int) -> c_int;
 type GetAddress = unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int;
 type GetAttribute = unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int;
 
-/// The calling thread's device; absent without a loaded CUDA or a current context.
+/// The calling thread's device; none without a loaded CUDA or a current context.
 pub fn read_current_device() -> Option<CurrentDevice> {
     let loaded = LIBRARIES.iter().find_map(|(soname, names)| {
         let library = Library::loaded(soname)?;

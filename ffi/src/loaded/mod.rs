@@ -29,7 +29,7 @@ impl Drop for Library {
     }
 }
 
-/// The address of a function in a library, or in the program (`RTLD_DEFAULT`); absent where it is not there.
+/// The address of a function in a library, or in the program (`RTLD_DEFAULT`); none where it is not there.
 fn symbol(library: *mut c_void, name: &CStr) -> Option<*mut c_void> {
     // SAFETY: the handle is a live one or RTLD_DEFAULT, the name a string.
     let address = unsafe { libc::dlsym(library, name.as_ptr()) };

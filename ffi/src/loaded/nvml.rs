@@ -26,7 +26,7 @@ type GetState = unsafe extern "C" fn(*mut c_void, c_uint, *mut c_uint) -> c_uint
 type GetRemote = unsafe extern "C" fn(*mut c_void, c_uint, *mut PciInfo) -> c_uint;
 
 /// The far end of each active NVLink of the GPU at `pci`, as NVML writes PCI addresses; a far end that NVML
-/// does not name is absent.
+/// does not name is none.
 ///
 /// None at all where no NVML is loaded, or it does not answer.
 pub fn read_nvlinks(pci: &str) -> Option<Vec<Option<String>>> {

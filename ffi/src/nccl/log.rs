@@ -9,7 +9,7 @@ use super::sys::{ALL_SUBSYSTEMS, LOG_INFO, Logger};
 pub struct NcclLog(Logger);
 
 impl NcclLog {
-    /// Keeps NCCL's logger; one that is absent says nothing.
+    /// Keeps NCCL's logger; one that is missing says nothing.
     ///
     /// # Safety
     /// `logger` is null or NCCL's, and stays callable as long as the result is used.

@@ -66,7 +66,7 @@ impl Spank<'_> {
         }
     }
 
-    /// An item of type `uint32_t`; absent where this context has none.
+    /// An item of type `uint32_t`; none where this context has none.
     fn item_u32(&self, item: sys::SpankItem) -> Option<u32> {
         let mut value = 0u32;
         // SAFETY: the items passed here write one uint32_t (or int, or uid_t: 32 bits each).
@@ -257,7 +257,7 @@ pub unsafe fn read_args(count: c_int, vector: *mut *mut c_char) -> Vec<String> {
     args
 }
 
-/// The value that Slurm gives an option's callback; absent where the user gave none.
+/// The value that Slurm gives an option's callback; none where the user gave none.
 ///
 /// # Safety
 /// `value` is the pointer that Slurm gave the callback that is running.
@@ -273,7 +273,7 @@ pub unsafe fn read_option_value(value: *const c_char) -> Option<String> {
     )
 }
 
-/// The API number of the Slurm in this process (`slurm_api_version() >> 16`); absent outside Slurm.
+/// The API number of the Slurm in this process (`slurm_api_version() >> 16`); none outside Slurm.
 ///
 /// Looked up at run time, so that a process without the function can still load the plugin.
 pub fn host_api_number() -> Option<u32> {

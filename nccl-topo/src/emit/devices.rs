@@ -52,7 +52,7 @@ pub(super) struct Devices<'m> {
     pub(super) leaves: Vec<Leaf<'m>>,
     /// Every device of the file, by address.
     pub(super) recorded: BTreeMap<PciAddress, &'m PciDevice>,
-    /// What each hangs below in the file; absent for those directly below a `<cpu>`.
+    /// What each hangs below in the file; none for those directly below a `<cpu>`.
     pub(super) parents: BTreeMap<PciAddress, PciAddress>,
     /// Switches that the site names, by the address made up for each.
     pub(super) made_up: BTreeMap<PciAddress, MadeUp<'m>>,

@@ -9,13 +9,34 @@ use crate::option::{Policy, Width};
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
 
+/// How well a process that uses all of `gpus` is placed on `cpus`, as a plan would judge it; none where it has no GPU, or
+/// the NUMA node of one is unknown.
+pub fn judge_cpus(machine: &Machine, gpus: &[PciAddress], cpus: &CpuSet) -> Option<Verdict> {
+    let nodes_of = |gpu: &PciAddress| machine.gpu(*gpu)?.locality.numa_nodes.as_ref();
+    let each: Option<Vec<&NodeSet>> = gpus.iter().map(nodes_of).collect();
+    let each = each.filter(|each| !each.is_empty())?;
+    Some(verdict(machine, &each, cpus))
+}
+
 /// The verdict for a task that is bound to `cpus`.
 pub(super) fn judge(machine: &Machine, near: &Near, cpus: &CpuSet) -> Verdict {
-    if !cpus.intersects(&near.cpus) {
+    let each: Vec<&NodeSet> = near.gpu_nodes.iter().flatten().collect();
+    verdict(machine, &each, cpus)
+}
+
+/// The verdict on `cpus`, where `each` are the nodes of every GPU.
+fn verdict(machine: &Machine, each: &[&NodeSet], cpus: &CpuSet) -> Verdict {
+    let near = each.iter().map(|nodes| machine.cpus_of(nodes));
+    let near: Vec<CpuSet> = near.collect();
+    let mut local = CpuSet::new();
+    for of_gpu in &near {
+        local.extend_with(of_gpu);
+    }
+    if !cpus.intersects(&local) {
         Verdict::Remote
-    } else if !cpus.is_subset(&near.cpus) || far_gpus(machine, near, cpus).next().is_some() {
+    } else if !cpus.is_subset(&local) || near.iter().any(|of_gpu| !of_gpu.intersects(cpus)) {
         Verdict::Partial
-    } else if near.is_spanning() {
+    } else if each.windows(2).any(|pair| pair.first() != pair.last()) {
         Verdict::Spanning
     } else {
         Verdict::Local

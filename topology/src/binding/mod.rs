@@ -33,6 +33,7 @@ mod width;
 
 pub use advice::{Advice, advise};
 pub use decide::{plan_alone, plan_step};
+pub use judge::judge_cpus;
 pub use kernel::{KernelVersion, ParseKernelError};
 pub use memory::{MemoryLeft, MemoryPlan, MemoryPolicy, memory_nodes};
 pub use plan::{Cost, Misfit, Place, Refusal, StepPlan, TaskCase, TaskPlan, Verdict};

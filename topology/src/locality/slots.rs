@@ -112,7 +112,7 @@ fn packages_by_label(
         })
 }
 
-/// All names from 0, or from 1, on; absent when `labels` fit both or neither.
+/// All names from 0, or from 1, on; none when `labels` fit both or neither.
 fn counted(word: Word, labels: &BTreeSet<Label>, packages: usize) -> Option<BTreeSet<Label>> {
     let from = |first: u32| -> BTreeSet<Label> {
         (first..)
@@ -158,7 +158,7 @@ fn text((word, number): Label) -> String {
     format!("{word}{number}")
 }
 
-/// The CPU that a designation names; absent when it names none, or several.
+/// The CPU that a designation names; none when it names none, or several.
 ///
 /// `CPU1 SLOT2`, `PCIE3_CPU0`, `Slot 4 (Proc 2)`, `P0 SLOT1`; not `M.2 Socket 3`, which is a connector.
 fn parse_label(designation: &str) -> Option<Label> {

@@ -30,7 +30,7 @@ pub struct CpuSide {
     pub remarks: Vec<String>,
 }
 
-/// Reads the CPU side; absent when there are no CPUs to be found.
+/// Reads the CPU side; none when there are no CPUs to be found.
 pub(super) fn read(root: Root<'_>) -> Option<CpuSide> {
     let online = read_online(root)?;
     let mut side = CpuSide {

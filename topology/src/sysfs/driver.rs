@@ -13,7 +13,7 @@ pub(super) struct DriverGpu {
     pub(super) vendor: u16,
     /// `Model:`.
     pub(super) model: Option<String>,
-    /// `GPU UUID:`; absent while the driver has not read it (it then writes question marks).
+    /// `GPU UUID:`; none while the driver has not read it (it then writes question marks).
     pub(super) uuid: Option<String>,
     /// `Device Minor:`.
     pub(super) minor: Option<u32>,
@@ -70,7 +70,7 @@ fn read_folder(
     }
 }
 
-/// The value of a line `Name: value`; absent when empty.
+/// The value of a line `Name: value`; none when empty.
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines()
         .find_map(|line| {

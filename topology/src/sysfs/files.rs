@@ -21,7 +21,7 @@ impl Root<'_> {
         self.0.join(relative)
     }
 
-    /// The text of a regular file, trimmed; absent for anything else, so that no FIFO can block.
+    /// The text of a regular file, trimmed; none for anything else, so that no FIFO can block.
     pub(super) fn text(self, relative: &str) -> Option<String> {
         self.text_up_to(relative, MAX_FILE_BYTES)
     }
@@ -37,7 +37,7 @@ impl Root<'_> {
         )
     }
 
-    /// The first `limit` bytes of a regular file; absent for anything else.
+    /// The first `limit` bytes of a regular file; none for anything else.
     pub(super) fn bytes_up_to(self, relative: &str, limit: u64) -> Option<Vec<u8>> {
         let path = self.path(relative);
         if !fs::symlink_metadata(&path).ok()?.is_file() {

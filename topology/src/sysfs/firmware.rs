@@ -18,7 +18,7 @@ const MAX_ENTRIES: usize = 1024;
 
 /// Reads what the higher rungs of the ladder need, if any GPU or NIC needs them.
 ///
-/// SRAT and SMBIOS are root's alone to read; to others they look absent.
+/// SRAT and SMBIOS are root's alone to read; to others they seem not to be there.
 pub(super) fn read(root: Root<'_>, machine: &Machine) -> Option<Firmware> {
     let nodes = machine.cpu_nodes();
     let is_placed = |device: &PciDevice| {

@@ -235,7 +235,7 @@ fn read_device(
     }
 }
 
-/// GT/s of `32.0 GT/s PCIe`, `8 GT/s`; absent for `Unknown speed`.
+/// GT/s of `32.0 GT/s PCIe`, `8 GT/s`; none for `Unknown speed`.
 pub fn parse_speed(text: &str) -> Option<f64> {
     let (number, unit) = text.trim().split_once(' ')?;
     let speed: f64 = number.parse().ok()?;

@@ -1,0 +1,97 @@
+//! What the manual pages of commands hold beside what clap knows: values in the synopsis, files, variables, statuses.
+
+use clap::Command;
+use clap_mangen::roff::{Roff, bold, italic, roman};
+
+/// Files that commands read or write.
+const FILES: [(&str, &str); 4] = [
+    (
+        "/run/gpu-numa-bind/node.json",
+        "the machine, as gpu-numa snapshot wrote it; the plugins read it",
+    ),
+    (
+        "/run/gpu-numa-bind/nccl-topo.xml, nccl-topo-multi.xml",
+        "NCCL's topology files, for jobs on one host and on several",
+    ),
+    (
+        "/etc/gpu-numa-bind/localities",
+        "the NUMA nodes of GPUs for which firmware names none",
+    ),
+    (
+        "/etc/gpu-numa-bind/switches",
+        "the devices below PCI switches that a virtual machine hides",
+    ),
+];
+
+/// Variables that commands read.
+const VARIABLES: [(&str, &str); 5] = [
+    (
+        "GPU_NUMA_BIND",
+        "items for the kinds that --option does not name (run, plan)",
+    ),
+    (
+        "LOCAL_RANK, OMPI_COMM_WORLD_LOCAL_RANK, MPI_LOCALRANKID, PMI_LOCAL_RANK, SLURM_LOCALID",
+        "the number of a process on its host (run --per-rank, verify)",
+    ),
+    (
+        "GPU_NUMA_RUN, GPU_NUMA_BIND_REPORT",
+        "set by gpu-numa run and by the Slurm plugin: what was chosen for a process (verify)",
+    ),
+    ("SLURM_CONF", "where slurm.conf is (doctor, gres-conf)"),
+    (
+        "COLUMNS, NO_COLOR, CLICOLOR_FORCE",
+        "the width of a page, and whether it is coloured",
+    ),
+];
+
+/// `page`, that of `command`, completed.
+pub(crate) fn complete(page: &str, command: &Command) -> String {
+    let mut page = page.to_owned();
+    for argument in command.get_arguments() {
+        let takes_value = argument.get_action().takes_values();
+        let (Some(long), Some([value, ..]), true) =
+            (argument.get_long(), argument.get_value_names(), takes_value)
+        else {
+            continue;
+        };
+        let bare = format!("[\\fB\\-\\-{}\\fR]", long.replace('-', "\\-"));
+        let least = argument
+            .get_num_args()
+            .map_or(1, |range| range.min_values());
+        let whole = if least == 0 {
+            format!("{} [\\fI{value}\\fR]]", bare.trim_end_matches(']'))
+        } else {
+            format!("{} \\fI{value}\\fR]", bare.trim_end_matches(']'))
+        };
+        page = page.replacen(&bare, &whole, 1);
+    }
+    page.replace(".SH EXTRA", ".SH NOTES") + &tail(command)
+}
+
+fn tail(command: &Command) -> String {
+    let mut tail = Roff::new();
+    // That of `run` is its command's.
+    if command.get_name() != "run" {
+        tail.control("SH", ["EXIT STATUS"]);
+        tail.text([roman(
+            "0 when it is done, 1 when it looked and found something wrong, 2 when it could not look.",
+        )]);
+    }
+    tail.control("SH", ["FILES"]);
+    for (file, meaning) in FILES {
+        tail.control("TP", []);
+        tail.text([italic(file)]);
+        tail.text([roman(meaning)]);
+    }
+    tail.control("SH", ["ENVIRONMENT"]);
+    for (variable, meaning) in VARIABLES {
+        tail.control("TP", []);
+        tail.text([bold(variable)]);
+        tail.text([roman(meaning)]);
+    }
+    tail.control("SH", ["SEE ALSO"]);
+    tail.text([roman(
+        "gpu-numa(1), gpu-numa-bind(7), srun(1), numactl(8), nvidia-smi(1)",
+    )]);
+    tail.render()
+}

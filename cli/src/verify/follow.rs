@@ -1,0 +1,209 @@
+//! `--follow`: a line whenever something changes.
+//!
+//! A look costs what the process has of threads, one at its memory has the kernel walk all of it, and NVML takes a
+//! second.  So each kind of look waits three thousand times as long as it took: together they take less than a
+//! thousandth of a core.
+
+use std::collections::BTreeSet;
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use topology::set::CpuSet;
+
+use super::judge::{Finding, judge};
+use super::{Checked, Host, NVML_AGE, title, words};
+use crate::command::{CommandError, Outcome};
+use crate::out::Out;
+
+/// How many times as long as a look takes, nothing is looked at.
+const REST: u32 = 3000;
+/// Memory is looked at no more often.
+const MEMORY_REST: Duration = Duration::from_secs(60);
+/// How long after the first look NVML is asked again about a process whose GPUs are not sure.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+
+/// A process that is followed.
+struct Followed {
+    checked: Checked,
+    cpus: CpuSet,
+    memory_due: Instant,
+    gpus_due: Instant,
+}
+
+/// What a look found.
+struct Look {
+    /// What changed, a line each.
+    changes: Vec<String>,
+    /// How long the threads took.
+    took: Duration,
+}
+
+impl Followed {
+    fn new(checked: Checked) -> Self {
+        let now = Instant::now();
+        Self {
+            cpus: checked.process.cpus(),
+            memory_due: now + MEMORY_REST,
+            gpus_due: now + ASK_AGAIN,
+            checked,
+        }
+    }
+
+    /// Looks again; what changed, none where it has ended.
+    fn look(&mut self, host: &Host<'_>) -> Option<Look> {
+        let start = Instant::now();
+        let process = &mut self.checked.process;
+        if !process.read_threads(host.root) {
+            return None;
+        }
+        let took = start.elapsed();
+        let now = Instant::now();
+        if now >= self.memory_due {
+            process.read_memory(host.root);
+            self.memory_due = Instant::now() + MEMORY_REST.max(now.elapsed() * REST);
+        }
+        let mut changes = Vec::new();
+        let is_sure = !self.checked.used.gpus.is_empty() && self.checked.used.uses_all;
+        if !is_sure && now >= self.gpus_due {
+            let start = Instant::now();
+            let used = host.used(self.checked.process.pid, NVML_AGE);
+            if used != self.checked.used {
+                changes.push(format!("GPUs now {}", words::gpus(host.machine, &used)));
+                self.checked.used = used;
+            }
+            self.gpus_due = Instant::now() + ASK_AGAIN.max(start.elapsed() * REST);
+        }
+        changes.extend(self.judge_again(host));
+        Some(Look { changes, took })
+    }
+
+    fn judge_again(&mut self, host: &Host<'_>) -> Vec<String> {
+        let Checked {
+            process,
+            used,
+            judgement,
+        } = &mut self.checked;
+        let new = judge(host.machine, process, used);
+        let is_in = |list: &[Finding], own: &Finding| list.iter().any(|other| other.is_as(own));
+        let (before, after) = (&judgement.findings, &new.findings);
+        let mut changes: Vec<String> = Vec::new();
+        for finding in after.iter().filter(|own| !is_in(before, own)) {
+            let sentence = words::finding(host.machine, &new, finding);
+            let is_wrong = !finding.is_doubt();
+            changes.push(if is_wrong {
+                format!("now wrong: {sentence}")
+            } else {
+                format!("now unsure: {sentence}")
+            });
+        }
+        for finding in before.iter().filter(|own| !is_in(after, own)) {
+            let sentence = words::finding(host.machine, judgement, finding);
+            changes.push(format!("no longer so: {sentence}"));
+        }
+        let cpus = process.cpus();
+        if changes.is_empty() && cpus != self.cpus {
+            let verdict = new.verdict.map_or("not known", words::word);
+            changes.push(format!("CPUs now {cpus} (were {}): {verdict}", self.cpus));
+        }
+        self.cpus = cpus;
+        *judgement = new;
+        changes
+    }
+
+    fn is_wrong(&self) -> bool {
+        let mut findings = self.checked.judgement.findings.iter();
+        findings.any(|finding| !finding.is_doubt())
+    }
+}
+
+/// Follows processes until the last has ended, of a job also those that begin meanwhile; wanting where one of them was
+/// wrong at any time.
+pub(super) fn follow(
+    out: &mut Out,
+    host: &Host<'_>,
+    checked: Vec<Checked>,
+    job: Option<&str>,
+    every: u32,
+) -> Result<Outcome, CommandError> {
+    let mut followed: Vec<Followed> = checked.into_iter().map(Followed::new).collect();
+    let mut was_wrong = followed.iter().any(Followed::is_wrong);
+    let every = Duration::from_secs(u64::from(every));
+    let mut rest = every;
+    let mut looked_at: BTreeSet<u32> = BTreeSet::new();
+    while !followed.is_empty() {
+        out.flush()?;
+        sleep(rest);
+        let mut took = Duration::ZERO;
+        let mut left = Vec::new();
+        for mut own in followed {
+            let name = title(&own.checked.process);
+            let Some(look) = own.look(host) else {
+                out.line(format_args!("{} {name}: has ended", time()))?;
+                continue;
+            };
+            took += look.took;
+            for change in look.changes {
+                out.line(format_args!("{} {name}: {change}", time()))?;
+            }
+            was_wrong |= own.is_wrong();
+            left.push(own);
+        }
+        followed = left;
+        if let Some(job) = job {
+            let start = Instant::now();
+            let pids: BTreeSet<u32> = launch::process::of_job(host.root, job)
+                .into_iter()
+                .collect();
+            for new in begun(host, &pids, &looked_at, &followed) {
+                let name = title(&new.checked.process);
+                let verdict = new
+                    .checked
+                    .judgement
+                    .verdict
+                    .map_or("not known", words::word);
+                out.line(format_args!("{} {name}: has begun: {verdict}", time()))?;
+                was_wrong |= new.is_wrong();
+                followed.push(new);
+            }
+            looked_at = pids;
+            took += start.elapsed();
+        }
+        rest = every.max(took * REST);
+    }
+    out.flush()?;
+    Ok(if was_wrong {
+        Outcome::Wanting
+    } else {
+        Outcome::Done
+    })
+}
+
+/// Those of the job's processes that have begun since the last look, and have GPUs.
+fn begun(
+    host: &Host<'_>,
+    pids: &BTreeSet<u32>,
+    looked_at: &BTreeSet<u32>,
+    followed: &[Followed],
+) -> Vec<Followed> {
+    let is_followed = |pid: &u32| followed.iter().any(|own| own.checked.process.pid == *pid);
+    let new = pids
+        .difference(looked_at)
+        .filter(|pid| !is_followed(pid))
+        // NVML does not list it yet.
+        .filter_map(|pid| host.check(*pid, Duration::MAX));
+    new.filter(|checked| !checked.used.gpus.is_empty())
+        .map(Followed::new)
+        .collect()
+}
+
+/// The time of day, UTC.
+fn time() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = now.map_or(0, |now| now.as_secs()) % 86_400;
+    format!(
+        "{:02}:{:02}:{:02}Z",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}

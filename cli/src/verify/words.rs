@@ -1,0 +1,255 @@
+//! Every sentence of `gpu-numa verify`, each a whole template.
+
+use launch::process::Thread;
+use launch::used::{Evidence, UsedGpus};
+use topology::binding::Verdict;
+use topology::machine::Machine;
+use topology::option::printable;
+use topology::pci::PciAddress;
+use topology::quantity::{count, volume};
+use topology::set::{CpuSet, NodeSet};
+
+use super::judge::{Finding, Judgement};
+
+/// The most threads that are named.
+const MOST_THREADS: usize = 4;
+
+/// `GPU2 0000:83:00.0 (by LOCAL_RANK=2 of 4)`.
+pub(super) fn gpus(machine: &Machine, used: &UsedGpus) -> String {
+    let names: Vec<String> = used
+        .gpus
+        .iter()
+        .map(|gpu| gpu_name(machine, *gpu))
+        .collect();
+    let names = names.join(", ");
+    match (&used.evidence, used.uses_all) {
+        (Evidence::Nothing, _) => "none found".to_owned(),
+        (Evidence::Named, _) => format!("{names} (named by --gpus)"),
+        (Evidence::Nvml, _) => format!("{names} (in use, according to NVML)"),
+        (Evidence::OpenFile, true) => format!("{names} (holds the device file open)"),
+        (Evidence::OpenFile, false) => format!("some of {names} (holds the device files open)"),
+        (Evidence::Run, true) => format!("{names} (chosen by gpu-numa run)"),
+        (Evidence::Run, false) => format!("some of {names} (chosen by gpu-numa run)"),
+        (Evidence::Report, true) => format!("{names} (according to GPU_NUMA_BIND_REPORT)"),
+        (Evidence::Report, false) => {
+            format!("some of {names} (according to GPU_NUMA_BIND_REPORT)")
+        }
+        (Evidence::Visible, true) => format!("{names} (all that it sees)"),
+        (Evidence::Visible, false) => format!("some of {names} (all that it sees)"),
+        (Evidence::Rank(rank), uses_all) => match (rank.of, uses_all) {
+            (Some(of), true) => format!("{names} (by {}={} of {of})", rank.variable, rank.index),
+            (None, true) => format!("{names} (by {}={})", rank.variable, rank.index),
+            (Some(of), false) => {
+                format!(
+                    "some of {names} (by {}={} of {of})",
+                    rank.variable, rank.index
+                )
+            }
+            (None, false) => format!("some of {names} (by {}={})", rank.variable, rank.index),
+        },
+    }
+}
+
+/// The line of a process in which nothing is wrong; `gpus` is how many it uses.
+pub(super) fn all_well(verdict: Option<Verdict>, gpus: usize) -> String {
+    match verdict {
+        Some(Verdict::Spanning) => format!(
+            "spanning: its CPUs are local to one or another of its {gpus} GPUs, which are on several nodes; if it uses only \
+             some of them, name these with --gpus"
+        ),
+        Some(
+            Verdict::Local
+            | Verdict::Partial
+            | Verdict::Remote
+            | Verdict::Unbound
+            | Verdict::Refused,
+        )
+        | None => "all local".to_owned(),
+    }
+}
+
+/// What a finding says.
+pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Finding) -> String {
+    match finding {
+        Finding::NoGpuOnHost => "no GPU found on this machine; nothing to check".to_owned(),
+        Finding::NoGpuOfProcess => "no GPU found for the process; name them with --gpus".to_owned(),
+        Finding::UnknownNode(gpu) => format!(
+            "the NUMA node of GPU {gpu} is unknown (name the node in /{})",
+            topology::sysfs::OVERRIDE_FILE
+        ),
+        Finding::AnyOf(gpus) => {
+            let each: Vec<String> = gpus
+                .iter()
+                .map(|(gpu, verdict)| {
+                    let known = machine
+                        .gpu(*gpu)
+                        .and_then(|gpu| gpu.locality.numa_nodes.clone())
+                        .unwrap_or_default();
+                    let name = gpu_name(machine, *gpu);
+                    format!("{name} ({}: {})", nodes(&known), word(*verdict))
+                })
+                .collect();
+            format!(
+                "which of these GPUs it uses is not known: {}; name it with --gpus",
+                each.join(", ")
+            )
+        }
+        Finding::Threads {
+            threads,
+            of,
+            cpus: own,
+            far,
+            verdict,
+        } => {
+            let who = who(threads, *of);
+            let place = judgement.nodes.clone().unwrap_or_default();
+            let (place, own) = (nodes(&place), cpus(own));
+            let local = cpus(&judgement.local_cpus.clone().unwrap_or_default());
+            let is_partial = *verdict == Verdict::Partial;
+            match (is_partial, judgement.gpus) {
+                (true, 1) => format!(
+                    "{who} may run on {own}; {} not local to its GPU ({place}, {local}): partial",
+                    are(far)
+                ),
+                (true, _) => format!(
+                    "{who} may run on {own}; {} not local to its GPUs ({place}, {local}): partial",
+                    are(far)
+                ),
+                (false, 1) => {
+                    format!("{who} may run on {own} only; its GPU is on {place} ({local}): remote")
+                }
+                (false, _) => format!(
+                    "{who} may run on {own} only; its GPUs are on {place} ({local}): remote"
+                ),
+            }
+        }
+        Finding::MemoryUnreadable => "its memory cannot be read (numa_maps)".to_owned(),
+        Finding::MemoryPolicy {
+            policy,
+            others,
+            nodes: right,
+        } => {
+            let (others, right) = (nodes(others), nodes(right));
+            if judgement.gpus == 1 {
+                format!("its memory policy \"{policy}\" names {others}; its GPU is on {right}")
+            } else {
+                format!("its memory policy \"{policy}\" names {others}; its GPUs are on {right}")
+            }
+        }
+        Finding::MemoryElsewhere {
+            far,
+            all,
+            nodes: right,
+        } => {
+            let (far, all, right) = (volume(*far), volume(*all), nodes(right));
+            if judgement.gpus == 1 {
+                format!("{far} of its {all} of memory are not on its GPU's {right}")
+            } else {
+                format!("{far} of its {all} of memory are not on its GPUs' {right}")
+            }
+        }
+    }
+}
+
+/// `GPU2 0000:83:00.0`: by its number in `show`, and its address.
+fn gpu_name(machine: &Machine, pci: PciAddress) -> String {
+    match machine.gpus.iter().position(|gpu| gpu.pci == pci) {
+        Some(number) => format!("GPU{number} {pci}"),
+        None => pci.to_string(),
+    }
+}
+
+/// `local`: a verdict as plans and launch lines have it.
+pub(super) fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Local => "local",
+        Verdict::Spanning => "spanning",
+        Verdict::Partial => "partial",
+        Verdict::Remote => "remote",
+        Verdict::Unbound => "unbound",
+        Verdict::Refused => "refused",
+    }
+}
+
+/// `it`, `all 3 threads`, `thread 12 (NCCL Progress 0) of 3`, `2 of 9 threads (11 pt_data_worker, 12 pt_data_worker)`.
+fn who(threads: &[Thread], of: usize) -> String {
+    let name = |thread: &Thread| format!("{} {}", thread.id, printable(&thread.name));
+    match threads {
+        all if all.len() == of && of > 1 => format!("all {of} threads"),
+        [_] if of == 1 => "it".to_owned(),
+        [one] => format!("thread {} ({}) of {of}", one.id, printable(&one.name)),
+        several => {
+            let first: Vec<String> = several.iter().take(MOST_THREADS).map(name).collect();
+            let more = if several.len() > MOST_THREADS {
+                ", ..."
+            } else {
+                ""
+            };
+            format!(
+                "{} of {of} threads ({}{more})",
+                several.len(),
+                first.join(", ")
+            )
+        }
+    }
+}
+
+/// `NCCL Progress 0`, or `3 threads pt_data_worker`: how many threads of each name, for a line about threads.
+pub(super) fn names(threads: &[Thread]) -> String {
+    let mut names: Vec<(&str, usize)> = Vec::new();
+    for thread in threads {
+        match names.iter_mut().find(|(name, _)| *name == thread.name) {
+            Some((_, number)) => *number += 1,
+            None => names.push((&thread.name, 1)),
+        }
+    }
+    let each: Vec<String> = names
+        .iter()
+        .take(MOST_THREADS)
+        .map(|(name, number)| match number {
+            1 => printable(name),
+            several => format!("{several} {}", printable(name)),
+        })
+        .collect();
+    let more = if names.len() > MOST_THREADS {
+        ", ..."
+    } else {
+        ""
+    };
+    format!("{}{more}", each.join(", "))
+}
+
+/// `45 threads on CPUs 0-3: pt_data_worker`.
+pub(super) fn threads_of_mask(cpus_of: &CpuSet, threads: &[Thread]) -> String {
+    format!(
+        "{} on {}: {}",
+        count(threads.len(), "thread"),
+        cpus(cpus_of),
+        names(threads)
+    )
+}
+
+fn nodes(nodes: &NodeSet) -> String {
+    if nodes.len() == 1 {
+        format!("node {nodes}")
+    } else {
+        format!("nodes {nodes}")
+    }
+}
+
+fn cpus(cpus: &CpuSet) -> String {
+    if cpus.len() == 1 {
+        format!("CPU {cpus}")
+    } else {
+        format!("CPUs {cpus}")
+    }
+}
+
+/// `CPU 4 is`, `CPUs 4-5 are`.
+fn are(set: &CpuSet) -> String {
+    if set.len() == 1 {
+        format!("CPU {set} is")
+    } else {
+        format!("CPUs {set} are")
+    }
+}

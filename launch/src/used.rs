@@ -1,0 +1,323 @@
+//! Which GPUs a process uses, as far as that can be known from outside it.
+//!
+//! What a process was given and what it uses are two things: each rank of torchrun is given all GPUs of its task and
+//! uses one.  The evidence is asked in this order: who asks; NVML's list of processes; the one device file that it holds
+//! open; what `gpu-numa run` chose for it; the report of its Slurm task; the GPUs that it sees.  The last three may be
+//! for several ranks, and a launcher's variables say which of them this is.
+
+use topology::machine::Machine;
+use topology::pci::PciAddress;
+
+use crate::environment::{Environment, RunChoice, reported_gpus};
+use crate::rank::LocalRank;
+
+/// The GPUs of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsedGpus {
+    /// Them, in the order of its own numbering where that is known.
+    pub gpus: Vec<PciAddress>,
+    /// Whether it is taken to use all of them; else it uses some of them, and which is not known.
+    pub uses_all: bool,
+    /// How they are known.
+    pub evidence: Evidence,
+}
+
+/// How a process's GPUs are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// Whoever asks named them.
+    Named,
+    /// NVML lists the process on them.
+    Nvml,
+    /// It holds their device files open.
+    OpenFile,
+    /// `gpu-numa run` chose them for it.
+    Run,
+    /// Its Slurm task's report.
+    Report,
+    /// Its rank among the processes of its launcher, and the GPUs that all of them see.
+    Rank(LocalRank),
+    /// It sees them.
+    Visible,
+    /// Nothing says that it has any.
+    Nothing,
+}
+
+/// What is known of a process.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Those on which NVML lists it.
+    pub in_nvml: Vec<PciAddress>,
+    /// Those whose device file it holds open.
+    pub open: Vec<PciAddress>,
+    /// Those that it sees, in the order of its own numbering; empty where that is not known.
+    pub visible: Vec<PciAddress>,
+}
+
+impl UsedGpus {
+    /// Those that whoever asks named.
+    pub fn named(gpus: Vec<PciAddress>) -> Self {
+        Self::all(gpus, Evidence::Named)
+    }
+
+    fn all(gpus: Vec<PciAddress>, evidence: Evidence) -> Self {
+        Self {
+            gpus,
+            uses_all: true,
+            evidence,
+        }
+    }
+}
+
+/// What several processes of a launcher, or one alone, were given.
+struct Given {
+    gpus: Vec<PciAddress>,
+    evidence: Evidence,
+    /// The rank that takes its share of them; none where all are for this process.
+    rank: Option<LocalRank>,
+}
+
+/// The GPUs that a process uses; `environment` is the one that it was started with.
+pub fn find_used(machine: &Machine, facts: &Facts, environment: &impl Environment) -> UsedGpus {
+    let known = |gpus: &[PciAddress]| -> Vec<PciAddress> {
+        let gpus = gpus.iter().filter(|gpu| machine.gpu(**gpu).is_some());
+        gpus.copied().collect()
+    };
+    let in_nvml = known(&facts.in_nvml);
+    if !in_nvml.is_empty() {
+        return UsedGpus::all(in_nvml, Evidence::Nvml);
+    }
+    if let [_] = facts.open.as_slice() {
+        return UsedGpus::all(facts.open.clone(), Evidence::OpenFile);
+    }
+    let given = given(facts, environment);
+    if given.gpus.is_empty() {
+        // One of several open files may be that of the GPU that it works on.
+        return match facts.open.as_slice() {
+            [] => UsedGpus::all(Vec::new(), Evidence::Nothing),
+            open => {
+                let rank = LocalRank::read(environment);
+                of_rank(open, rank, Evidence::OpenFile)
+            }
+        };
+    }
+    let used = of_rank(&given.gpus, given.rank, given.evidence);
+    let is_open = |gpu: &PciAddress| facts.open.is_empty() || facts.open.contains(gpu);
+    if used.gpus.iter().any(is_open) {
+        return used;
+    }
+    // It works on others than it was given.
+    UsedGpus {
+        gpus: facts.open.clone(),
+        uses_all: false,
+        evidence: Evidence::OpenFile,
+    }
+}
+
+fn given(facts: &Facts, environment: &impl Environment) -> Given {
+    let rank = LocalRank::read(environment);
+    let all = |gpus, evidence, rank| Given {
+        gpus,
+        evidence,
+        rank,
+    };
+    if let Some(choice) = RunChoice::read(environment).filter(|choice| !choice.gpus.is_empty()) {
+        let rank = rank.filter(|_| !choice.is_for_rank(environment));
+        return all(choice.gpus, Evidence::Run, rank);
+    }
+    let reported = reported_gpus(environment);
+    if !reported.is_empty() {
+        let task = LocalRank::of_task(environment);
+        // A launcher in the task may number its processes as Slurm numbers its tasks (MPI started by srun).
+        let is_tasks = |rank: &LocalRank| {
+            rank.is_of_task()
+                || task.as_ref().is_some_and(|task| {
+                    task.index == rank.index && task.of.is_some() && task.of == rank.of
+                })
+        };
+        return all(
+            reported,
+            Evidence::Report,
+            rank.filter(|rank| !is_tasks(rank)),
+        );
+    }
+    // Slurm's tasks may each have GPUs of their own, and then see no others.
+    let on_host = environment.get("SLURM_GPUS_ON_NODE");
+    let on_host = on_host.and_then(|count| count.trim().parse::<usize>().ok());
+    let has_own = on_host.is_some_and(|count| facts.visible.len() < count);
+    let rank = rank.filter(|rank| !(rank.is_of_task() && has_own));
+    all(facts.visible.clone(), Evidence::Visible, rank)
+}
+
+/// What the process of `rank` uses of the GPUs that all ranks of its host see: the one with its number, as frameworks
+/// and MPI programs choose; where ranks are fewer, it may also be the block that `gpu-numa run --per-rank` deals.
+fn of_rank(gpus: &[PciAddress], rank: Option<LocalRank>, evidence: Evidence) -> UsedGpus {
+    let Some(rank) = rank.filter(|rank| gpus.len() > 1 && rank.of != Some(1)) else {
+        // What it sees or holds open says what it may use, not what it does.
+        let is_use = !matches!(evidence, Evidence::Visible | Evidence::OpenFile);
+        return UsedGpus {
+            gpus: gpus.to_vec(),
+            uses_all: is_use || gpus.len() == 1,
+            evidence,
+        };
+    };
+    let (index, count) = (rank.index, gpus.len());
+    let (first, length, uses_all) = match rank.of {
+        Some(of) if of >= count && of % count == 0 => (index % count, 1, true),
+        Some(of) if of < count && count % of == 0 => (index * (count / of), count / of, false),
+        // The number alone: rank 0 may be the only one.
+        None if (1..count).contains(&index) => (index, 1, true),
+        Some(_) | None => (0, count, false),
+    };
+    let is_candidate = |place: usize| place == index || (first..first + length).contains(&place);
+    let chosen = gpus.iter().enumerate();
+    let chosen = chosen
+        .filter(|(place, _)| (uses_all && *place == first) || (!uses_all && is_candidate(*place)));
+    UsedGpus {
+        gpus: chosen.map(|(_, gpu)| *gpu).collect(),
+        uses_all,
+        evidence: Evidence::Rank(rank),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::tests::Variables;
+    use topology::machine::Gpu;
+    use topology::pci::{CLASS_3D, PciDevice};
+
+    fn gpus(numbers: std::ops::Range<u8>) -> Vec<PciAddress> {
+        numbers
+            .map(|number| format!("0000:{:02x}:00.0", 0x20 + number).parse().unwrap())
+            .collect()
+    }
+
+    fn machine() -> Machine {
+        let gpus = gpus(0..8).into_iter();
+        let gpus = gpus.map(|pci| Gpu::of(&PciDevice::new(pci, CLASS_3D, 0x10de, 0x2330)));
+        Machine {
+            gpus: gpus.collect(),
+            ..Machine::default()
+        }
+    }
+
+    /// The numbers of the GPUs, and whether it uses all of them.
+    fn used(facts: &Facts, variables: &[(&str, &str)]) -> (Vec<usize>, bool) {
+        let used = find_used(&machine(), facts, &Variables::of(variables));
+        let all = gpus(0..8);
+        let number = |gpu| all.iter().position(|own| own == gpu).unwrap();
+        (used.gpus.iter().map(number).collect(), used.uses_all)
+    }
+
+    fn sees(count: u8) -> Facts {
+        Facts {
+            visible: gpus(0..count),
+            ..Facts::default()
+        }
+    }
+
+    fn report(count: u8) -> String {
+        let gpus: Vec<String> = gpus(0..count).iter().map(ToString::to_string).collect();
+        serde_json::json!({ "gpus": gpus }).to_string()
+    }
+
+    #[test]
+    fn a_rank_of_torchrun_uses_the_gpu_of_its_number() {
+        let rank = |index, of| used(&sees(8), &[("LOCAL_RANK", index), ("LOCAL_WORLD_SIZE", of)]);
+        assert_eq!(rank("5", "8"), (vec![5], true));
+        assert_eq!(rank("13", "16"), (vec![5], true));
+        assert_eq!(rank("0", "1"), ((0..8).collect(), false));
+        // With fewer ranks it may be the GPU of its number or its block; with a number that does not fit, any.
+        assert_eq!(rank("1", "4"), (vec![1, 2, 3], false));
+        assert_eq!(rank("0", "4"), (vec![0, 1], false));
+        assert_eq!(rank("2", "3"), ((0..8).collect(), false));
+    }
+
+    #[test]
+    fn a_rank_without_a_count_is_one_of_several_unless_it_is_the_first() {
+        assert_eq!(used(&sees(8), &[("LOCAL_RANK", "5")]), (vec![5], true));
+        assert_eq!(
+            used(&sees(8), &[("LOCAL_RANK", "0")]),
+            ((0..8).collect(), false)
+        );
+    }
+
+    #[test]
+    fn torchruns_ranks_share_their_tasks_report_and_srun_s_tasks_do_not() {
+        let report = report(8);
+        let task = [
+            ("GPU_NUMA_BIND_REPORT", report.as_str()),
+            ("SLURM_LOCALID", "0"),
+            ("SLURM_STEP_TASKS_PER_NODE", "1(x2)"),
+        ];
+        assert_eq!(used(&sees(0), &task), ((0..8).collect(), true));
+        let torchrun = [("LOCAL_RANK", "6"), ("LOCAL_WORLD_SIZE", "8")];
+        assert_eq!(
+            used(&sees(0), &[&task[..], &torchrun].concat()),
+            (vec![6], true)
+        );
+        let mpi = [
+            ("SLURM_LOCALID", "2"),
+            ("SLURM_STEP_TASKS_PER_NODE", "4"),
+            ("PMI_LOCAL_RANK", "2"),
+            ("PMI_LOCAL_SIZE", "4"),
+        ];
+        let two = self::report(2);
+        let mpi = [&mpi[..], &[("GPU_NUMA_BIND_REPORT", two.as_str())]].concat();
+        assert_eq!(used(&sees(0), &mpi), (vec![0, 1], true));
+    }
+
+    #[test]
+    fn without_a_report_slurms_tasks_share_what_they_see_only_where_that_is_all() {
+        let task = |on_host| {
+            let set = [
+                ("SLURM_LOCALID", "1"),
+                ("SLURM_STEP_TASKS_PER_NODE", "4"),
+                ("SLURM_GPUS_ON_NODE", on_host),
+            ];
+            used(&sees(4), &set)
+        };
+        assert_eq!(task("4"), (vec![1], true));
+        assert_eq!(task("8"), ((0..4).collect(), false));
+    }
+
+    #[test]
+    fn what_run_chose_is_for_its_own_rank_and_its_own_task() {
+        let torchrun = [("LOCAL_RANK", "3"), ("LOCAL_WORLD_SIZE", "4")];
+        let choice = |set: &[(&str, &str)], is_ranks| {
+            let choice = RunChoice::new(&Variables::of(set), gpus(4..8), is_ranks);
+            choice.variable().unwrap().1
+        };
+        let for_rank = choice(&torchrun, true);
+        let handed = [&torchrun[..], &[("GPU_NUMA_RUN", for_rank.as_str())]].concat();
+        assert_eq!(used(&sees(8), &handed), (vec![4, 5, 6, 7], true));
+        // run started torchrun, not torchrun run.
+        let for_all = choice(&[], false);
+        let handed = [&torchrun[..], &[("GPU_NUMA_RUN", for_all.as_str())]].concat();
+        assert_eq!(used(&sees(8), &handed), (vec![7], true));
+        // A step that inherits the choice of the script around it.
+        let step = [
+            ("SLURM_JOB_ID", "7"),
+            ("SLURM_STEP_ID", "0"),
+            ("SLURM_LOCALID", "0"),
+            ("GPU_NUMA_RUN", for_all.as_str()),
+        ];
+        assert_eq!(used(&sees(2), &step), (vec![0, 1], false));
+    }
+
+    #[test]
+    fn what_it_does_goes_before_what_it_was_given() {
+        let torchrun = [("LOCAL_RANK", "3"), ("LOCAL_WORLD_SIZE", "8")];
+        let mut facts = sees(8);
+        facts.open = gpus(0..8);
+        assert_eq!(used(&facts, &torchrun), (vec![3], true));
+        facts.open = gpus(6..7);
+        assert_eq!(used(&facts, &torchrun), (vec![6], true));
+        facts.open = gpus(5..8);
+        assert_eq!(used(&facts, &torchrun), (vec![5, 6, 7], false));
+        facts.in_nvml = gpus(0..2);
+        assert_eq!(used(&facts, &torchrun), (vec![0, 1], true));
+        assert_eq!(used(&Facts::default(), &torchrun), (vec![], true));
+    }
+}
