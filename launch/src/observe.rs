@@ -15,6 +15,25 @@ use topology::visible::{TaskView, Visible, find_visible};
 
 use crate::environment::Environment;
 
+/// The mask and the memory policy that a task came with, asked for once.
+#[derive(Debug)]
+pub struct Came {
+    /// The mask in words of 64 CPUs.
+    pub cpus: Result<Vec<u64>, Errno>,
+    /// The policy, and its nodes in words of 64.
+    pub policy: Result<(Mode, Vec<u64>), Errno>,
+}
+
+impl Came {
+    /// Asks for those of the calling thread.
+    pub fn read() -> Self {
+        Self {
+            cpus: affinity::read_affinity(0),
+            policy: read_policy(),
+        }
+    }
+}
+
 /// The CPUs that the calling thread may run on.
 ///
 /// # Errors
@@ -106,6 +125,7 @@ pub fn visible_to_process(machine: &Machine, environment: &impl Environment) -> 
 pub fn read_task(
     machine: &Machine,
     environment: &impl Environment,
+    came: &Came,
     step_list: Option<&str>,
     is_script: bool,
 ) -> (TaskRequest, Option<String>) {
@@ -113,9 +133,9 @@ pub fn read_task(
     let user_cpu_bind = !is_script && is_bound_by_user(environment);
     let request = TaskRequest {
         visible: visible.gpus,
-        slurm_cpus: own_cpus().ok(),
+        slurm_cpus: came.cpus.as_deref().ok().map(CpuSet::from_words),
         user_cpu_bind,
-        user_memory: user_memory(environment),
+        user_memory: user_memory(environment, came),
     };
     (request, visible.remark)
 }
@@ -144,8 +164,8 @@ fn is_bound_by_user(environment: &impl Environment) -> bool {
 ///
 /// `--mem-bind` that is `local` is a policy over the nodes of the CPUs that Slurm gave the task (`get_memset`,
 /// task/affinity, 22.05 to 26.05), and SLURM_MEM_BIND_TYPE is `local` (`setup_env`, env.c).
-fn user_memory(environment: &impl Environment) -> Option<UserMemory> {
-    let (mode, nodes) = read_policy().ok()?;
+fn user_memory(environment: &impl Environment, came: &Came) -> Option<UserMemory> {
+    let (mode, nodes) = came.policy.as_ref().ok()?;
     let policy = match mode {
         Mode::Default | Mode::Local => return None,
         Mode::Preferred => MemoryPolicy::Preferred,
@@ -157,7 +177,7 @@ fn user_memory(environment: &impl Environment) -> Option<UserMemory> {
     let kind = environment.get("SLURM_MEM_BIND_TYPE").unwrap_or_default();
     Some(UserMemory {
         policy,
-        nodes: NodeSet::from_words(&nodes),
+        nodes: NodeSet::from_words(nodes),
         is_local: kind == "local",
     })
 }
@@ -225,7 +245,8 @@ mod tests {
     fn the_users_own_cpu_bind_counts_in_an_ordinary_step_alone() {
         let environment = Variables::of(&[("SLURM_CPU_BIND_TYPE", "quiet,map_cpu:")]);
         let bound = |is_script| {
-            let (request, _) = read_task(&machine(None), &environment, None, is_script);
+            let (request, _) =
+                read_task(&machine(None), &environment, &Came::read(), None, is_script);
             request.user_cpu_bind
         };
         assert!(bound(false) && !bound(true));

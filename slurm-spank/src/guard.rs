@@ -4,12 +4,21 @@ use std::ffi::c_int;
 
 use ffi::linux::{affinity, mempolicy};
 use ffi::spank::log::{To, write_line};
+use launch::observe::Came;
 use topology::words;
 
 use crate::step::Step;
 
 /// What every hook returns.
 const SUCCESS: c_int = 0;
+
+/// Runs what must run when the plugin is loaded: by every srun, sbatch and salloc.
+///
+/// Nothing in it allocates or panics, so that no panic hook is set up for it, which is most of what it would cost.  Were it
+/// to panic, the release would not be filled in, and Slurm would refuse the plugin.
+pub(crate) fn load(body: impl FnOnce()) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+}
 
 /// Runs a hook; it succeeds for Slurm whatever happens.
 pub(crate) fn hook(name: &str, body: impl FnOnce()) -> c_int {
@@ -26,17 +35,16 @@ pub(crate) fn callback(body: impl FnOnce() -> c_int) -> c_int {
 /// policy it came with.
 ///
 /// Where there is nothing to do there is no step, and nothing is looked at.
-pub(crate) fn task_hook(step: Option<&Step>, body: impl FnOnce(&Step)) -> c_int {
+pub(crate) fn task_hook(step: Option<&Step>, body: impl FnOnce(&Step, &Came)) -> c_int {
     let Some(step) = step else {
         return SUCCESS;
     };
-    let mask = affinity::read_affinity(0);
-    let policy = mempolicy::read_policy();
-    if run("task_init", || body(step)).is_none() {
-        if let Ok(words) = mask {
+    let came = Came::read();
+    if run("task_init", || body(step, &came)).is_none() {
+        if let Ok(words) = came.cpus {
             let _ = affinity::apply_affinity(0, &words);
         }
-        if let Ok((mode, nodes)) = policy {
+        if let Ok((mode, nodes)) = came.policy {
             let _ = mempolicy::apply_policy(mode, &nodes);
         }
     }

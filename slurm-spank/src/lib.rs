@@ -56,7 +56,7 @@ pub static spank_plugin_version: c_uint = 1;
 static FILL_VERSION: extern "C" fn() = fill_version;
 
 extern "C" fn fill_version() {
-    guard::hook("load", || release::fill(&plugin_version));
+    guard::load(|| release::fill(&plugin_version));
 }
 
 /// Every context: registers the option.
@@ -117,7 +117,9 @@ pub unsafe extern "C" fn slurm_spank_task_init(
 ) -> c_int {
     // SAFETY: Slurm's own handle, used within this hook.
     let spank = unsafe { Spank::new(spank) };
-    guard::task_hook(step::current(), |step| task::run_in(&spank, step))
+    guard::task_hook(step::current(), |step, came| {
+        task::run_in(&spank, step, came)
+    })
 }
 
 /// The option's callback, where the user types it (`remote` 0) and in slurmstepd.

@@ -34,8 +34,6 @@ pub(crate) enum StepKind {
 pub(crate) struct Step {
     /// What is asked for; none where binding is off, and only inherited marks are to be cleared.
     pub(crate) bind: Option<Bind>,
-    /// The kernel's name of this host; [`Step::name_here`] has Slurm's.
-    pub(crate) host_name: String,
     /// Whose step it is.
     pub(crate) kind: StepKind,
     /// Whether a strict policy may refuse it.
@@ -102,13 +100,11 @@ impl Bind {
 }
 
 impl Step {
-    /// Slurm's name of this host, as a task's environment has it.
+    /// Slurm's name of this host, as a task's environment has it, else the kernel's.
     pub(crate) fn name_here(&self, spank: &Spank<'_>) -> String {
         let name = spank.env("SLURMD_NODENAME").filter(|name| !name.is_empty());
-        name.map_or_else(
-            || self.host_name.clone(),
-            |name| topology::option::printable(&name),
-        )
+        let of_kernel = || launch::host::name().unwrap_or_else(|| "this host".to_owned());
+        name.map_or_else(of_kernel, |name| topology::option::printable(&name))
     }
 }
 
@@ -169,7 +165,6 @@ pub(crate) fn read_step(
     let cores = read_cores(spank, host.map(|host| &host.machine));
     Some(Step {
         bind,
-        host_name: launch::host::name().unwrap_or_else(|| "this host".to_owned()),
         kind,
         may_refuse: kind == StepKind::Ordinary || site.strict_batch,
         job: spank.job_id().unwrap_or(0),

@@ -6,7 +6,7 @@ use ffi::spank::Spank;
 use launch::apply::{Refused, apply, to_set};
 use launch::environment::{BindReport, PROFILER, TOPO_FILE, device_order, set_marked};
 use launch::nccl::{Answered, WantedFiles};
-use launch::observe;
+use launch::observe::{self, Came};
 use launch::shared::page::{Meeting, Order, Page};
 use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
 use topology::machine::Machine;
@@ -17,7 +17,7 @@ use crate::report::{Reporter, say, step_name};
 use crate::step::{Bind, Step, StepKind};
 
 /// Runs in a task of `step`, after all of Slurm's own binding and before exec.
-pub(crate) fn run_in(spank: &Spank<'_>, step: &Step) {
+pub(crate) fn run_in(spank: &Spank<'_>, step: &Step, came: &Came) {
     let local_id = spank
         .local_id()
         .and_then(|id| usize::try_from(id).ok())
@@ -48,7 +48,7 @@ pub(crate) fn run_in(spank: &Spank<'_>, step: &Step) {
     };
     let is_script = step.kind == StepKind::Script;
     let step_list = step.gpu_list.as_deref();
-    let (request, remark) = observe::read_task(&host.machine, spank, step_list, is_script);
+    let (request, remark) = observe::read_task(&host.machine, spank, came, step_list, is_script);
     let (order, decision) = task.decide(request);
     if let Some(remark) = remark {
         task.report.trouble_of_task(&remark);

@@ -11,7 +11,7 @@ use ffi::spank::sys::{
     S_STEP_CPUS_PER_TASK, S_TASK_ID, STEP_BATCH, SpankItem,
 };
 use launch::host::KnownHost;
-use launch::observe;
+use launch::observe::{self, Came};
 use launch::site::SiteConfig;
 use topology::machine::{Gpu, Machine, NodeKind, NumaNode, Package};
 use topology::pci::PciDevice;
@@ -61,7 +61,7 @@ fn off_still_clears_what_an_outer_step_set() {
     ];
     let step = step(Some("off"), &[], &[], &outer).unwrap();
     assert!(step.bind.is_none());
-    task::run_in(&hook(&[], &[]), &step);
+    task::run_in(&hook(&[], &[]), &step, &Came::read());
     let left: Vec<String> = with(|slurm| slurm.environment.keys().cloned().collect());
     assert_eq!(left, ["HOME"]);
 }
@@ -172,7 +172,7 @@ fn run(given: &str, variables: &[(&str, &str)]) -> Vec<String> {
         fault: None,
     });
     take_lines();
-    task::run_in(&hook(&items, variables), &step);
+    task::run_in(&hook(&items, variables), &step, &Came::read());
     take_lines()
 }
 

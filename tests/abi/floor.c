@@ -3,7 +3,7 @@
  * With -DEMPTY it has hooks that do nothing.  Otherwise it makes the system calls that any plugin needs that binds the
  * tasks of a step together: user_init reads the snapshot and what says that it is not stale, and maps a page; task_init
  * asks for mask, memory policy and GPUs, waits until all tasks are there, and sets mask, policy and four variables.  It
- * decides nothing: each task keeps its mask.
+ * decides nothing: each task keeps its mask, and prefers memory of node 0.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -23,7 +23,7 @@
 extern int spank_get_item(void *, int, ...);
 extern int spank_getenv(void *, const char *, char *, int);
 extern int spank_setenv(void *, const char *, const char *, int);
-enum { S_JOB_LOCAL_TASK_COUNT = 6, S_TASK_ID = 11 };
+enum { S_JOB_LOCAL_TASK_COUNT = 6, S_TASK_ID = 11, MPOL_PREFERRED_MANY = 5 };
 
 const char plugin_name[] = "floor";
 const char plugin_type[] = "spank";
@@ -92,7 +92,7 @@ int slurm_spank_user_init(void *spank, int count, char **args)
 int slurm_spank_task_init(void *spank, int count, char **args)
 {
     struct timespec limit = { 2, 0 };
-    uint64_t nodes[16] = { 0 };
+    uint64_t nodes[16] = { 0 }, first_node[16] = { 1 };
     char path[64];
     int mode = 0, own = 0;
     struct stat meta;
@@ -119,7 +119,7 @@ int slurm_spank_task_init(void *spank, int count, char **args)
                 break;
     }
     syscall(SYS_sched_setaffinity, 0, sizeof page->tasks->mask, mask);
-    syscall(SYS_set_mempolicy, 0, NULL, 0UL);
+    syscall(SYS_set_mempolicy, MPOL_PREFERRED_MANY, first_node, 1024UL);
     if (own >= 0)
         stat("/nonexistent/.nccl.conf", &meta);
     spank_setenv(spank, "CUDA_DEVICE_ORDER", "PCI_BUS_ID", 1);

@@ -146,8 +146,13 @@ impl Scenario {
 
     /// As [`run`], in another host program; of the caller's environment it sees nothing.
     pub(crate) fn run_in(&self, program: &Path) -> Outcome {
+        self.run_by(Command::new(program))
+    }
+
+    /// As [`Scenario::run_in`], by a command that runs such a program.
+    pub(crate) fn run_by(&self, mut command: Command) -> Outcome {
         let start = Instant::now();
-        let mut child = Command::new(program)
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .env_clear()

@@ -56,13 +56,15 @@ static long made_up_setaffinity(const long *a)
 static long made_up_set_mempolicy(const long *a)
 {
     set nodes = { 0 };
+    unsigned long any = 0, beyond = 0;
     int mode = (int)a[0] & 0xff;
     if (a[1])
         memcpy(&nodes, (const void *)a[1], (size_t)a[2] / 8 < sizeof nodes ? (size_t)a[2] / 8 : sizeof nodes);
-    for (int i = 0; i < MAX_CPUS; i++)
-        if (has(&nodes, i) && !has(&kernel.nodes, i))
-            return refuse(EINVAL);
-    if (mode > 5 || (mode != 0 && mode != 4 && !*list_of(&nodes)))
+    for (size_t i = 0; i < sizeof nodes / sizeof(long); i++) {
+        any |= nodes.bits[i];
+        beyond |= nodes.bits[i] & ~kernel.nodes.bits[i];
+    }
+    if (beyond || mode > 5 || (mode != 0 && mode != 4 && !any))
         return refuse(EINVAL);
     kernel.policy = mode;
     kernel.policy_nodes = nodes;

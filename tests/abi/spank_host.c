@@ -198,6 +198,14 @@ static long long nanos_now(void)
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
+/* Processor time of all tasks that have ended. */
+static long long tasks_cpu_now(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_CHILDREN, &usage);
+    return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000LL + (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000LL;
+}
+
 static long faults_now(void)
 {
     struct rusage usage;
@@ -371,6 +379,7 @@ static void run_tasks(void)
     for (int k = 0; k < scenario.tasks; k++)
         wait_for(&children[k]);
     say("nanos step %lld", nanos_now() - from);
+    say("nanos processor %lld", tasks_cpu_now());
     for (int k = 0; k < scenario.tasks; k++)
         finish_task(k, children[k]);
     run_named("task_exit");

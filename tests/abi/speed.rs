@@ -12,10 +12,11 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::Command;
 
 use crate::build;
 use crate::host::{Outcome, Scenario, run};
-use crate::world::World;
+use crate::world::{World, set_mode};
 
 /// Steps of each plugin and size, one after the other in turn.
 const ROUNDS: usize = 25;
@@ -134,6 +135,8 @@ struct Times {
     /// The median task of each step.
     task_init: Sample,
     step: Sample,
+    /// Of all tasks together.
+    processor: Sample,
     faults: Sample,
 }
 
@@ -149,6 +152,7 @@ impl Times {
         self.user_init.0.push(Sample(micros("user_init")).median());
         self.task_init.0.push(Sample(micros("task_init")).median());
         self.step.0.push(Sample(micros("step")).median());
+        self.processor.0.push(Sample(micros("processor")).median());
         self.faults.0.push(Sample(faults).median());
     }
 }
@@ -174,18 +178,18 @@ fn rounds() -> usize {
 /// A table row for each plugin.
 fn rows(text: &mut String, head: &str, all: &[Times; 4]) {
     for (plugin, times) in PLUGINS.iter().zip(all) {
-        let added = match plugin {
+        let added = |own: &Sample, of_empty: &Sample| match plugin {
             Plugin::Empty => "-".to_owned(),
-            Plugin::Floor | Plugin::Unused | Plugin::Binding => {
-                times.step.less(&all[0].step).words()
-            }
+            Plugin::Floor | Plugin::Unused | Plugin::Binding => own.less(of_empty).words(),
         };
         writeln!(
             text,
-            "| {head} | {} | {} | {} | {added} | {} |",
+            "| {head} | {} | {} | {} | {} | {} | {} |",
             plugin.name(),
             times.user_init.words(),
             times.task_init.words(),
+            added(&times.step, &all[0].step),
+            added(&times.processor, &all[0].processor),
             short(times.faults.median()),
         )
         .unwrap();
@@ -209,8 +213,8 @@ fn machine_words() -> String {
     )
 }
 
-const COLUMNS: &str = "plugin | user_init | task_init | added to the step | page faults of a task |\n\
-                       |---|---|---|---|---|---|\n";
+const COLUMNS: &str = "plugin | user_init | task_init | added to the step | processor time added | page faults of a task |\n\
+                       |---|---|---|---|---|---|---|\n";
 
 #[test]
 #[ignore = "a measurement"]
@@ -257,6 +261,62 @@ fn what_each_plugin_costs() {
         let head = include_str!("benchmarks-head.md");
         std::fs::write(folder.join("benchmarks.md"), format!("{head}\n{words}")).unwrap();
         std::fs::write(folder.join("benchmarks.svg"), draw(&plot)).unwrap();
+    }
+}
+
+/// Instructions of a hook of all tasks together, and how many it may take: a quarter more than it took when this was
+/// written (rustc 1.95, glibc 2.36, x86_64), so that another compiler passes and a second decision per task does not.
+const INSTRUCTIONS: [(Plugin, usize, &str, u64); 4] = [
+    (Plugin::Unused, 1, "task_init", 20),
+    (Plugin::Binding, 1, "user_init", 600_000),
+    (Plugin::Binding, 1, "task_init", 275_000),
+    (Plugin::Binding, 16, "task_init", 1_712_000),
+];
+
+/// A regression that a busy machine's clock would not show.
+#[test]
+#[ignore = "for a release build: make test-abi"]
+fn hooks_take_no_more_instructions_than_they_did() {
+    let world = World::declared(USUAL);
+    let mut over = Vec::new();
+    for (plugin, tasks, hook, taken) in INSTRUCTIONS {
+        let counted = count_instructions(plugin, &world, tasks, hook);
+        let most = taken + taken / 4;
+        let name = plugin.name();
+        let line = format!("{name}, {tasks} tasks, {hook}: {counted} instructions, at most {most}");
+        eprintln!("{line}");
+        over.extend((counted > most).then_some(line));
+    }
+    assert!(over.is_empty(), "{}", over.join("\n"));
+}
+
+fn count_instructions(plugin: Plugin, world: &World, tasks: usize, hook: &str) -> u64 {
+    let folder = tempfile::tempdir().unwrap();
+    // The tasks, ordinary users by then, write there too.
+    set_mode(folder.path(), 0o777);
+    let mut valgrind = Command::new("/usr/bin/valgrind");
+    valgrind
+        .args(["--tool=callgrind", "--quiet"])
+        .arg(format!("--toggle-collect=slurm_spank_{hook}"))
+        .arg(format!(
+            "--callgrind-out-file={}/%p",
+            folder.path().display()
+        ))
+        .arg(build::host());
+    plugin.scenario(world, tasks).run_by(valgrind);
+    let files = std::fs::read_dir(folder.path()).unwrap();
+    let totals = files.filter_map(|file| {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let totals = text.lines().find_map(|line| line.strip_prefix("totals: "));
+        totals?.trim().parse::<u64>().ok()
+    });
+    // What was counted before the fork is in the tasks' files as well.
+    let totals: Vec<u64> = totals.collect();
+    let most = totals.iter().max().copied().unwrap_or(0);
+    if hook == "task_init" {
+        totals.iter().sum()
+    } else {
+        most
     }
 }
 

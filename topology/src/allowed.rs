@@ -71,6 +71,9 @@ pub fn find_step_cpus(machine: &Machine, view: &StepView<'_>) -> StepCpus {
 /// Takes out the siblings that a masked core leaves idle; from a core that no mask touches, as many
 /// threads as the masked cores use stay.
 fn drop_idle_siblings(machine: &Machine, cpuset: &CpuSet, masked: &CpuSet) -> CpuSet {
+    if cpuset.is_subset(masked) {
+        return cpuset.clone();
+    }
     let used = |core: &CpuSet| core.intersection(masked);
     let threads = machine
         .cores

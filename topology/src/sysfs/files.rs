@@ -43,7 +43,8 @@ impl Root<'_> {
         if !fs::symlink_metadata(&path).ok()?.is_file() {
             return None;
         }
-        let mut bytes = Vec::new();
+        // Most are shorter, and without room to read into, the first reads ask for very little.
+        let mut bytes = Vec::with_capacity(512);
         File::open(&path)
             .ok()?
             .take(limit)
