@@ -102,7 +102,7 @@ impl GresConf {
         } else {
             world.socket_kind()
         };
-        if machine.packages.is_empty() {
+        if machine.packages.is_empty() && world.tree.is_none() {
             return Err(CommandError::Argument(
                 "sockets and cores are not recorded there; expected this machine, a directory holding sys/, \
                  an hwloc XML or a snapshot"

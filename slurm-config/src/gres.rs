@@ -127,6 +127,12 @@ impl<'a> GresLine<'a> {
         }
     }
 
+    /// To how many GPUs `Links=` tells links, the line's own among them; None where it is missing.
+    pub fn links(&self) -> Option<u64> {
+        let list = self.line.get("links").or_else(|| self.line.get("link"))?;
+        Some(list.split(',').count() as u64)
+    }
+
     /// `Type=`.
     pub fn kind(&self) -> Option<&'a str> {
         self.line.get("type")

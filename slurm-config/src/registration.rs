@@ -23,8 +23,8 @@ pub struct Record {
     pub count: u64,
     /// Its cores; None where none are named, which means all.
     pub cores: Option<CoreSet>,
-    /// Whether AutoDetect found it.
-    pub is_detected: bool,
+    /// How many GPUs its links are to, itself among them; None where no links are named.
+    pub links: Option<u64>,
 }
 
 /// Why slurmd does not start.
@@ -103,6 +103,13 @@ pub enum Refused {
         /// What it takes.
         rule: CoresRule,
     },
+    /// `Links=`, or links that AutoDetect finds, to more GPUs than the node has (`_links_str2array`).
+    Links {
+        /// To how many.
+        links: u64,
+        /// How many the node has.
+        gpus: u64,
+    },
     /// A core beyond the last.
     NoSuchCore {
         /// Slurm's core numbers.
@@ -131,6 +138,10 @@ impl fmt::Display for Refused {
             Self::Cores { cores, rule } => {
                 write!(f, "cores {cores} are not {rule}")
             }
+            Self::Links { links, gpus } => write!(
+                f,
+                "links to {links} GPUs are given and the node's line has {gpus} (\"Invalid GRES Links value\")"
+            ),
             Self::NoSuchCore { cores } => {
                 write!(f, "cores {cores} go beyond the node's last core")
             }
@@ -205,6 +216,10 @@ impl Registration {
             });
         }
         for record in &self.records {
+            let gpus = found.min(wanted);
+            if let Some(links) = record.links.filter(|links| *links > gpus) {
+                return Err(Refused::Links { links, gpus });
+            }
             let Some(cores) = &record.cores else { continue };
             let is_beyond = cores
                 .last()
@@ -294,7 +309,7 @@ fn read_lines(gres: &NodeGres<'_>) -> Result<Vec<Record>, Fatal> {
             file: (!file.is_empty()).then(|| file.join(",")),
             count: line.devices(),
             cores: line.cores().and_then(Result::ok),
-            is_detected: false,
+            links: line.links(),
         });
     }
     let mixes = |has: &dyn Fn(&Record) -> bool| {
@@ -344,7 +359,7 @@ fn take_lines(lines: &mut Vec<Record>, kind: Option<&str>, wanted: u64, records:
             file: None,
             count: open,
             cores: None,
-            is_detected: false,
+            links: None,
         });
     }
 }
@@ -474,7 +489,7 @@ mod tests {
             file: Some((*file).to_owned()),
             count: 1,
             cores: Some(cores.parse().unwrap()),
-            is_detected: true,
+            links: None,
         };
         let found = found.map(|found| found.iter().map(record).collect());
         match Registration::of(&gres, node.gres("gpu"), found) {
@@ -574,6 +589,26 @@ mod tests {
         assert_eq!(
             outcome_under(CoresRule::AnySet, far, "gpu:1", None),
             "1 records"
+        );
+    }
+
+    /// As real ones of every release answered: two of four GPUs, each with links to four.
+    #[test]
+    fn links_are_to_no_more_gpus_than_the_node_has() {
+        let gres =
+            "Name=gpu File=/dev/nvidia0 Links=-1,0,0\nName=gpu File=/dev/nvidia1 Links=0,-1,0\n";
+        let got = outcome(gres, "gpu:2", None);
+        assert!(
+            got.starts_with("drained: links to 3 GPUs are given and the node's line has 2"),
+            "{got}"
+        );
+        assert_eq!(
+            outcome(
+                &gres.replace(",0\n", "\n").replace("-1,0,0", "-1,0"),
+                "gpu:2",
+                None
+            ),
+            "2 records"
         );
     }
 

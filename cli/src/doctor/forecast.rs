@@ -60,7 +60,7 @@ pub(crate) enum ForecastOutcome {
 pub(crate) fn forecast(world: &World<'_>) -> Option<Forecast> {
     let slurm = world.slurm.as_ref()?;
     let node = slurm.node.as_ref()?;
-    if world.machine.packages.is_empty() {
+    if world.machine.packages.is_empty() && world.tree.is_none() {
         return None;
     }
     let mut releases: Vec<ForecastSpan> = Vec::new();
@@ -313,7 +313,7 @@ fn detected(
         file,
         count: 1,
         cores: Some(map.cores_of(local)),
-        is_detected: true,
+        links: None,
     };
     if knows_mig && !gpu.mig.is_empty() {
         // Each instance has files of its own, which need no names here.
