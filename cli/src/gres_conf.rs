@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use slurm_config::cores::{CoreMap, CoreSet, SocketKind};
+use slurm_config::cores::{CoreMap, CoreSet, Counts, SocketKind};
 use slurm_config::release::Release;
 use slurm_config::rules::CoresRule;
 use topology::machine::{Gpu, Machine};
@@ -33,6 +33,9 @@ pub(crate) struct GresConf {
     /// Write for SlurmdParameters=numa_node_as_socket (default: what slurm.conf says)
     #[arg(long)]
     numa_node_as_socket: bool,
+    /// Write gres/shard lines too: this many shards per GPU
+    #[arg(long, value_name = "COUNT", value_parser = crate::usage::whole(1..=1024))]
+    shards: Option<u32>,
 }
 
 /// The end of the command's long help.
@@ -42,6 +45,7 @@ fn help() -> String {
         "Examples:
   gpu-numa gres-conf > gres.conf
   gpu-numa gres-conf --numa-node-as-socket --slurm-release 24.11.7
+  gpu-numa gres-conf --shards 8
   gpu-numa gres-conf --from /srv/recorded/node7 --json
 
 Cores= are Slurm's own core numbers, not CPUs.  From Slurm {} on they must be {whole}, from {} on {one}; where the \
@@ -59,6 +63,8 @@ pub(crate) struct GresConfDocument {
     schema: &'static str,
     slurm_release: Option<String>,
     gres: Vec<GpuLine>,
+    /// `Count=` of each GPU's gres/shard line; null without `--shards`.
+    shards: Option<u32>,
     /// The whole line for slurm.conf.
     node_line: String,
     /// What else slurm.conf needs.
@@ -73,7 +79,10 @@ struct GpuLine {
     pci: PciAddress,
     #[serde(rename = "type")]
     kind: Option<String>,
+    /// `File=`, or the files of `MultipleFiles=` with commas between them.
     file: String,
+    /// Whether the files are one device, as those of a MIG instance.
+    is_of_several_files: bool,
     cores: Option<String>,
     links: Option<String>,
     /// The comment behind the line.
@@ -91,25 +100,32 @@ impl GresConf {
         let kind = if self.numa_node_as_socket {
             SocketKind::NumaNode
         } else {
-            world.parameters().socket_kind()
+            world.socket_kind()
         };
-        if machine.packages.is_empty() {
+        if machine.packages.is_empty() && world.tree.is_none() {
             return Err(CommandError::Argument(
                 "sockets and cores are not recorded there; expected this machine, a directory holding sys/, \
                  an hwloc XML or a snapshot"
                     .to_owned(),
             ));
         }
-        let map = world.core_map(kind).ok_or_else(|| {
-            CommandError::Argument(
-                "the machine's sockets differ, so Slurm's core numbers are unknown".to_owned(),
-            )
+        let map = world.core_map(kind);
+        let counts = world.counts_with(kind).ok_or_else(|| {
+            CommandError::Argument("the machine has no core that Slurm counts".to_owned())
         })?;
         let name = machine
             .hostname
             .as_deref()
             .map_or("NODE", |name| name.split('.').next().unwrap_or(name));
-        let document = write(&world, name, &map, kind);
+        let host = Host::new(&world, map.as_ref(), counts);
+        let has_mig = host.gpus.iter().any(|own| own.instances.is_some());
+        if has_mig && self.shards.is_some() {
+            return Err(CommandError::Argument(
+                "--shards: gres/shard cannot share MIG instances; expected GPUs without MIG"
+                    .to_owned(),
+            ));
+        }
+        let document = host.document(&world, name, kind, self.shards);
         if self.format.json {
             out.json(&document)?;
         } else {
@@ -119,86 +135,188 @@ impl GresConf {
     }
 }
 
+/// A GPU that is written.
+struct Written<'a> {
+    /// Its number, in the order of PCI addresses.
+    index: usize,
+    gpu: &'a Gpu,
+    /// Its device file.
+    file: String,
+    /// The files of each MIG instance; None for a GPU without.
+    instances: Option<Vec<String>>,
+}
+
 /// What the lines are made of.
 struct Host<'a> {
     machine: &'a Machine,
-    map: &'a CoreMap,
-    /// The GPUs that jobs are bound to, by number, each with its device file.
-    gpus: Vec<(usize, &'a Gpu, String)>,
+    /// None where the machine's sockets differ, so that Slurm's core numbers are not known.
+    map: Option<&'a CoreMap>,
+    counts: Counts,
+    /// The GPUs that Slurm can give to jobs and that jobs are bound to.
+    gpus: Vec<Written<'a>>,
+    /// GPUs that another kernel driver has, with its name.
+    taken: Vec<String>,
     /// Which `Cores=` the Slurm takes.
     rule: CoresRule,
     /// Whether there may be NVLink that could not be seen.
     hides_nvlink: bool,
     /// `RealMemory=`; None where the host's memory is not recorded.
     memory_mib: Option<u64>,
+    /// Whether MIG instances have device files that are not recorded.
+    hides_mig: bool,
 }
 
-fn write(world: &World<'_>, name: &str, map: &CoreMap, kind: SocketKind) -> GresConfDocument {
-    let machine = world.machine;
-    let numbered = machine.gpus.iter().enumerate();
-    let gpus: Vec<(usize, &Gpu, String)> = numbered
-        .filter_map(|(index, gpu)| Some((index, gpu, devices::file_of(machine, gpu)?)))
-        .collect();
-    let may_have = gpus.iter().any(|(_, gpu, _)| gpu.may_link());
-    let host = Host {
-        machine,
-        map,
-        rule: CoresRule::of(world.release),
-        hides_nvlink: may_have && !machine.nvlink_visible && gpus.len() > 1,
-        gpus,
-        memory_mib: world.real_memory_mib(),
+/// The device files of a GPU's MIG instances, as AutoDetect=nvml writes them
+/// (`_handle_mig`, plugins/gpu/nvml/gpu_nvml.c): the GPU's own, the GPU instance's and the compute instance's.
+/// None where the driver shows no instance.
+fn instances(world: &World<'_>, gpu: &Gpu, file: &str) -> Option<Vec<String>> {
+    let tree = world.tree.as_ref()?;
+    let folder = format!("/proc/driver/nvidia/capabilities/gpu{}/mig", gpu.minor?);
+    let cap = |path: &str| {
+        let text = tree.text(&format!("{path}/access"))?;
+        let number = text
+            .lines()
+            .find_map(|line| line.strip_prefix("DeviceFileMinor:"))?;
+        Some(format!("/dev/nvidia-caps/nvidia-cap{}", number.trim()))
     };
-    let gres: Vec<GpuLine> = host
-        .gpus
-        .iter()
-        .map(|(index, gpu, file)| host.line(*index, gpu, file))
-        .collect();
-    GresConfDocument {
-        schema: "gpu-numa/gres-conf/1",
-        slurm_release: world.release.map(|release| release.to_string()),
-        node_line: host.node_line(name, &gres),
-        gres,
-        parameters: match kind {
-            SocketKind::Package => Vec::new(),
-            SocketKind::NumaNode => vec!["SlurmdParameters=numa_node_as_socket".to_owned()],
-            SocketKind::L3 => vec!["SlurmdParameters=l3cache_as_socket".to_owned()],
-        },
-        remarks: host.remarks(kind),
+    let parts = |folder: &str, prefix: &str| -> Vec<String> {
+        let names = tree.entries(folder).into_iter();
+        let own = names.filter(|name| {
+            let digits = name.strip_prefix(prefix);
+            digits.is_some_and(|digits| digits.parse::<u32>().is_ok())
+        });
+        let mut own: Vec<String> = own.collect();
+        own.sort_by_key(|name| (name.len(), name.clone()));
+        own
+    };
+    let mut all = Vec::new();
+    for instance in parts(&folder, "gi") {
+        let outer = format!("{folder}/{instance}");
+        for inner in parts(&outer, "ci") {
+            let files = [
+                Some(file.to_owned()),
+                cap(&outer),
+                cap(&format!("{outer}/{inner}")),
+            ];
+            let files: Option<Vec<String>> = files.into_iter().collect();
+            all.push(files?.join(","));
+        }
     }
+    (!all.is_empty()).then_some(all)
 }
 
-impl Host<'_> {
-    /// The cores near a GPU; None where its place is unknown.
-    fn near(&self, gpu: &Gpu) -> Option<CoreSet> {
-        let cpus = gpu.locality.cpus.as_ref();
-        cpus.map(|cpus| self.map.cores_of(cpus))
+impl<'a> Host<'a> {
+    fn new(world: &World<'a>, map: Option<&'a CoreMap>, counts: Counts) -> Self {
+        let machine = world.machine;
+        let numbered = machine.gpus.iter().enumerate();
+        let gpus: Vec<Written<'a>> = numbered
+            .filter(|(_, gpu)| world.other_driver(gpu).is_none())
+            .filter_map(|(index, gpu)| {
+                let file = devices::file_of(machine, gpu)?;
+                let instances = instances(world, gpu, &file);
+                Some(Written {
+                    index,
+                    gpu,
+                    file,
+                    instances,
+                })
+            })
+            .collect();
+        let taken = machine.gpus.iter().filter_map(|gpu| {
+            let driver = world.other_driver(gpu)?;
+            Some(format!("{} ({driver})", gpu.pci))
+        });
+        let may_have = gpus.iter().any(|own| own.gpu.may_link());
+        let hides_mig = gpus
+            .iter()
+            .any(|own| own.instances.is_none() && !own.gpu.mig.is_empty());
+        Self {
+            machine,
+            map,
+            counts,
+            taken: taken.collect(),
+            rule: CoresRule::of(world.release),
+            hides_nvlink: may_have && !machine.nvlink_visible && gpus.len() > 1,
+            gpus,
+            memory_mib: world.real_memory_mib(),
+            hides_mig,
+        }
     }
 
-    /// The line of a GPU.
-    fn line(&self, index: usize, gpu: &Gpu, file: &str) -> GpuLine {
-        let cores = self.near(gpu).map(|own| self.rule.widen(self.map, &own));
+    fn document(
+        &self,
+        world: &World<'_>,
+        name: &str,
+        kind: SocketKind,
+        shards: Option<u32>,
+    ) -> GresConfDocument {
+        let mut gres: Vec<GpuLine> = self.gpus.iter().flat_map(|own| self.lines(own)).collect();
+        // slurmd does not start where some lines have a type and others do not.
+        if gres.iter().any(|line| line.kind.is_none()) {
+            gres.iter_mut().for_each(|line| line.kind = None);
+        }
+        GresConfDocument {
+            schema: "gpu-numa/gres-conf/1",
+            slurm_release: world.release.map(|release| release.to_string()),
+            node_line: self.node_line(name, &gres, shards),
+            gres,
+            shards,
+            parameters: match kind {
+                SocketKind::Package => Vec::new(),
+                SocketKind::NumaNode => vec!["SlurmdParameters=numa_node_as_socket".to_owned()],
+                SocketKind::L3 => vec!["SlurmdParameters=l3cache_as_socket".to_owned()],
+            },
+            remarks: self.remarks(kind),
+        }
+    }
+
+    /// The cores near a GPU; None where its place or Slurm's numbers are unknown.
+    fn near(&self, gpu: &Gpu) -> Option<CoreSet> {
+        let cpus = gpu.locality.cpus.as_ref()?;
+        Some(self.map?.cores_of(cpus))
+    }
+
+    /// Its cores as the release takes them.
+    fn legal(&self, gpu: &Gpu) -> Option<CoreSet> {
+        Some(self.rule.widen(self.map?, &self.near(gpu)?))
+    }
+
+    /// The lines of a GPU: one, or one for each MIG instance.
+    fn lines(&self, own: &Written<'_>) -> Vec<GpuLine> {
+        let (index, gpu) = (own.index, own.gpu);
         let node = gpu.locality.numa_nodes.as_ref().map_or_else(
             || format!("NUMA node unknown (see `gpu-numa show --explain GPU{index}`)"),
             |nodes| format!("node {nodes}"),
         );
-        let shows_links = !self.hides_nvlink && self.gpus.len() > 1;
-        GpuLine {
+        let has_mig = own.instances.is_some();
+        let shows_links = !self.hides_nvlink && self.gpus.len() > 1 && !self.has_mig();
+        let line = |file: &String| GpuLine {
             pci: gpu.pci,
-            kind: gpu.name.as_deref().and_then(type_of),
-            file: file.to_owned(),
-            cores: cores.map(|cores| cores.to_string()),
+            kind: gpu.name.as_deref().and_then(type_of).filter(|_| !has_mig),
+            file: file.clone(),
+            is_of_several_files: has_mig,
+            cores: self.legal(gpu).map(|cores| cores.to_string()),
             links: shows_links.then(|| self.links(gpu)),
             note: format!("GPU{index} {}, {node}", gpu.pci),
+        };
+        match &own.instances {
+            Some(instances) => instances.iter().map(line).collect(),
+            None => vec![line(&own.file)],
         }
+    }
+
+    /// Whether a GPU is written as MIG instances.
+    fn has_mig(&self) -> bool {
+        self.gpus.iter().any(|own| own.instances.is_some())
     }
 
     /// The number of NVLinks to each GPU of the list, and -1 for the GPU itself.
     fn links(&self, gpu: &Gpu) -> String {
-        let counts = self.gpus.iter().map(|(_, other, _)| {
-            if other.pci == gpu.pci {
+        let counts = self.gpus.iter().map(|other| {
+            if other.gpu.pci == gpu.pci {
                 "-1".to_owned()
             } else {
-                nvlinks(self.machine, gpu.pci, other.pci).to_string()
+                nvlinks(self.machine, gpu.pci, other.gpu.pci).to_string()
             }
         });
         counts.collect::<Vec<_>>().join(",")
@@ -206,10 +324,10 @@ impl Host<'_> {
 
     /// What the reader should know about the lines.
     fn remarks(&self, kind: SocketKind) -> Vec<String> {
-        let grew = self.gpus.iter().any(|(_, gpu, _)| {
-            self.near(gpu)
-                .is_some_and(|own| self.rule.widen(self.map, &own) != own)
-        });
+        let grew = self
+            .gpus
+            .iter()
+            .any(|own| self.legal(own.gpu) != self.near(own.gpu));
         let (rule, since) = (self.rule, self.rule.since());
         let (bound, others): (Vec<&Gpu>, Vec<&Gpu>) = self
             .machine
@@ -229,11 +347,32 @@ impl Host<'_> {
                 }),
             ),
             (
-                self.gpus.len() < bound.len(),
+                self.gpus.len() + self.taken.len() < bound.len(),
                 "GPUs without a device file of the driver are left out".to_owned(),
             ),
             (
-                self.gpus.iter().any(|(_, gpu, _)| gpu.minor.is_none()),
+                !self.taken.is_empty(),
+                format!(
+                    "left out, because another kernel driver has them: {}",
+                    self.taken.join(", ")
+                ),
+            ),
+            (
+                self.map.is_none(),
+                "the machine's sockets or cores differ: Slurm counts them in whole numbers, and which of its core numbers are \
+                 near a GPU is unknown, so Cores= is left out"
+                    .to_owned(),
+            ),
+            (
+                self.has_mig(),
+                "MIG profiles are left out of Type=; AutoDetect=nvml names them".to_owned(),
+            ),
+            (
+                self.hides_mig,
+                "the device files of MIG instances are not recorded: use AutoDetect=nvml, these lines give whole GPUs".to_owned(),
+            ),
+            (
+                self.gpus.iter().any(|own| own.gpu.minor.is_none()),
                 devices::assumption(self.machine),
             ),
             (
@@ -263,20 +402,25 @@ impl Host<'_> {
         holding.map(|(_, remark)| remark).collect()
     }
 
-    /// The line of slurm.conf.
-    fn node_line(&self, name: &str, gres: &[GpuLine]) -> String {
-        let map = self.map;
+    /// The line of slurm.conf, as `slurmd -C` prints it, with the GPUs.
+    fn node_line(&self, name: &str, gres: &[GpuLine], shards: Option<u32>) -> String {
+        let Counts {
+            cpus,
+            sockets,
+            cores_per_socket,
+            threads_per_core,
+        } = self.counts;
         let mut line = format!(
-            "NodeName={name} CPUs={} Boards=1 SocketsPerBoard={} CoresPerSocket={} ThreadsPerCore={}",
-            map.cores() * map.threads_per_core(),
-            map.sockets(),
-            map.cores_per_socket(),
-            map.threads_per_core()
+            "NodeName={name} CPUs={cpus} Boards=1 SocketsPerBoard={sockets} CoresPerSocket={cores_per_socket} \
+             ThreadsPerCore={threads_per_core}"
         );
         if let Some(memory) = self.memory_mib {
             line.push_str(&format!(" RealMemory={memory}"));
         }
-        let items = gres_items(gres);
+        let mut items = gres_items(gres);
+        if let Some(shards) = shards.filter(|_| !gres.is_empty()) {
+            items.push_str(&format!(",shard:{}", shards as usize * gres.len()));
+        }
         if !items.is_empty() {
             line.push_str(&format!(" Gres={items}"));
         }
@@ -338,7 +482,14 @@ fn print(out: &mut Out, name: &str, document: &GresConfDocument) -> Result<(), C
         let mut line = format!("NodeName={name} Name=gpu");
         let parts = [
             ("Type", gres.kind.as_deref()),
-            ("File", Some(gres.file.as_str())),
+            (
+                if gres.is_of_several_files {
+                    "MultipleFiles"
+                } else {
+                    "File"
+                },
+                Some(gres.file.as_str()),
+            ),
             ("Cores", gres.cores.as_deref()),
             ("Links", gres.links.as_deref()),
         ];
@@ -349,11 +500,24 @@ fn print(out: &mut Out, name: &str, document: &GresConfDocument) -> Result<(), C
         }
         out.line(format_args!("{line}   # {}", gres.note))?;
     }
+    if let Some(shards) = document.shards {
+        for gres in &document.gres {
+            let file = &gres.file;
+            out.line(format_args!(
+                "NodeName={name} Name=shard Count={shards} File={file}"
+            ))?;
+        }
+    }
     out.line("")?;
     // Comments, so that what is printed is a gres.conf as it is.
     out.line("# and in slurm.conf:")?;
     if !document.gres.is_empty() {
-        out.line("# GresTypes=gpu")?;
+        let shard = if document.shards.is_some() {
+            ",shard"
+        } else {
+            ""
+        };
+        out.line(format_args!("# GresTypes=gpu{shard}"))?;
     }
     for parameter in &document.parameters {
         out.line(format_args!("# {parameter}"))?;

@@ -2,7 +2,7 @@
 //!
 //! People are told "socket" for what code and JSON call a package.
 
-use topology::machine::{Gpu, Machine};
+use topology::machine::{Gpu, Machine, NumaNode, Package};
 use topology::path::{nvlinks, pci_path};
 use topology::pci::PciAddress;
 use topology::quantity::{count, volume};
@@ -116,6 +116,31 @@ fn number_after(kind: &str, name: &str) -> Option<usize> {
     let (head, digits) = name.split_at_checked(kind.len())?;
     head.eq_ignore_ascii_case(kind)
         .then(|| digits.parse().ok())?
+}
+
+/// The first NUMA node and socket that cut through each other: both have CPUs that the other does not have.
+pub(crate) fn cut(machine: &Machine) -> Option<(&NumaNode, &Package)> {
+    let nodes = machine.numa_nodes.iter();
+    let pairs = nodes.flat_map(|node| machine.packages.iter().map(move |package| (node, package)));
+    let mut cuts = pairs.filter(|(node, package)| {
+        let (own, other) = (&node.cpus, &package.cpus);
+        own.intersects(other) && !own.is_subset(other) && !other.is_subset(own)
+    });
+    cuts.next()
+}
+
+/// The first NUMA node that holds several whole sockets, and their ids.
+pub(crate) fn spanning(machine: &Machine) -> Option<(&NumaNode, Vec<u32>)> {
+    let held = |node: &NumaNode| -> Vec<u32> {
+        let packages = machine.packages.iter();
+        packages
+            .filter(|package| !package.cpus.is_empty() && package.cpus.is_subset(&node.cpus))
+            .map(|package| package.id)
+            .collect()
+    };
+    let nodes = machine.numa_nodes.iter();
+    let mut found = nodes.map(|node| (node, held(node)));
+    found.find(|(_, packages)| packages.len() > 1)
 }
 
 /// `a`, `a and b`, `a, b and c`.

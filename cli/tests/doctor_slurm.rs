@@ -90,6 +90,41 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
         "Gres=gpu:l40s, but gres.conf has Type=h100",
     ),
     (
+        NODES,
+        "Gres=gpu:l40s:4",
+        "Gres=gpu:L40S:4",
+        "gres-type",
+        "Gres=gpu:L40S, but gres.conf has Type=l40s",
+    ),
+    (
+        GRES,
+        "Type=l40s ",
+        "",
+        "gres-type",
+        "Gres=gpu:l40s, but gres.conf's lines have no Type=",
+    ),
+    (
+        GRES,
+        "Type=l40s File=/dev/nvidia[2-3]",
+        "File=/dev/nvidia[2-3]",
+        "gres-conf",
+        "some lines have Type= and others do not",
+    ),
+    (
+        NODES,
+        "Gres=gpu:l40s:4",
+        "Gres=gpu:l40s:2,gpu:2",
+        "gres-type",
+        "some GPUs of the node's Gres= have a type and others do not",
+    ),
+    (
+        NODES,
+        "Gres=",
+        "CpuSpecList=0-7 Gres=",
+        "reserved-cpus",
+        "CpuSpecList=0-7 keeps CPUs 0-3,8-11 from jobs, which are all that are near GPU0 0000:23:00.0, GPU1",
+    ),
+    (
         GRES,
         "Cores=0-3",
         "Cores=0-3,8-11",
@@ -307,6 +342,206 @@ fn autodetect_is_found_wanting_beside_other_cores_or_without_its_library() {
     assert!(findings(&host, "22.05.8").is_empty());
 }
 
+/// The sentence about the node's registration.
+fn forecast(host: &Host, release: &str) -> String {
+    let output = host.run(&["doctor", "--slurm-release", release]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut lines = text.lines().filter(|line| line.contains("gpu1"));
+    lines.next_back().unwrap_or_default().to_owned()
+}
+
+/// Each as a real slurmctld and slurmd of 22.05, 24.11 and 25.11 answered (`make test-gres`).
+#[test]
+fn registration_is_foretold_for_every_release() {
+    let host = Host::new();
+    assert_eq!(
+        forecast(&host, "24.11"),
+        "slurmd on gpu1 will register 4 gpu:l40s, cores 0-3 / 4-7: accepted by every release"
+    );
+    host.replace(GRES, "Cores=0-3", "Cores=0-1");
+    assert_eq!(
+        forecast(&host, "24.11"),
+        "slurmd on gpu1 will register 4 gpu:l40s, cores 0-1 / 4-7: accepted before 24.11; refused from 24.11 to 25.05, \
+         because cores 0-1 are not whole sockets; refused from 25.11 on, because cores 0-1 are not one whole socket or all cores"
+    );
+    let host = Host::new();
+    host.replace(
+        NODES,
+        "Sockets=2 \\\n  CoresPerSocket=4",
+        "Sockets=4 CoresPerSocket=2",
+    );
+    assert_eq!(
+        forecast(&host, "22.05"),
+        "slurmd on gpu1 will register 4 gpu:l40s, cores 0-3 / 4-7: accepted before 25.11; refused from 25.11 on, \
+         because cores 0-3 are not one whole socket or all cores"
+    );
+    let host = Host::new();
+    host.replace(NODES, "CoresPerSocket=4", "CoresPerSocket=8");
+    assert!(
+        forecast(&host, "22.05").ends_with(
+            ": refused by every release, because the line has CPUs=32 and the machine 16"
+        ),
+        "{}",
+        forecast(&host, "22.05")
+    );
+    let host = Host::new();
+    host.write("dev/null", "");
+    assert!(
+        forecast(&host, "22.05").contains(
+            "slurmd does not start under every release: /etc/slurm/gres.conf:1: the host has no /dev/nvidia0"
+        ),
+        "{}",
+        forecast(&host, "22.05")
+    );
+}
+
+#[test]
+fn autodetect_is_foretold_with_types_and_cores() {
+    let nvml = "AutoDetect=nvml\nNodeName=gpu9";
+    let host = Host::new();
+    host.write(GRES, "AutoDetect=nvml\n");
+    assert!(
+        forecast(&host, "24.11").contains("the name of GPU 0000:23:00.0 is not recorded"),
+        "{}",
+        forecast(&host, "24.11")
+    );
+    driver(&host, [0, 1, 2, 3]);
+    assert_eq!(
+        forecast(&host, "24.11"),
+        "slurmd on gpu1 will register 4 gpu:l40s, cores 0-3 / 4-7: accepted by every release"
+    );
+    host.replace(NODES, "gpu:l40s:4", "gpu:l4s:4");
+    assert_eq!(
+        forecast(&host, "24.11"),
+        "the registration of gpu1: refused by every release, because slurmd has 0 of 4 GPUs"
+    );
+    let checks = findings(&host, "24.11");
+    assert!(
+        checks
+            .iter()
+            .any(|finding| finding["check"] == "gres-type" && finding["harm"] == "stops-jobs"),
+        "{checks:#?}"
+    );
+    let host = Host::new();
+    driver(&host, [0, 1, 2, 3]);
+    host.replace(GRES, "NodeName=gpu9", nvml);
+    host.replace(NODES, "Gres=gpu", "State=CLOUD Gres=gpu");
+    let checks = findings(&host, "24.11");
+    assert!(
+        checks.iter().any(|finding| finding["evidence"]
+            .as_str()
+            .unwrap()
+            .contains("State=CLOUD")),
+        "{checks:#?}"
+    );
+}
+
+#[test]
+fn a_gpu_that_another_driver_has_is_not_slurms_to_give() {
+    let host = Host::new();
+    let driver = host.path(&host.pci("0000:84:00.0", "driver"));
+    std::os::unix::fs::symlink("../../../../bus/pci/drivers/vfio-pci", driver).unwrap();
+    let all = findings(&host, "24.11");
+    let has = |check: &str, word: &str| {
+        all.iter().any(|finding| {
+            finding["check"] == check && finding["evidence"].as_str().unwrap().contains(word)
+        })
+    };
+    assert!(
+        has(
+            "gres-count",
+            "the host has 3 that Slurm can give (vfio-pci has GPU 0000:84:00.0)"
+        ),
+        "{all:#?}"
+    );
+    assert!(
+        has(
+            "gres-file",
+            "/dev/nvidia3 is GPU 0000:84:00.0, which the kernel driver vfio-pci has"
+        ),
+        "{all:#?}"
+    );
+    let lines = host.page(&["gres-conf"]);
+    assert!(
+        lines.contains("another kernel driver has them: 0000:84:00.0 (vfio-pci)"),
+        "{lines}"
+    );
+    assert!(
+        lines.contains("Gres=gpu:3") && !lines.contains("File=/dev/nvidia3"),
+        "{lines}"
+    );
+}
+
+/// A Slurm that was built with hwloc 1 counts NUMA nodes; with which it was built is not always known.
+#[test]
+fn sockets_are_those_of_the_hwloc_that_slurm_has() {
+    let host = Host::new();
+    host.split_packages();
+    host.replace(
+        NODES,
+        "Sockets=2 \\\n  CoresPerSocket=4",
+        "Sockets=4 CoresPerSocket=2",
+    );
+    let is_found = |host: &Host| {
+        let all = findings(host, "22.05");
+        all.iter().any(|finding| finding["check"] == "node-line")
+    };
+    assert!(!is_found(&host));
+    let page = host.run(&["doctor", "--slurm-release", "22.05"]);
+    let page = String::from_utf8(page.stdout).unwrap();
+    assert!(
+        page.contains("built with hwloc 1 takes NUMA nodes for sockets"),
+        "{page}"
+    );
+    host.write("usr/lib64/libhwloc.so.15.5.2", "");
+    assert!(is_found(&host));
+    std::fs::remove_file(host.path("usr/lib64/libhwloc.so.15.5.2")).unwrap();
+    host.write("usr/lib64/libhwloc.so.5.7.8", "");
+    assert!(!is_found(&host));
+}
+
+#[test]
+fn isolated_cpus_near_gpus_are_found() {
+    let host = Host::new();
+    host.write("sys/devices/system/cpu/isolated", "4-7,12-15\n");
+    let all = findings(&host, "24.11");
+    let found = all.iter().any(|finding| {
+        finding["check"] == "reserved-cpus"
+            && finding["evidence"]
+                .as_str()
+                .unwrap()
+                .contains("CPUs 4-7,12-15 near GPUs")
+    });
+    assert!(found, "{all:#?}");
+}
+
+#[test]
+fn nccls_configuration_of_another_host_is_found() {
+    let host = Host::new();
+    host.write(
+        "etc/nccl.conf",
+        "NCCL_DEBUG=WARN\nNCCL_TOPO_FILE=/opt/none.xml\nNCCL_GRAPH_FILE=/opt/graph.xml\n",
+    );
+    host.write(
+        "opt/graph.xml",
+        "<graphs version=\"1\"><graph id=\"0\"><channel><gpu dev=\"0\"/><gpu dev=\"7\"/></channel></graph></graphs>\n",
+    );
+    let all = findings(&host, "24.11");
+    let evidence: Vec<&str> = all
+        .iter()
+        .filter(|finding| finding["check"] == "nccl-conf")
+        .map(|finding| finding["evidence"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        evidence,
+        [
+            "/etc/nccl.conf:2: NCCL_TOPO_FILE=/opt/none.xml: no such file",
+            "/etc/nccl.conf:3: NCCL_GRAPH_FILE=/opt/graph.xml: the file is for 8 GPUs, this host has 4",
+        ],
+        "{all:#?}"
+    );
+}
+
 /// A file, what stands there, and what to write instead.
 type Change = (&'static str, &'static str, &'static str);
 
@@ -314,11 +549,17 @@ type Change = (&'static str, &'static str, &'static str);
 const RIGHT: &[(&str, &[Change])] = &[
     ("22.05.8", &[]),
     ("24.11.7", &[]),
-    ("23.11", &[(GRES, "Type=l40s ", "")]),
+    (
+        "23.11",
+        &[
+            (GRES, "Type=l40s ", ""),
+            (NODES, "Gres=gpu:l40s:4", "Gres=gpu:4"),
+        ],
+    ),
     ("22.05.8", &[(NODES, "Gres=gpu:l40s:4", "Gres=gpu:4")]),
     (
         "24.11.7",
-        &[(NODES, "Gres=gpu:l40s:4", "Gres=gpu:L40S:4(S:0-1)")],
+        &[(NODES, "Gres=gpu:l40s:4", "Gres=gpu:l40s:4(S:0-1)")],
     ),
     (
         "22.05.8",
@@ -541,6 +782,7 @@ fn a_nodes_own_parameters_count_from_25_11_on() {
         "Sockets=2 \\\n  CoresPerSocket=4",
         "Sockets=4 CoresPerSocket=2",
     );
+    host.write("usr/lib64/libhwloc.so.15.5.2", "");
     for own in ["node", "slurmd"] {
         if own == "node" {
             host.replace(NODES, "Gres=", "Parameters=numa_node_as_socket Gres=");

@@ -100,3 +100,56 @@ fn real_memory_is_the_kernels_total_and_left_out_where_that_is_not_recorded() {
         "{text}"
     );
 }
+
+#[test]
+fn machines_whose_cores_differ_get_slurms_counts_and_no_cores() {
+    let host = Host::new();
+    host.write("sys/devices/system/cpu/online", "0-14\n");
+    let text = lines(&host, &[]);
+    assert!(!text.contains("Cores=0"), "{text}");
+    assert!(
+        text.contains("CPUs=15 Boards=1 SocketsPerBoard=2 CoresPerSocket=4 ThreadsPerCore=1")
+            && text.contains("so Cores= is left out"),
+        "{text}"
+    );
+}
+
+#[test]
+fn mig_instances_and_shards_have_lines() {
+    let host = Host::new();
+    let gpus = [
+        ("0000:23:00.0", 0),
+        ("0000:24:00.0", 1),
+        ("0000:83:00.0", 2),
+        ("0000:84:00.0", 3),
+    ];
+    for (gpu, minor) in gpus {
+        host.write(
+            &format!("proc/driver/nvidia/gpus/{gpu}/information"),
+            &format!("Model: \t NVIDIA L40S\nBus Location: \t {gpu}\nDevice Minor: \t {minor}\n"),
+        );
+    }
+    let text = lines(&host, &["--shards", "4"]);
+    for line in [
+        "NodeName=gpu1 Name=shard Count=4 File=/dev/nvidia3",
+        "# GresTypes=gpu,shard",
+    ] {
+        assert!(text.lines().any(|own| own == line), "{line}\n{text}");
+    }
+    assert!(text.contains("Gres=gpu:l40s:4,shard:16"), "{text}");
+    for (path, minor) in [("gi1", 66), ("gi1/ci0", 67), ("gi2", 75), ("gi2/ci0", 76)] {
+        host.write(
+            &format!("proc/driver/nvidia/capabilities/gpu3/mig/{path}/access"),
+            &format!("DeviceFileMinor: {minor}\nDeviceFileMode: 256\nDeviceFileModify: 1\n"),
+        );
+    }
+    let text = lines(&host, &[]);
+    assert!(
+        text.contains("MultipleFiles=/dev/nvidia3,/dev/nvidia-caps/nvidia-cap66,/dev/nvidia-caps/nvidia-cap67 Cores=4-7   # GPU3")
+            && text.contains("MultipleFiles=/dev/nvidia3,/dev/nvidia-caps/nvidia-cap75,/dev/nvidia-caps/nvidia-cap76 Cores=4-7")
+            && text.contains("Gres=gpu:5\n"),
+        "{text}"
+    );
+    let output = host.run(&["gres-conf", "--shards", "2"]);
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -7,6 +7,8 @@
 use topology::machine::Machine;
 use topology::set::{CpuSet, IndexSet};
 
+use crate::node::Shape;
+
 /// Marks a set of Slurm's core numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SlurmCore {}
@@ -25,10 +27,86 @@ pub enum SocketKind {
     L3,
 }
 
+/// What `slurmd -C` prints of a machine, in whole numbers also where its sockets or cores differ
+/// (`xcpuinfo_hwloc_topo_get`, slurmd/common/xcpuinfo.c, 22.05 to 26.05).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// `CPUs=`.
+    pub cpus: usize,
+    /// `SocketsPerBoard=`; boards are one.
+    pub sockets: usize,
+    /// `CoresPerSocket=`: all cores by all sockets, rounded down.
+    pub cores_per_socket: usize,
+    /// `ThreadsPerCore=`: all CPUs by all cores, rounded down.
+    pub threads_per_core: usize,
+}
+
+/// The cores of each socket, each as its CPUs.
+type Sockets = Vec<Vec<CpuSet>>;
+
 /// The machine as Slurm counts it: each socket's cores, each core's CPUs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CoreMap {
-    sockets: Vec<Vec<CpuSet>>,
+    sockets: Sockets,
+}
+
+/// A machine's cores in Slurm's order, without those that have a CPU of `left_out`.
+fn sockets_of_machine(machine: &Machine, kind: SocketKind, left_out: &CpuSet) -> Sockets {
+    let packages: Vec<&CpuSet> = machine
+        .packages
+        .iter()
+        .map(|package| &package.cpus)
+        .collect();
+    let with_cpus = machine
+        .numa_nodes
+        .iter()
+        .filter(|node| !node.cpus.is_empty());
+    let nodes: Vec<&CpuSet> = with_cpus.map(|node| &node.cpus).collect();
+    let caches: Vec<&CpuSet> = machine.last_level_caches.iter().collect();
+    let homes = match kind {
+        SocketKind::Package => &packages,
+        SocketKind::NumaNode => &nodes,
+        SocketKind::L3 => &caches,
+    };
+    // hwloc's order: whatever holds a core comes by its lowest CPU, outermost first.
+    let lowest = |sets: &[&CpuSet], core: &CpuSet| {
+        let home = sets.iter().find(|set| set.intersects(core));
+        home.and_then(|set| set.first())
+    };
+    let kept = machine.cores.iter();
+    let mut cores: Vec<&CpuSet> = kept.filter(|core| !core.intersects(left_out)).collect();
+    cores.sort_by_key(|core| {
+        (
+            lowest(&packages, core),
+            lowest(&nodes, core),
+            lowest(&caches, core),
+            core.first(),
+        )
+    });
+    let mut sockets: Vec<(Option<u32>, Vec<CpuSet>)> = Vec::new();
+    for core in cores {
+        let home = lowest(homes, core);
+        match sockets.iter_mut().find(|(known, _)| *known == home) {
+            Some((_, own)) => own.push(core.clone()),
+            None => sockets.push((home, vec![core.clone()])),
+        }
+    }
+    sockets.into_iter().map(|(_, cores)| cores).collect()
+}
+
+impl Counts {
+    /// Counts a machine of which slurmd leaves the cores with a CPU of `left_out` aside; None where it has no core.
+    pub fn of(machine: &Machine, kind: SocketKind, left_out: &CpuSet) -> Option<Self> {
+        let sockets = sockets_of_machine(machine, kind, left_out);
+        let cores: usize = sockets.iter().map(Vec::len).sum();
+        let cpus: usize = sockets.iter().flatten().map(CpuSet::len).sum();
+        Some(Self {
+            cpus,
+            sockets: sockets.len(),
+            cores_per_socket: cores.checked_div(sockets.len())?,
+            threads_per_core: cpus.checked_div(cores)?,
+        })
+    }
 }
 
 impl CoreMap {
@@ -39,46 +117,7 @@ impl CoreMap {
 
     /// Counts a machine of which slurmd leaves the cores with a CPU of `left_out` aside.
     pub fn without(machine: &Machine, kind: SocketKind, left_out: &CpuSet) -> Option<Self> {
-        let packages: Vec<&CpuSet> = machine
-            .packages
-            .iter()
-            .map(|package| &package.cpus)
-            .collect();
-        let with_cpus = machine
-            .numa_nodes
-            .iter()
-            .filter(|node| !node.cpus.is_empty());
-        let nodes: Vec<&CpuSet> = with_cpus.map(|node| &node.cpus).collect();
-        let caches: Vec<&CpuSet> = machine.last_level_caches.iter().collect();
-        let homes = match kind {
-            SocketKind::Package => &packages,
-            SocketKind::NumaNode => &nodes,
-            SocketKind::L3 => &caches,
-        };
-        // hwloc's order: whatever holds a core comes by its lowest CPU, outermost first.
-        let lowest = |sets: &[&CpuSet], core: &CpuSet| {
-            let home = sets.iter().find(|set| set.intersects(core));
-            home.and_then(|set| set.first())
-        };
-        let kept = machine.cores.iter();
-        let mut cores: Vec<&CpuSet> = kept.filter(|core| !core.intersects(left_out)).collect();
-        cores.sort_by_key(|core| {
-            (
-                lowest(&packages, core),
-                lowest(&nodes, core),
-                lowest(&caches, core),
-                core.first(),
-            )
-        });
-        let mut sockets: Vec<(Option<u32>, Vec<CpuSet>)> = Vec::new();
-        for core in cores {
-            let home = lowest(homes, core);
-            match sockets.iter_mut().find(|(known, _)| *known == home) {
-                Some((_, own)) => own.push(core.clone()),
-                None => sockets.push((home, vec![core.clone()])),
-            }
-        }
-        let sockets: Vec<Vec<CpuSet>> = sockets.into_iter().map(|(_, cores)| cores).collect();
+        let sockets = sockets_of_machine(machine, kind, left_out);
         let first = sockets.first()?;
         let threads = first.first().map(CpuSet::len);
         let alike = sockets.iter().all(|cores| {
@@ -101,6 +140,16 @@ impl CoreMap {
     pub fn threads_per_core(&self) -> usize {
         let first = self.sockets.first().and_then(|cores| cores.first());
         first.map_or(0, CpuSet::len)
+    }
+
+    /// The numbers of a node's line that fit.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            cpus: (self.cores() * self.threads_per_core()) as u64,
+            sockets: self.sockets() as u64,
+            cores_per_socket: self.cores_per_socket() as u64,
+            threads_per_core: self.threads_per_core() as u64,
+        }
     }
 
     /// How many cores there are.
@@ -126,6 +175,29 @@ impl CoreMap {
             .collect();
         sockets.dedup();
         sockets.len()
+    }
+
+    /// The cores that `CoreSpecCount=count` takes from jobs: the last of each socket, the last socket first
+    /// (`_select_spec_cores`, slurmd/slurmd.c; without `SelectTypeParameters`' or the scheduler's other order).
+    pub fn reserved_by_count(&self, count: usize) -> CoreSet {
+        let (per_socket, sockets) = (self.cores_per_socket(), self.sockets());
+        let order = (0..per_socket).rev().flat_map(|core| {
+            (0..sockets)
+                .rev()
+                .map(move |socket| socket * per_socket + core)
+        });
+        order
+            .take(count)
+            .filter_map(|core| u32::try_from(core).ok())
+            .collect()
+    }
+
+    /// The cores that `CpuSpecList=` takes from jobs; `cpus` are Slurm's own numbers of CPUs, threads by cores.
+    pub fn reserved_by_list(&self, cpus: &CoreSet) -> CoreSet {
+        let threads = u32::try_from(self.threads_per_core()).unwrap_or(u32::MAX);
+        cpus.iter()
+            .filter_map(|cpu| cpu.checked_div(threads))
+            .collect()
     }
 
     /// The CPUs of `cores`; those beyond the last core have none.
@@ -224,11 +296,32 @@ mod tests {
         assert_eq!(nodes.sockets_of(&CoreSet::new()), 0);
     }
 
+    /// As a real `slurmd -C` printed for a host of which one socket lacks a core: whole numbers, rounded down.
     #[test]
-    fn sockets_that_differ_have_no_numbers() {
+    fn sockets_that_differ_have_no_numbers_and_are_counted_in_whole_ones() {
         let mut machine = machine();
         machine.cores.pop();
         assert_eq!(CoreMap::new(&machine, SocketKind::Package), None);
+        let counts = Counts::of(&machine, SocketKind::Package, &CpuSet::new()).unwrap();
+        let expected = Counts {
+            cpus: 14,
+            sockets: 2,
+            cores_per_socket: 3,
+            threads_per_core: 2,
+        };
+        assert_eq!(counts, expected);
+        let none = Counts::of(&Machine::default(), SocketKind::Package, &CpuSet::new());
+        assert_eq!(none, None);
+    }
+
+    #[test]
+    fn reserved_cores_are_the_last_of_each_socket_or_those_of_the_list() {
+        let map = CoreMap::new(&machine(), SocketKind::Package).unwrap();
+        assert_eq!(map.reserved_by_count(1).to_string(), "7");
+        assert_eq!(map.reserved_by_count(3).to_string(), "3,6-7");
+        assert_eq!(map.reserved_by_count(99).to_string(), "0-7");
+        let list = map.reserved_by_list(&"0-1,9".parse().unwrap());
+        assert_eq!(list.to_string(), "0,4");
     }
 
     #[test]

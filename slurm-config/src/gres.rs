@@ -103,6 +103,13 @@ impl<'a> GresLine<'a> {
         self.line.get("multiplefiles").is_some()
     }
 
+    /// The device files of `MultipleFiles=`, which are one device.
+    pub fn several_files(&self) -> Vec<String> {
+        let list = self.line.get("multiplefiles");
+        list.map(|list| hostlist::expand(list, MAX_FILES))
+            .unwrap_or_default()
+    }
+
     /// `Count=`; None where it is missing or no number.
     pub fn count(&self) -> Option<u64> {
         self.line.get("count").and_then(|value| value.parse().ok())
@@ -118,6 +125,12 @@ impl<'a> GresLine<'a> {
         } else {
             files.len() as u64
         }
+    }
+
+    /// To how many GPUs `Links=` tells links, the line's own among them; None where it is missing.
+    pub fn links(&self) -> Option<u64> {
+        let list = self.line.get("links").or_else(|| self.line.get("link"))?;
+        Some(list.split(',').count() as u64)
     }
 
     /// `Type=`.

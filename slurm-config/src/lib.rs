@@ -12,5 +12,6 @@ pub mod hostlist;
 pub mod node;
 pub mod parameters;
 pub mod plugstack;
+pub mod registration;
 pub mod release;
 pub mod rules;

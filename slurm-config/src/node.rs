@@ -28,6 +28,57 @@ pub struct Geometry {
     pub cpus: Option<u64>,
 }
 
+/// The shape that slurmctld holds of a node: what a line declares, with what Slurm makes of the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// All CPUs.
+    pub cpus: u64,
+    /// All sockets.
+    pub sockets: u64,
+    /// Cores of a socket.
+    pub cores_per_socket: u64,
+    /// Threads of a core.
+    pub threads_per_core: u64,
+}
+
+impl Geometry {
+    /// What slurmctld makes of it (`_parse_nodename`, common/read_config.c): cores and threads are one
+    /// where they are not said, sockets are as many as the CPUs then need, and CPUs that fit none of these numbers
+    /// are set to their product.
+    pub fn shape(self) -> Shape {
+        let at_least_one = |value: Option<u64>| value.unwrap_or(1).max(1);
+        let cores_per_socket = at_least_one(self.cores_per_socket);
+        let threads_per_core = at_least_one(self.threads_per_core);
+        let of_socket = cores_per_socket.saturating_mul(threads_per_core);
+        let sockets = match (self.sockets, self.cpus) {
+            (Some(sockets), _) => sockets.max(1),
+            (None, Some(cpus)) => (cpus / of_socket).max(1),
+            (None, None) => 1,
+        };
+        let cores = sockets.saturating_mul(cores_per_socket);
+        let all = cores.saturating_mul(threads_per_core);
+        let fits = |cpus: &u64| [sockets, cores, all].contains(cpus);
+        Shape {
+            cpus: self.cpus.filter(fits).unwrap_or(all),
+            sockets,
+            cores_per_socket,
+            threads_per_core,
+        }
+    }
+}
+
+impl Shape {
+    /// All cores.
+    pub fn cores(self) -> u64 {
+        self.sockets.saturating_mul(self.cores_per_socket)
+    }
+
+    /// All threads.
+    pub fn threads(self) -> u64 {
+        self.cores().saturating_mul(self.threads_per_core)
+    }
+}
+
 /// The line of the host called `hostname`.  Without a name, the only node line of the file, for the first host that it
 /// names.
 pub fn find(lines: &[Line], hostname: Option<&str>) -> Option<Node> {
@@ -99,6 +150,13 @@ impl Node {
         }
     }
 
+    /// Whether it is started when it is needed (`State=CLOUD`): slurmctld then reads gres.conf for it and refuses
+    /// AutoDetect there (`_gres_reconfig`, slurmctld/read_config.c; `gres_g_node_config_load`).
+    pub fn is_cloud(&self) -> bool {
+        let state = self.whole.get("state");
+        state.is_some_and(|state| state.eq_ignore_ascii_case("CLOUD"))
+    }
+
     /// How many of GRES `name` (in lower case) `Gres=` declares: the sum over types; None where it declares none.
     pub fn gres_count(&self, name: &str) -> Option<u64> {
         let items = self.gres(name);
@@ -119,18 +177,18 @@ impl Node {
         let item = |item: &str| {
             // Sockets and the like stand in brackets behind.
             let item = item.split('(').next().unwrap_or_default();
-            let mut parts = item.split(':').map(str::trim);
-            if !parts.next()?.eq_ignore_ascii_case(name) {
+            let mut parts: Vec<&str> = item.split(':').map(str::trim).collect();
+            if parts.is_empty() || !parts.remove(0).eq_ignore_ascii_case(name) {
                 return None;
             }
-            let (mut kind, mut count) = (None, 1);
-            for part in parts {
-                match part.parse::<u64>() {
-                    Ok(number) => count = number,
-                    Err(_) if part == "no_consume" => {}
-                    Err(_) => kind = Some(part.to_owned()),
-                }
+            // Only the last part is a number; a number before it is a type.
+            let last = parts.last().and_then(|part| part.parse::<u64>().ok());
+            if last.is_some() {
+                parts.pop();
             }
+            parts.retain(|part| *part != "no_consume");
+            let kind = parts.pop().map(str::to_owned);
+            let count = last.unwrap_or(1);
             Some((kind, count))
         };
         split_gres(gres).into_iter().filter_map(item).collect()
@@ -145,7 +203,18 @@ pub fn real_memory_mib(meminfo: &str) -> Option<u64> {
     let mut lines = meminfo.lines();
     let total = lines.find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib = total.trim().strip_suffix("kB")?.trim().parse::<u64>();
-    kib.ok().map(|kib| kib / 1024)
+    kib.ok().map(as_slurmd_rounds)
+}
+
+/// MiB of KiB as slurmd counts them: through a `float`, so that a host of terabytes may get one more than it has.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the loss is slurmd's own, and is copied"
+)]
+fn as_slurmd_rounds(kib: u64) -> u64 {
+    (f64::from(kib as f32) / 1024.0) as u64
 }
 
 /// Splits at commas outside round brackets.
@@ -211,6 +280,43 @@ mod tests {
         assert_eq!(real_memory_mib(text), Some(128_887));
         assert_eq!(real_memory_mib("MemTotal: 1023 kB"), Some(0));
         assert_eq!(real_memory_mib("MemFree: 1024 kB"), None);
+    }
+
+    #[test]
+    fn real_memory_of_terabytes_is_rounded_as_slurmd_rounds_it() {
+        // 2 TiB and almost one MiB more: a float has steps of 256 KiB there.
+        let total = (2_u64 << 30) + 1000;
+        let text = format!("MemTotal: {total} kB");
+        assert_eq!(real_memory_mib(&text), Some(2_097_153));
+    }
+
+    #[test]
+    fn slurmctld_fills_in_what_a_line_does_not_say() {
+        for (words, shape) in [
+            ("CPUs=192", (192, 192, 1, 1)),
+            ("CPUs=64 CoresPerSocket=16 ThreadsPerCore=2", (64, 2, 16, 2)),
+            (
+                "Sockets=2 CoresPerSocket=16 ThreadsPerCore=2",
+                (64, 2, 16, 2),
+            ),
+            (
+                "CPUs=32 Sockets=2 CoresPerSocket=16 ThreadsPerCore=2",
+                (32, 2, 16, 2),
+            ),
+            ("CPUs=7 Sockets=2 CoresPerSocket=16", (32, 2, 16, 1)),
+            ("Boards=2 SocketsPerBoard=2 CoresPerSocket=4", (16, 4, 4, 1)),
+            ("Gres=gpu:1", (1, 1, 1, 1)),
+        ] {
+            let text = format!("NodeName=n1 {words}");
+            let shape_of = find(&lines(&text), None).unwrap().geometry().shape();
+            let got = (
+                shape_of.cpus,
+                shape_of.sockets,
+                shape_of.cores_per_socket,
+                shape_of.threads_per_core,
+            );
+            assert_eq!(got, shape, "{words}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use crate::cores::{CoreMap, CoreSet};
+use crate::node::Shape;
 use crate::release::Release;
 
 /// The rules of one series.
@@ -196,12 +197,29 @@ impl CoresRule {
 
     /// Whether slurmctld takes `cores` for a GPU.
     pub fn admits(self, map: &CoreMap, cores: &CoreSet) -> bool {
+        self.admits_in(map.shape(), cores)
+    }
+
+    /// Whether slurmctld takes `cores` for a GPU of a node of `shape`, which is what its line says, also where the
+    /// machine has more.
+    pub fn admits_in(self, shape: Shape, cores: &CoreSet) -> bool {
+        let size = u32::try_from(shape.cores_per_socket)
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let mut held: Vec<(u32, u32)> = Vec::new();
+        for core in cores.iter() {
+            let socket = core / size;
+            match held.last_mut().filter(|(own, _)| *own == socket) {
+                Some((_, count)) => *count += 1,
+                None => held.push((socket, 1)),
+            }
+        }
+        let is_whole = held.iter().all(|(_, count)| *count == size);
         match self {
             Self::AnySet => true,
-            Self::WholeSockets => map.whole_sockets(cores) == *cores,
+            Self::WholeSockets => is_whole,
             Self::OneSocketOrAll => {
-                *cores == map.all_cores()
-                    || (map.whole_sockets(cores) == *cores && map.sockets_of(cores) <= 1)
+                cores.len() as u64 == shape.cores() || (is_whole && held.len() <= 1)
             }
         }
     }

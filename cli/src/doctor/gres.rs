@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 
 use slurm_config::config::Line;
-use slurm_config::gres::{GresLine, NodeGres, first_out_of_order, is_off, unknown_pairs};
+use slurm_config::gres::{
+    GresLine, NodeGres, first_out_of_order, is_mig_type, is_off, unknown_pairs,
+};
 use slurm_config::node::Node;
+use slurm_config::registration::{Fatal, Registration, is_part_of, type_of_name};
 use slurm_config::rules::{self, Series};
 use topology::machine::{Gpu, Machine};
 use topology::pci::PciAddress;
@@ -51,15 +54,21 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     check_keys(lines, report);
     check_flags(world, &gres, report);
     check_detection(world, slurm, &gres, report);
+    check_cloud(node, &gres, report);
     for line in &gres.lines {
-        check_files(world.machine, line, gres.detects(), report);
+        check_files(world, line, gres.detects(), report);
     }
+    check_missing(world, &gres, report);
     check_doubles(&gres, report);
-    if !gres.detects() {
+    check_lines(node, &gres, report);
+    if gres.detects() {
+        check_detected_types(world, node, &gres, report);
+    } else {
         check_count(world, node, &gres, report);
         check_types(node, &gres, report);
         check_order(world.machine, &gres, report);
     }
+    check_numbers(world, &gres, report);
     gres_cores::check(world, slurm, &gres, report);
 }
 
@@ -74,6 +83,14 @@ fn report_none(world: &World<'_>, evidence: String, path: &str, report: &mut Doc
             devices::autodetect_of(world.machine)
         ),
     );
+}
+
+/// The first key that Slurm does not know, as `key=value`, and its line.
+pub(super) fn first_unknown_key(lines: &[Line]) -> Option<(String, &Line)> {
+    lines.iter().find_map(|line| {
+        let (key, value) = unknown_pairs(line).next()?;
+        Some((format!("{key}={value}"), line))
+    })
 }
 
 /// Keys that Slurm does not know, on any host's line.
@@ -204,7 +221,8 @@ fn folder_without(slurm: &Slurm, plugin: &str) -> Option<String> {
 }
 
 /// A line's device files: whether there are any, whether the host has them, and whether `Count=` agrees.
-fn check_files(machine: &Machine, line: &GresLine<'_>, detects: bool, report: &mut DoctorReport) {
+fn check_files(world: &World<'_>, line: &GresLine<'_>, detects: bool, report: &mut DoctorReport) {
+    let machine = world.machine;
     let place = line.line.place();
     let files = line.files();
     if files.is_empty() && !line.is_of_several_files() && !detects {
@@ -229,22 +247,267 @@ fn check_files(machine: &Machine, line: &GresLine<'_>, detects: bool, report: &m
         );
     }
     let mut is_by_order = false;
+    let mut missing: Vec<String> = Vec::new();
     for file in &files {
+        // `check_missing` says of these that they are not there.
+        if world.has_device_file(file) == Some(false) {
+            continue;
+        }
         match devices::of_file(machine, file) {
-            DeviceFile::Gpu(gpu) => is_by_order |= gpu.minor.is_none(),
-            DeviceFile::Missing => report.find(
-                "gres-file",
-                Harm::StopsJobs,
-                line.line.quote("File"),
-                format!("the host has no {file}: slurmd does not start, or the node is drained"),
-                format!("{place}: remove {file}"),
-            ),
+            DeviceFile::Gpu(gpu) => {
+                is_by_order |= gpu.minor.is_none();
+                check_driver(world, line, file, gpu, report);
+            }
+            DeviceFile::Missing => missing.push(file.clone()),
             DeviceFile::Unknown => report.skip(format!("{place}: which GPU {file} is")),
         }
+    }
+    if !missing.is_empty() {
+        report_missing(&line.line.quote("File"), &place, &missing, report);
     }
     if is_by_order {
         report.skip(format!("device numbers: {}", devices::assumption(machine)));
     }
+}
+
+/// One finding for the device files of a line that the host does not have.
+fn report_missing(evidence: &str, place: &str, missing: &[String], report: &mut DoctorReport) {
+    let names = missing.join(", ");
+    report.find(
+        "gres-file",
+        Harm::StopsJobs,
+        evidence,
+        format!(
+            "the host has no {names}: slurmd waits 20 seconds for a file and does not start (\"can't stat gres.conf file\")"
+        ),
+        format!("{place}: remove {names}"),
+    );
+}
+
+/// Device files that `/dev` does not have; where it has none at all, the driver may not be loaded.
+fn check_missing(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    let lines = gres.lines.iter();
+    let named: Vec<(String, &GresLine<'_>)> = lines
+        .flat_map(|line| {
+            let all = line.files().into_iter().chain(line.several_files());
+            all.map(move |file| (file, line))
+        })
+        .collect();
+    let is_gone = |file: &str| world.has_device_file(file) == Some(false);
+    if named.is_empty() || named.iter().all(|(file, _)| !is_gone(file)) {
+        return;
+    }
+    if named.iter().all(|(file, _)| is_gone(file)) && !devices::knows_minors(world.machine) {
+        let mut places: Vec<String> = named.iter().map(|(_, line)| line.line.place()).collect();
+        places.dedup();
+        let mut files: Vec<&str> = named.iter().map(|(file, _)| file.as_str()).collect();
+        files.dedup();
+        report.find(
+            "gres-file",
+            Harm::StopsJobs,
+            format!("{}: {}: no such file", places.join(", "), files.join(", ")),
+            "slurmd waits 20 seconds for a file and does not start (\"can't stat gres.conf file\")",
+            "is the GPUs' driver loaded? load it before slurmd starts (modprobe nvidia; nvidia-modprobe -c 0 or \
+             nvidia-persistenced makes the files)",
+        );
+        return;
+    }
+    for line in &gres.lines {
+        let all = line.files().into_iter().chain(line.several_files());
+        let missing: Vec<String> = all.filter(|file| is_gone(file)).collect();
+        if !missing.is_empty() {
+            let key = if line.is_of_several_files() {
+                "MultipleFiles"
+            } else {
+                "File"
+            };
+            report_missing(&line.line.quote(key), &line.line.place(), &missing, report);
+        }
+    }
+}
+
+/// A GPU that another kernel driver has, which programs cannot use.
+fn check_driver(
+    world: &World<'_>,
+    line: &GresLine<'_>,
+    file: &str,
+    gpu: &Gpu,
+    report: &mut DoctorReport,
+) {
+    if let Some(driver) = world.other_driver(gpu) {
+        let place = line.line.place();
+        report.find(
+            "gres-file",
+            Harm::StopsJobs,
+            format!(
+                "{place}: {file} is GPU {}, which the kernel driver {driver} has",
+                gpu.pci
+            ),
+            "no program can use this GPU, and jobs that get it fail",
+            format!("{place}: remove {file}, or give the GPU back to its vendor's driver"),
+        );
+    }
+}
+
+/// AutoDetect for a node that slurmctld must know before it has started.
+fn check_cloud(node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    let Some((_, line)) = gres
+        .autodetect
+        .filter(|_| gres.detects() && node.is_cloud())
+    else {
+        return;
+    };
+    report.find(
+        "gres-autodetect",
+        Harm::StopsBinding,
+        format!(
+            "{}, but NodeName={} has State=CLOUD",
+            line.quote("AutoDetect"),
+            node.name
+        ),
+        "slurmctld reads gres.conf for such a node before it starts, and cannot detect there (\"Cannot use AutoDetect on \
+         cloud/dynamic node\"): until the node has registered it does not know which cores are near its GPUs",
+        format!(
+            "{}: NodeName={} AutoDetect=off, and the lines that `gpu-numa gres-conf` prints on such a node",
+            line.place(),
+            node.name
+        ),
+    );
+}
+
+/// What slurmd refuses in the lines together, such as two without File= and Type=.
+fn check_lines(node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    let Err(fatal) = Registration::of(gres, node.gres("gpu"), None) else {
+        return;
+    };
+    let places: Vec<String> = gres.lines.iter().map(|line| line.line.place()).collect();
+    let gpus = node.gres_count("gpu").unwrap_or_default();
+    let (check, evidence, change) = match fatal {
+        // `check_files` says so.
+        Fatal::Count { .. } => return,
+        Fatal::MixedGres => (
+            "gres-type",
+            format!("{}: {fatal}", node.line.place()),
+            format!(
+                "{}: a type for each GPU of Gres=, or for none",
+                node.line.place()
+            ),
+        ),
+        Fatal::Duplicate if gres.detects() => (
+            "gres-conf",
+            format!("{}: {fatal}", places.join(", ")),
+            format!(
+                "{}: remove these lines; AutoDetect needs none",
+                places.join(", ")
+            ),
+        ),
+        Fatal::Duplicate
+        | Fatal::SomeFiles
+        | Fatal::SomeTypes
+        | Fatal::BothFiles
+        | Fatal::OneOfSeveral => (
+            "gres-conf",
+            format!("{}: {fatal}", places.join(", ")),
+            format!("one line for each of {gpus} GPUs, as `gpu-numa gres-conf` prints them"),
+        ),
+    };
+    report.find(
+        check,
+        Harm::StopsJobs,
+        evidence,
+        "slurmd does not start, and the node is down",
+        change,
+    );
+}
+
+/// Types that are no part of any name that AutoDetect finds.
+fn check_detected_types(
+    world: &World<'_>,
+    node: &Node,
+    gres: &NodeGres<'_>,
+    report: &mut DoctorReport,
+) {
+    let names: Vec<Option<String>> = world
+        .given()
+        .map(|gpu| gpu.name.as_deref().map(type_of_name))
+        .collect();
+    let lines = gres.lines.iter().filter_map(|line| {
+        let kind = line.kind()?.to_owned();
+        Some((kind, line.line.quote("Type")))
+    });
+    let items = node.gres("gpu").into_iter().filter_map(|(kind, _)| {
+        let kind = kind?;
+        let place = format!("{}: Gres=gpu:{kind}", node.line.place());
+        Some((kind, place))
+    });
+    for (kind, evidence) in lines.chain(items) {
+        // A MIG profile is in the name of an instance, not in the card's.
+        if is_mig_type(&kind) {
+            continue;
+        }
+        let known: Vec<&String> = names.iter().flatten().collect();
+        if known.iter().any(|name| is_part_of(&kind, name)) {
+            continue;
+        }
+        if known.len() < names.len() {
+            report.skip(format!(
+                "{evidence}: the names of the GPUs are not recorded"
+            ));
+            continue;
+        }
+        let mut found: Vec<&str> = known.iter().map(|name| name.as_str()).collect();
+        found.dedup();
+        // A GPU with a file of its own is kept beside those that were found (`_merge_system_gres_conf`).
+        let mut own = gres
+            .lines
+            .iter()
+            .filter(|line| line.kind() == Some(kind.as_str()));
+        let is_kept = own.any(|line| !line.files().is_empty());
+        let (harm, effect) = if is_kept {
+            (
+                Harm::SlowsJobs,
+                "slurmd keeps the GPUs of the line without the cores and links that it detects, so Slurm does not know which cores \
+                 are near them",
+            )
+        } else {
+            (
+                Harm::StopsJobs,
+                "slurmd leaves the GPUs out whose type it does not find, and slurmctld drains the node",
+            )
+        };
+        report.find(
+            "gres-type",
+            harm,
+            format!("{evidence} is no part of {}, which AutoDetect finds", found.join(", ")),
+            effect,
+            "a type that is a part of the name, such as the one that `gpu-numa gres-conf` prints, in gres.conf and in Gres=",
+        );
+    }
+}
+
+/// Numbers that may name another GPU than the job was given, and how to do without them.
+fn check_numbers(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    let has = world
+        .release
+        .is_some_and(|release| Series::of(release).has_env_uuid);
+    let Some((_, line)) = gres.autodetect.filter(|_| has && gres.detects()) else {
+        return;
+    };
+    let mut models: Vec<(u16, u16)> = world.given().map(|gpu| (gpu.vendor, gpu.device)).collect();
+    models.sort_unstable();
+    models.dedup();
+    let is_set = gres.lines.iter().any(|own| own.has_flag("env_uuid"));
+    if models.len() < 2 || is_set {
+        return;
+    }
+    report.find(
+        "gres-order",
+        Harm::WeakensBinding,
+        format!("{}: GPUs of {} models, given to jobs by number", line.place(), models.len()),
+        "CUDA numbers GPUs by speed unless CUDA_DEVICE_ORDER=PCI_BUS_ID is set, and Slurm by PCI address: where devices are not \
+         fenced, CUDA_VISIBLE_DEVICES names another GPU than the job was given",
+        format!("{}: Name=gpu Flags=env_uuid, which puts UUIDs in CUDA_VISIBLE_DEVICES", line.file),
+    );
 }
 
 /// Device files that two lines name.
@@ -270,7 +533,7 @@ fn check_doubles(gres: &NodeGres<'_>, report: &mut DoctorReport) {
 /// How many GPUs the lines declare, against the node's `Gres=`.
 fn check_count(world: &World<'_>, node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
     let wanted = node.gres_count("gpu").unwrap_or(0);
-    let there = world.machine.gpus.len() as u64;
+    let there = world.given().count() as u64;
     let declared = gres.count();
     if declared < wanted && (wanted <= there || node.counts_mig("gpu")) {
         report.find(
@@ -286,25 +549,34 @@ fn check_count(world: &World<'_>, node: &Node, gres: &NodeGres<'_>, report: &mut
     }
 }
 
-/// Types that the node's line declares and no line of gres.conf has.
+/// Types that the node's line declares and no line of gres.conf has, letter by letter.
 fn check_types(node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
     let known: Vec<&str> = gres.lines.iter().filter_map(GresLine::kind).collect();
     let declared = node.gres("gpu");
     for kind in declared.iter().filter_map(|(kind, _)| kind.as_deref()) {
-        // Lines without any type take that of the node's line.
-        if known.is_empty() || known.iter().any(|own| own.eq_ignore_ascii_case(kind)) {
+        if gres.lines.is_empty() || known.contains(&kind) {
             continue;
         }
-        report.find(
-            "gres-type",
-            Harm::StopsJobs,
+        let mut shown = known.clone();
+        shown.dedup();
+        let evidence = if known.is_empty() {
+            format!(
+                "{}: Gres=gpu:{kind}, but gres.conf's lines have no Type=",
+                node.line.place()
+            )
+        } else {
             format!(
                 "{}: Gres=gpu:{kind}, but gres.conf has Type={}",
                 node.line.place(),
-                known.join(", Type=")
-            ),
-            "slurmctld finds no GPU of that type on the node and drains it",
-            format!("{}: the same type in both files", node.line.place()),
+                shown.join(", Type=")
+            )
+        };
+        report.find(
+            "gres-type",
+            Harm::StopsJobs,
+            evidence,
+            "slurmctld finds too few GPUs of that type on the node and drains it; types are compared letter by letter",
+            format!("{}: the same type in both files, or in neither", node.line.place()),
         );
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn check(
     let map = if parameters.overrides_machine() {
         None
     } else {
-        world.core_map(parameters.socket_kind())
+        world.map_of(world.release)
     };
     let judge = Judge {
         world,

@@ -37,6 +37,31 @@ const PROGRAMS: [&str; 4] = [
 /// How long one of them may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The generation of hwloc's interface that a Slurm was built with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hwloc {
+    /// `libhwloc.so.5`: NUMA nodes within a socket are sockets, and socket parameters are errors.
+    One,
+    /// `libhwloc.so.15` and later.
+    Later,
+}
+
+/// The hwloc in `tree`, where it has one generation only.
+pub(crate) fn find_hwloc(tree: &Tree) -> Option<Hwloc> {
+    let names = LIBRARIES.iter().flat_map(|folder| tree.entries(folder));
+    let mut found = names.filter_map(|name| {
+        let version = name.strip_prefix("libhwloc.so.")?;
+        let number = version.split('.').next()?.parse::<u32>().ok()?;
+        Some(if number < 15 {
+            Hwloc::One
+        } else {
+            Hwloc::Later
+        })
+    });
+    let first = found.next()?;
+    found.all(|other| other == first).then_some(first)
+}
+
 /// The release of the Slurm in `tree`; asked of its programs when the tree is this host's.
 pub(crate) fn find(tree: &Tree, is_live: bool) -> Option<Release> {
     if is_live && let Some(release) = PROGRAMS.iter().find_map(|program| ask(program)) {

@@ -5,14 +5,18 @@
 
 mod containers;
 pub(crate) mod devices;
+pub(crate) mod forecast;
 mod gres;
 mod gres_cores;
 mod host;
 mod installed;
+mod layout;
+mod nccl_conf;
 mod node;
 mod pcie;
 mod plugin;
 mod report;
+mod reserved;
 mod slurm;
 mod tasks;
 mod tree;
@@ -26,6 +30,7 @@ use slurm_config::release::Release;
 
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::out::Out;
+use forecast::Forecast;
 use report::{DoctorFinding, DoctorReport};
 use world::{Choice, World, parse_release};
 
@@ -48,7 +53,7 @@ pub(crate) struct Doctor {
     /// Read this slurm.conf and the files beside it
     #[arg(long, value_name = "FILE")]
     slurm_conf: Option<PathBuf>,
-    /// The release of Slurm, such as 24.11.7, instead of the one found on the host
+    /// The release of Slurm, such as 24.11.7, instead of the one found on the host: what an upgrade will say
     #[arg(long, value_name = "RELEASE", value_parser = parse_release)]
     slurm_release: Option<Release>,
 }
@@ -63,6 +68,8 @@ pub(crate) struct DoctorDocument<'a> {
     slurm_release: Option<String>,
     findings: &'a [DoctorFinding],
     unchecked: &'a [String],
+    /// Whether the node registers, by release; null where its line is not known.
+    registration: Option<&'a Forecast>,
     ok: bool,
 }
 
@@ -75,6 +82,12 @@ impl Doctor {
         };
         let world = World::read(&machine, &self.from.source(), &choice)?;
         let report = examine(&world);
+        let forecast = forecast::forecast(&world);
+        let node = world.slurm.as_ref().and_then(|slurm| slurm.node.as_ref());
+        let line = forecast
+            .as_ref()
+            .zip(node)
+            .map(|(own, node)| own.line(&node.name));
         let document = DoctorDocument {
             schema: "gpu-numa/doctor/1",
             host: machine.hostname.as_deref(),
@@ -82,12 +95,13 @@ impl Doctor {
             slurm_release: world.release.map(|release| release.to_string()),
             findings: &report.findings,
             unchecked: &report.unchecked,
+            registration: forecast.as_ref(),
             ok: report.findings.is_empty(),
         };
         if self.format.json {
             out.json(&document)?;
         } else {
-            print(out, &document)?;
+            print(out, &document, line.as_deref())?;
         }
         Ok(if document.ok {
             Outcome::Done
@@ -121,13 +135,20 @@ fn examine(world: &World<'_>) -> DoctorReport {
     gres::check(world, &mut report);
     plugin::check(world, &mut report);
     host::check(world, &mut report);
+    layout::check(world, &mut report);
+    reserved::check(world, &mut report);
+    nccl_conf::check(world, &mut report);
     pcie::check(world, &mut report);
     containers::check(world, &mut report);
     report.findings.sort_by_key(|finding| finding.harm);
     report
 }
 
-fn print(out: &mut Out, document: &DoctorDocument<'_>) -> Result<(), CommandError> {
+fn print(
+    out: &mut Out,
+    document: &DoctorDocument<'_>,
+    forecast: Option<&str>,
+) -> Result<(), CommandError> {
     let host = document.host.unwrap_or("machine");
     let count = match document.findings.len() {
         0 if document.slurm_conf.is_none() => {
@@ -155,6 +176,10 @@ fn print(out: &mut Out, document: &DoctorDocument<'_>) -> Result<(), CommandErro
         ))?;
         out.line(format_args!("   effect  {}", finding.effect))?;
         out.line(format_args!("   change  {}", finding.change))?;
+    }
+    if let Some(forecast) = forecast {
+        out.line("")?;
+        out.line(forecast)?;
     }
     if !document.unchecked.is_empty() {
         out.line("")?;

@@ -1,7 +1,7 @@
 //! slurm.conf's line for this host against the machine.
 
 use slurm_config::config::has_word;
-use slurm_config::cores::{CoreMap, SocketKind};
+use slurm_config::cores::{Counts, SocketKind};
 use slurm_config::node::Node;
 use slurm_config::rules::Series;
 
@@ -25,24 +25,33 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     };
     check_gres(world, slurm, node, report);
     check_memory(world, node, report);
-    let parameters = world.parameters();
-    if parameters.overrides_machine() {
+    if world.parameters().overrides_machine() {
         report.skip("sockets and cores: with SlurmdParameters=config_overrides Slurm believes its configuration, not the machine");
         return;
     }
-    let Some(map) = world.core_map(parameters.socket_kind()) else {
-        report.skip(
-            "sockets and cores: the machine's sockets differ, so Slurm's core numbers are unknown",
-        );
+    let Some(counts) = world.counts(world.release) else {
         return;
     };
-    check_geometry(slurm, node, &map, report);
+    if world.map_of(world.release).is_none() {
+        report.skip("core numbers: the machine's sockets differ, so which cores Slurm's numbers are is unknown");
+    }
+    check_geometry(world, slurm, node, counts, report);
     check_socket_borders(world, slurm, node, report);
 }
 
 /// Whether the GPUs can be asked for at all.
 fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut DoctorReport) {
-    let there = world.machine.gpus.len();
+    let there = world.given().count();
+    let others = world.machine.gpus.iter().filter_map(|gpu| {
+        let driver = world.other_driver(gpu)?;
+        Some(format!("{driver} has GPU {}", gpu.pci))
+    });
+    let others: Vec<String> = others.collect();
+    let beside = if others.is_empty() {
+        String::new()
+    } else {
+        format!(" that Slurm can give ({})", others.join(", "))
+    };
     if there == 0 {
         return;
     }
@@ -83,7 +92,7 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Doctor
                 "gres-count",
                 Harm::StopsJobs,
                 format!(
-                    "{}: NodeName={} declares {count} GPUs, the host has {there}",
+                    "{}: NodeName={} declares {count} GPUs, the host has {there}{beside}",
                     node.line.place(),
                     node.name
                 ),
@@ -109,26 +118,30 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Doctor
     }
 }
 
-fn check_geometry(slurm: &Slurm, node: &Node, map: &CoreMap, report: &mut DoctorReport) {
+fn check_geometry(
+    world: &World<'_>,
+    slurm: &Slurm,
+    node: &Node,
+    counts: Counts,
+    report: &mut DoctorReport,
+) {
     let given = node.geometry();
     let is = [
-        ("Sockets", given.sockets, map.sockets()),
+        ("Sockets", given.sockets, counts.sockets),
         (
             "CoresPerSocket",
             given.cores_per_socket,
-            map.cores_per_socket(),
+            counts.cores_per_socket,
         ),
         (
             "ThreadsPerCore",
             given.threads_per_core,
-            map.threads_per_core(),
+            counts.threads_per_core,
         ),
     ];
     let fits = format!(
         "Sockets={} CoresPerSocket={} ThreadsPerCore={}",
-        map.sockets(),
-        map.cores_per_socket(),
-        map.threads_per_core()
+        counts.sockets, counts.cores_per_socket, counts.threads_per_core
     );
     let change = format!("{}: {fits}", node.line.place());
     let wrong: Vec<String> = is
@@ -138,7 +151,15 @@ fn check_geometry(slurm: &Slurm, node: &Node, map: &CoreMap, report: &mut Doctor
             (given != *real as u64).then(|| format!("{key}={given} (the machine has {real})"))
         })
         .collect();
-    if !wrong.is_empty() {
+    if !wrong.is_empty() && world.hwloc.is_none() && fits_nodes(world, node) {
+        report.skip(format!(
+            "{}: NodeName={}: {}: a Slurm that was built with hwloc 1 takes NUMA nodes for sockets, and with which it was built is not \
+             recorded",
+            node.line.place(),
+            node.name,
+            wrong.join(", ")
+        ));
+    } else if !wrong.is_empty() {
         report.find(
             "node-line",
             Harm::StopsBinding,
@@ -147,7 +168,7 @@ fn check_geometry(slurm: &Slurm, node: &Node, map: &CoreMap, report: &mut Doctor
              fewer, and gives jobs cores on the wrong side of the socket link",
             change,
         );
-    } else if given.sockets.is_none() && given.cores_per_socket.is_none() && map.sockets() > 1 {
+    } else if given.sockets.is_none() && given.cores_per_socket.is_none() && counts.sockets > 1 {
         report.find(
             "node-line",
             Harm::StopsBinding,
@@ -163,7 +184,18 @@ fn check_geometry(slurm: &Slurm, node: &Node, map: &CoreMap, report: &mut Doctor
             change,
         );
     }
-    check_cpus(slurm, node, map, report);
+    check_cpus(slurm, node, counts, report);
+}
+
+/// Whether a line's sockets and cores are those of the machine with NUMA nodes for sockets.
+fn fits_nodes(world: &World<'_>, node: &Node) -> bool {
+    let shape = node.geometry().shape();
+    let map = world.core_map(SocketKind::NumaNode).map(|map| map.shape());
+    let packages = world.machine.packages.len() as u64;
+    map.is_some_and(|map| {
+        map.sockets > packages
+            && (map.sockets, map.cores_per_socket) == (shape.sockets, shape.cores_per_socket)
+    })
 }
 
 /// `RealMemory=` (in MiB) against what slurmd will report.
@@ -179,7 +211,7 @@ fn check_memory(world: &World<'_>, node: &Node, report: &mut DoctorReport) {
         ));
         return;
     };
-    if given > there {
+    if given.saturating_mul(world.registered_percent()) > there.saturating_mul(100) {
         report.find(
             "node-line",
             Harm::StopsJobs,
@@ -195,11 +227,12 @@ fn check_memory(world: &World<'_>, node: &Node, report: &mut DoctorReport) {
 }
 
 /// `CPUs=`, which may count threads or cores.
-fn check_cpus(slurm: &Slurm, node: &Node, map: &CoreMap, report: &mut DoctorReport) {
-    let cpus = map.cores() * map.threads_per_core();
+fn check_cpus(slurm: &Slurm, node: &Node, counts: Counts, report: &mut DoctorReport) {
+    let cpus = counts.cpus;
+    let cores = counts.sockets * counts.cores_per_socket;
     if let Some(given) = node.geometry().cpus
         && given != cpus as u64
-        && given != map.cores() as u64
+        && given != cores as u64
     {
         report.find(
             "node-line",
@@ -208,7 +241,7 @@ fn check_cpus(slurm: &Slurm, node: &Node, map: &CoreMap, report: &mut DoctorRepo
                 "{}: NodeName={}: CPUs={given} (the machine has {cpus}, or {} cores)",
                 node.line.place(),
                 node.name,
-                map.cores()
+                cores
             ),
             "slurmd and slurmctld count different numbers of CPUs; the node is drained where the machine has fewer",
             format!("{}: CPUs={cpus}", slurm.path),
@@ -228,7 +261,7 @@ fn check_socket_borders(world: &World<'_>, slurm: &Slurm, node: &Node, report: &
                 own.is_some_and(|own| own.intersects(&nodes) && !nodes.is_subset(own))
             })
     });
-    let (Some(package), SocketKind::Package) = (split, world.parameters().socket_kind()) else {
+    let (Some(package), SocketKind::Package) = (split, world.socket_kind()) else {
         return;
     };
     let Some(map) = world.core_map(SocketKind::NumaNode) else {

@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use discovery::Source;
-use slurm_config::cores::{CoreMap, SocketKind};
-use slurm_config::node;
+use slurm_config::cores::{CoreMap, Counts, SocketKind};
+use slurm_config::node::{self, Node};
 use slurm_config::parameters::SlurmdParameters;
 use slurm_config::release::Release;
 use slurm_config::rules;
-use topology::machine::Machine;
+use topology::machine::{Gpu, Machine};
 use topology::set::CpuSet;
 
-use super::installed;
+use super::installed::{self, Hwloc};
 use super::slurm::{self, Asked, Slurm};
 use super::tree::Tree;
 use crate::command::CommandError;
@@ -29,6 +29,8 @@ pub(crate) struct World<'a> {
     pub(crate) release: Option<Release>,
     /// A libslurm that no release of the table has; only where the release is not known.
     pub(crate) strange_library: Option<String>,
+    /// The hwloc that Slurm is linked with; None where the host has both or none is recorded.
+    pub(crate) hwloc: Option<Hwloc>,
     /// What could not be read on the way.
     pub(crate) unread: Vec<String>,
 }
@@ -88,8 +90,10 @@ impl<'a> World<'a> {
             release = installed::find(programs, is_live);
             strange_library = installed::find_strange(programs).filter(|_| release.is_none());
         }
+        let hwloc = tree.as_ref().and_then(installed::find_hwloc);
         Ok(Self {
             machine,
+            hwloc,
             tree,
             is_live,
             slurm,
@@ -109,14 +113,56 @@ impl<'a> World<'a> {
 
     /// The machine as Slurm counts it, with `kind` for a socket; None where its sockets differ.
     pub(crate) fn core_map(&self, kind: SocketKind) -> Option<CoreMap> {
-        CoreMap::without(self.machine, kind, &self.left_out())
+        CoreMap::without(self.machine, kind, &self.left_out(self.release))
     }
 
-    /// The CPUs of E-cores that slurmd leaves out; empty on processors with one kind of core.
+    /// The machine as slurmd of `release` counts it; None where its sockets differ.
+    pub(crate) fn map_of(&self, release: Option<Release>) -> Option<CoreMap> {
+        let kind = self.socket_kind_of(release);
+        CoreMap::without(self.machine, kind, &self.left_out(release))
+    }
+
+    /// What `slurmd -C` of `release` prints; None for a machine without cores.
+    pub(crate) fn counts(&self, release: Option<Release>) -> Option<Counts> {
+        let kind = self.socket_kind_of(release);
+        Counts::of(self.machine, kind, &self.left_out(release))
+    }
+
+    /// What `slurmd -C` prints with `kind` for a socket; None for a machine without cores.
+    pub(crate) fn counts_with(&self, kind: SocketKind) -> Option<Counts> {
+        Counts::of(self.machine, kind, &self.left_out(self.release))
+    }
+
+    /// What the Slurm at hand takes for a socket.
+    pub(crate) fn socket_kind(&self) -> SocketKind {
+        self.socket_kind_of(self.release)
+    }
+
+    /// What slurmd of `release` takes for a socket.
+    fn socket_kind_of(&self, release: Option<Release>) -> SocketKind {
+        let Some(slurm) = &self.slurm else {
+            return SocketKind::Package;
+        };
+        if self.hwloc != Some(Hwloc::One) {
+            return slurm.parameters(release).socket_kind();
+        }
+        // xcpuinfo.c of hwloc 1: nodes within a socket are sockets, whatever the parameters say.
+        let ignores = slurm
+            .value("schedulerparameters")
+            .is_some_and(|(value, _)| value.to_ascii_lowercase().contains("ignore_numa"));
+        if ignores {
+            SocketKind::Package
+        } else {
+            SocketKind::NumaNode
+        }
+    }
+
+    /// The CPUs of E-cores that slurmd of `release` leaves out; empty on processors with one kind of core.
     ///
     /// Linux lists the others in `/sys/devices/cpu_core/cpus` where an Intel processor has both kinds.
-    fn left_out(&self) -> CpuSet {
-        if !self.parameters().leaves_out_ecores(self.release) {
+    fn left_out(&self, release: Option<Release>) -> CpuSet {
+        let parameters = self.slurm.as_ref().map(|slurm| slurm.parameters(release));
+        if !parameters.unwrap_or_default().leaves_out_ecores(release) {
             return CpuSet::new();
         }
         let text = self.tree.as_ref().and_then(|tree| {
@@ -125,6 +171,41 @@ impl<'a> World<'a> {
         });
         let kept = text.and_then(|text| text.parse::<CpuSet>().ok());
         kept.map_or_else(CpuSet::new, |kept| self.machine.online.difference(&kept))
+    }
+
+    /// The GPUs that Slurm can give to jobs: those that no other kernel driver has.
+    pub(crate) fn given(&self) -> impl Iterator<Item = &'a Gpu> {
+        let gpus = self.machine.gpus.iter();
+        gpus.filter(|gpu| self.other_driver(gpu).is_none())
+    }
+
+    /// The kernel driver that has a GPU instead of its vendor's, such as vfio-pci; None where that is not so or not
+    /// recorded.
+    pub(crate) fn other_driver(&self, gpu: &Gpu) -> Option<String> {
+        let tree = self.tree.as_ref()?;
+        let bound = tree.link_name(&format!("/sys/bus/pci/devices/{}/driver", gpu.pci))?;
+        let own = gpu.maker().and_then(|maker| {
+            // `sys/module/NAME/version`
+            maker.driver.version.split('/').nth(2)
+        });
+        (own != Some(bound.as_str())).then_some(bound)
+    }
+
+    /// Whether the host has a device file; None where its `/dev` is not recorded.
+    pub(crate) fn has_device_file(&self, file: &str) -> Option<bool> {
+        let tree = self.tree.as_ref()?;
+        tree.exists("/dev").then(|| tree.exists(file))
+    }
+
+    /// The percentage of RealMemory that a node must have (`node_reg_mem_percent`, slurmctld/node_mgr.c).
+    pub(crate) fn registered_percent(&self) -> u64 {
+        let Some(slurm) = &self.slurm else { return 100 };
+        let given = slurm.value("slurmctldparameters").and_then(|(value, _)| {
+            let mut words = value.split(',').map(str::trim);
+            words.find_map(|word| word.strip_prefix("node_reg_mem_percent=")?.parse().ok())
+        });
+        let is_cloud = slurm.node.as_ref().is_some_and(Node::is_cloud);
+        given.unwrap_or(if is_cloud { 90 } else { 100 })
     }
 
     /// The host's memory in MiB as slurmd reports it; None where `/proc/meminfo` is not recorded.

@@ -6,7 +6,7 @@ use topology::machine::{Gpu, Machine};
 use topology::path::{crosses_socket, nvlinks};
 use topology::set::IndexSet;
 
-use crate::hardware::{gpu_link, join};
+use crate::hardware::{cut, gpu_link, join};
 
 /// Marks a set of GPU numbers.
 #[derive(Debug, Clone, Copy)]
@@ -113,8 +113,15 @@ fn by_node(machine: &Machine) -> Vec<String> {
         return Vec::new();
     }
     let names: Vec<String> = groups.iter().map(|group| format!("GPU{group}")).collect();
+    let why = match cut(machine) {
+        Some((node, package)) => format!(
+            "node {} and socket {} cut through each other, so which of them share a socket is unknown",
+            node.id, package.id
+        ),
+        None => "which nodes share a socket is not recorded".to_owned(),
+    };
     vec![format!(
-        "{} are on different NUMA nodes; which nodes share a socket is not recorded.",
+        "{} are on different NUMA nodes; {why}.",
         join(&names)
     )]
 }

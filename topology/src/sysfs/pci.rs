@@ -42,6 +42,7 @@ pub(super) fn read(
             .or_else(|| Some(drivers.get(address)?.vendor))
             .unwrap_or(0);
         match DeviceKind::of(class, vendor) {
+            DeviceKind::Gpu if is_part_of_another(root, place, &places) => continue,
             DeviceKind::Gpu => {}
             DeviceKind::Nic => {
                 let names = read_nic_names(root, &place.dir);
@@ -54,6 +55,17 @@ pub(super) fn read(
     }
     add_bridges(root, &places, &mut found);
     found
+}
+
+/// Whether it is a virtual function of a device that is there too, as on a host that gives parts of its GPUs to
+/// virtual machines; inside such a machine the part is a GPU.
+fn is_part_of_another(root: Root<'_>, place: &Place, places: &BTreeMap<PciAddress, Place>) -> bool {
+    let physical = fs::read_link(root.path(&format!("{}/physfn", place.dir))).ok();
+    let name = physical
+        .as_deref()
+        .and_then(|path| path.file_name()?.to_str());
+    let address = name.and_then(|name| name.parse::<PciAddress>().ok());
+    address.is_some_and(|address| places.contains_key(&address))
 }
 
 /// Adds whatever is above a device that was kept.

@@ -85,6 +85,31 @@ fn server() -> Tree {
         .device("pci0000:80/0000:80:01.0", "0x010802", "0x144d", "1")
 }
 
+/// A host that gives parts of its GPU to virtual machines, and such a machine.
+#[test]
+fn a_virtual_function_is_a_gpu_only_where_its_physical_one_is_not() {
+    let part = "pci0000:00/0000:00:01.0/0000:01:00.4";
+    let tree = Tree::two_sockets()
+        .device(
+            "pci0000:00/0000:00:01.0/0000:01:00.0",
+            "0x030200",
+            "0x10de",
+            "0",
+        )
+        .device(part, "0x030200", "0x10de", "0");
+    let link = tree.0.path().join(format!("sys/devices/{part}/physfn"));
+    symlink("../0000:01:00.0", link).unwrap();
+    let gpus = |tree: &Tree| {
+        let all = read_pci(tree.0.path()).gpus;
+        all.iter()
+            .map(|gpu| gpu.pci.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(gpus(&tree), ["0000:01:00.0"]);
+    fs::remove_file(tree.0.path().join("sys/bus/pci/devices/0000:01:00.0")).unwrap();
+    assert_eq!(gpus(&tree), ["0000:01:00.4"]);
+}
+
 #[test]
 fn a_server_is_read_whole() {
     let machine = server().read();

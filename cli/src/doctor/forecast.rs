@@ -1,0 +1,327 @@
+//! Whether the node registers, by release: what slurmd will say of it and what slurmctld will make of that.
+//!
+//! `make test-gres` holds this to real daemons, row by row.
+
+use serde::Serialize;
+use slurm_config::cores::CoreMap;
+use slurm_config::gres::NodeGres;
+use slurm_config::node::{Node, Shape};
+use slurm_config::registration::{Record, Registration, type_of_name};
+use slurm_config::release::Release;
+use slurm_config::rules::{self, Series};
+use topology::machine::Gpu;
+
+use super::devices;
+use super::gres;
+use super::slurm::Slurm;
+use super::world::World;
+
+/// Whether the node registers, in every release of the table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Forecast {
+    /// What slurmd registers under the release at hand, as `4 gpu:h100, cores 0-31 / 32-63`; null where it does not start or that
+    /// is not known.
+    pub(crate) gpus: Option<String>,
+    /// Releases with the same outcome, oldest first.
+    pub(crate) releases: Vec<ForecastSpan>,
+}
+
+/// Consecutive releases with the same outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ForecastSpan {
+    /// The first of them.
+    pub(crate) from: String,
+    /// The last of them.
+    pub(crate) to: String,
+    /// What happens.
+    pub(crate) outcome: ForecastOutcome,
+    /// Why, unless the node registers.
+    pub(crate) why: Option<String>,
+}
+
+/// What becomes of the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ForecastOutcome {
+    /// It registers and takes jobs.
+    Accepted,
+    /// slurmctld drains it.
+    Drained,
+    /// slurmd does not start.
+    NoStart,
+    /// It cannot be told.
+    Unknown,
+}
+
+/// The forecast; None where there is no node line or the machine is not known well enough.
+pub(crate) fn forecast(world: &World<'_>) -> Option<Forecast> {
+    let slurm = world.slurm.as_ref()?;
+    let node = slurm.node.as_ref()?;
+    if world.machine.packages.is_empty() && world.tree.is_none() {
+        return None;
+    }
+    let mut releases: Vec<ForecastSpan> = Vec::new();
+    for series in rules::TABLE {
+        let own = series.release();
+        let (outcome, why) = outcome(world, slurm, node, own);
+        let name = own.to_string();
+        match releases
+            .last_mut()
+            .filter(|last| last.outcome == outcome && last.why == why)
+        {
+            Some(last) => last.to = name,
+            None => releases.push(ForecastSpan {
+                from: name.clone(),
+                to: name,
+                outcome,
+                why,
+            }),
+        }
+    }
+    let release = world.release.unwrap_or_else(|| Series::newest().release());
+    let gpus = register(world, slurm, node, release)
+        .ok()
+        .and_then(|own| words(&own));
+    Some(Forecast { gpus, releases })
+}
+
+impl Forecast {
+    /// The forecast in one line.
+    pub(crate) fn line(&self, node: &str) -> String {
+        let last = self.releases.len().saturating_sub(1);
+        let spans = self.releases.iter().enumerate().map(|(at, span)| {
+            let (every, when) = match (at, self.releases.get(at + 1)) {
+                (0, None) => (true, "every release".to_owned()),
+                (0, Some(next)) => (false, format!("before {}", next.from)),
+                _ if at == last => (false, format!("from {} on", span.from)),
+                _ if span.from == span.to => (false, format!("in {}", span.from)),
+                _ => (false, format!("from {} to {}", span.from, span.to)),
+            };
+            span.words(every, &when)
+        });
+        let spans: Vec<String> = spans.collect();
+        match self.gpus.as_deref() {
+            Some(gpus) => format!(
+                "slurmd on {node} will register {gpus}: {}",
+                spans.join("; ")
+            ),
+            None => format!("the registration of {node}: {}", spans.join("; ")),
+        }
+    }
+}
+
+impl ForecastSpan {
+    /// `refused from 25.11 on, because cores 0-7 are not one whole socket or all cores`.
+    fn words(&self, every: bool, when: &str) -> String {
+        let why = self.why.as_deref().unwrap_or_default();
+        let by = if every { "by " } else { "" };
+        let under = if every { "under " } else { "" };
+        match self.outcome {
+            ForecastOutcome::Accepted => format!("accepted {by}{when}"),
+            ForecastOutcome::Drained => format!("refused {by}{when}, because {why}"),
+            ForecastOutcome::NoStart => format!("slurmd does not start {under}{when}: {why}"),
+            ForecastOutcome::Unknown => format!("unknown {under}{when}: {why}"),
+        }
+    }
+}
+
+/// `4 gpu:h100, cores 0-31 / 32-63`; None without GPUs.
+fn words(own: &Registration) -> Option<String> {
+    let mut kinds: Vec<(Option<&str>, u64)> = Vec::new();
+    let mut cores: Vec<String> = Vec::new();
+    for record in &own.records {
+        let kind = record.kind.as_deref();
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, count)) => *count += record.count,
+            None => kinds.push((kind, record.count)),
+        }
+        let text = record
+            .cores
+            .as_ref()
+            .map_or_else(|| "any".to_owned(), ToString::to_string);
+        if !cores.contains(&text) {
+            cores.push(text);
+        }
+    }
+    let items: Vec<String> = kinds
+        .iter()
+        .map(|(kind, count)| {
+            kind.map_or_else(
+                || format!("{count} gpu"),
+                |kind| format!("{count} gpu:{kind}"),
+            )
+        })
+        .collect();
+    (!items.is_empty()).then(|| format!("{}, cores {}", items.join(" and "), cores.join(" / ")))
+}
+
+/// What becomes of the node under one release, and why.
+fn outcome(
+    world: &World<'_>,
+    slurm: &Slurm,
+    node: &Node,
+    release: Release,
+) -> (ForecastOutcome, Option<String>) {
+    let registration = match register(world, slurm, node, release) {
+        Ok(registration) => registration,
+        Err((outcome, why)) => return (outcome, Some(why)),
+    };
+    let shape = node.geometry().shape();
+    let overrides = slurm.parameters(Some(release)).overrides_machine();
+    if !overrides && let Some(why) = lacks(world, node, shape, release) {
+        return (ForecastOutcome::Drained, Some(why));
+    }
+    match registration.judge(Series::of(release).cores, shape) {
+        Ok(()) => (ForecastOutcome::Accepted, None),
+        Err(why) => (ForecastOutcome::Drained, Some(why.to_string())),
+    }
+}
+
+/// What the machine has less of than the node's line says; slurmd believes a line that says less
+/// (`_read_config`, slurmd/slurmd.c), and slurmctld drains a node that has less (`validate_node_specs`).
+fn lacks(world: &World<'_>, node: &Node, shape: Shape, release: Release) -> Option<String> {
+    let counts = world.counts(Some(release))?;
+    if (counts.cpus as u64) < shape.cpus {
+        return Some(format!(
+            "the line has CPUs={} and the machine {}",
+            shape.cpus, counts.cpus
+        ));
+    }
+    let given = node.whole.get("realmemory")?.parse::<u64>().ok()?;
+    let there = world.real_memory_mib()?;
+    (given.saturating_mul(world.registered_percent()) > there.saturating_mul(100))
+        .then(|| format!("the line has RealMemory={given} and the machine {there}"))
+}
+
+/// What slurmd registers, or what happens instead and why.
+fn register(
+    world: &World<'_>,
+    slurm: &Slurm,
+    node: &Node,
+    release: Release,
+) -> Result<Registration, (ForecastOutcome, String)> {
+    let lines = slurm.gres.as_deref().unwrap_or_default();
+    let own = NodeGres::of(lines, &node.name, "gpu");
+    if let Some((key, line)) = gres::first_unknown_key(lines) {
+        let why = format!("{}: unknown key \"{key}\"", line.place());
+        return Err((ForecastOutcome::NoStart, why));
+    }
+    if node.gres_count("gpu").is_none() {
+        return Ok(Registration::nothing());
+    }
+    for line in &own.lines {
+        if let Some(Err(why)) = line.cores() {
+            let why = format!("{}: {why}", line.line.place());
+            return Err((ForecastOutcome::Unknown, why));
+        }
+        for file in line.files().iter().chain(&line.several_files()) {
+            if world.has_device_file(file) == Some(false) {
+                let why = format!("{}: the host has no {file}", line.line.place());
+                return Err((ForecastOutcome::NoStart, why));
+            }
+        }
+    }
+    let detected =
+        detect(world, &own, node, release).map_err(|why| (ForecastOutcome::Unknown, why))?;
+    if node.is_cloud() && detected.is_some() {
+        let why = format!(
+            "slurmctld cannot use AutoDetect for {}, whose State is CLOUD, and knows its GPUs only once it has registered",
+            node.name
+        );
+        return Err((ForecastOutcome::Unknown, why));
+    }
+    Registration::of(&own, node.gres("gpu"), detected)
+        .map_err(|why| (ForecastOutcome::NoStart, why.to_string()))
+}
+
+/// What AutoDetect finds; None where slurmd does not look.
+///
+/// # Errors
+/// What is not known of the GPUs.
+fn detect(
+    world: &World<'_>,
+    gres: &NodeGres<'_>,
+    node: &Node,
+    release: Release,
+) -> Result<Option<Vec<Record>>, String> {
+    let Some((value, _)) = gres.autodetect.filter(|_| gres.detects()) else {
+        return Ok(None);
+    };
+    let Some(method) = Series::of(release).autodetect_of(value) else {
+        return Ok(None);
+    };
+    let is_typed = node.gres("gpu").iter().any(|(kind, _)| kind.is_some());
+    let map = world.map_of(Some(release));
+    let mut found = Vec::new();
+    for gpu in world.given() {
+        let finds = gpu.maker().is_some_and(|maker| {
+            rules::tries_every_method(method) || maker.autodetect.contains(&method)
+        });
+        if finds {
+            found.extend(detected(
+                world,
+                map.as_ref(),
+                gpu,
+                is_typed,
+                method == "nvml",
+            )?);
+        }
+    }
+    Ok(Some(found))
+}
+
+/// A GPU as AutoDetect finds it: one record, or one for each MIG instance where the method knows MIG.
+fn detected(
+    world: &World<'_>,
+    map: Option<&CoreMap>,
+    gpu: &Gpu,
+    is_typed: bool,
+    knows_mig: bool,
+) -> Result<Vec<Record>, String> {
+    let Some(map) = map else {
+        return Err(
+            "the machine's sockets differ, so the cores that AutoDetect finds are unknown"
+                .to_owned(),
+        );
+    };
+    let Some(local) = world
+        .machine
+        .device(gpu.pci)
+        .and_then(|device| device.local_cpus.as_ref())
+    else {
+        return Err(format!(
+            "the local_cpulist of GPU {} is not recorded",
+            gpu.pci
+        ));
+    };
+    let file = devices::file_of(world.machine, gpu);
+    let kind = gpu.name.as_deref().map(type_of_name);
+    if is_typed && kind.is_none() {
+        return Err(format!("the name of GPU {} is not recorded", gpu.pci));
+    }
+    if is_typed && knows_mig && !gpu.mig.is_empty() {
+        return Err(format!(
+            "the MIG profiles of GPU {} are not recorded",
+            gpu.pci
+        ));
+    }
+    let one = |file: Option<String>| Record {
+        kind: kind.clone(),
+        file,
+        count: 1,
+        cores: Some(map.cores_of(local)),
+        links: None,
+    };
+    if knows_mig && !gpu.mig.is_empty() {
+        // Each instance has files of its own, which need no names here.
+        let instances = gpu
+            .mig
+            .iter()
+            .map(|instance| one(Some(instance.uuid.clone())));
+        return Ok(instances.collect());
+    }
+    Ok(vec![one(file.or_else(|| Some(gpu.pci.to_string())))])
+}

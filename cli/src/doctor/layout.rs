@@ -1,0 +1,109 @@
+//! Contradictions of the machine itself: sockets against NUMA nodes, and a GPU without the links of its peers.
+
+use topology::machine::{Gpu, Machine};
+use topology::path::nvlinks;
+
+use super::report::{DoctorReport, Harm};
+use super::tree::Tree;
+use super::world::World;
+use crate::hardware::{cut, gpu_link, join, spanning};
+
+pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
+    if world.machine.gpus.is_empty() {
+        return;
+    }
+    check_cuts(world.machine, report);
+    check_spans(world, report);
+    check_lonely(world.machine, report);
+}
+
+/// NUMA nodes whose borders cut through sockets, as a hypervisor makes them.
+fn check_cuts(machine: &Machine, report: &mut DoctorReport) {
+    let Some((node, package)) = cut(machine) else {
+        return;
+    };
+    report.find(
+        "numa-layout",
+        Harm::SlowsJobs,
+        format!(
+            "NUMA node {} has CPUs {}, socket {} has CPUs {}: each has CPUs that the other does not have",
+            node.id, node.cpus, package.id, package.cpus
+        ),
+        "which NUMA nodes share a socket is unknown, and a whole socket, as Slurm gives it to a job, is near only half of its CPUs' \
+         memory",
+        "the virtual machine's settings, so that each NUMA cell holds whole sockets (libvirt: <numa> <cell cpus=...> against \
+         <topology sockets= cores= threads=>; QEMU: -numa against -smp); on hardware, firmware setup",
+    );
+}
+
+/// One NUMA node over several sockets, where firmware or the kernel hides which memory is near.
+fn check_spans(world: &World<'_>, report: &mut DoctorReport) {
+    let Some((node, packages)) = spanning(world.machine) else {
+        return;
+    };
+    let command_line = world
+        .tree
+        .as_ref()
+        .and_then(|tree| tree.text("/proc/cmdline"));
+    let has_off = command_line.is_some_and(|line| {
+        line.split_whitespace()
+            .any(|word| word == "numa=off" || word == "numa=noacpi")
+    });
+    let ids: Vec<String> = packages.iter().map(ToString::to_string).collect();
+    report.find(
+        "numa-layout",
+        Harm::SlowsJobs,
+        format!(
+            "NUMA node {} holds sockets {}{}",
+            node.id,
+            join(&ids),
+            if has_off { ", and /proc/cmdline has numa=off" } else { "" }
+        ),
+        "which socket and which memory are near a GPU is hidden: a task on all CPUs of this node may run on the other socket",
+        if has_off {
+            "the kernel's command line: remove numa=off"
+        } else {
+            "firmware setup: node interleaving off (AMD: NPS1 or more); in a virtual machine, a NUMA node for each socket"
+        },
+    );
+}
+
+/// A GPU without a link, where every other pair of its kind has one.
+fn check_lonely(machine: &Machine, report: &mut DoctorReport) {
+    if !machine.nvlink_visible {
+        return;
+    }
+    for (index, gpu) in machine.gpus.iter().enumerate() {
+        let same = |other: &&Gpu| {
+            other.pci != gpu.pci && (other.vendor, other.device) == (gpu.vendor, gpu.device)
+        };
+        let others: Vec<&Gpu> = machine.gpus.iter().filter(same).collect();
+        let is_linked = |a: &Gpu, b: &Gpu| nvlinks(machine, a.pci, b.pci) > 0;
+        let is_alone = others.iter().all(|other| !is_linked(gpu, other));
+        let is_mesh = others
+            .iter()
+            .all(|a| others.iter().all(|b| a.pci == b.pci || is_linked(a, b)));
+        // A pair that a bridge joins says nothing of a third GPU.
+        if others.len() < 3 || !is_alone || !is_mesh {
+            continue;
+        }
+        let link = gpu_link(machine);
+        report.find(
+            "gpu-link",
+            Harm::SlowsJobs,
+            format!(
+                "GPU{index} {} has no active {link}; the other {} have",
+                gpu.pci,
+                others.len()
+            ),
+            "collectives over all GPUs run at the speed of the slowest path, through host memory",
+            format!("the GPU and its {link} (nvidia-smi nvlink -s -i {}, dmesg); drain the node until it is back", gpu.pci),
+        );
+    }
+}
+
+/// The CPUs that a kernel list of the host names; empty where there is none.
+pub(crate) fn list_of(tree: &Tree, path: &str) -> topology::set::CpuSet {
+    let text = tree.text(path).unwrap_or_default();
+    text.parse().unwrap_or_default()
+}

@@ -1,0 +1,126 @@
+//! `/etc/nccl.conf`: whether the files that it gives to NCCL fit the host.
+
+use nccl_topo::compare::compare;
+use nccl_topo::reader;
+
+use super::report::{DoctorReport, Harm};
+use super::tree::{Tree, TreeError};
+use super::world::World;
+
+/// NCCL's configuration for all users (`misc/param.cc`, 2.30).
+const PATH: &str = "/etc/nccl.conf";
+
+pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
+    let Some(tree) = &world.tree else { return };
+    if world.machine.nccl_gpus().next().is_none() {
+        return;
+    }
+    let Some(text) = tree.text(PATH) else { return };
+    for (number, line) in (1..).zip(text.lines()) {
+        let Some((key, file)) = line.trim().split_once('=') else {
+            continue;
+        };
+        let quoted = format!("{PATH}:{number}: {key}={file}");
+        match key {
+            "NCCL_TOPO_FILE" => check_topology(world, tree, &quoted, file, report),
+            "NCCL_GRAPH_FILE" => check_graph(world, tree, &quoted, file, report),
+            _ => {}
+        }
+    }
+}
+
+/// The text of a file that NCCL is told to read; None after a finding or a remark.
+fn text_of(tree: &Tree, quoted: &str, file: &str, report: &mut DoctorReport) -> Option<String> {
+    match tree.read(file) {
+        Ok(text) => Some(text),
+        Err(TreeError::Missing(_)) => {
+            report.find(
+                "nccl-conf",
+                Harm::SlowsJobs,
+                format!("{quoted}: no such file"),
+                "NCCL detects the topology itself, and the plugin does not set NCCL_TOPO_FILE, because the site has",
+                format!("{PATH}: remove the line"),
+            );
+            None
+        }
+        Err(why) => {
+            report.skip(format!("{quoted}: {why}"));
+            None
+        }
+    }
+}
+
+fn check_topology(
+    world: &World<'_>,
+    tree: &Tree,
+    quoted: &str,
+    file: &str,
+    report: &mut DoctorReport,
+) {
+    let Some(text) = text_of(tree, quoted, file, report) else {
+        return;
+    };
+    let reading = reader::read(&text);
+    let problems: Vec<String> = match &reading.system {
+        Some(system) => compare(system, world.machine)
+            .iter()
+            .map(|difference| difference.kind.to_string())
+            .collect(),
+        None => reading
+            .violations
+            .iter()
+            .map(|violation| violation.problem.to_string())
+            .collect(),
+    };
+    let Some(first) = problems.first() else {
+        return;
+    };
+    let verb = if reading.system.is_some() {
+        "does not fit this host"
+    } else {
+        "NCCL refuses the file"
+    };
+    report.find(
+        "nccl-conf",
+        Harm::SlowsJobs,
+        format!("{quoted} {verb}: {first} ({} differences in all)", problems.len()),
+        "NCCL plans its channels for another host, or fails; the plugin does not set NCCL_TOPO_FILE, because the site has",
+        format!("{PATH}: remove the line (`gpu-numa nccl check {file}` lists what differs)"),
+    );
+}
+
+/// A graph file names GPUs by number, which must all be there.
+fn check_graph(
+    world: &World<'_>,
+    tree: &Tree,
+    quoted: &str,
+    file: &str,
+    report: &mut DoctorReport,
+) {
+    let Some(text) = text_of(tree, quoted, file, report) else {
+        return;
+    };
+    let there = world.machine.nccl_gpus().count();
+    let numbers = text.split("<gpu").skip(1).filter_map(|rest| {
+        let value = rest.split("dev=\"").nth(1)?;
+        value.split('"').next()?.parse::<usize>().ok()
+    });
+    let named = numbers.max().map_or(0, |last| last + 1);
+    if named <= there && named > 0 {
+        report.skip(format!(
+            "{quoted}: whether these channels are the best for this host"
+        ));
+        return;
+    }
+    report.find(
+        "nccl-conf",
+        Harm::SlowsJobs,
+        if named == 0 {
+            format!("{quoted}: the file has no channel")
+        } else {
+            format!("{quoted}: the file is for {named} GPUs, this host has {there}")
+        },
+        "NCCL takes its channels from the file instead of searching for them: with those of another host it fails or is slow",
+        format!("{PATH}: remove the line"),
+    );
+}

@@ -1,0 +1,98 @@
+//! CPUs that are kept from jobs: by the kernel's `isolcpus` and `nohz_full`, and by CoreSpecCount and CpuSpecList.
+
+use slurm_config::cores::{CoreMap, CoreSet};
+use slurm_config::node::Node;
+use topology::set::CpuSet;
+
+use super::layout::list_of;
+use super::report::{DoctorReport, Harm};
+use super::world::World;
+
+pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
+    let node = world.slurm.as_ref().and_then(|slurm| slurm.node.as_ref());
+    let map = world.map_of(world.release);
+    let own = node.and_then(|node| of_slurm(node, map.as_ref()?, report));
+    if let Some((evidence, kept)) = &own {
+        check_gpus(world, evidence, kept, report);
+    }
+    let Some(tree) = &world.tree else { return };
+    // `housekeeping` in kernel/sched/isolation.c: only the first is left out of load balancing.
+    let isolated = list_of(tree, "/sys/devices/system/cpu/isolated");
+    let ticks = list_of(tree, "/sys/devices/system/cpu/nohz_full");
+    let kept = own.map(|(_, kept)| kept).unwrap_or_default();
+    check_isolated(world, &isolated.difference(&kept), report);
+    if !ticks.is_empty() && isolated.is_empty() && !world.machine.gpus.is_empty() {
+        report.skip(format!(
+            "nohz_full={ticks}: these CPUs are like others to Slurm and to this plugin; whether jobs should have them is the site's choice"
+        ));
+    }
+}
+
+/// What the node's line keeps from jobs: the evidence, and the CPUs.
+fn of_slurm(node: &Node, map: &CoreMap, report: &mut DoctorReport) -> Option<(String, CpuSet)> {
+    let place = node.line.place();
+    let (evidence, cores) = if let Some(list) = node.whole.get("cpuspeclist") {
+        let evidence = format!("{place}: CpuSpecList={list}");
+        let Ok(cpus) = list.parse::<CoreSet>() else {
+            report.skip(format!("{evidence}: not a list of CPU numbers"));
+            return None;
+        };
+        (evidence, map.reserved_by_list(&cpus))
+    } else {
+        let count = node.whole.get("corespeccount")?.parse::<usize>().ok()?;
+        (
+            format!("{place}: CoreSpecCount={count}"),
+            map.reserved_by_count(count),
+        )
+    };
+    let cpus = map.cpus_of(&cores);
+    (!cpus.is_empty()).then(|| (format!("{evidence} keeps CPUs {cpus} from jobs"), cpus))
+}
+
+/// GPUs whose local CPUs no job can have.
+fn check_gpus(world: &World<'_>, evidence: &str, kept: &CpuSet, report: &mut DoctorReport) {
+    let gpus = world.machine.gpus.iter().enumerate();
+    let lost: Vec<String> = gpus
+        .filter(|(_, gpu)| {
+            gpu.locality
+                .cpus
+                .as_ref()
+                .is_some_and(|cpus| cpus.is_subset(kept))
+        })
+        .map(|(index, gpu)| format!("GPU{index} {}", gpu.pci))
+        .collect();
+    if lost.is_empty() {
+        return;
+    }
+    report.find(
+        "reserved-cpus",
+        Harm::StopsBinding,
+        format!("{evidence}, which are all that are near {}", lost.join(", ")),
+        "no job has a CPU near these GPUs: its tasks run on the other side of the socket link, and strict policies refuse them",
+        "CpuSpecList= with some cores of each socket, none of them all of a GPU's NUMA node",
+    );
+}
+
+/// CPUs between which the kernel does not move threads, where jobs get them.
+fn check_isolated(world: &World<'_>, isolated: &CpuSet, report: &mut DoctorReport) {
+    let near = world
+        .machine
+        .gpus
+        .iter()
+        .filter_map(|gpu| gpu.locality.cpus.as_ref());
+    let touched = near.fold(CpuSet::new(), |mut all, cpus| {
+        all.extend_with(&cpus.intersection(isolated));
+        all
+    });
+    if touched.is_empty() {
+        return;
+    }
+    report.find(
+        "reserved-cpus",
+        Harm::SlowsJobs,
+        format!("/sys/devices/system/cpu/isolated: CPUs {touched} near GPUs are isolated (isolcpus)"),
+        "the kernel does not move threads between isolated CPUs: the threads of a task that is bound to several of them all run on \
+         one",
+        "the kernel's command line: remove isolcpus for these CPUs; or keep them from jobs with CpuSpecList= on the node's line",
+    );
+}
