@@ -54,8 +54,8 @@ fn a_wrong_command_line_is_named_in_one_line_with_what_is_accepted() {
         ),
         (&["run"], "CMD is missing after --; see gpu-numa run --help"),
         (
-            &["nccl", "paths"],
-            "FILE is missing; see gpu-numa nccl paths --help",
+            &["nccl", "check"],
+            "FILE is missing; see gpu-numa nccl check --help",
         ),
         (
             &["nccl", "draw"],
