@@ -360,7 +360,7 @@ impl Communicator {
         let machine = with_links(self.machine, &peers);
         match crossing(&machine, &members) {
             Crossing::Some => {}
-            other => {
+            other @ (Crossing::Never | Crossing::OverNetwork | Crossing::Unknown(_)) => {
                 if speaks {
                     self.say_why_silent(other);
                 }
