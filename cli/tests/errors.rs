@@ -58,8 +58,8 @@ fn a_wrong_command_line_is_named_in_one_line_with_what_is_accepted() {
             "--svg \"x.png\": the picture is SVG; expected a name that ends in .svg, or -; see gpu-numa show --help",
         ),
         (
-            &["nccl", "paths"],
-            "FILE is missing; see gpu-numa nccl paths --help",
+            &["nccl", "check"],
+            "FILE is missing; see gpu-numa nccl check --help",
         ),
         (
             &["nccl", "draw"],

@@ -68,7 +68,7 @@ fn paths_gives_the_documented_json() {
     assert_eq!(document["gpus"][3]["pci"], "0000:82:00.0");
     assert_eq!(document["gpus"][3]["numaid"], 1);
     let pairs = document["pairs"].as_array().unwrap();
-    assert_eq!(pairs.len(), 6);
+    assert_eq!(pairs.len(), 12);
     assert_eq!(
         (&pairs[0]["type"], &pairs[1]["type"]),
         (&"PHB".into(), &"SYS".into())
@@ -86,6 +86,33 @@ fn paths_gives_the_documented_json() {
     );
     assert_eq!(document["tree"]["socket_crossings"][0], 1);
     assert!(document["verdict"].as_str().unwrap().contains("2 times"));
+}
+
+#[test]
+fn paths_of_another_version_and_job_are_those_of_that() {
+    let scratch = Scratch::new();
+    let path = scratch.file("topo.xml", &two_sockets());
+    let paths = |more: &[&str]| -> Value {
+        let output = nccl(&[&["paths", path.to_str().unwrap(), "--json"], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let here = paths(&["--nccl", "2.29"]);
+    assert_eq!(here["nccl"], "2.29");
+    assert_eq!(here["others"].as_array().unwrap().len(), 0);
+    assert_eq!(here["nics"][0]["name"], "eth0");
+    let several = paths(&["--nccl", "2.30", "--hosts", "2", "--p2p", "off"]);
+    // Between hosts a ring is a chain here, which begins and ends at a NIC.
+    assert_eq!(several["ring"]["socket_crossings"][0], 1);
+    assert_eq!(several["ring"]["nics"][0][0], "eth0");
+    assert!(
+        paths(&["--nets", "none"])["nics"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+    let wrong = nccl(&["paths", path.to_str().unwrap(), "--nccl", "2.7"]);
+    assert_eq!(wrong.status.code(), Some(2));
 }
 
 #[test]

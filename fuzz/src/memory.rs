@@ -8,7 +8,8 @@ use std::time::Duration;
 use launch::shared::page::{Meeting, Order, Page, words_for};
 use launch::shared::peers::{Peers, RankOnHost};
 use launch::shared::{NamedMemory, SharedMemory};
-use nccl_topo::traffic::{Crossing, Forecast, Members, NetworkInside, crossing};
+use nccl_topo::graph::Reach;
+use nccl_topo::traffic::{Crossing, Forecast, Members, crossing};
 use topology::binding::TaskRequest;
 use topology::nvlink::set_nvlinks;
 
@@ -118,7 +119,12 @@ pub(crate) fn peers(bytes: &[u8]) {
         gpus: all.iter().map(|peer| peer.gpu).collect(),
         others: ranks.saturating_sub(all.len()),
         hosts: 1 + choices.below(2),
-        network_inside: *choices.pick(&[NetworkInside::NearNics, NetworkInside::Everywhere]),
+        ranks: all.iter().map(|peer| peer.rank).collect(),
+        reach: Reach {
+            without_shm: choices.below(2) == 1,
+            ..Reach::default()
+        },
+        nets: Vec::new(),
         rules: None,
         capability: all.iter().find_map(|peer| peer.capability).unwrap_or(90),
     };

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use ffi::linux::process::coarse_millis;
 use ffi::loaded::cuda::read_current_device;
@@ -18,8 +18,10 @@ use ffi::nccl::{ApiCall, Collective, Event, NcclLog, Peer as PeerEvent, sys};
 use launch::shared::duty::{Duty, Role};
 use launch::shared::listening::Listening;
 use launch::shared::peers::{FOLDER, Peers, RankOnHost};
+use nccl_topo::graph::Reach;
 use nccl_topo::model::COMPUTE_CAPABILITY;
-use nccl_topo::traffic::{Crossing, Forecast, Members, NetworkInside, crossing};
+use nccl_topo::rules::NEWEST;
+use nccl_topo::traffic::{Crossing, Forecast, Members, Unknown, crossing};
 use once_cell::sync::OnceCell;
 use topology::machine::Machine;
 use topology::nvlink::{Links, SOME_SWITCH, add_link, set_nvlinks};
@@ -27,8 +29,9 @@ use topology::path::crosses_socket;
 
 use crate::counts::{Algo, Counts, Func, element_bytes};
 use crate::journal::Journal;
+use crate::release::Release;
 use crate::report::{LinkReport, Moment, Who};
-use crate::{env, host};
+use crate::{env, host, network};
 
 /// How long everything is counted while peers have not written, in milliseconds.
 const PATIENCE_MILLIS: u64 = 1_000;
@@ -61,6 +64,8 @@ pub(crate) struct Start {
     pub(crate) log: NcclLog,
     /// The events that this version of the interface has and we want.
     pub(crate) wanted: u64,
+    /// The number of the interface.
+    pub(crate) interface: u8,
 }
 
 /// A communicator in one rank.
@@ -71,6 +76,7 @@ pub(crate) struct Communicator {
     hosts: usize,
     rank: usize,
     log: NcclLog,
+    release: Release,
     settings: ProcessSettings,
     /// Whether a call and what NCCL makes of it are two events (v5 and later).
     has_calls: bool,
@@ -94,23 +100,36 @@ pub(crate) struct Communicator {
 struct ProcessSettings {
     journal: Journal,
     topology_file: Option<PathBuf>,
-    network_inside: NetworkInside,
+    reach: Reach,
 }
 
 impl ProcessSettings {
     fn read() -> Self {
-        let is_one = |name| std::env::var(name).is_ok_and(|set| set.trim() == "1");
         Self {
             journal: Journal::read(),
             topology_file: env::topology_path(),
-            network_inside: if is_one("NCCL_SHM_DISABLE") {
-                NetworkInside::Everywhere
-            } else if is_one("NCCL_NET_DISABLE_INTRA") {
-                NetworkInside::Nowhere
-            } else {
-                NetworkInside::NearNics
-            },
+            reach: network::reach(),
         }
+    }
+}
+
+/// Why nothing is said, each once in a process.
+#[derive(Debug, Clone, Copy)]
+enum Silence {
+    OnePackage,
+    Never,
+    OverNetwork,
+    UnknownPlace,
+    UnknownNetwork,
+    TooNew,
+}
+
+impl Silence {
+    /// Whether it was not said before.
+    fn is_first(self) -> bool {
+        static SAID: AtomicU32 = AtomicU32::new(0);
+        let bit = 1 << self as u32;
+        SAID.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 }
 
@@ -134,6 +153,11 @@ impl Communicator {
         }
         let machine = host::machine()?;
         if is_one_package(machine) {
+            if rank == 0 && Silence::OnePackage.is_first() {
+                start
+                    .log
+                    .info("gpu-numa: nothing to report: all GPUs of this host are on one socket");
+            }
             return None;
         }
         let device = read_current_device()?;
@@ -161,12 +185,13 @@ impl Communicator {
             }
         };
         LISTENING.begin(start.wanted);
-        Some(Box::new(Self {
+        let communicator = Box::new(Self {
             id: start.id,
             ranks,
             hosts,
             rank,
             log: start.log,
+            release: Release::read(start.log, start.interface),
             settings: ProcessSettings::read(),
             has_calls: start.wanted & sys::COLL_API != 0,
             process: std::process::id(),
@@ -179,7 +204,13 @@ impl Communicator {
             counts: Counts::new(ranks),
             far: OnceCell::new(),
             subject: OnceCell::new(),
-        }))
+        });
+        if communicator.peers.count() >= ranks {
+            // The last of a host that has them all: it works out the way here, and not inside a collective, which the
+            // others cannot begin before NCCL's barrier.
+            communicator.decide();
+        }
+        Some(communicator)
     }
 
     /// Whether events are looked at.
@@ -309,31 +340,29 @@ impl Communicator {
         // A job that is killed leaves no file behind, whatever it is killed in.
         self.peers.close();
         let peers = self.peers.read();
+        let others = self.ranks.saturating_sub(peers.len());
         let members = Members {
             gpus: peers.iter().map(|peer| peer.gpu).collect(),
-            others: self.ranks.saturating_sub(peers.len()),
+            ranks: peers.iter().map(|peer| peer.rank).collect(),
+            others,
             hosts: self.hosts,
-            network_inside: self.settings.network_inside,
-            rules: None,
+            reach: self.settings.reach,
+            nets: network::candidates(self.machine),
+            rules: self.release.rules,
             capability: peers
                 .iter()
                 .find_map(|peer| peer.capability)
                 .unwrap_or(COMPUTE_CAPABILITY),
         };
         let lowest = peers.first().map_or(self.rank, |peer| peer.rank);
-        let speaks = lowest == self.rank && self.peers.claim(self.rank);
+        let is_last_of_all = others == 0 && self.next_millis.load(Ordering::Relaxed) == 0;
+        let speaks = (is_last_of_all || lowest == self.rank) && self.peers.claim(self.rank);
         let machine = with_links(self.machine, &peers);
         match crossing(&machine, &members) {
             Crossing::Some => {}
-            Crossing::Never => return self.silence(),
-            Crossing::Unknown => {
+            other @ (Crossing::Never | Crossing::OverNetwork | Crossing::Unknown(_)) => {
                 if speaks {
-                    self.log.info(&format!(
-                        "gpu-numa: communicator {:#x}: unknown whether it crosses the socket link \
-                         (the place or the NVLinks of a GPU are not known, or NCCL may take the network \
-                         between sockets)",
-                        self.id
-                    ));
+                    self.say_why_silent(other);
                 }
                 return self.silence();
             }
@@ -343,10 +372,25 @@ impl Communicator {
             let who = Who {
                 id: self.id,
                 ranks: self.ranks,
-                hosts: self.hosts,
+                // One that NCCL cuts in parts is one all the same.
+                hosts: if others == 0 { 1 } else { self.hosts },
+                nodes: self.hosts,
                 local: peers.iter().map(|peer| peer.rank).collect(),
             };
-            let forecast = forecast(&machine, &members, self.settings.topology_file.as_deref());
+            if self.release.is_too_new() && Silence::TooNew.is_first() {
+                let version = self.release.version.map(|version| version.to_string());
+                self.log.info(&format!(
+                    "gpu-numa: NCCL {} is newer than {NEWEST}, the newest whose rules are known here: crossings are \
+                     lower bounds",
+                    version.unwrap_or_default()
+                ));
+            }
+            let file = self.settings.topology_file.as_deref();
+            let forecast = forecast(
+                &machine,
+                &members,
+                file.filter(|_| !self.release.is_too_new()),
+            );
             let crosses = forecast.ring().total() + forecast.tree().total() > 0.0;
             let _ = self.subject.set(Subject {
                 who,
@@ -358,6 +402,41 @@ impl Communicator {
             self.silence();
         } else {
             self.duty.take(Role::Member);
+        }
+    }
+
+    /// Says once at level INFO why nothing will be said.
+    fn say_why_silent(&self, why: Crossing) {
+        let id = self.id;
+        let (kind, line) = match why {
+            Crossing::Some => return,
+            Crossing::Never => (
+                Silence::Never,
+                "nothing to report: its GPUs here share a socket, or NVLink connects them".to_owned(),
+            ),
+            Crossing::OverNetwork => (
+                Silence::OverNetwork,
+                format!(
+                    "nothing to report: NICs near GPUs of several sockets make NCCL count this host as {}, and this \
+                     version of NCCL uses the network between them",
+                    self.hosts
+                ),
+            ),
+            Crossing::Unknown(Unknown::Place) => (
+                Silence::UnknownPlace,
+                "unknown whether it crosses the socket link (the place or the NVLinks of a GPU are not known)"
+                    .to_owned(),
+            ),
+            Crossing::Unknown(Unknown::Network) => (
+                Silence::UnknownNetwork,
+                "unknown whether it crosses the socket link (NCCL may use the network between the sockets of one \
+                 host)"
+                    .to_owned(),
+            ),
+        };
+        if kind.is_first() {
+            self.log
+                .info(&format!("gpu-numa: communicator {id:#x}: {line}"));
         }
     }
 

@@ -14,6 +14,8 @@ mod counts;
 mod env;
 mod host;
 mod journal;
+mod network;
+mod release;
 mod report;
 mod words;
 
@@ -134,6 +136,7 @@ unsafe fn begin<V: Version>(
         rank,
         log,
         wanted: V::EVENTS,
+        interface: V::NUMBER,
     };
     let begun = guard::run(drop_line, || Communicator::begin(&start)).flatten();
     let begun = begun.map_or(std::ptr::null_mut(), |communicator| {
@@ -202,17 +205,19 @@ unsafe extern "C" fn finalize(context: *mut c_void) -> NcclResult {
     sys::SUCCESS
 }
 
-unsafe extern "C" fn env_init_v1(_: u8, _: u8, _: u8, _: *const c_char) -> NcclResult {
+unsafe extern "C" fn env_init_v1(major: u8, minor: u8, patch: u8, _: *const c_char) -> NcclResult {
+    release::note(major, minor, patch);
     sys::SUCCESS
 }
 
 unsafe extern "C" fn env_init_v2(
-    _: u8,
-    _: u8,
-    _: u8,
+    major: u8,
+    minor: u8,
+    patch: u8,
     _: *const c_char,
     _: sys::Logger,
 ) -> NcclResult {
+    release::note(major, minor, patch);
     sys::SUCCESS
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Who {
     pub(crate) ranks: usize,
     /// Its hosts.
     pub(crate) hosts: usize,
+    /// What NCCL counts as its hosts: more, where it counts one as several.
+    pub(crate) nodes: usize,
     /// Its ranks whose GPUs on this host are known, by place; a root is looked up here.
     pub(crate) local: Vec<usize>,
 }
@@ -139,6 +141,13 @@ impl<'a> LinkReport<'a> {
             parts.push(format!(
                 "its ring crosses the {link} {}{times} per channel{list}",
                 self.least()
+            ));
+        }
+        if self.who.hosts == 1 && self.who.nodes > 1 {
+            parts.push(format!(
+                "NCCL counts this host as {} because of NICs near GPUs of several sockets; NCCL_NET_DISABLE_INTRA=1 \
+                 keeps it whole",
+                self.who.nodes
             ));
         }
         if self.moment != Moment::Crossing {
@@ -307,7 +316,8 @@ fn load_rooted(load: &mut Load, who: &Who, forecast: &Forecast, sum: &Sum, count
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nccl_topo::traffic::{Members, NetworkInside};
+    use nccl_topo::graph::Reach;
+    use nccl_topo::traffic::Members;
     use topology::machine::{Gpu, Machine, Package};
     use topology::pci::{PciAddress, PciDevice};
     use topology::set::{CpuSet, NodeSet};
@@ -335,7 +345,9 @@ mod tests {
             gpus: gpus.map(Some).to_vec(),
             others: 0,
             hosts: 1,
-            network_inside: NetworkInside::NearNics,
+            ranks: vec![0, 1],
+            reach: Reach::default(),
+            nets: Vec::new(),
             rules: None,
             capability: 90,
         };
@@ -347,6 +359,7 @@ mod tests {
             id: 0x1f,
             ranks: 2,
             hosts: 1,
+            nodes: 1,
             local: vec![0, 1],
         }
     }

@@ -17,6 +17,7 @@ pub mod outcome;
 pub mod predict;
 pub mod processor;
 pub mod reader;
+pub mod route;
 pub mod rules;
 pub mod site;
 #[cfg(test)]

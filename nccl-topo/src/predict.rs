@@ -13,14 +13,18 @@
 use std::fmt;
 
 use topology::machine::Machine;
+use topology::pci::PciAddress;
+use topology::quantity::count;
 
 use crate::capability::machine_capability;
 use crate::emit::{Form, emit};
-use crate::graph::PathType;
-use crate::model::Conditions;
+use crate::graph::{Reach, Search};
+use crate::model::nets::{rdma_ports, with_nets};
+use crate::model::{COMPUTE_CAPABILITY, Conditions, Model, gpus_of, with_nvlinks};
 use crate::outcome::{Outcome, outcome};
 use crate::reader::{self, System};
-use crate::rules::Rules;
+use crate::route::{By, RankHop, Route};
+use crate::rules::{Rules, Version, since};
 
 /// Something that no true file can fix.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -108,10 +112,10 @@ pub fn predict_for(machine: &Machine, rules: &'static Rules) -> Vec<Prediction> 
     for compute_capability in capabilities {
         for with_p2p in [true, false] {
             let conditions = Conditions {
-                compute_capability,
-                p2p_limit: (!with_p2p).then_some(PathType::Loc),
                 rules,
-            };
+                ..Conditions::of_capability(compute_capability)
+            }
+            .with_p2p(with_p2p);
             let Some(outcome) = outcome(&system, machine, conditions) else {
                 continue;
             };
@@ -133,11 +137,134 @@ pub fn predict_for(machine: &Machine, rules: &'static Rules) -> Vec<Prediction> 
     predictions
 }
 
+/// A host that NCCL counts as several nodes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Split {
+    /// The GPUs of each node.
+    pub parts: Vec<Vec<PciAddress>>,
+    /// Whether the nodes are joined over the network, and not over shared memory.
+    pub by_network: bool,
+    /// The first version that joins them over shared memory.
+    pub since: Option<Version>,
+    /// How often a ring and a tree cross between packages, at most by channel, cut and whole.
+    pub cut: (usize, usize),
+    /// The same where the host is kept whole, and its channels.
+    pub whole: (usize, usize),
+    /// Channels and GB/s of the ring where the host is kept whole.
+    pub whole_ring: (usize, f32),
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> = self
+            .parts
+            .iter()
+            .map(|part| {
+                part.iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            })
+            .collect();
+        write!(
+            f,
+            "with its RDMA ports NCCL counts this host as {} nodes ({}), because GPUs reach NICs faster than each \
+             other; ",
+            self.parts.len(),
+            parts.join(" | ")
+        )?;
+        if self.by_network {
+            f.write_str("between them it uses the network")?;
+            if let Some(since) = self.since {
+                write!(f, ", and from {since} on shared memory")?;
+            }
+        } else {
+            f.write_str("between them it uses shared memory")?;
+            if let Some(since) = self.since {
+                write!(f, ", before {since} the network")?;
+            }
+        }
+        let (channels, bandwidth) = self.whole_ring;
+        write!(
+            f,
+            ". Its rings then cross between sockets {} times and its trees {}. NCCL_NET_DISABLE_INTRA=1 keeps the \
+             host whole: rings cross {} times, trees {}, with {} at {bandwidth} GB/s",
+            self.cut.0,
+            self.cut.1,
+            self.whole.0,
+            self.whole.1,
+            count(channels, "channel"),
+        )
+    }
+}
+
+/// How NCCL with these rules cuts `machine` under its own true file, with the RDMA ports that it has; none where it
+/// keeps it whole, and where there is no such file.
+pub fn split_for(machine: &Machine, rules: &'static Rules) -> Option<Split> {
+    let ports = rdma_ports(machine);
+    if ports.is_empty() {
+        return None;
+    }
+    let system = with_nvlinks(&true_file(machine)?, machine);
+    let system = with_nets(&system, &ports);
+    let gpus = gpus_of(&system);
+    let conditions = |is_whole| Conditions {
+        rules,
+        reach: Reach {
+            is_whole,
+            ..Reach::default()
+        },
+        ..Conditions::of_capability(machine_capability(machine).unwrap_or(COMPUTE_CAPABILITY))
+    };
+    let model = Model::of(&system, &gpus, conditions(false));
+    if model.paths.parts().len() < 2 {
+        return None;
+    }
+    let by_network = rules.parts_of_host_join_over_network;
+    let cut = Route::of(&model, by_network)?;
+    let whole = Model::of(&system, &gpus, conditions(true));
+    let ring = Search::of(&whole.graph, &whole.paths)?.ring;
+    let route = Route::of(&whole, by_network)?;
+    let address = |rank: &usize| gpus.get(*rank)?.parse::<PciAddress>().ok();
+    let package = |rank: usize| machine.gpu(address(&rank)?)?.locality.package;
+    let most = |all: &[Vec<RankHop>]| {
+        let crosses = |hop: &&RankHop| {
+            let through_host = match hop.by {
+                By::Path(kind) => kind.is_through_host(),
+                By::SharedMemory => true,
+                By::Network => false,
+            };
+            through_host && package(hop.from) != package(hop.to)
+        };
+        let counts = all.iter().map(|hops| hops.iter().filter(crosses).count());
+        counts.max().unwrap_or_default()
+    };
+    Some(Split {
+        cut: (most(&cut.rings), most(&cut.trees)),
+        whole: (most(&route.rings), most(&route.trees)),
+        whole_ring: (ring.orders.len(), ring.bandwidth_gb_s),
+        parts: cut
+            .parts
+            .iter()
+            .map(|part| part.iter().filter_map(address).collect())
+            .collect(),
+        by_network,
+        since: since(|rules| !rules.parts_of_host_join_over_network),
+    })
+}
+
 /// Whether a true file of `machine` would leave no ring above the fewest crossings, for GPUs of this
 /// compute capability with P2P.  None where there is no true file.
-pub fn true_file_is_good(machine: &Machine, compute_capability: u32) -> Option<bool> {
+pub fn true_file_is_good(
+    machine: &Machine,
+    compute_capability: u32,
+    rules: &'static Rules,
+) -> Option<bool> {
     let system = true_file(machine)?;
-    let conditions = Conditions::of_capability(compute_capability);
+    let conditions = Conditions {
+        rules,
+        ..Conditions::of_capability(compute_capability)
+    };
     outcome(&system, machine, conditions).map(|outcome| outcome.is_good())
 }
 

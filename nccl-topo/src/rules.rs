@@ -113,6 +113,20 @@ pub struct Rules {
     /// The bandwidths that the search tries inside a host for GPUs of compute capability 10.0 or more, in GB/s,
     /// widest first (`graph/search.cc` `sm100SpeedArrayIntra`).
     pub speeds_sm100: &'static [f32],
+    /// The bandwidths that the search tries between hosts for GPUs of compute capability 10.0 or more, in GB/s,
+    /// widest first (`graph/search.cc` `sm100SpeedArrayInter`).
+    pub speeds_between_hosts_sm100: &'static [f32],
+    /// Whether a device is a place of its own below the ranks that use it (`graph/topo.cc` `ncclTopoAddGpuSub`).
+    pub gpus_have_devices: bool,
+    /// Whether of two paths the one of the nearer type is taken, and not the wider one (`graph/paths.cc`
+    /// `ncclTopoSetPaths`); the same for the CPU that counts as a GPU's own (`ncclGetLocalCpu`).
+    pub nearer_path_is_taken: bool,
+    /// Whether GPUs that share network devices count these from their number among them (`graph/topo.cc`
+    /// `ncclTopoGetLocalNetType`).
+    pub nets_are_dealt_among_local_gpus: bool,
+    /// Whether a GPU is a relay to a network device only where the two reach each other directly (`graph/paths.cc`
+    /// `ncclTopoComputePaths`).
+    pub relays_need_gdr: bool,
     /// Whether a path through the CPU that begins or ends with C2C is P2C and not PHB (`graph/paths.cc`
     /// `mergePathType`).
     pub c2c_and_phb_are_p2c: bool,
@@ -146,20 +160,32 @@ const V2_27_3: Rules = Rules {
     speeds_sm100: &[
         90.0, 80.0, 70.0, 60.0, 50.0, 40.0, 30.0, 24.0, 20.0, 19.0, 18.0,
     ],
+    speeds_between_hosts_sm100: &[
+        47.9, 45.0, 42.0, 40.0, 30.0, 24.0, 22.0, 20.0, 17.5, 15.0, 12.0, 6.0, 3.0, 2.4, 1.2, 0.24,
+        0.12,
+    ],
+    gpus_have_devices: false,
+    nearer_path_is_taken: false,
+    nets_are_dealt_among_local_gpus: false,
+    relays_need_gdr: false,
     c2c_and_phb_are_p2c: false,
     parts_of_host_join_over_network: true,
     gpu_link_speed_is_of_the_moment: false,
 };
 
 /// The table: one row for each version that changed a rule, oldest first.  A row names only what changed.
-pub static TABLE: [Rules; 9] = [
-    V2_27_3, V2_27_5, V2_28_3, V2_28_7, V2_29_2, V2_30_3, V2_30_7, V2_31, V2_31_2,
+pub static TABLE: [Rules; 10] = [
+    V2_27_3, V2_27_5, V2_28_3, V2_28_7, V2_29_2, V2_29_7, V2_30_3, V2_30_7, V2_31, V2_31_2,
 ];
 
 /// The tag v2.27.5-1.
 const V2_27_5: Rules = Rules {
     from: Version::two(27, 5),
     nvlink_sm100_gb_s: 40.1,
+    speeds_between_hosts_sm100: &[
+        96.0, 48.0, 45.1, 42.0, 40.0, 30.0, 24.0, 22.0, 20.0, 17.5, 15.0, 12.0, 6.0, 3.0, 2.4, 1.2,
+        0.24, 0.12,
+    ],
     c2c_and_phb_are_p2c: true,
     ..V2_27_3
 };
@@ -188,18 +214,36 @@ const V2_29_2: Rules = Rules {
     ..V2_28_7
 };
 
+/// The tag v2.29.7-1.
+const V2_29_7: Rules = Rules {
+    from: Version::two(29, 7),
+    speeds_between_hosts_sm100: &[
+        96.0, 80.0, 48.0, 45.1, 42.0, 40.0, 30.0, 24.0, 22.0, 20.0, 17.5, 15.0, 12.0, 6.0, 3.0,
+        2.4, 1.2, 0.24, 0.12,
+    ],
+    ..V2_29_2
+};
+
 /// The tag v2.30.3-1: `ncclTopoCheckNet` sets its answer only after it has looked the ranks up, and the parts of
 /// a host do not find each other's ranks.
 const V2_30_3: Rules = Rules {
     from: Version::two(30, 3),
+    speeds_between_hosts_sm100: &[
+        96.0, 86.0, 80.0, 48.0, 45.1, 42.0, 40.0, 30.0, 24.0, 22.0, 20.0, 17.5, 15.0, 12.0, 6.0,
+        3.0, 2.4, 1.2, 0.24, 0.12,
+    ],
+    gpus_have_devices: true,
+    relays_need_gdr: true,
     parts_of_host_join_over_network: false,
-    ..V2_29_2
+    ..V2_29_7
 };
 
 /// The tag v2.30.7-1: `plugin/env/env_v2.cc`.
 const V2_30_7: Rules = Rules {
     from: Version::two(30, 7),
     env: Some(2),
+    nearer_path_is_taken: true,
+    nets_are_dealt_among_local_gpus: true,
     gpu_link_speed_is_of_the_moment: true,
     ..V2_30_3
 };
@@ -225,11 +269,52 @@ const V2_31_2: Rules = Rules {
     ..V2_31
 };
 
+/// The newest version that these rules were compared with: its published library.
+pub const NEWEST: Version = Version::two(32, 3);
+
+impl Version {
+    /// The series that it is of: `2.30`.
+    pub fn series(self) -> String {
+        format!("{}.{}", self.major, self.minor)
+    }
+
+    /// Whether it is of a series that the table knows; a newer one may have any rules.
+    pub fn is_known(self) -> bool {
+        (self.major, self.minor) <= (NEWEST.major, NEWEST.minor)
+    }
+
+    /// From the number of `ncclGetVersion`: 23007 for 2.30.7, 2804 before 2.9.
+    pub fn of_code(code: u32) -> Option<Self> {
+        let (major, minor, patch) = if code < 10_000 {
+            (code / 1000, code / 100 % 10, code % 100)
+        } else {
+            (code / 10_000, code / 100 % 100, code % 100)
+        };
+        Some(Self {
+            major: u8::try_from(major).ok()?,
+            minor: u8::try_from(minor).ok()?,
+            patch: u8::try_from(patch).ok()?,
+        })
+    }
+}
+
 impl Rules {
     /// The rules that hold where the version is not known: those of 2.30.7.
     pub fn assumed() -> &'static Self {
         static ASSUMED: Rules = V2_30_7;
         &ASSUMED
+    }
+
+    /// The oldest rules that are known.
+    pub fn oldest() -> &'static Self {
+        let [oldest, ..] = &TABLE;
+        oldest
+    }
+
+    /// The rules for which a page speaks where no version is named: those that are assumed, and the newest.
+    pub fn in_use() -> impl Iterator<Item = &'static Self> {
+        let [.., newest] = &TABLE;
+        [Self::assumed(), newest].into_iter()
     }
 
     /// The rules of a version.
@@ -260,6 +345,24 @@ impl Rules {
             ],
             _ => &[
                 40.0, 30.0, 20.0, 18.0, 15.0, 12.0, 10.0, 9.0, 7.0, 6.0, 5.0, 4.0, 3.0,
+            ],
+        }
+    }
+}
+
+impl Rules {
+    /// The bandwidths that the search tries between hosts, in GB/s, widest first, for GPUs of this compute
+    /// capability (`graph/search.cc` `speedArrayInter`).
+    pub fn speeds_between_hosts(&self, compute_capability: u32) -> &'static [f32] {
+        match compute_capability {
+            100.. => self.speeds_between_hosts_sm100,
+            90..=99 => &[
+                48.0, 45.0, 42.0, 40.0, 30.0, 24.0, 22.0, 20.0, 17.5, 15.0, 12.0, 6.0, 3.0, 2.4,
+                1.2, 0.24, 0.12,
+            ],
+            _ => &[
+                48.0, 30.0, 28.0, 24.0, 20.0, 18.0, 15.0, 12.0, 10.0, 9.0, 7.0, 6.0, 5.0, 4.0, 3.0,
+                2.4, 1.2, 0.24, 0.12,
             ],
         }
     }
@@ -357,7 +460,8 @@ mod tests {
             ("2.18.5", "2.27.3"),
             ("2.27.7", "2.27.5"),
             ("2.28.9", "2.28.7"),
-            ("2.29.7", "2.29.2"),
+            ("2.29.3", "2.29.2"),
+            ("2.29.7", "2.29.7"),
             ("2.30.4", "2.30.3"),
             ("2.30.7", "2.30.7"),
             ("2.31.0", "2.31.0"),
@@ -387,6 +491,16 @@ mod tests {
             let rules = Rules::of(version.parse().unwrap());
             assert_eq!((rules.profiler, rules.env), (profiler, env), "{version}");
         }
+    }
+
+    #[test]
+    fn versions_are_read_from_nccls_number() {
+        for (code, version) in [(23007, "2.30.7"), (2804, "2.8.4"), (23203, "2.32.3")] {
+            let version: Version = version.parse().unwrap();
+            assert_eq!(Version::of_code(code), Some(version));
+            assert!(version.is_known());
+        }
+        assert!(!Version::two(33, 0).is_known());
     }
 
     #[test]

@@ -157,6 +157,7 @@ pub(crate) fn nic(machine: &mut Machine, address: &str, parent: PciAddress, node
         pci: address,
         vendor: ids.0,
         device: ids.1,
+        ports: Vec::new(),
         names: Vec::new(),
         locality,
     });

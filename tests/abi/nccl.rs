@@ -202,6 +202,7 @@ fn on_a_host_with_efa_only_the_site_names_one() {
         pci: pci(9),
         vendor: 0x1d0f,
         device: 0xefa2,
+        ports: Vec::new(),
         names: Vec::new(),
         locality: Default::default(),
     });

@@ -17,7 +17,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use crate::firmware::Firmware;
-use crate::machine::{Locality, Machine, NumaSource};
+use crate::machine::{Locality, Machine, NodeKind, NumaSource};
 use crate::pci::{PciAddress, PciDevice};
 use crate::set::NodeSet;
 
@@ -77,7 +77,9 @@ pub fn locate(facts: &Facts<'_>) -> Locality {
         .find_map(|(source, rung)| rung(facts).ok().map(|found| (*source, Some(found.nodes))))
         .unwrap_or((NumaSource::Unknown, None));
     let machine = facts.machine;
-    let package = nodes.as_ref().and_then(|nodes| package_of(machine, nodes));
+    let package = offline_package(facts)
+        .filter(|_| source != NumaSource::Override)
+        .or_else(|| package_of(machine, nodes.as_ref()?));
     let cpus = nodes.as_ref().map(|nodes| machine.cpus_of(nodes));
     Locality {
         package,
@@ -126,6 +128,13 @@ fn package_of(machine: &Machine, nodes: &NodeSet) -> Option<u32> {
         .map(|id| machine.node(id).and_then(|node| node.package));
     let first = packages.next().flatten()?;
     packages.all(|other| other == Some(first)).then_some(first)
+}
+
+/// The package of a device whose `numa_node` is one with all CPUs offline: it is there, whatever CPUs are near.
+fn offline_package(facts: &Facts<'_>) -> Option<u32> {
+    let id = u32::try_from(facts.device.numa_node?).ok()?;
+    let node = facts.machine.node(id)?;
+    node.package.filter(|_| node.kind == NodeKind::Offline)
 }
 
 /// The nodes with CPUs of a package.

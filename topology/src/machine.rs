@@ -84,11 +84,12 @@ pub struct HiddenSwitch {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Package {
-    /// Linux's `physical_package_id`.
+    /// Linux's `physical_package_id`; for a package whose CPUs are all offline, which Linux does not number,
+    /// the lowest number that no other has.
     pub id: u32,
-    /// Its online CPUs.
+    /// Its online CPUs; empty where all are offline.
     pub cpus: CpuSet,
-    /// The NUMA nodes whose CPUs are in it.
+    /// The NUMA nodes whose CPUs, online or offline, are in it.
     pub numa_nodes: NodeSet,
 }
 
@@ -103,6 +104,8 @@ pub enum NodeKind {
     Gpu,
     /// A node without CPUs that is not known to be a GPU's: CXL, HBM, persistent memory.
     Cpuless,
+    /// Memory of a package whose CPUs are all offline.
+    Offline,
 }
 
 /// A NUMA node.
@@ -111,7 +114,7 @@ pub enum NodeKind {
 pub struct NumaNode {
     /// OS index: N of `/sys/devices/system/node/nodeN`.
     pub id: u32,
-    /// The package of its CPUs; none for a node without CPUs and where not recorded.
+    /// The package of its CPUs, which may be offline; none for a node without CPUs and where not recorded.
     pub package: Option<u32>,
     /// Its online CPUs.
     pub cpus: CpuSet,
@@ -417,9 +420,25 @@ pub struct Nic {
     /// Interface names (`mlx5_0`, `ib0`); empty where not recorded.
     #[serde(default)]
     pub names: Vec<String>,
+    /// The ports of its RDMA devices that are up; empty where it has none, and where they are not recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<RdmaPort>,
     /// Where it is.
     #[serde(flatten)]
     pub locality: Locality,
+}
+
+/// A port of an RDMA device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RdmaPort {
+    /// The device (`mlx5_0`).
+    pub device: String,
+    /// The port's number, from 1.
+    pub port: u32,
+    /// Its rate in Mbit/s (`ports/N/rate`); none where not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed_mbit_s: Option<u32>,
 }
 
 impl Machine {
@@ -455,6 +474,15 @@ impl Machine {
     /// The NUMA node with OS index `id`.
     pub fn node(&self, id: u32) -> Option<&NumaNode> {
         self.numa_nodes.iter().find(|node| node.id == id)
+    }
+
+    /// The nodes whose CPUs are all offline.
+    pub fn offline_nodes(&self) -> NodeSet {
+        let offline = self
+            .numa_nodes
+            .iter()
+            .filter(|node| node.kind == NodeKind::Offline);
+        offline.map(|node| node.id).collect()
     }
 
     /// The NUMA nodes that have CPUs.

@@ -51,8 +51,15 @@ pub fn pci_path(machine: &Machine, a: PciAddress, b: PciAddress) -> Option<PciPa
     {
         return Some(PciPath::Phb);
     }
-    let nodes_a = locality(machine, a)?.numa_nodes.as_ref()?;
-    let nodes_b = locality(machine, b)?.numa_nodes.as_ref()?;
+    let (place_a, place_b) = (locality(machine, a)?, locality(machine, b)?);
+    // A socket whose CPUs are all offline is another one, though its nearest CPUs are elsewhere.
+    if let (Some(x), Some(y)) = (place_a.package, place_b.package)
+        && x != y
+    {
+        return Some(PciPath::Sys);
+    }
+    let nodes_a = place_a.numa_nodes.as_ref()?;
+    let nodes_b = place_b.numa_nodes.as_ref()?;
     Some(if nodes_a.intersects(nodes_b) {
         PciPath::Node
     } else {
@@ -230,6 +237,7 @@ mod tests {
             pci: far.pci,
             vendor: 0x15b3,
             device: 0,
+            ports: Vec::new(),
             names: Vec::new(),
             locality: far.locality,
         });

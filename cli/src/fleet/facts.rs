@@ -116,6 +116,7 @@ fn add_nodes(facts: &mut Vec<Fact>, machine: &Machine) {
             NodeKind::Dram => "dram",
             NodeKind::Gpu => "gpu",
             NodeKind::Cpuless => "cpuless",
+            NodeKind::Offline => "offline",
         };
         add(facts, &object, "kind", kind);
         add(facts, &object, "CPUs", &node.cpus);

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use discovery::Source;
 use nccl_topo::compare::{Difference, compare};
-use nccl_topo::predict::{Prediction, predict};
 use nccl_topo::reader::{Effect, Violation};
 use serde::Serialize;
 
 use crate::command::{CommandError, Format, From, Outcome};
+use crate::nccl::version::{ForNccl, predictions};
 use crate::out::{self, Out};
 
 /// The effect of what the file says instead of NCCL, and may well be right.
@@ -28,6 +28,8 @@ pub(crate) struct Check {
     file: PathBuf,
     #[command(flatten)]
     from: From,
+    #[command(flatten)]
+    nccl: ForNccl,
     #[command(flatten)]
     format: Format,
 }
@@ -60,7 +62,12 @@ impl Check {
         let compared = reading.system.is_some() && (!here || has_gpu);
         if let Some(system) = reading.system.as_ref().filter(|_| compared) {
             findings.extend(compare(system, &machine).iter().map(of_difference));
-            findings.extend(predict(&machine).iter().map(of_prediction));
+            let versions = self.nccl.versions(here);
+            findings.extend(
+                predictions(&machine, &versions)
+                    .into_iter()
+                    .map(of_prediction),
+            );
         } else if reading.system.is_some() {
             out::message(
                 "not compared with a machine: no NVIDIA GPU here; name another machine with --from PATH",
@@ -135,11 +142,11 @@ fn of_difference(difference: &Difference) -> CheckFinding {
 }
 
 /// A note: the file is not at fault.
-fn of_prediction(prediction: &Prediction) -> CheckFinding {
+fn of_prediction(problem: String) -> CheckFinding {
     CheckFinding {
         line: None,
         element: None,
         effect: NOTE,
-        problem: prediction.to_string(),
+        problem,
     }
 }

@@ -1,13 +1,14 @@
 //! `gpu-numa nccl emit`.
 
 use clap::Args;
+use discovery::Source;
 use nccl_topo::crossings::{least_crossings, ring_crossings};
 use nccl_topo::emit::{Correction, Form, emit};
-use nccl_topo::predict::predict;
 use serde::Serialize;
 use topology::pci::PciAddress;
 
 use crate::command::{CommandError, Format, From, Outcome};
+use crate::nccl::version::{ForNccl, predictions};
 use crate::out::{self, Out};
 
 /// Write the corrected topology file of a machine
@@ -27,6 +28,8 @@ pub(crate) struct Emit {
     /// The form for jobs on several hosts
     #[arg(long)]
     multi_node: bool,
+    #[command(flatten)]
+    nccl: ForNccl,
     /// List each correction with its evidence, and what no file can fix, as comments in the file
     #[arg(long)]
     explain: bool,
@@ -70,6 +73,8 @@ impl Emit {
                 return Ok(Outcome::Wanting);
             }
         };
+        let is_here = matches!(self.from.source(), Source::ThisMachine);
+        let versions = self.nccl.versions(is_here);
         if self.format.json {
             out.json(&EmitDocument {
                 schema: "gpu-numa/nccl-emit/1",
@@ -78,7 +83,7 @@ impl Emit {
                 corrections: emitted.corrections.iter().map(explained).collect(),
                 ring_crossings: ring_crossings(&machine, &emitted.gpus),
                 least_crossings: least_crossings(&machine),
-                predictions: predict(&machine).iter().map(ToString::to_string).collect(),
+                predictions: predictions(&machine, &versions),
             })?;
             return Ok(Outcome::Done);
         }
@@ -89,7 +94,7 @@ impl Emit {
             for Correction { what, evidence, .. } in &emitted.corrections {
                 out.line(comment(&format!("{what}: {evidence}")))?;
             }
-            for prediction in predict(&machine) {
+            for prediction in predictions(&machine, &versions) {
                 out.line(comment(&format!("predicted: {prediction}")))?;
             }
         }

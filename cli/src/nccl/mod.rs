@@ -12,6 +12,7 @@ use crate::out::{self, Out};
 pub(crate) mod check;
 pub(crate) mod emit;
 pub(crate) mod paths;
+mod version;
 
 /// The largest topology file that is read, in bytes; NCCL takes at most 255 elements.
 const MAX_FILE_BYTES: u64 = 4 << 20;

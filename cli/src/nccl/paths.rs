@@ -2,12 +2,17 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use discovery::Source;
 use nccl_topo::capability::machine_capability;
-use nccl_topo::graph::{Channels, PathType, Search, hops};
-use nccl_topo::model::{COMPUTE_CAPABILITY, Conditions, Model, ModelGpu, gpus_of};
-use nccl_topo::predict::{predict, true_file_is_good};
+use nccl_topo::emit::{Form, emit};
+use nccl_topo::graph::{Channels, Path, PathType, Reach, Search, hops};
+use nccl_topo::model::nets::{NetDevice, named_in, rdma_ports, with_nets};
+use nccl_topo::model::{
+    COMPUTE_CAPABILITY, Conditions, Model, ModelGpu, Part, gpus_of, with_nvlinks,
+};
+use nccl_topo::predict::{predict_for, true_file_is_good};
+use nccl_topo::reader::{self, System};
 use serde::Serialize;
 use topology::crossings::fewest;
 use topology::machine::Machine;
@@ -15,31 +20,80 @@ use topology::pci::PciAddress;
 use topology::quantity::count;
 
 use crate::command::{CommandError, Format, From, Outcome};
-use crate::out::Out;
+use crate::nccl::version::{For, ForNccl};
+use crate::out::{self, Out};
 use crate::table::{Cell, Column, Table};
 
-/// Show the paths, rings and trees that NCCL makes of a file
+/// The widest matrix that is printed, in ranks and network devices.
+const MATRIX: usize = 20;
+
+/// Show the paths, rings and trees that NCCL makes of a file, or of this machine
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
-  gpu-numa nccl paths /etc/nccl/topo.xml
+  gpu-numa nccl paths
+  gpu-numa nccl paths /etc/nccl/topo.xml --nets eth
   gpu-numa nccl paths topo.xml --gpus 0000:03:00.0,0000:83:00.0 --json
-  gpu-numa nccl paths topo.xml --from /srv/recorded/node7
+  gpu-numa nccl paths --from /srv/recorded/node7 --hosts 2 --p2p off
 
-Computed as NCCL 2.30.7 does for one host with one rank per GPU, no network, and P2P working.  --gpus lists the \
-ranks in order.  With --from, sockets are those of that machine; without it, each <cpu> of the file counts as one.")]
+Computed as NCCL 2.30.7 does, with one rank per GPU; --nccl names another version.  Without FILE, the file is that of \
+gpu-numa nccl emit.  --gpus lists the ranks in order.  With a machine, sockets and NVLinks are the machine's; without \
+one, each <cpu> of the file counts as a socket.
+
+On one host, ring and tree are those of a host that NCCL keeps whole (NCCL_NET_DISABLE_INTRA=1).  Where NICs make it \
+count the host as several nodes, the nodes and their rings follow.")]
 pub(crate) struct PathsOf {
-    /// The topology file
-    file: PathBuf,
+    /// The topology file [default: that of gpu-numa nccl emit]
+    file: Option<PathBuf>,
     /// The communicator's GPUs in rank order: numbers in file order, or PCI addresses
     #[arg(long, value_name = "LIST")]
     gpus: Option<String>,
-    /// Compute capability of GPUs whose file does not say, as 90 for 9.0 [default: that of --from, else 80]
+    /// Equal hosts of the job
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    hosts: u32,
+    /// How far P2P goes: on (as NCCL chooses), off (NCCL_P2P_DISABLE=1), or a value of NCCL_P2P_LEVEL
+    #[arg(long, value_name = "LEVEL", default_value = "on", value_parser = parse_p2p)]
+    p2p: P2p,
+    /// The network devices: the RDMA ports of the file and machine, one socket without a PCI device, or none
+    /// [default: ib where there are some, else eth]
+    #[arg(long, value_name = "KIND")]
+    nets: Option<Nets>,
+    /// Compute capability of GPUs whose file does not say, as 90 for 9.0 [default: that of the machine, else 80]
     #[arg(long, value_name = "N", value_parser = parse_capability)]
     sm: Option<u32>,
+    #[command(flatten)]
+    nccl: ForNccl,
     #[command(flatten)]
     from: From,
     #[command(flatten)]
     format: Format,
+}
+
+/// Which network devices the job has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Nets {
+    /// None.
+    None,
+    /// A socket without a PCI device.
+    Eth,
+    /// RDMA ports.
+    Ib,
+}
+
+/// How far P2P goes; none is NCCL's own choice.
+#[derive(Debug, Clone, Copy)]
+struct P2p(Option<PathType>);
+
+/// Reads `off` or a level for clap.
+fn parse_p2p(text: &str) -> Result<P2p, String> {
+    match text {
+        "on" => Ok(P2p(None)),
+        "off" => Ok(P2p(Some(PathType::Loc))),
+        level => PathType::of_level(level)
+            .map(|level| P2p(Some(level)))
+            .ok_or_else(|| {
+                "expected on, off, or a level as LOC, NVL, PIX, PXB, PHB or SYS".to_owned()
+            }),
+    }
 }
 
 /// NVIDIA's compute capabilities that NCCL 2.30's builds and tuning tables know of, 5.0 to 12.1.
@@ -62,22 +116,41 @@ fn parse_capability(text: &str) -> Result<u32, String> {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct PathsDocument {
     schema: &'static str,
+    #[serde(flatten)]
+    view: PathsView,
+    /// The same for other versions of NCCL, where something differs.
+    others: Vec<PathsView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct PathsView {
+    /// The version of NCCL.
+    nccl: String,
+    hosts: u32,
     gpus: Vec<RankedGpu>,
+    /// In both directions.
     pairs: Vec<GpuPair>,
+    /// The network devices in NCCL's order.
+    nics: Vec<NicPaths>,
     ring: Option<ChannelGraph>,
     tree: Option<ChannelGraph>,
+    /// The nodes as which NCCL counts a host, where there are several.
+    nodes: Vec<NodeView>,
     verdict: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct RankedGpu {
     pci: String,
     numaid: i64,
     rank: usize,
+    /// The network devices that it uses, by channel.
+    nics: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct GpuPair {
     a: String,
@@ -86,20 +159,56 @@ struct GpuPair {
     bandwidth_gb_s: f64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct NicPaths {
+    dev: usize,
+    name: String,
+    speed_gb_s: f64,
+    rail: Option<i64>,
+    /// The path from each GPU, by rank.
+    from: Vec<NicPath>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct NicPath {
+    gpu: String,
+    r#type: String,
+    bandwidth_gb_s: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct NodeView {
+    ranks: Vec<usize>,
+    ring: Option<ChannelGraph>,
+    tree: Option<ChannelGraph>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ChannelGraph {
     channels: usize,
     r#type: String,
     bandwidth_gb_s: f64,
     order: Vec<Vec<String>>,
+    /// The network devices by which each channel comes in and goes out; empty inside a host.
+    nics: Vec<[String; 2]>,
     sys_hops: Vec<usize>,
     socket_crossings: Vec<usize>,
 }
 
 impl PathsOf {
     pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
-        let system = super::read_accepted(&self.file)?;
+        let is_here = matches!(self.from.source(), Source::ThisMachine);
+        let machine = match &self.file {
+            Some(_) if is_here => None,
+            Some(_) | None => Some(self.from.read()?),
+        };
+        let Some(system) = self.system(machine.as_ref())? else {
+            return Ok(Outcome::Wanting);
+        };
         let all = gpus_of(&system);
         let ranks = match &self.gpus {
             Some(list) => {
@@ -110,18 +219,32 @@ impl PathsOf {
             }
             None => all,
         };
-        let sockets = match self.from.source() {
-            Source::ThisMachine => None,
-            Source::Path(_) => Some(self.from.read()?),
-        };
-        let of_machine = sockets.as_ref().and_then(machine_capability);
+        let nets = self.net_devices(&system, machine.as_ref());
+        let system = with_nets(&system, &nets);
+        let of_machine = machine.as_ref().and_then(machine_capability);
         let capability = self.sm.or(of_machine).unwrap_or(COMPUTE_CAPABILITY);
-        let view = View {
-            model: Model::of(&system, &ranks, Conditions::of_capability(capability)),
-            sockets,
-            capability,
+        let versions = self.nccl.versions(is_here);
+        let mut views = versions.iter().map(|version| {
+            let view = View {
+                system: &system,
+                ranks: &ranks,
+                hosts: self.hosts,
+                p2p_limit: self.p2p.0,
+                version,
+                sockets: machine.as_ref(),
+                capability,
+            };
+            view.build()
+        });
+        let Some(first) = views.next() else {
+            return Ok(Outcome::Wanting);
         };
-        let document = view.document();
+        let others = views.filter(|other| !is_alike(other, &first)).collect();
+        let document = PathsDocument {
+            schema: "gpu-numa/nccl-paths/1",
+            view: first,
+            others,
+        };
         if self.format.json {
             out.json(&document)?;
         } else {
@@ -129,6 +252,58 @@ impl PathsOf {
         }
         Ok(Outcome::Done)
     }
+
+    /// The file that is named, else the machine's own; none where there is none, which is said.
+    fn system(&self, machine: Option<&Machine>) -> Result<Option<System>, CommandError> {
+        let system = match (&self.file, machine) {
+            (Some(file), _) => super::read_accepted(file)?,
+            (None, Some(machine)) => match emit(machine, Form::for_hosts(self.hosts)) {
+                Ok(emitted) => match reader::read(&emitted.xml).system {
+                    Some(system) => system,
+                    None => return Ok(None),
+                },
+                Err(why) => {
+                    out::message(&format!("no NCCL topology file: {why}"));
+                    return Ok(None);
+                }
+            },
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(match machine {
+            Some(machine) => with_nvlinks(&system, machine),
+            None => system,
+        }))
+    }
+
+    /// The network devices of the job.
+    fn net_devices(&self, system: &System, machine: Option<&Machine>) -> Vec<NetDevice> {
+        let mut ports = named_in(system);
+        for port in machine.map(rdma_ports).unwrap_or_default() {
+            match ports.iter_mut().find(|known| known.name == port.name) {
+                Some(known) => *known = port,
+                None => ports.push(port),
+            }
+        }
+        let kind = self.nets.unwrap_or(if ports.is_empty() {
+            Nets::Eth
+        } else {
+            Nets::Ib
+        });
+        match kind {
+            Nets::None => Vec::new(),
+            Nets::Eth => vec![NetDevice::socket()],
+            Nets::Ib => ports,
+        }
+    }
+}
+
+/// Whether two versions of NCCL make the same of a file.
+fn is_alike(one: &PathsView, other: &PathsView) -> bool {
+    let unnamed = |view: &PathsView| PathsView {
+        nccl: String::new(),
+        ..view.clone()
+    };
+    unnamed(one) == unnamed(other)
 }
 
 /// A rank holds one GPU, and NCCL refuses a communicator that names one twice.
@@ -158,44 +333,126 @@ fn gpu(all: &[String], entry: &str) -> Result<String, CommandError> {
     })
 }
 
-/// A model, and what a socket is.
-struct View {
-    model: Model,
-    sockets: Option<Machine>,
+/// What is looked at, and what a socket is.
+struct View<'a> {
+    system: &'a System,
+    ranks: &'a [String],
+    hosts: u32,
+    p2p_limit: Option<PathType>,
+    version: &'a For,
+    sockets: Option<&'a Machine>,
     capability: u32,
 }
 
-impl View {
-    fn document(&self) -> PathsDocument {
-        let gpus = &self.model.gpus;
+/// A model, for what is asked of it.
+struct Modelled<'a> {
+    of: &'a View<'a>,
+    model: Model,
+}
+
+impl View<'_> {
+    fn model(&self, is_whole: bool) -> Modelled<'_> {
+        let conditions = Conditions {
+            compute_capability: self.capability,
+            reach: Reach {
+                p2p_limit: self.p2p_limit,
+                is_whole,
+                without_shm: false,
+            },
+            rules: self.version.rules,
+        };
+        Modelled {
+            of: self,
+            model: Model::of(self.system, self.ranks, conditions),
+        }
+    }
+
+    fn build(&self) -> PathsView {
+        let whole = self.model(true);
+        let cut = self.model(false);
+        let parts = cut.model.parts();
+        let between_hosts = self.hosts > 1;
+        // A host that is kept whole, or is a node of its own among others.
+        let one = if between_hosts {
+            match parts.as_slice() {
+                [part] => cut.search(part, true),
+                _ => None,
+            }
+        } else {
+            whole
+                .model
+                .parts()
+                .first()
+                .and_then(|part| whole.search(part, false))
+        };
+        let (ring, tree) = one.unzip();
+        let nodes = if parts.len() > 1 {
+            parts.iter().map(|part| cut.node(part)).collect()
+        } else {
+            Vec::new()
+        };
+        let gpus = &whole.model.gpus;
         let mut by_rank: Vec<_> = (0..gpus.len()).collect();
         by_rank.sort_by_key(|index| gpus.get(*index).map(|gpu| gpu.rank));
-        let search = Search::of(&self.model.graph, &self.model.paths);
-        let ring = search.as_ref().map(|search| self.graph(&search.ring, true));
-        let tree = search
-            .as_ref()
-            .map(|search| self.graph(&search.tree, false));
-        let listed = by_rank.iter().filter_map(|index| gpus.get(*index));
-        PathsDocument {
-            schema: "gpu-numa/nccl-paths/1",
-            gpus: listed
-                .map(|gpu| RankedGpu {
-                    pci: gpu.busid.clone(),
-                    numaid: gpu.numaid,
-                    rank: gpu.rank,
-                })
+        PathsView {
+            nccl: self.version.name.clone(),
+            hosts: self.hosts,
+            gpus: by_rank
+                .iter()
+                .filter_map(|index| whole.ranked(*index))
                 .collect(),
-            pairs: self.pairs(&by_rank),
-            verdict: self.verdict(ring.as_ref()),
+            pairs: whole.pairs(&by_rank),
+            nics: whole.nics(&by_rank),
+            verdict: whole.verdict(ring.as_ref(), &nodes),
             ring,
             tree,
+            nodes,
         }
+    }
+}
+
+impl Modelled<'_> {
+    /// Ring and tree of a part, as pages show them.
+    fn search(&self, part: &Part, between_hosts: bool) -> Option<(ChannelGraph, ChannelGraph)> {
+        let search = if between_hosts {
+            Search::between_hosts(&part.graph, &part.paths)?
+        } else {
+            Search::of(&part.graph, &part.paths)?
+        };
+        let ring = self.graph(part, &search.ring, !between_hosts);
+        let tree = self.graph(part, &search.tree, false);
+        Some((ring, tree))
+    }
+
+    fn node(&self, part: &Part) -> NodeView {
+        let ranks = part.gpus.iter().filter_map(|gpu| self.model.gpus.get(*gpu));
+        let mut ranks: Vec<usize> = ranks.map(|gpu| gpu.rank).collect();
+        ranks.sort_unstable();
+        let (ring, tree) = self.search(part, true).unzip();
+        NodeView { ranks, ring, tree }
+    }
+
+    fn ranked(&self, index: usize) -> Option<RankedGpu> {
+        let gpu = self.model.gpus.get(index)?;
+        let nets = self.model.paths.nets_of_gpu(index).iter();
+        Some(RankedGpu {
+            pci: gpu.busid.clone(),
+            numaid: gpu.numaid,
+            rank: gpu.rank,
+            nics: nets.filter_map(|net| self.net_name(*net)).collect(),
+        })
+    }
+
+    fn net_name(&self, net: usize) -> Option<String> {
+        let id = self.model.paths.nets().get(net)?;
+        let net = self.model.graph.node(*id)?.net.as_ref()?;
+        Some(net.name.clone())
     }
 
     fn pairs(&self, by_rank: &[usize]) -> Vec<GpuPair> {
         let mut pairs = Vec::new();
-        for (place, a) in by_rank.iter().enumerate() {
-            for b in by_rank.iter().skip(place + 1) {
+        for a in by_rank {
+            for b in by_rank.iter().filter(|b| *b != a) {
                 if let Some(path) = self.model.paths.between(*a, *b) {
                     pairs.push(GpuPair {
                         a: self.name(*a),
@@ -209,76 +466,117 @@ impl View {
         pairs
     }
 
-    fn graph(&self, channels: &Channels, closes: bool) -> ChannelGraph {
+    fn nics(&self, by_rank: &[usize]) -> Vec<NicPaths> {
+        let path = |gpu: usize, path: &Path| NicPath {
+            gpu: self.name(gpu),
+            r#type: path.kind.to_string(),
+            bandwidth_gb_s: rounded(path.bandwidth_gb_s),
+        };
+        let nets = self.model.paths.nets().iter().enumerate();
+        let all = nets.filter_map(|(place, id)| {
+            let net = self.model.graph.node(*id)?.net.as_ref()?;
+            let from = by_rank
+                .iter()
+                .filter_map(|gpu| Some(path(*gpu, self.model.paths.to_net(*gpu, place)?)));
+            Some(NicPaths {
+                dev: net.dev,
+                name: net.name.clone(),
+                speed_gb_s: rounded(net.bandwidth_gb_s),
+                rail: net.rail,
+                from: from.collect(),
+            })
+        });
+        all.collect()
+    }
+
+    fn graph(&self, part: &Part, channels: &Channels, closes: bool) -> ChannelGraph {
+        let place = |own: usize| part.gpus.get(own).copied().unwrap_or_default();
         let count = |test: &dyn Fn(usize, usize) -> bool| {
             let orders = channels.orders.iter();
             orders
                 .map(|order| hops(order, closes).filter(|(a, b)| test(*a, *b)).count())
                 .collect()
         };
-        let names = |order: &Vec<usize>| order.iter().map(|gpu| self.name(*gpu)).collect();
+        let kind = |a, b| part.paths.between(a, b).map(|path| path.kind);
+        let crosses = |a, b| {
+            // Not over NVLink, whatever the sockets are.
+            let through_host = kind(a, b).is_some_and(PathType::is_through_host);
+            through_host && self.socket(place(a)) != self.socket(place(b))
+        };
+        let names = |order: &Vec<usize>| order.iter().map(|gpu| self.name(place(*gpu))).collect();
+        let net = |net: usize| self.net_name(net).unwrap_or_default();
         ChannelGraph {
             channels: channels.orders.len(),
             r#type: channels.kind.to_string(),
             bandwidth_gb_s: rounded(channels.bandwidth_gb_s),
             order: channels.orders.iter().map(names).collect(),
-            sys_hops: count(&|a, b| self.kind(a, b) == Some(PathType::Sys)),
-            socket_crossings: count(&|a, b| self.crosses(a, b)),
+            nics: channels
+                .nets
+                .iter()
+                .map(|[into, out]| [net(*into), net(*out)])
+                .collect(),
+            sys_hops: count(&|a, b| kind(a, b) == Some(PathType::Sys)),
+            socket_crossings: count(&crosses),
         }
     }
 
     fn name(&self, gpu: usize) -> String {
-        self.model
-            .gpus
-            .get(gpu)
-            .map(|gpu| gpu.busid.clone())
-            .unwrap_or_default()
-    }
-
-    fn kind(&self, a: usize, b: usize) -> Option<PathType> {
-        self.model.paths.between(a, b).map(|path| path.kind)
-    }
-
-    /// Whether a hop goes from socket to socket: not over NVLink, whatever the sockets are.
-    fn crosses(&self, a: usize, b: usize) -> bool {
-        let through_host = self.kind(a, b).is_some_and(PathType::is_through_host);
-        through_host && self.socket(a) != self.socket(b)
+        let gpu = self.model.gpus.get(gpu);
+        gpu.map(|gpu| gpu.busid.clone()).unwrap_or_default()
     }
 
     /// The package by the machine, else the `<cpu>` of the file.
     fn socket(&self, gpu: usize) -> Option<u64> {
         let gpu: &ModelGpu = self.model.gpus.get(gpu)?;
-        let Some(machine) = &self.sockets else {
+        let Some(machine) = self.of.sockets else {
             return u64::try_from(gpu.cpu).ok();
         };
         let address: PciAddress = gpu.busid.parse().ok()?;
         machine.gpu(address)?.locality.package.map(u64::from)
     }
 
-    fn verdict(&self, ring: Option<&ChannelGraph>) -> String {
-        let Some(ring) = ring else {
-            return "fewer than two GPUs: no ring".to_owned();
+    fn verdict(&self, ring: Option<&ChannelGraph>, nodes: &[NodeView]) -> String {
+        let mut said = match ring {
+            Some(ring) => self.verdict_of(ring),
+            None if self.model.gpus.len() < 2 && nodes.is_empty() => {
+                return "fewer than two GPUs: no ring".to_owned();
+            }
+            None => String::new(),
         };
+        if nodes.len() > 1 {
+            let rules = self.of.version.rules;
+            let joint = if rules.parts_of_host_join_over_network {
+                "the network"
+            } else {
+                "shared memory"
+            };
+            let separator = if said.is_empty() { "" } else { "; " };
+            said.push_str(&format!(
+                "{separator}NCCL counts a host as {} nodes, joined by {joint}, unless NCCL_NET_DISABLE_INTRA=1",
+                nodes.len()
+            ));
+        }
+        said
+    }
+
+    fn verdict_of(&self, ring: &ChannelGraph) -> String {
         let mut sockets: Vec<_> = (0..self.model.gpus.len())
             .map(|gpu| self.socket(gpu))
             .collect();
         sockets.sort_unstable();
         sockets.dedup();
         let groups = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
-        let least = usize::try_from(fewest(groups, true)).unwrap_or(usize::MAX);
-        let most = ring
-            .socket_crossings
-            .iter()
-            .max()
-            .copied()
-            .unwrap_or_default();
-        let place = if self.sockets.is_some() {
+        let least = fewest(groups, self.of.hosts == 1);
+        let least = usize::try_from(least).unwrap_or(usize::MAX);
+        let crossings = &ring.socket_crossings;
+        let most = crossings.iter().max().copied().unwrap_or_default();
+        let place = if self.of.sockets.is_some() {
             "sockets"
         } else {
             "<cpu> elements"
         };
         let times = count(most, "time");
-        if ring.bandwidth_gb_s < 1.0 {
+        if ring.bandwidth_gb_s < 1.0 && self.of.hosts == 1 {
             let remedy = self.remedy();
             format!(
                 "NCCL finds no ring and uses the order of the file, which crosses between {place} \
@@ -296,14 +594,15 @@ impl View {
 
     /// What another file could do, in words that follow the verdict; empty where the machine is not known.
     fn remedy(&self) -> String {
-        let Some(machine) = &self.sockets else {
+        let Some(machine) = self.of.sockets else {
             return String::new();
         };
-        match true_file_is_good(machine, self.capability) {
+        let (capability, rules) = (self.of.capability, self.of.version.rules);
+        match true_file_is_good(machine, capability, rules) {
             Some(true) => "; `gpu-numa nccl emit` writes a file that fixes this".to_owned(),
-            Some(false) => predict(machine)
+            Some(false) => predict_for(machine, rules)
                 .iter()
-                .find(|found| found.with_p2p && found.compute_capability == self.capability)
+                .find(|found| found.with_p2p && found.compute_capability == capability)
                 .map_or_else(
                     || "; no true topology file can fix this".to_owned(),
                     |found| format!("; {found}"),
@@ -319,19 +618,95 @@ fn rounded(value: f32) -> f64 {
 }
 
 fn print(out: &mut Out, document: &PathsDocument) -> Result<(), CommandError> {
-    let heads = ["rank", "PCI address", "NUMA id"];
+    let all: Vec<&PathsView> = std::iter::once(&document.view)
+        .chain(&document.others)
+        .collect();
+    for (place, view) in all.iter().enumerate() {
+        if place > 0 {
+            out.line("")?;
+        }
+        if all.len() > 1 {
+            out.line(format_args!("NCCL {}", view.nccl))?;
+            out.line("")?;
+        }
+        print_view(out, view)?;
+    }
+    Ok(())
+}
+
+fn print_view(out: &mut Out, view: &PathsView) -> Result<(), CommandError> {
+    let heads = ["rank", "PCI address", "NUMA id", NICS];
     let mut ranks = Table::new(heads.map(Column::left));
-    for gpu in &document.gpus {
+    for gpu in &view.gpus {
         ranks.row([
             Cell::plain(gpu.rank.to_string()),
             Cell::plain(gpu.pci.clone()),
             Cell::plain(gpu.numaid.to_string()),
+            Cell::plain(gpu.nics.join(" ")),
         ]);
     }
+    if view.nics.is_empty() {
+        ranks.drop_column(NICS);
+    }
     out.lines(&ranks)?;
+    if view.gpus.len() + view.nics.len() <= MATRIX {
+        out.table(&matrix(view))?;
+    } else {
+        out.table(&list(view))?;
+    }
+    for (name, graph) in [("ring", &view.ring), ("tree", &view.tree)] {
+        print_graph(out, name, graph.as_ref())?;
+    }
+    for node in &view.nodes {
+        let ranks: Vec<String> = node.ranks.iter().map(ToString::to_string).collect();
+        out.line("")?;
+        out.line(format_args!("node of ranks {}:", ranks.join(" ")))?;
+        for (name, graph) in [("ring", &node.ring), ("tree", &node.tree)] {
+            print_graph(out, name, graph.as_ref())?;
+        }
+    }
+    out.line("")?;
+    out.line(&view.verdict)?;
+    Ok(())
+}
+
+/// The head of the column of the network devices that a rank uses.
+const NICS: &str = "NICs";
+
+/// The paths from each rank in a row: their type and GB/s.
+fn matrix(view: &PathsView) -> Table {
+    let ranks = view.gpus.iter().map(|gpu| format!("rank {}", gpu.rank));
+    let nics = view.nics.iter().map(|nic| nic.name.clone());
+    let heads = std::iter::once("from".to_owned()).chain(ranks).chain(nics);
+    let mut table = Table::new(heads.map(Column::left));
+    for from in &view.gpus {
+        let pair = |to: &RankedGpu| {
+            let mut pairs = view.pairs.iter();
+            pairs.find(|pair| pair.a == from.pci && pair.b == to.pci)
+        };
+        let to_gpus = view.gpus.iter().map(|to| {
+            pair(to).map_or_else(
+                || "X".to_owned(),
+                |pair| format!("{} {}", pair.r#type, pair.bandwidth_gb_s),
+            )
+        });
+        let to_nics = view.nics.iter().map(|nic| {
+            let path = nic.from.iter().find(|path| path.gpu == from.pci);
+            path.map_or_else(String::new, |path| {
+                format!("{} {}", path.r#type, path.bandwidth_gb_s)
+            })
+        });
+        let first = std::iter::once(format!("rank {}", from.rank));
+        table.row(first.chain(to_gpus).chain(to_nics).map(Cell::plain));
+    }
+    table
+}
+
+/// The paths as a list, where a matrix would be too wide.
+fn list(view: &PathsView) -> Table {
     let words = ["from", "to", "path"].map(Column::left);
     let mut pairs = Table::new(words.into_iter().chain([Column::right("GB/s")]));
-    for pair in &document.pairs {
+    for pair in &view.pairs {
         pairs.row([
             Cell::plain(pair.a.clone()),
             Cell::plain(pair.b.clone()),
@@ -339,27 +714,44 @@ fn print(out: &mut Out, document: &PathsDocument) -> Result<(), CommandError> {
             Cell::plain(pair.bandwidth_gb_s.to_string()),
         ]);
     }
-    out.table(&pairs)?;
-    for (name, graph) in [("ring", &document.ring), ("tree", &document.tree)] {
-        let Some(graph) = graph else { continue };
-        out.line("")?;
-        out.line(format_args!(
-            "{name}: {} of {} GB/s, {}",
-            count(graph.channels, "channel"),
-            graph.bandwidth_gb_s,
-            graph.r#type
-        ))?;
-        let counts = graph.sys_hops.iter().zip(&graph.socket_crossings);
-        for (order, (sys, crossings)) in graph.order.iter().zip(counts) {
-            let order = order.join(" ");
-            out.line(format_args!(
-                "  {order}  ({}, {})",
-                count(*sys, "SYS hop"),
-                count(*crossings, "socket crossing")
-            ))?;
+    for nic in &view.nics {
+        for path in &nic.from {
+            pairs.row([
+                Cell::plain(path.gpu.clone()),
+                Cell::plain(nic.name.clone()),
+                Cell::plain(path.r#type.clone()),
+                Cell::plain(path.bandwidth_gb_s.to_string()),
+            ]);
         }
     }
+    pairs
+}
+
+fn print_graph(
+    out: &mut Out,
+    name: &str,
+    graph: Option<&ChannelGraph>,
+) -> Result<(), CommandError> {
+    let Some(graph) = graph else { return Ok(()) };
     out.line("")?;
-    out.line(&document.verdict)?;
+    out.line(format_args!(
+        "{name}: {} of {} GB/s, {}",
+        count(graph.channels, "channel"),
+        graph.bandwidth_gb_s,
+        graph.r#type
+    ))?;
+    let counts = graph.sys_hops.iter().zip(&graph.socket_crossings);
+    for (channel, (order, (sys, crossings))) in graph.order.iter().zip(counts).enumerate() {
+        let order = order.join(" ");
+        let order = match graph.nics.get(channel) {
+            Some([into, back]) => format!("{into} > {order} > {back}"),
+            None => order,
+        };
+        out.line(format_args!(
+            "  {order}  ({}, {})",
+            count(*sys, "SYS hop"),
+            count(*crossings, "socket crossing")
+        ))?;
+    }
     Ok(())
 }

@@ -126,8 +126,10 @@ fn band(package: Option<u32>, name: String, homes: Vec<Home<'_>>) -> Band<'_> {
 
 fn home_of<'a>(node: &'a NumaNode, ends: &mut Ends<'_>) -> Home<'a> {
     let own = ends.take(|locality| {
+        // A device on a socket whose CPUs are all offline is not where its nearest CPUs are.
+        let is_here = node.package.is_none() || locality.package == node.package;
         let nodes = locality.numa_nodes.as_ref();
-        nodes.is_some_and(|nodes| nodes.len() == 1 && nodes.contains(node.id))
+        is_here && nodes.is_some_and(|nodes| nodes.len() == 1 && nodes.contains(node.id))
     });
     home(Some(node), format!("node {}", node.id), own)
 }
@@ -218,6 +220,7 @@ impl<'a> Ends<'a> {
         let taken: Vec<(End, &Locality)> = taken;
         for (end, locality) in taken {
             let name = match &locality.numa_nodes {
+                Some(nodes) if nodes.len() == 1 => format!("CPUs of node {nodes}"),
                 Some(nodes) => format!("one of nodes {nodes}"),
                 None => "node unknown".to_owned(),
             };

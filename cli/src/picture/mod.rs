@@ -8,7 +8,7 @@ mod svg;
 mod tasks;
 
 use topology::binding::TaskPlan;
-use topology::machine::{Machine, NumaNode};
+use topology::machine::{Machine, NodeKind, NumaNode};
 use topology::words::{Voice, task_message};
 
 use crate::hardware::{self, memory, times_local};
@@ -361,10 +361,10 @@ impl<'a> Picture<'a> {
         let memory: Vec<String> = grid::memory_only(self.machine)
             .iter()
             .map(|node| {
-                let kind = if node.kind == topology::machine::NodeKind::Gpu {
-                    "GPU memory"
-                } else {
-                    "no CPUs"
+                let kind = match node.kind {
+                    NodeKind::Gpu => "GPU memory",
+                    NodeKind::Offline => "CPUs offline",
+                    NodeKind::Cpuless | NodeKind::Dram => "no CPUs",
                 };
                 format!("node {} ({kind}, {})", node.id, memory(node.memory_bytes))
             })

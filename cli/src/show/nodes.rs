@@ -56,6 +56,7 @@ fn build(nodes: &[NumaNode], has_kinds: bool, to: &[&NumaNode], words: &str) -> 
             NodeKind::Dram => "",
             NodeKind::Gpu => "GPU memory",
             NodeKind::Cpuless => "no CPUs",
+            NodeKind::Offline => "CPUs offline",
         };
         let cells = [
             Cell::plain(node.id.to_string()),

@@ -212,5 +212,12 @@ fn special_nodes(machine: &Machine) -> Vec<String> {
             "{nodes} memory without CPUs; tasks are never bound there."
         ));
     }
+    let offline = of(NodeKind::Offline);
+    if !offline.is_empty() {
+        let nodes = named(&offline);
+        sentences.push(format!(
+            "{nodes} on a socket whose CPUs are all offline; tasks for its GPUs get CPUs of another socket."
+        ));
+    }
     sentences
 }

@@ -30,6 +30,7 @@ pub(super) fn add_devices(topology: &Topology, machine: &mut Machine) {
                 names: os_devices(object)
                     .filter_map(|os| text(os.name()))
                     .collect(),
+                ports: Vec::new(),
                 locality: Locality::default(),
             }),
             DeviceKind::Bridge | DeviceKind::Other => continue,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use roxmltree::{Document, Node, ParsingOptions};
 use topology::locality::{Overrides, locate_all};
-use topology::machine::{Gpu, Locality, Machine, Nic, NodeKind, NumaNode, Processor};
+use topology::machine::{Gpu, Locality, Machine, Nic, NodeKind, NumaNode, Processor, RdmaPort};
 use topology::nvlink::{Links, SOME_SWITCH, set_nvlinks};
 use topology::pci::{CLASS_3D, DeviceKind, Link, PciAddress, PciDevice};
 use topology::set::{CpuSet, MAX_INDEX, NodeSet};
@@ -101,6 +101,8 @@ struct Reader {
     gpus: BTreeMap<PciAddress, u16>,
     /// Names of `<net>`s by device.
     nets: BTreeMap<PciAddress, Vec<String>>,
+    /// What the `<net>`s say of their ports.
+    ports: BTreeMap<PciAddress, Vec<RdmaPort>>,
     /// The links of each device to others and to switches.
     links: BTreeMap<PciAddress, Links>,
 }
@@ -134,6 +136,12 @@ impl Reader {
             "net" => {
                 if let (Some(pci), Some(name)) = (around.pci, get(tag, "name")) {
                     self.nets.entry(pci).or_default().push(name.to_owned());
+                    let number = |key| get(tag, key).and_then(|text| text.parse().ok());
+                    self.ports.entry(pci).or_default().push(RdmaPort {
+                        device: name.to_owned(),
+                        port: number("port").unwrap_or(1),
+                        speed_mbit_s: number("speed").filter(|speed| *speed > 0),
+                    });
                 }
             }
             _ => {}
@@ -250,6 +258,7 @@ impl Reader {
                     vendor: device.vendor,
                     device: device.device,
                     names: self.nets.get(&device.address).cloned().unwrap_or_default(),
+                    ports: self.ports.remove(&device.address).unwrap_or_default(),
                     locality: Locality::default(),
                 }),
                 DeviceKind::Bridge | DeviceKind::Other => {}

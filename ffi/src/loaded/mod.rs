@@ -22,6 +22,18 @@ impl Library {
     }
 }
 
+/// Whether the process has loaded libibverbs, through which programs reach RDMA devices.
+pub fn has_ibverbs() -> bool {
+    is_loaded(c"libibverbs.so.1")
+}
+
+fn is_loaded(soname: &CStr) -> bool {
+    // SAFETY: RTLD_NOLOAD only looks among what is loaded.
+    let handle = unsafe { libc::dlopen(soname.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
+    let loaded = (!handle.is_null()).then(|| Library(handle));
+    loaded.is_some()
+}
+
 impl Drop for Library {
     fn drop(&mut self) {
         // SAFETY: the handle is dlopen's, given back once; whoever loaded the library holds another.

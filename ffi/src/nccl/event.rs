@@ -99,6 +99,8 @@ pub struct SpecialCollective<'a> {
 pub trait Version {
     /// What `startEvent` gets.
     type Descriptor;
+    /// Its number.
+    const NUMBER: u8;
     /// The events that are of use and that this version has.
     const EVENTS: u64;
 
@@ -109,15 +111,16 @@ pub trait Version {
     unsafe fn read<'a>(descriptor: *const Self::Descriptor) -> Event<'a>;
 }
 
-/// Defines a version: its name, its descriptor, its events, the function that reads it.
+/// Defines a version: its name, its number, its descriptor, its events, the function that reads it.
 macro_rules! version {
-    ($(#[$doc:meta])* $name:ident, $descriptor:ty, $events:expr, $read:ident) => {
+    ($(#[$doc:meta])* $name:ident, $number:expr, $descriptor:ty, $events:expr, $read:ident) => {
         $(#[$doc])*
         #[derive(Debug)]
         pub enum $name {}
 
         impl Version for $name {
             type Descriptor = $descriptor;
+            const NUMBER: u8 = $number;
             const EVENTS: u64 = $events;
 
             unsafe fn read<'a>(descriptor: *const $descriptor) -> Event<'a> {
@@ -130,19 +133,19 @@ macro_rules! version {
 
 version!(
     /// v4: collectives and sends as they are planned.
-    V4, DescriptorV4, sys::COLL | sys::P2P, read_v4
+    V4, 4, DescriptorV4, sys::COLL | sys::P2P, read_v4
 );
 version!(
     /// v5: and as they are called.
-    V5, DescriptorV5, V4::EVENTS | sys::COLL_API | sys::P2P_API, read_v5
+    V5, 5, DescriptorV5, V4::EVENTS | sys::COLL_API | sys::P2P_API, read_v5
 );
 version!(
     /// v6: and by copy engines.
-    V6, DescriptorV5, V5::EVENTS | sys::CE_COLL, read_v6
+    V6, 6, DescriptorV5, V5::EVENTS | sys::CE_COLL, read_v6
 );
 version!(
     /// v7: and over symmetric memory.
-    V7, DescriptorV7, V6::EVENTS, read_v7
+    V7, 7, DescriptorV7, V6::EVENTS, read_v7
 );
 
 /// Reads a descriptor of v4.

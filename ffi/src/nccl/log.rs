@@ -17,6 +17,11 @@ impl NcclLog {
         Self(logger)
     }
 
+    /// Where NCCL's logger is; none where it gave none.
+    pub(super) fn address(self) -> Option<*mut std::ffi::c_void> {
+        self.0.map(|logger| logger as *mut std::ffi::c_void)
+    }
+
     /// Says a line where `NCCL_DEBUG` is `INFO` or more, whatever subsystems are chosen.
     ///
     /// NCCL cuts a line at 1,024 bytes (`debug.cc`).

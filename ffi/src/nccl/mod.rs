@@ -6,9 +6,11 @@
 mod event;
 mod log;
 pub mod sys;
+mod version;
 
 pub use event::{ApiCall, Collective, Event, Peer, SpecialCollective, V4, V5, V6, V7, Version};
 pub use log::NcclLog;
+pub use version::read_version;
 
 use std::ffi::{CStr, c_char};
 

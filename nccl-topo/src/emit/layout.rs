@@ -151,7 +151,13 @@ fn node_of(leaf: &Leaf<'_>) -> Result<u32, NotEmitted> {
 fn package_cpu(machine: &Machine, id: u32, tops: &BTreeSet<PciAddress>) -> Result<Cpu, NotEmitted> {
     let package = machine.packages.iter().find(|package| package.id == id);
     let package = package.ok_or(NotEmitted::NoNumaNode { package: id })?;
-    let nodes = package.numa_nodes.intersection(&machine.cpu_nodes());
+    let with_cpus = package.numa_nodes.intersection(&machine.cpu_nodes());
+    // All of its CPUs may be offline; its devices are there all the same.
+    let nodes = if with_cpus.is_empty() {
+        package.numa_nodes.clone()
+    } else {
+        with_cpus
+    };
     Ok(Cpu {
         package: id,
         numaid: nodes

@@ -4,15 +4,15 @@
 //! nvidia-smi's: SYS means "under another `<cpu>` element", which is a NUMA node unless a topology file
 //! says otherwise.
 //!
-//! Modelled: one host, one rank a GPU, no network, P2P working wherever NCCL allows it.  Not modelled:
-//! GPUs in parts (`mlopart`), and two `<cpu>` elements with one number.
+//! Modelled: one host or a part of one, one rank a GPU, network devices, P2P working wherever NCCL allows it.  Not
+//! modelled: GPUs in parts (`mlopart`), and two `<cpu>` elements with one number.
 
 mod nodes;
 mod path_type;
 mod paths;
 mod search;
 
-pub use nodes::{Graph, Link, LinkType, Node, NodeId, PlaceKind};
+pub use nodes::{Graph, Link, LinkType, Net, Node, NodeId, PlaceKind};
 pub use path_type::PathType;
-pub use paths::{Hop, Path, Paths};
+pub use paths::{Hop, Path, Paths, Reach};
 pub use search::{Channels, Search, hops};

@@ -20,6 +20,33 @@ pub enum PlaceKind {
     NvSwitch,
     /// A `<cpu>`.
     Cpu,
+    /// A network adapter.
+    Nic,
+    /// A network device of an adapter, as a rank may use it.
+    Net,
+    /// A GPU that is not in the part of the host that a rank sees.
+    Gone,
+}
+
+/// A network device (`topo.cc` `ncclTopoAddNet`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Net {
+    /// Its number among the host's.
+    pub dev: usize,
+    /// Its name.
+    pub name: String,
+    /// What tells adapters apart: the GUID, or a number of its own.
+    pub asic: u64,
+    /// The port of the adapter.
+    pub port: i64,
+    /// In GB/s.
+    pub bandwidth_gb_s: f32,
+    /// Whether it reads and writes GPU memory.
+    pub gdr: bool,
+    /// The rail that a plugin says it is on.
+    pub rail: Option<i64>,
+    /// The plane of the network that a plugin says it is on.
+    pub plane: Option<i64>,
 }
 
 /// What a link is.
@@ -35,13 +62,16 @@ pub enum LinkType {
     Pci,
     /// Between two `<cpu>`.
     Sys,
+    /// From an adapter to its network device.
+    Net,
 }
 
 impl LinkType {
     /// The path type of this link alone.
     pub(super) fn path_type(self) -> PathType {
         match self {
-            Self::Local => PathType::Loc,
+            // Only the way from adapter to GPU counts (`ncclTopoSetPaths`).
+            Self::Local | Self::Net => PathType::Loc,
             Self::NvLink => PathType::Nvl,
             Self::C2c => PathType::C2c,
             Self::Pci => PathType::Pix,
@@ -76,6 +106,12 @@ pub struct Node {
     pub compute_capability: u32,
     /// The device of a GPU.
     pub device: Option<NodeId>,
+    /// Whether a GPU takes data from network devices directly.
+    pub gdr: bool,
+    /// The number of a GPU in NVML's order.
+    pub number: usize,
+    /// What a network device is.
+    pub net: Option<Net>,
 }
 
 /// The graph.
@@ -137,6 +173,9 @@ impl Graph {
             processor: None,
             compute_capability: 0,
             device: None,
+            gdr: true,
+            number: 0,
+            net: None,
         });
         id
     }
@@ -180,6 +219,59 @@ impl Graph {
             node.device = Some(device);
         }
         gpu
+    }
+
+    /// Sets what is known of a GPU besides its place: its number in NVML's order, and whether it takes data from
+    /// network devices directly.
+    pub fn describe_gpu(&mut self, gpu: NodeId, number: usize, gdr: bool) {
+        if let Some(node) = self.nodes.get_mut(gpu) {
+            node.number = number;
+            node.gdr = gdr;
+        }
+    }
+
+    /// Adds an adapter below `above`.
+    pub fn add_nic(&mut self) -> NodeId {
+        self.add(PlaceKind::Nic)
+    }
+
+    /// Adds a network device to an adapter.
+    pub fn add_net(&mut self, nic: NodeId, net: Net) -> NodeId {
+        let id = self.add(PlaceKind::Net);
+        let bandwidth = net.bandwidth_gb_s;
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.net = Some(net);
+        }
+        self.connect_both(nic, id, LinkType::Net, bandwidth);
+        id
+    }
+
+    /// The graph as a rank has it that sees only some of the GPUs (`paths.cc` `ncclTopoTrimSystem`): their devices
+    /// stay, where this version has devices apart from GPUs.
+    #[must_use]
+    pub fn without(&self, gone: impl Fn(NodeId) -> bool) -> Self {
+        let mut graph = self.clone();
+        let mut removed = Vec::new();
+        for (id, node) in (0..).zip(&mut graph.nodes) {
+            if node.kind == PlaceKind::Gpu && gone(id) {
+                node.kind = PlaceKind::Gone;
+                node.links.clear();
+                removed.push(id);
+                if !self.rules.gpus_have_devices {
+                    removed.extend(node.device);
+                }
+            }
+        }
+        for id in &removed {
+            if let Some(node) = graph.nodes.get_mut(*id) {
+                node.kind = PlaceKind::Gone;
+                node.links.clear();
+            }
+        }
+        for node in &mut graph.nodes {
+            node.links.retain(|link| !removed.contains(&link.to));
+        }
+        graph
     }
 
     /// The place that stands for all NVSwitches.

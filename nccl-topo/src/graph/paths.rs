@@ -1,9 +1,24 @@
-//! The paths between GPUs (`paths.cc`).
+//! The paths between GPUs, and between GPUs and network devices (`paths.cc`).
 
 use super::nodes::{Graph, LinkType, NodeId, PlaceKind};
 use super::path_type::PathType;
 use crate::processor::{LOCAL_BANDWIDTH_GB_S, Processor};
 use crate::rules::Rules;
+
+/// The most channels of a communicator (`MAXCHANNELS`).
+const MAX_CHANNELS: usize = 64;
+
+/// What the job and its network decide about paths.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// The farthest path type that the job allows P2P over (`NCCL_P2P_LEVEL`); [`PathType::Loc`] is no P2P at all,
+    /// none is NCCL's own choice.
+    pub p2p_limit: Option<PathType>,
+    /// Whether NCCL keeps a host whole (`NCCL_NET_DISABLE_INTRA=1`).
+    pub is_whole: bool,
+    /// Whether there is no shared memory between ranks (`NCCL_SHM_DISABLE=1`).
+    pub without_shm: bool,
+}
 
 /// A path.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,74 +49,54 @@ impl Path {
         }
     }
 
-    /// Whether `other` is taken instead (`ncclTopoSetPaths`).
-    #[expect(
-        clippy::float_cmp,
-        reason = "NCCL compares the same values for equality"
-    )]
-    fn gives_way_to(&self, other: &Self) -> bool {
-        if other.kind != self.kind {
-            return other.kind < self.kind;
-        }
-        self.bandwidth_gb_s < other.bandwidth_gb_s
-            || (self.bandwidth_gb_s == other.bandwidth_gb_s && self.hops.len() > other.hops.len())
-    }
-
-    /// This path, and then `next` from its end.
+    /// This path, and then `next` from its end (`addInterStep`).
     fn then(&self, next: &Self, rules: &Rules) -> Self {
-        let (near, far) = (self.kind.min(next.kind), self.kind.max(next.kind));
-        let over_c2c = rules.c2c_and_phb_are_p2c && (near, far) == (PathType::C2c, PathType::Phb);
         let mut hops = self.hops.clone();
         hops.extend(&next.hops);
         Self {
-            kind: if over_c2c { PathType::P2c } else { far },
+            kind: merged(self.kind, next.kind, rules),
             bandwidth_gb_s: self.bandwidth_gb_s.min(next.bandwidth_gb_s),
             hops,
         }
     }
 }
 
-/// The paths between all GPUs of a graph.
+/// The type of two paths after one another (`mergePathType`).
+fn merged(a: PathType, b: PathType, rules: &Rules) -> PathType {
+    let (near, far) = (a.min(b), a.max(b));
+    let over_c2c = rules.c2c_and_phb_are_p2c && (near, far) == (PathType::C2c, PathType::Phb);
+    if over_c2c { PathType::P2c } else { far }
+}
+
+/// Rows of paths: from each place of one kind to each of another.
+type Rows = Vec<Vec<Path>>;
+
+fn cell(rows: &Rows, from: usize, to: usize) -> Option<&Path> {
+    rows.get(from)?.get(to)
+}
+
+/// The paths between all GPUs of a graph, and between these and the network devices.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Paths {
     gpus: Vec<NodeId>,
+    nets: Vec<NodeId>,
     /// The widest path between two devices, in GB/s.
     pub(super) widest_gb_s: f32,
-    /// A row for each GPU, in which the paths from it stand by the GPU that they lead to.
-    from: Vec<Vec<Path>>,
+    /// The widest path from a device to a network device, in GB/s.
+    pub(super) widest_to_net_gb_s: f32,
+    between: Rows,
+    to_net: Rows,
+    from_net: Rows,
+    /// The GPU through which each network device is used, by the places in [`Paths::gpus`].
+    net_gpu: Vec<Option<usize>>,
+    /// The network devices nearest to each GPU, and which of them it uses on which channel.
+    local_nets: Vec<Vec<usize>>,
 }
 
 impl Paths {
-    /// Computes them (`ncclTopoComputePaths`), for a job that allows P2P up to `limit` (`NCCL_P2P_LEVEL`);
-    /// [`PathType::Loc`] is no P2P at all, none is NCCL's own choice.
-    pub fn of(graph: &Graph, limit: Option<PathType>) -> Self {
-        let gpus: Vec<_> = graph.of_kind(PlaceKind::Gpu).collect();
-        let cpus: Vec<_> = graph.of_kind(PlaceKind::Cpu).collect();
-        let to_gpus: Vec<_> = gpus.iter().map(|gpu| paths_to(graph, *gpu)).collect();
-        let to_cpus: Vec<_> = cpus.iter().map(|cpu| paths_to(graph, *cpu)).collect();
-        let limit = limit.unwrap_or_else(|| p2p_limit(graph));
-        let direct =
-            |target: &Vec<Path>, from: NodeId| target.get(from).cloned().unwrap_or_else(Path::none);
-        let path = |from: NodeId, gpu: NodeId, target: &Vec<Path>| {
-            let path = direct(target, from);
-            if path.kind <= limit {
-                return path;
-            }
-            // No P2P so far apart: through host memory at the receiving GPU's CPU.
-            let cpu = cpus.iter().zip(&to_cpus);
-            local_cpu(gpu, cpu).map_or(path, |(cpu, to_cpu)| {
-                direct(to_cpu, from).then(&direct(target, cpu), graph.rules())
-            })
-        };
-        let rows = gpus.iter().map(|from| {
-            let row = gpus.iter().zip(&to_gpus);
-            row.map(|(gpu, target)| path(*from, *gpu, target)).collect()
-        });
-        Self {
-            from: rows.collect(),
-            gpus: gpus.clone(),
-            widest_gb_s: widest(graph),
-        }
+    /// Computes them (`ncclTopoComputePaths`).
+    pub fn of(graph: &Graph, reach: Reach) -> Self {
+        Work::of(graph).finish(reach)
     }
 
     /// The GPUs, in the order of the graph.
@@ -109,10 +104,394 @@ impl Paths {
         &self.gpus
     }
 
+    /// The network devices, in the order of the graph.
+    pub fn nets(&self) -> &[NodeId] {
+        &self.nets
+    }
+
     /// The path between two GPUs by their places in [`Paths::gpus`].
     pub fn between(&self, from: usize, to: usize) -> Option<&Path> {
-        self.from.get(from)?.get(to)
+        cell(&self.between, from, to)
     }
+
+    /// The path from a GPU to a network device, by their places in [`Paths::gpus`] and [`Paths::nets`].
+    pub fn to_net(&self, gpu: usize, net: usize) -> Option<&Path> {
+        cell(&self.to_net, gpu, net)
+    }
+
+    /// The path from a network device to a GPU.
+    pub fn from_net(&self, net: usize, gpu: usize) -> Option<&Path> {
+        cell(&self.from_net, net, gpu)
+    }
+
+    /// The GPU through which a network device is used (`ncclTopoGetLocalGpu`); none where no GPU uses it.
+    pub fn gpu_of_net(&self, net: usize) -> Option<usize> {
+        self.net_gpu.get(net).copied().flatten()
+    }
+
+    /// The network devices that a GPU uses, by channel (`ncclTopoGetLocalNet`), each once; empty where there is none.
+    pub fn nets_of_gpu(&self, gpu: usize) -> &[usize] {
+        self.local_nets.get(gpu).map_or(&[], Vec::as_slice)
+    }
+
+    /// The GPUs nearest to a network device and the type of the path to them (`ncclTopoGetLocal`).
+    pub(super) fn gpus_near_net(&self, net: usize) -> (Vec<usize>, PathType) {
+        local(self.from_net.get(net).map_or(&[], Vec::as_slice))
+    }
+
+    /// The parts into which NCCL cuts the host, each the places of its GPUs: those that only the network joins are in
+    /// different ones (`ncclTopoTrimSystem`).
+    pub fn parts(&self) -> Vec<Vec<usize>> {
+        let mut domains: Vec<usize> = Vec::new();
+        for gpu in 0..self.gpus.len() {
+            let joined = domains.iter().enumerate().filter(|(other, _)| {
+                self.between(gpu, *other)
+                    .is_some_and(|path| path.kind < PathType::Net)
+            });
+            let own = joined.map(|(_, domain)| *domain).min();
+            domains.push(own.map_or(gpu, |own| own.min(gpu)));
+        }
+        let mut parts: Vec<(usize, Vec<usize>)> = Vec::new();
+        for (gpu, domain) in domains.into_iter().enumerate() {
+            match parts.iter_mut().find(|(own, _)| *own == domain) {
+                Some((_, part)) => part.push(gpu),
+                None => parts.push((domain, vec![gpu])),
+            }
+        }
+        parts.into_iter().map(|(_, part)| part).collect()
+    }
+}
+
+/// The widest of paths, of the nearest type among these: their places, and that type (`ncclTopoGetLocal`).
+#[expect(
+    clippy::float_cmp,
+    reason = "NCCL compares the same values for equality"
+)]
+fn local(paths: &[Path]) -> (Vec<usize>, PathType) {
+    let (mut kind, mut bandwidth) = (PathType::Dis, 0.0_f32);
+    let mut places = Vec::new();
+    for (place, path) in paths.iter().enumerate() {
+        let wider = path.bandwidth_gb_s > bandwidth;
+        let same = path.bandwidth_gb_s == bandwidth;
+        if wider || (same && path.kind < kind) {
+            (kind, bandwidth) = (path.kind, path.bandwidth_gb_s);
+            places.clear();
+        }
+        if path.bandwidth_gb_s == bandwidth && path.kind == kind {
+            places.push(place);
+        }
+    }
+    (places, kind)
+}
+
+/// Paths while they are computed.
+struct Work<'g> {
+    graph: &'g Graph,
+    gpus: Vec<NodeId>,
+    nets: Vec<NodeId>,
+    /// The paths from each GPU to the CPUs, and from each network device; and those back.
+    gpu_cpus: Rows,
+    net_cpus: Rows,
+    cpu_gpus: Rows,
+    cpu_nets: Rows,
+    /// The CPU of each GPU.
+    own_cpus: Vec<Option<usize>>,
+    between: Rows,
+    to_net: Rows,
+    from_net: Rows,
+    widest_to_net_gb_s: f32,
+}
+
+impl<'g> Work<'g> {
+    /// All direct paths.
+    fn of(graph: &'g Graph) -> Self {
+        let of_kind = |kind| graph.of_kind(kind).collect::<Vec<NodeId>>();
+        let (gpus, nets, cpus) = (
+            of_kind(PlaceKind::Gpu),
+            of_kind(PlaceKind::Net),
+            of_kind(PlaceKind::Cpu),
+        );
+        let to = |targets: &[NodeId]| -> Vec<Vec<Path>> {
+            targets.iter().map(|to| paths_to(graph, *to)).collect()
+        };
+        let rows = |from: &[NodeId], targets: &[Vec<Path>]| -> Rows {
+            let row = |from: &NodeId| {
+                let path = |target: &Vec<Path>| target.get(*from).cloned();
+                let paths = targets
+                    .iter()
+                    .map(|target| path(target).unwrap_or_else(Path::none));
+                paths.collect()
+            };
+            from.iter().map(row).collect()
+        };
+        let (to_gpus, to_nets, to_cpus) = (to(&gpus), to(&nets), to(&cpus));
+        let gpu_cpus = rows(&gpus, &to_cpus);
+        let own_cpus = gpu_cpus
+            .iter()
+            .map(|paths| own_cpu(paths, graph.rules()))
+            .collect();
+        let devices = of_kind(PlaceKind::Dev);
+        let from_devices = rows(&devices, &to_nets);
+        Self {
+            graph,
+            own_cpus,
+            net_cpus: rows(&nets, &to_cpus),
+            cpu_gpus: rows(&cpus, &to_gpus),
+            cpu_nets: rows(&cpus, &to_nets),
+            between: rows(&gpus, &to_gpus),
+            to_net: rows(&gpus, &to_nets),
+            from_net: rows(&nets, &to_gpus),
+            gpu_cpus,
+            widest_to_net_gb_s: widest_of(&from_devices),
+            gpus,
+            nets,
+        }
+    }
+
+    fn finish(mut self, reach: Reach) -> Paths {
+        let rules = self.graph.rules();
+        let limit = reach.p2p_limit.unwrap_or_else(|| p2p_limit(self.graph));
+        for to in 0..self.gpus.len() {
+            for from in 0..self.gpus.len() {
+                self.divert(from, to, limit);
+            }
+            for from in (0..self.gpus.len()).filter(|from| *from != to) {
+                if self.goes_by_net(from, to, limit, reach)
+                    && let Some(path) = cell_mut(&mut self.between, from, to)
+                {
+                    path.kind = PathType::Net;
+                }
+            }
+        }
+        self.update_net_paths();
+        let widest_gb_s = if rules.gpus_have_devices {
+            widest(self.graph)
+        } else {
+            widest_of(&self.between)
+        };
+        if !rules.gpus_have_devices {
+            self.widest_to_net_gb_s = widest_of(&self.to_net);
+        }
+        let net_gpu = (0..self.nets.len()).map(|net| self.gpu_of_net(net));
+        let local_nets = (0..self.gpus.len()).map(|gpu| self.nets_of_gpu(gpu));
+        Paths {
+            widest_gb_s,
+            widest_to_net_gb_s: self.widest_to_net_gb_s,
+            net_gpu: net_gpu.collect(),
+            local_nets: local_nets.collect(),
+            gpus: self.gpus,
+            nets: self.nets,
+            between: self.between,
+            to_net: self.to_net,
+            from_net: self.from_net,
+        }
+    }
+
+    /// Sends a path that is farther than P2P goes through host memory at the receiving GPU's CPU.
+    fn divert(&mut self, from: usize, to: usize, limit: PathType) {
+        let direct = cell(&self.between, from, to);
+        if direct.is_none_or(|path| path.kind <= limit) {
+            return;
+        }
+        let Some(cpu) = self.own_cpus.get(to).copied().flatten() else {
+            return;
+        };
+        let up = cell(&self.gpu_cpus, from, cpu);
+        let down = cell(&self.cpu_gpus, cpu, to);
+        if let Some((up, down)) = up.zip(down) {
+            let diverted = up.then(down, self.graph.rules());
+            if let Some(path) = cell_mut(&mut self.between, from, to) {
+                *path = diverted;
+            }
+        }
+    }
+
+    /// Whether two GPUs are joined by the network alone: both have a network device below a switch of theirs that is
+    /// faster than the path between them (`ncclTopoCheckNet`), or they are no peers and there is no shared memory.
+    fn goes_by_net(&self, from: usize, to: usize, limit: PathType, reach: Reach) -> bool {
+        let Some(path) = cell(&self.between, from, to) else {
+            return false;
+        };
+        if reach.without_shm && path.kind > limit {
+            return true;
+        }
+        if reach.is_whole {
+            return false;
+        }
+        let near = |gpu: usize| {
+            let paths = self.to_net.get(gpu).into_iter().flatten();
+            let near = paths.filter(|path| path.kind <= PathType::Pxb);
+            near.map(|path| path.bandwidth_gb_s).fold(0.0, f32::max)
+        };
+        near(from) > path.bandwidth_gb_s && near(to) > path.bandwidth_gb_s
+    }
+
+    /// Paths to network devices over C2C, through other GPUs, and through host memory.
+    fn update_net_paths(&mut self) {
+        let rules = self.graph.rules();
+        for gpu in 0..self.gpus.len() {
+            let Some(cpu) = self.own_cpus.get(gpu).copied().flatten() else {
+                continue;
+            };
+            let (nets, _) = local(self.to_net.get(gpu).map_or(&[], Vec::as_slice));
+            for net in nets {
+                let kinds = cell(&self.gpu_cpus, gpu, cpu).zip(cell(&self.net_cpus, net, cpu));
+                let over_c2c =
+                    kinds.is_some_and(|(a, b)| merged(a.kind, b.kind, rules) == PathType::P2c);
+                let ways = [
+                    cell_mut(&mut self.to_net, gpu, net),
+                    cell_mut(&mut self.from_net, net, gpu),
+                ];
+                for path in ways.into_iter().flatten().filter(|_| over_c2c) {
+                    path.kind = path.kind.min(PathType::P2c);
+                }
+            }
+        }
+        for net in 0..self.nets.len() {
+            for gpu in 0..self.gpus.len() {
+                self.relay(gpu, net);
+                let near =
+                    cell(&self.to_net, gpu, net).is_some_and(|path| path.kind < PathType::Phb);
+                if near && !self.has_gdr(gpu, net, false) {
+                    self.divert_net(gpu, net);
+                }
+            }
+        }
+    }
+
+    /// Takes another GPU as a relay to a network device, where NVLink leads to it (PXN).
+    fn relay(&mut self, gpu: usize, net: usize) {
+        let Some(peer) = self.gpu_of_net(net).filter(|peer| *peer != gpu) else {
+            return;
+        };
+        let (Some(own), Some(peers), Some(over)) = (
+            cell(&self.to_net, gpu, net),
+            cell(&self.to_net, peer, net),
+            cell(&self.between, peer, gpu),
+        ) else {
+            return;
+        };
+        let is_near = peers.kind <= PathType::P2c && over.kind <= PathType::Nvl;
+        let is_better = peers.bandwidth_gb_s > own.bandwidth_gb_s || own.kind > PathType::Pxn;
+        let may = !self.graph.rules().relays_need_gdr || self.has_gdr(peer, net, true);
+        if !(is_near && is_better && may) {
+            return;
+        }
+        let Some(there) = cell(&self.between, gpu, peer) else {
+            return;
+        };
+        let mut relayed = there.then(peers, self.graph.rules());
+        relayed.kind = PathType::Pxn;
+        if let Some(path) = cell_mut(&mut self.to_net, gpu, net) {
+            *path = relayed;
+        }
+    }
+
+    /// Whether a network device reads and writes the memory of a GPU (`ncclTopoCheckGdr`); `sends` where it is to read.
+    fn has_gdr(&self, gpu: usize, net: usize, sends: bool) -> bool {
+        let gpu_node = self.gpus.get(gpu).and_then(|id| self.graph.node(*id));
+        let net_node = self.nets.get(net).and_then(|id| self.graph.node(*id));
+        let (Some(gpu_node), Some(own)) = (gpu_node, net_node.and_then(|node| node.net.as_ref()))
+        else {
+            return false;
+        };
+        if !own.gdr || !gpu_node.gdr {
+            return false;
+        }
+        if sends && gpu_node.compute_capability < 80 && self.gpus.len() > 1 {
+            let paths = self.between.get(gpu).into_iter().flatten();
+            if !paths.into_iter().any(|path| path.kind == PathType::Nvl) {
+                return false;
+            }
+        }
+        let kind = |gpu| cell(&self.to_net, gpu, net).map(|path| path.kind);
+        let distance = match kind(gpu) {
+            Some(PathType::Pxn) => self.gpu_of_net(net).and_then(kind),
+            other => other,
+        };
+        distance.is_some_and(|distance| distance <= PathType::P2c)
+    }
+
+    /// Sends both ways between a GPU and a network device through the GPU's CPU.
+    fn divert_net(&mut self, gpu: usize, net: usize) {
+        let rules = self.graph.rules();
+        let Some(cpu) = self.own_cpus.get(gpu).copied().flatten() else {
+            return;
+        };
+        let back = cell(&self.net_cpus, net, cpu).zip(cell(&self.cpu_gpus, cpu, gpu));
+        let back = back.map(|(up, down)| up.then(down, rules));
+        let there = cell(&self.gpu_cpus, gpu, cpu).zip(cell(&self.cpu_nets, cpu, net));
+        let there = there.map(|(up, down)| up.then(down, rules));
+        if let Some((path, new)) = cell_mut(&mut self.from_net, net, gpu).zip(back) {
+            *path = new;
+        }
+        if let Some((path, new)) = cell_mut(&mut self.to_net, gpu, net).zip(there) {
+            *path = new;
+        }
+    }
+
+    /// The network devices that a GPU uses, by channel, each once.
+    fn nets_of_gpu(&self, gpu: usize) -> Vec<usize> {
+        let mut used = Vec::new();
+        for channel in 0..MAX_CHANNELS {
+            let Some(net) = self.net_of_channel(gpu, channel) else {
+                break;
+            };
+            if used.first() == Some(&net) {
+                break;
+            }
+            used.push(net);
+        }
+        used
+    }
+
+    /// The network device that a GPU uses on a channel (`ncclTopoGetLocalNet`).
+    fn net_of_channel(&self, gpu: usize, channel: usize) -> Option<usize> {
+        let (nets, _) = local(self.to_net.get(gpu)?);
+        let first = nets.first()?;
+        let (gpus, _) = local(self.from_net.get(*first)?);
+        let share = nets.len().div_ceil(gpus.len().max(1)).max(1);
+        let mut start = self.graph.node(*self.gpus.get(gpu)?)?.number;
+        if self.graph.rules().nets_are_dealt_among_local_gpus {
+            start %= gpus.len().max(1);
+        }
+        if nets.len().is_power_of_two() {
+            start = mirrored(start, nets.len());
+        }
+        nets.get((start + channel % share) % nets.len()).copied()
+    }
+
+    /// The GPU through which a network device is used (`ncclTopoGetLocalGpu`).
+    fn gpu_of_net(&self, net: usize) -> Option<usize> {
+        let (gpus, _) = local(self.from_net.get(net)?);
+        (0..MAX_CHANNELS).find_map(|channel| {
+            let uses = |gpu: &&usize| self.net_of_channel(**gpu, channel) == Some(net);
+            gpus.iter().find(uses).copied()
+        })
+    }
+}
+
+fn cell_mut(rows: &mut Rows, from: usize, to: usize) -> Option<&mut Path> {
+    rows.get_mut(from)?.get_mut(to)
+}
+
+/// The bits of a number below a power of two, the other way round (`mirrorBits`).
+fn mirrored(number: usize, below: usize) -> usize {
+    let mut mirrored = 0;
+    let (mut bit, mut other) = (1, below >> 1);
+    while bit < below {
+        if number & bit != 0 {
+            mirrored |= other;
+        }
+        bit <<= 1;
+        other >>= 1;
+    }
+    mirrored
+}
+
+fn widest_of(rows: &Rows) -> f32 {
+    let paths = rows.iter().flatten().filter(|path| !path.hops.is_empty());
+    paths.map(|path| path.bandwidth_gb_s).fold(0.0, f32::max)
 }
 
 /// The widest path between two devices (`search.cc` `ncclTopoSearchInit`).
@@ -140,22 +519,17 @@ fn p2p_limit(graph: &Graph) -> PathType {
     }
 }
 
-/// The CPU nearest to a GPU: the widest, then the nearest type, then the fewest hops (`ncclGetLocalCpu`).
-fn local_cpu<'p>(
-    gpu: NodeId,
-    cpus: impl Iterator<Item = (&'p NodeId, &'p Vec<Path>)>,
-) -> Option<(NodeId, &'p Vec<Path>)> {
-    let reached = cpus.filter_map(|(cpu, to_cpu)| Some((*cpu, to_cpu, to_cpu.get(gpu)?)));
-    let best = reached.reduce(|best, other| {
-        let wider = other.2.bandwidth_gb_s.total_cmp(&best.2.bandwidth_gb_s);
-        let nearer = (best.2.kind, best.2.hops.len()).cmp(&(other.2.kind, other.2.hops.len()));
-        if wider.then(nearer).is_gt() {
-            other
-        } else {
-            best
-        }
-    });
-    best.map(|(cpu, to_cpu, _)| (cpu, to_cpu))
+/// The CPU that counts as a GPU's own, from its paths to all (`ncclGetLocalCpu`).
+fn own_cpu(paths: &[Path], rules: &Rules) -> Option<usize> {
+    let fewest_hops = |places: Vec<usize>| {
+        let hops = |place: &usize| paths.get(*place).map_or(usize::MAX, |path| path.hops.len());
+        places.into_iter().min_by_key(hops)
+    };
+    if rules.nearer_path_is_taken {
+        return fewest_hops(local(paths).0);
+    }
+    let reached = |place: &usize| paths.get(*place).is_some_and(|path| !path.hops.is_empty());
+    fewest_hops((0..paths.len()).filter(reached).collect())
 }
 
 /// The path from each place to `base`, by breadth-first search from `base` (`ncclTopoSetPaths`).
@@ -170,14 +544,27 @@ fn paths_to(graph: &Graph, base: NodeId) -> Vec<Path> {
     while !places.is_empty() {
         let mut next = Vec::new();
         for place in places {
-            for (neighbour, path) in search.steps(place, &paths) {
-                let Some(known) = paths.get_mut(neighbour) else {
+            let links = graph.node(place).map_or(&[][..], |node| &node.links);
+            for link in links {
+                let Some(step) = search.step(place, link, &paths) else {
                     continue;
                 };
-                if known.gives_way_to(&path) {
-                    *known = path;
-                    if !next.contains(&neighbour) {
-                        next.push(neighbour);
+                if paths
+                    .get(link.to)
+                    .is_some_and(|known| search.is_taken(known, &step))
+                    && let Some(hop) = search.back(place, link)
+                {
+                    let mut hops = vec![hop];
+                    hops.extend(paths.get(place).into_iter().flat_map(|path| &path.hops));
+                    if let Some(known) = paths.get_mut(link.to) {
+                        *known = Path {
+                            kind: step.kind,
+                            bandwidth_gb_s: step.bandwidth,
+                            hops,
+                        };
+                    }
+                    if !next.contains(&link.to) {
+                        next.push(link.to);
                     }
                 }
             }
@@ -185,6 +572,14 @@ fn paths_to(graph: &Graph, base: NodeId) -> Vec<Path> {
         places = next;
     }
     paths
+}
+
+/// A path that may be taken, without its links.
+struct Candidate {
+    kind: PathType,
+    bandwidth: f32,
+    /// Links up to the last.
+    before: usize,
 }
 
 /// What does not change during a search.
@@ -206,52 +601,65 @@ impl<'g> Search<'g> {
         }
     }
 
-    /// The steps from `place` that NCCL would try: where to, and the path from there.
-    fn steps(&self, place: NodeId, paths: &[Path]) -> Vec<(NodeId, Path)> {
-        let path = paths.get(place);
-        let (Some(node), Some(path)) = (self.graph.node(place), path) else {
-            return Vec::new();
-        };
-        let steps = node.links.iter().filter_map(|link| {
-            let to = self.graph.kind(link.to)?;
-            let nvlink = link.kind == LinkType::NvLink && to == PlaceKind::Dev;
-            let at_end = link.kind == LinkType::Local && to == PlaceKind::Gpu;
-            // A GPU passes on only over NVLink, and only for its neighbour.
-            let passes = place == self.own_device
-                || node.kind != PlaceKind::Dev
-                || at_end
-                || (nvlink && path.hops.len() <= self.through_gpu);
-            if !passes {
-                return None;
-            }
-            let mut kind = link.kind.path_type();
-            if node.kind == PlaceKind::Pci && to == PlaceKind::Pci {
-                kind = PathType::Pxb;
-            }
-            if link.kind == LinkType::Pci && (node.kind == PlaceKind::Cpu || to == PlaceKind::Cpu) {
-                kind = PathType::Phb;
-            }
-            let relayed = node.kind == PlaceKind::Dev
-                && path.kind == PathType::Nvl
-                && kind == PathType::Nvl
-                && path.hops.len() == self.through_gpu;
-            if relayed {
-                kind = PathType::Nvb;
-            }
-            // The path leads the other way.  NCCL gives up where there is no link back.
-            let mut back = self.graph.node(link.to)?.links.iter();
-            let mut hops = vec![Hop {
-                from: link.to,
-                link: back.position(|back| back.to == place && back.kind == link.kind)?,
-            }];
-            hops.extend(&path.hops);
-            let path = Path {
-                kind: path.kind.max(kind),
-                bandwidth_gb_s: path.bandwidth_gb_s.min(link.bandwidth_gb_s),
-                hops,
-            };
-            Some((link.to, path))
-        });
-        steps.collect()
+    /// The path over a link from `place`, which NCCL would try.
+    fn step(&self, place: NodeId, link: &super::nodes::Link, paths: &[Path]) -> Option<Candidate> {
+        let (node, path) = (self.graph.node(place)?, paths.get(place)?);
+        let to = self.graph.kind(link.to)?;
+        let nvlink = link.kind == LinkType::NvLink && to == PlaceKind::Dev;
+        let at_end = link.kind == LinkType::Local && to == PlaceKind::Gpu;
+        // A GPU passes on only over NVLink, and only for its neighbour.
+        let passes = place == self.own_device
+            || node.kind != PlaceKind::Dev
+            || at_end
+            || (nvlink && path.hops.len() <= self.through_gpu);
+        if !passes {
+            return None;
+        }
+        let mut kind = link.kind.path_type();
+        if node.kind == PlaceKind::Pci && to == PlaceKind::Pci {
+            kind = PathType::Pxb;
+        }
+        if link.kind == LinkType::Pci && (node.kind == PlaceKind::Cpu || to == PlaceKind::Cpu) {
+            kind = PathType::Phb;
+        }
+        let relayed = node.kind == PlaceKind::Dev
+            && path.kind == PathType::Nvl
+            && kind == PathType::Nvl
+            && path.hops.len() == self.through_gpu;
+        if relayed {
+            kind = PathType::Nvb;
+        }
+        Some(Candidate {
+            kind: path.kind.max(kind),
+            bandwidth: path.bandwidth_gb_s.min(link.bandwidth_gb_s),
+            before: path.hops.len(),
+        })
+    }
+
+    /// The link back: a path leads the other way.  NCCL gives up where there is none.
+    fn back(&self, place: NodeId, link: &super::nodes::Link) -> Option<Hop> {
+        let mut back = self.graph.node(link.to)?.links.iter();
+        let link_back = back.position(|back| back.to == place && back.kind == link.kind)?;
+        Some(Hop {
+            from: link.to,
+            link: link_back,
+        })
+    }
+
+    /// Whether `other` is taken instead of a path that is known.
+    #[expect(
+        clippy::float_cmp,
+        reason = "NCCL compares the same values for equality"
+    )]
+    fn is_taken(&self, known: &Path, other: &Candidate) -> bool {
+        if !self.graph.rules().nearer_path_is_taken {
+            let is_new = known.bandwidth_gb_s == 0.0 || known.hops.len() > other.before;
+            return is_new && known.bandwidth_gb_s < other.bandwidth;
+        }
+        if other.kind != known.kind {
+            return other.kind < known.kind;
+        }
+        known.bandwidth_gb_s < other.bandwidth
+            || (known.bandwidth_gb_s == other.bandwidth && known.hops.len() > other.before + 1)
     }
 }

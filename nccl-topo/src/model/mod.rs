@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use topology::machine::Machine;
+use topology::pci::PciAddress;
+
 use crate::element::{Element, GPU_CLASS, integer};
-use crate::graph::{Graph, LinkType, NodeId, PathType, Paths};
+use crate::graph::{Graph, LinkType, Net, NodeId, PathType, Paths, Reach};
 use crate::processor::{LOCAL_BANDWIDTH_GB_S, Processor};
 use crate::reader::System;
 use crate::rules::{Rules, pci_bandwidth_gb_s};
 
 mod fuse;
+pub mod nets;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +21,15 @@ pub const COMPUTE_CAPABILITY: u32 = 80;
 
 /// Class of an NVSwitch as the target of an NVLink.
 const NVSWITCH: &str = "0x068000";
+
+/// How NVML names an NVSwitch that is not visible (`graph/xml.cc`).
+const NVSWITCH_ADDRESS: &str = "fffffff:ffff:ff";
+
+/// Class of a GPU as the target of an NVLink.
+const DIRECT: &str = "0x030200";
+
+/// The most NVLinks that a GPU has, up to Blackwell.
+const MOST_NVLINKS: u64 = 18;
 
 /// The class of POWER9's NVLink bridge, which stands for the CPU.
 const NVLINK_TO_CPU: &str = "0x068001";
@@ -27,20 +40,30 @@ pub struct Conditions {
     /// The compute capability of GPUs whose file does not say, as 90 for 9.0.  It decides an NVLink's bandwidth
     /// and which bandwidths NCCL tries.
     pub compute_capability: u32,
-    /// The farthest path type that the job allows P2P over (`NCCL_P2P_LEVEL`); none is NCCL's own choice.
-    pub p2p_limit: Option<PathType>,
+    /// What the job's settings say of P2P, shared memory and the network.
+    pub reach: Reach,
     /// The rules of the NCCL that reads the file.
     pub rules: &'static Rules,
 }
 
 impl Conditions {
-    /// NCCL's own choice of P2P, and the rules that are assumed.
+    /// NCCL's own choice of P2P on a host that is kept whole, and the rules that are assumed.
     pub fn of_capability(compute_capability: u32) -> Self {
         Self {
             compute_capability,
-            p2p_limit: None,
+            reach: Reach {
+                is_whole: true,
+                ..Reach::default()
+            },
             rules: Rules::assumed(),
         }
+    }
+
+    /// The same with P2P, or without (`NCCL_P2P_DISABLE=1`).
+    #[must_use]
+    pub fn with_p2p(mut self, with_p2p: bool) -> Self {
+        self.reach.p2p_limit = (!with_p2p).then_some(PathType::Loc);
+        self
     }
 }
 
@@ -52,6 +75,18 @@ pub struct Model {
     /// The communicator's GPUs in NCCL's order.
     pub gpus: Vec<ModelGpu>,
     /// The paths between them, in the same order.
+    pub paths: Paths,
+    reach: Reach,
+}
+
+/// A part of a host that NCCL counts as a node of its own.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Its GPUs, by their places in [`Model::gpus`].
+    pub gpus: Vec<usize>,
+    /// The graph without the other GPUs.
+    pub graph: Graph,
+    /// The paths in it, whose places are those of `gpus`.
     pub paths: Paths,
 }
 
@@ -85,13 +120,15 @@ impl Model {
     /// in the file is passed over.
     ///
     /// As in a job, each rank has the file without the other GPUs, and NCCL joins these trees in the order
-    /// of ranks.  NICs count where the file names a `<net>`.
+    /// of ranks.  Network devices are those `<net>` of `system` that have a number, see [`nets::with_nets`].
     pub fn of(system: &System, ranks: &[String], conditions: Conditions) -> Self {
         let mut build = Build {
             graph: Graph::new(conditions.rules),
             gpus: Vec::new(),
             devices: BTreeMap::new(),
             switches: BTreeMap::new(),
+            nics: BTreeMap::new(),
+            numbers: numbers(system),
             ranks,
             compute_capability: conditions.compute_capability,
         };
@@ -105,10 +142,41 @@ impl Model {
         } = build;
         graph.finish();
         Self {
-            paths: Paths::of(&graph, conditions.p2p_limit),
+            paths: Paths::of(&graph, conditions.reach),
             graph,
             gpus,
+            reach: conditions.reach,
         }
+    }
+
+    /// The parts into which NCCL cuts the host, in the order of their lowest ranks, which is that of its nodes; mostly
+    /// there is one.
+    pub fn parts(&self) -> Vec<Part> {
+        let mut parts = self.paths.parts();
+        let lowest = |part: &Vec<usize>| {
+            let ranks = part.iter().filter_map(|gpu| self.gpus.get(*gpu));
+            ranks.map(|gpu| gpu.rank).min()
+        };
+        parts.sort_by_key(lowest);
+        if parts.len() < 2 {
+            let whole = |gpus| Part {
+                gpus,
+                graph: self.graph.clone(),
+                paths: self.paths.clone(),
+            };
+            return parts.into_iter().map(whole).collect();
+        }
+        let places: Vec<NodeId> = self.paths.gpus().to_vec();
+        let cut = |gpus: Vec<usize>| {
+            let is_in = |id: NodeId| gpus.iter().any(|gpu| places.get(*gpu) == Some(&id));
+            let graph = self.graph.without(|id| !is_in(id));
+            Part {
+                paths: Paths::of(&graph, self.reach),
+                graph,
+                gpus,
+            }
+        };
+        parts.into_iter().map(cut).collect()
     }
 
     /// For a communicator of all GPUs of the file, in document order.
@@ -118,9 +186,32 @@ impl Model {
     }
 }
 
+/// The number of each GPU of a file in NVML's order: what its `<gpu>` says, which NCCL believes, else its place among
+/// all by address.
+fn numbers(system: &System) -> BTreeMap<String, usize> {
+    let mut all = gpus_of(system);
+    all.sort_unstable();
+    let mut numbers: BTreeMap<String, usize> = all.into_iter().zip(0..).collect();
+    system.root.walk(&mut |element| {
+        let dev = element
+            .named("gpu")
+            .next()
+            .and_then(|gpu| integer(gpu.get("dev")?));
+        let dev = dev.and_then(|dev| usize::try_from(dev).ok());
+        if let (Some(busid), Some(dev)) = (element.get("busid"), dev) {
+            numbers.insert(busid.to_owned(), dev);
+        }
+    });
+    numbers
+}
+
 struct Build<'r> {
     graph: Graph,
     gpus: Vec<ModelGpu>,
+    /// Adapters, by the `numaid` of their `<cpu>` and their `busid`, empty for one right below the `<cpu>`.
+    nics: BTreeMap<(i64, String), NodeId>,
+    /// The number of each GPU in NVML's order.
+    numbers: BTreeMap<String, usize>,
     /// Devices of GPUs, with their compute capability, and switches, by `busid`.
     devices: BTreeMap<String, (NodeId, u32)>,
     switches: BTreeMap<String, NodeId>,
@@ -133,8 +224,35 @@ impl Build<'_> {
         let node = self.graph.add_cpu(Processor::of_element(cpu));
         let numaid = integer(cpu.get("numaid").unwrap_or_default());
         let place = (index, numaid.unwrap_or_default());
-        for pci in cpu.named("pci") {
-            self.pci(pci, node, place);
+        for child in &cpu.children {
+            match child.name.as_str() {
+                "pci" => self.pci(child, node, place),
+                "nic" => {
+                    let key = (place.1, String::new());
+                    self.nic(child, key, node, LOCAL_BANDWIDTH_GB_S);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A `<nic>` below `above`, which it is joined to where it is new (`ncclTopoAddNic`).
+    fn nic(&mut self, nic: &Element, key: (i64, String), above: NodeId, bandwidth: f32) {
+        let known = self.nics.get(&key).copied();
+        let id = known.unwrap_or_else(|| self.graph.add_nic());
+        for net in nic.named("net") {
+            // One that no plugin reports has no number.
+            let Some(dev) = net.get("dev").and_then(integer) else {
+                continue;
+            };
+            if net.get("net").and_then(integer) == Some(0) {
+                continue;
+            }
+            self.graph.add_net(id, net_of(net, dev));
+        }
+        if known.is_none() {
+            self.graph.connect_both(id, above, LinkType::Pci, bandwidth);
+            self.nics.insert(key, id);
         }
     }
 
@@ -149,7 +267,9 @@ impl Build<'_> {
             if let Some(rank) = self.ranks.iter().position(|rank| rank == busid) {
                 self.gpu(pci, above, place, (rank, bandwidth));
             }
-        } else if !class.starts_with("0x02") && pci.named("nic").next().is_none() {
+        } else if let Some(nic) = pci.named("nic").next() {
+            self.nic(nic, (place.1, busid.to_owned()), above, bandwidth);
+        } else if !class.starts_with("0x02") {
             let switch = self.graph.add_switch(above, ids(pci), bandwidth);
             self.switches.insert(busid.to_owned(), switch);
             for below in pci.named("pci") {
@@ -165,6 +285,9 @@ impl Build<'_> {
         let capability = capability.unwrap_or(self.compute_capability);
         let (rank, bandwidth) = own;
         let gpu = self.graph.add_gpu(above, capability, bandwidth);
+        let gdr = pci.named("gpu").next().and_then(|gpu| gpu.get("gdr"));
+        let number = self.numbers.get(busid).copied().unwrap_or(rank);
+        self.graph.describe_gpu(gpu, number, gdr != Some("0"));
         if let Some(device) = self.graph.node(gpu).and_then(|gpu| gpu.device) {
             self.devices.insert(busid.to_owned(), (device, capability));
         }
@@ -228,7 +351,7 @@ impl Build<'_> {
             return;
         };
         let each = integer(link.get("bw").unwrap_or_default()).unwrap_or_default();
-        let each = f32::from(u16::try_from(each).unwrap_or(u16::MAX));
+        let each = whole_number(each);
         if let Some(cpu) = self.graph.local_cpu(device) {
             self.graph
                 .connect_both(device, cpu, LinkType::C2c, each * count(link) / 1000.0);
@@ -262,6 +385,34 @@ fn collect<'e>(
     }
 }
 
+/// A number of MB/s or Mbit/s; below 2^24 it has no rounding, and no link carries as much.
+fn whole_number(number: i64) -> f32 {
+    #[expect(clippy::cast_precision_loss, reason = "as NCCL stores it")]
+    let number = number as f32;
+    number
+}
+
+/// What a `<net>` says (`ncclTopoAddNet`).
+fn net_of(net: &Element, dev: i64) -> Net {
+    let number = |key| net.get(key).and_then(integer);
+    let dev = usize::try_from(dev).unwrap_or_default();
+    let guid = net
+        .get("guid")
+        .and_then(|guid| u64::from_str_radix(guid.strip_prefix("0x").unwrap_or(guid), 16).ok());
+    // Some adapters say -1.
+    let speed = number("speed").filter(|speed| *speed > 0).unwrap_or(10_000);
+    Net {
+        dev,
+        name: net.get("name").unwrap_or_default().to_owned(),
+        asic: guid.unwrap_or(u64::MAX - dev as u64),
+        port: number("port").unwrap_or_default(),
+        bandwidth_gb_s: whole_number(speed) / 8000.0,
+        gdr: number("gdr").unwrap_or_default() != 0,
+        rail: number("rail").filter(|rail| *rail >= 0),
+        plane: number("plane").filter(|plane| *plane >= 0),
+    }
+}
+
 fn count(link: &Element) -> f32 {
     let count = integer(link.get("count").unwrap_or_default()).unwrap_or_default();
     f32::from(u16::try_from(count).unwrap_or_default())
@@ -274,4 +425,61 @@ fn ids(pci: &Element) -> u64 {
         let id = integer(pci.get(key).unwrap_or_default()).unwrap_or_default();
         (ids << 16) | u64::try_from(id & 0xffff).unwrap_or_default()
     })
+}
+
+/// The file with the NVLinks that NCCL would find by itself on `machine`: at GPUs whose element names none.
+#[must_use]
+pub fn with_nvlinks(system: &System, machine: &Machine) -> System {
+    let mut system = system.clone();
+    add_nvlinks(&mut system.root, machine);
+    system
+}
+
+fn add_nvlinks(element: &mut Element, machine: &Machine) {
+    let own = element.get("busid").and_then(|busid| busid.parse().ok());
+    let links = own
+        .and_then(|own| machine.gpu(own))
+        .map(|gpu| gpu.nvlinks.clone())
+        .unwrap_or_default();
+    if !links.is_empty() {
+        if element.named("gpu").next().is_none() {
+            element.children.push(Element::new("gpu"));
+        }
+        if let Some(gpu) = element
+            .children
+            .iter_mut()
+            .find(|child| child.name == "gpu")
+            && gpu.named("nvlink").next().is_none()
+        {
+            let nvlink = |target: String, count: u32, class: &str| {
+                Element::new("nvlink")
+                    .with("target", target)
+                    .with("count", count.to_string())
+                    .with("tclass", class)
+            };
+            match through_switch(&links) {
+                Some(count) => {
+                    let target = NVSWITCH_ADDRESS.to_owned();
+                    gpu.children.push(nvlink(target, count, NVSWITCH));
+                }
+                None => gpu.children.extend(
+                    links
+                        .into_iter()
+                        .map(|(to, count)| nvlink(to.to_string(), count, DIRECT)),
+                ),
+            }
+        }
+    }
+    for child in &mut element.children {
+        add_nvlinks(child, machine);
+    }
+}
+
+/// The links of a GPU to an NVSwitch: as many lead to each other GPU, and more in all than a GPU has.  None where the
+/// links are direct.
+fn through_switch(links: &BTreeMap<PciAddress, u32>) -> Option<u32> {
+    let first = links.values().next().copied()?;
+    let all: u64 = links.values().map(|count| u64::from(*count)).sum();
+    let is_even = links.values().all(|count| *count == first);
+    (is_even && all > MOST_NVLINKS).then_some(first)
 }

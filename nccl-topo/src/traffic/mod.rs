@@ -1,7 +1,7 @@
 //! What a communicator's collectives carry over the socket link of one host.
 //!
 //! Where the file that NCCL reads is known and all ranks are on this host, NCCL's ring and tree are modelled
-//! ([`Search`]); elsewhere what holds for every ring is said: that over GPUs at several packages, with no
+//! ([`Route`]); elsewhere what holds for every ring is said: that over GPUs at several packages, with no
 //! NVLink between them, crosses at least once for each package, and a chain once less.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,10 +11,11 @@ use topology::machine::Machine;
 use topology::path::{PciPath, crosses_socket, pci_path};
 use topology::pci::PciAddress;
 
-use crate::element::Element;
-use crate::graph::{Channels, Search, hops};
-use crate::model::{Conditions, Model};
+use crate::graph::{PathType, Reach};
+use crate::model::nets::{NetDevice, with_nets};
+use crate::model::{Conditions, Model, with_nvlinks};
 use crate::reader::System;
+use crate::route::{By, RankHop, Route};
 use crate::rules::Rules;
 
 #[cfg(test)]
@@ -25,27 +26,20 @@ mod tests;
 pub struct Members {
     /// The GPUs in order of rank; none where a rank's GPU is not known.
     pub gpus: Vec<Option<PciAddress>>,
+    /// Their ranks.
+    pub ranks: Vec<usize>,
     /// Ranks on other hosts, and ranks of this host whose GPU is not known.
     pub others: usize,
-    /// Hosts of the communicator.
+    /// What NCCL counts as hosts of the communicator: it may count one as several.
     pub hosts: usize,
     /// The GPUs' compute capability, as 90 for 9.0.
     pub capability: u32,
-    /// Whether NCCL may take the network inside a host.
-    pub network_inside: NetworkInside,
+    /// What the job's settings say of P2P, shared memory and the network.
+    pub reach: Reach,
+    /// The network devices that NCCL may have: one list for each that cannot be told apart from here.
+    pub nets: Vec<Vec<NetDevice>>,
     /// The rules of the NCCL that runs; none where its version is not known.
     pub rules: Option<&'static Rules>,
-}
-
-/// Where NCCL may take the network between GPUs of one host that it counts as several.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NetworkInside {
-    /// Nowhere (`NCCL_NET_DISABLE_INTRA=1`).
-    Nowhere,
-    /// Where both have a NIC below a switch of theirs that is faster than their path.
-    NearNics,
-    /// Wherever they are no peers: there is no shared memory (`NCCL_SHM_DISABLE=1`).
-    Everywhere,
 }
 
 impl Members {
@@ -54,8 +48,28 @@ impl Members {
     }
 
     /// Whether all ranks are here and their GPUs known.
-    fn is_whole(&self) -> bool {
-        self.hosts == 1 && self.others == 0 && self.gpus.iter().all(Option::is_some)
+    fn are_all(&self) -> bool {
+        self.others == 0 && self.gpus.iter().all(Option::is_some)
+    }
+
+    /// Whether all ranks are here, whatever NCCL counts.
+    fn are_here(&self) -> bool {
+        self.hosts == 1 || self.others == 0
+    }
+
+    /// Whether the ranks here follow one another, so that no part of another host stands between parts of this one.
+    fn follow_each_other(&self) -> bool {
+        let ends = self.ranks.iter().min().zip(self.ranks.iter().max());
+        ends.is_none_or(|(first, last)| last - first + 1 == self.ranks.len())
+    }
+
+    /// Whether the parts of a host are joined over the network; none where the version does not tell.
+    fn parts_join_over_network(&self) -> Option<bool> {
+        if self.reach.without_shm {
+            return Some(true);
+        }
+        self.rules
+            .map(|rules| rules.parts_of_host_join_over_network)
     }
 }
 
@@ -64,10 +78,21 @@ impl Members {
 pub enum Crossing {
     /// No two: they share a package, or NVLink joins them.
     Never,
+    /// NCCL sends over the network from package to package: it counts this host as several.
+    OverNetwork,
     /// Some two.
     Some,
     /// None that is known, and of some it is not known.
-    Unknown,
+    Unknown(Unknown),
+}
+
+/// Why it is not known whether anything crosses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// A GPU is not in the record, or its package or its NVLinks are not known.
+    Place,
+    /// NCCL may count this host as several and send over the network from package to package.
+    Network,
 }
 
 /// Looks at each two of the GPUs.
@@ -75,19 +100,7 @@ pub fn crossing(machine: &Machine, members: &Members) -> Crossing {
     let gpus = members.known();
     // What is not in the record may have any link.
     if gpus.iter().any(|gpu| machine.gpu(*gpu).is_none()) {
-        return Crossing::Unknown;
-    }
-    let may_go_round = match members.network_inside {
-        _ if members.hosts == 1 => false,
-        NetworkInside::Nowhere => false,
-        NetworkInside::NearNics => {
-            let over_network = |rules: &Rules| rules.parts_of_host_join_over_network;
-            members.rules.is_none_or(over_network) && have_near_nics(machine, &gpus)
-        }
-        NetworkInside::Everywhere => true,
-    };
-    if may_go_round {
-        return Crossing::Unknown;
+        return Crossing::Unknown(Unknown::Place);
     }
     let pairs = gpus
         .iter()
@@ -96,23 +109,56 @@ pub fn crossing(machine: &Machine, members: &Members) -> Crossing {
     let mut answer = if members.gpus.len() == gpus.len() {
         Crossing::Never
     } else {
-        Crossing::Unknown
+        Crossing::Unknown(Unknown::Place)
     };
     for (a, b) in pairs.filter(|(a, b)| a != b) {
         match crosses_socket(machine, a, b) {
-            Some(true) => return Crossing::Some,
-            None => answer = Crossing::Unknown,
+            Some(true) => return over_network(machine, members, &gpus).unwrap_or(Crossing::Some),
+            None => answer = Crossing::Unknown(Unknown::Place),
             Some(false) => {}
         }
     }
     answer
 }
 
+/// What keeps GPUs of several packages from the socket link, or may do so: the network, where NCCL counts this host as
+/// several.  None where it does not.
+fn over_network(machine: &Machine, members: &Members, gpus: &[PciAddress]) -> Option<Crossing> {
+    let may_be_cut = members.hosts > 1 && !members.reach.is_whole;
+    if members.reach.without_shm && members.hosts > 1 {
+        return Some(Crossing::Unknown(Unknown::Network));
+    }
+    if !may_be_cut {
+        return None;
+    }
+    // Of one host NCCL counts several only where it cuts it; of several it may.
+    let is_cut = members.others == 0;
+    if !is_cut && !have_near_nics(machine, gpus) {
+        return None;
+    }
+    match members.parts_join_over_network() {
+        Some(true) if is_cut && each_package_is_a_part(machine, members, gpus) => {
+            Some(Crossing::OverNetwork)
+        }
+        Some(false) if is_cut || members.follow_each_other() => None,
+        Some(_) | None => Some(Crossing::Unknown(Unknown::Network)),
+    }
+}
+
+/// Whether NCCL counts as many hosts as there are packages with GPUs, so that each is a part of its own: a part goes
+/// no farther than its network devices are near.
+fn each_package_is_a_part(machine: &Machine, members: &Members, gpus: &[PciAddress]) -> bool {
+    let packages: BTreeSet<u32> = packages_of(machine, gpus.iter().copied())
+        .into_values()
+        .collect();
+    packages.len() == members.hosts && have_near_nics(machine, gpus)
+}
+
 /// Whether GPUs of several packages each have a NIC below a switch of theirs.
 ///
 /// Where such NICs are faster than the socket link, NCCL takes the host for several (`graph/paths.cc`
 /// `ncclTopoCheckNet`, `init.cc` `nNodes`), and some versions send over the network from socket to socket
-/// ([`Rules::parts_of_host_join_over_network`]).  How fast a NIC is, is not known here.
+/// ([`Rules::parts_of_host_join_over_network`]).
 fn have_near_nics(machine: &Machine, gpus: &[PciAddress]) -> bool {
     let has_near_nic = |gpu: &&PciAddress| {
         let paths = machine
@@ -142,14 +188,24 @@ impl Hops {
     }
 }
 
+/// A hop between places, and whether it crosses the socket link: `Some(true)` toward the package of the higher number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Step {
+    from: usize,
+    to: usize,
+    upward: Option<bool>,
+}
+
 /// What is known of the way of a communicator's collectives.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forecast {
-    /// Rings by channel, trees (inside a host chains) by channel; empty where they are not modelled.
-    rings: Vec<Vec<usize>>,
-    trees: Vec<Vec<usize>>,
-    /// `crosses[a][b]`: whether a hop between these places crosses, and whether upward.
-    crosses: BTreeMap<(usize, usize), bool>,
+    /// Rings by channel, trees by channel (inside a host chains); empty where they are not modelled.
+    rings: Vec<Vec<Step>>,
+    trees: Vec<Vec<Step>>,
+    /// Whether the hops are the same with every network that NCCL may have.
+    hops_are_known: bool,
+    /// What NCCL counts as hosts of this host's ranks alone; none where it is not modelled.
+    pub parts: Option<usize>,
     /// The GPUs by place.
     gpus: Vec<PciAddress>,
     /// The fewest crossings of any ring or chain over all the GPUs.
@@ -168,7 +224,7 @@ impl Forecast {
     /// finds the machine by itself.
     pub fn of(machine: &Machine, members: &Members, file: Option<&System>) -> Self {
         let packages = packages_of(machine, members.known());
-        let groups = if members.is_whole() {
+        let groups = if members.are_all() {
             groups(machine, &packages, &packages)
         } else {
             // Ranks that did not tell may hold any GPU, and so have any link.
@@ -178,22 +234,21 @@ impl Forecast {
         let mut distinct: Vec<u32> = packages.values().copied().collect();
         distinct.sort_unstable();
         distinct.dedup();
-        let one_host = members.hosts == 1;
         let mut forecast = Self {
             rings: Vec::new(),
             trees: Vec::new(),
-            crosses: BTreeMap::new(),
+            hops_are_known: false,
+            parts: None,
             gpus: members.known(),
-            least_ring: fewest(groups, one_host),
+            least_ring: fewest(groups, members.are_here()),
             least_chain: groups.saturating_sub(1),
             packages: distinct.len(),
             crossing_gb_s: None,
             inside_gb_s: None,
         };
-        if let Some(file) =
-            file.filter(|_| members.is_whole() && packages.len() == members.gpus.len())
-        {
-            forecast.model(machine, &packages, file, members.capability);
+        let is_placed = packages.len() == members.gpus.len();
+        if let Some(file) = file.filter(|_| members.are_all() && is_placed) {
+            forecast.model(machine, &packages, file, members);
         }
         forecast
     }
@@ -203,48 +258,95 @@ impl Forecast {
         machine: &Machine,
         packages: &BTreeMap<PciAddress, u32>,
         file: &System,
-        capability: u32,
+        members: &Members,
     ) {
-        let mut system = file.clone();
-        add_nvlinks(&mut system.root, machine, &self.gpus);
+        let system = with_nvlinks(file, machine);
         let ranks: Vec<String> = self.gpus.iter().map(ToString::to_string).collect();
-        let model = Model::of(&system, &ranks, Conditions::of_capability(capability));
-        if model.gpus.len() != ranks.len() {
-            return;
+        let conditions = Conditions {
+            reach: members.reach,
+            rules: members.rules.unwrap_or_else(Rules::assumed),
+            ..Conditions::of_capability(members.capability)
+        };
+        let by_network = members.parts_join_over_network().unwrap_or_default();
+        let mut seen: Vec<Seen> = Vec::new();
+        let no_nets = vec![Vec::new()];
+        let alternatives = if members.nets.is_empty() {
+            &no_nets
+        } else {
+            &members.nets
+        };
+        let mut is_first = true;
+        for nets in alternatives {
+            let model = Model::of(&with_nets(&system, nets), &ranks, conditions);
+            let parts = model.paths.parts();
+            if model.gpus.len() != ranks.len() || parts.len() != members.hosts {
+                continue;
+            }
+            // What decides the search: the order of the GPUs, and the network between parts.
+            let one = Seen {
+                order: model.gpus.iter().map(|gpu| gpu.rank).collect(),
+                nets: if parts.len() > 1 {
+                    nets.clone()
+                } else {
+                    Vec::new()
+                },
+                parts,
+            };
+            if seen.contains(&one) {
+                continue;
+            }
+            let Some(route) = Route::of(&model, by_network) else {
+                continue;
+            };
+            seen.push(one);
+            let place = |rank: usize| packages.get(self.gpus.get(rank)?).copied();
+            let step = |hop: &RankHop| step(hop, place(hop.from), place(hop.to));
+            let steps = |all: &[Vec<RankHop>]| -> Vec<Vec<Step>> {
+                all.iter()
+                    .map(|hops| hops.iter().map(step).collect())
+                    .collect()
+            };
+            let (rings, trees) = (steps(&route.rings), steps(&route.trees));
+            if is_first {
+                self.set_limits(&model, by_network, packages);
+                self.parts = Some(route.parts.len());
+                (self.rings, self.trees) = (rings, trees);
+                self.hops_are_known = true;
+                is_first = false;
+            } else if (&self.rings, &self.trees) != (&rings, &trees) {
+                self.hops_are_known = false;
+                self.rings.extend(rings);
+                self.trees.extend(trees);
+            }
         }
-        let Some(search) = Search::of(&model.graph, &model.paths) else {
-            return;
-        };
-        // The model's places follow the file; ours follow the ranks.
-        let rank = |place: &usize| model.gpus.get(*place).map(|gpu| gpu.rank);
-        let by_rank = |channels: &Channels| -> Vec<Vec<usize>> {
-            let orders = channels.orders.iter();
-            orders
-                .map(|order| order.iter().filter_map(rank).collect())
-                .collect()
-        };
-        self.rings = by_rank(&search.ring);
-        self.trees = by_rank(&search.tree);
+    }
+
+    /// The narrowest path between packages and the widest inside one.
+    fn set_limits(
+        &mut self,
+        model: &Model,
+        by_network: bool,
+        packages: &BTreeMap<PciAddress, u32>,
+    ) {
+        let place = |rank: usize| packages.get(self.gpus.get(rank)?).copied();
+        let (mut narrowest, mut widest) = (None::<f32>, None::<f32>);
         for (a, from) in model.gpus.iter().enumerate() {
             for (b, to) in model.gpus.iter().enumerate().filter(|(b, _)| *b != a) {
-                let Some(path) = model.paths.between(a, b) else {
-                    continue;
-                };
-                let place = |rank: usize| packages.get(self.gpus.get(rank)?);
-                let (Some(x), Some(y)) = (place(from.rank), place(to.rank)) else {
+                let path = model.paths.between(a, b);
+                let ends = place(from.rank).zip(place(to.rank));
+                let (Some(path), Some((x, y))) = (path, ends) else {
                     continue;
                 };
                 let bandwidth = path.bandwidth_gb_s;
-                if x != y && path.kind.is_through_host() {
-                    self.crosses.insert((from.rank, to.rank), x < y);
-                    let least = self.crossing_gb_s.get_or_insert(bandwidth);
-                    *least = least.min(bandwidth);
+                let avoids = by_network && path.kind == PathType::Net;
+                if x != y && path.kind.is_through_host() && !avoids {
+                    narrowest = Some(narrowest.map_or(bandwidth, |least| least.min(bandwidth)));
                 } else if x == y {
-                    let most = self.inside_gb_s.get_or_insert(bandwidth);
-                    *most = most.max(bandwidth);
+                    widest = Some(widest.map_or(bandwidth, |most| most.max(bandwidth)));
                 }
             }
         }
+        (self.crossing_gb_s, self.inside_gb_s) = (narrowest, widest);
     }
 
     /// Whether the ring and tree are NCCL's by our model, and not only bounded.
@@ -254,33 +356,32 @@ impl Forecast {
 
     /// Whether every channel crosses alike, so that it does not matter how many NCCL uses.
     pub fn is_even(&self) -> bool {
-        let mut counts = self.rings.iter().map(|ring| self.count(ring, true).total());
-        let first = counts.next();
-        self.is_modelled() && counts.all(|count| Some(count) == first)
+        self.is_modelled() && are_even(&self.rings) && are_even(&self.trees)
+    }
+
+    /// Whether the hops are NCCL's, with every network that it may have.
+    pub fn hops_are_known(&self) -> bool {
+        self.hops_are_known
     }
 
     /// Crossings of the ring's channels: the average where all are alike, else the fewest.
     pub fn ring(&self) -> Hops {
-        self.over(&self.rings, |ring| self.count(ring, true), self.least_ring)
+        self.over(&self.rings, |ring| sum(ring.iter()), self.least_ring)
     }
 
     /// Crossings of a ring whose hop into `root` (a Broadcast's), or out of it (a Reduce's), is not used.
     ///
     /// `root` is a place among the GPUs; none where the root is elsewhere.
     pub fn rooted_ring(&self, root: Option<usize>, into: bool) -> Hops {
-        let used = |(from, to): (usize, usize)| root != Some(if into { to } else { from });
+        let used = |step: &&Step| root != Some(if into { step.to } else { step.from });
         let least = self.least_ring.saturating_sub(1);
-        self.over(
-            &self.rings,
-            |ring| self.sum(hops(ring, true).filter(|hop| used(*hop))),
-            least,
-        )
+        self.over(&self.rings, |ring| sum(ring.iter().filter(used)), least)
     }
 
     /// Crossings of the tree's channels; data goes both ways over each.
     pub fn tree(&self) -> Hops {
-        let both = |chain: &[usize]| {
-            let one = self.count(chain, false).total();
+        let both = |chain: &[Step]| {
+            let one = sum(chain.iter()).total();
             Hops { up: one, down: one }
         };
         if self.trees.is_empty() {
@@ -293,18 +394,19 @@ impl Forecast {
         self.over(&self.trees, both, 0)
     }
 
-    /// The hops of the first ring that cross; empty where it is not modelled.
+    /// The hops of the first ring that cross; empty where it is not modelled, or its hops are not known.
     pub fn crossing_hops(&self) -> Vec<(PciAddress, PciAddress)> {
-        let Some(ring) = self.rings.first() else {
-            return Vec::new();
-        };
-        hops(ring, true)
-            .filter(|hop| self.crosses.contains_key(hop))
-            .filter_map(|(from, to)| Some((*self.gpus.get(from)?, *self.gpus.get(to)?)))
+        let ring = self.rings.first().filter(|_| self.hops_are_known);
+        let crossing = ring
+            .into_iter()
+            .flatten()
+            .filter(|step| step.upward.is_some());
+        crossing
+            .filter_map(|step| Some((*self.gpus.get(step.from)?, *self.gpus.get(step.to)?)))
             .collect()
     }
 
-    fn over(&self, channels: &[Vec<usize>], count: impl Fn(&[usize]) -> Hops, least: u32) -> Hops {
+    fn over(&self, channels: &[Vec<Step>], count: impl Fn(&[Step]) -> Hops, least: u32) -> Hops {
         let each: Vec<Hops> = channels.iter().map(|channel| count(channel)).collect();
         // Of a ring as many hops go up as down between two packages.
         let bound = Hops {
@@ -314,7 +416,7 @@ impl Forecast {
         if each.is_empty() {
             return bound;
         }
-        if !self.is_even() {
+        if !are_even(channels) {
             let fewest = each
                 .iter()
                 .copied()
@@ -327,53 +429,48 @@ impl Forecast {
             down: each.iter().map(|hops| hops.down).sum::<f64>() * share,
         }
     }
+}
 
-    fn count(&self, order: &[usize], closes: bool) -> Hops {
-        self.sum(hops(order, closes))
-    }
+/// What decides a search, for networks that lead to the same.
+#[derive(PartialEq)]
+struct Seen {
+    order: Vec<usize>,
+    nets: Vec<NetDevice>,
+    parts: Vec<Vec<usize>>,
+}
 
-    fn sum(&self, hops: impl Iterator<Item = (usize, usize)>) -> Hops {
-        let mut sum = Hops::default();
-        for upward in hops.filter_map(|hop| self.crosses.get(&hop)) {
-            if *upward {
-                sum.up += 1.0;
-            } else {
-                sum.down += 1.0;
-            }
-        }
-        sum
+/// A hop between ranks at these packages.
+fn step(hop: &RankHop, from: Option<u32>, to: Option<u32>) -> Step {
+    let through_host = match hop.by {
+        By::Path(kind) => kind.is_through_host(),
+        By::SharedMemory => true,
+        By::Network => false,
+    };
+    let apart = from.zip(to).filter(|(x, y)| x != y && through_host);
+    Step {
+        from: hop.from,
+        to: hop.to,
+        upward: apart.map(|(x, y)| x < y),
     }
 }
 
-/// Adds the NVLinks that NCCL would find by itself: to GPUs of the communicator whose element names none.
-fn add_nvlinks(element: &mut Element, machine: &Machine, gpus: &[PciAddress]) {
-    let own = element.get("busid").and_then(|busid| busid.parse().ok());
-    let links = own
-        .filter(|own| gpus.contains(own))
-        .and_then(|own| machine.gpu(own))
-        .map(|gpu| gpu.nvlinks.clone())
-        .unwrap_or_default();
-    if !links.is_empty() {
-        if element.named("gpu").next().is_none() {
-            element.children.push(Element::new("gpu"));
-        }
-        if let Some(gpu) = element
-            .children
-            .iter_mut()
-            .find(|child| child.name == "gpu")
-            && gpu.named("nvlink").next().is_none()
-        {
-            for (target, count) in links {
-                gpu.children.push(
-                    Element::new("nvlink")
-                        .with("target", target.to_string())
-                        .with("count", count.to_string())
-                        .with("tclass", "0x030200"),
-                );
-            }
+/// Whether every channel crosses as often as the others.
+fn are_even(channels: &[Vec<Step>]) -> bool {
+    let crossings =
+        |channel: &Vec<Step>| channel.iter().filter(|step| step.upward.is_some()).count();
+    let mut counts = channels.iter().map(crossings);
+    let first = counts.next();
+    counts.all(|count| Some(count) == first)
+}
+
+fn sum<'s>(steps: impl Iterator<Item = &'s Step>) -> Hops {
+    let mut sum = Hops::default();
+    for upward in steps.filter_map(|step| step.upward) {
+        if upward {
+            sum.up += 1.0;
+        } else {
+            sum.down += 1.0;
         }
     }
-    for child in &mut element.children {
-        add_nvlinks(child, machine, gpus);
-    }
+    sum
 }

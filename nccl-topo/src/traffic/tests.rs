@@ -1,7 +1,9 @@
 use super::*;
 use crate::emit::{Form, emit};
+use crate::model::nets::rdma_ports;
 use crate::reader::read;
 use crate::testing::*;
+use topology::machine::RdmaPort;
 
 fn members(machine: &Machine) -> Members {
     Members {
@@ -9,7 +11,9 @@ fn members(machine: &Machine) -> Members {
         others: 0,
         hosts: 1,
         capability: 90,
-        network_inside: NetworkInside::NearNics,
+        ranks: (0..machine.gpus.len()).collect(),
+        reach: Reach::default(),
+        nets: vec![vec![NetDevice::socket()]],
         rules: None,
     }
 }
@@ -31,22 +35,38 @@ fn gpus_at_two_packages_cross_unless_nvlink_joins_or_may_join_them() {
     let all = members(&machine);
     assert_eq!(crossing(&machine, &all), Crossing::Some);
     machine.nvlink_visible = false;
-    assert_eq!(crossing(&machine, &all), Crossing::Unknown);
+    assert_eq!(crossing(&machine, &all), Crossing::Unknown(Unknown::Place));
     machine.nvlink_visible = true;
     let far = machine.gpus[1].pci;
     machine.gpus[0].nvlinks = [(far, 4)].into();
     assert_eq!(crossing(&machine, &all), Crossing::Never);
 }
 
+const WHOLE: Reach = Reach {
+    p2p_limit: None,
+    is_whole: true,
+    without_shm: false,
+};
+
+fn rules(version: &str) -> Option<&'static Rules> {
+    Some(Rules::of(version.parse().unwrap()))
+}
+
 #[test]
 fn on_several_hosts_nics_below_the_gpus_switches_may_carry_it() {
     let mut machine = with_switches(machine(2, 1, 4), 1);
     let mut all = members(&machine);
-    all.hosts = 2;
-    assert_eq!(crossing(&machine, &all), Crossing::Unknown);
-    all.network_inside = NetworkInside::Nowhere;
+    (all.hosts, all.others) = (2, 2);
+    let over_network = Crossing::Unknown(Unknown::Network);
+    assert_eq!(crossing(&machine, &all), over_network);
+    all.reach = WHOLE;
     assert_eq!(crossing(&machine, &all), Crossing::Some);
-    all.network_inside = NetworkInside::NearNics;
+    all.reach = Reach::default();
+    all.rules = rules("2.30.3");
+    assert_eq!(crossing(&machine, &all), Crossing::Some);
+    // Parts of another host may stand between those of this one.
+    all.ranks = vec![0, 2];
+    assert_eq!(crossing(&machine, &all), over_network);
     machine.nics.pop();
     assert_eq!(
         crossing(&machine, &all),
@@ -56,21 +76,48 @@ fn on_several_hosts_nics_below_the_gpus_switches_may_carry_it() {
 }
 
 #[test]
-fn from_2_30_3_on_the_parts_of_a_host_are_joined_through_its_memory() {
+fn one_host_that_nccl_counts_as_two_crosses_from_2_30_3_on() {
     let machine = with_switches(machine(2, 1, 4), 1);
     let mut all = members(&machine);
     all.hosts = 2;
     for (version, expected) in [
-        ("2.29.7", Crossing::Unknown),
+        ("2.29.7", Crossing::OverNetwork),
         ("2.30.3", Crossing::Some),
         ("2.31.2", Crossing::Some),
     ] {
-        all.rules = Some(Rules::of(version.parse().unwrap()));
+        all.rules = rules(version);
         assert_eq!(crossing(&machine, &all), expected, "{version}");
-        all.network_inside = NetworkInside::Everywhere;
-        assert_eq!(crossing(&machine, &all), Crossing::Unknown, "{version}");
-        all.network_inside = NetworkInside::NearNics;
+        all.reach.without_shm = true;
+        let unknown = Crossing::Unknown(Unknown::Network);
+        assert_eq!(crossing(&machine, &all), unknown, "{version}");
+        all.reach.without_shm = false;
     }
+}
+
+#[test]
+fn the_parts_of_a_host_are_modelled_with_its_nics() {
+    let mut machine = with_switches(machine(2, 1, 4), 2);
+    for nic in &mut machine.nics {
+        nic.ports = vec![RdmaPort {
+            device: format!("mlx5_{}", nic.pci.bus),
+            port: 1,
+            speed_mbit_s: Some(400_000),
+        }];
+    }
+    let file = file(&machine);
+    let mut all = members(&machine);
+    (all.hosts, all.rules) = (2, rules("2.30.7"));
+    all.nets.insert(0, rdma_ports(&machine));
+    let forecast = Forecast::of(&machine, &all, Some(&file));
+    assert!(forecast.is_even(), "{forecast:?}");
+    assert_eq!(forecast.parts, Some(2));
+    assert!((forecast.ring().total() - 2.0).abs() < 1e-9);
+    assert_eq!(forecast.crossing_hops().len(), 2);
+    // Kept whole, the sockets are crossed as often.
+    (all.hosts, all.reach) = (1, WHOLE);
+    let forecast = Forecast::of(&machine, &all, Some(&file));
+    assert_eq!(forecast.parts, Some(1));
+    assert!((forecast.ring().total() - 2.0).abs() < 1e-9);
 }
 
 #[test]
@@ -78,7 +125,8 @@ fn a_rank_whose_gpu_is_not_known_leaves_it_unknown() {
     let machine = with_switches(machine(1, 1, 4), 2);
     let mut some = members(&machine);
     some.gpus[0] = None;
-    assert_eq!(crossing(&machine, &some), Crossing::Unknown);
+    let unknown = Crossing::Unknown(Unknown::Place);
+    assert_eq!(crossing(&machine, &some), unknown);
 }
 
 #[test]
@@ -112,7 +160,7 @@ fn without_a_file_what_holds_for_every_ring_is_said() {
         assert!((forecast.ring().total() - ring).abs() < 1e-9);
         assert!((forecast.tree().up - chain).abs() < 1e-9);
         // On several hosts a ring is a chain here, whatever the file.
-        all.hosts = 2;
+        (all.hosts, all.others) = (2, 2);
         let forecast = Forecast::of(&machine, &all, Some(&file(&machine)));
         assert!((forecast.ring().total() - chain).abs() < 1e-9);
     }

@@ -198,6 +198,9 @@ pub enum NoEvidence {
     /// Several nodes have CPUs.
     #[error("nodes {0} have CPUs")]
     SeveralNodes(NodeSet),
+    /// Another node has CPUs too, all offline.
+    #[error("the CPUs of node {0} are offline, and the device may be there")]
+    OfflineNodes(NodeSet),
     /// A fact that the source does not hold.
     #[error("its {0} is not recorded")]
     NotRecorded(&'static str),

@@ -72,6 +72,10 @@ pub(super) fn by_only_node(facts: &Facts<'_>) -> RungAnswer {
     if nodes.len() != 1 {
         return Err(NoEvidence::SeveralNodes(nodes));
     }
+    let offline = facts.machine.offline_nodes();
+    if !offline.is_empty() {
+        return Err(NoEvidence::OfflineNodes(offline));
+    }
     Ok(Evidence {
         because: Grounds::OnlyNode(nodes.clone()),
         nodes,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Gpu, Locality, MigInstance, MinorSource, Nic, NumaSource, NvmlPlace, hex4};
+use super::{Gpu, Locality, MigInstance, MinorSource, Nic, NumaSource, NvmlPlace, RdmaPort, hex4};
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
 
@@ -74,6 +74,8 @@ struct NicFields {
     device: u16,
     #[serde(default)]
     names: Vec<String>,
+    #[serde(default)]
+    ports: Vec<RdmaPort>,
     package: Option<u32>,
     numa_nodes: Option<NodeSet>,
     numa_source: NumaSource,
@@ -88,6 +90,7 @@ impl<'de> Deserialize<'de> for Nic {
             vendor: fields.vendor,
             device: fields.device,
             names: fields.names,
+            ports: fields.ports,
             locality: Locality {
                 package: fields.package,
                 numa_nodes: fields.numa_nodes,

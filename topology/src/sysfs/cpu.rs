@@ -10,6 +10,9 @@ const CPUS: &str = "sys/devices/system/cpu";
 const NODES: &str = "sys/devices/system/node";
 /// SLIT's distance of a node to itself.
 const LOCAL_DISTANCE: u32 = 10;
+/// SLIT's distances from package to package: from Linux's own for two nodes that firmware does not tell apart
+/// (`REMOTE_DISTANCE`, `include/linux/topology.h`) to below that of a GPU's memory (80).
+const BETWEEN_PACKAGES: std::ops::Range<u32> = 20..80;
 
 /// What `/sys/devices/system` and `/proc/cpuinfo` say.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -42,6 +45,7 @@ pub(super) fn read(root: Root<'_>) -> Option<CpuSide> {
     };
     let packages = read_packages(root, &side.online);
     side.numa_nodes = read_nodes(root, &side.online, &mut side.remarks);
+    mark_offline(root, &side.online, &mut side.numa_nodes);
     (side.packages, side.numa_nodes) = join(packages, side.numa_nodes);
     Some(side)
 }
@@ -59,7 +63,26 @@ pub(super) fn join(
         let first = homes.next();
         node.package = first.filter(|_| homes.next().is_none());
     }
-    let packages = packages
+    let offline = offline_packages(&nodes);
+    let mut free = (0..).filter(|id| !packages.contains_key(id));
+    let offline: Vec<Package> = offline
+        .into_iter()
+        .zip(free.by_ref())
+        .map(|(numa_nodes, id)| Package {
+            id,
+            numa_nodes,
+            cpus: CpuSet::new(),
+        })
+        .collect();
+    for package in &offline {
+        for node in nodes
+            .iter_mut()
+            .filter(|node| package.numa_nodes.contains(node.id))
+        {
+            node.package = Some(package.id);
+        }
+    }
+    let mut packages: Vec<Package> = packages
         .into_iter()
         .map(|(id, cpus)| Package {
             id,
@@ -71,7 +94,69 @@ pub(super) fn join(
             cpus,
         })
         .collect();
+    packages.extend(offline);
+    packages.sort_by_key(|package| package.id);
     (packages, nodes)
+}
+
+/// The nodes of each package whose CPUs are all offline: those that are nearer to each other than packages are.
+fn offline_packages(nodes: &[NumaNode]) -> Vec<NodeSet> {
+    let mut packages: Vec<(&NumaNode, NodeSet)> = Vec::new();
+    for node in nodes.iter().filter(|node| node.kind == NodeKind::Offline) {
+        let is_near = |first: &NumaNode| {
+            let distance = first.distances.get(&node.id);
+            distance.is_some_and(|distance| *distance < BETWEEN_PACKAGES.start)
+        };
+        match packages.iter_mut().find(|(first, _)| is_near(first)) {
+            Some((_, own)) => own.insert(node.id),
+            None => packages.push((node, NodeSet::single(node.id))),
+        }
+    }
+    packages.into_iter().map(|(_, own)| own).collect()
+}
+
+/// Tells nodes whose CPUs are all offline from those that are memory alone.
+///
+/// Linux keeps the link from a node to each of its CPUs while they are offline (`drivers/base/node.c`,
+/// `register_cpu_under_node`), but lists only those online.  Where no link of an offline CPU is recorded, a node
+/// that is as far from all CPUs as packages are from each other is taken for one.
+fn mark_offline(root: Root<'_>, online: &CpuSet, nodes: &mut [NumaNode]) {
+    let present = root.text(&format!("{CPUS}/present"));
+    let present = present.and_then(|text| text.parse::<CpuSet>().ok());
+    let offline = present.unwrap_or_default().difference(online);
+    if offline.is_empty() {
+        return;
+    }
+    let linked = |id: u32| -> CpuSet {
+        let cpus = root.numbered(&format!("{NODES}/node{id}"), "cpu");
+        let cpus: CpuSet = cpus.into_iter().collect();
+        cpus.intersection(&offline)
+    };
+    let homes: Vec<(u32, CpuSet)> = nodes
+        .iter()
+        .map(|node| (node.id, linked(node.id)))
+        .collect();
+    let is_linked = homes.iter().any(|(_, cpus)| !cpus.is_empty());
+    let with_cpus: Vec<u32> = nodes
+        .iter()
+        .filter(|node| !node.cpus.is_empty())
+        .map(|node| node.id)
+        .collect();
+    for node in nodes
+        .iter_mut()
+        .filter(|node| node.kind == NodeKind::Cpuless)
+    {
+        let has_cpus = homes
+            .iter()
+            .any(|(id, cpus)| *id == node.id && !cpus.is_empty());
+        let is_far = with_cpus.iter().all(|to| {
+            let distance = node.distances.get(to);
+            distance.is_some_and(|distance| BETWEEN_PACKAGES.contains(distance))
+        });
+        if has_cpus || (!is_linked && is_far && node.memory_bytes != Some(0)) {
+            node.kind = NodeKind::Offline;
+        }
+    }
 }
 
 /// The `online` list; before it existed, the `cpuN` directories whose own `online` file is not 0.

@@ -159,6 +159,7 @@ pub fn read_pci(root: &Path) -> PciSide {
                 vendor: device.vendor,
                 device: device.device,
                 names: found.nic_names.remove(&device.address).unwrap_or_default(),
+                ports: found.nic_ports.remove(&device.address).unwrap_or_default(),
                 locality: Locality::default(),
             }),
             DeviceKind::Bridge | DeviceKind::Other => {}

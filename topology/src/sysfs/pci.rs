@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use super::files::Root;
+use crate::machine::RdmaPort;
 use crate::pci::{DeviceKind, Link, PciAddress, PciDevice};
 use crate::set::NodeSet;
 
@@ -27,6 +28,8 @@ pub(super) struct Found {
     pub(super) devices: BTreeMap<PciAddress, PciDevice>,
     /// Interface names of the NICs.
     pub(super) nic_names: BTreeMap<PciAddress, Vec<String>>,
+    /// Ports of the NICs' RDMA devices.
+    pub(super) nic_ports: BTreeMap<PciAddress, Vec<RdmaPort>>,
 }
 
 /// Reads what is under `/sys`; where no vendor is recorded a device is of the vendor whose driver has it.
@@ -47,6 +50,8 @@ pub(super) fn read(
             DeviceKind::Nic => {
                 let names = read_nic_names(root, &place.dir);
                 found.nic_names.insert(*address, names);
+                let ports = read_nic_ports(root, &place.dir);
+                found.nic_ports.insert(*address, ports);
             }
             DeviceKind::Bridge | DeviceKind::Other => continue,
         }
@@ -268,6 +273,43 @@ fn read_nic_names(root: Root<'_>, dir: &str) -> Vec<String> {
     names
 }
 
+/// The ports of a NIC's RDMA devices that are up, or of which it is not recorded whether they are; port 1 of a
+/// device without a record of its ports.
+fn read_nic_ports(root: Root<'_>, dir: &str) -> Vec<RdmaPort> {
+    let mut ports = Vec::new();
+    for device in root.entries(&format!("{dir}/infiniband")) {
+        let folder = format!("{dir}/infiniband/{device}/ports");
+        let mut numbers = root.numbered(&folder, "");
+        if numbers.is_empty() {
+            numbers.push(1);
+        }
+        for port in numbers {
+            let state = root.text(&format!("{folder}/{port}/state"));
+            let is_down = state.is_some_and(|state| !state.contains("ACTIVE"));
+            if is_down {
+                continue;
+            }
+            let rate = root.text(&format!("{folder}/{port}/rate"));
+            ports.push(RdmaPort {
+                device: device.clone(),
+                port,
+                speed_mbit_s: rate.as_deref().and_then(parse_rate),
+            });
+        }
+    }
+    ports
+}
+
+/// Mbit/s of `400 Gb/sec (4X NDR)`, `2.5 Gb/sec (1X SDR)`; absent for what is no rate.
+fn parse_rate(text: &str) -> Option<u32> {
+    let (number, _) = text.trim().split_once(" Gb/sec")?;
+    let (whole, tenths) = number.split_once('.').unwrap_or((number, "0"));
+    let whole: u32 = whole.parse().ok()?;
+    let tenths: u32 = tenths.get(..1)?.parse().ok()?;
+    let mbit = whole.checked_mul(1000)?.checked_add(tenths * 100)?;
+    (mbit > 0).then_some(mbit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,6 +338,9 @@ mod tests {
         assert_eq!(parse_speed("32.0 GT/s PCIe"), Some(32.0));
         assert_eq!(parse_speed("8 GT/s"), Some(8.0));
         assert_eq!(parse_speed("Unknown speed"), None);
+        assert_eq!(parse_rate("400 Gb/sec (4X NDR)"), Some(400_000));
+        assert_eq!(parse_rate("2.5 Gb/sec (1X SDR)"), Some(2_500));
+        assert_eq!(parse_rate("-1"), None);
         assert_eq!(
             (parse_width("16"), parse_width("0"), parse_width("255")),
             (Some(16), None, None)

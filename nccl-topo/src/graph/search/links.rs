@@ -1,15 +1,20 @@
 //! Paths made ready for a search, which tries each of them thousands of times.
 
-use super::super::nodes::{Graph, Link, LinkType};
+use super::super::nodes::{Graph, Link, LinkType, PlaceKind};
 use super::super::path_type::PathType;
 use super::super::paths::{Hop, Path};
 use crate::processor::Processor;
+
+/// Below this compute capability a GPU's link back carries a part of what a network device sends to it.
+const FULL_DUPLEX: u32 = 80;
+/// That part is one of these (`followPath`).
+const ONE_OF: f32 = 8.0;
 
 /// A path, made ready for being tried many times.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Way {
     pub(super) kind: Option<PathType>,
-    /// Through an Intel CPU, where P2P goes in small packets.
+    /// From a GPU through an Intel CPU, where P2P goes in small packets.
     pub(super) intel: bool,
     pub(super) bandwidth: f32,
     pub(super) steps: Vec<Step>,
@@ -20,8 +25,8 @@ pub(super) struct Way {
 pub(super) struct Step {
     pub(super) link: usize,
     pub(super) pci: bool,
-    /// The link back, where NCCL counts both.
-    pub(super) back: Option<usize>,
+    /// The link back, where NCCL counts both, and by what the bandwidth is divided there.
+    pub(super) back: Option<(usize, f32)>,
 }
 
 /// All links of a graph in a row.
@@ -53,34 +58,44 @@ impl<'g> Links<'g> {
             .collect()
     }
 
-    /// A path made ready; one of a kind that is never taken where there is none.
-    pub(super) fn way(&self, path: Option<&Path>) -> Way {
+    /// A path made ready, which begins at a GPU or at a network device; one of a kind that is never taken where there
+    /// is none.
+    pub(super) fn way(&self, path: Option<&Path>, from_gpu: bool) -> Way {
         let Some(path) = path.filter(|path| path.kind < PathType::Dis) else {
             return Way::default();
         };
         let enters_intel = |hop: &Hop| self.entered(*hop).is_some_and(Processor::is_intel);
-        let steps: Option<Vec<_>> = path.hops.iter().map(|hop| self.step(*hop)).collect();
+        let through_intel = || path.hops.iter().any(enters_intel);
+        let steps = path.hops.iter().map(|hop| self.step(*hop, from_gpu));
         Way {
             kind: Some(path.kind),
-            intel: path.kind == PathType::Phb && path.hops.iter().any(enters_intel),
+            intel: from_gpu && path.kind == PathType::Phb && through_intel(),
             bandwidth: path.bandwidth_gb_s,
-            steps: steps.unwrap_or_default(),
+            steps: steps.collect::<Option<Vec<_>>>().unwrap_or_default(),
         }
     }
 
-    fn step(&self, hop: Hop) -> Option<Step> {
+    fn step(&self, hop: Hop, from_gpu: bool) -> Option<Step> {
         let link = self.link(hop)?;
-        let to_power = self.entered(hop) == Some(Processor::Power);
-        let both = link.kind == LinkType::NvLink && to_power;
-        let mut others = self.graph.node(link.to)?.links.iter();
+        let entered = self.graph.node(link.to)?;
+        let to_power = entered.processor == Some(Processor::Power);
+        let to_old_gpu = entered.kind == PlaceKind::Dev && entered.compute_capability < FULL_DUPLEX;
+        let share = if link.kind == LinkType::NvLink && to_power {
+            Some(1.0)
+        } else if !from_gpu && to_old_gpu {
+            Some(ONE_OF)
+        } else {
+            None
+        };
+        let mut others = entered.links.iter();
         let back = others.position(|back| back.to == hop.from && back.kind == link.kind);
+        let back = back.zip(self.starts.get(link.to));
         Some(Step {
             link: self.starts.get(hop.from)? + hop.link,
             pci: link.kind == LinkType::Pci,
             back: back
-                .filter(|_| both)
-                .zip(self.starts.get(link.to))
-                .map(|(at, start)| start + at),
+                .zip(share)
+                .map(|((at, start), share)| (start + at, share)),
         })
     }
 

@@ -1,4 +1,5 @@
-//! Rings and trees inside a host (`search.cc`): which GPU follows which, over how many channels.
+//! Rings and trees of a host (`search.cc`): which GPU follows which, over how many channels, and from which network
+//! device they come.
 //!
 //! NCCL tries bandwidths from the highest down and path types from the nearest up, each with a bounded
 //! search over orders, and keeps the best that it met.
@@ -10,6 +11,7 @@ use super::paths::Paths;
 mod capacity;
 mod job;
 mod links;
+mod next;
 
 use job::{Job, Pattern, State};
 
@@ -21,10 +23,21 @@ const MAX_CHANNELS: usize = 32;
 pub struct Channels {
     /// The GPUs of each channel in order, by their places in [`Paths::gpus`].
     pub orders: Vec<Vec<usize>>,
+    /// The network devices by which each channel comes in and goes out, by their places in [`Paths::nets`]; empty
+    /// inside a host.
+    pub nets: Vec<[usize; 2]>,
     /// What each channel carries, in GB/s; 0.1 where NCCL found nothing and took the order of the file.
     pub bandwidth_gb_s: f32,
-    /// The farthest path type that was allowed.
+    /// What each channel carries to other hosts, in GB/s; the same as `bandwidth_gb_s` inside a host.
+    pub bandwidth_between_hosts_gb_s: f32,
+    /// The farthest path type between GPUs that was allowed.
     pub kind: PathType,
+    /// The farthest path type to a network device that was allowed.
+    pub kind_to_nets: PathType,
+    /// Whether every second part of the job takes the channels of each two the other way round (`crossNic` is 2).
+    pub swaps_nets: bool,
+    /// Of a tree: whether data comes and goes at the first GPU alone, and not at the first two.
+    pub is_simple_tree: bool,
 }
 
 /// The hops of an order, each from a place to the next; with the one back to the start where it `closes`.
@@ -34,10 +47,10 @@ pub fn hops(order: &[usize], closes: bool) -> impl Iterator<Item = (usize, usize
     order.iter().copied().zip(next.copied()).take(count)
 }
 
-/// The ring and tree of a host.
+/// The ring and tree of a host, or of a part of one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Search {
-    /// The ring; the last GPU is followed by the first.
+    /// The ring; inside a host the last GPU is followed by the first.
     pub ring: Channels,
     /// The tree, inside a host a chain.
     pub tree: Channels,
@@ -48,20 +61,41 @@ impl Search {
     ///
     /// None where there are fewer than two GPUs.
     pub fn of(graph: &Graph, paths: &Paths) -> Option<Self> {
-        if paths.gpus().len() < 2 {
-            return None;
-        }
-        let ring = Job::new(graph, paths, Pattern::Ring, 1, MAX_CHANNELS).run();
-        let channels = ring.orders.len();
-        let tree = Job::new(graph, paths, Pattern::BalancedTree, channels, channels).run();
-        let finished = |state: State| Channels {
-            orders: state.orders,
-            bandwidth_gb_s: state.bandwidth,
-            kind: state.kind,
+        (paths.gpus().len() > 1).then(|| Self::run(graph, paths, false))
+    }
+
+    /// The same for a communicator that has other hosts, or other parts of this one, besides these GPUs.
+    ///
+    /// None where there is no GPU or no network device.
+    pub fn between_hosts(graph: &Graph, paths: &Paths) -> Option<Self> {
+        let may = !paths.gpus().is_empty() && !paths.nets().is_empty();
+        may.then(|| Self::run(graph, paths, true))
+    }
+
+    fn run(graph: &Graph, paths: &Paths, between_hosts: bool) -> Self {
+        let job = |pattern, least, most| {
+            Job::new(graph, paths, between_hosts, pattern, (least, most)).run()
         };
-        Some(Self {
+        let ring = job(Pattern::Ring, 1, MAX_CHANNELS);
+        let channels = ring.channels;
+        let tree = job(Pattern::BalancedTree, channels, channels);
+        let finished = |state: State| Channels {
+            orders: state.orders(),
+            nets: if between_hosts {
+                state.nets()
+            } else {
+                Vec::new()
+            },
+            bandwidth_gb_s: state.bandwidth,
+            bandwidth_between_hosts_gb_s: state.bandwidth_between_hosts,
+            kind: state.kind,
+            kind_to_nets: state.kind_to_nets,
+            swaps_nets: state.cross_nic == 2,
+            is_simple_tree: state.pattern == Pattern::Tree,
+        };
+        Self {
             ring: finished(ring),
             tree: finished(tree),
-        })
+        }
     }
 }

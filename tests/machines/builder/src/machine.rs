@@ -8,6 +8,7 @@ use serde::de::value::Error as ValueError;
 use topology::machine::NumaSource;
 use topology::machine::{
     Gpu, Locality, Machine, MigInstance, MinorSource, Nic, NodeKind, NumaNode, Package, Processor,
+    RdmaPort,
 };
 use topology::nvlink::Links;
 use topology::pci::{Link, PciAddress, PciDevice};
@@ -79,20 +80,54 @@ fn packages(declared: &Declared) -> Vec<Package> {
             cpus: cpus.into_iter().collect(),
         }
     };
-    let all = packages_of(declared, &declared.online());
-    all.into_iter().map(package).collect()
+    // A package whose CPUs are all offline has no number; it gets the lowest that is free.
+    let online = packages_of(declared, &declared.online());
+    let mut all: Vec<Package> = online.iter().copied().map(package).collect();
+    let free = (0..).filter(|id| !online.contains(id));
+    all.extend(
+        offline_packages(declared)
+            .zip(free)
+            .map(|(nodes, id)| Package {
+                id,
+                numa_nodes: nodes,
+                ..package(u32::MAX)
+            }),
+    );
+    all.sort_by_key(|package| package.id);
+    all
+}
+
+/// The nodes of each package whose CPUs are all offline.
+fn offline_packages(declared: &Declared) -> impl Iterator<Item = NodeSet> {
+    let online = packages_of(declared, &declared.online());
+    let mut nodes = BTreeMap::<i32, NodeSet>::new();
+    let groups = declared.cores.iter().filter(|group| {
+        u32::try_from(group.package).is_ok_and(|package| !online.contains(&package))
+    });
+    for group in groups {
+        nodes
+            .entry(group.package)
+            .or_default()
+            .extend_with(&group.node.into_iter().collect());
+    }
+    nodes.into_values()
 }
 
 fn numa_nodes(declared: &Declared) -> Vec<NumaNode> {
+    let all = packages(declared);
     let node = |(id, cpus): (u32, BTreeSet<u32>)| {
         let own = declared.node(id);
         let row = declared.nodes.iter().position(|node| node.id == id);
         let row = row.and_then(|row| declared.slit.get(row));
         let ids = declared.nodes.iter().map(|node| node.id);
         let packages = packages_of(declared, &cpus);
+        let is_offline =
+            |package: &&Package| package.cpus.is_empty() && package.numa_nodes.contains(id);
+        let offline = all.iter().find(is_offline).map(|package| package.id);
+        let online = packages.first().copied().filter(|_| packages.len() == 1);
         NumaNode {
             id,
-            package: packages.first().copied().filter(|_| packages.len() == 1),
+            package: offline.or(online),
             memory_bytes: match own {
                 Some(node) => node.memory.map(|memory| memory.0),
                 None => Some(MEMORY_WITHOUT_NUMA),
@@ -100,6 +135,7 @@ fn numa_nodes(declared: &Declared) -> Vec<NumaNode> {
             kind: match own {
                 _ if !cpus.is_empty() => NodeKind::Dram,
                 Some(node) if node.of_gpu.is_some() => NodeKind::Gpu,
+                _ if offline.is_some() => NodeKind::Offline,
                 _ => NodeKind::Cpuless,
             },
             distances: row.map_or_else(BTreeMap::new, |row| ids.zip(row.iter().copied()).collect()),
@@ -241,6 +277,15 @@ fn nics(declared: &Declared) -> Vec<Nic> {
             pci: function.address.pci(),
             vendor: function.model.ids.0,
             device: function.model.ids.1,
+            ports: names
+                .iter()
+                .filter(|name| crate::root::is_rdma(name))
+                .map(|name| RdmaPort {
+                    device: name.clone(),
+                    port: 1,
+                    speed_mbit_s: None,
+                })
+                .collect(),
             names,
             locality: match place {
                 Some(place) => locality(declared, place),

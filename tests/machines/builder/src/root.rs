@@ -280,10 +280,7 @@ impl Root<'_> {
         self.tree.bytes(format!("{folder}/config"), vec![0; 4096]);
         if let Some(device) = &function.device {
             for name in &device.names {
-                let is_rdma = ["mlx", "rdmap", "cxi", "bnxt_re"]
-                    .iter()
-                    .any(|kind| name.starts_with(kind));
-                let kind = if is_rdma { "infiniband" } else { "net" };
+                let kind = if is_rdma(name) { "infiniband" } else { "net" };
                 self.tree.folder(&format!("{folder}/{kind}/{name}"));
             }
             if let Some(physical) = device.virtual_of {
@@ -363,6 +360,12 @@ impl Root<'_> {
             self.tree.bytes(entry, structure);
         }
     }
+}
+
+/// Whether the interface with this name is an RDMA device.
+pub(crate) fn is_rdma(name: &str) -> bool {
+    let kinds = ["mlx", "rdmap", "cxi", "bnxt_re"];
+    kinds.iter().any(|kind| name.starts_with(kind))
 }
 
 /// Made of the address, so that it differs and stays.

@@ -197,6 +197,33 @@ fn offline_cpus_are_nowhere() {
 }
 
 #[test]
+fn a_socket_whose_cpus_are_all_offline_keeps_its_devices() {
+    let tree = || {
+        wide(3, 4, |package| package)
+            .file("sys/devices/system/cpu/present", "0-11")
+            .file("sys/devices/system/cpu/online", "0-7")
+            .file("sys/devices/system/node/node2/distance", "30 20 10")
+            .device("pci0000:80/0000:80:00.0", GPU, NVIDIA, "2")
+    };
+    let machine = tree().read();
+    assert_eq!(machine.node(2).unwrap().kind, NodeKind::Offline);
+    assert_eq!(machine.gpus[0].locality.package, Some(2));
+    // Its tasks get the nearest CPUs that are online.
+    let nearest = (NumaSource::NearestNode, "1".to_owned());
+    assert_eq!(places(&machine), [nearest]);
+    // A GPU of which nothing is known may be there too.
+    let machine = tree()
+        .device("pci0000:90/0000:90:00.0", GPU, NVIDIA, "-1")
+        .read();
+    assert_eq!(machine.gpus[1].locality.package, None);
+    // Offline CPUs that are linked to other nodes leave memory what it is.
+    let machine = tree()
+        .file("sys/devices/system/node/node1/cpu11/online", "0")
+        .read();
+    assert_eq!(machine.node(2).unwrap().kind, NodeKind::Cpuless);
+}
+
+#[test]
 fn a_node_whose_cpus_are_all_offline_stands_for_its_nearest() {
     let tree = wide(3, 4, |package| package)
         .file("sys/devices/system/cpu/online", "0-7")

@@ -1,0 +1,160 @@
+//! Which NCCL a page is about.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use nccl_topo::predict::{predict_for, split_for};
+use nccl_topo::rules::{NEWEST, Rules, Version};
+use topology::machine::Machine;
+
+use crate::out;
+
+/// Where a host's libraries are, below the root.
+const FOLDERS: [&str; 6] = [
+    "usr/lib/x86_64-linux-gnu",
+    "usr/lib/aarch64-linux-gnu",
+    "usr/lib64",
+    "usr/lib",
+    "usr/local/lib",
+    "usr/local/cuda/lib64",
+];
+
+/// The library that every user of NCCL loads, a link to one named by its version.
+const LIBRARY: &str = "libnccl.so.2";
+
+#[derive(Debug, Args)]
+pub(crate) struct ForNccl {
+    /// NCCL's version, as 2.30 or 2.30.7 [default: the libnccl found here, else 2.30 and what differs in 2.31]
+    #[arg(long = "nccl", value_name = "VERSION", value_parser = parse_version)]
+    version: Option<Asked>,
+}
+
+/// A version as it was asked for.
+#[derive(Debug, Clone)]
+struct Asked {
+    text: String,
+    version: Version,
+}
+
+/// Reads `2.30` or `2.30.7` for clap; of a series the newest counts.
+fn parse_version(text: &str) -> Result<Asked, String> {
+    let whole = if text.split('.').count() == 2 {
+        format!("{text}.255")
+    } else {
+        text.to_owned()
+    };
+    let version = whole.parse::<Version>();
+    let version = version.map_err(|_| {
+        let assumed = Rules::assumed().from;
+        format!(
+            "expected a version of NCCL, as {} or {assumed}",
+            assumed.series()
+        )
+    })?;
+    let oldest = Rules::oldest().from;
+    if version < oldest {
+        return Err(format!(
+            "expected {oldest} or later: what earlier versions do is not known here"
+        ));
+    }
+    Ok(Asked {
+        text: text.to_owned(),
+        version,
+    })
+}
+
+/// A version to answer for.
+#[derive(Debug, Clone)]
+pub(crate) struct For {
+    /// As a page names it: `2.30`.
+    pub(crate) name: String,
+    /// Its rules.
+    pub(crate) rules: &'static Rules,
+}
+
+impl ForNccl {
+    /// The versions to answer for: one that is asked for or found, else the two whose rules are in use; `is_here`
+    /// where the answer is about this host.
+    pub(crate) fn versions(&self, is_here: bool) -> Vec<For> {
+        let found = || found_here().filter(|_| is_here);
+        let asked = self.version.clone().or_else(found);
+        let Some(Asked { text, version }) = asked else {
+            return Rules::in_use()
+                .map(|rules| For {
+                    name: rules.from.series(),
+                    rules,
+                })
+                .collect();
+        };
+        if !version.is_known() {
+            out::message(&format!(
+                "NCCL {text} is newer than {NEWEST}, the newest whose rules are known here; these are used"
+            ));
+        }
+        vec![For {
+            name: text,
+            rules: Rules::of(version),
+        }]
+    }
+}
+
+/// The NCCL that is installed here, by the name of its library; none where there is none, or its name does not tell.
+fn found_here() -> Option<Asked> {
+    let listed = std::env::var_os("LD_LIBRARY_PATH");
+    let listed = listed.iter().flat_map(std::env::split_paths);
+    let usual = FOLDERS.iter().map(|folder| Path::new("/").join(folder));
+    let version = |folder: PathBuf| {
+        let library = std::fs::canonicalize(folder.join(LIBRARY)).ok()?;
+        let name = library.file_name()?.to_str()?;
+        let text = name.strip_prefix("libnccl.so.")?.to_owned();
+        let version = text.parse().ok()?;
+        Some(Asked { text, version })
+    };
+    listed
+        .filter(|folder| folder.is_absolute())
+        .chain(usual)
+        .find_map(version)
+}
+
+/// What no true file can fix, and how NCCL cuts the host, in words: what holds for all versions once, the rest with
+/// its version.
+pub(crate) fn predictions(machine: &Machine, versions: &[For]) -> Vec<String> {
+    let each: Vec<(&For, Vec<String>)> = versions
+        .iter()
+        .map(|one| {
+            let found = predict_for(machine, one.rules);
+            let split = split_for(machine, one.rules);
+            let texts = found.iter().map(ToString::to_string);
+            let texts = texts.chain(split.map(|split| split.to_string()));
+            (one, texts.collect())
+        })
+        .collect();
+    let mut all: Vec<String> = Vec::new();
+    for (one, texts) in &each {
+        for text in texts {
+            let is_common = each.iter().all(|(_, others)| others.contains(text));
+            let said = if is_common {
+                text.clone()
+            } else {
+                format!("NCCL {}: {text}", one.name)
+            };
+            if !all.contains(&said) {
+                all.push(said);
+            }
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_a_series_or_one_of_it() {
+        let rules = |text| Rules::of(parse_version(text).unwrap().version);
+        assert_eq!(rules("2.30").from, rules("2.30.7").from);
+        assert!(parse_version("2.26.5").is_err());
+        assert!(parse_version("next").is_err());
+    }
+}

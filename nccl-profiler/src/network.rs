@@ -1,0 +1,57 @@
+//! Which network devices NCCL may have in this job, and what its settings say of paths.
+//!
+//! NCCL always has one; which, it tells no plugin.  It decides in which order NCCL takes the CPUs, and with fast ones
+//! near the GPUs whether it cuts the host into several.
+
+use std::env::var;
+
+use ffi::loaded::has_ibverbs;
+use nccl_topo::graph::{PathType, Reach};
+use nccl_topo::model::nets::{NetDevice, rdma_ports};
+use topology::machine::Machine;
+
+/// Where the kernel shows its RDMA devices, if it has any.
+const RDMA_DEVICES: &str = "/sys/class/infiniband";
+
+fn is_one(name: &str) -> bool {
+    var(name).is_ok_and(|set| set.trim() == "1")
+}
+
+/// What the job's settings say of P2P, shared memory and the network.
+pub(crate) fn reach() -> Reach {
+    let level = var("NCCL_P2P_LEVEL").ok();
+    let level = level.and_then(|level| PathType::of_level(level.trim()));
+    Reach {
+        // Where both are set, the first counts (paths.cc `ncclGetLevel`).
+        p2p_limit: if is_one("NCCL_P2P_DISABLE") {
+            Some(PathType::Loc)
+        } else {
+            level
+        },
+        is_whole: is_one("NCCL_NET_DISABLE_INTRA"),
+        without_shm: is_one("NCCL_SHM_DISABLE"),
+    }
+}
+
+/// The network devices that NCCL may have, one list for each possibility, the likeliest first.
+pub(crate) fn candidates(machine: &Machine) -> Vec<Vec<NetDevice>> {
+    let word = |name: &str| var(name).unwrap_or_default().trim().to_owned();
+    let rdma = rdma_ports(machine);
+    let takes_sockets =
+        is_one("NCCL_IB_DISABLE") || word("NCCL_NET").eq_ignore_ascii_case("socket");
+    let plugin = word("NCCL_NET_PLUGIN");
+    let may_have_plugin = !plugin.is_empty() && plugin != "none";
+    // NCCL loads libibverbs before it starts a communicator, where it looks for RDMA at all.
+    let has_rdma = || has_ibverbs() && std::fs::exists(RDMA_DEVICES).unwrap_or_default();
+    let may_have_rdma = !takes_sockets && (may_have_plugin || has_rdma());
+    let mut all = Vec::new();
+    if may_have_rdma && !rdma.is_empty() {
+        all.push(rdma);
+    }
+    all.push(vec![NetDevice::socket()]);
+    if may_have_rdma || word("NCCL_SOCKET_IFNAME").trim_start_matches('=') != "lo" {
+        let nics = machine.nics.iter().filter(|nic| !nic.names.is_empty());
+        all.extend(nics.map(|nic| vec![NetDevice::socket_at(nic.pci)]));
+    }
+    all
+}
