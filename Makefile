@@ -17,7 +17,7 @@ NCCL_PLUGIN := $(TARGET)/release/libnccl_profiler_gpu_numa.so
 FLOOR_TARGET := $(shell uname -m)-unknown-linux-gnu
 FLOOR := $(TARGET)/$(FLOOR_TARGET)/release
 
-.PHONY: machine judge help demo deps build test tiers test-fast test-abi test-nccl test-nccl-headers test-slurm test-slurm-2411 test-releases test-vm test-shapes test-rpm \
+.PHONY: machine judge help demo deps build test tiers test-fast test-abi test-nccl test-nccl-headers test-slurm test-gres test-slurm-2411 test-releases test-vm test-shapes test-rpm \
 	test-packages test-recorded test-fuzz fuzz bench load lint rpm deb floor
 
 help: ## list the targets
@@ -60,6 +60,9 @@ test-slurm: needs-slurm build machine ## the plugin under a real Slurm on this h
 	tests/slurm/docs
 	tests/slurm/faults
 	tests/slurm/memory
+
+test-gres: needs-slurm build machine ## what doctor and gres-conf say of registration against a real slurmctld and slurmd, row by row (root)
+	tests/slurm/gres $(TARGET)/gres
 
 test-slurm-2411: needs-debian build machine ## the same under Slurm 24.11, in a Debian 13 of its own below target/ (root)
 	SLURM_EXPECTED=24.11 tests/slurm/in-debian trixie
