@@ -49,6 +49,8 @@ pub(super) enum Finding {
         /// `Remote` or `Partial`.
         verdict: Verdict,
     },
+    /// It uses these GPUs and others, and none of its threads may run near these.
+    FarGpus(Vec<PciAddress>),
     /// Its memory may not be read.
     MemoryUnreadable,
     /// Its memory policy names nodes that are not its GPUs'.
@@ -130,7 +132,11 @@ pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Ju
     let local = machine.cpus_of(&nodes);
     if used.uses_all || is_one_place {
         judgement.verdict = placed.worst(&used.gpus);
-        findings.extend(placed.far_threads(&used.gpus, &local));
+        findings.extend(placed.far_threads(&local));
+        let far = placed.far_gpus(&used.gpus);
+        if findings.is_empty() && !far.is_empty() {
+            findings.push(Finding::FarGpus(far));
+        }
         judge_memory(findings, process, &memory_nodes(machine, &nodes));
     } else {
         let verdicts = placed.with_each(&used.gpus);
@@ -138,7 +144,7 @@ pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Ju
         judgement.verdict = first.filter(|first| verdicts.iter().all(|(_, own)| own == first));
         if judgement.verdict != Some(Verdict::Local) {
             // Threads that are near none of them are wrong whichever it uses.
-            findings.extend(placed.far_threads(&used.gpus, &local));
+            findings.extend(placed.far_threads(&local));
             if findings.is_empty() {
                 findings.push(Finding::AnyOf(verdicts));
             }
@@ -170,11 +176,39 @@ struct Placed<'p> {
 }
 
 impl Placed<'_> {
-    /// The verdict for the worst thread, if the process uses all of `gpus`.
+    /// The verdict on the process, if it uses all of `gpus`: that of its worst thread, and worse where no thread is near
+    /// one of them.
     fn worst(&self, gpus: &[PciAddress]) -> Option<Verdict> {
+        let together = judge_cpus(self.machine, gpus, &self.cpus())?;
+        let local = self.near(gpus);
         let masks = self.process.masks.values();
-        let each = masks.filter_map(|(mask, _)| judge_cpus(self.machine, gpus, mask));
-        each.max_by_key(badness)
+        let each = masks.filter_map(|(mask, _)| thread_verdict(mask, &local));
+        each.chain([together]).max_by_key(badness)
+    }
+
+    /// Where any thread may run.
+    fn cpus(&self) -> CpuSet {
+        let mut all = CpuSet::new();
+        for (mask, _) in self.process.masks.values() {
+            all.extend_with(mask);
+        }
+        all
+    }
+
+    /// The CPUs that are local to one of `gpus`.
+    fn near(&self, gpus: &[PciAddress]) -> CpuSet {
+        let mut local = CpuSet::new();
+        for nodes in gpus.iter().filter_map(|gpu| nodes_of(self.machine, *gpu)) {
+            local.extend_with(&self.machine.cpus_of(nodes));
+        }
+        local
+    }
+
+    /// The GPUs that no thread may run near.
+    fn far_gpus(&self, gpus: &[PciAddress]) -> Vec<PciAddress> {
+        let cpus = self.cpus();
+        let is_far = |gpu: &&PciAddress| !self.near(&[**gpu]).intersects(&cpus);
+        gpus.iter().filter(is_far).copied().collect()
     }
 
     /// The verdict for each of `gpus`, if the process uses that one.
@@ -184,20 +218,31 @@ impl Placed<'_> {
             .collect()
     }
 
-    /// The threads that may run elsewhere than on `local`, the CPUs of all of `gpus`.
-    fn far_threads(&self, gpus: &[PciAddress], local: &CpuSet) -> Vec<Finding> {
+    /// The threads that may run elsewhere than on `local`.
+    fn far_threads(&self, local: &CpuSet) -> Vec<Finding> {
         let masks = self.process.masks.values();
         let far = masks.filter_map(|(mask, threads)| {
-            let verdict = judge_cpus(self.machine, gpus, mask).filter(|own| badness(own) > 1)?;
             Some(Finding::Threads {
                 threads: threads.clone(),
                 of: self.process.threads(),
                 cpus: mask.clone(),
                 far: mask.difference(local),
-                verdict,
+                verdict: thread_verdict(mask, local)?,
             })
         });
         far.collect()
+    }
+}
+
+/// What is wrong with a thread that may run on `mask`; none where all of that is within `local`: a thread need not be
+/// near every GPU of its process.
+fn thread_verdict(mask: &CpuSet, local: &CpuSet) -> Option<Verdict> {
+    if mask.is_subset(local) {
+        None
+    } else if mask.intersects(local) {
+        Some(Verdict::Partial)
+    } else {
+        Some(Verdict::Remote)
     }
 }
 

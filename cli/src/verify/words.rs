@@ -123,6 +123,13 @@ pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Findin
                 ),
             }
         }
+        Finding::FarGpus(gpus) => {
+            let names: Vec<String> = gpus.iter().map(|gpu| gpu_name(machine, *gpu)).collect();
+            format!(
+                "it may not run on any CPU that is local to {}: partial",
+                names.join(", ")
+            )
+        }
         Finding::MemoryUnreadable => "its memory cannot be read (numa_maps)".to_owned(),
         Finding::MemoryPolicy {
             policy,

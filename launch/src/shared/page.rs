@@ -558,8 +558,10 @@ fn count_in(state: &impl Word<Value = u32>) -> Option<u32> {
 
 /// Writes words to where zeros are.
 fn store(to: &[impl Word<Value = u32>], words: &[u32]) {
-    for (to, from) in to.iter().zip(words).filter(|(_, from)| **from != 0) {
-        to.store(*from, Ordering::Relaxed);
+    for (to, from) in to.iter().zip(words) {
+        if to.load(Ordering::Relaxed) != *from {
+            to.store(*from, Ordering::Relaxed);
+        }
     }
 }
 
