@@ -199,6 +199,8 @@ struct Shape {
     expect: String,
     items: String,
     slurm: String,
+    /// CPUs of another job.
+    held: Set,
     alone: Launch,
     bound: Launch,
 }
@@ -254,6 +256,11 @@ fn read(text: &str) -> Input {
                     name: column(5),
                     ..Shape::default()
                 });
+            }
+            "@held" => {
+                if let Some(shape) = input.shapes.last_mut() {
+                    shape.held = parse_set(rest);
+                }
             }
             "@snapshot" => input.snapshot = Some(rest.to_owned()),
             "@finished" => input.is_finished = true,
@@ -546,7 +553,8 @@ fn judge_step(
         .fold(0, |all, task| all | parse_set(task.get("cpuset")));
     let is_fenced =
         !shape.slurm.contains("CONSTRAIN_CORES=no") && !shape.slurm.contains("task/affinity");
-    let step_cpus = if is_fenced { cpuset } else { masks };
+    // Under task/none nobody fences: the step's are those that another job has not.
+    let step_cpus = if is_fenced { cpuset } else { masks } & !shape.held;
     let step_cpus = without_idle_threads(machine, step_cpus, masks);
     let judged = Judged {
         near: nodes
@@ -573,8 +581,13 @@ fn judge_step(
 
     let mut wrong = Vec::new();
     for (task, cpus) in has.iter().enumerate() {
-        // Under task/none nobody fences: what Slurm gave the step is not seen by a task.
-        if cpus & !cpuset != 0 || *cpus == 0 {
+        // What Slurm itself left it with is not ours.
+        let held = if had.get(task) == Some(cpus) {
+            0
+        } else {
+            shape.held
+        };
+        if cpus & (!cpuset | held) != 0 || *cpus == 0 {
             wrong.push(format!(
                 "task {task} has CPUs {} outside its step",
                 show_set(*cpus)
