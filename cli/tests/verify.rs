@@ -162,6 +162,35 @@ fn one_of_several_gpus_is_right_only_where_it_would_be_with_each() {
 }
 
 #[test]
+fn cpus_that_a_launch_gave_knowing_that_some_are_far_are_no_mistake() {
+    let host = Host::new("dgx-h100");
+    let verify = |mask: &str, rank: &[&str]| {
+        let report =
+            serde_json::json!({ "gpus": ["0000:1b:00.0"], "verdict": "partial", "cpus": "50-59" });
+        let report = format!("GPU_NUMA_BIND_REPORT={report}");
+        let environment: Vec<&str> = std::iter::once(report.as_str())
+            .chain(rank.iter().copied())
+            .collect();
+        host.verify(&Recorded {
+            pid: 4711,
+            name: "python",
+            threads: &[("python", mask)],
+            environment: &environment,
+            maps: NODE_0,
+            ..Recorded::default()
+        })
+    };
+    let own = verify("50-59", &[]);
+    assert_eq!(
+        (&own["verdict"], &own["ok"]),
+        (&Value::from("partial"), &Value::from(true)),
+        "{own:#}"
+    );
+    let other = verify("50-60", &[]);
+    assert_eq!(other["ok"], false, "{other:#}");
+}
+
+#[test]
 fn the_device_file_that_it_holds_open_goes_before_what_it_was_given() {
     let host = Host::new("dgx-h100");
     let machine = host

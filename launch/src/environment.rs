@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use topology::binding::TaskPlan;
 use topology::machine::Machine;
 use topology::pci::PciAddress;
+use topology::set::CpuSet;
 use topology::vendor::VENDORS;
 use topology::words::{TaskDocument, Voice};
 
@@ -228,6 +229,16 @@ fn step_text(environment: &impl Environment) -> Option<String> {
     parts.map(|parts| parts.join("."))
 }
 
+/// The GPUs and CPUs of a task whose report says that some of these CPUs are not near them (`partial`); none for any other.
+pub fn reported_partial(environment: &impl Environment) -> Option<(Vec<PciAddress>, CpuSet)> {
+    let report: serde_json::Value = serde_json::from_str(&environment.get(REPORT)?).ok()?;
+    if report.get("verdict")?.as_str()? != "partial" {
+        return None;
+    }
+    let cpus = report.get("cpus")?.as_str()?.parse().ok()?;
+    Some((reported_gpus(environment), cpus))
+}
+
 /// The GPUs that a task's report names; none where it has no report.
 pub fn reported_gpus(environment: &impl Environment) -> Vec<PciAddress> {
     let gpus = || {
@@ -301,6 +312,17 @@ pub(crate) mod tests {
     fn without_a_mark_nothing_is_ours() {
         let task = Variables::of(&[("CUDA_DEVICE_ORDER", "PCI_BUS_ID")]);
         assert!(Marks::read(&task).is_empty());
+    }
+
+    #[test]
+    fn only_a_partial_report_gives_the_cpus_that_were_chosen() {
+        let of = |verdict: &str| {
+            let report = format!(r#"{{"verdict":"{verdict}","cpus":"0-7"}}"#);
+            reported_partial(&Variables::of(&[("GPU_NUMA_BIND_REPORT", &report)]))
+        };
+        assert_eq!(of("partial").unwrap().1.to_string(), "0-7");
+        assert_eq!(of("local"), None);
+        assert_eq!(reported_partial(&Variables::default()), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use topology::pci::PciAddress;
 use topology::set::CpuSet;
 use topology::vendor::VENDORS;
 
-use crate::environment::Environment;
+use crate::environment::{Environment, reported_partial};
 use crate::numa_maps::{self, ProcessMemory};
 use crate::observe::{self, status_list};
 
@@ -24,6 +24,9 @@ pub struct Process {
     pub masks: BTreeMap<String, (CpuSet, Vec<Thread>)>,
     /// Where its memory is.
     pub memory: ProcessMemory,
+    /// The GPUs and CPUs that a launch gave its task of which it said `partial`, by its report; none where it has no
+    /// report, or another.
+    pub bound_partly: Option<(Vec<PciAddress>, CpuSet)>,
     /// When it was started, in clock ticks since the host was (proc_pid_stat(5), starttime); 0 where that is not known.
     started: u64,
 }
@@ -48,6 +51,7 @@ impl Process {
             name: name.trim().to_owned(),
             masks,
             memory: ProcessMemory::default(),
+            bound_partly: reported_partial(&StartEnvironment::of(root, pid)),
             started: read_start(&folder),
         };
         process.read_memory(root);

@@ -124,7 +124,14 @@ pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Ju
     if !findings.is_empty() {
         return judgement;
     }
-    let placed = Placed { machine, process };
+    let partly = process.bound_partly.as_ref();
+    let placed = Placed {
+        machine,
+        process,
+        chosen: partly
+            .filter(|(gpus, _)| *gpus == used.gpus)
+            .map(|(_, cpus)| cpus),
+    };
     let is_one_place = used
         .gpus
         .windows(2)
@@ -134,7 +141,8 @@ pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Ju
         judgement.verdict = placed.worst(&used.gpus);
         findings.extend(placed.far_threads(&local));
         let far = placed.far_gpus(&used.gpus);
-        if findings.is_empty() && !far.is_empty() {
+        let is_chosen = placed.chosen == Some(&placed.cpus());
+        if findings.is_empty() && !far.is_empty() && !is_chosen {
             findings.push(Finding::FarGpus(far));
         }
         judge_memory(findings, process, &memory_nodes(machine, &nodes));
@@ -173,6 +181,8 @@ fn badness(verdict: &Verdict) -> u8 {
 struct Placed<'p> {
     machine: &'p Machine,
     process: &'p Process,
+    /// The CPUs that a launch gave its task, saying that some of them are not near these very GPUs.
+    chosen: Option<&'p CpuSet>,
 }
 
 impl Placed<'_> {
@@ -219,9 +229,12 @@ impl Placed<'_> {
     }
 
     /// The threads that may run elsewhere than on `local`.
+    ///
+    /// Those with the CPUs that a launch gave a task of which it said `partial` are where they were put: no mistake.
     fn far_threads(&self, local: &CpuSet) -> Vec<Finding> {
         let masks = self.process.masks.values();
-        let far = masks.filter_map(|(mask, threads)| {
+        let others = masks.filter(|(mask, _)| Some(mask) != self.chosen);
+        let far = others.filter_map(|(mask, threads)| {
             Some(Finding::Threads {
                 threads: threads.clone(),
                 of: self.process.threads(),

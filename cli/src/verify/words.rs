@@ -57,14 +57,12 @@ pub(super) fn all_well(verdict: Option<Verdict>, gpus: usize) -> String {
             "spanning: its CPUs are local to one or another of its {gpus} GPUs, which are on several nodes; if it uses only \
              some of them, name these with --gpus"
         ),
-        Some(
-            Verdict::Local
-            | Verdict::Partial
-            | Verdict::Remote
-            | Verdict::Unbound
-            | Verdict::Refused,
-        )
-        | None => "all local".to_owned(),
+        Some(Verdict::Partial) => {
+            "partial, as its launch bound it: not all of its CPUs are local, according to GPU_NUMA_BIND_REPORT".to_owned()
+        }
+        Some(Verdict::Local | Verdict::Remote | Verdict::Unbound | Verdict::Refused) | None => {
+            "all local".to_owned()
+        }
     }
 }
 

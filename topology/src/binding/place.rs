@@ -96,8 +96,10 @@ pub(super) fn place(
     placing.count_whole();
     placing.seat_local();
     let is_settled = (0..classes.len()).all(|class| placing.unseated_rest(class) == 0);
-    placing.seat_elsewhere();
-    placing.seat_on_other_packages();
+    if !is_settled {
+        placing.seat_elsewhere();
+        placing.seat_on_other_packages();
+    }
     placing.place_loose();
     let seats = placing.seats;
     let mut rows = vec![Units::none(pool.areas.len()); takers.len()];
@@ -226,7 +228,12 @@ impl<'a> Placing<'a> {
     /// Tasks that get all they asked for on one node of theirs; whole cores as far as there are any.
     fn seat_local(&mut self) {
         let each = self.sizes.each;
+        // A task with one local node takes no more there than it could have anyway.
+        let has_choice = self.classes.iter().any(|class| class.areas.len() > 1);
         for by_core in [true, false] {
+            if (0..self.classes.len()).all(|class| self.unseated_whole(class) == 0) {
+                return;
+            }
             let seats: Units = self.seats_left(by_core);
             let demands: Vec<Demand<'_>> = (0..self.classes.len())
                 .filter_map(|class| {
@@ -248,7 +255,7 @@ impl<'a> Placing<'a> {
                 for (area, seats) in row.held() {
                     for _ in 0..seats {
                         self.seat(class, area, each);
-                        if !self.is_rest_met() {
+                        if has_choice && !self.is_rest_met() {
                             self.unseat(class, area, each);
                         }
                     }
@@ -408,9 +415,9 @@ impl<'a> Placing<'a> {
                     .sum::<u32>()
             });
             order.retain(|class| {
-                self.classes
-                    .get(*class)
-                    .is_some_and(|class| self.promised(class) == 0)
+                let of = self.classes.get(*class);
+                let is_free = of.is_some_and(|of| self.promised(of) == 0);
+                is_free && self.unseated_rest(*class) > keep
             });
             for class in order {
                 for area in self.areas_by_nearness(class) {
