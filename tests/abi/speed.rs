@@ -269,8 +269,8 @@ fn what_each_plugin_costs() {
 const INSTRUCTIONS: [(Plugin, usize, &str, u64); 4] = [
     (Plugin::Unused, 1, "task_init", 20),
     (Plugin::Binding, 1, "user_init", 600_000),
-    (Plugin::Binding, 1, "task_init", 275_000),
-    (Plugin::Binding, 16, "task_init", 1_712_000),
+    (Plugin::Binding, 1, "task_init", 412_000),
+    (Plugin::Binding, 16, "task_init", 2_400_000),
 ];
 
 /// A regression that a busy machine's clock would not show.

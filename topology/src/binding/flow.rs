@@ -56,6 +56,8 @@ pub(super) struct Demand<'a> {
     /// For a demand that should be spread over its areas: the weight of each; else empty, and it comes from where the
     /// most room is.
     pub(super) weights: &'a [u32],
+    /// How many units such a demand takes of an area before it turns to the next: a core's.
+    pub(super) block: u32,
 }
 
 /// What each demand gets: together as much as can be, and what an earlier one could have, no later one takes.
@@ -105,7 +107,7 @@ impl Drawing<'_> {
             let load = demand
                 .weights
                 .get(*place)
-                .map(|weight| drawn.at(**area) * 64 / weight.max(&1));
+                .map(|weight| drawn.at(**area) / demand.block.max(1) * 64 / weight.max(&1));
             let left = self.left.at(**area);
             (load, left < self.full.at(**area), u32::MAX - left)
         });
@@ -179,6 +181,7 @@ mod tests {
                 units: *units,
                 from,
                 weights: &[],
+                block: 1,
             })
             .collect();
         let rows = draw(&demands, &room.iter().copied().collect());

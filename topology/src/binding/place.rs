@@ -88,6 +88,7 @@ pub(super) fn place(
         classes: &classes,
         sizes,
         preference,
+        block: pool.threads(),
         room: pool.areas.iter().map(|area| count(&area.cpus)).collect(),
         whole: vec![0; classes.len()],
         seats: vec![Vec::new(); classes.len()],
@@ -158,6 +159,8 @@ struct Placing<'a> {
     classes: &'a [Class],
     sizes: Sizes,
     preference: Preference,
+    /// CPUs of a core.
+    block: u32,
     /// CPUs of each area that nobody has yet.
     room: Units,
     /// Of each class, how many tasks can have local CPUs only.
@@ -211,6 +214,7 @@ impl<'a> Placing<'a> {
                 units: whole * self.sizes.each + (class.size() - whole) * self.promised(class),
                 from: &class.areas,
                 weights: &[],
+                block: 1,
             })
             .collect();
         are_met(&demands, &draw(&demands, &self.room))
@@ -247,6 +251,7 @@ impl<'a> Placing<'a> {
                         units,
                         from: &of.areas,
                         weights: &[],
+                        block: 1,
                     })
                 })
                 .collect();
@@ -339,6 +344,7 @@ impl<'a> Placing<'a> {
             units,
             from: &class.areas,
             weights: &class.weights,
+            block: self.block,
         };
         let classes = || self.classes.iter().enumerate();
         let mut demands: Vec<Demand<'a>> = classes()
@@ -665,13 +671,14 @@ impl Loose<'_, '_> {
     /// else over as few as can be.
     fn share(&self, mut units: Units, tasks: u32, each: u32) -> Vec<Units> {
         let areas = self.placing.pool.areas.len();
+        let block = self.placing.block.max(1);
         let mut seats = Vec::new();
         for done in 0..tasks {
             let mut seat = Units::none(areas);
             if self.class.is_spanning() {
                 let even: Vec<(usize, u32)> = units
                     .held()
-                    .map(|(area, held)| (area, held / (tasks - done)))
+                    .map(|(area, held)| (area, held / (tasks - done) / block * block))
                     .collect();
                 for (area, even) in even {
                     let want = each - seat.sum();
@@ -697,7 +704,7 @@ impl Loose<'_, '_> {
                     &mut seat,
                     area,
                     if self.class.is_spanning() {
-                        1
+                        want.min(block)
                     } else {
                         held.min(want)
                     },

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::machine::Machine;
+use crate::machine::{Machine, NumaNode};
 use crate::set::CpuSet;
 
 /// The CPUs that are dealt.
@@ -50,16 +50,23 @@ impl Pool {
             }
         }
         cores.extend(rest.iter().map(CpuSet::single));
-        let node_of = |core: &CpuSet| {
-            let nodes = &machine.numa_nodes;
-            nodes
-                .iter()
-                .find(|node| node.cpus.intersects(core))
-                .map(|node| node.id)
+        // Cores lie in order, mostly: the node and cache of the last one are asked first.
+        let mut last_node: Option<&NumaNode> = None;
+        let mut node_of = |core: &CpuSet| {
+            if last_node.is_none_or(|node| !node.cpus.intersects(core)) {
+                let nodes = &machine.numa_nodes;
+                last_node = nodes.iter().find(|node| node.cpus.intersects(core));
+            }
+            last_node.map(|node| node.id)
         };
-        let cache_of = |core: &CpuSet| {
-            let caches = &machine.last_level_caches;
-            caches.iter().position(|cpus| cpus.intersects(core))
+        let caches = &machine.last_level_caches;
+        let mut last_cache: Option<usize> = None;
+        let mut cache_of = |core: &CpuSet| {
+            let is_in = |cache: usize| caches.get(cache).is_some_and(|cpus| cpus.intersects(core));
+            if !last_cache.is_some_and(is_in) {
+                last_cache = (0..caches.len()).find(|cache| is_in(*cache));
+            }
+            last_cache
         };
         let mut areas: BTreeMap<Option<u32>, BTreeMap<Option<usize>, Vec<CpuSet>>> =
             BTreeMap::new();
@@ -90,6 +97,17 @@ impl Pool {
         }
     }
 
+    /// CPUs of its largest core, at least 1.
+    pub(super) fn threads(&self) -> u32 {
+        let cells = self.areas.iter().flat_map(|area| &area.cells);
+        cells
+            .flat_map(|cell| &cell.cores)
+            .map(count)
+            .max()
+            .unwrap_or(1)
+            .max(1)
+    }
+
     /// Over how much of it `cpus` are spread.
     pub(super) fn spread(&self, cpus: &CpuSet) -> Spread {
         let held = || self.areas.iter().filter(|area| area.cpus.intersects(cpus));
@@ -113,6 +131,9 @@ impl Pool {
                 .copied()
                 .filter(|cpus| cpus.intersects(&area.cpus))
                 .collect();
+            if here.len() < 2 {
+                continue;
+            }
             let cores = area
                 .cells
                 .iter()

@@ -205,11 +205,7 @@ impl<'a> Split<'a> {
 
     /// The ways to place that are compared where tasks cannot all be wholly local.
     fn ways(&self, sizes: Sizes) -> Vec<(Sizes, Preference)> {
-        let areas = self.pool.areas.iter();
-        let cores = areas
-            .flat_map(|area| &area.cells)
-            .flat_map(|cell| &cell.cores);
-        let threads = cores.map(count).max().unwrap_or(1).min(sizes.each);
+        let threads = self.pool.threads().min(sizes.each);
         let mut promises = vec![sizes.local];
         if sizes.local > 0 && threads > 1 {
             // A whole core rather than a part of one.
