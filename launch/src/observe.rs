@@ -144,7 +144,7 @@ pub fn read_task(
 ///
 /// `cores`, `threads`, `sockets` and `ldoms` reach a task as the masks that Slurm makes without being asked, and so does
 /// `none` in a job that has not the whole host (`lllp_distribution`, task/affinity).  The others have a type of their
-/// own (`setup_env`, env.c), but `rank` from 25.11 on, where it is no choice.  Of masks, Slurm's own are written with
+/// own (`setup_env`, env.c), but `rank` where it is no choice (24.11.5 ignores it as obsolete, 25.11 has none).  Of masks, Slurm's own are written with
 /// 0x (`bit_fmt_hexmask`) and those that the user typed without (`_expand_mult`, `task_cpuset_to_str`).  All read in
 /// 22.05 to 26.05.
 fn is_bound_by_user(environment: &impl Environment) -> bool {
