@@ -280,8 +280,16 @@ fn hooks_take_no_more_instructions_than_they_did() {
     let world = World::declared(USUAL);
     let mut over = Vec::new();
     for (plugin, tasks, hook, taken) in INSTRUCTIONS {
-        let counted = count_instructions(plugin, &world, tasks, hook);
         let most = taken + taken / 4;
+        // Under valgrind on a busy machine the tasks may wait for each other too long, and then each decides: only what
+        // is never less is too much.
+        let count = || count_instructions(plugin, &world, tasks, hook);
+        let mut counted = count();
+        for _ in 0..2 {
+            if counted > most {
+                counted = counted.min(count());
+            }
+        }
         let name = plugin.name();
         let line = format!("{name}, {tasks} tasks, {hook}: {counted} instructions, at most {most}");
         eprintln!("{line}");
