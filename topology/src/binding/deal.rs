@@ -81,10 +81,8 @@ struct Dealing<'a> {
 
 impl Dealing<'_> {
     fn is_local(&self, taker: usize, area: &Area) -> bool {
-        let nodes = self.takers.get(taker).map(|taker| &taker.nodes);
-        nodes
-            .zip(area.node)
-            .is_some_and(|(nodes, node)| nodes.contains(node))
+        let taker = self.takers.get(taker);
+        taker.is_some_and(|taker| taker.is_near(area))
     }
 
     fn mask(&self, taker: usize) -> Option<&CpuSet> {
@@ -126,10 +124,7 @@ impl Dealing<'_> {
     /// Whether a task whose GPUs are on different nodes has no CPU yet near those on this one.
     fn reaches(&self, taker: usize, index: usize, area: &Area) -> bool {
         let has_some = |share: &Share| share.areas.contains(&index);
-        let is_spanning = self
-            .takers
-            .get(taker)
-            .is_some_and(|taker| !taker.gpus_on.is_empty());
+        let is_spanning = self.takers.get(taker).is_some_and(Taker::is_spanning);
         is_spanning && self.is_local(taker, area) && !self.shares.get(taker).is_some_and(has_some)
     }
 
@@ -139,7 +134,7 @@ impl Dealing<'_> {
             return Loss::default();
         };
         let is_whole = !share.has_remote && !share.cpus.is_empty();
-        let is_spanning = !asking.gpus_on.is_empty();
+        let is_spanning = asking.is_spanning();
         (
             is_whole && !self.is_local(taker, area),
             !is_spanning && loses(&share.areas, &at.0),
@@ -159,10 +154,12 @@ impl Dealing<'_> {
         let by_cell = self.seat_below_caches(tables, &bases);
         // CPUs that are local to somebody go to nobody else without need.
         let is_wanted = (0..self.takers.len()).any(|taker| self.is_local(taker, area));
-        let has_others = |base: &Base| self.held(base.taker) > 0;
-        let given = self.shares.iter().filter(|_| bases.iter().any(has_others));
-        let given: Vec<&CpuSet> = given.map(|share| &share.cpus).collect();
-        let shared = self.pool.cores_of_several(&given);
+        let shared = if bases.iter().any(|base| self.held(base.taker) > 0) {
+            let given: Vec<&CpuSet> = self.shares.iter().map(|share| &share.cpus).collect();
+            self.pool.cores_of_several(&given)
+        } else {
+            CpuSet::new()
+        };
         for (cell, (table, here)) in tables.iter_mut().zip(by_cell).enumerate() {
             let is_exact = |base: &Base| is_wanted && !self.is_local(base.taker, area);
             let mut order: Vec<(Base, bool)> = here

@@ -105,11 +105,12 @@ fn find_misfit(
     let gpus: Vec<_> = known
         .map(|(gpu, nodes)| (*gpu, nodes.clone().unwrap_or_default()))
         .collect();
-    for (gpu, nodes) in &gpus {
-        if !machine.cpus_of(nodes).intersects(&step.step_cpus) {
-            let (gpu, nodes) = (*gpu, nodes.clone());
-            return Some(Misfit::NoLocalCpu { gpu, nodes });
-        }
+    let far_of = |cpus: &CpuSet| {
+        let far = far_gpus(machine, near, cpus).next()?;
+        gpus.iter().find(|(gpu, _)| *gpu == far).cloned()
+    };
+    if let Some((gpu, nodes)) = far_of(&step.step_cpus) {
+        return Some(Misfit::NoLocalCpu { gpu, nodes });
     }
     if gpus.is_empty() {
         return None;
@@ -123,15 +124,11 @@ fn find_misfit(
         });
     }
     // Where the step is split, others may have taken all that is local to a GPU.
-    let is_untouched = |nodes: &NodeSet| !machine.cpus_of(nodes).intersects(&plan.cpus);
     let is_split = step.settings.width == Width::Exclusive && near.left.is_none();
-    if let Some((gpu, nodes)) = gpus
-        .iter()
-        .find(|(_, nodes)| is_split && is_untouched(nodes))
-    {
+    if let Some((gpu, nodes)) = far_of(&plan.cpus).filter(|_| is_split) {
         return Some(Misfit::TooFewLeft {
-            gpus: vec![*gpu],
-            nodes: nodes.clone(),
+            gpus: vec![gpu],
+            nodes,
             asked: step.asked,
             local: 0,
         });

@@ -2,7 +2,7 @@
 //!
 //! From the first to the last, and a later one never at the cost of an earlier one:
 //!
-//! 1. under [`Policy::Restricted`](crate::option::Policy::Restricted), tasks with a local CPU;
+//! 1. under a strict policy ([`Policy::is_strict`](crate::option::Policy::is_strict)), tasks with a local CPU;
 //! 2. CPUs that were asked for;
 //! 3. local CPUs in total;
 //! 4. tasks wholly local;

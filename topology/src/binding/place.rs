@@ -7,18 +7,30 @@
 use std::collections::BTreeSet;
 
 use super::flow::{Demand, Units, draw, draw_from_each};
-use super::pool::{Pool, count};
+use super::pool::{Area, Pool, count};
 use crate::machine::Machine;
 use crate::set::{CpuSet, NodeSet};
 
 /// A task that takes part.
 pub(super) struct Taker<'a> {
-    /// The nodes of its GPUs; none where no CPU of the pool is local to it.
+    /// The nodes of its GPUs, whether the pool has CPUs there or not; empty where that of one is unknown.
     pub(super) nodes: NodeSet,
     /// How many of its GPUs are on each node, where they are on different ones; else empty.
     pub(super) gpus_on: Vec<(u32, u32)>,
     /// What Slurm gave it; none where that is not known.
     pub(super) mask: Option<&'a CpuSet>,
+}
+
+impl Taker<'_> {
+    /// Whether an area is local to it.
+    pub(super) fn is_near(&self, area: &Area) -> bool {
+        area.node.is_some_and(|node| self.nodes.contains(node))
+    }
+
+    /// Whether its GPUs are on different nodes.
+    pub(super) fn is_spanning(&self) -> bool {
+        !self.gpus_on.is_empty()
+    }
 }
 
 /// Tasks that want the same.
@@ -117,20 +129,15 @@ pub(super) fn place(
 fn classes_of(pool: &Pool, takers: &[Taker<'_>]) -> Vec<Class> {
     let mut classes: Vec<Class> = Vec::new();
     for (index, taker) in takers.iter().enumerate() {
-        let is_local = |node: Option<u32>| node.is_some_and(|node| taker.nodes.contains(node));
-        let areas: Vec<usize> = (0..pool.areas.len())
-            .filter(|area| {
-                pool.areas
-                    .get(*area)
-                    .is_some_and(|area| is_local(area.node))
-            })
-            .collect();
+        let all = pool.areas.iter().enumerate();
+        let near = all.filter(|(_, area)| taker.is_near(area));
+        let areas: Vec<usize> = near.map(|(index, _)| index).collect();
         let gpus_on = |area: &usize| {
             let node = pool.areas.get(*area).and_then(|area| area.node);
             let on = taker.gpus_on.iter().find(|(on, _)| Some(*on) == node);
             on.map_or(1, |(_, gpus)| *gpus)
         };
-        let weights: Vec<u32> = if taker.gpus_on.is_empty() || areas.len() < 2 {
+        let weights: Vec<u32> = if !taker.is_spanning() || areas.len() < 2 {
             Vec::new()
         } else {
             areas.iter().map(gpus_on).collect()
@@ -167,7 +174,7 @@ struct Placing<'a> {
     whole: Vec<u32>,
     /// The seats of each class so far; what each holds of which area.
     seats: Vec<Vec<Units>>,
-    /// How many seats of each class are on a node that is not local to it.
+    /// How many seats of each class have nothing that is local to it.
     elsewhere: Vec<u32>,
 }
 
@@ -231,14 +238,14 @@ impl<'a> Placing<'a> {
 
     /// Tasks that get all they asked for on one node of theirs; whole cores as far as there are any.
     fn seat_local(&mut self) {
-        let each = self.sizes.each;
         // A task with one local node takes no more there than it could have anyway.
         let has_choice = self.classes.iter().any(|class| class.areas.len() > 1);
         for by_core in [true, false] {
             if (0..self.classes.len()).all(|class| self.unseated_whole(class) == 0) {
                 return;
             }
-            let seats: Units = self.seats_left(by_core);
+            let full = self.seats_in(by_core);
+            let seats = self.seats_left(&full);
             let demands: Vec<Demand<'_>> = (0..self.classes.len())
                 .filter_map(|class| {
                     let of = self.classes.get(class)?;
@@ -255,13 +262,12 @@ impl<'a> Placing<'a> {
                     })
                 })
                 .collect();
-            let full = self.seats_in(by_core);
             for (class, row) in draw_from_each(&demands, &seats, full).iter().enumerate() {
                 for (area, seats) in row.held() {
                     for _ in 0..seats {
-                        self.seat(class, area, each);
+                        self.seat(class, self.seat_on(area));
                         if has_choice && !self.is_rest_met() {
-                            self.unseat(class, area, each);
+                            self.unseat(class);
                         }
                     }
                 }
@@ -283,10 +289,9 @@ impl<'a> Placing<'a> {
         seats.collect()
     }
 
-    /// How many more tasks each area could take whole.
-    fn seats_left(&self, by_core: bool) -> Units {
+    /// How many more tasks each area could take whole, of the `seats` that it has.
+    fn seats_left(&self, seats: &Units) -> Units {
         let each = self.sizes.each.max(1);
-        let seats = self.seats_in(by_core);
         let areas = self.pool.areas.iter().enumerate();
         areas
             .map(|(index, area)| {
@@ -299,19 +304,41 @@ impl<'a> Placing<'a> {
             .collect()
     }
 
-    fn seat(&mut self, class: usize, area: usize, each: u32) {
+    /// A seat with all that a task asked for on one area.
+    fn seat_on(&self, area: usize) -> Units {
         let mut seat = Units::none(self.pool.areas.len());
-        seat.add(area, each);
-        self.room.sub(area, each);
+        seat.add(area, self.sizes.each);
+        seat
+    }
+
+    /// Gives a task of a class a seat.
+    fn seat(&mut self, class: usize, seat: Units) {
+        for (area, units) in seat.held() {
+            self.room.sub(area, units);
+        }
+        self.count_elsewhere(class, &seat, |seats| seats + 1);
         if let Some(seats) = self.seats.get_mut(class) {
             seats.push(seat);
         }
     }
 
-    fn unseat(&mut self, class: usize, area: usize, each: u32) {
-        self.room.add(area, each);
-        if let Some(seats) = self.seats.get_mut(class) {
-            seats.pop();
+    /// Takes the last seat of a class back.
+    fn unseat(&mut self, class: usize) {
+        let Some(seat) = self.seats.get_mut(class).and_then(Vec::pop) else {
+            return;
+        };
+        for (area, units) in seat.held() {
+            self.room.add(area, units);
+        }
+        self.count_elsewhere(class, &seat, |seats| seats.saturating_sub(1));
+    }
+
+    /// Counts a seat with nothing that is local to its class.
+    fn count_elsewhere(&mut self, class: usize, seat: &Units, count: impl Fn(u32) -> u32) {
+        let of = self.classes.get(class);
+        let is_elsewhere = of.is_some_and(|of| of.areas.iter().all(|area| seat.at(*area) == 0));
+        if let Some(elsewhere) = self.elsewhere.get_mut(class).filter(|_| is_elsewhere) {
+            *elsewhere = count(*elsewhere);
         }
     }
 
@@ -429,7 +456,7 @@ impl<'a> Placing<'a> {
                 for area in self.areas_by_nearness(class) {
                     for by_core in [true, false] {
                         let seats = self
-                            .seats_left(by_core)
+                            .seats_left(&self.seats_in(by_core))
                             .at(area)
                             .min(self.unseated_rest(class).saturating_sub(keep));
                         self.seat_while_local(class, area, seats, goal);
@@ -453,9 +480,9 @@ impl<'a> Placing<'a> {
                     if seat.sum() < self.sizes.each {
                         break;
                     }
-                    self.set_elsewhere(class, seat.clone(), true);
+                    self.seat(class, seat);
                     if self.local_in_the_end().is_none_or(|local| local < goal) {
-                        self.set_elsewhere(class, seat, false);
+                        self.unseat(class);
                         break;
                     }
                 }
@@ -512,59 +539,22 @@ impl<'a> Placing<'a> {
         seat
     }
 
-    /// Gives a task of a class a seat that is not local to it, or takes the last one back.
-    fn set_elsewhere(&mut self, class: usize, seat: Units, there: bool) {
-        for (area, units) in seat.held() {
-            if there {
-                self.room.sub(area, units);
-            } else {
-                self.room.add(area, units);
-            }
-        }
-        let (Some(seats), Some(elsewhere)) =
-            (self.seats.get_mut(class), self.elsewhere.get_mut(class))
-        else {
-            return;
-        };
-        if there {
-            seats.push(seat);
-            *elsewhere += 1;
-        } else {
-            seats.pop();
-            *elsewhere = elsewhere.saturating_sub(1);
-        }
-    }
-
     /// As many of `most` tasks of a class on `area` as leave `goal` CPUs local.
     fn seat_while_local(&mut self, class: usize, area: usize, most: u32, goal: u32) {
         let (mut seated, mut step) = (0, most);
         while step > 0 && seated < most {
             let more = step.min(most - seated);
-            self.move_elsewhere(class, area, more, true);
+            for _ in 0..more {
+                self.seat(class, self.seat_on(area));
+            }
             if self.local_in_the_end().is_some_and(|local| local >= goal) {
                 seated += more;
             } else {
-                self.move_elsewhere(class, area, more, false);
+                for _ in 0..more {
+                    self.unseat(class);
+                }
                 step /= 2;
             }
-        }
-    }
-
-    fn move_elsewhere(&mut self, class: usize, area: usize, tasks: u32, there: bool) {
-        let each = self.sizes.each;
-        for _ in 0..tasks {
-            if there {
-                self.seat(class, area, each);
-            } else {
-                self.unseat(class, area, each);
-            }
-        }
-        if let Some(elsewhere) = self.elsewhere.get_mut(class) {
-            *elsewhere = if there {
-                *elsewhere + tasks
-            } else {
-                elsewhere.saturating_sub(tasks)
-            };
         }
     }
 

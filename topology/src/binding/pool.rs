@@ -7,6 +7,8 @@ use crate::set::CpuSet;
 
 /// The CPUs that are dealt.
 pub(super) struct Pool {
+    /// All of them.
+    pub(super) cpus: CpuSet,
     /// By NUMA node.
     pub(super) areas: Vec<Area>,
 }
@@ -93,6 +95,7 @@ impl Pool {
             }
         });
         Self {
+            cpus: cpus.clone(),
             areas: areas.collect(),
         }
     }

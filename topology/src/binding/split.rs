@@ -11,7 +11,6 @@ use super::pool::{Pool, count};
 use super::request::StepRequest;
 use super::width;
 use crate::machine::Machine;
-use crate::option::Policy;
 use crate::set::{CpuSet, NodeSet};
 
 /// The CPUs of each task; empty for a task that is left as Slurm made it and whose mask is not known.
@@ -185,11 +184,10 @@ impl<'a> Split<'a> {
             .collect()
     }
 
-    /// How many CPUs each is to get at least, and at most: what it asked for, or, where there are too few, no less than an even
-    /// share.  None where there is no CPU for each.
+    /// How many CPUs each is to get at least, and at most: what it asked for, or, where there are too few, no less than
+    /// an even share.  None where there is no CPU for each.
     fn sizes(&self, takers: usize) -> Option<(Sizes, Most)> {
-        let areas = self.pool.areas.iter();
-        let cpus: u32 = areas.map(|area| count(&area.cpus)).sum();
+        let cpus = count(&self.pool.cpus);
         let takers = u32::try_from(takers).ok();
         let takers = takers.filter(|takers| (1..=cpus).contains(takers))?;
         let asked = self.step.asked.max(1);
@@ -228,10 +226,7 @@ impl<'a> Split<'a> {
 
     /// Whether each task must have a local CPU.
     fn must_reach(&self) -> bool {
-        match self.step.settings.policy {
-            Policy::Restricted | Policy::SingleNumaNode => true,
-            Policy::Off | Policy::None | Policy::BestEffort => false,
-        }
+        self.step.settings.policy.is_strict()
     }
 
     fn merit(&self, plan: &[CpuSet]) -> Merit {
@@ -264,13 +259,8 @@ impl<'a> Split<'a> {
                 continue;
             }
             let mask = request.slurm_cpus.as_ref()?;
-            let in_pool: usize = self
-                .pool
-                .areas
-                .iter()
-                .map(|area| area.cpus.intersection(mask).len())
-                .sum();
-            if mask.is_empty() || in_pool != mask.len() || mask.intersects(&seen) {
+            let is_of_pool = !mask.is_empty() && mask.is_subset(&self.pool.cpus);
+            if !is_of_pool || mask.intersects(&seen) {
                 return None;
             }
             seen.extend_with(mask);
