@@ -507,6 +507,17 @@ impl Machine {
         cpus
     }
 
+    /// The NUMA nodes of `gpus`, of those whose place is known.
+    pub fn nodes_of_gpus(&self, gpus: &[PciAddress]) -> NodeSet {
+        let mut nodes = NodeSet::new();
+        for gpu in gpus.iter().filter_map(|address| self.gpu(*address)) {
+            if let Some(known) = &gpu.locality.numa_nodes {
+                nodes.extend_with(known);
+            }
+        }
+        nodes
+    }
+
     /// The NUMA nodes that hold a CPU of `cpus`.
     pub fn nodes_of(&self, cpus: &CpuSet) -> NodeSet {
         self.numa_nodes

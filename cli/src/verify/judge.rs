@@ -114,13 +114,9 @@ pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Ju
         });
         return judgement;
     }
-    let mut nodes = NodeSet::new();
-    for gpu in &used.gpus {
-        match nodes_of(machine, *gpu) {
-            Some(known) => nodes.extend_with(known),
-            None => findings.push(Finding::UnknownNode(*gpu)),
-        }
-    }
+    let is_unknown = |gpu: &&PciAddress| nodes_of(machine, **gpu).is_none();
+    let unknown = used.gpus.iter().filter(is_unknown);
+    findings.extend(unknown.map(|gpu| Finding::UnknownNode(*gpu)));
     if !findings.is_empty() {
         return judgement;
     }
@@ -136,6 +132,7 @@ pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Ju
         .gpus
         .windows(2)
         .all(|pair| matches!(pair, [a, b] if nodes_of(machine, *a) == nodes_of(machine, *b)));
+    let nodes = machine.nodes_of_gpus(&used.gpus);
     let local = machine.cpus_of(&nodes);
     if used.uses_all || is_one_place {
         judgement.verdict = placed.worst(&used.gpus);
@@ -207,11 +204,7 @@ impl Placed<'_> {
 
     /// The CPUs that are local to one of `gpus`.
     fn near(&self, gpus: &[PciAddress]) -> CpuSet {
-        let mut local = CpuSet::new();
-        for nodes in gpus.iter().filter_map(|gpu| nodes_of(self.machine, *gpu)) {
-            local.extend_with(&self.machine.cpus_of(nodes));
-        }
-        local
+        self.machine.cpus_of(&self.machine.nodes_of_gpus(gpus))
     }
 
     /// The GPUs that no thread may run near.

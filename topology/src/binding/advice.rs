@@ -5,7 +5,6 @@ use super::decide::plan_step;
 use super::plan::{Misfit, StepPlan};
 use super::request::StepRequest;
 use crate::machine::Machine;
-use crate::set::CpuSet;
 
 /// How often fewer CPUs per task are tried.
 const MOST_TRIES: u32 = 4;
@@ -79,18 +78,12 @@ fn with_one_gpu(step: &StepRequest) -> StepRequest {
 
 /// The most CPUs per task, below what was asked for, with which no task would lack any.
 fn fewer_cpus(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Option<u32> {
-    let fewest = plan
-        .tasks
-        .iter()
-        .filter_map(|task| {
-            let near = task.gpus.iter().filter_map(|gpu| machine.gpu(*gpu));
-            let mut cpus = CpuSet::new();
-            for nodes in near.filter_map(|gpu| gpu.locality.numa_nodes.as_ref()) {
-                cpus.extend_with(&machine.cpus_of(nodes));
-            }
-            (!task.gpus.is_empty()).then(|| cpus.intersection(&step.step_cpus).len())
-        })
-        .min()?;
+    let with_gpus = plan.tasks.iter().filter(|task| !task.gpus.is_empty());
+    let near = with_gpus.map(|task| {
+        let cpus = machine.cpus_of(&machine.nodes_of_gpus(&task.gpus));
+        cpus.intersection(&step.step_cpus).len()
+    });
+    let fewest = near.min()?;
     let most = u32::try_from(fewest)
         .ok()?
         .min(step.asked.saturating_sub(1));

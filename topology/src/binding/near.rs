@@ -37,10 +37,7 @@ impl Near {
                     .and_then(|gpu| gpu.locality.numa_nodes.clone())
             })
             .collect();
-        let mut nodes = NodeSet::new();
-        for known in gpu_nodes.iter().flatten() {
-            nodes.extend_with(known);
-        }
+        let nodes = machine.nodes_of_gpus(gpus);
         let cpus = machine.cpus_of(&nodes).intersection(&step.step_cpus);
         let left = cpus_left(machine, step, request, &nodes);
         Self {

@@ -57,7 +57,9 @@ pub enum Summary {
 /// How the tasks of a host came out together.
 pub fn summarize(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Summary {
     let tasks = || plan.tasks.iter().filter(|task| !task.gpus.is_empty());
-    let nodes: Vec<NodeSet> = tasks().map(|task| gpu_nodes(machine, task)).collect();
+    let nodes: Vec<NodeSet> = tasks()
+        .map(|task| machine.nodes_of_gpus(&task.gpus))
+        .collect();
     if nodes.is_empty() {
         return Summary::NoGpu;
     }
@@ -99,16 +101,6 @@ pub fn summarize(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Summ
         is_mapped: plan.is_mapped,
         is_dry_run,
     }
-}
-
-fn gpu_nodes(machine: &Machine, task: &TaskPlan) -> NodeSet {
-    let mut nodes = NodeSet::new();
-    for gpu in task.gpus.iter().filter_map(|address| machine.gpu(*address)) {
-        if let Some(known) = &gpu.locality.numa_nodes {
-            nodes.extend_with(known);
-        }
-    }
-    nodes
 }
 
 /// The GPUs of all tasks, each once, by address.
@@ -198,7 +190,7 @@ pub fn find_spanning(machine: &Machine, plan: &StepPlan) -> Option<Spanning> {
         task: task.task,
         gpus: task.gpus.len(),
         over: match packages.len() {
-            1 => SpanningOver::Nodes(gpu_nodes(machine, task)),
+            1 => SpanningOver::Nodes(machine.nodes_of_gpus(&task.gpus)),
             sockets => SpanningOver::Sockets(sockets),
         },
     })
