@@ -118,6 +118,12 @@ impl<'a> Reporter<'a> {
         is_shell && !self.is_verbose()
     }
 
+    /// What a task says of a plan in which none has a GPU.
+    fn of_no_gpus(&self, speaks: bool) -> Vec<String> {
+        let line = speaks.then(|| self.no_gpu_seen());
+        line.flatten().into_iter().collect()
+    }
+
     /// No task sees a GPU: said where the step should have some, and else when asked for detail.
     fn no_gpu_seen(&self) -> Option<String> {
         let detail = || {
@@ -156,11 +162,10 @@ impl<'a> Reporter<'a> {
         own: &TaskPlan,
         speaks: bool,
     ) -> Vec<String> {
-        let mut lines = Vec::new();
         if !has_gpus(plan) {
-            lines.extend(self.no_gpu_seen().filter(|_| speaks));
-            return lines;
+            return self.of_no_gpus(speaks);
         }
+        let mut lines = Vec::new();
         if self.is_verbose() {
             lines.push(words::task_line(&self.label, own, Voice::Step));
         }
@@ -185,11 +190,10 @@ impl<'a> Reporter<'a> {
         plan: &StepPlan,
         speaks: bool,
     ) -> Vec<String> {
-        let mut lines = Vec::new();
         if !has_gpus(plan) {
-            lines.extend(self.no_gpu_seen().filter(|_| speaks));
-            return lines;
+            return self.of_no_gpus(speaks);
         }
+        let mut lines = Vec::new();
         if self.is_verbose() {
             let own = plan.tasks.iter();
             lines.extend(own.map(|own| words::task_line(&self.label, own, Voice::Step)));

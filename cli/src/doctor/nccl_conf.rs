@@ -21,10 +21,16 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
             continue;
         };
         let quoted = format!("{PATH}:{number}: {key}={file}");
-        match key {
-            "NCCL_TOPO_FILE" => check_topology(world, tree, &quoted, file, report),
-            "NCCL_GRAPH_FILE" => check_graph(world, tree, &quoted, file, report),
-            _ => {}
+        if !matches!(key, "NCCL_TOPO_FILE" | "NCCL_GRAPH_FILE") {
+            continue;
+        }
+        let Some(text) = text_of(tree, &quoted, file, report) else {
+            continue;
+        };
+        if key == "NCCL_TOPO_FILE" {
+            check_topology(world, &quoted, file, &text, report);
+        } else {
+            check_graph(world, &quoted, &text, report);
         }
     }
 }
@@ -52,15 +58,12 @@ fn text_of(tree: &Tree, quoted: &str, file: &str, report: &mut DoctorReport) -> 
 
 fn check_topology(
     world: &World<'_>,
-    tree: &Tree,
     quoted: &str,
     file: &str,
+    text: &str,
     report: &mut DoctorReport,
 ) {
-    let Some(text) = text_of(tree, quoted, file, report) else {
-        return;
-    };
-    let reading = reader::read(&text);
+    let reading = reader::read(text);
     let problems: Vec<String> = match &reading.system {
         Some(system) => compare(system, world.machine)
             .iter()
@@ -90,16 +93,7 @@ fn check_topology(
 }
 
 /// A graph file names GPUs by number, which must all be there.
-fn check_graph(
-    world: &World<'_>,
-    tree: &Tree,
-    quoted: &str,
-    file: &str,
-    report: &mut DoctorReport,
-) {
-    let Some(text) = text_of(tree, quoted, file, report) else {
-        return;
-    };
+fn check_graph(world: &World<'_>, quoted: &str, text: &str, report: &mut DoctorReport) {
     let there = world.machine.nccl_gpus().count();
     let numbers = text.split("<gpu").skip(1).filter_map(|rest| {
         let value = rest.split("dev=\"").nth(1)?;

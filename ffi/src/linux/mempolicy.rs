@@ -60,20 +60,7 @@ impl Mode {
 /// # Errors
 /// `ENOSYS` on a kernel without NUMA, `EPERM` under a seccomp filter that denies it.
 pub fn read_policy() -> Result<(Mode, Vec<u64>), Errno> {
-    let mut mode = 0i32;
-    let mut nodes = vec![0u64; MASK_WORDS];
-    // SAFETY: both pointers are to live buffers, the mask as long as its bit count says; the null
-    // address with flags 0 asks for the thread's own policy.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_get_mempolicy,
-            &raw mut mode,
-            nodes.as_mut_ptr(),
-            MASK_BITS,
-            std::ptr::null::<libc::c_void>(),
-            0,
-        )
-    })?;
+    let (mode, nodes) = get_mempolicy(0)?;
     Ok((Mode::of(mode), nodes))
 }
 
@@ -85,10 +72,17 @@ const MEMS_ALLOWED: libc::c_ulong = 1 << 2;
 /// # Errors
 /// As [`read_policy`].
 pub fn read_allowed_nodes() -> Result<Vec<u64>, Errno> {
-    let mut nodes = [0u64; MASK_WORDS];
+    let (_, nodes) = get_mempolicy(MEMS_ALLOWED)?;
+    Ok(nodes)
+}
+
+/// What the kernel says of the calling thread without looking at an address: with flags 0 its policy and that policy's
+/// nodes, with [`MEMS_ALLOWED`] those that its cpuset allows.
+fn get_mempolicy(flags: libc::c_ulong) -> Result<(i32, Vec<u64>), Errno> {
     let mut mode = 0i32;
-    // SAFETY: both pointers are to live buffers, the mask as long as its bit count says; no address is looked at
-    // under this flag.
+    let mut nodes = vec![0u64; MASK_WORDS];
+    // SAFETY: both pointers are to live buffers, the mask as long as its bit count says; the address is null, and no
+    // flag asks for one.
     check(unsafe {
         libc::syscall(
             libc::SYS_get_mempolicy,
@@ -96,10 +90,10 @@ pub fn read_allowed_nodes() -> Result<Vec<u64>, Errno> {
             nodes.as_mut_ptr(),
             MASK_BITS,
             std::ptr::null::<libc::c_void>(),
-            MEMS_ALLOWED,
+            flags,
         )
     })?;
-    Ok(nodes.to_vec())
+    Ok((mode, nodes))
 }
 
 /// Sets the calling thread's policy.
