@@ -100,6 +100,21 @@ fn report_of_all() -> String {
     )
 }
 
+/// The report of a task with the first GPU of `dgx-h100`, on node 0.
+const WITH_GPU_0: &str = r#"GPU_NUMA_BIND_REPORT={"gpus":["0000:1b:00.0"]}"#;
+
+/// A process near that GPU.
+fn python_on_node_0<'a>(environment: &'a [&'a str]) -> Recorded<'a> {
+    Recorded {
+        pid: 100,
+        name: "python",
+        threads: &[("python", "0-3")],
+        environment,
+        maps: NODE_0,
+        ..Recorded::default()
+    }
+}
+
 fn texts(value: &Value) -> Vec<&str> {
     let list = value.as_array().unwrap().iter();
     list.map(|text| text.as_str().unwrap()).collect()
@@ -221,7 +236,6 @@ fn the_device_file_that_it_holds_open_goes_before_what_it_was_given() {
 #[test]
 fn a_thread_that_was_moved_is_named_and_memory_elsewhere_is_told() {
     let host = Host::new("dgx-h100");
-    let gpu = r#"GPU_NUMA_BIND_REPORT={"gpus":["0000:1b:00.0"]}"#;
     let document = host.verify(&Recorded {
         pid: 4711,
         name: "python",
@@ -231,7 +245,7 @@ fn a_thread_that_was_moved_is_named_and_memory_elsewhere_is_told() {
             ("pt_data_worker", "50-60"),
             ("pt_data_worker", "50-60"),
         ],
-        environment: &[gpu],
+        environment: &[WITH_GPU_0],
         maps: "1 bind:1 heap anon=9000 N1=9000 kernelpagesize_kB=4\n",
         ..Recorded::default()
     });
@@ -256,20 +270,12 @@ fn a_thread_that_was_moved_is_named_and_memory_elsewhere_is_told() {
 #[test]
 fn a_job_is_all_processes_of_its_cgroup_or_its_number_but_slurms_own() {
     let host = Host::new("dgx-h100");
-    let gpu = r#"GPU_NUMA_BIND_REPORT={"gpus":["0000:1b:00.0"]}"#;
-    let python = Recorded {
-        pid: 100,
-        name: "python",
-        threads: &[("python", "0-3")],
-        environment: &["SLURM_JOB_ID=7", gpu],
-        maps: NODE_0,
-        ..Recorded::default()
-    };
+    let python = python_on_node_0(&["SLURM_JOB_ID=7", WITH_GPU_0]);
     host.write(&python);
     // A container's environment may be its own.
     host.write(&Recorded {
         pid: 200,
-        environment: &[gpu],
+        environment: &[WITH_GPU_0],
         threads: &[("python", "56")],
         cgroup: "0::/system.slice/slurmstepd.scope/job_7/step_0/user/task_0\n",
         ..python
@@ -281,7 +287,7 @@ fn a_job_is_all_processes_of_its_cgroup_or_its_number_but_slurms_own() {
     });
     host.write(&Recorded {
         pid: 400,
-        environment: &["SLURM_JOB_ID=77", gpu],
+        environment: &["SLURM_JOB_ID=77", WITH_GPU_0],
         cgroup: "0::/system.slice/slurmstepd.scope/job_77/step_0/user/task_0\n",
         ..python
     });
@@ -307,15 +313,7 @@ fn a_job_is_all_processes_of_its_cgroup_or_its_number_but_slurms_own() {
 #[test]
 fn following_says_what_changes_until_the_process_ends() {
     let host = Host::new("dgx-h100");
-    let gpu = r#"GPU_NUMA_BIND_REPORT={"gpus":["0000:1b:00.0"]}"#;
-    let python = Recorded {
-        pid: 100,
-        name: "python",
-        threads: &[("python", "0-3")],
-        environment: &[gpu],
-        maps: NODE_0,
-        ..Recorded::default()
-    };
+    let python = python_on_node_0(&[WITH_GPU_0]);
     host.write(&python);
     let mut follow = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
         .args(["verify", "100", "--follow", "--every", "1", "--from"])
