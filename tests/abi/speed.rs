@@ -273,6 +273,9 @@ const INSTRUCTIONS: [(Plugin, usize, &str, u64); 4] = [
     (Plugin::Binding, 16, "task_init", 2_400_000),
 ];
 
+/// How often a hook is counted again that took too many.
+const MOST_RECOUNTS: usize = 9;
+
 /// A regression that a busy machine's clock would not show.
 #[test]
 #[ignore = "for a release build: make test-abi"]
@@ -285,7 +288,7 @@ fn hooks_take_no_more_instructions_than_they_did() {
         // is never less is too much.
         let count = || count_instructions(plugin, &world, tasks, hook);
         let mut counted = count();
-        for _ in 0..2 {
+        for _ in 0..MOST_RECOUNTS {
             if counted > most {
                 counted = counted.min(count());
             }
