@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ffi::linux::file::{FileError, FileId, read_own_text, roots_file};
 use ffi::linux::process::own_library;
+use ffi::linux::users_file::{Unread, read_users_text};
 use nccl_topo::emit::Form;
 use nccl_topo::site::form_for_job;
 use topology::binding::{StepPlan, first_crossing};
@@ -120,7 +121,7 @@ impl StepFiles {
         if topology.is_none() && profiler.is_none() {
             return WantedFiles::default();
         }
-        let conf = read_conf(Path::new(HOST_CONF));
+        let conf = read_host_conf();
         let is_named = |variable| conf.as_ref().is_some_and(|text| sets(text, variable));
         WantedFiles {
             topology: topology.is_some() && !is_named(TOPO_FILE) && virtual_topology().is_none(),
@@ -140,12 +141,22 @@ pub struct WantedFiles {
 
 /// What a task's user answers NCCL: its environment, and the configuration file that its NCCL will read.
 ///
-/// The file is read only where the environment leaves something open: it may be on a file system that does not
-/// answer, and nothing here could end that.
+/// The file is read only where the environment leaves something open, and never waited for ([`ffi::linux::users_file`]).
 #[derive(Debug)]
 pub struct Answered<'e, E> {
     environment: &'e E,
-    conf: OnceCell<Option<String>>,
+    conf: OnceCell<UsersConf>,
+}
+
+/// A user's configuration file.
+#[derive(Debug)]
+enum UsersConf {
+    /// None that NCCL could read.
+    None,
+    /// Its text.
+    Text(String),
+    /// It may name anything: its file system was not waited for, or NCCL reads what is read in no other way.
+    AnyThing(Unread),
 }
 
 impl<'e, E: Environment> Answered<'e, E> {
@@ -157,11 +168,35 @@ impl<'e, E: Environment> Answered<'e, E> {
         }
     }
 
-    /// Whether the user or the user's configuration file sets a variable.
+    /// Whether the user or the user's configuration file sets a variable; true too where the file cannot be read.
     pub fn names(&self, variable: &str) -> bool {
-        let conf = || self.conf.get_or_init(|| read_conf(&self.conf_path()?));
-        self.environment.get(variable).is_some()
-            || conf().as_ref().is_some_and(|text| sets(text, variable))
+        let in_conf = || match self.conf() {
+            UsersConf::None => false,
+            UsersConf::Text(text) => sets(text, variable),
+            UsersConf::AnyThing(_) => true,
+        };
+        self.environment.get(variable).is_some() || in_conf()
+    }
+
+    /// Why it is not known what the configuration file sets; none where that is known, or nobody asked.
+    pub fn unread(&self) -> Option<&Unread> {
+        match self.conf.get()? {
+            UsersConf::AnyThing(why) => Some(why),
+            UsersConf::None | UsersConf::Text(_) => None,
+        }
+    }
+
+    fn conf(&self) -> &UsersConf {
+        self.conf.get_or_init(|| {
+            let Some(path) = self.conf_path() else {
+                return UsersConf::None;
+            };
+            match read_users_text(&path, LONGEST_CONF) {
+                Ok(text) => UsersConf::Text(text),
+                Err(Unread::Missing) => UsersConf::None,
+                Err(why @ (Unread::Unusable | Unread::NotAsked { .. })) => UsersConf::AnyThing(why),
+            }
+        })
     }
 
     /// The user's own file (`misc/param.cc` `initEnvFunc`, 2.30).
@@ -177,10 +212,10 @@ impl<'e, E: Environment> Answered<'e, E> {
     }
 }
 
-/// A configuration file of NCCL's; none where there is none that it could read.  One that cannot be read to its end
-/// might name anything.
-fn read_conf(path: &Path) -> Option<String> {
-    match read_own_text(path, LONGEST_CONF) {
+/// The configuration file of all users; none where there is none that NCCL could read.  One that cannot be read to its
+/// end might name anything.
+fn read_host_conf() -> Option<String> {
+    match read_own_text(Path::new(HOST_CONF), LONGEST_CONF) {
         Ok(text) => Some(text),
         Err(FileError::TooLarge { .. } | FileError::NotText(_)) => {
             Some(format!("{TOPO_FILE}=\n{PROFILER}=\n"))

@@ -88,6 +88,13 @@ impl<'a> Reporter<'a> {
         self.trouble_of_task(&words::memory_refused(nodes, error, Voice::Step));
     }
 
+    /// NCCL's variables that are left alone, because the user's configuration file was not read: when asked for detail.
+    pub(crate) fn unread_conf(&self, why: &dyn Display) {
+        if self.is_verbose() {
+            self.trouble(&words::on_host(&self.label, &words::unread_conf(why)));
+        }
+    }
+
     /// The lines of a refused step of so many tasks.
     pub(crate) fn refusal(
         &self,

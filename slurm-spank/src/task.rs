@@ -317,6 +317,9 @@ impl Task<'_> {
                 variables.push((name, file.path()));
             }
         }
+        if let Some(why) = answered.unread() {
+            self.report.unread_conf(why);
+        }
         set_marked(self.spank, &variables, &order.report);
     }
 }

@@ -23,4 +23,5 @@ mod option;
 mod snapshots;
 mod speed;
 mod tasks;
+mod users_files;
 mod world;

@@ -63,4 +63,22 @@ rows_of_users() {
     as=("${user[@]}" sh -c '{ "$@" 2>&1 1>&3 | { sleep 3; head -n 1 >&2; }; } 3>&1' sh)
     meet_srun "stderr is a full pipe that nobody reads for 3 s" 0 COMPLETED bound
     as=("${user[@]}")
+    rows_of_hung_homes
+}
+
+# A task that waits in the kernel cannot be ended, and its node would drain.
+rows_of_hung_homes() {
+    local server tells
+    plugin on "snapshot=$snapshot"
+    fresh_snapshot
+    mkdir "$work/hung"
+    "${CC:-cc}" -Wall -o "$work/hung-fs" "$root/tests/hung-fs.c" || fail "the file system that hangs builds"
+    for tells in "" file; do
+        server=$(in_lab "$work/hung-fs" "$work/hung" $tells) || fail "a file system that hangs is mounted"
+        as=("${user[@]}" HOME="$work/hung/anna")
+        meet_srun "a home that does not answer${tells:+ when its files are read} (FUSE)" 0 COMPLETED bound
+        kill "$server"
+        in_lab umount --lazy "$work/hung"
+    done
+    as=("${user[@]}")
 }

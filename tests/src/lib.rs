@@ -2,5 +2,6 @@
 //! plugin in small C hosts.
 
 pub mod build;
+pub mod hung_fs;
 pub mod places;
 pub mod stand_in_nvml;

@@ -28,6 +28,11 @@ pub fn no_snapshot(fault: &dyn Display) -> String {
     )
 }
 
+/// NCCL's variables that are left as they are, because it is not known what the user's configuration file sets, and why.
+pub fn unread_conf(why: &dyn Display) -> String {
+    format!("NCCL's variables are left as they are; they may be set by the user's nccl.conf, {why}")
+}
+
 /// The name of a host and of one of the steps that may speak of it: `12.0`, `12.batch`.
 pub fn host_and_step(host: &str, step: &str) -> String {
     format!("{host} step {step}")
