@@ -1,6 +1,6 @@
 /* hung-fs DIR [file]: mounts a file system on DIR that does not answer, as root, and says the number of its process.
  *
- * The kernel gets what it needs to mount it; whoever then looks for anything below DIR waits for ever, whatever signal
+ * The kernel gets what it needs to mount it; whoever then looks for anything below DIR waits without a limit, whatever signal
  * comes.  With "file" every name in DIR is found to be a regular file, which can be opened and not be read.
  * The end of the process ends all waits with an error; DIR is still to be unmounted. */
 #include <errno.h>

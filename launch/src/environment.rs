@@ -3,6 +3,7 @@
 //! What we set is also written into [`MARKS`], so that a step inside our own batch step knows our values from the
 //! user's and replace or remove them.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -70,6 +71,61 @@ impl TaskEnvironment for Spank<'_> {
     fn remove(&self, name: &str) {
         // One that cannot be removed stays; there is no one to tell.
         let _ = self.remove_env(name);
+    }
+}
+
+/// A task's environment that remembers what each change replaced, so that all can be taken back.
+#[derive(Debug)]
+pub struct Recorded<'e, E> {
+    environment: &'e E,
+    /// What was there before each change, the first change first.
+    replaced: RefCell<Vec<(String, Option<String>)>>,
+}
+
+impl<'e, E: TaskEnvironment> Recorded<'e, E> {
+    /// Of an environment that nothing was changed in.
+    pub fn new(environment: &'e E) -> Self {
+        Self {
+            environment,
+            replaced: RefCell::new(Vec::new()),
+        }
+    }
+
+    /// Takes all changes back, the last first.
+    pub fn take_back(&self) {
+        for (name, value) in self.replaced.take().into_iter().rev() {
+            match value {
+                Some(value) => drop(self.environment.set(&name, &value)),
+                None => self.environment.remove(&name),
+            }
+        }
+    }
+
+    fn record(&self, name: &str) {
+        let before = self.environment.get(name);
+        self.replaced.borrow_mut().push((name.to_owned(), before));
+    }
+}
+
+impl<E: TaskEnvironment> Environment for Recorded<'_, E> {
+    fn get(&self, name: &str) -> Option<String> {
+        self.environment.get(name)
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.environment.path(name)
+    }
+}
+
+impl<E: TaskEnvironment> TaskEnvironment for Recorded<'_, E> {
+    fn set(&self, name: &str, value: &str) -> bool {
+        self.record(name);
+        self.environment.set(name, value)
+    }
+
+    fn remove(&self, name: &str) {
+        self.record(name);
+        self.environment.remove(name);
     }
 }
 
@@ -252,7 +308,6 @@ pub fn reported_gpus(environment: &impl Environment) -> Vec<PciAddress> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use std::cell::RefCell;
     use std::collections::BTreeMap;
 
     /// An environment for tests.
@@ -287,6 +342,19 @@ pub(crate) mod tests {
         fn remove(&self, name: &str) {
             self.0.borrow_mut().remove(name);
         }
+    }
+
+    #[test]
+    fn changes_are_taken_back() {
+        let before = [(TOPO_FILE, "/outer.xml"), (MARKS, "x")];
+        let task = Variables::of(&before);
+        let recorded = Recorded::new(&task);
+        recorded.remove(TOPO_FILE);
+        recorded.remove("GPU_NUMA_NOT_THERE");
+        set_marked(&recorded, &[(TOPO_FILE, "/own.xml".to_owned())], "{}");
+        assert_eq!(task.get(REPORT).as_deref(), Some("{}"));
+        recorded.take_back();
+        assert_eq!(*task.0.borrow(), *Variables::of(&before).0.borrow());
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl<'e, E: Environment> Answered<'e, E> {
         self.environment.get(variable).is_some() || in_conf()
     }
 
-    /// Why it is not known what the configuration file sets; none where that is known, or nobody asked.
+    /// Why it is not known what the configuration file sets; none where that is known, or where it was not looked at.
     pub fn unread(&self) -> Option<&Unread> {
         match self.conf.get()? {
             UsersConf::AnyThing(why) => Some(why),

@@ -4,7 +4,7 @@ use std::ffi::CString;
 
 use ffi::errno::Errno;
 use ffi::linux::access::{Access, read_access};
-use ffi::linux::mempolicy::{Mode, read_allowed_nodes, read_policy};
+use ffi::linux::mempolicy::{KernelPolicy, Mode, read_allowed_nodes, read_policy};
 use ffi::linux::{affinity, process};
 use topology::allowed::{StepCpus, StepView, find_step_cpus, parse_mask_list};
 use topology::binding::{KernelVersion, MemoryPolicy, TaskRequest, UserMemory};
@@ -20,8 +20,8 @@ use crate::environment::Environment;
 pub struct Came {
     /// The mask in words of 64 CPUs.
     pub cpus: Result<Vec<u64>, Errno>,
-    /// The policy, and its nodes in words of 64.
-    pub policy: Result<(Mode, Vec<u64>), Errno>,
+    /// The policy.
+    pub policy: Result<KernelPolicy, Errno>,
 }
 
 impl Came {
@@ -30,6 +30,16 @@ impl Came {
         Self {
             cpus: affinity::read_affinity(0),
             policy: read_policy(),
+        }
+    }
+
+    /// Gives the calling thread both back.  What the kernel refuses stays as it is.
+    pub fn restore(&self) {
+        if let Ok(words) = &self.cpus {
+            let _ = affinity::apply_affinity(0, words);
+        }
+        if let Ok(policy) = &self.policy {
+            let _ = policy.restore();
         }
     }
 }
@@ -165,8 +175,8 @@ fn is_bound_by_user(environment: &impl Environment) -> bool {
 /// `--mem-bind` that is `local` is a policy over the nodes of the CPUs that Slurm gave the task (`get_memset`,
 /// task/affinity, 22.05 to 26.05), and SLURM_MEM_BIND_TYPE is `local` (`setup_env`, env.c).
 fn user_memory(environment: &impl Environment, came: &Came) -> Option<UserMemory> {
-    let (mode, nodes) = came.policy.as_ref().ok()?;
-    let policy = match mode {
+    let came = came.policy.as_ref().ok()?;
+    let policy = match came.mode() {
         Mode::Default | Mode::Local => return None,
         Mode::Preferred => MemoryPolicy::Preferred,
         Mode::PreferredMany => MemoryPolicy::PreferredMany,
@@ -177,7 +187,7 @@ fn user_memory(environment: &impl Environment, came: &Came) -> Option<UserMemory
     let kind = environment.get("SLURM_MEM_BIND_TYPE").unwrap_or_default();
     Some(UserMemory {
         policy,
-        nodes: NodeSet::from_words(nodes),
+        nodes: NodeSet::from_words(came.nodes()),
         is_local: kind == "local",
     })
 }

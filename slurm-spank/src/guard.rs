@@ -2,8 +2,8 @@
 
 use std::ffi::c_int;
 
-use ffi::linux::{affinity, mempolicy};
 use ffi::spank::log::{To, write_line};
+use launch::environment::{Recorded, TaskEnvironment};
 use launch::observe::Came;
 use topology::words;
 
@@ -31,22 +31,22 @@ pub(crate) fn callback(body: impl FnOnce() -> c_int) -> c_int {
     run("option", body).unwrap_or(SUCCESS)
 }
 
-/// Runs the task's hook in a step that has something to do; after a panic the task has again the affinity and memory
-/// policy it came with.
+/// Runs the task's hook in a step that has something to do; after a panic the task has again the affinity, the memory
+/// policy and the environment it came with.
 ///
 /// Where there is nothing to do there is no step, and nothing is looked at.
-pub(crate) fn task_hook(step: Option<&Step>, body: impl FnOnce(&Step, &Came)) -> c_int {
+pub(crate) fn task_hook<E: TaskEnvironment>(
+    environment: &E,
+    step: Option<&Step>,
+    body: impl FnOnce(&Step, &Came, &Recorded<'_, E>),
+) -> c_int {
     let Some(step) = step else {
         return SUCCESS;
     };
-    let came = Came::read();
-    if run("task_init", || body(step, &came)).is_none() {
-        if let Ok(words) = came.cpus {
-            let _ = affinity::apply_affinity(0, &words);
-        }
-        if let Ok((mode, nodes)) = came.policy {
-            let _ = mempolicy::apply_policy(mode, &nodes);
-        }
+    let (came, environment) = (Came::read(), Recorded::new(environment));
+    if run("task_init", || body(step, &came, &environment)).is_none() {
+        came.restore();
+        environment.take_back();
     }
     SUCCESS
 }

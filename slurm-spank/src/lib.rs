@@ -117,8 +117,8 @@ pub unsafe extern "C" fn slurm_spank_task_init(
 ) -> c_int {
     // SAFETY: Slurm's own handle, used within this hook.
     let spank = unsafe { Spank::new(spank) };
-    guard::task_hook(step::current(), |step, came| {
-        task::run_in(&spank, step, came)
+    guard::task_hook(&spank, step::current(), |step, came, environment| {
+        task::run_in(&spank, step, came, environment)
     })
 }
 

@@ -4,7 +4,7 @@ use ffi::linux::process::exit_now;
 use ffi::linux::shared::SharedWords;
 use ffi::spank::Spank;
 use launch::apply::{Refused, apply, to_set};
-use launch::environment::{BindReport, PROFILER, TOPO_FILE, device_order, set_marked};
+use launch::environment::{BindReport, PROFILER, Recorded, TOPO_FILE, device_order, set_marked};
 use launch::nccl::{Answered, WantedFiles};
 use launch::observe::{self, Came};
 use launch::shared::page::{Meeting, Order, Page};
@@ -17,12 +17,17 @@ use crate::report::{Reporter, say, step_name};
 use crate::step::{Bind, Step, StepKind};
 
 /// Runs in a task of `step`, after all of Slurm's own binding and before exec.
-pub(crate) fn run_in(spank: &Spank<'_>, step: &Step, came: &Came) {
+pub(crate) fn run_in(
+    spank: &Spank<'_>,
+    step: &Step,
+    came: &Came,
+    environment: &Recorded<'_, Spank<'_>>,
+) {
     let local_id = spank
         .local_id()
         .and_then(|id| usize::try_from(id).ok())
         .unwrap_or(0);
-    step.marks.clear(spank);
+    step.marks.clear(environment);
     let Some(bind) = &step.bind else { return };
     let report = Reporter::new(step, &bind.asked, step.name_here(spank), local_id);
     let host = match &bind.host {
@@ -40,6 +45,7 @@ pub(crate) fn run_in(spank: &Spank<'_>, step: &Step, came: &Came) {
     }
     let task = Task {
         spank,
+        environment,
         step,
         bind,
         machine: &host.machine,
@@ -96,6 +102,7 @@ impl Decision {
 
 struct Task<'a> {
     spank: &'a Spank<'a>,
+    environment: &'a Recorded<'a, Spank<'a>>,
     step: &'a Step,
     bind: &'a Bind,
     machine: &'a Machine,
@@ -320,6 +327,6 @@ impl Task<'_> {
         if let Some(why) = answered.unread() {
             self.report.unread_conf(why);
         }
-        set_marked(self.spank, &variables, &order.report);
+        set_marked(self.environment, &variables, &order.report);
     }
 }

@@ -6,10 +6,12 @@
     reason = "a test fails by panicking"
 )]
 
+use ffi::spank::Spank;
 use ffi::spank::sys::{
     S_CTX_LOCAL, S_JOB_ID, S_JOB_LOCAL_TASK_COUNT, S_JOB_NNODES, S_JOB_NODEID, S_JOB_STEPID,
     S_STEP_CPUS_PER_TASK, S_TASK_ID, STEP_BATCH, SpankItem,
 };
+use launch::environment::Recorded;
 use launch::host::KnownHost;
 use launch::observe::{self, Came};
 use launch::site::SiteConfig;
@@ -44,6 +46,10 @@ fn step(
     read_step(&spank, &site, asked)
 }
 
+fn run_task(spank: &Spank<'_>, step: &Step) {
+    task::run_in(spank, step, &Came::read(), &Recorded::new(spank));
+}
+
 #[test]
 fn a_step_that_nobody_asks_to_bind_is_let_be() {
     assert!(step(None, &[], &[], &[("GPU_NUMA_BIND", "node")]).is_none());
@@ -61,7 +67,7 @@ fn off_still_clears_what_an_outer_step_set() {
     ];
     let step = step(Some("off"), &[], &[], &outer).unwrap();
     assert!(step.bind.is_none());
-    task::run_in(&hook(&[], &[]), &step, &Came::read());
+    run_task(&hook(&[], &[]), &step);
     let left: Vec<String> = with(|slurm| slurm.environment.keys().cloned().collect());
     assert_eq!(left, ["HOME"]);
 }
@@ -172,7 +178,7 @@ fn run(given: &str, variables: &[(&str, &str)]) -> Vec<String> {
         fault: None,
     });
     take_lines();
-    task::run_in(&hook(&items, variables), &step, &Came::read());
+    run_task(&hook(&items, variables), &step);
     take_lines()
 }
 

@@ -55,13 +55,42 @@ impl Mode {
     }
 }
 
-/// The calling thread's policy and its nodes as words of 64, lowest first.
+/// A policy as the kernel tells it, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelPolicy {
+    /// The mode with its flags (`MPOL_F_STATIC_NODES`, `MPOL_F_RELATIVE_NODES`).
+    number: i32,
+    /// Its nodes as words of 64, lowest first; under those flags the nodes that were asked for.
+    nodes: Vec<u64>,
+}
+
+impl KernelPolicy {
+    /// The mode, its flags put aside.
+    pub fn mode(&self) -> Mode {
+        Mode::of(self.number)
+    }
+
+    /// Its nodes as words of 64, lowest first.
+    pub fn nodes(&self) -> &[u64] {
+        &self.nodes
+    }
+
+    /// Gives it to the calling thread again, flags and all.
+    ///
+    /// # Errors
+    /// As [`apply_policy`].
+    pub fn restore(&self) -> Result<(), Errno> {
+        apply_policy(Mode::Other(self.number), &self.nodes)
+    }
+}
+
+/// The calling thread's policy.
 ///
 /// # Errors
 /// `ENOSYS` on a kernel without NUMA, `EPERM` under a seccomp filter that denies it.
-pub fn read_policy() -> Result<(Mode, Vec<u64>), Errno> {
-    let (mode, nodes) = get_mempolicy(0)?;
-    Ok((Mode::of(mode), nodes))
+pub fn read_policy() -> Result<KernelPolicy, Errno> {
+    let (number, nodes) = get_mempolicy(0)?;
+    Ok(KernelPolicy { number, nodes })
 }
 
 /// `MPOL_F_MEMS_ALLOWED` of `linux/mempolicy.h`.
@@ -106,7 +135,7 @@ pub fn apply_policy(mode: Mode, nodes: &[u64]) -> Result<(), Errno> {
     for (to, from) in mask.iter_mut().zip(nodes) {
         *to = *from;
     }
-    let (pointer, bits) = match mode {
+    let (pointer, bits) = match Mode::of(mode.number()) {
         Mode::Default | Mode::Local => (std::ptr::null(), 0),
         Mode::Preferred | Mode::Bind | Mode::Interleave | Mode::PreferredMany | Mode::Other(_) => {
             (mask.as_ptr(), MASK_BITS)
@@ -124,10 +153,28 @@ mod tests {
     fn a_policy_set_is_the_policy_read() {
         std::thread::spawn(|| {
             apply_policy(Mode::Bind, &[1]).unwrap();
-            assert_eq!(read_policy().unwrap().0, Mode::Bind);
-            assert_eq!(read_policy().unwrap().1[0], 1);
+            assert_eq!(read_policy().unwrap().mode(), Mode::Bind);
+            assert_eq!(read_policy().unwrap().nodes()[0], 1);
             apply_policy(Mode::Default, &[]).unwrap();
-            assert_eq!(read_policy().unwrap().0, Mode::Default);
+            assert_eq!(read_policy().unwrap().mode(), Mode::Default);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_policy_comes_back_with_its_flags() {
+        /// `MPOL_F_STATIC_NODES` of `linux/mempolicy.h`.
+        const STATIC_NODES: i32 = 1 << 15;
+        std::thread::spawn(|| {
+            for number in [0, 1, libc::MPOL_BIND | STATIC_NODES, libc::MPOL_LOCAL] {
+                apply_policy(Mode::Other(number), &[1]).unwrap();
+                let came = read_policy().unwrap();
+                apply_policy(Mode::Interleave, &[1]).unwrap();
+                came.restore().unwrap();
+                assert_eq!(read_policy().unwrap(), came);
+                assert_eq!(came.mode(), Mode::of(number));
+            }
         })
         .join()
         .unwrap();
