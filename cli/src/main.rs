@@ -1,6 +1,6 @@
 //! The program `gpu-numa`: a table of commands, each with its own module.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod command;
 mod doctor;
@@ -34,6 +34,12 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use command::{CommandError, Outcome};
 use out::{Out, WriteError};
+
+/// So that `run` hands on the signals and descriptors that it was given itself.
+#[used]
+#[allow(unsafe_code, reason = "it must run before Rust's runtime changes them")]
+#[unsafe(link_section = ".init_array")]
+static NOTE_START: extern "C" fn() = ffi::exec::note_start;
 
 /// Shows, plans and checks where GPU jobs run on NUMA machines.
 #[derive(Debug, Parser)]

@@ -1,12 +1,11 @@
 //! `gpu-numa run`: the binding of the plugin without Slurm.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 
 use clap::Args;
 use discovery::Source;
+use ffi::exec::exec;
 use launch::apply::apply_plan;
 use launch::environment::{OwnEnvironment, RunChoice, device_order};
 use launch::observe;
@@ -60,7 +59,7 @@ impl Run {
         } else {
             None
         };
-        let mut command = self.command();
+        let mut variables = Vec::new();
         if settings.policy != Policy::Off {
             let machine = discovery::read_machine(&Source::ThisMachine)?;
             let plan = self.plan(&machine, settings, rank)?;
@@ -81,26 +80,19 @@ impl Run {
                 apply(settings, own);
                 let is_ranks = self.per_rank || self.gpus.is_some();
                 let choice = RunChoice::new(&OwnEnvironment, own.gpus.clone(), is_ranks);
-                if let Some((name, value)) = choice.variable() {
-                    command.env(name, value);
-                }
+                variables.extend(choice.variable());
             }
-            if let Some((name, value)) = device_order(&machine, &OwnEnvironment) {
-                command.env(name, value);
-            }
+            let order = device_order(&machine, &OwnEnvironment);
+            variables.extend(order.map(|(name, value)| (name, value.to_owned())));
         }
-        // Comes back only when the command cannot be started.
-        let error = command.exec();
-        let program = command.get_program().to_string_lossy();
+        let (program, arguments) = match self.command.split_first() {
+            Some((program, arguments)) => (program.as_os_str(), arguments),
+            None => (OsStr::new(""), [].as_slice()),
+        };
+        let error = exec(program, arguments, &variables);
+        let program = program.to_string_lossy();
         out::message(&format!("cannot run \"{program}\": {error}"));
         Ok(Outcome::Status(status_of(&error)))
-    }
-
-    fn command(&self) -> Command {
-        let mut words = self.command.iter();
-        let mut command = Command::new(words.next().cloned().unwrap_or_default());
-        command.args(words);
-        command
     }
 
     fn plan(

@@ -207,3 +207,23 @@ fn help_fits_80_columns() {
         assert!(wide.is_empty(), "{command}: {wide:?}");
     }
 }
+
+/// What a shell's command sees of its own signals and descriptors, started by `before`.
+fn seen_by_a_command(before: &str) -> String {
+    let look =
+        "grep -E '^Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd | head -n 3 | tr '\\n' ' '";
+    let script = format!("{before} sh -c \"{look}\"");
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn run_hands_on_signals_and_descriptors_as_they_are() {
+    let run = format!("{} run --option off --", env!("CARGO_BIN_EXE_gpu-numa"));
+    for start in ["", "trap '' PIPE;", "trap '' PIPE HUP;", "exec <&-;"] {
+        let without = seen_by_a_command(&format!("{start} exec env"));
+        let with = seen_by_a_command(&format!("{start} exec {run}"));
+        assert!(without.contains("SigIgn"), "{without}");
+        assert_eq!(with, without, "{start}");
+    }
+}

@@ -1,11 +1,12 @@
 //! C declarations and safe calls to them: SPANK, NCCL's plugin tables, and what of Linux std lacks.
 //!
-//! The only crate besides the plugins' entry files that holds `unsafe`.  It knows nothing of machines
+//! The only crate besides the plugins' and the program's entry files that holds `unsafe`.  It knows nothing of machines
 //! or bindings: sets travel as words, decisions stay with the callers.
 
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod errno;
+pub mod exec;
 pub mod guard;
 pub mod linux;
 pub mod loaded;
