@@ -1,13 +1,15 @@
 //! Where output goes: data to standard output, messages to standard error.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use topology::text::is_printable;
 
-use crate::paper::{Ink, Paper, wrap};
+use crate::paper::{Ink, Paper, safe, wrap};
 use crate::table::Table;
 
 /// Why an answer did not get to where it should.
@@ -55,13 +57,13 @@ impl Out {
 
     /// One line, as in `out.line(format_args!("..."))`.
     pub(crate) fn line(&mut self, line: impl fmt::Display) -> io::Result<()> {
-        writeln!(self.0, "{line}")
+        writeln!(self.0, "{}", safe(&line.to_string()))
     }
 
     /// One JSON document.
     pub(crate) fn json(&mut self, document: &impl Serialize) -> io::Result<()> {
-        serde_json::to_writer_pretty(&mut self.0, document)?;
-        writeln!(self.0)
+        let text = serde_json::to_string_pretty(document)?;
+        writeln!(self.0, "{}", escape(&text))
     }
 
     /// A blank line and a table.
@@ -108,4 +110,42 @@ pub(crate) fn message(text: &str) {
     let text = topology::option::one_line(text);
     // When standard error is closed there is nobody left to tell.
     let _ = writeln!(io::stderr(), "gpu-numa: {text}");
+}
+
+/// A JSON text in which what is not seen as itself is escaped; outside of strings there is nothing such.
+fn escape(json: &str) -> Cow<'_, str> {
+    let is_safe = |c: char| c == '\n' || is_printable(c);
+    if json.chars().all(is_safe) {
+        return Cow::Borrowed(json);
+    }
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_safe(c) {
+            text.push(c);
+        } else {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                text.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    Cow::Owned(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_says_the_same_and_cannot_act_on_a_terminal() {
+        let document = ["a\u{1b}[2J", "\u{202e}b\u{e9}", "\u{e0041}", "\"\\"];
+        let text = serde_json::to_string_pretty(&document).unwrap();
+        let escaped = escape(&text);
+        assert!(
+            escaped.chars().all(|c| c == '\n' || is_printable(c)),
+            "{escaped}"
+        );
+        let read: Vec<String> = serde_json::from_str(&escaped).unwrap();
+        assert_eq!(read, document);
+    }
 }

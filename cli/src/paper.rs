@@ -1,6 +1,9 @@
 //! What a page is printed on: how wide, and whether in colour.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _};
+
+use topology::text::is_printable;
 
 /// Below this many columns no page can be read, and the usual width is taken.
 const NARROWEST: usize = 40;
@@ -106,6 +109,35 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Lines that others' text cannot act on a terminal from: what is not seen as itself is U+FFFD, but for line ends and
+/// [`Paper::ink`]'s colours.
+pub(crate) fn safe(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c == '\n' || is_printable(c);
+    if text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let length = colour_length(rest).unwrap_or(c.len_utf8());
+        let (part, after) = rest.split_at(length);
+        if length > c.len_utf8() || is_plain(c) {
+            safe.push_str(part);
+        } else {
+            safe.push(char::REPLACEMENT_CHARACTER);
+        }
+        rest = after;
+    }
+    Cow::Owned(safe)
+}
+
+/// Bytes of the colour that a text begins with: `ESC [`, digits, `m`.
+fn colour_length(text: &str) -> Option<usize> {
+    let code = text.strip_prefix("\u{1b}[")?;
+    let digits = code.bytes().take_while(u8::is_ascii_digit).count();
+    (digits > 0 && code.as_bytes().get(digits) == Some(&b'm')).then_some(digits + 3)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,5 +157,15 @@ mod tests {
         assert_eq!(wrap("one two three", 9), ["one two", "  three"]);
         assert_eq!(wrap("unbreakable", 4), ["unbreakable"]);
         assert_eq!(wrap("to do it:\nrun this", 20), ["to do it:", "  run this"]);
+    }
+
+    #[test]
+    fn others_text_keeps_nothing_but_colours() {
+        let good = "\u{1b}[32mNV4\u{1b}[0m\nnext \"line\"";
+        assert_eq!(safe(good), good);
+        assert_eq!(
+            safe("a\u{1b}[2Jb\u{202e}c\r\u{1b}"),
+            "a\u{fffd}[2Jb\u{fffd}c\u{fffd}\u{fffd}"
+        );
     }
 }

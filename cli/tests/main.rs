@@ -27,4 +27,5 @@ mod show;
 mod show_page;
 mod snapshot;
 mod svg;
+mod untrusted;
 mod verify;

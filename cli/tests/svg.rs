@@ -51,15 +51,16 @@ fn a_plan_colours_cpus_memory_and_gpu_of_each_task() {
 #[test]
 fn a_hostile_name_stays_text() {
     let host = Host::new();
+    let information = "Model: </text><script>alert(1)</script>\nBus Location: 0000:23:00.0\n";
     host.write(
-        "proc/sys/kernel/hostname",
-        "</title><script>alert(1)</script>\n",
+        "proc/driver/nvidia/gpus/0000:23:00.0/information",
+        information,
     );
-    let svg = picture(&host, &["show"]);
-    assert!(
-        !svg.contains("<script") && svg.contains("&lt;script&gt;"),
-        "{svg}"
-    );
+    let machine = host.page(&["show", "--json"]);
+    assert!(machine.contains("<script>"), "{machine}");
+    assert!(!picture(&host, &["show"]).contains("<script"));
+    host.write("proc/sys/kernel/hostname", "</title><script>\n");
+    assert!(picture(&host, &["show"]).contains("<title>machine</title>"));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use topology::nvlink::set_nvlinks;
 use topology::pci::{CLASS_3D, PciAddress, PciDevice};
 use topology::set::{CpuSet, NodeSet};
 use topology::sysfs;
+use topology::text::plain;
 use topology::vendor::{GpuVendor, Library};
 use tracing::debug;
 
@@ -182,7 +183,7 @@ fn add_nvml(machine: &mut Machine, answer: NvmlAnswer) {
             (gpu.minor, gpu.minor_source) = (Some(minor), MinorSource::Nvml);
         }
         gpu.uuid = nvml.uuid.clone().or(gpu.uuid.take());
-        gpu.name = nvml.name.clone().or(gpu.name.take());
+        gpu.name = nvml.name.as_deref().map(plain).or(gpu.name.take());
         gpu.mig = nvml.mig.clone();
         gpu.nvml_place = Some(nvml.place.clone()).filter(|place| !place.is_empty());
     }

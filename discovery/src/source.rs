@@ -1,8 +1,9 @@
 //! What a `--from` path is.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
+
+use ffi::linux::file::{FileError, read_regular};
 
 use crate::error::DiscoveryError;
 
@@ -47,21 +48,16 @@ pub(crate) fn open(path: &Path) -> Result<Content, DiscoveryError> {
             Err(DiscoveryError::NoRoot(path.to_owned()))
         };
     }
-    if !metadata.is_file() {
-        return Err(DiscoveryError::NoFile(path.to_owned()));
-    }
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_FILE_BYTES) {
-        let limit_mib = MAX_FILE_BYTES >> 20;
-        return Err(DiscoveryError::TooLarge {
+    let bytes = read_regular(path, MAX_FILE_BYTES).map_err(|error| match error {
+        FileError::Io { error, .. } => unreadable(error),
+        FileError::TooLarge { limit, .. } => DiscoveryError::TooLarge {
             path: path.to_owned(),
-            limit_mib,
-        });
-    }
+            limit_mib: limit >> 20,
+        },
+        FileError::NotRegular(_) | FileError::NotRoots { .. } | FileError::NotText(_) => {
+            DiscoveryError::NoFile(path.to_owned())
+        }
+    })?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     recognise(text).ok_or_else(|| DiscoveryError::UnknownFormat(path.to_owned()))
 }

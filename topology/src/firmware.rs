@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
+use crate::text;
 
 /// Facts for devices whose own `numa_node` names no node with CPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +25,7 @@ pub struct Firmware {
     /// Slots and onboard devices with a bus address, from SMBIOS types 9 and 41.
     pub slots: Vec<Slot>,
     /// Socket designations of the populated processors, from SMBIOS type 4.
+    #[serde(deserialize_with = "text::read_plain_list")]
     pub processors: Vec<String>,
 }
 
@@ -61,6 +63,7 @@ pub struct Initiator {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Slot {
     /// What firmware calls it (`CPU1 SLOT2 PCI-E 5.0 X16`).
+    #[serde(deserialize_with = "text::read_plain")]
     pub designation: String,
     /// The function that firmware gives as its bus address.
     pub address: PciAddress,

@@ -18,7 +18,7 @@ pub mod quantity;
 pub mod set;
 pub mod snapshot;
 pub mod sysfs;
-mod text;
+pub mod text;
 pub mod vendor;
 pub mod visible;
 pub mod words;

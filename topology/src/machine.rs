@@ -1,5 +1,6 @@
 //! A machine: packages, NUMA nodes, cores, GPUs, NICs and the bridges above them.
 
+mod bounds;
 mod fields;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::firmware::Firmware;
 use crate::pci::{PciAddress, PciDevice};
 use crate::set::{CpuSet, NodeSet};
+use crate::text;
 use crate::vendor::{Collectives, GpuVendor, Library, Model, VENDORS};
 
 /// A machine as read and understood.
@@ -20,17 +22,24 @@ use crate::vendor::{Collectives, GpuVendor, Library, Model, VENDORS};
 #[serde(default)]
 pub struct Machine {
     /// Host name; none where the source does not say.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "text::read_host_name"
+    )]
     pub hostname: Option<String>,
     /// CPUs that are online, never cut by a cgroup or by the reader's own cpuset.
     pub online: CpuSet,
     /// Physical packages (sockets).
+    #[serde(deserialize_with = "bounds::read_list")]
     pub packages: Vec<Package>,
     /// NUMA nodes, those without CPUs included.
+    #[serde(deserialize_with = "bounds::read_list")]
     pub numa_nodes: Vec<NumaNode>,
     /// The online CPUs of each core; one CPU each where the source knows no cores.
+    #[serde(deserialize_with = "bounds::read_sets")]
     pub cores: Vec<CpuSet>,
     /// The online CPUs of each last-level cache that is shared; empty where not recorded.
+    #[serde(deserialize_with = "bounds::read_sets")]
     pub last_level_caches: Vec<CpuSet>,
     /// What the processors are; none where not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,8 +47,10 @@ pub struct Machine {
     /// GPUs, NICs and the bridges above them.
     pub pci: Vec<PciDevice>,
     /// GPUs.
+    #[serde(deserialize_with = "bounds::read_list")]
     pub gpus: Vec<Gpu>,
     /// NICs.
+    #[serde(deserialize_with = "bounds::read_list")]
     pub nics: Vec<Nic>,
     /// Switches that the site names and the machine does not show.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -54,7 +65,10 @@ pub struct Machine {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub p2p: Vec<P2pState>,
     /// What could not be read, in words a person can use; empty when all went well.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "text::read_plain_list"
+    )]
     pub remarks: Vec<String>,
 }
 
@@ -67,6 +81,7 @@ pub struct P2pState {
     /// The other.
     pub b: PciAddress,
     /// `ok`, or what keeps them from it, in NVML's words.
+    #[serde(deserialize_with = "text::read_plain")]
     pub state: String,
 }
 
@@ -77,6 +92,7 @@ pub struct HiddenSwitch {
     /// The GPUs and NICs below it, two at least.
     pub devices: Vec<PciAddress>,
     /// File and line that say so.
+    #[serde(deserialize_with = "text::read_plain")]
     pub said_by: String,
 }
 
@@ -139,9 +155,14 @@ impl NumaNode {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Processor {
     /// `x86_64`, `arm64` or `ppc64` (NCCL's words).
+    #[serde(deserialize_with = "text::read_plain")]
     pub arch: String,
     /// CPUID vendor (`GenuineIntel`, `AuthenticAMD`); none outside x86.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "text::read_some_plain"
+    )]
     pub vendor: Option<String>,
     /// Family as `/proc/cpuinfo` gives it (decimal, extended family added); none outside x86.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -368,6 +389,7 @@ impl Gpu {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MigInstance {
     /// `MIG-<uuid>`, as `CUDA_VISIBLE_DEVICES` names it; `MIG-GPU-<uuid>/<gi>/<ci>` from drivers before R470.
+    #[serde(deserialize_with = "text::read_plain")]
     pub uuid: String,
     /// Number of its GPU instance; none where NVML does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -433,6 +455,7 @@ pub struct Nic {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RdmaPort {
     /// The device (`mlx5_0`).
+    #[serde(deserialize_with = "text::read_plain")]
     pub device: String,
     /// The port's number, from 1.
     pub port: u32,

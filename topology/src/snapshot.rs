@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::machine::Machine;
 use crate::pci::PciAddress;
 use crate::set::CpuSet;
+use crate::text;
 
 /// The format that this release writes and reads.
 pub const SCHEMA: &str = "gpu-numa/snapshot/1";
@@ -24,8 +25,10 @@ pub struct Snapshot {
     /// [`SCHEMA`].
     pub schema: String,
     /// The boot it was read in; none where the kernel has no boot id.
+    #[serde(default, deserialize_with = "text::read_some_plain")]
     pub boot_id: Option<String>,
     /// NVIDIA driver version; none where there is no driver.
+    #[serde(default, deserialize_with = "text::read_some_plain")]
     pub driver: Option<String>,
     /// When it was read, in seconds since 1970.
     pub created_unix: u64,

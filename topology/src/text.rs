@@ -1,10 +1,83 @@
-//! Values that JSON documents have as text.
+//! Values that JSON documents have as text, and text of others that people are shown.
 
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
 use std::str::FromStr;
 
+use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
+
+/// Characters of others' text that are kept at most.
+const LONGEST: usize = 256;
+/// The longest host name, in bytes (`HOST_NAME_MAX` is 64 on Linux; Slurm's `NodeName` may be a domain name).
+const LONGEST_HOST: usize = 253;
+
+/// Others' text (a product's name, a slot's) as part of a line: what is no printable character, line breaks and marks
+/// that change the direction of writing among them, is U+FFFD, and what is beyond 256 characters is cut.
+pub fn plain(text: &str) -> String {
+    let shown = |c: char| {
+        if is_printable(c) {
+            c
+        } else {
+            char::REPLACEMENT_CHARACTER
+        }
+    };
+    text.trim().chars().take(LONGEST).map(shown).collect()
+}
+
+/// Whether a character is seen as itself: `escape_debug` has the table of those that are not.
+pub fn is_printable(c: char) -> bool {
+    matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
+}
+
+/// A host name as Slurm's files and ours can hold it: letters, digits, `.`, `-` and `_`; none for anything else.
+pub fn host_name(text: &str) -> Option<String> {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let starts_well = text
+        .bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let is_name = starts_well && text.len() <= LONGEST_HOST && text.bytes().all(is_part);
+    is_name.then(|| text.to_owned())
+}
+
+/// [`plain`] text of a document.
+pub(crate) fn read_plain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(|text| plain(&text))
+}
+
+/// [`plain`] text of a document that may lack it.
+pub(crate) fn read_some_plain<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.map(|text| plain(&text)))
+}
+
+/// A list of [`plain`] texts.
+pub(crate) fn read_plain_list<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<String>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    Ok(texts.iter().map(|text| plain(text)).collect())
+}
+
+/// A [`host_name`] of a document that may lack it.
+pub(crate) fn read_host_name<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let name = host_name(&text);
+    let why = || {
+        let text = crate::option::printable(&text);
+        D::Error::custom(format_args!(
+            "host name \"{text}\"; expected letters, digits, '.', '-' and '_'"
+        ))
+    };
+    name.ok_or_else(why).map(Some)
+}
 
 /// Reads a value from its text, without a copy of that.
 pub(crate) fn from_text<'de, T, D>(deserializer: D) -> Result<T, D::Error>
@@ -31,5 +104,49 @@ where
 
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
         text.parse().map_err(E::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_seen_as_itself_is_replaced() {
+        assert_eq!(
+            plain(" NVIDIA \"H100\" 80 GB\u{e9} \n"),
+            "NVIDIA \"H100\" 80 GB\u{e9}"
+        );
+        for odd in [
+            "\u{1b}[2J",
+            "a\nName=gpu",
+            "\u{202e}x",
+            "\u{200b}",
+            "\u{9b}1m",
+            "\u{e0041}",
+        ] {
+            assert!(plain(odd).chars().all(is_printable), "{odd:?}");
+            assert!(plain(&format!("x{odd}x")).contains('\u{fffd}'), "{odd:?}");
+        }
+        assert_eq!(plain(&"x".repeat(300)).len(), LONGEST);
+    }
+
+    #[test]
+    fn host_names_are_what_slurms_files_take() {
+        for name in ["gpu1", "gpu-1.cluster_a.example", "0"] {
+            assert_eq!(host_name(name).as_deref(), Some(name));
+        }
+        for odd in [
+            "",
+            "-x",
+            "a b",
+            "a\nNodeName=b",
+            "a=b",
+            "a[1-2]",
+            "\u{e9}",
+            &"a".repeat(254),
+        ] {
+            assert_eq!(host_name(odd), None, "{odd:?}");
+        }
     }
 }

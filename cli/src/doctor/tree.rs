@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ffi::linux::file::{FileError, read_own_text};
+use ffi::linux::file::{FileError, read_own_text, read_regular};
 
 /// The longest configuration file that is read, in bytes; 10,000 `NodeName` lines need a megabyte.
 const MAX_BYTES: u64 = 8 << 20;
@@ -70,13 +70,13 @@ impl Tree {
                 Ok(_) | Err(_) => TreeError::Missing(absolute.to_owned()),
             });
         };
-        match fs::metadata(&path) {
-            Ok(about) if !about.is_file() => {
-                return Err(TreeError::NotRegular(absolute.to_owned()));
-            }
-            Ok(_) | Err(_) => {}
-        }
-        read_own_text(&path, MAX_BYTES).map_err(|error| TreeError::Text(absolute.to_owned(), error))
+        read_own_text(&path, MAX_BYTES).map_err(|error| match error {
+            FileError::NotRegular(_) => TreeError::NotRegular(absolute.to_owned()),
+            FileError::Io { .. }
+            | FileError::TooLarge { .. }
+            | FileError::NotRoots { .. }
+            | FileError::NotText(_) => TreeError::Text(absolute.to_owned(), error),
+        })
     }
 
     /// The text of a small file, trimmed; None where it cannot be read.
@@ -86,9 +86,7 @@ impl Tree {
 
     /// The bytes of a small file; None where it cannot be read.
     pub(crate) fn bytes(&self, absolute: &str) -> Option<Vec<u8>> {
-        let path = self.place(absolute)?;
-        fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
-        fs::read(path).ok()
+        read_regular(&self.place(absolute)?, MAX_BYTES).ok()
     }
 
     /// The names in a directory, sorted; empty where there is no directory.

@@ -1,9 +1,9 @@
 //! `gpu-numa nccl`: NCCL's topology file, written, explained and checked.
 
-use std::fs;
 use std::path::Path;
 
 use clap::{Args, Subcommand};
+use ffi::linux::file::{FileError, read_regular};
 use nccl_topo::reader::{self, Effect, Reading, System, Violation};
 
 use crate::command::{CommandError, Outcome};
@@ -52,15 +52,13 @@ impl Nccl {
 fn read(path: &Path) -> Result<Reading, CommandError> {
     let failed =
         |why: &dyn std::fmt::Display| CommandError::Argument(format!("{}: {why}", path.display()));
-    // Asked first, so that a FIFO does not block.
-    let about = fs::metadata(path).map_err(|error| failed(&error))?;
-    if !about.is_file() {
-        return Err(failed(&"not a regular file"));
-    }
-    if about.len() > MAX_FILE_BYTES {
-        return Err(failed(&format_args!("larger than {MAX_FILE_BYTES} bytes")));
-    }
-    let bytes = fs::read(path).map_err(|error| failed(&error))?;
+    let bytes = read_regular(path, MAX_FILE_BYTES).map_err(|error| match error {
+        FileError::Io { error, .. } => failed(&error),
+        FileError::TooLarge { limit, .. } => failed(&format_args!("larger than {limit} bytes")),
+        FileError::NotRegular(_) | FileError::NotRoots { .. } | FileError::NotText(_) => {
+            failed(&"not a regular file")
+        }
+    })?;
     Ok(reader::read(&String::from_utf8_lossy(&bytes)))
 }
 

@@ -82,7 +82,7 @@ fn index_of(object: &TopologyObject) -> Option<u32> {
 
 fn text(value: Option<&CStr>) -> Option<String> {
     value
-        .map(|value| value.to_string_lossy().trim().to_owned())
+        .map(|value| topology::text::plain(&value.to_string_lossy()))
         .filter(|value| !value.is_empty())
 }
 
@@ -99,7 +99,8 @@ fn convert(topology: &Topology) -> Machine {
     }
     let (packages, numa_nodes) = topology::sysfs::join_packages(packages, nodes(topology));
     let mut machine = Machine {
-        hostname: text(topology.root_object().info("HostName")),
+        hostname: text(topology.root_object().info("HostName"))
+            .and_then(|name| topology::text::host_name(&name)),
         cores: cores(topology, &online),
         last_level_caches: last_level_caches(topology),
         processor: processor(topology),

@@ -102,6 +102,15 @@ pub fn read_own_text(path: &Path, limit: u64) -> Result<String, FileError> {
     read_bounded(file, &meta, path, limit)
 }
 
+/// Reads a regular file of at most `limit` bytes; links are followed, and nothing is waited for.
+///
+/// # Errors
+/// [`FileError`] by what is wrong.
+pub fn read_regular(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let (file, meta) = open(path, 0)?;
+    read_bytes(file, &meta, path, limit)
+}
+
 /// Reads a text file that only root or the process's own user can have written: regular, no link, at most
 /// `limit` bytes.  In a container whose user namespace has no root of the host, a file of an unmapped owner
 /// counts where its mount is read-only.
@@ -169,12 +178,17 @@ fn only_roots(path: &Path, meta: &Metadata) -> Result<(), FileError> {
     Ok(())
 }
 
-fn read_bounded(
+fn read_bounded(file: File, meta: &Metadata, path: &Path, limit: u64) -> Result<String, FileError> {
+    let bytes = read_bytes(file, meta, path, limit)?;
+    String::from_utf8(bytes).map_err(|_| FileError::NotText(path.to_owned()))
+}
+
+fn read_bytes(
     mut file: File,
     meta: &Metadata,
     path: &Path,
     limit: u64,
-) -> Result<String, FileError> {
+) -> Result<Vec<u8>, FileError> {
     let size = meta.len();
     if size > limit {
         return Err(FileError::TooLarge {
@@ -209,7 +223,7 @@ fn read_bounded(
         }
     }
     bytes.truncate(used.min(limit));
-    String::from_utf8(bytes).map_err(|_| FileError::NotText(path.to_owned()))
+    Ok(bytes)
 }
 
 fn io(path: &Path, error: std::io::Error) -> FileError {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use super::{Gpu, Locality, MigInstance, MinorSource, Nic, NumaSource, NvmlPlace, RdmaPort, hex4};
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
+use crate::text;
 
 #[derive(Deserialize)]
 struct GpuFields {
@@ -22,9 +23,9 @@ struct GpuFields {
     minor: Option<u32>,
     #[serde(default)]
     minor_source: MinorSource,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text::read_some_plain")]
     uuid: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text::read_some_plain")]
     name: Option<String>,
     #[serde(default)]
     mig: Vec<MigInstance>,
@@ -72,7 +73,7 @@ struct NicFields {
     vendor: u16,
     #[serde(with = "hex4")]
     device: u16,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text::read_plain_list")]
     names: Vec<String>,
     #[serde(default)]
     ports: Vec<RdmaPort>,

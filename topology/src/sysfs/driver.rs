@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::files::Root;
 use crate::pci::PciAddress;
+use crate::text;
 use crate::vendor::{GpuVendor, VENDORS};
 
 /// A GPU that the driver knows.
@@ -59,7 +60,7 @@ fn read_folder(
             address,
             DriverGpu {
                 vendor: vendor.id,
-                model: field(&information, "Model").map(str::to_owned),
+                model: field(&information, "Model").map(text::plain),
                 uuid: field(&information, "GPU UUID")
                     .filter(|uuid| !uuid.contains('?'))
                     .map(str::to_owned),

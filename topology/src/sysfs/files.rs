@@ -1,7 +1,8 @@
 //! Bounded reads of small text files under a root that need not be trusted.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::set::{IndexSet, MAX_INDEX};
@@ -39,17 +40,18 @@ impl Root<'_> {
 
     /// The first `limit` bytes of a regular file; none for anything else.
     pub(super) fn bytes_up_to(self, relative: &str, limit: u64) -> Option<Vec<u8>> {
-        let path = self.path(relative);
-        if !fs::symlink_metadata(&path).ok()?.is_file() {
+        // What it is, is asked of what was opened: a tree's owner may put a FIFO or a link there in between.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(self.path(relative))
+            .ok()?;
+        if !file.metadata().ok()?.is_file() {
             return None;
         }
         // Most are shorter, and without room to read into, the first reads ask for very little.
         let mut bytes = Vec::with_capacity(512);
-        File::open(&path)
-            .ok()?
-            .take(limit)
-            .read_to_end(&mut bytes)
-            .ok()?;
+        file.take(limit).read_to_end(&mut bytes).ok()?;
         Some(bytes)
     }
 

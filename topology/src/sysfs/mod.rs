@@ -33,6 +33,7 @@ use crate::machine::{
 };
 use crate::pci::{CLASS_3D, DeviceKind, PciDevice};
 use crate::set::CpuSet;
+use crate::text;
 use crate::vendor::{GpuVendor, VENDORS};
 use files::Root;
 
@@ -120,7 +121,7 @@ pub fn read_overrides(root: &Path) -> (Overrides, Vec<SiteLineError>) {
     overrides::read(Root(root))
 }
 
-/// The host's name: the kernel's, `/etc/hostname`, or what `hwloc-gather-topology` recorded.
+/// The host's name: the kernel's, `/etc/hostname`, or what `hwloc-gather-topology` recorded; none where that is no name.
 pub fn read_hostname(root: &Path) -> Option<String> {
     let root = Root(root);
     let recorded = || {
@@ -133,7 +134,7 @@ pub fn read_hostname(root: &Path) -> Option<String> {
     root.text("proc/sys/kernel/hostname")
         .or_else(|| root.text("etc/hostname"))
         .or_else(recorded)
-        .filter(|name| !name.is_empty() && name.len() <= 255 && !name.contains(char::is_control))
+        .and_then(|name| text::host_name(&name))
 }
 
 /// Reads the PCI side below `root`: `/sys`, and what the GPUs' driver says in `/proc`.

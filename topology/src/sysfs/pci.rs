@@ -7,6 +7,7 @@ use super::files::Root;
 use crate::machine::RdmaPort;
 use crate::pci::{DeviceKind, Link, PciAddress, PciDevice};
 use crate::set::NodeSet;
+use crate::text;
 
 const DEVICES: &str = "sys/bus/pci/devices";
 /// How deep `pciDDDD:BB` directories are searched when `/sys/bus/pci` is not there.
@@ -270,7 +271,7 @@ pub fn parse_width(text: &str) -> Option<u32> {
 fn read_nic_names(root: Root<'_>, dir: &str) -> Vec<String> {
     let mut names = root.entries(&format!("{dir}/infiniband"));
     names.extend(root.entries(&format!("{dir}/net")));
-    names
+    names.iter().map(|name| text::plain(name)).collect()
 }
 
 /// The ports of a NIC's RDMA devices that are up, or of which it is not recorded whether they are; port 1 of a

@@ -1,0 +1,156 @@
+//! Lists of a document that are no longer than a machine can have them.
+//!
+//! A set costs memory by its highest index, so a short text that repeats a set could ask for gigabytes.  A CPU is in one
+//! core, one package and one node, which is what keeps these lists small.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+
+use super::{Gpu, Nic, NumaNode, Package};
+use crate::set::{CpuSet, MAX_INDEX};
+
+/// Packages, NUMA nodes, GPUs or NICs at most.  Linux has 1,024 nodes; 16 GPUs have some 2,000 virtual functions.
+const MOST: usize = 4096;
+/// Cores or caches at most.
+const MOST_SETS: usize = MAX_INDEX as usize + 1;
+
+/// What a list has CPUs by.
+trait HasCpus {
+    /// The CPUs that no other member has; none where members may share some.
+    fn own_cpus(&self) -> Option<&CpuSet>;
+}
+
+impl HasCpus for CpuSet {
+    fn own_cpus(&self) -> Option<&CpuSet> {
+        Some(self)
+    }
+}
+
+impl HasCpus for Package {
+    fn own_cpus(&self) -> Option<&CpuSet> {
+        Some(&self.cpus)
+    }
+}
+
+impl HasCpus for NumaNode {
+    fn own_cpus(&self) -> Option<&CpuSet> {
+        Some(&self.cpus)
+    }
+}
+
+impl HasCpus for Gpu {
+    fn own_cpus(&self) -> Option<&CpuSet> {
+        None
+    }
+}
+
+impl HasCpus for Nic {
+    fn own_cpus(&self) -> Option<&CpuSet> {
+        None
+    }
+}
+
+struct ListVisitor<T> {
+    most: usize,
+    kind: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de> + HasCpus> Visitor<'de> for ListVisitor<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {}", self.most)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<T>, A::Error> {
+        let mut list = Vec::new();
+        let mut known = CpuSet::new();
+        while let Some(element) = elements.next_element::<T>()? {
+            if list.len() == self.most {
+                return Err(A::Error::invalid_length(list.len() + 1, &self));
+            }
+            if let Some(cpus) = element.own_cpus() {
+                if known.intersects(cpus) {
+                    let twice = known.intersection(cpus);
+                    return Err(A::Error::custom(format_args!(
+                        "CPUs {twice} are listed twice"
+                    )));
+                }
+                known.extend_with(cpus);
+            }
+            list.push(element);
+        }
+        Ok(list)
+    }
+}
+
+fn read<'de, T: Deserialize<'de> + HasCpus, D: Deserializer<'de>>(
+    deserializer: D,
+    most: usize,
+) -> Result<Vec<T>, D::Error> {
+    let kind = PhantomData;
+    deserializer.deserialize_seq(ListVisitor { most, kind })
+}
+
+/// Cores, or caches.
+pub(super) fn read_sets<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<CpuSet>, D::Error> {
+    read(deserializer, MOST_SETS)
+}
+
+/// Packages, NUMA nodes, GPUs or NICs.
+#[allow(private_bounds, reason = "the four lists of a machine")]
+pub(super) fn read_list<'de, T: Deserialize<'de> + HasCpus, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    read(deserializer, MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::machine::Machine;
+
+    fn error_of(document: &str) -> String {
+        serde_json::from_str::<Machine>(document)
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn a_cpu_is_in_one_core_and_one_package() {
+        assert!(error_of(r#"{"cores": ["0-3", "2,9"]}"#).contains("CPUs 2 are listed twice"));
+        let package = r#"{"id": 0, "cpus": "0", "numa_nodes": ""}"#;
+        let twice = format!(r#"{{"packages": [{package}, {package}]}}"#);
+        assert!(error_of(&twice).contains("CPUs 0 are listed twice"));
+    }
+
+    #[test]
+    fn lists_have_an_end() {
+        let none = r#"{"id": 0, "cpus": "", "numa_nodes": ""},"#.repeat(4096);
+        let packages = format!(
+            r#"{{"packages": [{none}{}]}}"#,
+            none.split_once("},").unwrap().0.to_owned() + "}"
+        );
+        assert!(error_of(&packages).contains("a list of at most 4096"));
+    }
+
+    #[test]
+    fn texts_of_a_document_are_plain() {
+        assert!(error_of(r#"{"hostname": "a\nGres=gpu:9"}"#).contains("expected letters"));
+        let machine: Machine = serde_json::from_str(
+            r#"{"hostname": "gpu1", "remarks": ["a\u001b[2Jb\nc"],
+                "gpus": [{"pci": "0000:01:00.0", "vendor": "10de", "device": "2330", "name": "H100\nName=gpu",
+                          "package": null, "numa_nodes": null, "numa_source": "unknown", "cpus": null}]}"#,
+        )
+        .unwrap();
+        assert_eq!(machine.remarks, ["a\u{fffd}[2Jb\u{fffd}c"]);
+        assert_eq!(
+            machine.gpus[0].name.as_deref(),
+            Some("H100\u{fffd}Name=gpu")
+        );
+    }
+}
