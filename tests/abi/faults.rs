@@ -1,6 +1,10 @@
 //! Everything around the plugin fails, one thing at a time: the job goes on as Slurm made it, or as much bound
 //! as can be, and a line says why.
 
+use std::fs;
+use std::path::Path;
+
+use crate::build::plugin;
 use crate::host::{Scenario, run, run_together};
 use crate::world::World;
 
@@ -301,9 +305,22 @@ fn absurd_variables_do_no_harm() {
     }
 }
 
+/// What hooks may open besides the plugin beside them: the host's own files.  `$` stands for the world's folder.
+const MAY_OPEN: [&str; 8] = [
+    "/etc/nccl.conf",
+    "/proc/self/mountinfo",
+    "/proc/self/status",
+    "/proc/sys/kernel/random/boot_id",
+    "/proc/driver/nvidia/",
+    "/sys/",
+    "$/snapshot/",
+    "/run/gpu-numa-bind/",
+];
+
 #[test]
-fn no_file_that_a_user_names_is_opened_before_the_fork_and_no_conf_in_vain() {
+fn no_file_that_a_user_names_is_opened_but_ncclconf_where_that_decides() {
     let world = World::with_real_cpus();
+    fs::create_dir(world.path("users")).unwrap();
     for (option, opens_conf) in [("verbose", true), ("nccl=off", false)] {
         let mut scenario = step(&world)
             .option(option)
@@ -323,17 +340,31 @@ fn no_file_that_a_user_names_is_opened_before_the_fork_and_no_conf_in_vain() {
             "SLURM_STEP_GPUS",
             "SLURM_CPU_BIND_LIST",
         ] {
-            scenario = scenario.line(format_args!("env {name}=/users/{name}"));
+            let file = world.write(&format!("users/{name}"), "NCCL_DEBUG=INFO\n");
+            scenario = scenario.line(format_args!("env {name}={}", file.display()));
         }
         let outcome = run(scenario);
+        let base = world.path("").display().to_string();
+        let base = base.trim_end_matches('/');
+        let mut others = Vec::new();
+        for line in outcome.text.lines() {
+            let Some((who, path)) = line
+                .split_once(" opened ")
+                .or_else(|| line.split_once(" looked for "))
+            else {
+                continue;
+            };
+            let beside = Path::new(path).parent() == plugin().parent();
+            let may = |start: &&str| path.starts_with(&start.replace('$', base));
+            if !beside && !MAY_OPEN.iter().any(may) {
+                others.push(format!("{who} {}", path.replace(base, "$")));
+            }
+        }
+        others.sort_unstable();
+        others.dedup();
+        let conf = [0, 1].map(|task| format!("task {task} $/users/NCCL_CONF_FILE"));
+        let expected: &[String] = if opens_conf { &conf } else { &[] };
+        assert_eq!(others, expected, "{option}");
         assert!(outcome.text.contains("host opened /"), "{}", outcome.text);
-        let mut of_user: Vec<&str> = outcome
-            .text
-            .lines()
-            .filter(|line| line.contains(" opened ") && line.contains("/users/"))
-            .collect();
-        of_user.sort_unstable();
-        let conf = [0, 1].map(|task| format!("task {task} opened /users/NCCL_CONF_FILE"));
-        assert_eq!(of_user, if opens_conf { &conf[..] } else { &[] });
     }
 }

@@ -79,6 +79,8 @@ long syscall(long number, ...)
     for (int i = 0; i < 6; i++)
         a[i] = va_arg(list, long);
     va_end(list);
+    if (scenario.watches && number == SYS_openat2)
+        say("looked for %s", (const char *)a[1]);
     if (!kernel.on)
         return real_syscall(number, a);
     int is_affinity = number == SYS_sched_setaffinity || number == SYS_sched_getaffinity;

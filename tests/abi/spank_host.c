@@ -27,7 +27,7 @@
  *   die K, delay K MS     task K ends, or waits, before task_init
  *   kernel CPUS STATUS    a made-up kernel: affinity and memory policy are made up, the cpuset is CPUS, and
  *                         the file STATUS, with its Mems_allowed_list, stands for /proc/self/status
- *   watch                 says each file that the plugin opens
+ *   watch                 says each file that the plugin opens, or looks for with openat2
  *   timed                 only times: no hook is checked for what it leaves, and tasks say no more than how long theirs
  *                         took and how many pages it touched
  *
