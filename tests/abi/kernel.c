@@ -5,6 +5,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <link.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -132,6 +133,21 @@ int open64(const char *path, int flags, ...)
     if (kernel.on && !strcmp(path, "/proc/self/status"))
         path = kernel.status;
     return libc(path, flags, mode);
+}
+
+int openat64(int folder, const char *path, int flags, ...)
+{
+    static int (*libc)(int, const char *, int, ...);
+    va_list list;
+    va_start(list, flags);
+    unsigned mode = va_arg(list, unsigned);
+    va_end(list);
+    if (!libc)
+        *(void **)&libc = dlsym(RTLD_NEXT, "openat64");
+    /* What is below a folder that is opened already was judged with it. */
+    if (scenario.watches && folder == AT_FDCWD)
+        say("opened %s", path);
+    return libc(folder, path, flags, mode);
 }
 
 /* The name under which Rust's std calls strerror_r. */

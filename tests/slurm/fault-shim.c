@@ -323,6 +323,20 @@ int open64(const char *path, int flags, ...)
     return next(path, flags, mode);
 }
 
+int openat64(int folder, const char *path, int flags, ...)
+{
+    NEXT(openat64);
+    va_list list;
+    va_start(list, flags);
+    unsigned mode = va_arg(list, unsigned);
+    va_end(list);
+    if (fails() || now == EACCES_ALL) {
+        errno = now == ERROR ? EIO : EACCES;
+        return -1;
+    }
+    return next(folder, path, flags, mode);
+}
+
 void *mmap(void *at, size_t length, int protection, int flags, int fd, off_t offset)
 {
     NEXT(mmap);

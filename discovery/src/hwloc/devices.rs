@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use hwlocality::Topology;
 use hwlocality::object::TopologyObject;
 use hwlocality::object::attributes::{
-    DownstreamAttributes, ObjectAttributes, PCIDeviceAttributes, UpstreamAttributes,
+    BridgeAttributes, DownstreamAttributes, ObjectAttributes, PCIDeviceAttributes,
+    UpstreamAttributes,
 };
-use hwlocality::object::types::ObjectType;
+use hwlocality::object::types::{BridgeType, ObjectType};
 use topology::machine::{Gpu, Locality, Machine, Nic};
 use topology::pci::{CLASS_BRIDGE, DeviceKind, Link, PciAddress, PciDevice};
 
@@ -44,6 +45,16 @@ pub(super) fn add_devices(topology: &Topology, machine: &mut Machine) {
             }
         }
     }
+    let bridges = topology.objects_with_type(ObjectType::Bridge);
+    let odd = bridges
+        .filter_map(as_bridge)
+        .filter(|bridge| !leads_to_pci(bridge))
+        .count();
+    if odd > 0 {
+        machine.remarks.push(format!(
+            "hwloc: bridges that lead to no PCI bus: {odd}; the root buses below them are left out"
+        ));
+    }
     machine.pci = devices.into_values().collect();
     machine.gpus.sort_by_key(|gpu| gpu.pci);
     machine.gpus.dedup_by_key(|gpu| gpu.pci);
@@ -51,12 +62,22 @@ pub(super) fn add_devices(topology: &Topology, machine: &mut Machine) {
     machine.nics.dedup_by_key(|nic| nic.pci);
 }
 
+fn as_bridge(object: &TopologyObject) -> Option<&BridgeAttributes> {
+    match object.attributes() {
+        Some(ObjectAttributes::Bridge(bridge)) => Some(bridge),
+        Some(_) | None => None,
+    }
+}
+
+/// Whether a PCI bus is below the bridge.  A file may say otherwise, and then hwlocality 1.0.0-alpha.13 panics when it is
+/// asked what is (docs/hwlocality.patch).
+fn leads_to_pci(bridge: &BridgeAttributes) -> bool {
+    bridge.downstream_type() == BridgeType::PCI
+}
+
 /// The PCI side of a bridge that is a PCI device itself.
 fn upstream(object: &TopologyObject) -> Option<(&TopologyObject, &PCIDeviceAttributes)> {
-    let Some(ObjectAttributes::Bridge(bridge)) = object.attributes() else {
-        return None;
-    };
-    match bridge.upstream_attributes() {
+    match as_bridge(object)?.upstream_attributes() {
         Some(UpstreamAttributes::PCI(pci)) => Some((object, pci)),
         None => None,
     }
@@ -107,10 +128,8 @@ fn device(object: &TopologyObject, pci: &PCIDeviceAttributes) -> PciDevice {
 
 /// Domain and bus below a host bridge.
 fn host_bus(object: &TopologyObject) -> Option<(u32, u8)> {
-    let Some(ObjectAttributes::Bridge(bridge)) = object.attributes() else {
-        return None;
-    };
-    if bridge.upstream_attributes().is_some() {
+    let bridge = as_bridge(object)?;
+    if bridge.upstream_attributes().is_some() || !leads_to_pci(bridge) {
         return None;
     }
     let Some(DownstreamAttributes::PCI(bus)) = bridge.downstream_attributes() else {

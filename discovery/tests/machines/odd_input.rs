@@ -197,6 +197,27 @@ fn an_hwloc_xml_is_read() {
     assert_eq!(machine.pci[0].root_bus, Some((0, 0x20)));
 }
 
+#[test]
+fn a_bridge_to_no_bus_costs_its_root_bus_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("topo.xml");
+    for odd in ["0-0", "1-0"] {
+        fs::write(&path, XML.replace("\"0-1\"", &format!("\"{odd}\""))).unwrap();
+        let machine = read(&path).unwrap();
+        assert_eq!(
+            sources(&machine),
+            [(NumaSource::Hwloc, Some("0".to_owned()))],
+            "{odd}"
+        );
+        assert_eq!(machine.pci[0].root_bus, None, "{odd}");
+        assert!(
+            machine.remarks[0].contains("bridges that lead to no PCI bus: 1"),
+            "{:?}",
+            machine.remarks
+        );
+    }
+}
+
 /// Whatever hwloc does with it (it may well stop its process), there is a machine or an error.
 #[test]
 fn a_changed_or_cut_hwloc_xml_gives_a_machine_or_an_error() {

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{StatVfsMountFlags, fstatvfs};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fstatvfs};
 
 use super::process::effective_user;
 
@@ -148,12 +148,30 @@ fn not_trusted(path: &Path, meta: &Metadata) -> FileError {
     }
 }
 
+/// Opens a file in the very folder that was judged: one that is put in the folder's place meanwhile is not looked at.
 fn open_roots(path: &Path) -> Result<(File, Metadata), FileError> {
-    if let Some(folder) = path.parent() {
-        let meta = std::fs::symlink_metadata(folder).map_err(|error| io(folder, error))?;
-        only_roots(folder, &meta)?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(FileError::NotRegular(path.to_owned()));
+    };
+    let place = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(place, flags, Mode::empty());
+    let opened = File::from(opened.map_err(|error| io(folder, error.into()))?);
+    let meta = opened.metadata().map_err(|error| io(folder, error))?;
+    only_roots(folder, &meta)?;
+    let waiting = u32::try_from(WITHOUT_WAITING).unwrap_or_default();
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::from_bits_retain(waiting);
+    let file = rustix::fs::openat(&opened, name, flags, Mode::empty());
+    let file = File::from(file.map_err(|error| io(path, error.into()))?);
+    let meta = file.metadata().map_err(|error| io(path, error))?;
+    if !meta.is_file() {
+        return Err(FileError::NotRegular(path.to_owned()));
     }
-    let (file, meta) = open(path, libc::O_NOFOLLOW)?;
     only_roots(path, &meta)?;
     Ok((file, meta))
 }
