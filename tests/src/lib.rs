@@ -3,5 +3,6 @@
 
 pub mod build;
 pub mod hung_fs;
+pub mod optimum;
 pub mod places;
 pub mod stand_in_nvml;

@@ -10,7 +10,7 @@
 //!
 //! The modules build on each other in this order: `request` and `memory` and `plan` (values), `pool`, `near`, `gpus`,
 //! `objective` (what is better), `flow`, `place`, `cores`,
-//! `deal`, `width`, `split`, `judge`, `decide`, `advice`, `remarks`.
+//! `deal`, `trade`, `width`, `split`, `judge`, `decide`, `advice`, `remarks`.
 
 mod advice;
 mod cores;
@@ -29,6 +29,7 @@ mod pool;
 mod remarks;
 mod request;
 mod split;
+mod trade;
 mod width;
 
 pub use advice::{Advice, advise};

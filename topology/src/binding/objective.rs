@@ -12,12 +12,14 @@
 //! Where Slurm's own split is as good in all of these, it is kept; else tasks come out even and with as much of what
 //! Slurm gave them as that leaves.
 
+use std::ops::{AddAssign, SubAssign};
+
 use super::near::Near;
 use super::pool::Pool;
 use crate::set::CpuSet;
 
-/// How good a split is; the greater, the better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// How good a split is, or one task of it; the greater, the better.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Merit {
     /// Tasks with a local CPU, where the policy wants one for each; else 0.
     reached: usize,
@@ -37,6 +39,23 @@ pub(super) struct Merit {
     whole_cores: usize,
 }
 
+/// What the order looks at in the CPUs of one task.
+#[derive(Clone, Copy)]
+pub(super) struct Facts {
+    /// How many it has.
+    pub(super) held: usize,
+    /// How many of them are local.
+    pub(super) local: usize,
+    /// Whether one is near each of its GPUs that the pool has a CPU near to.
+    pub(super) touches_all: bool,
+    /// Whether its GPUs are on different nodes.
+    pub(super) is_spanning: bool,
+    /// Whether all are on one node, on one package, below one cache.
+    pub(super) is_on_one: [bool; 3],
+    /// Whether another task has a CPU of a core of its.
+    pub(super) shares_core: bool,
+}
+
 /// What the tasks of a split want.
 #[derive(Clone, Copy)]
 pub(super) struct Wants<'a> {
@@ -50,37 +69,103 @@ pub(super) struct Wants<'a> {
     pub(super) must_reach: bool,
 }
 
+impl<'a> Wants<'a> {
+    /// What is near those who take part.
+    pub(super) fn takers(&self) -> impl Iterator<Item = &'a Near> + use<'a> {
+        let tasks = self.near.iter().zip(self.takes_part);
+        tasks
+            .filter(|(_, takes_part)| **takes_part)
+            .map(|(near, _)| near)
+    }
+
+    /// What one task adds to the merit of a split.
+    pub(super) fn merit_of(&self, facts: Facts) -> Merit {
+        if facts.held == 0 {
+            return Merit::default();
+        }
+        let is_counted = |is_on_one: bool| usize::from(!facts.is_spanning && is_on_one);
+        let [one_node, one_package, one_cache] = facts.is_on_one.map(is_counted);
+        Merit {
+            reached: usize::from(self.must_reach && facts.local > 0),
+            asked: facts.held.min(self.asked),
+            local: facts.local,
+            whole: usize::from(facts.local == facts.held && facts.touches_all),
+            one_node,
+            one_package,
+            one_cache,
+            whole_cores: usize::from(!facts.shares_core),
+        }
+    }
+
+    /// The merit that no split of `pool` exceeds in anything.
+    pub(super) fn bound(&self, pool: &Pool) -> Merit {
+        let takers = self.takers().count();
+        let together = self.takers().filter(|near| !near.is_spanning()).count();
+        let mut local = CpuSet::new();
+        for near in self.takers() {
+            local.extend_with(&near.cpus);
+        }
+        Merit {
+            reached: if self.must_reach { takers } else { 0 },
+            asked: pool.cpus.len().min(takers * self.asked),
+            local: local.intersection(&pool.cpus).len(),
+            whole: takers,
+            one_node: together,
+            one_package: together,
+            one_cache: together,
+            whole_cores: takers,
+        }
+    }
+}
+
 impl Merit {
     /// The merit of `plan`, the CPUs of each task, within `pool`.
     pub(super) fn of(pool: &Pool, wants: Wants<'_>, plan: &[CpuSet]) -> Self {
-        let mut merit = Self {
-            reached: 0,
-            asked: 0,
-            local: 0,
-            whole: 0,
-            one_node: 0,
-            one_package: 0,
-            one_cache: 0,
-            whole_cores: 0,
-        };
+        let mut merit = Self::default();
         let shared = pool.cores_of_several(&plan.iter().collect::<Vec<_>>());
         for ((near, takes_part), cpus) in wants.near.iter().zip(wants.takes_part).zip(plan) {
-            if !takes_part || cpus.is_empty() {
-                continue;
-            }
-            let local = cpus.intersection(&near.cpus).len();
-            merit.reached += usize::from(wants.must_reach && local > 0);
-            merit.asked += cpus.len().min(wants.asked);
-            merit.local += local;
-            merit.whole += usize::from(local == cpus.len() && near.touches_all(pool, cpus));
-            if !near.is_spanning() {
+            if *takes_part && !cpus.is_empty() {
                 let spread = pool.spread(cpus);
-                merit.one_node += usize::from(spread.nodes == 1);
-                merit.one_package += usize::from(spread.packages == 1);
-                merit.one_cache += usize::from(spread.caches == 1);
+                merit += wants.merit_of(Facts {
+                    held: cpus.len(),
+                    local: cpus.intersection(&near.cpus).len(),
+                    touches_all: near.touches_all(pool, cpus),
+                    is_spanning: near.is_spanning(),
+                    is_on_one: [spread.nodes == 1, spread.packages == 1, spread.caches == 1],
+                    shares_core: cpus.intersects(&shared),
+                });
             }
-            merit.whole_cores += usize::from(!cpus.intersects(&shared));
         }
         merit
+    }
+
+    /// Its parts, the first of the order first.
+    fn parts(&mut self) -> [&mut usize; 8] {
+        [
+            &mut self.reached,
+            &mut self.asked,
+            &mut self.local,
+            &mut self.whole,
+            &mut self.one_node,
+            &mut self.one_package,
+            &mut self.one_cache,
+            &mut self.whole_cores,
+        ]
+    }
+}
+
+impl AddAssign for Merit {
+    fn add_assign(&mut self, mut other: Self) {
+        for (mine, more) in self.parts().into_iter().zip(other.parts()) {
+            *mine += *more;
+        }
+    }
+}
+
+impl SubAssign for Merit {
+    fn sub_assign(&mut self, mut other: Self) {
+        for (mine, less) in self.parts().into_iter().zip(other.parts()) {
+            *mine = mine.saturating_sub(*less);
+        }
     }
 }

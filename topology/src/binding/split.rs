@@ -1,7 +1,7 @@
 //! `exclusive`: the step's CPUs split disjointly over the tasks of the host.
 //!
 //! Who takes part, and of which CPUs; [`place`] says from which nodes each gets how many, [`deal`] which CPUs these are,
-//! [`objective`](super::objective) what is better.
+//! [`objective`](super::objective) what is better, [`trade`](mod@super::trade) makes it better where it can.
 
 use super::deal::{Most, deal};
 use super::near::Near;
@@ -9,6 +9,7 @@ use super::objective::{Merit, Wants};
 use super::place::{Preference, Sizes, Taker, place};
 use super::pool::{Pool, count};
 use super::request::StepRequest;
+use super::trade::trade;
 use super::width;
 use crate::machine::Machine;
 use crate::set::{CpuSet, NodeSet};
@@ -156,9 +157,10 @@ impl<'a> Split<'a> {
                 break;
             }
         }
-        let Some((merit, best)) = best else {
+        let Some((_, best)) = best else {
             return vec![CpuSet::new(); self.near.len()];
         };
+        let (merit, best) = trade(&self.pool, self.wants(), sizes.each as usize, best);
         match self.slurms_own() {
             Some(own) if self.merit(&own) >= merit => own,
             Some(_) | None => best,
@@ -229,14 +231,17 @@ impl<'a> Split<'a> {
         self.step.settings.policy.is_strict()
     }
 
-    fn merit(&self, plan: &[CpuSet]) -> Merit {
-        let wants = Wants {
+    fn wants(&self) -> Wants<'_> {
+        Wants {
             near: self.near,
             takes_part: &self.takes_part,
             asked: self.step.asked.max(1) as usize,
             must_reach: self.must_reach(),
-        };
-        Merit::of(&self.pool, wants, plan)
+        }
+    }
+
+    fn merit(&self, plan: &[CpuSet]) -> Merit {
+        Merit::of(&self.pool, self.wants(), plan)
     }
 
     /// What those who take part got, with nothing for the others between them.

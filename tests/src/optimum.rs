@@ -1,0 +1,362 @@
+//! What makes one split of a step's CPUs better than another, and the best that there is, by trying all: the judge of
+//! the decision, which shares no code with it.
+//!
+//! The order is ARCHITECTURE.md's ("The decision").
+
+use std::collections::{BTreeSet, HashMap};
+
+/// How good a split is: tasks with a local CPU where each must have one, CPUs asked for, local CPUs, tasks wholly local
+/// with a CPU near each of their GPUs, tasks on one node, on one package, below one last-level cache, with whole cores.
+pub type Merit = [usize; 8];
+
+/// The lowest part of a [`Merit`] and its number.
+pub const PARTS: [&str; 8] = [
+    "tasks with a local CPU",
+    "CPUs as asked",
+    "local CPUs",
+    "tasks wholly local",
+    "tasks on one node",
+    "tasks on one package",
+    "tasks below one cache",
+    "tasks with whole cores",
+];
+
+/// One CPU of a step, by what it is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cpu {
+    /// Its NUMA node.
+    pub node: usize,
+    /// Its package.
+    pub package: usize,
+    /// Its last-level cache; any one number where caches are not known.
+    pub cache: usize,
+    /// Its core.
+    pub core: usize,
+}
+
+/// One task of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// The nodes near each of its GPUs.
+    pub gpus: Vec<BTreeSet<usize>>,
+}
+
+impl Task {
+    fn is_near(&self, node: usize) -> bool {
+        self.gpus.iter().any(|nodes| nodes.contains(&node))
+    }
+
+    /// Whether its GPUs are on different nodes.
+    fn is_spanning(&self) -> bool {
+        self.gpus.windows(2).any(|pair| pair.first() != pair.last())
+    }
+}
+
+/// A step whose CPUs are split over its tasks.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Its CPUs.
+    pub cpus: Vec<Cpu>,
+    /// The tasks that take part, each with GPUs whose nodes are known.
+    pub tasks: Vec<Task>,
+    /// CPUs that each task asked for.
+    pub asked: usize,
+    /// Whether each must have a local CPU (a strict policy).
+    pub must_reach: bool,
+}
+
+/// What the order looks at in one task's CPUs.
+#[derive(Default)]
+struct Facts {
+    held: usize,
+    local: usize,
+    nodes: BTreeSet<usize>,
+    packages: BTreeSet<usize>,
+    caches: usize,
+    shares_core: bool,
+}
+
+impl Step {
+    /// The fewest CPUs that a task may get: what it asked for, or an even share where there are too few for all.
+    pub fn least(&self) -> usize {
+        let share = self.cpus.len().checked_div(self.tasks.len());
+        self.asked.min(share.unwrap_or(0))
+    }
+
+    /// The merit of a split: for each task, which of the step's CPUs it has.  One that several have is local once.
+    pub fn merit(&self, split: &[Vec<usize>]) -> Merit {
+        let mut merit = [0; 8];
+        let mut counted = BTreeSet::new();
+        for (task, (wants, mine)) in self.tasks.iter().zip(split).enumerate() {
+            let mut facts = Facts::default();
+            let mut caches = BTreeSet::new();
+            let mut local = 0;
+            for (index, cpu) in mine
+                .iter()
+                .filter_map(|one| Some((*one, self.cpus.get(*one)?)))
+            {
+                facts.held += 1;
+                if wants.is_near(cpu.node) {
+                    facts.local += 1;
+                    local += usize::from(counted.insert(index));
+                }
+                facts.nodes.insert(cpu.node);
+                facts.packages.insert(cpu.package);
+                caches.insert((cpu.node, cpu.cache));
+                let has_of = |other: &Vec<usize>| {
+                    let mut cpus = other.iter().filter_map(|one| self.cpus.get(*one));
+                    cpus.any(|other| other.core == cpu.core)
+                };
+                let mut others = split.iter().enumerate().filter(|(other, _)| *other != task);
+                facts.shares_core |= others.any(|(_, other)| has_of(other));
+            }
+            facts.caches = caches.len();
+            add(&mut merit, self.merit_of(wants, &facts));
+            // What a task is near to it has, though another has it too.
+            merit[2] = merit[2] + local - facts.local;
+        }
+        merit
+    }
+
+    fn merit_of(&self, task: &Task, facts: &Facts) -> Merit {
+        if facts.held == 0 {
+            return [0; 8];
+        }
+        let is_there =
+            |nodes: &BTreeSet<usize>| self.cpus.iter().any(|cpu| nodes.contains(&cpu.node));
+        let touches_all = task
+            .gpus
+            .iter()
+            .all(|nodes| !is_there(nodes) || !nodes.is_disjoint(&facts.nodes));
+        let is_together = !task.is_spanning();
+        [
+            usize::from(self.must_reach && facts.local > 0),
+            facts.held.min(self.asked),
+            facts.local,
+            usize::from(facts.local == facts.held && touches_all),
+            usize::from(is_together && facts.nodes.len() == 1),
+            usize::from(is_together && facts.packages.len() == 1),
+            usize::from(is_together && facts.caches == 1),
+            usize::from(!facts.shares_core),
+        ]
+    }
+
+    /// The merit of the best of all splits that give each task the [least](Step::least); none where no split does.
+    pub fn best(&self) -> Option<Merit> {
+        let mut nodes: Vec<usize> = self.cpus.iter().map(|cpu| cpu.node).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        let package_of = |node: &usize| {
+            let cpu = self.cpus.iter().find(|cpu| cpu.node == *node);
+            cpu.map_or(0, |cpu| cpu.package)
+        };
+        let mut search = Search {
+            step: self,
+            packages: nodes.iter().map(package_of).collect(),
+            known: HashMap::new(),
+            choices: HashMap::new(),
+            nodes,
+        };
+        let whole: Vec<NodeLeft> = search
+            .nodes
+            .iter()
+            .map(|node| self.left_of(*node))
+            .collect();
+        search.best_from(0, &whole)
+    }
+
+    /// All of a node.
+    fn left_of(&self, node: usize) -> NodeLeft {
+        let mut caches: HashMap<usize, HashMap<usize, u8>> = HashMap::new();
+        for cpu in self.cpus.iter().filter(|cpu| cpu.node == node) {
+            *caches
+                .entry(cpu.cache)
+                .or_default()
+                .entry(cpu.core)
+                .or_default() += 1;
+        }
+        let cache = |cores: HashMap<usize, u8>| -> CacheLeft {
+            let mut cores: CacheLeft = cores.into_values().map(|free| (free, false)).collect();
+            cores.sort_unstable();
+            cores
+        };
+        let mut caches: NodeLeft = caches.into_values().map(cache).collect();
+        caches.sort();
+        caches
+    }
+}
+
+/// What is free of each core below one cache, and whether a task has CPUs of the core and leaves the rest to others.
+type CacheLeft = Vec<(u8, bool)>;
+
+/// What is free of a node, by cache.
+type NodeLeft = Vec<CacheLeft>;
+
+/// What a task may take below one cache or of one node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Choice<Left> {
+    cpus: usize,
+    caches: usize,
+    shares_core: bool,
+    left: Left,
+}
+
+struct Search<'a> {
+    step: &'a Step,
+    nodes: Vec<usize>,
+    packages: Vec<usize>,
+    /// What the tasks from one on make of what is left.
+    known: HashMap<(usize, Vec<NodeLeft>), Option<Merit>>,
+    choices: HashMap<NodeLeft, Vec<Choice<NodeLeft>>>,
+}
+
+impl Search<'_> {
+    fn best_from(&mut self, task: usize, left: &[NodeLeft]) -> Option<Merit> {
+        if task == self.step.tasks.len() {
+            return Some([0; 8]);
+        }
+        let key = (task, left.to_vec());
+        if let Some(known) = self.known.get(&key) {
+            return *known;
+        }
+        let mut best = None;
+        self.try_from(task, left, &mut Vec::new(), &mut best);
+        self.known.insert(key, best);
+        best
+    }
+
+    /// Tries what a task may take of the nodes after those that `taken` is of.
+    fn try_from(
+        &mut self,
+        task: usize,
+        left: &[NodeLeft],
+        taken: &mut Vec<Choice<NodeLeft>>,
+        best: &mut Option<Merit>,
+    ) {
+        let step = self.step;
+        let Some(wants) = step.tasks.get(task) else {
+            return;
+        };
+        let at = taken.len();
+        let (Some(node), Some(free)) = (self.nodes.get(at).copied(), left.get(at)) else {
+            let mut facts = Facts::default();
+            for (choice, (node, package)) in taken.iter().zip(self.nodes.iter().zip(&self.packages))
+            {
+                if choice.cpus > 0 {
+                    facts.held += choice.cpus;
+                    facts.local += if wants.is_near(*node) { choice.cpus } else { 0 };
+                    facts.nodes.insert(*node);
+                    facts.packages.insert(*package);
+                    facts.caches += choice.caches;
+                    facts.shares_core |= choice.shares_core;
+                }
+            }
+            if facts.held < step.least() {
+                return;
+            }
+            let mut merit = step.merit_of(wants, &facts);
+            let rest: Vec<NodeLeft> = taken.iter().map(|choice| choice.left.clone()).collect();
+            if let Some(others) = self.best_from(task + 1, &rest) {
+                add(&mut merit, others);
+                *best = (*best).max(Some(merit));
+            }
+            return;
+        };
+        let most = if wants.is_near(node) {
+            usize::MAX
+        } else {
+            step.asked
+        };
+        let choices = match self.choices.get(free) {
+            Some(choices) => choices.clone(),
+            None => {
+                let choices = of_node(free);
+                self.choices.insert(free.clone(), choices.clone());
+                choices
+            }
+        };
+        for choice in choices.into_iter().filter(|choice| choice.cpus <= most) {
+            taken.push(choice);
+            self.try_from(task, left, taken, best);
+            taken.pop();
+        }
+    }
+}
+
+/// All that one task can take of a node.
+fn of_node(node: &NodeLeft) -> Vec<Choice<NodeLeft>> {
+    let nothing = Choice {
+        cpus: 0,
+        caches: 0,
+        shares_core: false,
+        left: Vec::new(),
+    };
+    let mut all = BTreeSet::from([nothing]);
+    for cache in node {
+        let here = of_cache(cache);
+        let with_more = |so_far: &Choice<NodeLeft>| {
+            let so_far = so_far.clone();
+            here.iter().map(move |choice| {
+                let mut left = so_far.left.clone();
+                left.push(choice.left.clone());
+                left.sort();
+                Choice {
+                    cpus: so_far.cpus + choice.cpus,
+                    caches: so_far.caches + choice.caches,
+                    shares_core: so_far.shares_core || choice.shares_core,
+                    left,
+                }
+            })
+        };
+        all = all.iter().flat_map(with_more).collect();
+    }
+    all.into_iter().collect()
+}
+
+/// All that one task can take below one cache.
+fn of_cache(cache: &CacheLeft) -> Vec<Choice<CacheLeft>> {
+    let nothing = Choice {
+        cpus: 0,
+        caches: 0,
+        shares_core: false,
+        left: Vec::new(),
+    };
+    let mut all = BTreeSet::from([nothing]);
+    for (free, is_shared) in cache {
+        // How many, whether with others on the core, and what is left of it for them.
+        let mut ways = vec![(0, false, Some((*free, *is_shared)))];
+        for some in 1..=*free {
+            let rest = free - some;
+            if *is_shared || rest > 0 {
+                ways.push((some, true, (rest > 0).then_some((rest, true))));
+            }
+            if !*is_shared {
+                ways.push((some, false, None));
+            }
+        }
+        let with_more = |so_far: &Choice<CacheLeft>| {
+            let so_far = so_far.clone();
+            ways.clone()
+                .into_iter()
+                .map(move |(some, shares_core, rest)| {
+                    let mut left = so_far.left.clone();
+                    left.extend(rest);
+                    left.sort_unstable();
+                    Choice {
+                        cpus: so_far.cpus + usize::from(some),
+                        caches: usize::from(so_far.cpus > 0 || some > 0),
+                        shares_core: so_far.shares_core || shares_core,
+                        left,
+                    }
+                })
+        };
+        all = all.iter().flat_map(with_more).collect();
+    }
+    all.into_iter().collect()
+}
+
+fn add(merit: &mut Merit, more: Merit) {
+    for (mine, more) in merit.iter_mut().zip(more) {
+        *mine += more;
+    }
+}
