@@ -7,10 +7,10 @@ use super::plan::{StepPlan, TaskCase, TaskPlan, Verdict};
 use super::request::{CpusLeft, StepRequest};
 use crate::crossings::{fewest, groups, packages_of};
 use crate::machine::Machine;
-use crate::option::Policy;
+use crate::option::{Policy, Width};
 use crate::path::crosses_socket;
 use crate::pci::PciAddress;
-use crate::set::NodeSet;
+use crate::set::{CpuSet, NodeSet};
 
 /// How the tasks of a host came out together; only those with GPUs count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +37,14 @@ pub enum Summary {
     Bound {
         /// The nodes of each task's GPUs; empty where unknown.
         nodes: Vec<NodeSet>,
-        /// How many tasks have CPUs of their GPUs' nodes only.
+        /// How many tasks have CPUs of their GPUs' nodes only, or of their sockets where `is_by_socket`.
         local: usize,
+        /// Whether CPUs of the GPUs' sockets were asked for, and these are wider than their nodes.
+        is_by_socket: bool,
+        /// Of the tasks that no CPU was left for near their GPUs, the nodes of these.
+        far: Vec<(usize, NodeSet)>,
+        /// Of the tasks that only some were left for, the nodes of their GPUs.
+        partial: Vec<(usize, NodeSet)>,
         /// How many tasks get a memory policy.
         memory: usize,
         /// The fewest CPUs that a task gets.
@@ -82,7 +88,33 @@ pub fn summarize(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Summ
             is_dry_run,
         };
     }
-    let is_local = |task: &&TaskPlan| matches!(task.verdict, Verdict::Local | Verdict::Spanning);
+    let is_by_socket = step.settings.width == Width::Socket
+        && tasks().any(|task| {
+            let nodes = machine.nodes_of_gpus(&task.gpus);
+            machine.cpus_of(&nodes) != cpus_of_sockets(machine, &nodes)
+        });
+    let is_local = |task: &&TaskPlan| {
+        let is_in_sockets = || {
+            let nodes = machine.nodes_of_gpus(&task.gpus);
+            task.cpus.is_subset(&cpus_of_sockets(machine, &nodes))
+        };
+        matches!(task.verdict, Verdict::Local | Verdict::Spanning)
+            || is_by_socket && matches!(task.case, TaskCase::Placed { .. }) && is_in_sockets()
+    };
+    // Those with a CPU near some of their GPUs only are short of a place, not of CPUs: their own line says of which.
+    let short_of = |verdict: Verdict| -> Vec<(usize, NodeSet)> {
+        let short = tasks().filter(|task| task.verdict == verdict && !is_local(task));
+        short
+            .filter_map(|task| match &task.case {
+                TaskCase::Placed {
+                    gpu_nodes,
+                    local_cpus,
+                    ..
+                } if *local_cpus < task.cpus.len() => Some((task.task, gpu_nodes.clone())),
+                _ => None,
+            })
+            .collect()
+    };
     let local = tasks().filter(is_local).count();
     let is_left = |task: &TaskPlan| !task.bind_cpus && !task.memory.is_change();
     if local == 0 && !is_dry_run && tasks().all(is_left) {
@@ -92,6 +124,9 @@ pub fn summarize(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Summ
     Summary::Bound {
         nodes,
         local,
+        is_by_socket,
+        far: short_of(Verdict::Remote),
+        partial: short_of(Verdict::Partial),
         memory,
         fewest_cpus: widths().min().unwrap_or(0),
         most_cpus: widths().max().unwrap_or(0),
@@ -101,6 +136,16 @@ pub fn summarize(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Summ
         is_mapped: plan.is_mapped,
         is_dry_run,
     }
+}
+
+/// The CPUs of the packages that `nodes` are of, and of `nodes`.
+fn cpus_of_sockets(machine: &Machine, nodes: &NodeSet) -> CpuSet {
+    let mut cpus = machine.cpus_of(nodes);
+    let packages = machine.packages.iter();
+    for package in packages.filter(|package| package.numa_nodes.intersects(nodes)) {
+        cpus.extend_with(&package.cpus);
+    }
+    cpus
 }
 
 /// The GPUs of all tasks, each once, by address.

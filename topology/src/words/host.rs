@@ -24,6 +24,9 @@ pub fn summary_line(host: &str, summary: &Summary) -> String {
         Summary::Bound {
             nodes,
             local,
+            is_by_socket,
+            far,
+            partial,
             memory,
             fewest_cpus,
             most_cpus,
@@ -45,10 +48,12 @@ pub fn summary_line(host: &str, summary: &Summary) -> String {
             } else {
                 width
             };
+            let width = short_of(width, far, partial);
             let counts = Counts {
                 tasks,
                 local: *local,
                 memory: *memory,
+                cpus: if *is_by_socket { "sockets" } else { "CPUs" },
             };
             let nodes = phrases::nodes_of_tasks(nodes);
             if *is_dry_run {
@@ -69,6 +74,18 @@ struct Counts {
     local: usize,
     /// Those that get a memory policy.
     memory: usize,
+    /// What of their GPUs they are on: CPUs or sockets.
+    cpus: &'static str,
+}
+
+/// `line`, and which tasks no CPU, or only some, was left for.
+fn short_of(line: String, far: &[(usize, NodeSet)], partial: &[(usize, NodeSet)]) -> String {
+    let far = phrases::tasks_by_nodes(far).into_iter();
+    let far = far.map(|(tasks, nodes)| format!("{tasks}: no CPU left on {nodes}"));
+    let partial = phrases::tasks_by_nodes(partial).into_iter();
+    let partial = partial.map(|(tasks, nodes)| format!("{tasks}: too few CPUs left on {nodes}"));
+    far.chain(partial)
+        .fold(line, |line, short| format!("{line}; {short}"))
 }
 
 fn cpus_left(
@@ -120,28 +137,29 @@ fn bound(host: &str, counts: Counts, nodes: &str, width: &str) -> String {
         tasks,
         local,
         memory,
+        cpus,
     } = counts;
     match (tasks, local == tasks, memory) {
-        (1, true, 0) => format!("{host}: 1 task on its GPUs' CPUs ({nodes}), {width}"),
-        (1, true, _) => format!("{host}: 1 task on its GPUs' CPUs and memory ({nodes}), {width}"),
+        (1, true, 0) => format!("{host}: 1 task on its GPUs' {cpus} ({nodes}), {width}"),
+        (1, true, _) => format!("{host}: 1 task on its GPUs' {cpus} and memory ({nodes}), {width}"),
         (1, false, 0) => {
-            format!("{host}: 1 task not wholly on its GPUs' CPUs ({nodes}), {width}")
+            format!("{host}: 1 task not wholly on its GPUs' {cpus} ({nodes}), {width}")
         }
         (1, false, _) => format!(
-            "{host}: 1 task on its GPUs' memory, but not wholly on their CPUs ({nodes}), {width}"
+            "{host}: 1 task on its GPUs' memory, but not wholly on their {cpus} ({nodes}), {width}"
         ),
-        (_, true, 0) => format!("{host}: {tasks} tasks on their GPUs' CPUs ({nodes}), {width}"),
+        (_, true, 0) => format!("{host}: {tasks} tasks on their GPUs' {cpus} ({nodes}), {width}"),
         (_, true, _) if memory == tasks => {
-            format!("{host}: {tasks} tasks on their GPUs' CPUs and memory ({nodes}), {width}")
+            format!("{host}: {tasks} tasks on their GPUs' {cpus} and memory ({nodes}), {width}")
         }
         (_, true, _) => format!(
-            "{host}: {tasks} tasks on their GPUs' CPUs and {memory} on their memory ({nodes}), {width}"
+            "{host}: {tasks} tasks on their GPUs' {cpus} and {memory} on their memory ({nodes}), {width}"
         ),
         (_, false, 0) => {
-            format!("{host}: {local} of {tasks} tasks on their GPUs' CPUs ({nodes}), {width}")
+            format!("{host}: {local} of {tasks} tasks on their GPUs' {cpus} ({nodes}), {width}")
         }
         (_, false, _) => format!(
-            "{host}: {local} of {tasks} tasks on their GPUs' CPUs and {memory} on their memory ({nodes}), {width}"
+            "{host}: {local} of {tasks} tasks on their GPUs' {cpus} and {memory} on their memory ({nodes}), {width}"
         ),
     }
 }
@@ -152,34 +170,35 @@ fn would_be_bound(host: &str, counts: Counts, nodes: &str, width: &str) -> Strin
         tasks,
         local,
         memory,
+        cpus,
     } = counts;
     match (tasks, local == tasks, memory) {
-        (1, true, 0) => format!("{host}: 1 task would be on its GPUs' CPUs ({nodes}), {width}"),
+        (1, true, 0) => format!("{host}: 1 task would be on its GPUs' {cpus} ({nodes}), {width}"),
         (1, true, _) => {
-            format!("{host}: 1 task would be on its GPUs' CPUs and memory ({nodes}), {width}")
+            format!("{host}: 1 task would be on its GPUs' {cpus} and memory ({nodes}), {width}")
         }
         (1, false, 0) => {
-            format!("{host}: 1 task would not be wholly on its GPUs' CPUs ({nodes}), {width}")
+            format!("{host}: 1 task would not be wholly on its GPUs' {cpus} ({nodes}), {width}")
         }
         (1, false, _) => format!(
-            "{host}: 1 task would be on its GPUs' memory, but not wholly on their CPUs ({nodes}), {width}"
+            "{host}: 1 task would be on its GPUs' memory, but not wholly on their {cpus} ({nodes}), {width}"
         ),
         (_, true, 0) => {
-            format!("{host}: {tasks} tasks would be on their GPUs' CPUs ({nodes}), {width}")
+            format!("{host}: {tasks} tasks would be on their GPUs' {cpus} ({nodes}), {width}")
         }
         (_, true, _) if memory == tasks => format!(
-            "{host}: {tasks} tasks would be on their GPUs' CPUs and memory ({nodes}), {width}"
+            "{host}: {tasks} tasks would be on their GPUs' {cpus} and memory ({nodes}), {width}"
         ),
         (_, true, _) => format!(
-            "{host}: {tasks} tasks would be on their GPUs' CPUs and {memory} on their memory ({nodes}), {width}"
+            "{host}: {tasks} tasks would be on their GPUs' {cpus} and {memory} on their memory ({nodes}), {width}"
         ),
         (_, false, 0) => {
             format!(
-                "{host}: {local} of {tasks} tasks would be on their GPUs' CPUs ({nodes}), {width}"
+                "{host}: {local} of {tasks} tasks would be on their GPUs' {cpus} ({nodes}), {width}"
             )
         }
         (_, false, _) => format!(
-            "{host}: {local} of {tasks} tasks would be on their GPUs' CPUs and {memory} on their memory ({nodes}), {width}"
+            "{host}: {local} of {tasks} tasks would be on their GPUs' {cpus} and {memory} on their memory ({nodes}), {width}"
         ),
     }
 }

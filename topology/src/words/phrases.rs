@@ -64,6 +64,30 @@ pub(super) fn nodes_of_tasks(tasks: &[NodeSet]) -> String {
     format!("{label} {list}{more}")
 }
 
+/// `task 1`, `tasks 2 and 3`, and the nodes that they have in common; at most sixteen tasks of each.
+pub(super) fn tasks_by_nodes(tasks: &[(usize, NodeSet)]) -> Vec<(String, String)> {
+    let mut groups: Vec<(&NodeSet, Vec<String>)> = Vec::new();
+    for (task, nodes) in tasks {
+        match groups.iter_mut().find(|(known, _)| *known == nodes) {
+            Some((_, tasks)) => tasks.push(task.to_string()),
+            None => groups.push((nodes, vec![task.to_string()])),
+        }
+    }
+    let groups = groups.into_iter().map(|(of, tasks)| {
+        let more = tasks.len().saturating_sub(MOST_LISTED);
+        let tasks = match (tasks.as_slice(), more) {
+            ([only], _) => format!("task {only}"),
+            (all, 0) => format!("tasks {}", list(all)),
+            (all, more) => {
+                let first: Vec<&str> = all.iter().take(MOST_LISTED).map(String::as_str).collect();
+                format!("tasks {} and {more} more", first.join(", "))
+            }
+        };
+        (tasks, nodes(of))
+    });
+    groups.collect()
+}
+
 /// `CPU 1`, `CPUs 0-3`.
 pub(super) fn cpus(cpus: &CpuSet) -> String {
     if cpus.len() == 1 {

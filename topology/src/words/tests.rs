@@ -491,6 +491,9 @@ fn bound(lists: &[&str], local: usize, memory: usize) -> Summary {
     Summary::Bound {
         nodes: each(lists),
         local,
+        is_by_socket: false,
+        far: Vec::new(),
+        partial: Vec::new(),
         memory,
         fewest_cpus: 2,
         most_cpus: 2,
@@ -581,6 +584,9 @@ fn a_host_in_which_tasks_are_bound_says_how_many_are_on_what() {
         let dry = Summary::Bound {
             nodes,
             local,
+            is_by_socket: false,
+            far: Vec::new(),
+            partial: Vec::new(),
             memory,
             fewest_cpus,
             most_cpus,
@@ -598,6 +604,9 @@ fn a_summary_gives_widths_and_shares_and_cuts_a_long_list() {
     let summary = Summary::Bound {
         nodes: each(&many),
         local: 17,
+        is_by_socket: false,
+        far: Vec::new(),
+        partial: Vec::new(),
         memory: 17,
         fewest_cpus: 1,
         most_cpus: 3,
@@ -609,6 +618,45 @@ fn a_summary_gives_widths_and_shares_and_cuts_a_long_list() {
         summary_line("h", &summary),
         "h: 17 tasks on their GPUs' CPUs and memory (nodes 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 ...), 1 to 3 CPUs; \
          task k is taken to use the k-th share of the GPUs it sees"
+    );
+}
+
+#[test]
+fn a_summary_names_the_tasks_that_local_cpus_were_too_few_for() {
+    let summary = |tasks: &[(usize, &str)], some: &[(usize, &str)], is_by_socket| {
+        let of = |tasks: &[(usize, &str)]| {
+            let tasks = tasks.iter();
+            tasks
+                .map(|(task, nodes)| (*task, nodes.parse().unwrap()))
+                .collect()
+        };
+        Summary::Bound {
+            nodes: each(&["0", "0", "0", "0"]),
+            local: 4 - tasks.len() - some.len(),
+            is_by_socket,
+            far: of(tasks),
+            partial: of(some),
+            memory: 4,
+            fewest_cpus: 2,
+            most_cpus: 2,
+            at_memory: 0,
+            is_mapped: false,
+            is_dry_run: false,
+        }
+    };
+    assert_eq!(
+        summary_line("h", &summary(&[(2, "0"), (3, "0")], &[], false)),
+        "h: 2 of 4 tasks on their GPUs' CPUs and 4 on their memory (nodes 0 0 0 0), 2 CPUs each; \
+         tasks 2 and 3: no CPU left on node 0"
+    );
+    assert_eq!(
+        summary_line("h", &summary(&[(3, "0")], &[(2, "0-1")], false)),
+        "h: 2 of 4 tasks on their GPUs' CPUs and 4 on their memory (nodes 0 0 0 0), 2 CPUs each; \
+         task 3: no CPU left on node 0; task 2: too few CPUs left on nodes 0-1"
+    );
+    assert_eq!(
+        summary_line("h", &summary(&[], &[], true)),
+        "h: 4 tasks on their GPUs' sockets and memory (nodes 0 0 0 0), 2 CPUs each"
     );
 }
 

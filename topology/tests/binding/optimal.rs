@@ -198,7 +198,7 @@ fn policies() -> impl Strategy<Value = &'static str> {
 }
 
 proptest! {
-    #![proptest_config(cases(192))]
+    #![proptest_config(cases(128))]
 
     #[test]
     fn no_split_is_better_than_the_one_that_is_chosen(
@@ -217,7 +217,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(16))]
+    #![proptest_config(cases(8))]
 
     #[test]
     fn no_split_of_more_cpus_over_more_tasks_is_better(

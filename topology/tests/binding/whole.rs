@@ -1,6 +1,7 @@
 //! Steps with too few local CPUs: whole tasks rather than halves.
 
-use topology::binding::{Misfit, Verdict, plan_step};
+use topology::binding::{Misfit, Verdict, plan_step, summarize};
+use topology::words::summary_line;
 
 use super::made_up::{TWO_SOCKETS, cpus, lists, machine, step, verdicts, with_masks};
 
@@ -21,6 +22,31 @@ fn two_tasks_are_whole_and_two_remote_rather_than_four_halves() {
             Verdict::Remote,
             Verdict::Remote
         ]
+    );
+}
+
+#[test]
+fn the_summary_names_the_remote_ones() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let first: &[usize] = &[0];
+    let step = step(&machine, "", 2, &[first; 4]);
+    let summary = summarize(&machine, &step, &plan_step(&machine, &step));
+    assert_eq!(
+        summary_line("h", &summary),
+        "h: 2 of 4 tasks on their GPUs' CPUs and 4 on their memory (nodes 0 0 0 0), 2 CPUs each; \
+         tasks 2 and 3: no CPU left on node 0"
+    );
+}
+
+#[test]
+fn a_task_on_its_gpus_socket_is_where_it_was_asked_to_be() {
+    let machine = machine(2, 2, 2, 1, FOUR_NODES);
+    let gpus: &[&[usize]] = &[&[0], &[1], &[2], &[3]];
+    let step = step(&machine, "socket", 2, gpus);
+    let summary = summarize(&machine, &step, &plan_step(&machine, &step));
+    assert_eq!(
+        summary_line("h", &summary),
+        "h: 4 tasks on their GPUs' sockets and memory (nodes 0 1 2 3), 4 CPUs each"
     );
 }
 
