@@ -77,8 +77,8 @@ test-vm: needs-vm build machine judge ## the plugin under Slurm on virtual GPU s
 	tests/vm/check
 	tests/vm/check-table --part $$(($$(date +%s) / 86400 % 3)) 3 2s4g
 
-test-shapes: needs-vm build machine judge ## every job shape of tests/vm/shapes.table, held against brute force (half an hour); not in `make test`
-	tests/vm/check-table
+test-shapes: needs-vm build machine judge ## every job shape of tests/vm/shapes.table, or 60 made at random of SHAPES_SEED, held against brute force (half an hour); not in `make test`
+	tests/vm/check-table $(if $(SHAPES_SEED),--random $(SHAPES_SEED))
 
 test-rpm: needs-check-rpm build floor machine ## the packages with the plugins as shipped, installed into an empty root, and under a running Slurm (root)
 	cp -p $(TARGET)/release/gpu-numa $(FLOOR)/
