@@ -107,8 +107,17 @@ impl<'a> Reporter<'a> {
         let (tasks, advice) = (plan.tasks.len(), advise(machine, request, plan));
         vec![
             words::step_refused_line(&step, &self.host, policy, tasks, refusal),
-            words::advice_line(refusal, &advice, self.step.verb),
+            self.of_step(words::advice_line(refusal, &advice, self.step.verb)),
         ]
+    }
+
+    /// `line`, with the step's name where several steps may speak on one terminal.
+    fn of_step(&self, line: String) -> String {
+        if self.step.is_one_of_several {
+            words::on_host(&self.label, &line)
+        } else {
+            line
+        }
     }
 
     /// A host without GPUs: one line when asked for detail.
@@ -237,7 +246,8 @@ impl<'a> Reporter<'a> {
     ) {
         let host = &self.label;
         let advice = advise(machine, request, plan);
-        lines.extend(words::near_cpus_advice(&advice, self.step.verb));
+        let near = words::near_cpus_advice(&advice, self.step.verb);
+        lines.extend(near.map(|line| self.of_step(line)));
         // A script that starts one worker per GPU by srun is not the one that spans.
         let spanning = find_spanning(machine, plan).filter(|_| self.step.script_tasks == 1);
         lines.extend(spanning.map(|spanning| words::spanning_line(host, &spanning)));

@@ -24,17 +24,17 @@ pub(super) fn plan_exclusive(machine: &Machine, step: &StepRequest, near: &[Near
     let clear_of = |left: &[Claim]| step.step_cpus.difference(&masks_of(step, near, left));
     // Keep clear of what the tasks left alone have.
     let clear = clear_of(&[Claim::Rest, Claim::None]);
-    let mut plan = Split::new(machine, step, near, &clear, Unbound::Stay).best();
+    let mut plan = best(machine, step, near, &clear, Unbound::Stay);
     if clear != step.step_cpus {
         // Where somebody is worse off for it, those not known to be near their GPUs move to what is not
         // needed.
         let pool = clear_of(&[Claim::None]);
-        let moved = Split::new(machine, step, near, &pool, Unbound::Move).best();
+        let moved = best(machine, step, near, &pool, Unbound::Move);
         if served(step, near, &moved) > served(step, near, &plan) {
             plan = moved;
         }
         // Sharing CPUs with a task that stays is for those that would get none.
-        let all = Split::new(machine, step, near, &step.step_cpus, Unbound::Move).best();
+        let all = best(machine, step, near, &step.step_cpus, Unbound::Move);
         if served(step, near, &all).0 > served(step, near, &plan).0 {
             plan = all;
         }
@@ -113,32 +113,63 @@ struct Split<'a> {
     takes_part: Vec<bool>,
 }
 
-impl<'a> Split<'a> {
-    fn new(
-        machine: &'a Machine,
-        step: &'a StepRequest,
-        near: &'a [Near],
-        cpus: &CpuSet,
-        unbound: Unbound,
-    ) -> Self {
-        let takes_part = step
-            .tasks
-            .iter()
-            .zip(near)
-            .map(|(request, near)| match Claim::of(near) {
-                Claim::Share => true,
-                Claim::Rest if unbound == Unbound::Move => true,
-                Claim::Rest | Claim::None => request.slurm_cpus.is_none(),
-            });
-        Self {
-            machine,
-            step,
-            near,
-            pool: Pool::new(machine, cpus),
-            takes_part: takes_part.collect(),
-        }
+/// The best split of `cpus` that is found.
+fn best(
+    machine: &Machine,
+    step: &StepRequest,
+    near: &[Near],
+    cpus: &CpuSet,
+    unbound: Unbound,
+) -> Vec<CpuSet> {
+    let takes_part = step
+        .tasks
+        .iter()
+        .zip(near)
+        .map(|(request, near)| match Claim::of(near) {
+            Claim::Share => true,
+            Claim::Rest if unbound == Unbound::Move => true,
+            Claim::Rest | Claim::None => request.slurm_cpus.is_none(),
+        });
+    let takes_part: Vec<bool> = takes_part.collect();
+    if let Some(plan) = all_local(step, near, cpus, &takes_part) {
+        return plan;
     }
+    let split = Split {
+        machine,
+        step,
+        near,
+        pool: Pool::new(machine, cpus),
+        takes_part,
+    };
+    split.best()
+}
 
+/// All that is local to each, where that is enough and nothing is local to two: no other split is as good.
+fn all_local(
+    step: &StepRequest,
+    near: &[Near],
+    cpus: &CpuSet,
+    takes_part: &[bool],
+) -> Option<Vec<CpuSet>> {
+    let mut seen = CpuSet::new();
+    let mut plan = Vec::with_capacity(near.len());
+    for (near, takes_part) in near.iter().zip(takes_part) {
+        if !takes_part {
+            plan.push(CpuSet::new());
+            continue;
+        }
+        let local = near.cpus.intersection(cpus);
+        let is_enough = local.len() >= step.asked.max(1) as usize;
+        if !near.is_placed() || !is_enough || local.intersects(&seen) {
+            return None;
+        }
+        seen.extend_with(&local);
+        plan.push(local);
+    }
+    Some(plan)
+}
+
+impl<'a> Split<'a> {
     /// The best split that is found, or Slurm's own where that is as good; no CPUs for tasks that do not take part.
     fn best(&self) -> Vec<CpuSet> {
         let takers = self.takers();
