@@ -269,7 +269,7 @@ fn what_each_plugin_costs() {
 const INSTRUCTIONS: [(Plugin, usize, &str, u64); 4] = [
     (Plugin::Unused, 1, "task_init", 20),
     (Plugin::Binding, 1, "user_init", 600_000),
-    (Plugin::Binding, 1, "task_init", 412_000),
+    (Plugin::Binding, 1, "task_init", 105_000),
     (Plugin::Binding, 16, "task_init", 2_400_000),
 ];
 
