@@ -62,6 +62,9 @@ fn judge_shape(
         );
         return;
     }
+    if input_ends && shape.bound.steps.is_empty() && shape.bound.said.is_empty() {
+        return;
+    }
     if shape.expect == "refused" {
         let ran = !shape.bound.steps.is_empty();
         let said = shape.bound.said.iter().any(|line| line.contains("refused"));
@@ -85,9 +88,6 @@ fn judge_shape(
             "status {}: {:?}",
             shape.bound.status, shape.bound.said
         )];
-        if input_ends {
-            return;
-        }
         tally.check(&format!("{} [{}]", shape.name, shape.slurm), "runs", &wrong);
         return;
     }

@@ -105,13 +105,16 @@ pub fn summarize(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Summ
     let short_of = |verdict: Verdict| -> Vec<(usize, NodeSet)> {
         let short = tasks().filter(|task| task.verdict == verdict && !is_local(task));
         short
-            .filter_map(|task| match &task.case {
-                TaskCase::Placed {
+            .filter_map(|task| {
+                let TaskCase::Placed {
                     gpu_nodes,
                     local_cpus,
                     ..
-                } if *local_cpus < task.cpus.len() => Some((task.task, gpu_nodes.clone())),
-                _ => None,
+                } = &task.case
+                else {
+                    return None;
+                };
+                (*local_cpus < task.cpus.len()).then(|| (task.task, gpu_nodes.clone()))
             })
             .collect()
     };

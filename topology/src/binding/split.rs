@@ -188,7 +188,7 @@ impl<'a> Split<'a> {
                 break;
             }
         }
-        let Some((_, best)) = best else {
+        let Some(best) = best else {
             return vec![CpuSet::new(); self.near.len()];
         };
         let (merit, best) = trade(&self.pool, self.wants(), sizes.each as usize, best);

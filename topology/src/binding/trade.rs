@@ -13,18 +13,17 @@ use crate::set::{CpuSet, NodeSet};
 /// How many gifts are in one trade.
 const LONGEST: usize = 3;
 
-/// How many gifts are tried in all; less than 0.1 µs each.
-const PATIENCE: usize = 6_000;
+/// How many cores may change hands in all gifts that are tried; about 0.2 µs each.
+const PATIENCE: usize = 5_000;
 
-/// The best plan that trades make of `plan`, the CPUs of each task within `pool`, where no task gets fewer than `least`
-/// CPUs that had as many; with its merit.
+/// The best plan that trades make of `plan`, the CPUs of each task within `pool`, of `merit`, where no task gets fewer
+/// than `least` CPUs that had as many; with its merit.
 pub(super) fn trade(
     pool: &Pool,
     wants: Wants<'_>,
     least: usize,
-    plan: Vec<CpuSet>,
+    (merit, plan): (Merit, Vec<CpuSet>),
 ) -> (Merit, Vec<CpuSet>) {
-    let merit = Merit::of(pool, wants, &plan);
     if merit == wants.bound(pool) {
         return (merit, plan);
     }
@@ -140,8 +139,8 @@ struct Market<'a> {
     classes: Vec<Class<'a>>,
     /// The tasks, and nobody as the last.
     owners: Vec<Owner>,
-    /// The first of each kind of owners, and all of a kind by number.
-    kinds: Vec<usize>,
+    /// The first owners of each kind.
+    kinds: Vec<Vec<usize>>,
     merit: Merit,
     patience: usize,
 }
@@ -159,10 +158,18 @@ impl<'a> Market<'a> {
             merit: Merit::default(),
             patience: PATIENCE,
         };
-        let owner_of = |cpu: u32| {
-            let holder = owned.iter().position(|cpus| cpus.contains(cpu));
-            holder.unwrap_or(owned.len())
-        };
+        let mut by_cpu: Vec<usize> = Vec::new();
+        for (owner, cpus) in owned.iter().enumerate() {
+            for cpu in cpus.iter().map(|cpu| cpu as usize) {
+                if cpu >= by_cpu.len() {
+                    by_cpu.resize(cpu + 1, owned.len());
+                }
+                if let Some(slot) = by_cpu.get_mut(cpu) {
+                    *slot = owner;
+                }
+            }
+        }
+        let owner_of = |cpu: u32| by_cpu.get(cpu as usize).copied().unwrap_or(owned.len());
         for (area, of) in pool.areas.iter().enumerate() {
             for cell in &of.cells {
                 let stall = market.stalls.len();
@@ -238,12 +245,12 @@ impl<'a> Market<'a> {
             return;
         };
         let is_shared = of.is_shared(nobody);
-        for (owner, books) in self.owners.iter_mut().enumerate() {
-            let mine = of.count(owner);
-            if mine > 0 {
+        for (place, owner) in of.owners.iter().enumerate() {
+            let is_known = of.owners.iter().take(place).any(|other| other == owner);
+            if let (false, Some(books)) = (is_known, self.owners.get_mut(*owner)) {
                 books.cores.push(core);
-                books.shared += usize::from(is_shared && owner != nobody);
-                books.add(of.stall, mine);
+                books.shared += usize::from(is_shared && *owner != nobody);
+                books.add(of.stall, of.count(*owner));
             }
         }
     }
@@ -403,7 +410,7 @@ impl<'a> Market<'a> {
                 if self.patience == 0 {
                     return false;
                 }
-                self.patience -= 1;
+                self.patience = self.patience.saturating_sub(goods.cores.len());
                 let gifts = self.give(&goods, giver, taker);
                 let is_new = !chain.contains(&taker);
                 if is_new {
@@ -441,24 +448,22 @@ impl<'a> Market<'a> {
         })
     }
 
-    /// Sorts the owners into kinds.
+    /// Sorts the owners into kinds; no trade has more of one kind than [`LONGEST`] and one.
     fn sort_kinds(&mut self) {
-        let mut firsts: Vec<usize> = Vec::new();
-        let mut kinds = Vec::new();
+        let mut kinds: Vec<Vec<usize>> = Vec::new();
         for (index, owner) in self.owners.iter().enumerate() {
-            let alike = |first: &usize| {
-                self.owners.get(*first).is_some_and(|first| {
+            let alike = |kind: &&mut Vec<usize>| {
+                let first = kind.first().and_then(|first| self.owners.get(*first));
+                first.is_some_and(|first| {
                     first.class == owner.class
                         && first.held == owner.held
                         && (first.shared > 0) == (owner.shared > 0)
                 })
             };
-            match firsts.iter().position(alike) {
-                Some(kind) => kinds.push(kind),
-                None => {
-                    kinds.push(firsts.len());
-                    firsts.push(index);
-                }
+            match kinds.iter_mut().find(alike) {
+                Some(kind) if kind.len() <= LONGEST => kind.push(index),
+                Some(_) => {}
+                None => kinds.push(vec![index]),
             }
         }
         self.kinds = kinds;
@@ -466,15 +471,8 @@ impl<'a> Market<'a> {
 
     /// The first owner of each kind that is not in a chain.
     fn firsts(&self, chain: &[usize]) -> Vec<usize> {
-        let mut seen: Vec<usize> = Vec::new();
-        let mut firsts = Vec::new();
-        for (owner, kind) in self.kinds.iter().enumerate() {
-            if !chain.contains(&owner) && !seen.contains(kind) {
-                seen.push(*kind);
-                firsts.push(owner);
-            }
-        }
-        firsts
+        let first = |kind: &Vec<usize>| kind.iter().find(|owner| !chain.contains(owner)).copied();
+        self.kinds.iter().filter_map(first).collect()
     }
 
     /// What an owner may give: of cores alike, one; and all that it has on a node.
