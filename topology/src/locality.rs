@@ -17,7 +17,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use crate::firmware::Firmware;
-use crate::machine::{Locality, Machine, NodeKind, NumaSource};
+use crate::machine::{Locality, Machine, NodeKind, NumaSource, Package};
 use crate::pci::{PciAddress, PciDevice};
 use crate::set::NodeSet;
 
@@ -72,6 +72,9 @@ pub const LADDER: &[Rung] = &[
 
 /// Climbs the ladder for one device.
 pub fn locate(facts: &Facts<'_>) -> Locality {
+    if let Some(place) = off_the_nodes(facts) {
+        return place;
+    }
     let (source, nodes) = LADDER
         .iter()
         .find_map(|(source, rung)| rung(facts).ok().map(|found| (*source, Some(found.nodes))))
@@ -80,13 +83,46 @@ pub fn locate(facts: &Facts<'_>) -> Locality {
     let package = offline_package(facts)
         .filter(|_| source != NumaSource::Override)
         .or_else(|| package_of(machine, nodes.as_ref()?));
-    let cpus = nodes.as_ref().map(|nodes| machine.cpus_of(nodes));
+    let unrecorded = machine.unrecorded_nodes();
+    let cpus = nodes
+        .as_ref()
+        .filter(|nodes| !nodes.intersects(&unrecorded))
+        .map(|nodes| machine.cpus_of(nodes));
     Locality {
         package,
         numa_nodes: nodes,
         numa_source: source,
         cpus,
     }
+}
+
+/// The place of a device whose near CPUs are in no node that the source names: those CPUs, and no node.
+///
+/// hwloc up to 2.4 leaves out NUMA nodes without memory, and keeps the CPUs of the object that holds the device.
+fn off_the_nodes(facts: &Facts<'_>) -> Option<Locality> {
+    let machine = facts.machine;
+    if facts.overrides.named.contains_key(&facts.device.address) {
+        return None;
+    }
+    let cpus = facts
+        .device
+        .local_cpus
+        .as_ref()?
+        .intersection(&machine.online);
+    if cpus.is_empty() || cpus == machine.online || !cpus.is_subset(&machine.cpus_of_no_node()) {
+        return None;
+    }
+    let holds = |package: &&Package| cpus.is_subset(&package.cpus);
+    Some(Locality {
+        package: machine
+            .packages
+            .iter()
+            .find(holds)
+            .map(|package| package.id),
+        numa_nodes: None,
+        numa_source: NumaSource::LocalCpulist,
+        cpus: Some(cpus),
+    })
 }
 
 /// Every rung's answer for one device, in order, for `show --explain`.

@@ -122,6 +122,9 @@ pub enum NodeKind {
     Cpuless,
     /// Memory of a package whose CPUs are all offline.
     Offline,
+    /// A node that the source names without saying whether it has CPUs, and which: a `<cpu>` of an NCCL file without
+    /// affinity.
+    Unrecorded,
 }
 
 /// A NUMA node.
@@ -178,11 +181,12 @@ pub struct Processor {
 pub struct Locality {
     /// The package it is attached to; `null` when unknown, or when its nodes lie in several.
     pub package: Option<u32>,
-    /// The NUMA nodes with CPUs it is nearest to; `null` when unknown.
+    /// The NUMA nodes with CPUs it is nearest to; `null` when unknown, also where `cpus` is known: the source then has a
+    /// place for the device but no number for its node.
     pub numa_nodes: Option<NodeSet>,
     /// The evidence that answered.
     pub numa_source: NumaSource,
-    /// The online CPUs of its nodes; `null` when unknown.
+    /// The online CPUs that it is near to; `null` when unknown.
     pub cpus: Option<CpuSet>,
 }
 
@@ -506,6 +510,24 @@ impl Machine {
             .iter()
             .filter(|node| node.kind == NodeKind::Offline);
         offline.map(|node| node.id).collect()
+    }
+
+    /// The nodes whose CPUs are not recorded.
+    pub fn unrecorded_nodes(&self) -> NodeSet {
+        let unrecorded = self
+            .numa_nodes
+            .iter()
+            .filter(|node| node.kind == NodeKind::Unrecorded);
+        unrecorded.map(|node| node.id).collect()
+    }
+
+    /// The online CPUs that lie in none of the nodes; hwloc before 2.5 leaves out nodes without memory, not their CPUs.
+    pub fn cpus_of_no_node(&self) -> CpuSet {
+        let mut rest = self.online.clone();
+        for node in &self.numa_nodes {
+            rest = rest.difference(&node.cpus);
+        }
+        rest
     }
 
     /// The NUMA nodes that have CPUs.

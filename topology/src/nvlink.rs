@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::machine::Machine;
+use crate::machine::{Gpu, Machine};
+use crate::path::nvlinks;
 use crate::pci::PciAddress;
 
 /// The active links of a GPU: the address of the far end, and how many lead there.  An address that is no
@@ -52,6 +53,61 @@ fn links_of(
 /// How many links; a file may claim any number.
 fn sum<'l>(links: impl Iterator<Item = &'l (PciAddress, u32)>) -> u32 {
     links.fold(0, |sum, (_, count)| sum.saturating_add(*count))
+}
+
+/// A GPU without a link among GPUs of its model that have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unlinked {
+    /// Its number, in PCI order.
+    pub index: usize,
+    /// Its address.
+    pub pci: PciAddress,
+    /// How many others have links.
+    pub others: usize,
+    /// How many links each of them has; none where they differ.
+    pub links: Option<u32>,
+}
+
+/// The GPUs of `machine` that have no link, where at least three of the same model, and more than are without, are all
+/// linked to each other.
+///
+/// A pair that a bridge joins says nothing of a third GPU.  Empty also where no link could be seen.
+pub fn unlinked(machine: &Machine) -> Vec<Unlinked> {
+    let mut found = Vec::new();
+    for (index, gpu) in machine.gpus.iter().enumerate() {
+        let model = (gpu.vendor, gpu.device);
+        let alike = || {
+            let gpus = machine.gpus.iter();
+            gpus.filter(move |other| (other.vendor, other.device) == model)
+        };
+        let joined = |a: &Gpu, b: &Gpu| nvlinks(machine, a.pci, b.pci);
+        let has_links = |a: &Gpu| {
+            machine
+                .gpus
+                .iter()
+                .any(|b| a.pci != b.pci && joined(a, b) > 0)
+        };
+        let linked: Vec<&Gpu> = alike().filter(|other| has_links(other)).collect();
+        let is_mesh = linked
+            .iter()
+            .all(|a| linked.iter().all(|b| a.pci == b.pci || joined(a, b) > 0));
+        let without = alike().count() - linked.len();
+        if has_links(gpu) || !is_mesh || linked.len() < 3 || linked.len() <= without {
+            continue;
+        }
+        let mut counts = linked.iter().flat_map(|a| {
+            let others = linked.iter().filter(|b| b.pci != a.pci);
+            others.map(|b| joined(a, b)).collect::<Vec<u32>>()
+        });
+        let first = counts.next();
+        found.push(Unlinked {
+            index,
+            pci: gpu.pci,
+            others: linked.len(),
+            links: first.filter(|first| counts.all(|count| count == *first)),
+        });
+    }
+    found
 }
 
 /// Adds a link to `to`.
@@ -109,6 +165,44 @@ mod tests {
             links("0000:06:00.0", &all),
             [("0000:07:00.0".to_owned(), 2)]
         );
+    }
+
+    #[test]
+    fn a_gpu_without_links_is_found_where_three_others_are_joined() {
+        let names = |found: Vec<Unlinked>| -> Vec<(String, usize, Option<u32>)> {
+            let found = found.into_iter();
+            found
+                .map(|one| (one.pci.to_string(), one.others, one.links))
+                .collect()
+        };
+        let machine = |said: &BTreeMap<PciAddress, Links>| {
+            let mut machine = Machine::default();
+            for pci in said.keys() {
+                let device = crate::pci::PciDevice::new(*pci, 0x03_0200, 0x10de, 0x31c2);
+                machine.gpus.push(Gpu::of(&device));
+            }
+            set_nvlinks(&mut machine, said);
+            machine
+        };
+        let switch: &[(&str, u32)] = &[("0000:c4:00.0", 18)];
+        let five = said(&[
+            ("0000:01:00.0", switch),
+            ("0000:02:00.0", &[]),
+            ("0000:03:00.0", switch),
+            ("0000:04:00.0", &[]),
+            ("0000:05:00.0", switch),
+        ]);
+        let alone = |pci: &str| (pci.to_owned(), 3, Some(18));
+        assert_eq!(
+            names(unlinked(&machine(&five))),
+            [alone("0000:02:00.0"), alone("0000:04:00.0")]
+        );
+        let pair_and_one = said(&[
+            ("0000:01:00.0", &[("0000:02:00.0", 4)]),
+            ("0000:02:00.0", &[("0000:01:00.0", 4)]),
+            ("0000:03:00.0", &[]),
+        ]);
+        assert_eq!(names(unlinked(&machine(&pair_and_one))), []);
     }
 
     #[test]

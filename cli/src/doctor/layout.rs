@@ -1,7 +1,7 @@
 //! Contradictions of the machine itself: sockets against NUMA nodes, and a GPU without the links of its peers.
 
-use topology::machine::{Gpu, Machine};
-use topology::path::nvlinks;
+use topology::machine::Machine;
+use topology::nvlink::unlinked;
 
 use super::report::{DoctorReport, Harm};
 use super::tree::Tree;
@@ -68,36 +68,22 @@ fn check_spans(world: &World<'_>, report: &mut DoctorReport) {
     );
 }
 
-/// A GPU without a link, where every other pair of its kind has one.
+/// A GPU without a link, where the others of its kind have one.
 fn check_lonely(machine: &Machine, report: &mut DoctorReport) {
     if !machine.nvlink_visible {
         return;
     }
-    for (index, gpu) in machine.gpus.iter().enumerate() {
-        let same = |other: &&Gpu| {
-            other.pci != gpu.pci && (other.vendor, other.device) == (gpu.vendor, gpu.device)
-        };
-        let others: Vec<&Gpu> = machine.gpus.iter().filter(same).collect();
-        let is_linked = |a: &Gpu, b: &Gpu| nvlinks(machine, a.pci, b.pci) > 0;
-        let is_alone = others.iter().all(|other| !is_linked(gpu, other));
-        let is_mesh = others
-            .iter()
-            .all(|a| others.iter().all(|b| a.pci == b.pci || is_linked(a, b)));
-        // A pair that a bridge joins says nothing of a third GPU.
-        if others.len() < 3 || !is_alone || !is_mesh {
-            continue;
-        }
-        let link = gpu_link(machine);
+    let link = gpu_link(machine);
+    for alone in unlinked(machine) {
         report.find(
             "gpu-link",
             Harm::SlowsJobs,
             format!(
-                "GPU{index} {} has no active {link}; the other {} have",
-                gpu.pci,
-                others.len()
+                "GPU{} {} has no active {link}; the other {} have",
+                alone.index, alone.pci, alone.others
             ),
             "collectives over all GPUs run at the speed of the slowest path, through host memory",
-            format!("the GPU and its {link} (nvidia-smi nvlink -s -i {}, dmesg); drain the node until it is back", gpu.pci),
+            format!("the GPU and its {link} (nvidia-smi nvlink -s -i {}, dmesg); drain the node until it is back", alone.pci),
         );
     }
 }

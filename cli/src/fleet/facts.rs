@@ -117,6 +117,7 @@ fn add_nodes(facts: &mut Vec<Fact>, machine: &Machine) {
             NodeKind::Gpu => "gpu",
             NodeKind::Cpuless => "cpuless",
             NodeKind::Offline => "offline",
+            NodeKind::Unrecorded => "unrecorded",
         };
         add(facts, &object, "kind", kind);
         add(facts, &object, "CPUs", &node.cpus);

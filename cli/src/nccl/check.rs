@@ -7,6 +7,7 @@ use discovery::Source;
 use nccl_topo::compare::{Difference, compare};
 use nccl_topo::reader::{Effect, Violation};
 use serde::Serialize;
+use topology::nvlink::unlinked;
 
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::nccl::version::{ForNccl, predictions};
@@ -56,6 +57,9 @@ impl Check {
     pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
         let reading = super::read(&self.file)?;
         let mut findings: Vec<_> = reading.violations.iter().map(of_violation).collect();
+        if reading.system.is_some() {
+            findings.extend(self.unlinked());
+        }
         let machine = self.from.read()?;
         let here = matches!(self.from.source(), Source::ThisMachine);
         let has_gpu = machine.nccl_gpus().next().is_some();
@@ -115,6 +119,26 @@ impl Check {
             ))?;
         }
         Ok(outcome)
+    }
+}
+
+impl Check {
+    /// GPUs that the file gives no NVLink, beside others that have them.
+    fn unlinked(&self) -> Vec<CheckFinding> {
+        // What this reader cannot tell a machine from is among the violations.
+        let Ok(machine) = discovery::read_machine(&Source::Path(self.file.clone())) else {
+            return Vec::new();
+        };
+        let found = unlinked(&machine).into_iter().map(|alone| {
+            let (pci, others) = (alone.pci, alone.others);
+            of_prediction(match alone.links {
+                Some(links) => {
+                    format!("{pci} has no NVLink, the other {others} GPUs have {links} each")
+                }
+                None => format!("{pci} has no NVLink, the other {others} GPUs have"),
+            })
+        });
+        found.collect()
     }
 }
 

@@ -364,6 +364,7 @@ impl<'a> Picture<'a> {
                 let kind = match node.kind {
                     NodeKind::Gpu => "GPU memory",
                     NodeKind::Offline => "CPUs offline",
+                    NodeKind::Unrecorded => "CPUs not recorded",
                     NodeKind::Cpuless | NodeKind::Dram => "no CPUs",
                 };
                 format!("node {} ({kind}, {})", node.id, memory(node.memory_bytes))

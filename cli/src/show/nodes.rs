@@ -47,7 +47,9 @@ fn build(nodes: &[NumaNode], has_kinds: bool, to: &[&NumaNode], words: &str) -> 
         let socket = node
             .package
             .map_or_else(|| "-".to_owned(), |id| id.to_string());
-        let cpus = if node.cpus.is_empty() {
+        let cpus = if node.kind == NodeKind::Unrecorded {
+            "?".to_owned()
+        } else if node.cpus.is_empty() {
             "-".to_owned()
         } else {
             node.cpus.to_string()
@@ -57,6 +59,7 @@ fn build(nodes: &[NumaNode], has_kinds: bool, to: &[&NumaNode], words: &str) -> 
             NodeKind::Gpu => "GPU memory",
             NodeKind::Cpuless => "no CPUs",
             NodeKind::Offline => "CPUs offline",
+            NodeKind::Unrecorded => "CPUs not recorded",
         };
         let cells = [
             Cell::plain(node.id.to_string()),

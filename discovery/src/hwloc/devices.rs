@@ -11,6 +11,7 @@ use hwlocality::object::attributes::{
 use hwlocality::object::types::{BridgeType, ObjectType};
 use topology::machine::{Gpu, Locality, Machine, Nic};
 use topology::pci::{CLASS_BRIDGE, DeviceKind, Link, PciAddress, PciDevice};
+use topology::set::NodeSet;
 
 use super::{set, text};
 
@@ -100,6 +101,12 @@ fn device(object: &TopologyObject, pci: &PCIDeviceAttributes) -> PciDevice {
     let is_bridge = object.object_type() == ObjectType::Bridge;
     let subsystem = (pci.subvendor_id(), pci.subdevice_id());
     let bandwidth = f64::from(pci.link_speed());
+    let holder = object
+        .first_non_io_ancestor()
+        .filter(|holder| holder.object_type() != ObjectType::Machine);
+    let attached_nodes: Option<NodeSet> = holder
+        .and_then(TopologyObject::nodeset)
+        .map(|nodes| set(nodes.into_iter().map(usize::from)));
     PciDevice {
         address: address(pci),
         parent,
@@ -117,12 +124,12 @@ fn device(object: &TopologyObject, pci: &PCIDeviceAttributes) -> PciDevice {
             ..Link::default()
         },
         numa_node: None,
-        local_cpus: None,
-        attached_nodes: object
-            .first_non_io_ancestor()
-            .filter(|holder| holder.object_type() != ObjectType::Machine)
-            .and_then(TopologyObject::nodeset)
-            .map(|nodes| set(nodes.into_iter().map(usize::from))),
+        local_cpus: attached_nodes
+            .as_ref()
+            .filter(|nodes| nodes.is_empty())
+            .and(holder)
+            .map(super::cpus_of),
+        attached_nodes: attached_nodes.filter(|nodes| !nodes.is_empty()),
     }
 }
 

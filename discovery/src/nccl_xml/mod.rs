@@ -94,7 +94,8 @@ struct Around {
 #[derive(Debug, Default)]
 struct Reader {
     elements: usize,
-    nodes: BTreeMap<u32, CpuSet>,
+    /// The CPUs of each node; none where no `<cpu>` of it has an affinity.
+    nodes: BTreeMap<u32, Option<CpuSet>>,
     processor: Option<Processor>,
     devices: BTreeMap<PciAddress, PciDevice>,
     /// Devices with a `<gpu>` element, and the vendor that its attributes show.
@@ -170,17 +171,20 @@ impl Reader {
             return Ok(None);
         };
         let affinity = match get(tag, "affinity") {
-            Some(mask) => parse_mask(mask).ok_or_else(|| {
+            Some(mask) => Some(parse_mask(mask).ok_or_else(|| {
                 fault(
                     tag,
                     format!(
                         "<cpu affinity=\"{mask}\">: expected hex words such as 00ff00ff,00000000"
                     ),
                 )
-            })?,
-            None => CpuSet::new(),
+            })?),
+            None => None,
         };
-        self.nodes.entry(id).or_default().extend_with(&affinity);
+        let known = self.nodes.entry(id).or_default();
+        if let Some(affinity) = affinity {
+            known.get_or_insert_default().extend_with(&affinity);
+        }
         Ok(Some(id))
     }
 
@@ -295,15 +299,16 @@ impl Reader {
         std::mem::take(&mut self.nodes)
             .into_iter()
             .map(|(id, affinity)| {
-                let cpus = affinity.difference(&taken);
+                let is_recorded = affinity.is_some();
+                let cpus = affinity.unwrap_or_default().difference(&taken);
                 taken.extend_with(&cpus);
                 NumaNode {
                     id,
                     package: None,
-                    kind: if cpus.is_empty() {
-                        NodeKind::Cpuless
-                    } else {
-                        NodeKind::Dram
+                    kind: match (is_recorded, cpus.is_empty()) {
+                        (false, _) => NodeKind::Unrecorded,
+                        (true, true) => NodeKind::Cpuless,
+                        (true, false) => NodeKind::Dram,
                     },
                     cpus,
                     memory_bytes: None,

@@ -52,6 +52,24 @@ fn a_device_under_an_unknown_cpu_is_unknown() {
     assert_eq!(machine.gpus[1].locality, Locality::default());
 }
 
+/// So injected files have it, and dumps of containers that hide the CPUs.
+#[test]
+fn a_cpu_without_affinity_is_a_node_whose_cpus_are_not_known() {
+    for affinity in ["", " affinity=\"\""] {
+        let text = SERVER.replace(" affinity=\"0000ff00\"", affinity);
+        let machine = parse_machine(&text).unwrap();
+        assert_eq!(machine.unrecorded_nodes().to_string(), "1");
+        let nodes = |gpu: usize| machine.gpus[gpu].locality.numa_nodes.clone();
+        assert_eq!(nodes(0).unwrap().to_string(), "0");
+        assert_eq!(nodes(1).unwrap().to_string(), "1");
+        assert_eq!(machine.gpus[1].locality.cpus, None);
+    }
+    // A mask of zeros says that there is none.
+    let zeros = SERVER.replace("0000ff00", "00000000");
+    let machine = parse_machine(&zeros).unwrap();
+    assert!(machine.unrecorded_nodes().is_empty());
+}
+
 #[test]
 fn a_device_that_is_there_twice_is_where_it_was_first() {
     let machine = parse_machine(&SERVER.replace("0000:98:00.0", "0000:18:00.0")).unwrap();

@@ -143,6 +143,28 @@ const XML: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 </topology>
 "#;
 
+/// hwloc up to 2.4 leaves out nodes without memory: what held the device has CPUs, and no node.
+#[test]
+fn a_device_near_a_node_that_an_hwloc_xml_leaves_out_has_that_nodes_cpus() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("topo.xml");
+    let (head, body) = XML.split_once("gp_index=\"1\">").unwrap();
+    let body: String = body
+        .split_inclusive('\n')
+        .filter(|line| !line.contains("NUMANode\" os_index=\"0\""))
+        .collect();
+    let head = head.replace("nodeset=\"0x00000003\"", "nodeset=\"0x00000002\"");
+    let body = body.replace("nodeset=\"0x00000001\"", "nodeset=\"0x0\"");
+    fs::write(&path, format!("{head}gp_index=\"1\">{body}")).unwrap();
+    let machine = read(&path).unwrap();
+    assert_eq!(machine.cpu_nodes().to_string(), "1");
+    assert_eq!(machine.cpus_of_no_node().to_string(), "0-1");
+    let place = &machine.gpus[0].locality;
+    assert_eq!(place.numa_nodes, None);
+    assert_eq!(place.cpus.as_ref().unwrap().to_string(), "0-1");
+    assert_eq!(place.package, Some(0));
+}
+
 /// hwloc gives a GPU's memory the CPUs near it, and says what it is by a subtype.
 #[test]
 fn memory_of_a_gpu_in_an_hwloc_xml_is_a_node_of_its_own() {

@@ -201,6 +201,12 @@ pub enum NoEvidence {
     /// Another node has CPUs too, all offline.
     #[error("the CPUs of node {0} are offline, and the device may be there")]
     OfflineNodes(NodeSet),
+    /// Another node may have CPUs too.
+    #[error("the CPUs of node {0} are not recorded, and the device may be there")]
+    UnrecordedNodes(NodeSet),
+    /// CPUs that are in no node.
+    #[error("CPUs {0} are in no node that is recorded, and the device may be near them")]
+    CpusOfNoNode(CpuSet),
     /// A fact that the source does not hold.
     #[error("its {0} is not recorded")]
     NotRecorded(&'static str),

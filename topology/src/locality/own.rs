@@ -76,6 +76,14 @@ pub(super) fn by_only_node(facts: &Facts<'_>) -> RungAnswer {
     if !offline.is_empty() {
         return Err(NoEvidence::OfflineNodes(offline));
     }
+    let unrecorded = facts.machine.unrecorded_nodes();
+    if !unrecorded.is_empty() {
+        return Err(NoEvidence::UnrecordedNodes(unrecorded));
+    }
+    let others = facts.machine.cpus_of_no_node();
+    if !others.is_empty() {
+        return Err(NoEvidence::CpusOfNoNode(others));
+    }
     Ok(Evidence {
         because: Grounds::OnlyNode(nodes.clone()),
         nodes,
@@ -123,6 +131,9 @@ pub(super) fn by_local_cpulist(facts: &Facts<'_>) -> RungAnswer {
     let cpus = cpus.ok_or(NoEvidence::NotRecorded("local_cpulist"))?;
     let online = cpus.intersection(&facts.machine.online);
     let nodes = facts.machine.nodes_of(&online);
+    if nodes.is_empty() && !online.is_empty() {
+        return Err(NoEvidence::CpusOfNoNode(online));
+    }
     if nodes.is_empty() {
         return Err(NoEvidence::NoLocalCpu(cpus.clone()));
     }
@@ -141,11 +152,13 @@ pub(super) fn by_local_cpulist(facts: &Facts<'_>) -> RungAnswer {
 pub(super) fn by_hwloc(facts: &Facts<'_>) -> RungAnswer {
     let nodes = facts.device.attached_nodes.as_ref();
     let nodes = nodes.ok_or(NoEvidence::NotAttached)?;
-    let with_cpus = nodes.intersection(&facts.machine.cpu_nodes());
+    let mut all = facts.machine.cpu_nodes();
+    all.extend_with(&facts.machine.unrecorded_nodes());
+    let with_cpus = nodes.intersection(&all);
     if with_cpus.is_empty() {
         return Err(NoEvidence::AttachedToMemory(nodes.clone()));
     }
-    if with_cpus == facts.machine.cpu_nodes() {
+    if with_cpus == all && facts.machine.cpus_of_no_node().is_empty() {
         return Err(NoEvidence::AttachedToAll(nodes.clone()));
     }
     Ok(Evidence {
@@ -161,7 +174,10 @@ pub(super) fn by_only_package(facts: &Facts<'_>) -> RungAnswer {
         return Err(NoEvidence::PackageCount(machine.packages.len()));
     };
     let nodes = machine.cpu_nodes();
-    if package.cpus != machine.online || package.numa_nodes.intersection(&nodes) != nodes {
+    if package.cpus != machine.online
+        || package.numa_nodes.intersection(&nodes) != nodes
+        || !machine.cpus_of_no_node().is_empty()
+    {
         return Err(NoEvidence::PackageNotWhole(package.id));
     }
     Ok(Evidence {
