@@ -57,6 +57,7 @@ test-nccl-headers: needs-nccl-headers ## our declarations of NCCL's plugin table
 
 test-slurm: needs-slurm build machine ## the plugin under a real Slurm on this host: checks, the documents' commands, the fault table, valgrind (root)
 	tests/slurm/checks
+	tests/slurm/filter
 	tests/slurm/docs
 	tests/slurm/faults
 	tests/slurm/memory

@@ -175,7 +175,7 @@ fn write_nccl(
 }
 
 /// Replaces a file in one step, readable by all.
-fn write_atomically(path: &Path, text: &str) -> Result<(), WriteError> {
+pub(crate) fn write_atomically(path: &Path, text: &str) -> Result<(), WriteError> {
     use std::os::unix::fs::PermissionsExt;
     let new = path.with_extension(format!("new-{}", std::process::id()));
     let written = fs::OpenOptions::new()

@@ -266,3 +266,32 @@ fn thousands_of_hosts_take_seconds() {
     assert_eq!(output.status.code(), Some(0));
     assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
 }
+
+#[test]
+fn the_table_for_lua_has_the_cpus_beside_the_gpus_of_each_kind_of_host() {
+    let folder = cluster(3);
+    put(folder.path(), &host("login\"..os.exit()--", 0));
+    put(folder.path(), &host("odd\"]..os.exit()--", 6));
+    let mut lost = host("lost", 2);
+    lost["machine"]["gpus"][1]["numa_nodes"] = Value::Null;
+    put(folder.path(), &lost);
+    let table = folder.path().join("gpu_numa_hosts.lua");
+    fleet(&[
+        "--lua-table",
+        table.to_str().unwrap(),
+        folder.path().to_str().unwrap(),
+    ]);
+    let text = fs::read_to_string(&table).unwrap();
+    let rows: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("hosts ="))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            "    { hosts = \"lost\", gpus = 2, threads = 1, areas = {  } },",
+            "    { hosts = \"odd??]..os.exit()--\", gpus = 6, threads = 1, areas = { { gpus = 4, cpus = 32 }, { gpus = 2, cpus = 32 } } },",
+            "    { hosts = \"gpu[00000-00002]\", gpus = 8, threads = 1, areas = { { gpus = 4, cpus = 32 }, { gpus = 4, cpus = 32 } } },",
+        ]
+    );
+}

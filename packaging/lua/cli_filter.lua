@@ -3,65 +3,96 @@
 
   `restricted` and `single-numa-node` refuse a step whose GPUs have no local CPU in it.  Slurm hands out such
   steps unless it is told not to, so this adds, on srun, sbatch and salloc:
-    --gres-flags=enforce-binding   allocate only CPUs by the GPUs
+    --gres-flags=enforce-binding   allocate only CPUs by the GPUs; only where the job fits there (gpu_numa_bind.lua)
     --kill-on-bad-exit=1           (srun) end the whole step when one host refuses it
-  Neither replaces what the user typed.  enforce-binding is left out where a job asks for a whole host, which
-  has the CPUs anyway.
+  Neither replaces what the user typed, and what is added is said.  enforce-binding is left out where a job asks for a
+  whole host, which has the CPUs anyway, and for a step of a job that runs already.
 
-  To install: copy to /etc/slurm/cli_filter.lua, or take the functions below into the site's own, and set
-  CliFilterPlugins=cli_filter/lua in slurm.conf.  It must be on every submit host.  A filter that fails stops
-  every submission, so nothing here can raise an error: each access is checked, and pre_submit is called in pcall.
+  The policy is the one that the plugin goes by: the option, GPU_NUMA_BIND, and `always=`, `default=` and `lock=` of the
+  plugin's line in plugstack.conf on this host.  Where no line loads the plugin, nothing is added.
+
+  To install: copy this, gpu_numa_bind.lua and the table (gpu_numa_hosts.lua) to the folder of slurm.conf, or take the
+  functions below into the site's own, and set CliFilterPlugins=cli_filter/lua in slurm.conf.  It must be on every
+  submit host.  A filter that fails stops every submission, so nothing here can raise an error: each access is checked,
+  and pre_submit is called in pcall.
 ]]
 
-local STRICT = { ["restricted"] = true, ["single-numa-node"] = true }
+local FOLDER = debug and debug.getinfo(1, "S").source:match("^@(.*/)") or "/etc/slurm/"
 -- Slurm keeps options of SPANK plugins under "name:plugin_name", by the plugin's own name.
 local OPTION, PLUGIN = "gpu-numa-bind", "gpu_numa_bind"
 
--- The items of a text such as "restricted,mem=bind".
-local function has_strict(text)
-    if type(text) ~= "string" then return false end
-    for item in text:gmatch("[^,%s]+") do
-        if STRICT[item] then return true end
-    end
-    return false
-end
-
--- Whether a text names any policy, so that the next source is not asked for one.
-local function has_policy(text)
-    if type(text) ~= "string" then return false end
-    for item in text:gmatch("[^,%s]+") do
-        if STRICT[item] or item == "none" or item == "best-effort" or item == "off" then return true end
-    end
-    return false
-end
-
--- What the user typed; nil when the option was not given.
+-- What the user typed; nil when the option was not given, "" without a value.
 local function asked(options)
     local spank = options["spank"]
     if type(spank) ~= "table" then return nil end
     local plugin = spank[PLUGIN]
     if type(plugin) ~= "table" then return nil end
-    return plugin[OPTION]
-end
-
-local function is_strict(options)
-    local value = asked(options)
-    if value == nil then return false end
-    if has_policy(value) then return has_strict(value) end
-    return has_strict(os.getenv("GPU_NUMA_BIND"))
+    local value = plugin[OPTION]
+    -- Slurm says "set" for an option without a value.
+    if value == "set" or value == "(null)" then return "" end
+    return value
 end
 
 local function is_unset(value)
     return value == nil or value == "" or value == "(null)" or value == "unset" or value == "-2"
 end
 
+local function number(options, name)
+    local value = options[name]
+    if is_unset(value) then return nil end
+    local found = tonumber((tostring(value):match("^(%d+)")))
+    -- Slurm gives 0 for several that were not given.
+    if found == 0 then return nil end
+    return found
+end
+
+-- What the job asks of one host; nil where it has words that say more than is weighed.
+local function need_of(ours, options)
+    for _, name in ipairs({ "gpus-per-socket", "sockets-per-node", "cores-per-socket", "extra-node-info",
+                            "ntasks-per-socket" }) do
+        if not is_unset(options[name]) and options[name] ~= "0" then return nil end
+    end
+    local whole = number(options, "threads-per-core") == 1 or number(options, "ntasks-per-core") == 1
+        or options["hint"] == "nomultithread"
+    return ours.need_of({
+        nodes = number(options, "nodes"),
+        tasks = number(options, "ntasks"),
+        tasks_per_node = number(options, "ntasks-per-node"),
+        tasks_per_gpu = number(options, "ntasks-per-gpu"),
+        cpus_per_task = number(options, "cpus-per-task"),
+        cpus_per_gpu = number(options, "cpus-per-gpu"),
+        least_cpus = number(options, "mincpus"),
+        gpus_per_node = ours.gpus_in(options["gres"]) or ours.count_in(options["gpus-per-node"]),
+        gpus_per_task = ours.count_in(options["gpus-per-task"]),
+        gpus = ours.count_in(options["gpus"]),
+        whole_cores = whole,
+    })
+end
+
 local function ask(options)
-    if not is_strict(options) then return end
-    if is_unset(options["gres-flags"]) and is_unset(options["exclusive"]) then
-        options["gres-flags"] = "enforce-binding"
+    local chunk = loadfile(FOLDER .. "gpu_numa_bind.lua")
+    if not chunk then return end
+    local ours = chunk()
+    local policy = ours.policy(ours.site(FOLDER), asked(options), os.getenv("GPU_NUMA_BIND"))
+    if not ours.is_strict(policy) then return end
+    local added = {}
+    local is_step = options["type"] == "srun" and os.getenv("SLURM_JOB_ID") ~= nil
+    if is_unset(options["gres-flags"]) and is_unset(options["exclusive"]) and not is_step then
+        local hosts = ours.hosts(FOLDER .. "gpu_numa_hosts.lua")
+        local can, why = ours.can_enforce(hosts, need_of(ours, options))
+        if can then
+            options["gres-flags"] = "enforce-binding"
+            added[#added + 1] = "--gres-flags=enforce-binding"
+        elseif why then
+            slurm.log_info("gpu-numa-bind: %s: no --gres-flags=enforce-binding: %s", policy, why)
+        end
     end
     if options["type"] == "srun" and is_unset(options["kill-on-bad-exit"]) then
         options["kill-on-bad-exit"] = "1"
+        added[#added + 1] = "--kill-on-bad-exit=1"
+    end
+    if #added > 0 then
+        slurm.log_info("gpu-numa-bind: %s: added %s", policy, table.concat(added, " "))
     end
 end
 

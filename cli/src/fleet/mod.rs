@@ -5,6 +5,7 @@
 pub(crate) mod document;
 mod facts;
 mod kinds;
+mod lua;
 mod names;
 mod page;
 mod read;
@@ -15,6 +16,7 @@ use clap::Args;
 
 use crate::command::{CommandError, Format, Outcome};
 use crate::out::{self, Out};
+use crate::snapshot::write_atomically;
 use document::{FleetDocument, FleetFinding};
 
 /// Group hosts by hardware and list the ones that differ
@@ -24,6 +26,7 @@ use document::{FleetDocument, FleetFinding};
   gpu-numa fleet /shared/fleet
   srun -N400 --ntasks-per-node=1 --output=/shared/doctor/%N.json --error=/shared/doctor/%N.err gpu-numa doctor --json
   gpu-numa fleet /shared/fleet /shared/doctor
+  gpu-numa fleet --lua-table /etc/slurm/gpu_numa_hosts.lua /shared/fleet
   gpu-numa fleet --json /shared/fleet/*.json | jq '.kinds[].differing'
 
 Takes snapshots (node.json) and the output of `show --json` and `doctor --json`, one or several in a file; from a
@@ -34,6 +37,9 @@ pub(crate) struct Fleet {
     /// Snapshots, `show --json` or `doctor --json` documents, or folders of them
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
+    /// Also write the table of GPUs and CPUs that packaging/lua goes by
+    #[arg(long, value_name = "FILE")]
+    lua_table: Option<PathBuf>,
     #[command(flatten)]
     format: Format,
 }
@@ -56,6 +62,9 @@ impl Fleet {
                 "no host in {}{more}; expected snapshots (node.json), `show --json` or `doctor --json` documents",
                 files.join(", ")
             )));
+        }
+        if let Some(path) = &self.lua_table {
+            write_atomically(path, &lua::table(&read.hosts))?;
         }
         let findings = fold_findings(&read.hosts);
         let kinds = kinds::sort_into_kinds(&read.hosts);

@@ -17,6 +17,7 @@ use topology::snapshot::{MAX_BYTES, NODE_FILE, SCHEMA, Snapshot, SnapshotError};
 
 use super::document::SkippedFile;
 use super::facts::{Facts, TooManyParts, list_facts};
+use super::lua::Seats;
 
 /// What `doctor --json` prints.
 const DOCTOR_SCHEMA: &str = "gpu-numa/doctor/1";
@@ -42,6 +43,8 @@ pub(super) struct Host {
     pub(super) facts: Option<Arc<Facts>>,
     /// Memory by node, in bytes.
     pub(super) memory: Vec<(u32, u64)>,
+    /// Its GPUs and the CPUs beside them; none where there is no machine.
+    pub(super) seats: Option<Seats>,
     /// What doctor found.
     pub(super) findings: Vec<Found>,
 }
@@ -184,6 +187,7 @@ fn merge(hosts: &mut BTreeMap<String, Host>, mut host: Host) {
     if host.facts.is_some() && (known.facts.is_none() || host.created_unix >= known.created_unix) {
         known.facts = host.facts;
         known.memory = host.memory;
+        known.seats = host.seats;
         known.file = host.file;
         known.stem = host.stem;
         known.created_unix = host.created_unix;
@@ -333,6 +337,7 @@ fn parse_document(path: &Path, schema: &str, text: &str, seen: &Seen) -> Result<
             .iter()
             .filter_map(|node| Some((node.id, node.memory_bytes?)))
             .collect(),
+        seats: Some(Seats::of(machine)),
         findings: Vec::new(),
     })
 }
@@ -351,6 +356,7 @@ fn host_of_doctor(path: &Path, doctor: Doctor) -> Host {
         created_unix: 0,
         facts: None,
         memory: Vec::new(),
+        seats: None,
         findings: doctor
             .findings
             .iter()
