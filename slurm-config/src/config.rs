@@ -182,7 +182,6 @@ pub fn is_slurm_conf(lines: &[Line]) -> bool {
 }
 
 /// The lines of a text without includes.
-#[cfg(test)]
 pub(crate) fn of_text(text: &str, file: &str) -> Vec<Line> {
     let of = |statement| match statement {
         Statement::Line(line) => Some(line),

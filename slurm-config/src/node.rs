@@ -131,6 +131,17 @@ pub fn find(lines: &[Line], hostname: Option<&str>) -> Option<Node> {
     })
 }
 
+/// The state that [`dynamic`] gives a node.
+const DYNAMIC: &str = "DYNAMIC";
+
+/// The node called `name` that registers itself with the words of `conf`, those of `slurmd -Z --conf`; `place` is where they were
+/// read.
+pub fn dynamic(name: &str, conf: &str, place: &str) -> Option<Node> {
+    let text = format!("NodeName={name} State={DYNAMIC} {conf}");
+    let lines = crate::config::of_text(&text, place);
+    find(&lines, Some(name))
+}
+
 impl Node {
     /// What it declares.
     pub fn geometry(&self) -> Geometry {
@@ -150,11 +161,16 @@ impl Node {
         }
     }
 
-    /// Whether it is started when it is needed (`State=CLOUD`): slurmctld then reads gres.conf for it and refuses
+    /// Whether it is started when it is needed (`State=CLOUD`) or registers itself: slurmctld then reads gres.conf for it and refuses
     /// AutoDetect there (`_gres_reconfig`, slurmctld/read_config.c; `gres_g_node_config_load`).
     pub fn is_cloud(&self) -> bool {
         let state = self.whole.get("state");
-        state.is_some_and(|state| state.eq_ignore_ascii_case("CLOUD"))
+        state.is_some_and(|state| state.eq_ignore_ascii_case("CLOUD")) || self.is_dynamic()
+    }
+
+    /// Whether the node registers itself (`slurmd -Z`), with no line in slurm.conf.
+    pub fn is_dynamic(&self) -> bool {
+        self.whole.get("state") == Some(DYNAMIC)
     }
 
     /// How many of GRES `name` (in lower case) `Gres=` declares: the sum over types; None where it declares none.

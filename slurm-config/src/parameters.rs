@@ -64,24 +64,140 @@ impl SlurmdParameters {
     }
 }
 
-/// The value of `--parameters` in the options of slurmd, as `SLURMD_OPTIONS="..."` of /etc/default/slurmd or
-/// /etc/sysconfig/slurmd has them; the last where it is given twice.
-pub fn option_of(text: &str) -> Option<String> {
-    let lines = text.lines().map(str::trim);
-    let options = lines
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| line.split_once('=').map(|(_, value)| value));
-    let words: Vec<&str> = options
-        .flat_map(|value| value.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')))
-        .filter(|word| !word.is_empty())
-        .collect();
-    let given = words.iter().enumerate().rev().find_map(|(index, word)| {
-        word.strip_prefix("--parameters=").or_else(|| {
-            let next = words.get(index + 1).copied();
-            next.filter(|_| *word == "--parameters")
-        })
-    });
-    given.map(str::to_owned)
+/// The words of slurmd's command line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SlurmdOptions {
+    words: Vec<String>,
+}
+
+impl SlurmdOptions {
+    /// Of a running process: `/proc/PID/cmdline`.
+    pub fn of_command_line(bytes: &[u8]) -> Self {
+        let words = bytes.split(|byte| *byte == 0).skip(1);
+        Self {
+            words: words
+                .map(|word| String::from_utf8_lossy(word).into_owned())
+                .filter(|word| !word.is_empty())
+                .collect(),
+        }
+    }
+
+    /// Of /etc/default/slurmd or /etc/sysconfig/slurmd, as `SLURMD_OPTIONS="..."`.
+    pub fn of_environment_file(text: &str) -> Self {
+        let lines = text.lines().map(str::trim);
+        let values = lines
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split_once('=').map(|(_, value)| value));
+        Self {
+            // The value is quoted as a whole, and its words may be quoted again.
+            words: values
+                .flat_map(split)
+                .flat_map(|value| split(&value))
+                .collect(),
+        }
+    }
+
+    /// Of slurmd's unit with its drop-ins in order: the last `ExecStart=`, an empty one of which takes back those before, and
+    /// what `Environment=` sets.
+    pub fn of_unit(texts: &[String]) -> Self {
+        let mut started: Vec<String> = Vec::new();
+        let mut set: Vec<String> = Vec::new();
+        for line in texts.iter().flat_map(|text| unit_lines(text)) {
+            match line
+                .split_once('=')
+                .map(|(key, value)| (key.trim(), value.trim()))
+            {
+                Some(("ExecStart", value)) => {
+                    started = split(value).into_iter().skip(1).collect();
+                }
+                Some(("Environment", value)) => {
+                    let values = split(value).into_iter();
+                    set.extend(values.filter_map(|pair| Some(pair.split_once('=')?.1.to_owned())));
+                }
+                _ => {}
+            }
+        }
+        started.extend(set.iter().flat_map(|value| split(value)));
+        Self { words: started }
+    }
+
+    /// These, then `more`.
+    #[must_use]
+    pub fn and(mut self, more: Self) -> Self {
+        self.words.extend(more.words);
+        self
+    }
+
+    /// The value of `--parameters`; the last where it is given twice.
+    pub fn parameters(&self) -> Option<&str> {
+        self.value("--parameters")
+    }
+
+    /// What the node says of itself where it is dynamic (`-Z`): the words of `--conf`, which a NodeName line would have, empty
+    /// where there are none; None for a node of slurm.conf.
+    pub fn dynamic(&self) -> Option<&str> {
+        let is_dynamic = self.words.iter().any(|word| {
+            word == "-Z"
+                || (word.starts_with('-') && !word.starts_with("--") && word.ends_with('Z'))
+        });
+        is_dynamic.then(|| self.value("--conf").unwrap_or_default())
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        let words = self.words.iter().enumerate().rev();
+        let mut given = words.filter_map(|(index, word)| {
+            let rest = word.strip_prefix(name)?;
+            match rest.strip_prefix('=') {
+                Some(value) => Some(value),
+                None if rest.is_empty() => self.words.get(index + 1).map(String::as_str),
+                None => None,
+            }
+        });
+        given.next()
+    }
+}
+
+/// The lines of a unit file, those that end in a backslash joined with the next.
+fn unit_lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut is_open = false;
+    for line in text.lines().map(str::trim) {
+        if line.starts_with('#') || line.starts_with(';') {
+            continue;
+        }
+        let (own, goes_on) = line
+            .strip_suffix('\\')
+            .map_or((line, false), |own| (own, true));
+        match lines.last_mut().filter(|_| is_open) {
+            Some(last) => {
+                last.push(' ');
+                last.push_str(own);
+            }
+            None => lines.push(own.to_owned()),
+        }
+        is_open = goes_on;
+    }
+    lines
+}
+
+/// The words of a text, of which quotes hold some together; a quote may begin within a word.
+fn split(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote: Option<char> = None;
+    for c in text.chars() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            None if c == '"' || c == '\'' => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            None if c.is_whitespace() => words.extend(word.take()),
+            Some(_) | None => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
 }
 
 #[cfg(test)]
@@ -179,9 +295,49 @@ mod tests {
             ("SLURMD_OPTIONS=--parameters=a --parameters=b", Some("b")),
             ("# SLURMD_OPTIONS=--parameters=a\nSLURMD_OPTIONS=-v\n", None),
             ("SLURMD_OPTIONS=\"--parameters\"", None),
+            ("SLURMD_OPTIONS=--parametersx=a", None),
             ("", None),
         ] {
-            assert_eq!(option_of(text).as_deref(), value, "{text}");
+            let own = SlurmdOptions::of_environment_file(text);
+            assert_eq!(own.parameters(), value, "{text}");
         }
+    }
+
+    #[test]
+    fn slurmds_option_is_found_in_its_unit_and_in_its_command_line() {
+        let unit = "[Service]\nEnvironment=\"A=1\" 'SLURMD_OPTIONS=-v --parameters=e'\n\
+                    ExecStart=/usr/sbin/slurmd --systemd \\\n  --parameters=l3cache_as_socket $SLURMD_OPTIONS\n";
+        let own = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            SlurmdOptions::of_unit(&texts)
+        };
+        assert_eq!(own(&[unit]).parameters(), Some("e"));
+        let plain = unit.replace("Environment", "#Environment");
+        assert_eq!(own(&[&plain]).parameters(), Some("l3cache_as_socket"));
+        let reset = "[Service]\nExecStart=\nExecStart=/usr/sbin/slurmd -D\n";
+        assert_eq!(own(&[&plain, reset]).parameters(), None);
+        let file = SlurmdOptions::of_environment_file("X=--parameters=f");
+        assert_eq!(own(&[&plain]).and(file).parameters(), Some("f"));
+        let running = SlurmdOptions::of_command_line(b"/usr/sbin/slurmd\0-D\0--parameters\0a,b\0");
+        assert_eq!(running.parameters(), Some("a,b"));
+    }
+
+    #[test]
+    fn a_dynamic_node_says_what_it_is_on_slurmds_command_line() {
+        for (text, conf) in [
+            (
+                "O=\"-Z --conf 'Gres=gpu:4 Feature=x'\"",
+                Some("Gres=gpu:4 Feature=x"),
+            ),
+            ("O=\"-DZ --conf=Gres=gpu:2\"", Some("Gres=gpu:2")),
+            ("O=-Z", Some("")),
+            ("O=\"--conf=Gres=gpu:2\"", None),
+            ("O=--conf-serverZ", None),
+        ] {
+            let own = SlurmdOptions::of_environment_file(text);
+            assert_eq!(own.dynamic(), conf, "{text}");
+        }
+        let running = SlurmdOptions::of_command_line(b"slurmd\0-Z\0--conf\0Gres=gpu:4 CPUs=8\0");
+        assert_eq!(running.dynamic(), Some("Gres=gpu:4 CPUs=8"));
     }
 }

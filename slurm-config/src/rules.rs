@@ -160,6 +160,12 @@ pub fn tries_every_method(method: &str) -> bool {
     method == "full"
 }
 
+/// Whether a method of AutoDetect gives each GPU a list of links to all that it finds, linked or not: all but `nvidia` do
+/// (`gres_links_create_empty` and its like in plugins/gpu/*, 22.05 to 26.05).
+pub fn gives_links(method: &str) -> bool {
+    method != "nvidia"
+}
+
 /// Whether `release` stands in the table, whatever its patch.
 pub fn is_in_table(release: Release) -> bool {
     Series::of(release).number == release.series()

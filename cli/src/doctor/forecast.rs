@@ -6,7 +6,7 @@ use serde::Serialize;
 use slurm_config::cores::CoreMap;
 use slurm_config::gres::NodeGres;
 use slurm_config::node::{Node, Shape};
-use slurm_config::registration::{Record, Registration, type_of_name};
+use slurm_config::registration::{Record, Refused, Registration, type_of_name};
 use slurm_config::release::Release;
 use slurm_config::rules::{self, Series};
 use topology::machine::Gpu;
@@ -158,6 +158,21 @@ fn words(own: &Registration) -> Option<String> {
     (!items.is_empty()).then(|| format!("{}, cores {}", items.join(" and "), cores.join(" / ")))
 }
 
+/// Whether slurmctld of the release at hand drains the node because AutoDetect finds more GPUs than its line has.
+pub(super) fn detects_more(world: &World<'_>) -> bool {
+    let release = world.release.unwrap_or_else(|| Series::newest().release());
+    let Some((slurm, node)) = world
+        .slurm
+        .as_ref()
+        .and_then(|slurm| Some((slurm, slurm.node.as_ref()?)))
+    else {
+        return false;
+    };
+    let judged = register(world, slurm, node, release)
+        .map(|own| own.judge(Series::of(release).cores, node.geometry().shape()));
+    matches!(judged, Ok(Err(Refused::Links { .. })))
+}
+
 /// What becomes of the node under one release, and why.
 fn outcome(
     world: &World<'_>,
@@ -228,8 +243,13 @@ fn register(
         detect(world, &own, node, release).map_err(|why| (ForecastOutcome::Unknown, why))?;
     if node.is_cloud() && detected.is_some() {
         let why = format!(
-            "slurmctld cannot use AutoDetect for {}, whose State is CLOUD, and knows its GPUs only once it has registered",
-            node.name
+            "slurmctld cannot use AutoDetect for {}, {}, and knows its GPUs only once it has registered",
+            node.name,
+            if node.is_dynamic() {
+                "which registers itself"
+            } else {
+                "whose State is CLOUD"
+            }
         );
         return Err((ForecastOutcome::Unknown, why));
     }
@@ -255,20 +275,17 @@ fn detect(
     };
     let is_typed = node.gres("gpu").iter().any(|(kind, _)| kind.is_some());
     let map = world.map_of(Some(release));
-    let mut found = Vec::new();
-    for gpu in world.given() {
-        let finds = gpu.maker().is_some_and(|maker| {
+    let finds = |gpu: &&Gpu| {
+        gpu.maker().is_some_and(|maker| {
             rules::tries_every_method(method) || maker.autodetect.contains(&method)
-        });
-        if finds {
-            found.extend(detected(
-                world,
-                map.as_ref(),
-                gpu,
-                is_typed,
-                method == "nvml",
-            )?);
-        }
+        })
+    };
+    let seen: Vec<&Gpu> = world.given().filter(finds).collect();
+    let links = rules::gives_links(method).then_some(seen.len() as u64);
+    let mut found = Vec::new();
+    for gpu in seen {
+        let own = detected(world, map.as_ref(), gpu, is_typed, method == "nvml")?;
+        found.extend(own.into_iter().map(|record| Record { links, ..record }));
     }
     Ok(Some(found))
 }

@@ -360,11 +360,19 @@ fn check_cloud(node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
     report.find(
         "gres-autodetect",
         Harm::StopsBinding,
-        format!(
-            "{}, but NodeName={} has State=CLOUD",
-            line.quote("AutoDetect"),
-            node.name
-        ),
+        if node.is_dynamic() {
+            format!(
+                "{}, but {} registers itself (slurmd -Z)",
+                line.quote("AutoDetect"),
+                node.name
+            )
+        } else {
+            format!(
+                "{}, but NodeName={} has State=CLOUD",
+                line.quote("AutoDetect"),
+                node.name
+            )
+        },
         "slurmctld reads gres.conf for such a node before it starts, and cannot detect there (\"Cannot use AutoDetect on \
          cloud/dynamic node\"): until the node has registered it does not know which cores are near its GPUs",
         format!(

@@ -5,6 +5,7 @@ use slurm_config::cores::{Counts, SocketKind};
 use slurm_config::node::Node;
 use slurm_config::rules::Series;
 
+use super::forecast;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
@@ -101,16 +102,26 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Doctor
             );
         }
         Some(count) if is_by_gpu && count < there as u64 => {
+            let drains = forecast::detects_more(world);
             report.find(
                 "gres-count",
-                Harm::SlowsJobs,
+                if drains {
+                    Harm::StopsJobs
+                } else {
+                    Harm::SlowsJobs
+                },
                 format!(
                     "{}: NodeName={} declares {}, the host has {there}",
                     node.line.place(),
                     node.name,
                     topology::quantity::count(usize::try_from(count).unwrap_or(usize::MAX), "GPU")
                 ),
-                "the other GPUs are never given to a job",
+                if drains {
+                    "AutoDetect gives each GPU links to all that it finds, and slurmctld drains a node with links to more GPUs than \
+                     its line has (\"Invalid GRES Links value\")"
+                } else {
+                    "the other GPUs are never given to a job"
+                },
                 format!("{}: Gres=gpu:{there}", node.line.place()),
             );
         }

@@ -1,4 +1,5 @@
-//! CPUs that are kept from jobs: by the kernel's `isolcpus` and `nohz_full`, and by CoreSpecCount and CpuSpecList.
+//! What is kept from jobs: CPUs by the kernel's `isolcpus` and `nohz_full`, and by CoreSpecCount and CpuSpecList; memory by
+//! MemSpecLimit.
 
 use slurm_config::cores::{CoreMap, CoreSet};
 use slurm_config::node::Node;
@@ -15,13 +16,19 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     if let Some((evidence, kept)) = &own {
         check_gpus(world, evidence, kept, report);
     }
+    if let Some(node) = node {
+        check_memory(node, report);
+    }
     let Some(tree) = &world.tree else { return };
     // `housekeeping` in kernel/sched/isolation.c: only the first is left out of load balancing.
     let isolated = list_of(tree, "/sys/devices/system/cpu/isolated");
     let ticks = list_of(tree, "/sys/devices/system/cpu/nohz_full");
+    if let Some((evidence, kept)) = &own {
+        check_quiet(evidence, kept, &ticks, report);
+    }
     let kept = own.map(|(_, kept)| kept).unwrap_or_default();
     check_isolated(world, &isolated.difference(&kept), report);
-    if !ticks.is_empty() && isolated.is_empty() && !world.machine.gpus.is_empty() {
+    if !ticks.is_subset(&kept) && isolated.is_empty() && !world.machine.gpus.is_empty() {
         report.skip(format!(
             "nohz_full={ticks}: these CPUs are like others to Slurm and to this plugin; whether jobs should have them is the site's choice"
         ));
@@ -47,6 +54,46 @@ fn of_slurm(node: &Node, map: &CoreMap, report: &mut DoctorReport) -> Option<(St
     };
     let cpus = map.cpus_of(&cores);
     (!cpus.is_empty()).then(|| (format!("{evidence} keeps CPUs {cpus} from jobs"), cpus))
+}
+
+/// CPUs that the kernel keeps its own work off, and Slurm the jobs.
+fn check_quiet(evidence: &str, kept: &CpuSet, ticks: &CpuSet, report: &mut DoctorReport) {
+    let both = kept.intersection(ticks);
+    if both.is_empty() {
+        return;
+    }
+    report.find(
+        "reserved-cpus",
+        Harm::SlowsJobs,
+        format!("{evidence}, and nohz_full={ticks} has CPUs {both} of them"),
+        "the kernel moves its own work off the CPUs of nohz_full to the others: jobs get the CPUs with that work, and the quiet ones \
+         are kept from them",
+        "CpuSpecList= and nohz_full= without a CPU in common: nohz_full= with the CPUs that jobs get",
+    );
+}
+
+/// `MemSpecLimit=` that Slurm resets (`_check_callback` of a node's line, common/read_config.c).
+fn check_memory(node: &Node, report: &mut DoctorReport) {
+    let number = |key: &str| node.whole.get(key)?.parse::<u64>().ok();
+    let Some(kept) = number("memspeclimit").filter(|kept| *kept > 0) else {
+        return;
+    };
+    let whole = number("realmemory");
+    // 1 MiB where the line does not say.
+    if kept < whole.unwrap_or(1) {
+        return;
+    }
+    let place = node.line.place();
+    report.find(
+        "reserved-memory",
+        Harm::WeakensBinding,
+        match whole {
+            Some(whole) => format!("{place}: MemSpecLimit={kept} is not less than RealMemory={whole}"),
+            None => format!("{place}: MemSpecLimit={kept}, but no RealMemory=, which is 1 then"),
+        },
+        "Slurm keeps no memory from jobs (\"MemSpecLimit=... is invalid, reset to 0\"): jobs that fill a node's memory leave none for the system",
+        format!("{place}: RealMemory= as `slurmd -C` prints it, and a smaller MemSpecLimit="),
+    );
 }
 
 /// GPUs whose local CPUs no job can have.

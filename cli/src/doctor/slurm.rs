@@ -1,11 +1,12 @@
 //! Reads Slurm's configuration with all that it includes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use launch::site::SiteConfig;
 use slurm_config::config::{self, Line, Statement};
 use slurm_config::node::{self, Node};
-use slurm_config::parameters::{self, SlurmdParameters};
+use slurm_config::parameters::{SlurmdOptions, SlurmdParameters};
 use slurm_config::plugstack::{self, Entry, EntryKind};
 use slurm_config::release::Release;
 
@@ -23,6 +24,13 @@ const PLACES: [&str; 4] = [
 ];
 /// Where the options of slurmd's service are: Debian's place and EL's.
 const OPTIONS: [&str; 2] = ["/etc/default/slurmd", "/etc/sysconfig/slurmd"];
+/// Where systemd looks for units, the first above the others (systemd.unit(5)).
+const UNITS: [&str; 4] = [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
 /// How deep files may include others.
 const MAX_DEPTH: u32 = 8;
 /// Files read at most.
@@ -47,8 +55,8 @@ pub(crate) struct Slurm {
     pub(crate) plugstack: Option<Vec<Entry>>,
     /// This host's line.
     pub(crate) node: Option<Node>,
-    /// The value of `--parameters` in the options of slurmd's service.
-    pub(crate) slurmd_option: Option<String>,
+    /// The options that slurmd runs with, or that its service would give it.
+    pub(crate) options: SlurmdOptions,
     /// What could not be read.
     pub(crate) unread: Vec<String>,
 }
@@ -131,7 +139,12 @@ pub(crate) fn read(
         None
     };
     let mut unread = reader.unread;
-    let own = node::find(&conf, hostname);
+    let options = options(&tree);
+    let itself = hostname.zip(options.dynamic()).and_then(|(name, conf)| {
+        let name = name.split('.').next().unwrap_or(name);
+        node::dynamic(name, conf, "slurmd -Z --conf")
+    });
+    let own = node::find(&conf, hostname).or(itself);
     let only = if own.is_none() && !is_live {
         node::find(&conf, None)
     } else {
@@ -145,9 +158,7 @@ pub(crate) fn read(
     }
     Ok(Some(Slurm {
         node: own.or(only),
-        slurmd_option: OPTIONS
-            .iter()
-            .find_map(|path| parameters::option_of(&tree.text(path)?)),
+        options,
         tree,
         path,
         conf,
@@ -167,7 +178,7 @@ impl Slurm {
 
     /// What slurmd of `release` is told of this host.
     pub(crate) fn parameters(&self, release: Option<Release>) -> SlurmdParameters {
-        let option = self.slurmd_option.as_deref();
+        let option = self.options.parameters();
         SlurmdParameters::of(&self.conf, self.node.as_ref(), option, release)
     }
 
@@ -187,6 +198,41 @@ impl Slurm {
     pub(crate) fn beside(&self, name: &str) -> String {
         format!("{}/{name}", folder_of(&self.path))
     }
+}
+
+/// The options of the slurmd that runs; where none does, those of its service: unit, drop-ins and environment files.
+fn options(tree: &Tree) -> SlurmdOptions {
+    let running = tree.entries("/proc").into_iter().find_map(|entry| {
+        entry.parse::<u32>().ok()?;
+        let name = tree.text(&format!("/proc/{entry}/comm"))?;
+        // slurmd's own threads and slurmstepd have other names; a child that is about to become one has no terminator yet.
+        (name == "slurmd").then(|| tree.bytes(&format!("/proc/{entry}/cmdline")))?
+    });
+    if let Some(line) = running.filter(|line| !line.is_empty()) {
+        return SlurmdOptions::of_command_line(&line);
+    }
+    let unit = UNITS
+        .iter()
+        .find_map(|folder| tree.text(&format!("{folder}/slurmd.service")));
+    let mut texts: Vec<String> = unit.into_iter().collect();
+    // Drop-ins count by name; a name in an earlier folder hides the same in a later one.
+    let mut dropped: BTreeMap<String, String> = BTreeMap::new();
+    for folder in UNITS
+        .iter()
+        .rev()
+        .map(|folder| format!("{folder}/slurmd.service.d"))
+    {
+        let names = tree.entries(&folder).into_iter();
+        for name in names.filter(|name| name.ends_with(".conf")) {
+            let text = tree.text(&format!("{folder}/{name}")).unwrap_or_default();
+            dropped.insert(name, text);
+        }
+    }
+    texts.extend(dropped.into_values());
+    let files = OPTIONS.iter().filter_map(|path| tree.text(path));
+    files.fold(SlurmdOptions::of_unit(&texts), |options, text| {
+        options.and(SlurmdOptions::of_environment_file(&text))
+    })
 }
 
 fn folder_of(path: &str) -> String {

@@ -1,0 +1,371 @@
+//! Faults that sites make in their files, and files that are right.
+
+use crate::common::Host;
+
+use super::{CGROUP, CONF, GRES, NODES, driver, findings};
+
+/// What to spoil, in which file, and what must be found, with a word of its evidence.
+const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
+    (
+        GRES,
+        "COREs=4-7",
+        "Coers=4-7",
+        "gres-key",
+        "unknown key \"coers=4-7\"",
+    ),
+    (
+        GRES,
+        "Type=l40s File=/dev/nvidia[2-3]",
+        "Type=l40s Files=/dev/nvidia[2-3] Typ=x",
+        "gres-key",
+        "typ=x",
+    ),
+    (
+        GRES,
+        "/dev/nvidia[2-3]",
+        "/dev/nvidia[2-4]",
+        "gres-file",
+        "/dev/nvidia[2-4]",
+    ),
+    (
+        GRES,
+        "/dev/nvidia[2-3]",
+        "/dev/nvidia[1-3]",
+        "gres-file",
+        "/dev/nvidia1 is also on an earlier line",
+    ),
+    (
+        GRES,
+        "File=/dev/nvidia[2-3]",
+        "Count=2",
+        "gres-file",
+        "without File=",
+    ),
+    (
+        GRES,
+        "/dev/nvidia[2-3]",
+        "/dev/nvidia2",
+        "gres-count",
+        "declares 4 GPUs, gres.conf has 3",
+    ),
+    (
+        GRES,
+        "/dev/nvidia[2-3]",
+        "/dev/nvidia[2-3] Count=4",
+        "gres-count",
+        "Count=4, but File= names 2",
+    ),
+    (
+        GRES,
+        "Type=l40s",
+        "Type=h100",
+        "gres-type",
+        "Gres=gpu:l40s, but gres.conf has Type=h100",
+    ),
+    (
+        NODES,
+        "Gres=gpu:l40s:4",
+        "Gres=gpu:L40S:4",
+        "gres-type",
+        "Gres=gpu:L40S, but gres.conf has Type=l40s",
+    ),
+    (
+        GRES,
+        "Type=l40s ",
+        "",
+        "gres-type",
+        "Gres=gpu:l40s, but gres.conf's lines have no Type=",
+    ),
+    (
+        GRES,
+        "Type=l40s File=/dev/nvidia[2-3]",
+        "File=/dev/nvidia[2-3]",
+        "gres-conf",
+        "some lines have Type= and others do not",
+    ),
+    (
+        NODES,
+        "Gres=gpu:l40s:4",
+        "Gres=gpu:l40s:2,gpu:2",
+        "gres-type",
+        "some GPUs of the node's Gres= have a type and others do not",
+    ),
+    (
+        NODES,
+        "Gres=",
+        "CpuSpecList=0-7 Gres=",
+        "reserved-cpus",
+        "CpuSpecList=0-7 keeps CPUs 0-3,8-11 from jobs, which are all that are near GPU0 0000:23:00.0, GPU1",
+    ),
+    (
+        GRES,
+        "Cores=0-3",
+        "Cores=0-3,8-11",
+        "gres-cores",
+        "Cores= counts cores, not CPUs",
+    ),
+    (
+        GRES,
+        "COREs=4-7",
+        "Cores=0-3",
+        "gres-cores",
+        "Cores=0-3, which is CPUs",
+    ),
+    (
+        GRES,
+        "NodeName=gpu[1-3]",
+        "NodeName=gpu[2-3]",
+        "gres-conf",
+        "no Name=gpu line",
+    ),
+    (
+        GRES,
+        "NodeName=gpu9",
+        "AutoDetect=nvlm\nNodeName=gpu9",
+        "gres-autodetect",
+        "AutoDetect=nvlm, which Slurm does not know; expected full, nvml, rsmi, oneapi, nrt, nvidia or off",
+    ),
+    (
+        GRES,
+        "NodeName=gpu9",
+        "AutoDetect=rsmi\nNodeName=gpu9",
+        "gres-autodetect",
+        "does not find NVIDIA's",
+    ),
+    (
+        GRES,
+        "NodeName=gpu9",
+        "AutoDetect=nvidia\nNodeName=gpu9",
+        "gres-autodetect",
+        "AutoDetect=nvidia, which Slurm has from 24.11 on",
+    ),
+    (
+        NODES,
+        "Gres=gpu:l40s:4",
+        "Gres=gpu:l40s:2",
+        "gres-count",
+        "declares 2 GPUs, the host has 4",
+    ),
+    (
+        NODES,
+        "Gres=gpu:l40s:4",
+        "Gres=gpu:a100:4",
+        "gres-type",
+        "Gres=gpu:a100, but gres.conf has Type=l40s",
+    ),
+    (
+        NODES,
+        "Gres=",
+        "RealMemory=512000 Gres=",
+        "node-line",
+        "RealMemory=512000 (the machine has 128000)",
+    ),
+    (NODES, "Gres=", "CPUs=32 Gres=", "node-line", "CPUs=32"),
+    (
+        NODES,
+        "CoresPerSocket=4",
+        "CoresPerSocket=8",
+        "node-line",
+        "CoresPerSocket=8 (the machine has 4)",
+    ),
+    (
+        CONF,
+        "task/affinity,task/cgroup",
+        "task/none",
+        "task-plugin",
+        "TaskPlugin=task/none",
+    ),
+    (
+        CONF,
+        "GresTypes=gpu\n",
+        "GresTypes=gpu\nTaskPluginParam=Verbose,none\n",
+        "task-plugin",
+        "TaskPluginParam=Verbose,none",
+    ),
+    (CONF, "GresTypes=gpu\n", "", "gres-types", "no GresTypes"),
+    (
+        CGROUP,
+        "constraincores=yes\n",
+        "ConstrainCore=yes\n",
+        "cgroup",
+        "no ConstrainCores",
+    ),
+    (
+        CGROUP,
+        "constraincores",
+        "CgroupPlugin=cgroup/v1\nconstraincores",
+        "cgroup",
+        "the unified hierarchy",
+    ),
+];
+
+#[test]
+fn faults_that_sites_make_are_found() {
+    for (file, from, to, check, evidence) in FAULTS {
+        let host = Host::new();
+        host.write("sys/fs/cgroup/cgroup.controllers", "cpuset cpu\n");
+        host.replace(file, from, to);
+        let all = findings(&host, "22.05.8");
+        let found = all.iter().any(|finding| {
+            finding["check"] == *check && finding["evidence"].as_str().unwrap().contains(evidence)
+        });
+        assert!(found, "{file}: {to}: {all:#?}");
+    }
+}
+
+#[test]
+fn a_missing_cgroup_conf_is_one_finding_that_stops_no_binding() {
+    let host = Host::new();
+    std::fs::remove_file(host.path(CGROUP)).unwrap();
+    let all = findings(&host, "22.05.8");
+    assert_eq!(all.len(), 1, "{all:#?}");
+    assert_eq!(all[0]["harm"], "weakens-binding");
+}
+
+#[test]
+fn lines_without_cores_are_one_finding() {
+    let host = Host::new();
+    host.replace(GRES, "Cores=0-3", "");
+    host.replace(GRES, "COREs=4-7", "");
+    let all = findings(&host, "22.05.8");
+    assert_eq!(all.len(), 1, "{all:#?}");
+    assert_eq!(
+        all[0]["evidence"],
+        "/etc/slurm/gres.conf:1, /etc/slurm/gres.conf:2: no Cores= for /dev/nvidia[0-1], /dev/nvidia[2-3]"
+    );
+}
+
+#[test]
+fn device_files_out_of_pci_order_are_found() {
+    let host = Host::new();
+    driver(&host, [0, 1, 2, 3]);
+    assert!(findings(&host, "22.05.8").is_empty());
+    driver(&host, [1, 0, 2, 3]);
+    let all = findings(&host, "22.05.8");
+    assert!(
+        all.len() == 1 && all[0]["check"] == "gres-order",
+        "{all:#?}"
+    );
+}
+
+#[test]
+fn autodetect_is_found_wanting_beside_other_cores_or_without_its_library() {
+    let nvml = "AutoDetect=nvml\nNodeName=gpu9";
+    let host = Host::new();
+    host.replace(GRES, "NodeName=gpu9", nvml);
+    host.replace(GRES, "Cores=0-3", "Cores=0-1");
+    let all = findings(&host, "22.05.8");
+    assert!(
+        all.len() == 1 && all[0]["check"] == "gres-autodetect",
+        "{all:#?}"
+    );
+
+    let host = Host::new();
+    host.replace(GRES, "NodeName=gpu9", nvml);
+    host.write("usr/lib64/slurm/task_affinity.so", "");
+    let all = findings(&host, "22.05.8");
+    assert!(
+        all.len() == 1 && all[0]["check"] == "gres-autodetect",
+        "{all:#?}"
+    );
+    host.write("usr/lib64/slurm/gpu_nvml.so", "");
+    assert!(findings(&host, "22.05.8").is_empty());
+}
+
+/// A file, what stands there, and what to write instead.
+type Change = (&'static str, &'static str, &'static str);
+
+/// Right set-ups, each as a release and the changes to the first one.
+const RIGHT: &[(&str, &[Change])] = &[
+    ("22.05.8", &[]),
+    ("24.11.7", &[]),
+    (
+        "23.11",
+        &[
+            (GRES, "Type=l40s ", ""),
+            (NODES, "Gres=gpu:l40s:4", "Gres=gpu:4"),
+        ],
+    ),
+    ("22.05.8", &[(NODES, "Gres=gpu:l40s:4", "Gres=gpu:4")]),
+    (
+        "24.11.7",
+        &[(NODES, "Gres=gpu:l40s:4", "Gres=gpu:l40s:4(S:0-1)")],
+    ),
+    (
+        "22.05.8",
+        &[(
+            NODES,
+            "Gres=gpu:l40s:4",
+            "Gres=gpu:l40s:no_consume:4 RealMemory=120000 CPUs=16",
+        )],
+    ),
+    (
+        "22.05.8",
+        &[(
+            GRES,
+            "File=/dev/nvidia[0-1]",
+            "File=/dev/nvidia0,/dev/nvidia1 Count=2 Flags=nvidia_gpu_env",
+        )],
+    ),
+    (
+        "25.05.1",
+        &[(GRES, "NodeName=gpu9", "AutoDetect=nvml\nNodeName=gpu9")],
+    ),
+    (
+        "24.11.7",
+        &[(
+            GRES,
+            "NodeName=gpu[1-3] Name=gpu",
+            "NodeName=gpu[1-3] AutoDetect=off Name=gpu",
+        )],
+    ),
+    (
+        "26.05.3",
+        &[(GRES, "NodeName=gpu9", "Name=shard Count=32\nNodeName=gpu9")],
+    ),
+    (
+        "22.05.8",
+        &[(
+            CGROUP,
+            "constraincores=yes",
+            "CgroupPlugin=autodetect\nConstrainCores=YES\nConstrainRAMSpace=yes",
+        )],
+    ),
+    (
+        "24.05",
+        &[(
+            CGROUP,
+            "constraincores=yes",
+            "CgroupPlugin=cgroup/v2\nConstrainCores=1",
+        )],
+    ),
+    (
+        "22.05.8",
+        &[(
+            CONF,
+            "taskplugin=task/affinity,task/cgroup",
+            "TaskPlugin=cgroup,affinity",
+        )],
+    ),
+    (
+        "22.05.8",
+        &[(
+            CONF,
+            "GresTypes=gpu",
+            "GresTypes=gpu,shard,mps\nTaskPluginParam=autobind=none\nSelectType=select/cons_tres\nProctrackType=proctrack/cgroup",
+        )],
+    ),
+];
+
+#[test]
+fn nothing_is_found_on_right_set_ups() {
+    for (release, changes) in RIGHT {
+        let host = Host::new();
+        host.write("sys/fs/cgroup/cgroup.controllers", "cpuset cpu\n");
+        for (file, from, to) in *changes {
+            host.replace(file, from, to);
+        }
+        let all = findings(&host, release);
+        assert!(all.is_empty(), "{release} {changes:?}: {all:#?}");
+    }
+}

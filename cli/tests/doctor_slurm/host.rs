@@ -1,0 +1,308 @@
+//! What the host itself has: drivers, memory, MIG, reserved CPUs.
+
+use crate::common::Host;
+use serde_json::Value;
+
+use super::{GRES, NODES, findings, found};
+
+#[test]
+fn one_fault_of_several_gpus_is_one_finding_that_lists_them() {
+    let host = Host::new();
+    for gpu in ["0000:83:00.0", "0000:84:00.0"] {
+        host.write(&host.pci(gpu, "current_link_width"), "8");
+    }
+    let all = findings(&host, "22.05.8");
+    assert_eq!(all.len(), 1, "{all:#?}");
+    assert_eq!(
+        all[0]["evidence"],
+        "GPU2 0000:83:00.0, GPU3 0000:84:00.0 run at gen4 x8 of gen4 x16"
+    );
+
+    let host = Host::new();
+    for bus in ["20", "80"] {
+        let up = u32::from_str_radix(bus, 16).unwrap();
+        for address in [
+            format!("0000:{bus}:00.0"),
+            format!("0000:{:02x}:00.0", up + 1),
+            format!("0000:{:02x}:00.0", up + 2),
+            format!("0000:{:02x}:01.0", up + 2),
+            format!("0000:{:02x}:02.0", up + 2),
+            format!("0000:{:02x}:00.0", up + 3),
+            format!("0000:{:02x}:00.0", up + 4),
+        ] {
+            host.write(&host.pci(&address, "numa_node"), "-1");
+            host.write(&host.pci(&address, "local_cpulist"), "0-15");
+            host.write(&host.pci(&address, "local_cpus"), "ffff");
+        }
+    }
+    let all = findings(&host, "22.05.8");
+    let places: Vec<&Value> = all
+        .iter()
+        .filter(|finding| finding["check"] == "gpu-locality")
+        .collect();
+    assert_eq!(places.len(), 1, "{all:#?}");
+    let evidence = places[0]["evidence"].as_str().unwrap();
+    assert!(
+        evidence.contains("GPU0 ") && evidence.contains("GPU3 "),
+        "{evidence}"
+    );
+}
+
+#[test]
+fn a_gpu_that_another_driver_has_is_not_slurms_to_give() {
+    let host = Host::new();
+    let driver = host.path(&host.pci("0000:84:00.0", "driver"));
+    std::os::unix::fs::symlink("../../../../bus/pci/drivers/vfio-pci", driver).unwrap();
+    let all = findings(&host, "24.11");
+    let has = |check: &str, word: &str| {
+        all.iter().any(|finding| {
+            finding["check"] == check && finding["evidence"].as_str().unwrap().contains(word)
+        })
+    };
+    assert!(
+        has(
+            "gres-count",
+            "the host has 3 that Slurm can give (vfio-pci has GPU 0000:84:00.0)"
+        ),
+        "{all:#?}"
+    );
+    assert!(
+        has(
+            "gres-file",
+            "/dev/nvidia3 is GPU 0000:84:00.0, which the kernel driver vfio-pci has"
+        ),
+        "{all:#?}"
+    );
+    let lines = host.page(&["gres-conf"]);
+    assert!(
+        lines.contains("another kernel driver has them: 0000:84:00.0 (vfio-pci)"),
+        "{lines}"
+    );
+    assert!(
+        lines.contains("Gres=gpu:3") && !lines.contains("File=/dev/nvidia3"),
+        "{lines}"
+    );
+}
+
+/// A Slurm that was built with hwloc 1 counts NUMA nodes; with which it was built is not always known.
+#[test]
+fn sockets_are_those_of_the_hwloc_that_slurm_has() {
+    let host = Host::new();
+    host.split_packages();
+    host.replace(
+        NODES,
+        "Sockets=2 \\\n  CoresPerSocket=4",
+        "Sockets=4 CoresPerSocket=2",
+    );
+    let is_found = |host: &Host| {
+        let all = findings(host, "22.05");
+        all.iter().any(|finding| finding["check"] == "node-line")
+    };
+    assert!(!is_found(&host));
+    let page = host.run(&["doctor", "--slurm-release", "22.05"]);
+    let page = String::from_utf8(page.stdout).unwrap();
+    assert!(
+        page.contains("built with hwloc 1 takes NUMA nodes for sockets"),
+        "{page}"
+    );
+    host.write("usr/lib64/libhwloc.so.15.5.2", "");
+    assert!(is_found(&host));
+    std::fs::remove_file(host.path("usr/lib64/libhwloc.so.15.5.2")).unwrap();
+    host.write("usr/lib64/libhwloc.so.5.7.8", "");
+    assert!(!is_found(&host));
+}
+
+#[test]
+fn isolated_cpus_near_gpus_are_found() {
+    let host = Host::new();
+    host.write("sys/devices/system/cpu/isolated", "4-7,12-15\n");
+    let all = findings(&host, "24.11");
+    let found = all.iter().any(|finding| {
+        finding["check"] == "reserved-cpus"
+            && finding["evidence"]
+                .as_str()
+                .unwrap()
+                .contains("CPUs 4-7,12-15 near GPUs")
+    });
+    assert!(found, "{all:#?}");
+}
+
+#[test]
+fn nccls_configuration_of_another_host_is_found() {
+    let host = Host::new();
+    host.write(
+        "etc/nccl.conf",
+        "NCCL_DEBUG=WARN\nNCCL_TOPO_FILE=/opt/none.xml\nNCCL_GRAPH_FILE=/opt/graph.xml\n",
+    );
+    host.write(
+        "opt/graph.xml",
+        "<graphs version=\"1\"><graph id=\"0\"><channel><gpu dev=\"0\"/><gpu dev=\"7\"/></channel></graph></graphs>\n",
+    );
+    let all = findings(&host, "24.11");
+    let evidence: Vec<&str> = all
+        .iter()
+        .filter(|finding| finding["check"] == "nccl-conf")
+        .map(|finding| finding["evidence"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        evidence,
+        [
+            "/etc/nccl.conf:2: NCCL_TOPO_FILE=/opt/none.xml: no such file",
+            "/etc/nccl.conf:3: NCCL_GRAPH_FILE=/opt/graph.xml: the file is for 8 GPUs, this host has 4",
+        ],
+        "{all:#?}"
+    );
+}
+
+#[test]
+fn mig_instances_are_not_cards() {
+    let host = Host::new();
+    host.replace(NODES, "Gres=gpu:l40s:4", "Gres=gpu:1g.10gb:7");
+    let line = "NodeName=gpu1 Name=gpu Type=1g.10gb MultipleFiles=/dev/nvidia0,/dev/nvidia-caps/nvidia-cap21\n";
+    host.write(GRES, &line.repeat(7));
+    let all = findings(&host, "22.05.8");
+    assert!(all.is_empty(), "{all:#?}");
+    host.write(GRES, &line.repeat(6));
+    assert_eq!(
+        found(&host, "22.05.8", "gres-count"),
+        [
+            "stops-jobs: /etc/slurm/nodes.conf:2: Gres= declares 7 GPUs, gres.conf has 6 -> \
+          gres.conf: the lines that `gpu-numa gres-conf` prints"
+        ]
+    );
+}
+
+#[test]
+fn real_memory_is_held_against_the_kernels_total_and_not_the_nodes() {
+    let host = Host::new();
+    host.replace(NODES, "Gres=", "RealMemory=120000 Gres=");
+    assert!(findings(&host, "22.05.8").is_empty());
+    host.write("proc/meminfo", "MemTotal:       65536000 kB\n");
+    let all = found(&host, "22.05.8", "node-line");
+    assert!(
+        all[0].contains("RealMemory=120000 (the machine has 64000)"),
+        "{all:?}"
+    );
+    // Without it the machine's memory is not known: the nodes have more.
+    std::fs::remove_file(host.path("proc/meminfo")).unwrap();
+    host.replace(NODES, "RealMemory=120000", "RealMemory=999999");
+    assert!(findings(&host, "22.05.8").is_empty());
+}
+
+#[test]
+fn cpus_that_are_quiet_and_kept_from_jobs_are_found() {
+    let quiet = |host: &Host, list: &str| {
+        host.write("sys/devices/system/cpu/nohz_full", list);
+        found(host, "24.11", "reserved-cpus")
+    };
+    let host = Host::new();
+    // Slurm counts the CPUs of a core one after the other: 0-1 are CPUs 0 and 8 here.
+    host.replace(NODES, "Gres=", "CpuSpecList=0-1 Gres=");
+    assert!(quiet(&host, "1-7,9-15\n").is_empty());
+    let all = quiet(&host, "0-3\n");
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert!(
+        all[0].contains("keeps CPUs 0,8 from jobs, and nohz_full=0-3 has CPUs 0 of them"),
+        "{all:?}"
+    );
+}
+
+#[test]
+fn gpus_whose_cpus_are_all_kept_from_jobs_are_found() {
+    let host = Host::new();
+    host.replace(NODES, "Gres=", "CpuSpecList=8-15 Gres=");
+    let all = found(&host, "24.11", "reserved-cpus");
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert!(
+        all[0].contains("which are all that are near GPU2 0000:83:00.0, GPU3 0000:84:00.0"),
+        "{all:?}"
+    );
+    let host = Host::new();
+    host.replace(NODES, "Gres=", "CpuSpecList=8-13 Gres=");
+    assert!(found(&host, "24.11", "reserved-cpus").is_empty());
+}
+
+#[test]
+fn memory_that_slurm_does_not_keep_is_found() {
+    for (words, evidence) in [
+        (
+            "RealMemory=64000 MemSpecLimit=64000",
+            Some("MemSpecLimit=64000 is not less than RealMemory=64000"),
+        ),
+        (
+            "MemSpecLimit=2000",
+            Some("MemSpecLimit=2000, but no RealMemory=, which is 1 then"),
+        ),
+        ("RealMemory=64000 MemSpecLimit=2000", None),
+        ("MemSpecLimit=0", None),
+    ] {
+        let host = Host::new();
+        host.replace(NODES, "Gres=", &format!("{words} Gres="));
+        let all = found(&host, "24.11", "reserved-memory");
+        assert_eq!(
+            all.len(),
+            usize::from(evidence.is_some()),
+            "{words}: {all:?}"
+        );
+        assert!(
+            all.iter().all(|text| text.contains(evidence.unwrap())),
+            "{all:?}"
+        );
+    }
+}
+
+/// slurmd's own options: of the unit, its drop-ins, the files that it reads, or the command line of one that runs.
+#[test]
+fn slurmds_options_are_read_where_its_service_has_them() {
+    let sockets = |host: &Host| {
+        host.split_packages();
+        host.replace(
+            NODES,
+            "Sockets=2 \\\n  CoresPerSocket=4",
+            "Sockets=4 CoresPerSocket=2",
+        );
+        !found(host, "25.11", "node-line").is_empty()
+    };
+    let unit = "[Service]\nEnvironmentFile=-/etc/default/slurmd\nExecStart=/usr/sbin/slurmd --systemd $SLURMD_OPTIONS\n";
+    let drop =
+        "[Service]\nExecStart=\nExecStart=/usr/sbin/slurmd -D --parameters=numa_node_as_socket\n";
+    for (file, text) in [
+        (
+            "etc/default/slurmd",
+            "SLURMD_OPTIONS=\"--parameters numa_node_as_socket\"\n",
+        ),
+        (
+            "etc/sysconfig/slurmd",
+            "SLURMD_OPTIONS=--parameters=numa_node_as_socket\n",
+        ),
+        ("etc/systemd/system/slurmd.service.d/site.conf", drop),
+        ("usr/lib/systemd/system/slurmd.service.d/10.conf", drop),
+        (
+            "run/systemd/system/slurmd.service",
+            "[Service]\nExecStart=/usr/sbin/slurmd \\\n --parameters=numa_node_as_socket\n",
+        ),
+    ] {
+        let host = Host::new();
+        host.write("usr/lib64/libhwloc.so.15.5.2", "");
+        host.write("usr/lib/systemd/system/slurmd.service", unit);
+        host.write(file, text);
+        assert!(!sockets(&host), "{file}");
+    }
+    let host = Host::new();
+    host.write("usr/lib64/libhwloc.so.15.5.2", "");
+    host.write("usr/lib/systemd/system/slurmd.service", unit);
+    assert!(sockets(&host));
+    // The one that runs was started with these.
+    let host = Host::new();
+    host.write("usr/lib64/libhwloc.so.15.5.2", "");
+    host.write(
+        "etc/default/slurmd",
+        "SLURMD_OPTIONS=--parameters=l3cache_as_socket\n",
+    );
+    host.write("proc/4711/comm", "slurmd\n");
+    host.write(
+        "proc/4711/cmdline",
+        "/usr/sbin/slurmd\0--parameters\0numa_node_as_socket\0",
+    );
+    assert!(!sockets(&host));
+}

@@ -1,0 +1,149 @@
+//! Whether the node registers, in the sentence that foretells it.
+
+use crate::common::Host;
+
+use super::{GRES, NODES, driver, findings, forecast};
+
+/// Each as a real slurmctld and slurmd of 22.05, 24.11 and 25.11 answered (`make test-gres`).
+#[test]
+fn registration_is_foretold_for_every_release() {
+    let host = Host::new();
+    assert_eq!(
+        forecast(&host, "24.11"),
+        "slurmd on gpu1 will register 4 gpu:l40s, cores 0-3 / 4-7: accepted by every release"
+    );
+    host.replace(GRES, "Cores=0-3", "Cores=0-1");
+    assert_eq!(
+        forecast(&host, "24.11"),
+        "slurmd on gpu1 will register 4 gpu:l40s, cores 0-1 / 4-7: accepted before 24.11; refused from 24.11 to 25.05, \
+         because cores 0-1 are not whole sockets; refused from 25.11 on, because cores 0-1 are not one whole socket or all cores"
+    );
+    let host = Host::new();
+    host.replace(
+        NODES,
+        "Sockets=2 \\\n  CoresPerSocket=4",
+        "Sockets=4 CoresPerSocket=2",
+    );
+    assert_eq!(
+        forecast(&host, "22.05"),
+        "slurmd on gpu1 will register 4 gpu:l40s, cores 0-3 / 4-7: accepted before 25.11; refused from 25.11 on, \
+         because cores 0-3 are not one whole socket or all cores"
+    );
+    let host = Host::new();
+    host.replace(NODES, "CoresPerSocket=4", "CoresPerSocket=8");
+    assert!(
+        forecast(&host, "22.05").ends_with(
+            ": refused by every release, because the line has CPUs=32 and the machine 16"
+        ),
+        "{}",
+        forecast(&host, "22.05")
+    );
+    let host = Host::new();
+    host.write("dev/null", "");
+    assert!(
+        forecast(&host, "22.05").contains(
+            "slurmd does not start under every release: /etc/slurm/gres.conf:1: the host has no /dev/nvidia0"
+        ),
+        "{}",
+        forecast(&host, "22.05")
+    );
+}
+
+#[test]
+fn autodetect_is_foretold_with_types_and_cores() {
+    let nvml = "AutoDetect=nvml\nNodeName=gpu9";
+    let host = Host::new();
+    host.write(GRES, "AutoDetect=nvml\n");
+    assert!(
+        forecast(&host, "24.11").contains("the name of GPU 0000:23:00.0 is not recorded"),
+        "{}",
+        forecast(&host, "24.11")
+    );
+    driver(&host, [0, 1, 2, 3]);
+    assert_eq!(
+        forecast(&host, "24.11"),
+        "slurmd on gpu1 will register 4 gpu:l40s, cores 0-3 / 4-7: accepted by every release"
+    );
+    host.replace(NODES, "gpu:l40s:4", "gpu:l4s:4");
+    assert_eq!(
+        forecast(&host, "24.11"),
+        "the registration of gpu1: refused by every release, because slurmd has 0 of 4 GPUs"
+    );
+    let checks = findings(&host, "24.11");
+    assert!(
+        checks
+            .iter()
+            .any(|finding| finding["check"] == "gres-type" && finding["harm"] == "stops-jobs"),
+        "{checks:#?}"
+    );
+    let host = Host::new();
+    driver(&host, [0, 1, 2, 3]);
+    host.replace(GRES, "NodeName=gpu9", nvml);
+    host.replace(NODES, "Gres=gpu", "State=CLOUD Gres=gpu");
+    let checks = findings(&host, "24.11");
+    assert!(
+        checks.iter().any(|finding| finding["evidence"]
+            .as_str()
+            .unwrap()
+            .contains("State=CLOUD")),
+        "{checks:#?}"
+    );
+}
+
+/// AutoDetect gives every GPU links to all that it finds; `nvidia` gives none.
+#[test]
+fn a_node_whose_line_has_fewer_gpus_than_autodetect_finds_is_drained() {
+    let host = Host::new();
+    driver(&host, [0, 1, 2, 3]);
+    host.write(GRES, "AutoDetect=nvml\n");
+    host.replace(NODES, "gpu:l40s:4", "gpu:l40s:2");
+    assert!(
+        forecast(&host, "24.11").ends_with(
+            "refused by every release, because links to 4 GPUs are given and the node's line has 2 (\"Invalid GRES Links value\")"
+        ),
+        "{}",
+        forecast(&host, "24.11")
+    );
+    let found = super::found(&host, "24.11", "gres-count");
+    assert!(
+        found.len() == 1 && found[0].starts_with("stops-jobs: "),
+        "{found:?}"
+    );
+    host.write(GRES, "AutoDetect=nvidia\n");
+    let found = super::found(&host, "24.11", "gres-count");
+    assert!(
+        found.len() == 1 && found[0].starts_with("slows-jobs: "),
+        "{found:?}"
+    );
+}
+
+/// `slurmd -Z`: what a NodeName line would say is among slurmd's options.
+#[test]
+fn a_dynamic_node_is_what_slurmd_says_of_it() {
+    let host = Host::new();
+    driver(&host, [0, 1, 2, 3]);
+    host.replace(NODES, "gpu[1-3]", "other[1-3]");
+    host.replace(GRES, "NodeName=gpu[1-3] ", "");
+    host.write(
+        "etc/default/slurmd",
+        "SLURMD_OPTIONS=\"-Z --conf 'Sockets=2 CoresPerSocket=4 ThreadsPerCore=2 Gres=gpu:l40s:4'\"\n",
+    );
+    assert!(
+        forecast(&host, "24.11")
+            .starts_with("slurmd on gpu1 will register 4 gpu:l40s, cores 0-3 / 4-7: accepted"),
+        "{}",
+        forecast(&host, "24.11")
+    );
+    host.write(GRES, "AutoDetect=nvml\n");
+    let found = super::found(&host, "24.11", "gres-autodetect");
+    assert!(
+        found.len() == 1 && found[0].contains("but gpu1 registers itself (slurmd -Z)"),
+        "{found:?}"
+    );
+    assert!(
+        forecast(&host, "24.11")
+            .contains("slurmctld cannot use AutoDetect for gpu1, which registers itself"),
+        "{}",
+        forecast(&host, "24.11")
+    );
+}

@@ -1,0 +1,251 @@
+//! What depends on the release of Slurm.
+
+use crate::common::Host;
+
+use super::{CONF, GRES, NODES, RELEASES, found, is_from};
+
+#[test]
+fn cores_that_a_release_refuses_are_found_from_that_release_on() {
+    let host = Host::new();
+    host.split_packages();
+    // Sockets are NUMA nodes of two cores, and the first two GPUs are near both nodes of package 0.
+    for gpu in ["0000:23:00.0", "0000:24:00.0"] {
+        host.write(&host.pci(gpu, "numa_node"), "-1");
+        host.write(&host.pci(gpu, "local_cpulist"), "0-3,8-11");
+    }
+    host.replace(
+        CONF,
+        "GresTypes=gpu",
+        "SlurmdParameters=numa_node_as_socket\nGresTypes=gpu",
+    );
+    host.replace(
+        NODES,
+        "Sockets=2 \\\n  CoresPerSocket=4",
+        "Sockets=4 CoresPerSocket=2",
+    );
+    host.replace(GRES, "COREs=4-7", "Cores=4-5");
+    let mut before = "0-3";
+    for (cores, refused_from) in [
+        ("0-1", None),
+        ("0-3", Some("25.11")),
+        ("0-2", Some("24.11")),
+        ("1", Some("24.11")),
+    ] {
+        host.replace(
+            GRES,
+            &format!("Cores={before}\n"),
+            &format!("Cores={cores}\n"),
+        );
+        before = cores;
+        for release in RELEASES {
+            let all = found(&host, release, "gres-cores");
+            if !is_from(release, refused_from) {
+                assert!(all.is_empty(), "{release} {cores}: {all:?}");
+                continue;
+            }
+            let (rule, change) = if is_from(release, Some("25.11")) {
+                (
+                    "Slurm 25.11 and later take only one whole socket or all cores",
+                    "0-7",
+                )
+            } else {
+                ("Slurm 24.11 and later take only whole sockets", "0-3")
+            };
+            let expected = format!(
+                "stops-jobs: /etc/slurm/gres.conf:1: Cores={cores}, but {rule} (2 cores per socket) -> \
+                 /etc/slurm/gres.conf:1: Cores={change}   (node 0-1)"
+            );
+            assert_eq!(all, [expected], "{release}");
+        }
+    }
+}
+
+#[test]
+fn cores_that_autodetect_finds_are_refused_like_those_that_are_written() {
+    let host = Host::new();
+    host.split_packages();
+    host.write(GRES, "AutoDetect=nvml\n");
+    for release in RELEASES {
+        let all = found(&host, release, "gres-autodetect");
+        assert_eq!(
+            all.len(),
+            usize::from(is_from(release, Some("24.11"))),
+            "{release}: {all:?}"
+        );
+        if let Some(text) = all.first() {
+            let start = "stops-jobs: /etc/slurm/gres.conf:1: AutoDetect=nvml finds Cores=0-1 for GPU0 0000:23:00.0, ";
+            assert!(text.starts_with(start), "{text}");
+        }
+    }
+    // Once NUMA nodes are the sockets, what is found is one whole socket.
+    host.replace(
+        CONF,
+        "GresTypes=gpu",
+        "SlurmdParameters=numa_node_as_socket\nGresTypes=gpu",
+    );
+    for release in RELEASES {
+        let all = found(&host, release, "gres-autodetect");
+        assert!(all.is_empty(), "{release}: {all:?}");
+    }
+}
+
+#[test]
+fn written_cores_must_be_just_those_that_autodetect_finds() {
+    let host = Host::new();
+    host.split_packages();
+    host.replace(GRES, "NodeName=gpu9", "AutoDetect=nvml\nNodeName=gpu9");
+    host.replace(GRES, "COREs=4-7", "Cores=4-5");
+    // The whole socket, of which AutoDetect finds a half.
+    let all = found(&host, "22.05.8", "gres-autodetect");
+    assert_eq!(
+        all,
+        [
+            "stops-jobs: /etc/slurm/gres.conf:1: Cores=0-3, but AutoDetect finds other cores -> \
+          /etc/slurm/gres.conf:1: remove Cores="
+        ]
+    );
+    host.replace(GRES, "Cores=0-3", "Cores=0-1");
+    assert!(found(&host, "22.05.8", "gres-autodetect").is_empty());
+}
+
+#[test]
+fn a_nodes_own_parameters_count_from_25_11_on() {
+    let host = Host::new();
+    host.split_packages();
+    host.replace(GRES, "Cores=0-3", "Cores=0-1");
+    host.replace(GRES, "COREs=4-7", "Cores=4-5");
+    host.replace(
+        NODES,
+        "Sockets=2 \\\n  CoresPerSocket=4",
+        "Sockets=4 CoresPerSocket=2",
+    );
+    host.write("usr/lib64/libhwloc.so.15.5.2", "");
+    for own in ["node", "slurmd"] {
+        if own == "node" {
+            host.replace(NODES, "Gres=", "Parameters=numa_node_as_socket Gres=");
+        } else {
+            host.replace(NODES, "Parameters=numa_node_as_socket ", "");
+            host.write(
+                "etc/default/slurmd",
+                "SLURMD_OPTIONS=\"--parameters=numa_node_as_socket\"\n",
+            );
+        }
+        for release in RELEASES {
+            let counts = is_from(release, Some("25.11"));
+            let all = found(&host, release, "node-line");
+            assert_eq!(all.is_empty(), counts, "{own} {release}: {all:?}");
+            let all = found(&host, release, "numa-node-as-socket");
+            assert_eq!(all.is_empty(), counts, "{own} {release}: {all:?}");
+        }
+    }
+}
+
+#[test]
+fn smaller_numa_nodes_are_to_be_sockets_where_the_release_lets_a_node_say_so() {
+    let host = Host::new();
+    host.split_packages();
+    for release in RELEASES {
+        let all = found(&host, release, "numa-node-as-socket");
+        let start = if is_from(release, Some("25.11")) {
+            "/etc/slurm/nodes.conf:2: Parameters=numa_node_as_socket Sockets=4 CoresPerSocket=2"
+        } else {
+            "/etc/slurm/slurm.conf: SlurmdParameters=numa_node_as_socket, and on the node's line Sockets=4"
+        };
+        assert!(
+            all[0].contains(&format!("-> {start}")),
+            "{release}: {all:?}"
+        );
+        assert!(
+            all[0].contains("socket 0 has 2 NUMA nodes (0-1)"),
+            "{all:?}"
+        );
+    }
+}
+
+#[test]
+fn ecores_are_no_cores_of_slurms_from_23_02_on() {
+    let host = Host::new();
+    host.write("sys/devices/cpu_core/cpus", "0-1,4-5,8-9,12-13\n");
+    host.write("sys/devices/cpu_atom/cpus", "2-3,6-7,10-11,14-15\n");
+    for release in RELEASES {
+        let all = found(&host, release, "node-line");
+        assert_eq!(
+            all.len(),
+            usize::from(is_from(release, Some("23.02"))),
+            "{release}: {all:?}"
+        );
+        assert!(
+            all.iter()
+                .all(|text| text.contains("CoresPerSocket=4 (the machine has 2)"))
+        );
+    }
+    host.replace(
+        CONF,
+        "GresTypes=gpu",
+        "SlurmdParameters=allow_ecores\nGresTypes=gpu",
+    );
+    assert!(found(&host, "26.05.3", "node-line").is_empty());
+}
+
+#[test]
+fn words_of_gres_conf_are_known_from_their_release_on() {
+    for (value, known_from) in [
+        ("AutoDetect=full", "26.05"),
+        ("AutoDetect=nvidia", "24.11"),
+        ("AutoDetect=nvml", "22.05"),
+    ] {
+        let host = Host::new();
+        host.replace(GRES, "NodeName=gpu9", &format!("{value}\nNodeName=gpu9"));
+        for release in RELEASES {
+            let all = found(&host, release, "gres-autodetect");
+            assert_eq!(
+                all.is_empty(),
+                is_from(release, Some(known_from)),
+                "{release}: {all:?}"
+            );
+            let message = format!("{value}, which Slurm has from {known_from} on");
+            assert!(all.iter().all(|text| text.contains(&message)), "{all:?}");
+        }
+    }
+    let host = Host::new();
+    host.replace(
+        GRES,
+        "Type=l40s File=/dev/nvidia[2-3]",
+        "Type=l40s Flags=env_uuid File=/dev/nvidia[2-3]",
+    );
+    for release in RELEASES {
+        let all = found(&host, release, "gres-key");
+        assert_eq!(
+            all.is_empty(),
+            is_from(release, Some("26.05")),
+            "{release}: {all:?}"
+        );
+    }
+}
+
+#[test]
+fn only_releases_of_the_table_can_be_named_and_only_some_load_the_plugin() {
+    let host = Host::new();
+    for release in RELEASES {
+        let all = found(&host, release, "plugin-release");
+        assert_eq!(
+            all.len(),
+            usize::from(release == "26.11"),
+            "{release}: {all:?}"
+        );
+        assert!(all.iter().all(|text| {
+            text.contains("this is Slurm 26.11; the plugin was checked with Slurm 22.05 to 26.05")
+        }));
+    }
+    for command in ["doctor", "gres-conf"] {
+        for unknown in ["27.05", "21.08.8", "24.10", "new"] {
+            let output = host.run(&[command, "--slurm-release", unknown]);
+            let message = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(2), "{message}");
+            assert!(
+                message.contains("expected one of 22.05, 23.02, "),
+                "{message}"
+            );
+        }
+    }
+}
