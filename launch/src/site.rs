@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use topology::option::{ItemKind, Items, Nccl, OptionError, Settings, Verbosity, printable};
+use topology::option::{
+    Item, ItemKind, Items, Nccl, OptionError, Policy, Settings, Verbosity, printable,
+};
 use topology::snapshot::DIRECTORY;
 
 /// The variable with items that complete the option's.
@@ -120,6 +122,7 @@ impl SiteConfig {
             return None;
         }
         let (mut user, mut problems) = user_items(given.unwrap_or_default(), variable);
+        let own = user.of(ItemKind::Policy);
         let locked = user.drop_kinds(&self.locked).into_iter();
         problems.extend(locked.map(AskedProblem::Locked));
         let site = self.always.clone().unwrap_or_default().or(&self.default);
@@ -129,10 +132,17 @@ impl SiteConfig {
         if given.is_none() && all.of(ItemKind::Report).is_none() {
             settings.report = Verbosity::Quiet;
         }
+        let lost_policy = match own {
+            Some(Item::Policy(own)) if own.is_strict() && settings.policy == Policy::Off => {
+                Some(own)
+            }
+            _ => None,
+        };
         Some(Asked {
             settings,
             site_nccl: site.nccl(),
             problems,
+            lost_policy,
         })
     }
 }
@@ -158,6 +168,7 @@ pub fn asked_without_site(option: &str, variable: Option<&str>) -> Asked {
         settings: Settings::from(&items),
         site_nccl: None,
         problems,
+        lost_policy: None,
     }
 }
 
@@ -170,6 +181,9 @@ pub struct Asked {
     pub site_nccl: Option<Nccl>,
     /// What was not understood or not allowed.
     pub problems: Vec<AskedProblem>,
+    /// A strict policy of the user's where the site has turned binding off and locked that; none where nothing of the
+    /// kind was asked for.
+    pub lost_policy: Option<Policy>,
 }
 
 /// Where a user's items stand.
@@ -209,7 +223,6 @@ pub enum AskedProblem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use topology::option::Policy;
 
     fn problems(arguments: &[&str]) -> Vec<String> {
         let problems = SiteConfig::parse(arguments).problems.into_iter();
@@ -296,5 +309,21 @@ mod tests {
             said[2],
             "this site decides the policy itself; yours is left out"
         );
+    }
+
+    #[test]
+    fn a_strict_policy_that_the_site_takes_away_is_kept_to_be_said() {
+        let off = SiteConfig::parse(&["always=off,quiet", "lock=policy"]);
+        let lost = |given| off.resolve(given, None).unwrap().lost_policy;
+        assert_eq!(lost(Some("restricted")), Some(Policy::Restricted));
+        assert_eq!(
+            lost(Some("single-numa-node,node")),
+            Some(Policy::SingleNumaNode)
+        );
+        assert_eq!(lost(Some("best-effort")), None);
+        assert_eq!(lost(None), None);
+        // Who turns it off himself knows.
+        let strict = SiteConfig::parse(&["always=restricted"]);
+        assert_eq!(strict.resolve(Some("off"), None).unwrap().lost_policy, None);
     }
 }

@@ -50,6 +50,12 @@ pub static plugin_version: AtomicU32 = AtomicU32::new(release::NONE);
 #[allow(non_upper_case_globals, reason = "the name that spank.h defines")]
 pub static spank_plugin_version: c_uint = 1;
 
+/// What Slurm from 25.05 on makes of an `init` that fails: the job fails and the node stays (`ESPANK_JOB_FAILURE`, slurm_errno.h;
+/// `_do_call_stack`, common/spank.c).  No hook of ours fails; earlier releases do not look for it.
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals, reason = "the name that Slurm looks up")]
+pub static slurm_spank_init_failure_mode: c_int = 3012;
+
 /// Runs when the dynamic loader has mapped the plugin, before Slurm reads `plugin_version`.
 #[used]
 #[unsafe(link_section = ".init_array")]

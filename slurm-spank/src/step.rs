@@ -34,6 +34,8 @@ pub(crate) enum StepKind {
 pub(crate) struct Step {
     /// What is asked for; none where binding is off, and only inherited marks are to be cleared.
     pub(crate) bind: Option<Bind>,
+    /// The user's strict policy where the site has turned binding off.
+    pub(crate) lost_policy: Option<Policy>,
     /// Whose step it is.
     pub(crate) kind: StepKind,
     /// Whether a strict policy may refuse it.
@@ -125,9 +127,10 @@ pub(crate) fn read_step(
     site: &SiteConfig,
     asked: Option<Asked>,
 ) -> Option<Step> {
+    let lost_policy = asked.as_ref().and_then(|asked| asked.lost_policy);
     let asked = asked.filter(|asked| asked.settings.policy != Policy::Off);
     let marks = Marks::read(spank);
-    if asked.is_none() && marks.is_empty() {
+    if asked.is_none() && marks.is_empty() && lost_policy.is_none() {
         return None;
     }
     let id = spank.step_id().unwrap_or(0);
@@ -165,6 +168,7 @@ pub(crate) fn read_step(
     let cores = read_cores(spank, host.map(|host| &host.machine));
     Some(Step {
         bind,
+        lost_policy,
         kind,
         may_refuse: kind == StepKind::Ordinary || site.strict_batch,
         job: spank.job_id().unwrap_or(0),

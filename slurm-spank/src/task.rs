@@ -5,6 +5,7 @@ use ffi::linux::shared::SharedWords;
 use ffi::spank::Spank;
 use launch::apply::{Refused, apply, to_set};
 use launch::environment::{BindReport, PROFILER, Recorded, TOPO_FILE, device_order, set_marked};
+use launch::host::SnapshotFault;
 use launch::nccl::{Answered, WantedFiles};
 use launch::observe::{self, Came};
 use launch::shared::page::{Meeting, Order, Page};
@@ -12,6 +13,7 @@ use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone
 use topology::machine::Machine;
 use topology::option::Policy;
 use topology::set::CpuSet;
+use topology::words;
 
 use crate::report::{Reporter, say, step_name};
 use crate::step::{Bind, Step, StepKind};
@@ -28,7 +30,12 @@ pub(crate) fn run_in(
         .and_then(|id| usize::try_from(id).ok())
         .unwrap_or(0);
     step.marks.clear(environment);
-    let Some(bind) = &step.bind else { return };
+    let Some(bind) = &step.bind else {
+        if let Some(policy) = step.lost_policy.filter(|_| local_id == 0) {
+            say(&words::policy_turned_off(&step.name_here(spank), policy));
+        }
+        return;
+    };
     let report = Reporter::new(step, &bind.asked, step.name_here(spank), local_id);
     let host = match &bind.host {
         Ok(host) => host,
@@ -59,7 +66,9 @@ pub(crate) fn run_in(
     if let Some(remark) = remark {
         task.report.trouble_of_task(&remark);
     }
-    if let Some(fault) = host.fault.as_ref().filter(|fault| fault.is_defect()) {
+    // One that is stale is root's to renew; slurmd's log has it (`read_step`).
+    let is_users = |fault: &&SnapshotFault| fault.is_defect() && !fault.is_stale();
+    if let Some(fault) = host.fault.as_ref().filter(is_users) {
         task.report.unusable_snapshot(fault);
     }
     if decision.as_ref().is_some_and(|decision| decision.is_alone) {

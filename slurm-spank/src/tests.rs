@@ -228,6 +228,29 @@ fn a_step_without_gpus_is_said_when_asked_for_detail() {
 }
 
 #[test]
+fn a_strict_policy_that_the_site_has_turned_off_is_said_by_the_first_task() {
+    let off = &["always=off,quiet", "lock=policy"][..];
+    let said = |given| {
+        if let Some(step) = step(given, off, &[], &[("SLURMD_NODENAME", "n1")]) {
+            task::run_in(
+                &hook(&[], &[("SLURMD_NODENAME", "n1")]),
+                &step,
+                &Came::read(),
+            );
+        }
+        take_lines()
+    };
+    assert_eq!(
+        said(Some("restricted")),
+        [
+            "gpu-numa-bind: n1: restricted does not hold, because this site has turned binding off; left as Slurm made it"
+        ]
+    );
+    assert!(said(Some("best-effort")).is_empty());
+    assert!(said(None).is_empty());
+}
+
+#[test]
 fn what_is_odd_in_the_option_is_said_once_by_the_first_task() {
     let lines = run("node,bogus,quiet", &[]);
     assert!(

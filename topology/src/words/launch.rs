@@ -58,6 +58,14 @@ pub fn on_host(host: &str, line: &str) -> String {
     format!("{host}: {line}")
 }
 
+/// A strict policy that a step asks for where the site has turned binding off.
+pub fn policy_turned_off(host: &str, policy: Policy) -> String {
+    format!(
+        "{host}: {} does not hold, because this site has turned binding off; left as Slurm made it",
+        policy.word()
+    )
+}
+
 /// Slurm would not register the option.
 pub fn no_option_line(error: &dyn Display) -> String {
     format!("{error}; --gpu-numa-bind is not available")
