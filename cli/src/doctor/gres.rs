@@ -17,6 +17,7 @@ use super::gres_cores;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
+use crate::hardware::model;
 
 /// What follows where slurmd knows no device file.
 const NO_DEVICE_FILE: &str = "slurmd knows no device file of a GPU, so it does not fence GPUs and does not set CUDA_VISIBLE_DEVICES";
@@ -68,7 +69,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
         check_types(node, &gres, report);
         check_order(world.machine, &gres, report);
     }
-    check_numbers(world, &gres, report);
+    check_numbers(world, node, &gres, report);
     gres_cores::check(world, slurm, &gres, report);
 }
 
@@ -307,8 +308,15 @@ fn check_missing(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorRepo
             Harm::StopsJobs,
             format!("{}: {}: no such file", places.join(", "), files.join(", ")),
             "slurmd waits 20 seconds for a file and does not start (\"can't stat gres.conf file\")",
-            "is the GPUs' driver loaded? load it before slurmd starts (modprobe nvidia; nvidia-modprobe -c 0 or \
-             nvidia-persistenced makes the files)",
+            match devices::module_of(world.machine) {
+                Some("nvidia") => "is the GPUs' driver loaded? load it before slurmd starts (modprobe nvidia; nvidia-modprobe -c 0 or \
+                                   nvidia-persistenced makes the files)"
+                    .to_owned(),
+                Some(module) => {
+                    format!("is the GPUs' driver loaded? load it before slurmd starts (modprobe {module})")
+                }
+                None => "is the GPUs' driver loaded? load it before slurmd starts".to_owned(),
+            },
         );
         return;
     }
@@ -494,16 +502,14 @@ fn check_detected_types(
 }
 
 /// Numbers that may name another GPU than the job was given, and how to do without them.
-fn check_numbers(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+fn check_numbers(world: &World<'_>, node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
     let has = world
         .release
         .is_some_and(|release| Series::of(release).has_env_uuid);
     let Some((_, line)) = gres.autodetect.filter(|_| has && gres.detects()) else {
         return;
     };
-    let mut models: Vec<(u16, u16)> = world.given().map(|gpu| (gpu.vendor, gpu.device)).collect();
-    models.sort_unstable();
-    models.dedup();
+    let models: BTreeSet<String> = world.given().map(model).collect();
     let is_set = gres.lines.iter().any(|own| own.has_flag("env_uuid"));
     if models.len() < 2 || is_set {
         return;
@@ -514,8 +520,26 @@ fn check_numbers(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorRepo
         format!("{}: GPUs of {} models, given to jobs by number", line.place(), models.len()),
         "CUDA numbers GPUs by speed unless CUDA_DEVICE_ORDER=PCI_BUS_ID is set, and Slurm by PCI address: where devices are not \
          fenced, CUDA_VISIBLE_DEVICES names another GPU than the job was given",
-        format!("{}: Name=gpu Flags=env_uuid, which puts UUIDs in CUDA_VISIBLE_DEVICES", line.file),
+        format!("{}, which puts UUIDs in CUDA_VISIBLE_DEVICES", uuid_lines(node, gres, &line.file)),
     );
+}
+
+/// Where `Flags=env_uuid` goes: on the lines that there are, for slurmd takes no line without a file or a type beside
+/// lines with one, else on a line for each type of the node's `Gres=`.
+fn uuid_lines(node: &Node, gres: &NodeGres<'_>, file: &str) -> String {
+    if !gres.lines.is_empty() {
+        let places: Vec<String> = gres.lines.iter().map(|line| line.line.place()).collect();
+        return format!("{}: Flags=env_uuid", places.join(", "));
+    }
+    let kinds = node.gres("gpu").into_iter().filter_map(|(kind, _)| kind);
+    let lines: Vec<String> = kinds
+        .map(|kind| format!("Name=gpu Type={kind} Flags=env_uuid"))
+        .collect();
+    if lines.is_empty() {
+        format!("{file}: Name=gpu Flags=env_uuid")
+    } else {
+        format!("{file}: {}", lines.join(" and "))
+    }
 }
 
 /// Device files that two lines name.

@@ -2,6 +2,7 @@
 
 use slurm_config::config::has_word;
 use slurm_config::cores::{Counts, SocketKind};
+use slurm_config::gres::{GresLine, NodeGres};
 use slurm_config::node::Node;
 use slurm_config::rules::Series;
 
@@ -74,8 +75,15 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Doctor
             format!("{}: GresTypes=gpu", slurm.path),
         );
     }
-    let is_by_gpu =
-        !node.counts_mig("gpu") && world.machine.gpus.iter().all(|gpu| gpu.mig.is_empty());
+    // Whatever their type is called, devices of several files are parts of GPUs.
+    let lines = slurm.gres.as_deref().unwrap_or_default();
+    let has_parts = NodeGres::of(lines, &node.name, "gpu")
+        .lines
+        .iter()
+        .any(GresLine::is_of_several_files);
+    let is_by_gpu = !has_parts
+        && !node.counts_mig("gpu")
+        && world.machine.gpus.iter().all(|gpu| gpu.mig.is_empty());
     match node.gres_count("gpu") {
         None => report.find(
             "gres-count",

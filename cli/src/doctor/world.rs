@@ -11,6 +11,7 @@ use slurm_config::rules;
 use topology::machine::{Gpu, Machine};
 use topology::set::CpuSet;
 
+use super::devices;
 use super::installed::{self, Hwloc};
 use super::slurm::{self, Asked, Slurm};
 use super::tree::Tree;
@@ -184,10 +185,7 @@ impl<'a> World<'a> {
     pub(crate) fn other_driver(&self, gpu: &Gpu) -> Option<String> {
         let tree = self.tree.as_ref()?;
         let bound = tree.link_name(&format!("/sys/bus/pci/devices/{}/driver", gpu.pci))?;
-        let own = gpu.maker().and_then(|maker| {
-            // `sys/module/NAME/version`
-            maker.driver.version.split('/').nth(2)
-        });
+        let own = gpu.maker().and_then(devices::module_of_maker);
         (own != Some(bound.as_str())).then_some(bound)
     }
 

@@ -249,3 +249,38 @@ fn only_releases_of_the_table_can_be_named_and_only_some_load_the_plugin() {
         }
     }
 }
+
+/// CUDA numbers GPUs of several models by speed.
+#[test]
+fn uuids_are_advised_where_a_number_may_name_another_model() {
+    let host = Host::new();
+    host.write(&host.pci("0000:84:00.0", "device"), "0x2330\n");
+    host.write(GRES, "AutoDetect=nvml\n");
+    host.replace(NODES, "gpu:l40s:4", "gpu:4");
+    let advice = |host: &Host, release| found(host, release, "gres-order");
+    assert!(advice(&host, "25.11.7").is_empty());
+    let all = advice(&host, "26.05.3");
+    assert!(
+        all.len() == 1
+            && all[0].ends_with(
+                "-> /etc/slurm/gres.conf: Name=gpu Flags=env_uuid, which puts UUIDs in CUDA_VISIBLE_DEVICES"
+            ),
+        "{all:?}"
+    );
+    host.replace(NODES, "gpu:4", "gpu:l40s:3,gpu:h100:1");
+    let all = advice(&host, "26.05.3");
+    assert!(
+        all[0].contains("Name=gpu Type=l40s Flags=env_uuid and Name=gpu Type=h100 Flags=env_uuid"),
+        "{all:?}"
+    );
+    // A line without a file would stop slurmd beside these.
+    host.write(
+        GRES,
+        "AutoDetect=nvml\nName=gpu File=/dev/nvidia[0-2]\nName=gpu File=/dev/nvidia3\n",
+    );
+    let all = advice(&host, "26.05.3");
+    assert!(
+        all[0].contains("gres.conf:2, /etc/slurm/gres.conf:3: Flags=env_uuid"),
+        "{all:?}"
+    );
+}
