@@ -62,14 +62,3 @@ fn found(host: &Host, release: &str, check: &str) -> Vec<String> {
         })
         .collect()
 }
-
-/// Every release, some with the patches at which a rule could be thought to begin.
-const RELEASES: [&str; 12] = [
-    "22.05.8", "23.02", "23.11.1", "24.05.8", "24.11.0", "24.11.6", "24.11.7", "25.05.8",
-    "25.11.0", "25.11.7", "26.05.3", "26.11",
-];
-
-/// Whether `release` is not before the series `first`; None is never.
-fn is_from(release: &str, first: Option<&str>) -> bool {
-    first.is_some_and(|first| &release[..5] >= first)
-}

@@ -2,7 +2,18 @@
 
 use crate::common::Host;
 
-use super::{CONF, GRES, NODES, RELEASES, found, is_from};
+use super::{CONF, GRES, NODES, found};
+
+/// Every release, some with the patches at which a rule could be thought to begin.
+const RELEASES: [&str; 12] = [
+    "22.05.8", "23.02", "23.11.1", "24.05.8", "24.11.0", "24.11.6", "24.11.7", "25.05.8",
+    "25.11.0", "25.11.7", "26.05.3", "26.11",
+];
+
+/// Whether `release` is not before the series `first`; None is never.
+fn is_from(release: &str, first: Option<&str>) -> bool {
+    first.is_some_and(|first| &release[..5] >= first)
+}
 
 #[test]
 fn cores_that_a_release_refuses_are_found_from_that_release_on() {
