@@ -58,6 +58,7 @@ test-nccl-headers: needs-nccl-headers ## our declarations of NCCL's plugin table
 test-slurm: needs-slurm build machine ## the plugin under a real Slurm on this host: checks, the documents' commands, the fault table, valgrind (root)
 	tests/slurm/checks
 	tests/slurm/filter
+	tests/slurm/gres --sample 8 $(TARGET)/gres-sample
 	tests/slurm/docs
 	tests/slurm/faults
 	tests/slurm/memory
@@ -68,6 +69,9 @@ test-gres: needs-slurm build machine ## what doctor and gres-conf say of registr
 test-slurm-2411: needs-debian build machine ## the same under Slurm 24.11, in a Debian 13 of its own below target/ (root)
 	SLURM_EXPECTED=24.11 tests/slurm/in-debian trixie
 	tests/slurm/in-debian trixie /src/tests/slurm/faults --sample
+	tests/slurm/gres --release 24.11 --sample 8 target/gres-2411
+	tests/slurm/in-debian trixie /src/tests/slurm/registers /src/target/gres-2411/rows >target/gres-2411/answers
+	tests/slurm/gres --answers target/gres-2411/answers target/gres-2411
 
 test-releases: needs-debian build machine ## the same under the newest Slurm that Debian has (26.05 in November 2026); not in `make test`
 	tests/slurm/in-debian sid

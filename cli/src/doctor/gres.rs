@@ -80,10 +80,21 @@ fn report_none(world: &World<'_>, evidence: String, path: &str, report: &mut Doc
         evidence,
         NO_DEVICE_FILE,
         format!(
-            "{path}: AutoDetect={}, or the lines that `gpu-numa gres-conf` prints",
-            devices::autodetect_of(world.machine)
+            "{path}: AutoDetect={}{}",
+            devices::autodetect_of(world.machine),
+            or_lines(world.machine)
         ),
     );
+}
+
+/// The other way than AutoDetect, where `gres-conf` prints lines for this vendor's GPUs.
+fn or_lines(machine: &Machine) -> &'static str {
+    let mut makers = machine.gpus.iter().filter_map(Gpu::maker);
+    if makers.any(|maker| maker.is_bound_at_launch) {
+        ", or the lines that `gpu-numa gres-conf` prints"
+    } else {
+        ""
+    }
 }
 
 /// The first key that Slurm does not know, as `key=value`, and its line.
@@ -175,13 +186,14 @@ fn check_detection(
         format!("{}, which {problem}", line.quote("AutoDetect")),
         "slurmd finds no GPU or does not start, and the node is drained",
         format!(
-            "{}: {}, or the lines that `gpu-numa gres-conf` prints",
+            "{}: {}{}",
             line.place(),
             if method == Some("nvml") && missed.is_none() {
                 "install Slurm's NVML plugin".to_owned()
             } else {
                 format!("AutoDetect={}", devices::autodetect_of(world.machine))
-            }
+            },
+            or_lines(world.machine)
         ),
     );
 }

@@ -50,6 +50,16 @@ struct Judge<'a> {
     detects: bool,
 }
 
+/// The cores that a line gives its GPUs.
+struct Given<'a> {
+    /// The machine as Slurm counts it.
+    map: &'a CoreMap,
+    line: &'a GresLine<'a>,
+    cores: &'a CoreSet,
+    /// The device files that are known GPUs.
+    gpus: &'a [(String, &'a Gpu)],
+}
+
 /// A line without `Cores=` that should have it.
 struct Coreless {
     place: String,
@@ -102,21 +112,28 @@ impl Judge<'_> {
                 format!("slurmd refuses the file: {error}"),
                 self.proposal(line, &gpus),
             ),
-            (Some(Ok(cores)), Some(map)) => self.check_cores(map, line, &cores, &gpus, report),
+            (Some(Ok(cores)), Some(map)) => {
+                let given = Given {
+                    map,
+                    line,
+                    cores: &cores,
+                    gpus: &gpus,
+                };
+                self.check_cores(&given, report);
+            }
             (Some(_), None) => {}
         }
         None
     }
 
     /// One line's cores against the GPUs that it is for.
-    fn check_cores(
-        &self,
-        map: &CoreMap,
-        line: &GresLine<'_>,
-        cores: &CoreSet,
-        gpus: &[(String, &Gpu)],
-        report: &mut DoctorReport,
-    ) {
+    fn check_cores(&self, given: &Given<'_>, report: &mut DoctorReport) {
+        let Given {
+            map,
+            line,
+            cores,
+            gpus,
+        } = *given;
         if let Some(last) = map
             .all_cores()
             .last()
@@ -172,7 +189,7 @@ impl Judge<'_> {
             );
             return;
         }
-        self.check_borders(map, line, cores, gpus, report);
+        self.check_borders(given, report);
     }
 
     /// What is wrong with cores for a GPU whose CPUs are `local`.  Whole sockets that hold one of those are right, and
@@ -198,14 +215,13 @@ impl Judge<'_> {
     }
 
     /// Whether this Slurm takes the cores at all.
-    fn check_borders(
-        &self,
-        map: &CoreMap,
-        line: &GresLine<'_>,
-        cores: &CoreSet,
-        gpus: &[(String, &Gpu)],
-        report: &mut DoctorReport,
-    ) {
+    fn check_borders(&self, given: &Given<'_>, report: &mut DoctorReport) {
+        let Given {
+            map,
+            line,
+            cores,
+            gpus,
+        } = *given;
         if self.rule.admits(map, cores) {
             return;
         }
