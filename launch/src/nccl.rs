@@ -107,6 +107,11 @@ impl StepFiles {
         }
     }
 
+    /// Whether `nccl` asks for a line in NCCL's log always, and the plugin that writes it may not be used or is not there.
+    pub fn lacks_log(&self, nccl: Nccl) -> bool {
+        nccl == Nccl::Log && self.profiler.is_none()
+    }
+
     /// Which of them the tasks of a step with this plan name, as far as that is the same for all: none that somebody
     /// answers for on the whole host.
     pub fn wanted(&self, nccl: Nccl, machine: &Machine, plan: &StepPlan) -> WantedFiles {

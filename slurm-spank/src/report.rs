@@ -78,6 +78,11 @@ impl<'a> Reporter<'a> {
         self.trouble(&words::on_host(&self.label, &words::no_snapshot(fault)));
     }
 
+    /// The plugin of NCCL's that was asked for is not there.
+    pub(crate) fn no_profiler(&self) {
+        self.trouble(&words::no_profiler(&self.label));
+    }
+
     /// CPUs that the kernel would not bind this task to.
     pub(crate) fn cpus_refused(&self, cpus: &CpuSet, error: &dyn Display) {
         self.trouble_of_task(&words::cpus_refused(cpus, error, Voice::Step));

@@ -66,6 +66,13 @@ pub(crate) fn run_in(
     if let Some(remark) = remark {
         task.report.trouble_of_task(&remark);
     }
+    let binds = bind.asked.settings.policy != Policy::None;
+    if binds
+        && host.machine.nccl_gpus().next().is_some()
+        && bind.files.lacks_log(bind.asked.settings.nccl)
+    {
+        task.report.no_profiler();
+    }
     // One that is stale is root's to renew; slurmd's log has it (`read_step`).
     let is_users = |fault: &&SnapshotFault| fault.is_defect() && !fault.is_stale();
     if let Some(fault) = host.fault.as_ref().filter(is_users) {

@@ -58,6 +58,13 @@ pub fn on_host(host: &str, line: &str) -> String {
     format!("{host}: {line}")
 }
 
+/// `nccl=log` on a host without the plugin that writes NCCL's log line.
+pub fn no_profiler(host: &str) -> String {
+    format!(
+        "{host}: nccl=log: libnccl-profiler-gpu-numa.so is not beside the plugin, or not root's; NCCL's log gets no line about the socket link"
+    )
+}
+
 /// A strict policy that a step asks for where the site has turned binding off.
 pub fn policy_turned_off(host: &str, policy: Policy) -> String {
     format!(

@@ -836,6 +836,14 @@ fn what_a_launch_brings_with_it_is_said() {
             "h: no /sys; left as Slurm made it",
         ),
         (
+            no_profiler("h"),
+            "h: nccl=log: libnccl-profiler-gpu-numa.so is not beside the plugin, or not root's; NCCL's log gets no line about the socket link",
+        ),
+        (
+            policy_turned_off("h", Policy::Restricted),
+            "h: restricted does not hold, because this site has turned binding off; left as Slurm made it",
+        ),
+        (
             no_snapshot(&"node.json: stale"),
             "node.json: stale; reading /sys instead, NCCL_TOPO_FILE is not set (gpu-numa snapshot writes it)",
         ),
