@@ -232,11 +232,7 @@ fn a_strict_policy_that_the_site_has_turned_off_is_said_by_the_first_task() {
     let off = &["always=off,quiet", "lock=policy"][..];
     let said = |given| {
         if let Some(step) = step(given, off, &[], &[("SLURMD_NODENAME", "n1")]) {
-            task::run_in(
-                &hook(&[], &[("SLURMD_NODENAME", "n1")]),
-                &step,
-                &Came::read(),
-            );
+            run_task(&hook(&[], &[("SLURMD_NODENAME", "n1")]), &step);
         }
         take_lines()
     };
