@@ -1,8 +1,11 @@
 //! What the channels so far leave of the links' bandwidth.
 
-use super::super::nodes::Graph;
+use std::collections::BTreeSet;
+
+use super::super::nodes::{Graph, LinkType, Node, PlaceKind};
 use super::super::path_type::PathType;
 use super::super::paths::Paths;
+use super::known::spread;
 use super::links::{Links, Way};
 
 /// One end of a way.
@@ -21,8 +24,24 @@ pub(super) struct Capacity {
     ends: usize,
     /// The way between each two ends, row by row, GPUs first; none from network device to network device.
     ways: Vec<Way>,
-    /// What is left of each link's bandwidth, in GB/s.
-    left: Vec<f32>,
+    left: Left,
+    /// Whether what is taken and given back leaves every link as it was: what NCCL rounds, it does not change.
+    is_stable: bool,
+    /// The widths of links, each once.
+    widths: Vec<Width>,
+    /// The widths of the links by which something leaves each GPU.
+    leaving: Vec<Vec<f32>>,
+}
+
+/// What links there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Width {
+    /// In GB/s, as bits.
+    bits: u32,
+    /// Whether some way takes more of such a link than others do.
+    is_mixed: bool,
+    /// Whether only what goes to or from one GPU takes it.
+    of_one_gpu: bool,
 }
 
 impl Capacity {
@@ -44,12 +63,59 @@ impl Capacity {
                 ways.push(links.way(path, from < gpus));
             }
         }
+        let bandwidths = links.bandwidths();
+        let is_stable = bandwidths.iter().all(|width| is_whole(*width))
+            && ways.iter().all(|way| way.takes_each_link_once());
         Self {
             gpus,
             ends,
+            widths: widths(&ways, &bandwidths, ends),
+            leaving: leaving(graph),
             ways,
-            left: links.bandwidths(),
+            left: Left::of(bandwidths),
+            is_stable,
         }
+    }
+
+    /// Whether what is taken and given back leaves every link as it was.
+    pub(super) fn is_stable(&self) -> bool {
+        self.is_stable
+    }
+
+    /// How many channels of this bandwidth fit on links of each width: where that is the same for two bandwidths, the
+    /// same ways fit.
+    pub(super) fn fits(&self, bandwidth: f32) -> Vec<usize> {
+        // A channel leaves each GPU but one, so there are no more than twice what leaves the widest.
+        let leave = |widths: &Vec<f32>| -> usize {
+            let each = widths
+                .iter()
+                .map(|width| times(*width, bandwidth, usize::MAX));
+            each.sum()
+        };
+        let channels = 1 + 2 * self.leaving.iter().map(leave).max().unwrap_or_default();
+        let mut all = vec![channels];
+        for width in &self.widths {
+            let most = if width.of_one_gpu {
+                channels
+            } else {
+                channels * self.gpus
+            };
+            let over_pci = bandwidth * 6.0 / 5.0;
+            let mut left = f32::from_bits(width.bits);
+            for _ in 0..=most {
+                all.push(times(left, bandwidth, most));
+                if !width.is_mixed || left < over_pci {
+                    break;
+                }
+                left = less(left, over_pci);
+            }
+        }
+        all
+    }
+
+    /// What is left of all links, as one number: the same for the same.
+    pub(super) fn left_as_number(&self) -> u64 {
+        self.left.as_number
     }
 
     fn place(&self, from: End, to: End) -> usize {
@@ -82,6 +148,9 @@ impl Capacity {
             return None;
         }
         let all = self.way(from, to).map_or(0, |way| way.steps.len());
+        if self.is_stable && !self.has_room(from, to, bandwidth) {
+            return None;
+        }
         let taken = self.follow(from, to, all, bandwidth);
         if taken < all {
             self.follow(from, to, taken, -bandwidth);
@@ -95,33 +164,196 @@ impl Capacity {
         self.follow(from, to, usize::MAX, -bandwidth)
     }
 
+    /// Whether every link of a path that takes each link once has that much left.
+    fn has_room(&self, from: End, to: End, bandwidth: f32) -> bool {
+        let Some(way) = self.way(from, to) else {
+            return true;
+        };
+        let over_pci = way.over_pci(bandwidth);
+        let mut steps = way.steps.iter();
+        steps.all(|step| {
+            self.left
+                .has(step.link, if step.pci { over_pci } else { bandwidth })
+        })
+    }
+
     /// Subtracts from the links of a path until one has too little; gives how many had enough.
     fn follow(&mut self, from: End, to: End, most: usize, bandwidth: f32) -> usize {
         let place = self.place(from, to);
         let Some(way) = self.ways.get(place) else {
             return 0;
         };
-        let over_pci = if way.intel {
-            bandwidth * 6.0 / 5.0
-        } else {
-            bandwidth
-        };
-        let mut done = 0;
-        for step in way.steps.iter().take(most) {
+        let over_pci = way.over_pci(bandwidth);
+        for (done, step) in way.steps.iter().take(most).enumerate() {
             let wanted = if step.pci { over_pci } else { bandwidth };
             let back = step.back.map(|(link, share)| (link, wanted / share));
-            for (link, wanted) in [Some((step.link, wanted)), back].into_iter().flatten() {
-                if self.left.get(link).is_none_or(|left| *left < wanted) {
-                    return done;
-                }
+            let has_enough = |link, wanted| self.left.has(link, wanted);
+            if !has_enough(step.link, wanted)
+                || back.is_some_and(|(link, wanted)| !has_enough(link, wanted))
+            {
+                return done;
             }
-            for (link, wanted) in [Some((step.link, wanted)), back].into_iter().flatten() {
-                if let Some(left) = self.left.get_mut(link) {
-                    *left = ((*left - wanted) * 1000.0).round() / 1000.0;
-                }
+            self.left.subtract(step.link, wanted);
+            if let Some((link, wanted)) = back {
+                self.left.subtract(link, wanted);
             }
-            done += 1;
         }
-        done
+        way.steps.len().min(most)
+    }
+}
+
+/// What is left of each link's bandwidth.
+struct Left {
+    /// By link: in GB/s, and its factor in `as_number`.
+    links: Vec<(f32, u64)>,
+    /// All of them in one number: the same for the same.
+    as_number: u64,
+}
+
+impl Left {
+    fn of(bandwidths: Vec<f32>) -> Self {
+        let with_factor = |(link, bandwidth)| (bandwidth, spread(link) | 1);
+        Self {
+            links: bandwidths
+                .into_iter()
+                .enumerate()
+                .map(with_factor)
+                .collect(),
+            as_number: 0,
+        }
+    }
+
+    fn has(&self, link: usize, wanted: f32) -> bool {
+        self.links
+            .get(link)
+            .is_some_and(|(left, _)| *left >= wanted)
+    }
+
+    /// Takes from a link; its factor spreads the change of its bits over the whole number.
+    fn subtract(&mut self, link: usize, wanted: f32) {
+        if let Some((left, factor)) = self.links.get_mut(link) {
+            let before = left.to_bits();
+            *left = less(*left, wanted);
+            let change = i64::from(left.to_bits()) - i64::from(before);
+            let change = factor.wrapping_mul(change.cast_unsigned());
+            self.as_number = self.as_number.wrapping_add(change);
+        }
+    }
+}
+
+/// The widths of the links that some way takes; `ways` are those between as many ends, row by row.
+fn widths(ways: &[Way], bandwidths: &[f32], ends: usize) -> Vec<Width> {
+    /// Who takes a link.
+    #[derive(Clone, Copy, Default)]
+    struct Takers {
+        more: bool,
+        less: bool,
+        /// The first two ends of the first way.
+        ends: Option<[Option<usize>; 2]>,
+    }
+    let mut takers = vec![Takers::default(); bandwidths.len()];
+    for (place, way) in ways.iter().enumerate() {
+        let own = [place / ends, place % ends];
+        for step in &way.steps {
+            if let Some(takers) = takers.get_mut(step.link) {
+                takers.more |= way.intel && step.pci;
+                takers.less |= !(way.intel && step.pci);
+                let common = takers.ends.unwrap_or(own.map(Some));
+                takers.ends = Some(common.map(|end| end.filter(|end| own.contains(end))));
+            }
+        }
+    }
+    let taken = bandwidths.iter().zip(takers);
+    let taken = taken.filter(|(_, takers)| takers.more || takers.less);
+    let widths: BTreeSet<Width> = taken
+        .map(|(width, takers)| Width {
+            bits: width.to_bits(),
+            is_mixed: takers.more,
+            of_one_gpu: takers
+                .ends
+                .is_some_and(|ends| ends.iter().any(Option::is_some)),
+        })
+        .collect();
+    widths.into_iter().collect()
+}
+
+/// The widths of the links by which something leaves each GPU.
+fn leaving(graph: &Graph) -> Vec<Vec<f32>> {
+    let devices = graph
+        .of_kind(PlaceKind::Dev)
+        .filter_map(|id| graph.node(id));
+    let links = |device: &Node| {
+        let links = device
+            .links
+            .iter()
+            .filter(|link| link.kind != LinkType::Local);
+        links.map(|link| link.bandwidth_gb_s).collect()
+    };
+    devices.map(links).collect()
+}
+
+/// What is left after a bandwidth is taken, as NCCL rounds it (`SUB_ROUND`).
+fn less(left: f32, wanted: f32) -> f32 {
+    rounded((left - wanted) * 1000.0) / 1000.0
+}
+
+/// Whether NCCL's rounding does not change a bandwidth.
+#[expect(clippy::float_cmp, reason = "whether it is the same")]
+fn is_whole(bandwidth: f32) -> bool {
+    less(bandwidth, 0.0) == bandwidth
+}
+
+/// How often a bandwidth can be taken.
+fn times(mut left: f32, bandwidth: f32, most: usize) -> usize {
+    let mut times = 0;
+    while times < most && left >= bandwidth {
+        left = less(left, bandwidth);
+        times += 1;
+    }
+    times
+}
+
+/// To the nearest whole number, halves away from zero (`roundf`), without a call of the C library, of which a search
+/// would make hundreds of thousands.
+fn rounded(number: f32) -> f32 {
+    // From here on every number is whole.
+    const WHOLE: f32 = 8_388_608.0;
+    if number.abs() >= WHOLE || number.is_nan() {
+        return number;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "below 2^23, as the line above says"
+    )]
+    let whole = number as i32;
+    #[expect(clippy::cast_precision_loss, reason = "below 2^23")]
+    let whole = whole as f32;
+    let rest = number - whole;
+    if rest >= 0.5 {
+        whole + 1.0
+    } else if rest <= -0.5 {
+        whole - 1.0
+    } else {
+        whole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_rounded_as_by_the_c_library() {
+        let mut number = 0.000_1_f32;
+        while number < 1e9 {
+            for near in [number, number.trunc() + 0.5, number.next_down(), -number] {
+                assert_eq!(
+                    rounded(near).to_bits(),
+                    (near.round() + 0.0).to_bits(),
+                    "{near}"
+                );
+            }
+            number *= 1.003;
+        }
     }
 }

@@ -4,6 +4,7 @@ use super::super::nodes::{Graph, LinkType, Net, PlaceKind};
 use super::super::path_type::PathType;
 use super::super::paths::Paths;
 use super::capacity::{Capacity, End};
+use super::known::{Asked, Known, Tried, mixed, spread};
 use super::next::Next;
 use crate::processor::{LOCAL_BANDWIDTH_GB_S, Processor};
 
@@ -16,7 +17,7 @@ const STEPS_FILE: i64 = 1 << 10;
 const STEPS_IN_ALL: i64 = 1 << 19;
 
 /// What is looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Pattern {
     Ring,
     BalancedTree,
@@ -135,6 +136,13 @@ pub(super) struct Job<'g> {
     best: State,
     /// Steps left; -1 when nothing better can be found.
     time: i64,
+    known: Known,
+    /// Searches so far.
+    searches: u64,
+    /// The GPUs of the present channel, as a number that does not tell in which order they came.
+    members: u64,
+    /// Channels that were completed in this search so far, better or not.
+    completed: u64,
 }
 
 impl<'g> Job<'g> {
@@ -197,6 +205,10 @@ impl<'g> Job<'g> {
             best: trial.clone(),
             trial,
             time: 0,
+            known: Known::default(),
+            searches: 0,
+            members: 0,
+            completed: 0,
         }
     }
 
@@ -392,10 +404,67 @@ impl<'g> Job<'g> {
         } else {
             STEPS
         };
+        let asked = self.capacity.is_stable().then(|| self.asked());
+        let known = asked.as_ref().and_then(|asked| self.known.search(asked));
+        if let Some(left) = known.and_then(|tried| self.would_leave(tried)) {
+            self.time = left;
+            return steps;
+        }
         self.time = steps;
         self.trial.channels = 0;
+        self.searches += 1;
+        let completed = self.completed;
         self.channel();
+        if let Some(asked) = asked.filter(|_| self.time != -1) {
+            let tried = Tried {
+                left: self.time,
+                completed: (self.completed > completed).then_some(self.trial.bandwidth),
+            };
+            self.known.keep_search(asked, tried);
+        }
         steps
+    }
+
+    /// The steps that a search would leave that is as one that was tried; none where it may offer something new.
+    /// What that one offered was compared with the best, which has only become better since.
+    fn would_leave(&self, tried: Tried) -> Option<i64> {
+        let is_no_better = tried
+            .completed
+            .is_none_or(|bandwidth| self.trial.bandwidth <= bandwidth && self.best.cross_nic == 0);
+        is_no_better.then_some(tried.left)
+    }
+
+    /// What decides the search that is about to begin.
+    fn asked(&self) -> Asked {
+        let trial = &self.trial;
+        let farthest = |kinds: &mut dyn Iterator<Item = PathType>, allowed: PathType| {
+            let kinds = kinds.filter(|kind| *kind <= allowed);
+            kinds.max().unwrap_or(PathType::Loc)
+        };
+        let kind = farthest(&mut kinds(self.paths), trial.kind);
+        let between = self.between_hosts;
+        Asked {
+            pattern: trial.pattern,
+            fits: if between {
+                let bandwidths = [trial.bandwidth, trial.bandwidth_between_hosts];
+                bandwidths
+                    .map(|bandwidth| bandwidth.to_bits() as usize)
+                    .to_vec()
+            } else {
+                self.capacity.fits(trial.bandwidth)
+            },
+            kinds: [
+                kind,
+                if between {
+                    farthest(&mut all_net_kinds(self.paths), trial.kind_to_nets)
+                } else {
+                    PathType::Loc
+                },
+            ],
+            cross_nic: if between { trial.cross_nic } else { 0 },
+            same_channels: trial.same_channels,
+            min_channels: trial.min_channels,
+        }
     }
 
     /// `ncclTopoSearchRec`: the next channel.
@@ -444,6 +513,7 @@ impl<'g> Job<'g> {
         if let Some(used) = self.used.get_mut(gpu) {
             *used ^= flag;
         }
+        self.members ^= spread(gpu);
     }
 
     /// `ncclTopoSearchRecNet`: the next channel, from each network device.
@@ -593,6 +663,54 @@ impl<'g> Job<'g> {
         if let Some(place) = self.trial.intra.get_mut(place) {
             *place = gpu;
         }
+        // What goes on from here in the order of the file or of the channel before does not depend on this state alone.
+        let state = (order == Order::Search && self.capacity.is_stable())
+            .then(|| self.state(gpu, step, back));
+        let known = state.and_then(|state| self.known.dead_end(state));
+        if let Some(steps) = known {
+            self.time = (self.time - steps).max(0);
+            return;
+        }
+        let (time, completed) = (self.time, self.completed);
+        self.go_on(gpu, step, order, back);
+        // Where the steps ran out, it is not known how many there are.
+        if let Some(state) = state
+            && self.time > 0
+            && self.completed == completed
+        {
+            self.known.keep_dead_end(state, time - self.time);
+        }
+    }
+
+    /// All that decides what can follow `gpu` at `step`, as a number.
+    fn state(&self, gpu: usize, step: usize, back: Back) -> u64 {
+        let channel = self.trial.channels;
+        let first = self
+            .trial
+            .order(channel)
+            .first()
+            .copied()
+            .unwrap_or_default();
+        let mut state = self.capacity.left_as_number() ^ mixed(self.members);
+        let mut add = |number: usize| {
+            state = mixed(state.rotate_left(7) ^ (number as u64).wrapping_add(0x9e37_79b9));
+        };
+        add(gpu | step << 12 | first << 24);
+        add(back.to_net.map_or(0, |step| step + 1) | back.to_first.map_or(0, |step| step + 1) << 12);
+        if self.between_hosts {
+            let nets = |channel: usize| self.trial.inter.get(channel).copied().unwrap_or_default();
+            let (own, before) = (
+                nets(channel),
+                channel.checked_sub(1).map(nets).unwrap_or_default(),
+            );
+            add(channel);
+            add(own[0] | own[1] << 16);
+            add(before[0] | before[1] << 16);
+        }
+        mixed(state ^ spread(usize::try_from(self.searches).unwrap_or_default()))
+    }
+
+    fn go_on(&mut self, gpu: usize, step: usize, order: Order, back: Back) {
         if back.to_net == Some(step) {
             self.step_to_net(gpu, step, order, back);
         } else if step + 1 < self.count {
@@ -709,6 +827,7 @@ impl<'g> Job<'g> {
             return;
         }
         self.time -= 1;
+        self.completed += 1;
         self.trial.channels += 1;
         let full = self.trial.channels >= self.trial.max_channels;
         if self.is_better() {
@@ -718,7 +837,9 @@ impl<'g> Job<'g> {
             }
         }
         if !full {
+            let members = std::mem::take(&mut self.members);
             self.channel();
+            self.members = members;
         }
         self.trial.channels -= 1;
     }
@@ -859,6 +980,15 @@ fn net_kinds(paths: &Paths) -> impl Iterator<Item = PathType> + '_ {
     (0..gpus).flat_map(move |gpu| {
         (0..nets).filter_map(move |net| paths.to_net(gpu, net).map(|path| path.kind))
     })
+}
+
+/// The same, both ways.
+fn all_net_kinds(paths: &Paths) -> impl Iterator<Item = PathType> + '_ {
+    let (gpus, nets) = (paths.gpus().len(), paths.nets().len());
+    let back = (0..nets).flat_map(move |net| {
+        (0..gpus).filter_map(move |gpu| paths.from_net(net, gpu).map(|path| path.kind))
+    });
+    net_kinds(paths).chain(back)
 }
 
 /// The next type of a path.

@@ -20,6 +20,25 @@ pub(super) struct Way {
     pub(super) steps: Vec<Step>,
 }
 
+impl Way {
+    /// What a bandwidth takes of a PCI link.
+    pub(super) fn over_pci(&self, bandwidth: f32) -> f32 {
+        if self.intel {
+            bandwidth * 6.0 / 5.0
+        } else {
+            bandwidth
+        }
+    }
+
+    /// Whether it takes no link twice, and from none of the links back.
+    pub(super) fn takes_each_link_once(&self) -> bool {
+        let mut links: Vec<usize> = self.steps.iter().map(|step| step.link).collect();
+        links.sort_unstable();
+        let is_twice = links.windows(2).any(|two| matches!(two, [a, b] if a == b));
+        !is_twice && self.steps.iter().all(|step| step.back.is_none())
+    }
+}
+
 /// A link on a way, by its place among all links.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {

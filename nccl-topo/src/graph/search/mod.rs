@@ -10,6 +10,7 @@ use super::paths::Paths;
 
 mod capacity;
 mod job;
+mod known;
 mod links;
 mod next;
 

@@ -1,0 +1,100 @@
+//! What a search has tried already and need not try again.
+//!
+//! NCCL counts its steps, and stops where they are used up; so what is passed over is counted all the same, and the
+//! answer is the same to the last channel.
+//!
+//! Two things repeat.  A search as a whole is tried again with another type of path that no pair has, with another use
+//! of network devices on a host that uses none, or with less bandwidth of which no more channels fit.  And within a search the same GPUs in another order
+//! mostly leave the same of every link: what followed then led nowhere, and does so again.
+
+use std::collections::BTreeMap;
+
+use super::super::path_type::PathType;
+use super::job::Pattern;
+
+/// Places of the table of dead ends; one that is taken is given to the newcomer.
+const PLACES: usize = 1 << 14;
+
+/// What decides a search besides the machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Asked {
+    pub(super) pattern: Pattern,
+    /// Inside a host how many channels fit on links of each width; between hosts the bandwidths as bits.
+    pub(super) fits: Vec<usize>,
+    /// The farthest types that some path has, up to those that are allowed.
+    pub(super) kinds: [PathType; 2],
+    pub(super) cross_nic: u8,
+    pub(super) same_channels: bool,
+    pub(super) min_channels: usize,
+}
+
+/// A way on from a GPU that completes no channel, and the steps that it takes to find out.
+#[derive(Debug, Clone, Copy, Default)]
+struct DeadEnd {
+    state: u64,
+    steps: i64,
+}
+
+/// A search that was made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tried {
+    /// The steps that it left.
+    pub(super) left: i64,
+    /// The bandwidth of the channels that it completed, in GB/s; none where it completed none.
+    pub(super) completed: Option<f32>,
+}
+
+/// What is known.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    searches: BTreeMap<Asked, Tried>,
+    dead_ends: Vec<DeadEnd>,
+}
+
+impl Known {
+    /// What this search came to the last time; none where it was not tried.
+    pub(super) fn search(&self, asked: &Asked) -> Option<Tried> {
+        self.searches.get(asked).copied()
+    }
+
+    /// Keeps what a search came to.
+    pub(super) fn keep_search(&mut self, asked: Asked, tried: Tried) {
+        self.searches.insert(asked, tried);
+    }
+
+    /// The steps that a state takes, where it is known to lead nowhere.
+    pub(super) fn dead_end(&self, state: u64) -> Option<i64> {
+        let found = self.dead_ends.get(place(state))?;
+        (found.state == state).then_some(found.steps)
+    }
+
+    /// Keeps a state that leads nowhere.
+    pub(super) fn keep_dead_end(&mut self, state: u64, steps: i64) {
+        if self.dead_ends.is_empty() {
+            self.dead_ends = vec![DeadEnd::default(); PLACES];
+        }
+        if let Some(kept) = self.dead_ends.get_mut(place(state)) {
+            *kept = DeadEnd { state, steps };
+        }
+    }
+}
+
+fn place(state: u64) -> usize {
+    usize::try_from(state >> 40).unwrap_or_default() % PLACES
+}
+
+/// A number that spreads over all bits (the end of `SplitMix64`).
+pub(super) fn mixed(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+/// The number of a thing, as unlike that of the next as can be.
+pub(super) fn spread(thing: usize) -> u64 {
+    mixed(
+        (thing as u64)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .wrapping_add(0x9e37_79b9_7f4a_7c15),
+    )
+}
