@@ -92,6 +92,8 @@ impl NamedMemory for FilledFile {
     }
 
     fn unlink(&self) {}
+
+    fn give_back(&self) {}
 }
 
 /// The file in which the ranks of a communicator write their GPUs.

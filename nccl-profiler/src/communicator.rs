@@ -44,6 +44,9 @@ const MOST_FORECASTS: usize = 64;
 /// The communicators of this process that want events.
 static LISTENING: Listening = Listening::over(AtomicU64::new(0), AtomicU64::new(0));
 
+/// NCCL's mask of events, kept as long as a communicator.
+pub(crate) type Mask = &'static AtomicI32;
+
 /// Writes the events that this process wants where NCCL reads them.
 pub(crate) fn set_event_mask(mask: &AtomicI32) {
     LISTENING.write(mask);
@@ -66,6 +69,8 @@ pub(crate) struct Start {
     pub(crate) wanted: u64,
     /// The number of the interface.
     pub(crate) interface: u8,
+    /// NCCL's mask of events, where it is known to stay in its place.
+    pub(crate) mask: Option<Mask>,
 }
 
 /// A communicator in one rank.
@@ -76,6 +81,7 @@ pub(crate) struct Communicator {
     hosts: usize,
     rank: usize,
     log: NcclLog,
+    mask: Option<Mask>,
     release: Release,
     settings: ProcessSettings,
     /// Whether a call and what NCCL makes of it are two events (v5 and later).
@@ -191,6 +197,7 @@ impl Communicator {
             hosts,
             rank,
             log: start.log,
+            mask: start.mask,
             release: Release::read(start.log, start.interface),
             settings: ProcessSettings::read(),
             has_calls: start.wanted & sys::COLL_API != 0,
@@ -218,10 +225,16 @@ impl Communicator {
         self.duty.listens()
     }
 
-    /// Looks at nothing from here on.
+    /// Looks at nothing from here on, and holds nothing that it shared; where no other communicator listens, NCCL need
+    /// not tell anything any more.
     pub(crate) fn silence(&self) {
         if self.duty.silence() {
             LISTENING.end();
+            if let Some(mask) = self.mask {
+                set_event_mask(mask);
+            }
+            self.peers.close();
+            self.peers.give_back();
         }
     }
 
@@ -257,7 +270,7 @@ impl Communicator {
 
     /// Counts a collective whose way the event says; false where it does not.
     fn on_collective(&self, collective: &Collective<'_>) -> bool {
-        let Some(func) = Func::of(collective.func) else {
+        let Some(func) = Func::of(collective.func.read()) else {
             return false;
         };
         if collective.captured || (func == Func::Broadcast && self.has_calls) {
@@ -265,7 +278,7 @@ impl Communicator {
             // most of them without an event of their own (enqueue.cc `collTaskAppend`).
             return false;
         }
-        let way = Algo::of(collective.algo).zip(element_bytes(collective.datatype));
+        let way = Algo::of(collective.algo.read()).zip(element_bytes(collective.datatype.read()));
         let Some((algo, size)) = way else {
             self.counts.add_special();
             return false;
@@ -278,7 +291,7 @@ impl Communicator {
 
     /// Counts a call, and a Broadcast with it; false where another event says what it becomes.
     fn on_call(&self, call: &ApiCall<'_>) -> bool {
-        let Some(func) = Func::of(call.func) else {
+        let Some(func) = Func::of(call.func.read()) else {
             return false;
         };
         if call.captured {
@@ -286,7 +299,7 @@ impl Communicator {
             return true;
         }
         self.counts.add_call(func);
-        let size = element_bytes(call.datatype).filter(|_| func == Func::Broadcast);
+        let size = element_bytes(call.datatype.read()).filter(|_| func == Func::Broadcast);
         if let Some(size) = size {
             // NCCL has no other way for it than a ring.
             let bytes = size.saturating_mul(call.count as u64);
@@ -297,7 +310,9 @@ impl Communicator {
     }
 
     fn on_peer(&self, peer: &PeerEvent<'_>) {
-        let Some(size) = element_bytes(peer.datatype).filter(|_| peer.func == c"Send") else {
+        let Some(size) =
+            element_bytes(peer.datatype.read()).filter(|_| peer.func.read() == c"Send")
+        else {
             return;
         };
         let rank = number_of(peer.peer);
@@ -508,8 +523,8 @@ impl Communicator {
         if self.is(Role::Speaker) {
             self.speak(Moment::Summary);
         }
-        self.silence();
         self.peers.leave();
+        self.silence();
     }
 }
 

@@ -129,6 +129,13 @@ unsafe fn begin<V: Version>(
 ) -> NcclResult {
     // SAFETY: as the caller promises.
     let log = unsafe { NcclLog::new(logger) };
+    let mask = if mask.is_null() {
+        None
+    } else {
+        // SAFETY: as the caller promises; NCCL itself reads it as an atomic (profiler.cc).  Up to interface v6 it is a
+        // variable of NCCL's for the whole process (`ncclProfilerEventMask`), so it lives as long as what uses it here.
+        Some(unsafe { AtomicI32::from_ptr(mask) })
+    };
     let start = Start {
         id,
         hosts,
@@ -137,6 +144,8 @@ unsafe fn begin<V: Version>(
         log,
         wanted: V::EVENTS,
         interface: V::NUMBER,
+        // Whether that of a later one stays in its place is not known.
+        mask: mask.filter(|_| V::NUMBER <= V6::NUMBER),
     };
     let begun = guard::run(drop_line, || Communicator::begin(&start)).flatten();
     let begun = begun.map_or(std::ptr::null_mut(), |communicator| {
@@ -146,9 +155,7 @@ unsafe fn begin<V: Version>(
     if let Some(context) = unsafe { context.as_mut() } {
         *context = begun;
     }
-    if !mask.is_null() {
-        // SAFETY: as the caller promises; NCCL itself reads it as an atomic (profiler.cc).
-        let mask = unsafe { AtomicI32::from_ptr(mask) };
+    if let Some(mask) = mask {
         communicator::set_event_mask(mask);
     }
     sys::SUCCESS

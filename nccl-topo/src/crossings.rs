@@ -25,10 +25,31 @@ pub fn least_crossings(machine: &Machine) -> Option<u32> {
 ///
 /// None where one of them is no NVIDIA GPU of `machine` or its package is not known.
 pub fn ring_crossings(machine: &Machine, order: &[PciAddress]) -> Option<u32> {
+    crossings(machine, order, true)
+}
+
+/// The fewest crossings of a chain over all NVIDIA GPUs of `machine`: one less than packages that hold some.
+///
+/// None as for [`least_crossings`].
+pub fn least_chain_crossings(machine: &Machine) -> Option<u32> {
+    let packages = packages(machine)?;
+    if packages.is_empty() {
+        return None;
+    }
+    Some(groups(machine, &packages, &packages).saturating_sub(1))
+}
+
+/// [`ring_crossings`] of a chain, which does not go back to its start.
+pub fn chain_crossings(machine: &Machine, order: &[PciAddress]) -> Option<u32> {
+    crossings(machine, order, false)
+}
+
+fn crossings(machine: &Machine, order: &[PciAddress], closes: bool) -> Option<u32> {
     let packages = packages(machine)?;
     let next = order.iter().cycle().skip(1);
+    let hops = order.len().saturating_sub(usize::from(!closes));
     let mut count = 0;
-    for (from, to) in order.iter().zip(next) {
+    for (from, to) in order.iter().zip(next).take(hops) {
         let apart = packages.get(from)? != packages.get(to)?;
         if apart && nvlinks(machine, *from, *to) == 0 {
             count += 1;

@@ -12,6 +12,7 @@ pub mod crossings;
 pub mod element;
 pub mod emit;
 pub mod graph;
+pub mod graph_file;
 pub mod model;
 pub mod outcome;
 pub mod predict;

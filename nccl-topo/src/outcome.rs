@@ -1,4 +1,4 @@
-//! What NCCL's search makes of a file of a machine: how often its ring crosses packages, and how wide it is.
+//! What NCCL's search makes of a file of a machine: how often its ring and tree cross packages, and how wide they are.
 
 use std::collections::BTreeMap;
 
@@ -6,24 +6,32 @@ use topology::machine::Machine;
 use topology::pci::PciAddress;
 
 use crate::capability::machine_capability;
-use crate::crossings::{least_crossings, ring_crossings};
+use crate::crossings::{chain_crossings, least_chain_crossings, least_crossings, ring_crossings};
 use crate::graph::{Channels, Search};
+use crate::model::nets::{NetDevice, rdma_ports, with_nets};
 use crate::model::{Conditions, Model, gpus_of};
 use crate::processor::Processor;
 use crate::reader::{self, System};
+use crate::rules::Rules;
 
-/// Below this bandwidth, in GB/s, NCCL found nothing (it then writes 0.1).
-const NOTHING_GB_S: f32 = 1.0;
+/// The bandwidth that NCCL writes where it found nothing, in GB/s.
+const NOTHING_GB_S: f32 = 0.1;
 
-/// What NCCL's ring will be.
+/// What NCCL's ring and tree will be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outcome {
-    /// The most crossings between packages of a channel, over the rank orders that were tried.
+    /// The most crossings between packages of a channel of the ring, over the rank orders and networks that were tried.
     pub crossings: u32,
     /// The fewest that the GPUs force.
     pub least: u32,
-    /// What a channel carries, in GB/s, as NCCL believes; 0.1 where it found no ring.
+    /// The same of a channel of the tree.
+    pub tree_crossings: u32,
+    /// The fewest that the GPUs force.
+    pub least_of_tree: u32,
+    /// What a channel of the ring carries, in GB/s, as NCCL believes; 0.1 where it found no ring.
     pub bandwidth_gb_s: f32,
+    /// The same of the tree.
+    pub tree_bandwidth_gb_s: f32,
     /// The lowest bandwidth that NCCL tries, in GB/s.
     pub slowest_tried_gb_s: f32,
     /// What NCCL takes the socket link to carry, in GB/s.
@@ -35,52 +43,125 @@ pub struct Outcome {
 impl Outcome {
     /// Whether NCCL found no ring.
     pub fn nothing_found(&self) -> bool {
-        self.bandwidth_gb_s < NOTHING_GB_S
+        (self.bandwidth_gb_s - NOTHING_GB_S).abs() < f32::EPSILON
+    }
+
+    /// Whether the ring crosses more often than the GPUs force it to.
+    pub fn ring_is_above(&self) -> bool {
+        self.crossings > self.least
+    }
+
+    /// Whether the tree crosses more often than the GPUs force it to.
+    pub fn tree_is_above(&self) -> bool {
+        self.tree_crossings > self.least_of_tree
     }
 
     /// Whether it is as good as the GPUs' places allow.
     pub fn is_good(&self) -> bool {
-        !self.nothing_found() && self.crossings <= self.least
+        !self.nothing_found() && !self.ring_is_above() && !self.tree_is_above()
+    }
+
+    /// The badness of one that [`is_good`](Self::is_good).
+    pub(crate) const GOOD: (bool, u32) = (false, 0);
+
+    /// How bad it is: what is found at all before what crosses.
+    pub(crate) fn badness(&self) -> (bool, u32) {
+        let above = self.crossings.saturating_sub(self.least)
+            + self.tree_crossings.saturating_sub(self.least_of_tree);
+        (self.nothing_found(), above)
     }
 }
 
-/// NCCL's search on `system`, for the worst of three orders of ranks: of the file, that backwards, and
-/// the packages by turns.
+/// NCCL's search on `system` for a job on so many hosts, for the worst of three orders of ranks: of the file, that
+/// backwards, and the packages by turns; with the machine's RDMA ports, and with sockets alone.
 pub(crate) fn outcome(
     system: &System,
     machine: &Machine,
     conditions: Conditions,
+    hosts: u32,
 ) -> Option<Outcome> {
-    let least = least_crossings(machine)?;
-    let speeds = conditions.rules.speeds(conditions.compute_capability);
-    let slowest = speeds.last().copied().unwrap_or_default();
     let in_file = gpus_of(system);
     let backwards: Vec<_> = in_file.iter().rev().cloned().collect();
     let orders = [by_turns(machine, &in_file), in_file, backwards];
-    let outcomes = orders.iter().filter_map(|order| {
-        let model = Model::of(system, order, conditions);
-        let ring = Search::of(&model.graph, &model.paths)?.ring;
-        let processor = model.graph.processor()?;
-        Some(Outcome {
-            crossings: most_crossings(machine, &model, &ring)?,
-            least,
-            bandwidth_gb_s: ring.bandwidth_gb_s,
-            slowest_tried_gb_s: slowest,
-            socket_link_gb_s: processor.socket_link_gb_s(conditions.rules),
-            processor,
-        })
-    });
-    outcomes.reduce(|a, b| {
-        let worse = (b.nothing_found(), b.crossings) > (a.nothing_found(), a.crossings);
-        if worse { b } else { a }
+    let ports = rdma_ports(machine);
+    let sockets = vec![NetDevice::socket()];
+    let networks = if ports.is_empty() {
+        vec![sockets]
+    } else {
+        vec![ports, sockets]
+    };
+    let mut seen: Vec<(Vec<String>, usize)> = Vec::new();
+    let mut worst: Option<Outcome> = None;
+    for (number, nets) in networks.iter().enumerate() {
+        let system = with_nets(system, nets);
+        for order in &orders {
+            let model = Model::of(&system, order, conditions);
+            // All that decides the search: the order in which NCCL takes the GPUs, and between hosts the network.
+            let gpus = model.gpus.iter().map(|gpu| gpu.busid.clone()).collect();
+            let key = (gpus, if hosts > 1 { number } else { 0 });
+            if seen.contains(&key) {
+                continue;
+            }
+            seen.push(key);
+            let Some(one) = of_model(machine, &model, conditions, hosts) else {
+                continue;
+            };
+            if worst.is_none_or(|worst| one.badness() > worst.badness()) {
+                worst = Some(one);
+            }
+        }
+    }
+    worst
+}
+
+/// The outcome for one order of the GPUs.
+fn of_model(
+    machine: &Machine,
+    model: &Model,
+    conditions: Conditions,
+    hosts: u32,
+) -> Option<Outcome> {
+    let search = if hosts > 1 {
+        Search::between_hosts(&model.graph, &model.paths)?
+    } else {
+        Search::of(&model.graph, &model.paths)?
+    };
+    let processor = model.graph.processor()?;
+    let (least, chain) = (least_crossings(machine)?, least_chain_crossings(machine)?);
+    let rules = conditions.rules;
+    let speeds = if hosts > 1 {
+        rules.speeds_between_hosts(conditions.compute_capability)
+    } else {
+        rules.speeds(conditions.compute_capability)
+    };
+    Some(Outcome {
+        crossings: most_crossings(machine, model, &search.ring, hosts == 1)?,
+        // Between hosts a ring is a chain here.
+        least: if hosts > 1 { chain } else { least },
+        tree_crossings: most_crossings(machine, model, &search.tree, false)?,
+        least_of_tree: chain,
+        bandwidth_gb_s: search.ring.bandwidth_gb_s,
+        tree_bandwidth_gb_s: search.tree.bandwidth_gb_s,
+        slowest_tried_gb_s: speeds.last().copied().unwrap_or_default(),
+        socket_link_gb_s: processor.socket_link_gb_s(rules),
+        processor,
     })
 }
 
-fn most_crossings(machine: &Machine, model: &Model, ring: &Channels) -> Option<u32> {
+fn most_crossings(
+    machine: &Machine,
+    model: &Model,
+    channels: &Channels,
+    closes: bool,
+) -> Option<u32> {
     let address = |gpu: &usize| model.gpus.get(*gpu)?.busid.parse::<PciAddress>().ok();
-    let counts = ring.orders.iter().map(|order| {
+    let counts = channels.orders.iter().map(|order| {
         let order: Option<Vec<_>> = order.iter().map(address).collect();
-        ring_crossings(machine, &order?)
+        if closes {
+            ring_crossings(machine, &order?)
+        } else {
+            chain_crossings(machine, &order?)
+        }
     });
     counts.collect::<Option<Vec<_>>>()?.into_iter().max()
 }
@@ -103,32 +184,53 @@ fn by_turns(machine: &Machine, gpus: &[String]) -> Vec<String> {
     turns.collect()
 }
 
-/// Whether on `xml`, a file of `machine`, NCCL's ring crosses packages no more often than the GPUs force it
-/// to, with P2P.  GPUs of an unknown model are tried as those of capability 8.0 and 9.0; from 10.0 on the
-/// bandwidths below which nothing is tried would hide what the file does, so those are tried as 9.0.
-pub(crate) fn ring_is_as_forced(machine: &Machine, xml: &str) -> bool {
-    let Ok(system) = reader::parse(xml) else {
-        return false;
-    };
+/// The worst of what NCCL makes of `xml`, a file of `machine`, with P2P, in jobs on so many hosts.  GPUs of an unknown
+/// model are tried as those of capability 8.0 and 9.0; from 10.0 on the bandwidths below which nothing is tried would
+/// hide what the file does, so those are tried as 9.0.
+///
+/// None where it cannot be modelled.
+pub(crate) fn worst_outcome(
+    machine: &Machine,
+    xml: &str,
+    hosts: &[u32],
+    rules: &[&'static Rules],
+) -> Option<Outcome> {
+    let system = reader::parse(xml).ok()?;
     let capabilities =
         machine_capability(machine).map_or_else(|| vec![80, 90], |one| vec![one.min(90)]);
-    let mut outcomes = capabilities
-        .into_iter()
-        .map(|capability| outcome(&system, machine, Conditions::of_capability(capability)));
-    outcomes.all(|outcome| outcome.is_some_and(|outcome| outcome.is_good()))
+    let mut all = Vec::new();
+    for compute_capability in capabilities {
+        for rules in rules {
+            let conditions = Conditions {
+                rules,
+                ..Conditions::of_capability(compute_capability)
+            };
+            for hosts in hosts {
+                all.push(outcome(&system, machine, conditions, *hosts)?);
+            }
+        }
+    }
+    all.into_iter()
+        .reduce(|a, b| if b.badness() > a.badness() { b } else { a })
+}
+
+/// Whether on `xml`, a file of `machine`, NCCL's ring crosses packages no more often than the GPUs force it
+/// to, with P2P.
+pub(crate) fn ring_is_as_forced(machine: &Machine, xml: &str) -> bool {
+    let outcome = worst_outcome(machine, xml, &[1], &[Rules::assumed()]);
+    outcome.is_some_and(|outcome| !outcome.nothing_found() && !outcome.ring_is_above())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::emit::{Form, emit};
-    use crate::rules::Rules;
     use crate::testing::*;
 
     /// NCCL's view of a file of `from`, as of `machine`.
     fn outcome_of(from: &Machine, machine: &Machine, conditions: Conditions) -> Outcome {
         let xml = emit(from, Form::SingleHost).unwrap().xml;
-        outcome(&reader::parse(&xml).unwrap(), machine, conditions).unwrap()
+        outcome(&reader::parse(&xml).unwrap(), machine, conditions, 1).unwrap()
     }
 
     #[test]

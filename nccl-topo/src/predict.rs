@@ -37,6 +37,8 @@ pub struct Prediction {
     pub with_p2p: bool,
     /// Whether the machine's NVLinks could have been seen.
     pub nvlink_seen: bool,
+    /// Whether it is so in jobs on several hosts, and not on one.
+    pub several_hosts: bool,
     /// What happens.
     pub outcome: Outcome,
 }
@@ -46,7 +48,10 @@ impl fmt::Display for Prediction {
         let Outcome {
             crossings,
             least,
+            tree_crossings,
+            least_of_tree,
             bandwidth_gb_s,
+            tree_bandwidth_gb_s,
             slowest_tried_gb_s,
             socket_link_gb_s,
             processor,
@@ -61,6 +66,9 @@ impl fmt::Display for Prediction {
         }
         if !self.nvlink_seen {
             f.write_str("unless NVLink joins the GPUs, ")?;
+        }
+        if self.several_hosts {
+            f.write_str("in jobs on several hosts, ")?;
         }
         if self.outcome.nothing_found() {
             write!(
@@ -77,11 +85,24 @@ impl fmt::Display for Prediction {
             }
             return Ok(());
         }
-        write!(
-            f,
-            "NCCL's ring crosses between sockets {crossings} times at {bandwidth_gb_s} GB/s, though {least} \
-             times would be enough at a lower bandwidth"
-        )?;
+        match (self.outcome.ring_is_above(), self.outcome.tree_is_above()) {
+            (true, false) => write!(
+                f,
+                "NCCL's ring crosses between sockets {crossings} times at {bandwidth_gb_s} GB/s, though {least} \
+                 times would be enough at a lower bandwidth"
+            )?,
+            (true, true) => write!(
+                f,
+                "NCCL's ring crosses between sockets {crossings} times at {bandwidth_gb_s} GB/s, though {least} \
+                 times would be enough at a lower bandwidth, and its tree {tree_crossings} times at \
+                 {tree_bandwidth_gb_s} GB/s instead of {least_of_tree}"
+            )?,
+            (false, _) => write!(
+                f,
+                "NCCL's tree crosses between sockets {tree_crossings} times at {tree_bandwidth_gb_s} GB/s, though \
+                 {least_of_tree} would be enough at a lower bandwidth"
+            )?,
+        }
         if processor.is_intel() {
             f.write_str(
                 "; NCCL counts a hop through an Intel CPU as 6/5 of its bandwidth, and a hop over the socket \
@@ -100,41 +121,59 @@ pub fn predict(machine: &Machine) -> Vec<Prediction> {
 
 /// [`predict`] for an NCCL with these rules.
 pub fn predict_for(machine: &Machine, rules: &'static Rules) -> Vec<Prediction> {
-    let Some(system) = true_file(machine) else {
-        return Vec::new();
-    };
+    let mut predictions = Vec::new();
     if machine.gpus.iter().any(|gpu| !gpu.nvlinks.is_empty()) {
-        return Vec::new();
+        return predictions;
     }
     let known = machine_capability(machine);
     let capabilities = known.map_or_else(|| vec![80, 90, 100], |known| vec![known]);
-    let mut predictions = Vec::new();
-    for compute_capability in capabilities {
-        for with_p2p in [true, false] {
-            let conditions = Conditions {
-                rules,
-                ..Conditions::of_capability(compute_capability)
-            }
-            .with_p2p(with_p2p);
-            let Some(outcome) = outcome(&system, machine, conditions) else {
-                continue;
-            };
-            let prediction = Prediction {
-                compute_capability,
-                is_known: known.is_some(),
-                with_p2p,
-                nvlink_seen: machine.nvlink_visible,
-                outcome,
-            };
-            let with_p2p_as_well = predictions.iter().any(|other: &Prediction| {
-                other.compute_capability == compute_capability && other.outcome == outcome
-            });
-            if !outcome.is_good() && !with_p2p_as_well {
-                predictions.push(prediction);
+    for hosts in [1, 2] {
+        let Some(system) = true_file(machine, Form::for_hosts(hosts)) else {
+            continue;
+        };
+        for compute_capability in &capabilities {
+            for with_p2p in [true, false] {
+                let conditions = Conditions {
+                    rules,
+                    ..Conditions::of_capability(*compute_capability)
+                }
+                .with_p2p(with_p2p);
+                let Some(outcome) = outcome(&system, machine, conditions, hosts) else {
+                    continue;
+                };
+                let prediction = Prediction {
+                    compute_capability: *compute_capability,
+                    is_known: known.is_some(),
+                    with_p2p,
+                    nvlink_seen: machine.nvlink_visible,
+                    several_hosts: hosts > 1,
+                    outcome,
+                };
+                let is_said = predictions.iter().any(|other: &Prediction| {
+                    let crossings = |one: &Outcome| (one.crossings, one.tree_crossings);
+                    let is_same_job = other.several_hosts == prediction.several_hosts;
+                    other.compute_capability == *compute_capability
+                        && (other.outcome == outcome
+                            || !is_same_job && crossings(&other.outcome) == crossings(&outcome))
+                });
+                if !outcome.is_good() && !is_said {
+                    predictions.push(prediction);
+                }
             }
         }
     }
     predictions
+}
+
+/// GPUs without NVLink on a machine where others have it: with one of them in a communicator NCCL's rings go over PCI
+/// or through the CPU, for all.  Empty where NVLinks could not be seen, and where fewer than two GPUs have some.
+pub fn gpus_without_nvlink(machine: &Machine) -> Vec<PciAddress> {
+    let (with, without): (Vec<_>, Vec<_>) =
+        machine.nccl_gpus().partition(|gpu| !gpu.nvlinks.is_empty());
+    if !machine.nvlink_visible || with.len() < 2 {
+        return Vec::new();
+    }
+    without.into_iter().map(|gpu| gpu.pci).collect()
 }
 
 /// A host that NCCL counts as several nodes.
@@ -205,7 +244,7 @@ pub fn split_for(machine: &Machine, rules: &'static Rules) -> Option<Split> {
     if ports.is_empty() {
         return None;
     }
-    let system = with_nvlinks(&true_file(machine)?, machine);
+    let system = with_nvlinks(&true_file(machine, Form::SingleHost)?, machine);
     let system = with_nets(&system, &ports);
     let gpus = gpus_of(&system);
     let conditions = |is_whole| Conditions {
@@ -260,16 +299,16 @@ pub fn true_file_is_good(
     compute_capability: u32,
     rules: &'static Rules,
 ) -> Option<bool> {
-    let system = true_file(machine)?;
+    let system = true_file(machine, Form::SingleHost)?;
     let conditions = Conditions {
         rules,
         ..Conditions::of_capability(compute_capability)
     };
-    outcome(&system, machine, conditions).map(|outcome| outcome.is_good())
+    outcome(&system, machine, conditions, 1).map(|outcome| outcome.is_good())
 }
 
-fn true_file(machine: &Machine) -> Option<System> {
-    let emitted = emit(machine, Form::SingleHost).ok()?;
+fn true_file(machine: &Machine, form: Form) -> Option<System> {
+    let emitted = emit(machine, form).ok()?;
     reader::parse(&emitted.xml).ok()
 }
 
@@ -302,7 +341,8 @@ mod tests {
         assert_eq!((with_p2p.outcome.crossings, with_p2p.outcome.least), (8, 4));
         let said = with_p2p.to_string();
         let start = "no true topology file can fix this: NCCL's ring crosses between sockets 8 times at 12 GB/s, \
-                     though 4 times would be enough at a lower bandwidth; NCCL counts a hop";
+                     though 4 times would be enough at a lower bandwidth, and its tree 7 times at 12 GB/s instead of \
+                     3; NCCL counts a hop";
         assert!(said.starts_with(start), "{said}");
     }
 

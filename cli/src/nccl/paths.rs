@@ -20,7 +20,7 @@ use topology::pci::PciAddress;
 use topology::quantity::count;
 
 use crate::command::{CommandError, Format, From, Outcome};
-use crate::nccl::version::{For, ForNccl};
+use crate::nccl::version::{For, ForNccl, without_nvlink};
 use crate::out::{self, Out};
 use crate::table::{Cell, Column, Table};
 
@@ -555,6 +555,9 @@ impl Modelled<'_> {
                 "{separator}NCCL counts a host as {} nodes, joined by {joint}, unless NCCL_NET_DISABLE_INTRA=1",
                 nodes.len()
             ));
+        }
+        if let Some(text) = self.of.sockets.and_then(without_nvlink) {
+            said.push_str(&format!("; {text}"));
         }
         said
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use nccl_topo::predict::{predict_for, split_for};
+use nccl_topo::predict::{Prediction, gpus_without_nvlink, predict_for, split_for};
 use nccl_topo::rules::{NEWEST, Rules, Version};
 use topology::machine::Machine;
 
@@ -124,12 +124,12 @@ pub(crate) fn predictions(machine: &Machine, versions: &[For]) -> Vec<String> {
         .map(|one| {
             let found = predict_for(machine, one.rules);
             let split = split_for(machine, one.rules);
-            let texts = found.iter().map(ToString::to_string);
+            let texts = found.iter().map(with_remedy);
             let texts = texts.chain(split.map(|split| split.to_string()));
             (one, texts.collect())
         })
         .collect();
-    let mut all: Vec<String> = Vec::new();
+    let mut all: Vec<String> = without_nvlink(machine).into_iter().collect();
     for (one, texts) in &each {
         for text in texts {
             let is_common = each.iter().all(|(_, others)| others.contains(text));
@@ -144,6 +144,40 @@ pub(crate) fn predictions(machine: &Machine, versions: &[For]) -> Vec<String> {
         }
     }
     all
+}
+
+/// A prediction, with the graph file where that helps.
+fn with_remedy(prediction: &Prediction) -> String {
+    if prediction.several_hosts {
+        return prediction.to_string();
+    }
+    let words = if prediction.with_p2p {
+        ""
+    } else {
+        " --p2p off"
+    };
+    format!(
+        "{prediction}. If each communicator of a job has all GPUs of the host, `gpu-numa nccl emit --graph{words}` \
+         writes a graph file that fixes it"
+    )
+}
+
+/// What GPUs without NVLink among others that have it do to NCCL.
+pub(crate) fn without_nvlink(machine: &Machine) -> Option<String> {
+    let without = gpus_without_nvlink(machine);
+    let named: Vec<String> = without.iter().map(ToString::to_string).collect();
+    let named = named.join(", ");
+    match without.len() {
+        0 => None,
+        1 => Some(format!(
+            "{named} has no NVLink, and other GPUs here have: in a communicator with it, NCCL's rings leave NVLink for \
+             all GPUs; check the GPU and its fabric"
+        )),
+        _ => Some(format!(
+            "{named} have no NVLink, and other GPUs here have: in a communicator with one of them, NCCL's rings leave \
+             NVLink for all GPUs; check the GPUs and their fabric"
+        )),
+    }
 }
 
 #[cfg(test)]

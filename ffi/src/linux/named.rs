@@ -6,6 +6,7 @@
 use std::fs::{File, OpenOptions, read_dir, remove_file};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
@@ -51,8 +52,8 @@ pub enum NamedError {
 pub struct NamedWords {
     path: PathBuf,
     words: SharedWords,
-    /// Holds the lock.
-    file: File,
+    /// Holds the lock; none once it is given back.
+    file: Mutex<Option<File>>,
 }
 
 impl NamedWords {
@@ -97,6 +98,7 @@ impl NamedWords {
             fallocate(&file, FallocateFlags::empty(), 0, bytes)
                 .map_err(|errno| io(errno.into()))?;
             let words = SharedWords::map_file(&file, len).map_err(|errno| io(errno.into()))?;
+            let file = Mutex::new(Some(file));
             return Ok(Self { path, words, file });
         }
         Err(NamedError::Removed(path))
@@ -109,8 +111,19 @@ impl NamedWords {
 
     /// Takes the name away; those that have the file keep it.
     pub fn unlink(&self) {
-        if is_at(&self.file, &self.path) {
+        // A lock that another thread has, or had when this process was forked, is not waited for.
+        if let Ok(file) = self.file.try_lock()
+            && file.as_ref().is_some_and(|file| is_at(file, &self.path))
+        {
             let _ = remove_file(&self.path);
+        }
+    }
+
+    /// Gives the file back, with its memory and its descriptor: the words are zeros of this process alone from here on.
+    pub fn give_back(&self) {
+        self.words.give_back();
+        if let Ok(mut file) = self.file.try_lock() {
+            *file = None;
         }
     }
 }

@@ -63,6 +63,23 @@ impl SharedWords {
         }
     }
 
+    /// Gives the memory back: from here on the words are zeros of this process alone, and take no memory until they are
+    /// written.  Whoever looks at them meanwhile sees the one or the other.
+    pub fn give_back(&self) {
+        // SAFETY: replaces this very mapping at once, by one of the same length; references into it stay valid, and
+        // all access is through atomics.
+        unsafe {
+            libc::mmap(
+                self.start.as_ptr().cast(),
+                self.len * size_of::<AtomicU32>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
+                -1,
+                0,
+            )
+        };
+    }
+
     /// The words.
     pub fn words(&self) -> &[AtomicU32] {
         // SAFETY: the mapping holds `len` words, aligned to a page, for as long as `self` lives; zeros
@@ -127,6 +144,22 @@ mod tests {
             }
             assert!(start.elapsed() < Duration::from_secs(4));
         });
+    }
+
+    #[test]
+    fn what_is_given_back_is_zero_here_and_stays_elsewhere() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        let (one, other) = (
+            SharedWords::map_file(&file, 1024).unwrap(),
+            SharedWords::map_file(&file, 1024).unwrap(),
+        );
+        one.words()[5].store(7, Ordering::Release);
+        one.give_back();
+        assert_eq!(one.words()[5].load(Ordering::Acquire), 0);
+        assert_eq!(other.words()[5].load(Ordering::Acquire), 7);
+        one.words()[5].store(9, Ordering::Release);
+        assert_eq!(other.words()[5].load(Ordering::Acquire), 7);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! An event's descriptor in Rust terms, whatever its version.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{c_int, c_void};
 
+use super::Text;
 use super::sys::{self, BodyV5, Coll, DescriptorV4, DescriptorV5, DescriptorV7, P2p};
-use super::text;
 
 /// What NCCL tells.
 #[derive(Debug, Clone, Copy)]
@@ -43,17 +43,17 @@ impl Event<'_> {
 #[derive(Debug, Clone, Copy)]
 pub struct Collective<'a> {
     /// `AllReduce` and so on.
-    pub func: &'a CStr,
+    pub func: Text<'a>,
     /// Elements; for AllGather and Broadcast bytes, as `ncclInt8`.
     pub count: usize,
     /// `ncclFloat32` and so on.
-    pub datatype: &'a CStr,
+    pub datatype: Text<'a>,
     /// Root.
     pub root: c_int,
     /// Channels.
     pub channels: u8,
     /// `RING`, `TREE` and so on.
-    pub algo: &'a CStr,
+    pub algo: Text<'a>,
     /// Whether its call was recorded into a CUDA graph.
     pub captured: bool,
 }
@@ -62,11 +62,11 @@ pub struct Collective<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct ApiCall<'a> {
     /// `AllReduce` and so on.
-    pub func: &'a CStr,
+    pub func: Text<'a>,
     /// Elements.
     pub count: usize,
     /// `ncclFloat32` and so on.
-    pub datatype: &'a CStr,
+    pub datatype: Text<'a>,
     /// Root.
     pub root: c_int,
     /// Whether it is recorded into a CUDA graph.
@@ -77,11 +77,11 @@ pub struct ApiCall<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Peer<'a> {
     /// `Send` or `Recv`.
-    pub func: &'a CStr,
+    pub func: Text<'a>,
     /// Elements.
     pub count: usize,
     /// `ncclFloat32` and so on.
-    pub datatype: &'a CStr,
+    pub datatype: Text<'a>,
     /// The other rank.
     pub peer: c_int,
     /// Whether its call was recorded into a CUDA graph.
@@ -92,7 +92,7 @@ pub struct Peer<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct SpecialCollective<'a> {
     /// `AllGather` and so on.
-    pub func: &'a CStr,
+    pub func: Text<'a>,
 }
 
 /// A version of the profiler interface.
@@ -266,7 +266,7 @@ unsafe fn body_v6<'a>(kind: u64, parent: *mut c_void, body: &BodyV5) -> Event<'a
         // SAFETY: the kind says which member is set.
         let func = unsafe { body.ce_coll.func };
         // SAFETY: NCCL's string.
-        let func = unsafe { text(func) };
+        let func = unsafe { Text::new(func) };
         return Event::Special(SpecialCollective { func });
     }
     // SAFETY: as the caller promises.
@@ -277,7 +277,7 @@ unsafe fn body_v6<'a>(kind: u64, parent: *mut c_void, body: &BodyV5) -> Event<'a
 /// The strings are NCCL's and outlive `'a`.
 unsafe fn collective<'a>(coll: &Coll, parent: *mut c_void) -> Event<'a> {
     // SAFETY: as the caller promises.
-    let read = |pointer| unsafe { text(pointer) };
+    let read = |pointer| unsafe { Text::new(pointer) };
     Event::Collective(Collective {
         func: read(coll.func),
         count: coll.count,
@@ -293,7 +293,7 @@ unsafe fn collective<'a>(coll: &Coll, parent: *mut c_void) -> Event<'a> {
 /// The strings are NCCL's and outlive `'a`.
 unsafe fn peer<'a>(p2p: &P2p, parent: *mut c_void) -> Event<'a> {
     // SAFETY: as the caller promises.
-    let read = |pointer| unsafe { text(pointer) };
+    let read = |pointer| unsafe { Text::new(pointer) };
     Event::Peer(Peer {
         func: read(p2p.func),
         count: p2p.count,
@@ -309,7 +309,7 @@ unsafe fn call<'a>(body: &BodyV5) -> Event<'a> {
     // SAFETY: as the caller promises.
     let api = unsafe { body.coll_api };
     // SAFETY: as the caller promises.
-    let read = |pointer| unsafe { text(pointer) };
+    let read = |pointer| unsafe { Text::new(pointer) };
     Event::Call(ApiCall {
         func: read(api.func),
         count: api.count,

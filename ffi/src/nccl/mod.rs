@@ -13,15 +13,33 @@ pub use log::NcclLog;
 pub use version::read_version;
 
 use std::ffi::{CStr, c_char};
+use std::marker::PhantomData;
 
-/// A string of NCCL's; empty for a null pointer.
-///
-/// # Safety
-/// `text` is null or a NUL-terminated string that outlives `'a`.
-pub(crate) unsafe fn text<'a>(text: *const c_char) -> &'a CStr {
-    if text.is_null() {
-        return c"";
+/// A string of NCCL's, not looked at before it is asked for: most events are of no interest.
+#[derive(Debug, Clone, Copy)]
+pub struct Text<'a> {
+    start: *const c_char,
+    lives: PhantomData<&'a CStr>,
+}
+
+impl<'a> Text<'a> {
+    /// Keeps where it is.
+    ///
+    /// # Safety
+    /// `start` is null or a NUL-terminated string that outlives `'a`.
+    pub(crate) unsafe fn new(start: *const c_char) -> Self {
+        Self {
+            start,
+            lives: PhantomData,
+        }
     }
-    // SAFETY: not null, and the caller promises the rest.
-    unsafe { CStr::from_ptr(text) }
+
+    /// The string; empty for a null pointer.
+    pub fn read(self) -> &'a CStr {
+        if self.start.is_null() {
+            return c"";
+        }
+        // SAFETY: not null, and who made it promised the rest.
+        unsafe { CStr::from_ptr(self.start) }
+    }
 }

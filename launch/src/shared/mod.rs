@@ -138,6 +138,8 @@ pub trait NamedMemory: Debug {
     fn words(&self) -> &[Self::Word];
     /// Takes the name away; those that have the file keep it.
     fn unlink(&self);
+    /// Gives the memory back: the words are zeros of this process alone from here on.
+    fn give_back(&self);
 }
 
 impl NamedMemory for NamedWords {
@@ -149,5 +151,9 @@ impl NamedMemory for NamedWords {
 
     fn unlink(&self) {
         self.unlink();
+    }
+
+    fn give_back(&self) {
+        self.give_back();
     }
 }

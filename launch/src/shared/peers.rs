@@ -24,7 +24,6 @@ const MOST_NAMES: usize = 1024;
 const SLOT: usize = 32;
 /// Ranks of a communicator on one host; more are not counted.
 const SLOTS: usize = 256;
-const WORDS: usize = SLOT * (1 + SLOTS);
 
 /// Words of the head.
 const TAKEN: usize = 0;
@@ -92,7 +91,7 @@ impl Peers {
         let prefix = format!("{PREFIX}{user}.");
         remove_unused(folder, &prefix, MOST_NAMES);
         let name = format!("{prefix}{boot:08x}.{id:016x}");
-        let file = NamedWords::open(folder, &name, WORDS * 2)?;
+        let file = NamedWords::open(folder, &name, words_for(ranks) * 2)?;
         Ok(Self::join_over(file, ranks, own))
     }
 }
@@ -105,10 +104,11 @@ impl<F: NamedMemory> Peers<F> {
             slot: SLOTS,
             ranks,
         };
+        let slots = slots_for(ranks);
         let slot = peers
             .head(TAKEN)
             .map_or(u64::MAX, |taken| taken.fetch_add(1, Ordering::AcqRel));
-        peers.slot = usize::try_from(slot).unwrap_or(SLOTS).min(SLOTS);
+        peers.slot = usize::try_from(slot).unwrap_or(slots).min(slots);
         peers.write(own);
         if ranks <= peers.count() {
             // All are here: no one needs the name any more.
@@ -166,7 +166,7 @@ impl<F: NamedMemory> Peers<F> {
 
     /// Those that have written, by rank; each rank once.
     pub fn read(&self) -> Vec<RankOnHost> {
-        let mut peers: Vec<RankOnHost> = (0..SLOTS)
+        let mut peers: Vec<RankOnHost> = (0..slots_for(self.ranks))
             .filter_map(|index| self.slot_at(index))
             .filter_map(|slot| {
                 let word = |at: usize| slot.get(at).map_or(0, |word| word.load(Ordering::Acquire));
@@ -213,7 +213,7 @@ impl<F: NamedMemory> Peers<F> {
     /// What all ranks here sent so far.
     pub fn sent(&self) -> Sent {
         let mut all = Sent::default();
-        for slot in (0..SLOTS).filter_map(|index| self.slot_at(index)) {
+        for slot in (0..slots_for(self.ranks)).filter_map(|index| self.slot_at(index)) {
             let word = |at: usize| slot.get(at).map_or(0, |word| word.load(Ordering::Relaxed));
             all.sends = all.sends.saturating_add(word(SENDS));
             all.up_bytes = all.up_bytes.saturating_add(word(UP_BYTES));
@@ -227,8 +227,14 @@ impl<F: NamedMemory> Peers<F> {
         self.file.unlink();
     }
 
+    /// Gives the memory back, of a rank that looks at nothing any more: what it wrote stays for the others, the last of
+    /// which leaves nothing.
+    pub fn give_back(&self) {
+        self.file.give_back();
+    }
+
     /// Leaves; the last one takes the name away.
-    pub fn leave(self) {
+    pub fn leave(&self) {
         let left = self.head(LEFT).map_or(0, |left| {
             left.fetch_add(1, Ordering::AcqRel).saturating_add(1)
         });
@@ -239,6 +245,16 @@ impl<F: NamedMemory> Peers<F> {
             self.file.unlink();
         }
     }
+}
+
+/// The slots of a communicator.
+fn slots_for(ranks: usize) -> usize {
+    ranks.clamp(1, SLOTS)
+}
+
+/// The 64-bit words of the file of a communicator.
+fn words_for(ranks: usize) -> usize {
+    SLOT * (1 + slots_for(ranks))
 }
 
 fn read_links<W: Word<Value = u64>>(slot: &[W]) -> Option<Links> {
@@ -316,6 +332,30 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         assert_eq!(one.read().len(), 2);
         assert_eq!(other.read()[0].gpu, None);
+    }
+
+    #[test]
+    fn a_thousand_communicators_take_little_and_silent_ones_nothing() {
+        // As many as a container's 64 MB of /dev/shm must hold, each with its eight ranks.
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = |id| {
+            let all: Vec<Peers> = (0..7)
+                .map(|rank| Peers::join(folder.path(), 1, id, 8, &peer(rank, "")).unwrap())
+                .collect();
+            let entry = std::fs::read_dir(folder.path()).unwrap().next().unwrap();
+            let bytes = entry.unwrap().metadata().unwrap().len();
+            for one in &all {
+                one.give_back();
+                assert_eq!(one.read(), []);
+                one.close();
+            }
+            // Nobody holds it any more, so the next that joins sweeps it away.
+            remove_unused(folder.path(), PREFIX, MOST_NAMES);
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+            bytes
+        };
+        let each: Vec<u64> = (0..3).map(bytes).collect();
+        assert!(each.iter().all(|bytes| bytes * 1000 < 64 << 20), "{each:?}");
     }
 
     #[test]

@@ -38,8 +38,13 @@ impl<W: Word<Value = u64>> Sums<W> {
 
     fn add(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.least.fetch_min(bytes, Ordering::Relaxed);
-        self.most.fetch_max(bytes, Ordering::Relaxed);
+        // Mostly it is neither, and to look costs less than to lock.
+        if self.least.load(Ordering::Relaxed) > bytes {
+            self.least.fetch_min(bytes, Ordering::Relaxed);
+        }
+        if self.most.load(Ordering::Relaxed) < bytes {
+            self.most.fetch_max(bytes, Ordering::Relaxed);
+        }
         // Last: who sees the call sees its bytes.
         self.calls.fetch_add(1, Ordering::Release);
     }

@@ -58,6 +58,8 @@ pub(super) struct Devices<'m> {
     pub(super) made_up: BTreeMap<PciAddress, MadeUp<'m>>,
     /// NIC functions left out for room.
     pub(super) left_out: Vec<PciAddress>,
+    /// NICs left out because their package is not known.
+    pub(super) of_unknown_place: Vec<PciAddress>,
     /// How many `<nvlink>` NCCL may add in all.
     nvlinks: usize,
 }
@@ -71,6 +73,7 @@ impl<'m> Devices<'m> {
             parents: BTreeMap::new(),
             made_up: BTreeMap::new(),
             left_out: Vec::new(),
+            of_unknown_place: Vec::new(),
             nvlinks: 0,
         };
         for gpu in machine.nccl_gpus() {
@@ -94,6 +97,33 @@ impl<'m> Devices<'m> {
         }
         devices.add_hidden_switches(machine);
         Ok(devices)
+    }
+
+    /// Leaves NICs out whose package is not known, with the bridges above them that lead to nothing else.
+    pub(super) fn leave_out_nics_of_unknown_place(&mut self, machine: &Machine) {
+        if machine.packages.len() < 2 {
+            return;
+        }
+        let is_unknown = |leaf: &Leaf<'_>| !leaf.is_gpu && leaf.locality.package.is_none();
+        let (unknown, known): (Vec<_>, Vec<_>) = std::mem::take(&mut self.leaves)
+            .into_iter()
+            .partition(is_unknown);
+        self.leaves = known;
+        if unknown.is_empty() {
+            return;
+        }
+        let kept: BTreeSet<_> = self
+            .leaves
+            .iter()
+            .flat_map(|leaf| self.chain(leaf.device.address).collect::<Vec<_>>())
+            .collect();
+        self.recorded.retain(|address, _| kept.contains(address));
+        self.parents.retain(|address, _| kept.contains(address));
+        for made_up in self.made_up.values_mut() {
+            made_up.below.retain(|address| kept.contains(address));
+        }
+        let addresses = unknown.iter().map(|leaf| leaf.device.address);
+        self.of_unknown_place.extend(addresses);
     }
 
     /// How many elements NCCL adds to the file, at most: a `<gpu>` and its `<nvlink>`s for each GPU, `<nic>`

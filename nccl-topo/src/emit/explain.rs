@@ -4,7 +4,7 @@ use topology::machine::Machine;
 use topology::pci::{PciAddress, PciDevice};
 
 use super::devices::{Devices, Leaf};
-use super::layout::{Cpu, Layout};
+use super::layout::{Cpu, Grouping, Layout, WhyNodes};
 use super::values::{LinkMaximum, MAX_AFFINITY_WORDS, affinity};
 use crate::rules::since;
 
@@ -30,8 +30,8 @@ pub(super) fn corrections(
         list.extend(merged_nodes(cpu));
         list.extend(long_affinity(cpu));
     }
-    if layout.by_numa_node {
-        list.push(split_nodes());
+    if let Grouping::NumaNodes(why) = layout.grouping {
+        list.push(split_nodes(why));
     }
     for leaf in &devices.leaves {
         list.extend(place(machine, devices, layout, leaf));
@@ -41,6 +41,12 @@ pub(super) fn corrections(
         list.extend(link(machine, device));
     }
     list.extend(devices.left_out.iter().map(|nic| left_out(*nic)));
+    list.extend(
+        devices
+            .of_unknown_place
+            .iter()
+            .map(|nic| of_unknown_place(*nic)),
+    );
     list
 }
 
@@ -73,14 +79,21 @@ fn long_affinity(cpu: &Cpu) -> Option<Correction> {
     })
 }
 
-fn split_nodes() -> Correction {
+fn split_nodes(why: WhyNodes) -> Correction {
+    let evidence = match why {
+        WhyNodes::Nics => {
+            "a GPU here shares no switch with a NIC, and with one <cpu> per socket NCCL would assign NICs by number; \
+             this order keeps the ring's crossings between sockets at the minimum"
+        }
+        WhyNodes::Crossings => {
+            "with one <cpu> per socket, NCCL's rings and trees would cross between sockets more often: it counts a \
+             hop through an Intel CPU as 6/5 of its bandwidth, and a hop between two <cpu> as no more than its own"
+        }
+    };
     Correction {
         device: None,
         what: "one <cpu> per NUMA node, ordered by socket".to_owned(),
-        evidence:
-            "a GPU here shares no switch with a NIC, and with one <cpu> per socket NCCL would assign NICs \
-                   by number; this order keeps the ring's crossings between sockets at the minimum"
-                .to_owned(),
+        evidence: evidence.to_owned(),
     }
 }
 
@@ -166,6 +179,16 @@ fn made_up<'a>(devices: &'a Devices<'_>) -> impl Iterator<Item = Correction> + '
             ),
         }
     })
+}
+
+fn of_unknown_place(nic: PciAddress) -> Correction {
+    Correction {
+        device: Some(nic),
+        what: format!("{nic} is left out"),
+        evidence: "its socket is unknown; the file is for jobs on one host, where NCCL uses no NIC, and NCCL adds it \
+                   by itself"
+            .to_owned(),
+    }
 }
 
 fn left_out(nic: PciAddress) -> Correction {

@@ -14,10 +14,11 @@ use crate::element::Element;
 /// Which job the file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// All ranks on this host: one `<cpu>` a package.
+    /// All ranks on this host: one `<cpu>` a package, unless NCCL's rings and trees cross less often with one a node.
     SingleHost,
     /// Ranks on several hosts.  Where a GPU shares no switch with a NIC, NCCL chooses among all NICs of the
-    /// GPU's `<cpu>`, so there a package with several NUMA nodes gets a `<cpu>` each.
+    /// GPU's `<cpu>`, so there a package with several NUMA nodes gets a `<cpu>` each, unless NCCL's rings and trees
+    /// would cross between packages more often for it.
     MultiHost,
 }
 
@@ -25,8 +26,8 @@ pub enum Form {
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) cpus: Vec<Cpu>,
-    /// Whether each is a NUMA node and not a package.
-    pub(super) by_numa_node: bool,
+    /// What each stands for.
+    pub(super) grouping: Grouping,
 }
 
 /// A `<cpu>`.
@@ -44,57 +45,108 @@ pub(super) struct Cpu {
     pub(super) tops: BTreeSet<PciAddress>,
 }
 
+/// What a `<cpu>` stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grouping {
+    /// A package.
+    Packages,
+    /// A NUMA node, in the order of packages, and why.
+    NumaNodes(WhyNodes),
+}
+
+/// Why a `<cpu>` is a NUMA node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WhyNodes {
+    /// So that NCCL sees which NIC is near a GPU.
+    Nics,
+    /// Because NCCL's rings and trees cross between packages less often with it.
+    Crossings,
+}
+
 impl Layout {
-    /// Decides the elements for `form`.
+    /// The elements that are best for `form` whatever NCCL's search makes of them, and others that are true as well.
     pub(super) fn of(
         machine: &Machine,
         devices: &Devices<'_>,
         form: Form,
-    ) -> Result<Self, NotEmitted> {
+    ) -> Result<(Self, Option<Self>), NotEmitted> {
         let packages = place(devices, |leaf| package_of(machine, leaf))?;
         let cpus = packages
             .iter()
             .map(|(package, tops)| package_cpu(machine, *package, tops))
             .collect::<Result<Vec<_>, _>>()?;
-        if form == Form::MultiHost && nic_choice_suffers(devices, &cpus) {
-            // Where a device's NUMA node is not known to be one, only the package is true of it.
-            if let Ok(nodes) = place(devices, node_of) {
-                return Ok(Self::by_numa_node(machine, &cpus, &nodes));
-            }
-        }
-        Ok(Self {
+        let suffers = form == Form::MultiHost && nic_choice_suffers(devices, &cpus);
+        let why = if suffers {
+            WhyNodes::Nics
+        } else {
+            WhyNodes::Crossings
+        };
+        let nodes = Self::by_numa_node(machine, devices, &cpus, why);
+        let packages = Self {
             cpus,
-            by_numa_node: false,
+            grouping: Grouping::Packages,
+        };
+        Ok(match nodes {
+            Some(nodes) if suffers => (nodes, Some(packages)),
+            nodes => (packages, nodes),
         })
     }
 
+    /// Whether each `<cpu>` is a NUMA node and not a package.
+    pub(super) fn is_by_numa_node(&self) -> bool {
+        self.grouping != Grouping::Packages
+    }
+
+    /// A `<cpu>` for each NUMA node with devices; a package of whose devices some are not known to be at one node of it
+    /// stays whole.  None where no package has devices at several nodes.
     fn by_numa_node(
         machine: &Machine,
+        devices: &Devices<'_>,
         packages: &[Cpu],
-        nodes: &BTreeMap<u32, BTreeSet<PciAddress>>,
-    ) -> Self {
-        let package_of = |id| machine.node(id).and_then(|node| node.package);
-        let cpus = packages
-            .iter()
-            .flat_map(|package| {
-                nodes
+        why: WhyNodes,
+    ) -> Option<Self> {
+        let split = |package: &Cpu| -> Option<Vec<Cpu>> {
+            let mut nodes = BTreeMap::<u32, BTreeSet<PciAddress>>::new();
+            for leaf in &devices.leaves {
+                let top = devices.top(leaf.device.address);
+                if !package.tops.contains(&top) {
+                    continue;
+                }
+                let node = node_of(leaf).ok()?;
+                let own = package.nodes.contains(node)
+                    || machine.node(node)?.package == Some(package.package);
+                let elsewhere = nodes
                     .iter()
-                    .filter(move |(id, _)| {
-                        package.nodes.contains(**id) || package_of(**id) == Some(package.package)
-                    })
-                    .map(move |(id, tops)| Cpu {
-                        package: package.package,
-                        nodes: NodeSet::single(*id),
-                        numaid: *id,
-                        cpus: machine.cpus_of(&NodeSet::single(*id)),
-                        tops: tops.clone(),
-                    })
-            })
+                    .any(|(other, tops)| *other != node && tops.contains(&top));
+                if !own || elsewhere {
+                    return None;
+                }
+                nodes.entry(node).or_default().insert(top);
+            }
+            let cpus = nodes.into_iter().map(|(id, tops)| Cpu {
+                package: package.package,
+                nodes: NodeSet::single(id),
+                numaid: id,
+                cpus: machine.cpus_of(&NodeSet::single(id)),
+                tops,
+            });
+            Some(cpus.collect())
+        };
+        let whole = |package: &Cpu| Cpu {
+            package: package.package,
+            nodes: package.nodes.clone(),
+            numaid: package.numaid,
+            cpus: package.cpus.clone(),
+            tops: package.tops.clone(),
+        };
+        let cpus: Vec<Cpu> = packages
+            .iter()
+            .flat_map(|package| split(package).unwrap_or_else(|| vec![whole(package)]))
             .collect();
-        Self {
+        (cpus.len() > packages.len()).then_some(Self {
             cpus,
-            by_numa_node: true,
-        }
+            grouping: Grouping::NumaNodes(why),
+        })
     }
 }
 
@@ -238,7 +290,7 @@ pub(super) fn system(
         for top in &cpu.tops {
             element.children.extend(pci_element(machine, devices, *top));
         }
-        if layout.by_numa_node {
+        if layout.is_by_numa_node() {
             // Keeps the element in every rank's tree, so that the order of the file holds (recipe, 4).
             element.children.push(Element::new("nic").with("keep", "1"));
         }

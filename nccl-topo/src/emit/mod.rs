@@ -1,6 +1,6 @@
 //! The corrected topology file of a machine.
 //!
-//! One `<cpu>` stands for a package, not for a NUMA node: NCCL takes every pair of `<cpu>` elements to be
+//! One `<cpu>` stands for a package, not for a NUMA node, unless its search does better with that: NCCL takes every pair of `<cpu>` elements to be
 //! two sockets (`graph/topo.cc` `ncclTopoConnectCpus`), so a host with several NUMA nodes a package, or
 //! with devices that firmware gives no node, is seen wrongly.  Under it stand the PCI devices that NCCL
 //! itself would record, with the links' highest speeds.
@@ -15,7 +15,8 @@ use topology::machine::Machine;
 use topology::pci::PciAddress;
 
 use crate::element::{Element, MAX_FILE_ELEMENTS, MAX_FUSED_ELEMENTS};
-use crate::outcome::ring_is_as_forced;
+use crate::outcome::{Outcome, ring_is_as_forced, worst_outcome};
+use crate::rules::Rules;
 
 mod devices;
 mod explain;
@@ -41,7 +42,7 @@ pub struct Emitted {
     pub corrections: Vec<Correction>,
     /// The NVIDIA GPUs in document order: the order in which NCCL numbers them.
     pub gpus: Vec<PciAddress>,
-    /// Whether a `<cpu>` is a NUMA node ([`Form::MultiHost`] where it matters) and not a package.
+    /// Whether a `<cpu>` is a NUMA node (for the choice of NICs, or for fewer crossings) and not a package.
     pub by_numa_node: bool,
 }
 
@@ -60,66 +61,118 @@ pub fn emit(machine: &Machine, form: Form) -> Result<Emitted, NotEmitted> {
             NotEmitted::OtherVendor
         });
     }
-    let mut functions = Functions::All;
-    let mut built = build(machine, form, functions)?;
-    if built.over_limit().is_some() {
-        functions = Functions::OnePerNic;
-        built = build(machine, form, functions)?;
+    let mut devices = collect(machine, form, Functions::All)?;
+    let mut built = build(machine, &devices, form)?;
+    if built.first.over_limit(&devices).is_some() {
+        devices = collect(machine, form, Functions::OnePerNic)?;
+        built = build(machine, &devices, form)?;
     }
-    if let Some((elements, limit)) = built.over_limit() {
+    if let Some((elements, limit)) = built.first.over_limit(&devices) {
         return Err(NotEmitted::TooLarge { elements, limit });
     }
-    values::check_writable(&built.system)?;
-    let xml = built.system.to_xml();
-    built.check_least_links(machine, &xml)?;
+    built.other = built
+        .other
+        .filter(|other| other.over_limit(&devices).is_none());
+    let Built { layout, system } = built.best(machine, form);
+    values::check_writable(&system)?;
+    let xml = system.to_xml();
+    check_least_links(machine, &devices, &layout, &xml)?;
     Ok(Emitted {
         xml,
-        corrections: explain::corrections(machine, &built.devices, &built.layout),
-        gpus: layout::gpu_order(&built.devices, &built.layout),
-        by_numa_node: built.layout.by_numa_node,
+        corrections: explain::corrections(machine, &devices, &layout),
+        gpus: layout::gpu_order(&devices, &layout),
+        by_numa_node: layout.is_by_numa_node(),
     })
 }
 
-struct Built<'m> {
-    devices: Devices<'m>,
+/// The devices that the file for `form` names.
+fn collect(machine: &Machine, form: Form, functions: Functions) -> Result<Devices<'_>, NotEmitted> {
+    let mut devices = Devices::collect(machine, functions)?;
+    if form == Form::SingleHost {
+        devices.leave_out_nics_of_unknown_place(machine);
+    }
+    Ok(devices)
+}
+
+/// A file that is true.
+struct Built {
     layout: Layout,
     system: Element,
 }
 
-fn build(machine: &Machine, form: Form, functions: Functions) -> Result<Built<'_>, NotEmitted> {
-    let devices = Devices::collect(machine, functions)?;
-    let layout = Layout::of(machine, &devices, form)?;
-    let system = layout::system(machine, &devices, &layout)?;
-    Ok(Built {
-        devices,
-        layout,
-        system,
+/// The files that are true: the better one as far as NCCL's search does not matter, and another.
+struct Choice {
+    first: Built,
+    other: Option<Built>,
+}
+
+fn build(machine: &Machine, devices: &Devices<'_>, form: Form) -> Result<Choice, NotEmitted> {
+    let (first, other) = Layout::of(machine, devices, form)?;
+    let built = |layout: Layout| {
+        let system = layout::system(machine, devices, &layout)?;
+        Ok(Built { layout, system })
+    };
+    Ok(Choice {
+        first: built(first)?,
+        other: other.map(built).transpose()?,
     })
 }
 
-impl Built<'_> {
-    /// Refuses links of which only the least is known where NCCL's search shows that this is too little.
-    fn check_least_links(&self, machine: &Machine, xml: &str) -> Result<(), NotEmitted> {
-        let slowest = layout::links_between_packages(machine, &self.devices, &self.layout)
-            .filter(|(_, link)| link.is_least)
-            .reduce(|a, b| if a.1.wider_than(b.1) { b } else { a });
-        let Some((device, link)) = slowest else {
-            return Ok(());
+impl Choice {
+    /// The one on which NCCL's rings and trees cross between packages less often; the first where it is the same.
+    fn best(self, machine: &Machine, form: Form) -> Built {
+        // NVLinks would have to be in it, and decide the ring wherever they lead.
+        let matters = machine.gpus.iter().all(|gpu| gpu.nvlinks.is_empty());
+        let Some(other) = self.other.filter(|_| matters) else {
+            return self.first;
         };
-        if ring_is_as_forced(machine, xml) {
-            return Ok(());
+        let hosts: &[u32] = match form {
+            Form::SingleHost => &[1],
+            Form::MultiHost => &[1, 2],
+        };
+        let rules: Vec<_> = Rules::in_use().collect();
+        let badness = |built: &Built| {
+            let outcome = worst_outcome(machine, &built.system.to_xml(), hosts, &rules);
+            outcome.map(|outcome| outcome.badness())
+        };
+        match badness(&self.first) {
+            Some(bad) if bad > Outcome::GOOD => match badness(&other) {
+                Some(less) if less < bad => other,
+                Some(_) | None => self.first,
+            },
+            Some(_) | None => self.first,
         }
-        Err(NotEmitted::LinkTooSlow {
-            device,
-            speed_gts: link.speed_gts.unwrap_or_default(),
-            width: link.width.unwrap_or_default(),
-        })
     }
+}
 
+/// Refuses links of which only the least is known where NCCL's search shows that this is too little.
+fn check_least_links(
+    machine: &Machine,
+    devices: &Devices<'_>,
+    layout: &Layout,
+    xml: &str,
+) -> Result<(), NotEmitted> {
+    let slowest = layout::links_between_packages(machine, devices, layout)
+        .filter(|(_, link)| link.is_least)
+        .reduce(|a, b| if a.1.wider_than(b.1) { b } else { a });
+    let Some((device, link)) = slowest else {
+        return Ok(());
+    };
+    if ring_is_as_forced(machine, xml) {
+        return Ok(());
+    }
+    Err(NotEmitted::LinkTooSlow {
+        device,
+        speed_gts: link.speed_gts.unwrap_or_default(),
+        width: link.width.unwrap_or_default(),
+    })
+}
+
+impl Built {
     /// The count and the limit that it is over.
-    fn over_limit(&self) -> Option<(usize, usize)> {
+    fn over_limit(&self, devices: &Devices<'_>) -> Option<(usize, usize)> {
         let file = self.system.count();
-        let fused = file + self.devices.added_by_nccl();
+        let fused = file + devices.added_by_nccl();
         if file > MAX_FILE_ELEMENTS {
             Some((file, MAX_FILE_ELEMENTS))
         } else if fused > MAX_FUSED_ELEMENTS {

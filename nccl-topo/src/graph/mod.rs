@@ -15,4 +15,4 @@ mod search;
 pub use nodes::{Graph, Link, LinkType, Net, Node, NodeId, PlaceKind};
 pub use path_type::PathType;
 pub use paths::{Hop, Path, Paths, Reach};
-pub use search::{Channels, Search, hops};
+pub use search::{Channels, Line, Search, hops};

@@ -75,6 +75,9 @@ fn c2c_carries_what_the_file_says_and_with_pci_makes_p2c() {
     let c2c = "<c2c bw=\"25000\" count=\"10\"/>";
     let both = system(&[gpu(1, c2c) + &gpu(2, c2c) + &gpu(3, c2c)]);
     assert_eq!(path(&both, Rules::assumed()), (PathType::C2c, 250.0));
+    let wide = "<c2c bw=\"70000\" count=\"10\"/>";
+    let wide = system(&[gpu(1, wide) + &gpu(2, wide) + &gpu(3, wide)]);
+    assert_eq!(path(&wide, Rules::assumed()), (PathType::C2c, 700.0));
     let one = system(&[gpu(1, c2c) + &gpu(2, "") + &gpu(3, "")]);
     assert_eq!(path(&one, Rules::assumed()).0, PathType::P2c);
     let old = Rules::of("2.27.3".parse().unwrap());

@@ -137,4 +137,7 @@ impl NamedMemory for NamedFile {
             *named = None;
         }
     }
+
+    /// One that gave its memory back does not look at it any more.
+    fn give_back(&self) {}
 }

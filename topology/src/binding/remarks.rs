@@ -186,13 +186,8 @@ pub struct SocketLink {
 /// What [`first_crossing`] means for a job on `hosts` hosts.
 pub fn find_socket_link(machine: &Machine, plan: &StepPlan, hosts: u32) -> Option<SocketLink> {
     let (a, b) = first_crossing(machine, plan)?;
-    let first_node = |gpu| {
-        machine
-            .gpu(gpu)
-            .and_then(|gpu| gpu.locality.numa_nodes.as_ref()?.first())
-    };
-    let distance = first_node(a)
-        .zip(first_node(b))
+    let distance = own_node(machine, a)
+        .zip(own_node(machine, b))
         .and_then(|(a, b)| machine.distance(a, b));
     let packages = packages_of(machine, gpus_of(plan));
     Some(SocketLink {
@@ -201,6 +196,21 @@ pub fn find_socket_link(machine: &Machine, plan: &StepPlan, hosts: u32) -> Optio
         distance,
         crossings: fewest(groups(machine, &packages, &packages), hosts == 1),
     })
+}
+
+/// The first node of a GPU; where the nearest CPUs are elsewhere, for those of its package are offline, the package's.
+fn own_node(machine: &Machine, gpu: PciAddress) -> Option<u32> {
+    let locality = &machine.gpu(gpu)?.locality;
+    let nearest = locality.numa_nodes.as_ref()?.first()?;
+    let packages = machine.packages.iter();
+    let package = locality
+        .package
+        .and_then(|id| packages.clone().find(|package| package.id == id));
+    let own = package.map(|package| &package.numa_nodes);
+    match own.filter(|own| !own.contains(nearest)) {
+        Some(own) => own.first().or(Some(nearest)),
+        None => Some(nearest),
+    }
 }
 
 /// A task whose GPUs are on several nodes, so that it is bound to all of these.

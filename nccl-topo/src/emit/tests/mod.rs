@@ -20,6 +20,14 @@ fn emitted(machine: &Machine, form: Form) -> (Emitted, Element) {
     (emitted, system.root)
 }
 
+/// What is written where NCCL's search does not matter.
+fn preferred(machine: &Machine, form: Form) -> (bool, Element) {
+    let devices = Devices::collect(machine, Functions::All).unwrap();
+    let (layout, _) = Layout::of(machine, &devices, form).unwrap();
+    let system = layout::system(machine, &devices, &layout).unwrap();
+    (layout.is_by_numa_node(), system)
+}
+
 /// What the reader's rules say, once more without the reader.
 fn assert_keeps_the_grammar(xml: &str) {
     assert!(xml.starts_with("<system version=\"1\">\n"), "{xml}");

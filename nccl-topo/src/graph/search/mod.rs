@@ -11,10 +11,13 @@ use super::paths::Paths;
 mod capacity;
 mod job;
 mod known;
+mod line;
 mod links;
 mod next;
 
 use job::{Job, Pattern, State};
+
+pub use line::Line;
 
 /// The most channels of a ring (`MAXCHANNELS` / 2).
 const MAX_CHANNELS: usize = 32;
