@@ -8,6 +8,7 @@ use discovery::Source;
 use ffi::exec::exec;
 use launch::apply::apply_plan;
 use launch::environment::{OwnEnvironment, RunChoice, device_order};
+use launch::frameworks;
 use launch::observe;
 use launch::rank::{Rank, read_rank};
 use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
@@ -81,6 +82,9 @@ impl Run {
                 let is_ranks = self.per_rank || self.gpus.is_some();
                 let choice = RunChoice::new(&OwnEnvironment, own.gpus.clone(), is_ranks);
                 variables.extend(choice.variable());
+                if frameworks::is_settled(settings.frameworks, own) {
+                    variables.extend(frameworks::keep_still(&OwnEnvironment));
+                }
             }
             let order = device_order(&machine, &OwnEnvironment);
             variables.extend(order.map(|(name, value)| (name, value.to_owned())));

@@ -17,6 +17,7 @@ use topology::set::CpuSet;
 use topology::vendor::VENDORS;
 use topology::words::{TaskDocument, Voice};
 
+use crate::frameworks::FRAMEWORKS;
 use crate::rank::LocalRank;
 
 /// Variables of a process.
@@ -144,7 +145,10 @@ const RUN: &str = "GPU_NUMA_RUN";
 /// Whether a step inside our own may find the variable with our value.
 fn is_ours(name: &str) -> bool {
     let mut orders = VENDORS.iter().filter_map(|vendor| vendor.variables.order);
-    [TOPO_FILE, PROFILER].contains(&name) || orders.any(|order| order.name == name)
+    let mut still = FRAMEWORKS.iter().flat_map(|row| row.keep_still);
+    [TOPO_FILE, PROFILER].contains(&name)
+        || orders.any(|order| order.name == name)
+        || still.any(|(own, _)| *own == name)
 }
 
 /// The variable, and its value, that has a program number GPUs by PCI address, as we do; none where it is set

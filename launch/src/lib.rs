@@ -8,6 +8,7 @@
 
 pub mod apply;
 pub mod environment;
+pub mod frameworks;
 pub mod host;
 pub mod nccl;
 pub mod numa_maps;

@@ -5,6 +5,7 @@ use ffi::linux::shared::SharedWords;
 use ffi::spank::Spank;
 use launch::apply::{Refused, apply, to_set};
 use launch::environment::{BindReport, PROFILER, Recorded, TOPO_FILE, device_order, set_marked};
+use launch::frameworks;
 use launch::host::SnapshotFault;
 use launch::nccl::{Answered, WantedFiles};
 use launch::observe::{self, Came};
@@ -269,6 +270,7 @@ impl Task<'_> {
             memory: memory.map(|(policy, nodes)| (policy, nodes.clone())),
             sets_topology: decision.wanted.topology,
             sets_profiler: decision.wanted.profiler,
+            keeps_still: frameworks::is_settled(self.bind.asked.settings.frameworks, own),
             lines: lines.join("\n"),
             report: self.bind_report(decision, own),
         }
@@ -326,6 +328,10 @@ impl Task<'_> {
         let mut variables = Vec::new();
         let set = device_order(self.machine, self.spank);
         variables.extend(set.map(|(name, value)| (name, value.to_owned())));
+        if order.keeps_still {
+            let set = frameworks::keep_still(self.spank);
+            variables.extend(set.map(|(name, value)| (name, value.to_owned())));
+        }
         let answered = Answered::in_task(self.spank);
         let files = &self.bind.files;
         let named = [

@@ -45,7 +45,9 @@ fn the_users_own_values_are_kept() {
     let world = World::with_real_cpus();
     let scenario = step(&world)
         .line("env NCCL_TOPO_FILE=/mine.xml")
-        .line("env CUDA_DEVICE_ORDER=FASTEST_FIRST");
+        .line("env CUDA_DEVICE_ORDER=FASTEST_FIRST")
+        .line("env SGLANG_AUTO_NUMA_BIND=1")
+        .line("env TLLM_NUMA_AWARE_WORKER_AFFINITY=1");
     let own = run(scenario).task(0);
     assert_eq!(own.env[NAME], "/mine.xml");
     assert_eq!(own.env["CUDA_DEVICE_ORDER"], "FASTEST_FIRST");
@@ -181,6 +183,28 @@ fn nccl_off_sets_no_file() {
     let world = World::with_real_cpus();
     let outcome = run(step(&world).option("nccl=off"));
     assert_eq!(topo_file(&outcome), None);
+}
+
+#[test]
+fn programs_that_would_undo_a_binding_are_asked_to_leave_it_where_it_is_settled() {
+    const ASKED: [&str; 2] = ["SGLANG_AUTO_NUMA_BIND", "TLLM_NUMA_AWARE_WORKER_AFFINITY"];
+    let world = World::with_real_cpus();
+    let set = |scenario: Scenario| {
+        let env = run(scenario).task(0).env;
+        ASKED.map(|name| env.get(name).cloned().unwrap_or_default())
+    };
+    assert_eq!(set(step(&world)), ["0", "0"]);
+    assert_eq!(set(step(&world).option("frameworks=off")), ["", ""]);
+    assert_eq!(set(step(&world).option("none")), ["", ""]);
+    let own = step(&world).line("env TLLM_NUMA_AWARE_WORKER_AFFINITY=1");
+    assert_eq!(set(own), ["0", "1"]);
+    let outer = "env GPU_NUMA_BIND_SET=SGLANG_AUTO_NUMA_BIND=0\\nTLLM_NUMA_AWARE_WORKER_AFFINITY=0";
+    let inner = step(&world)
+        .option("off")
+        .line("env SGLANG_AUTO_NUMA_BIND=0")
+        .line("env TLLM_NUMA_AWARE_WORKER_AFFINITY=1")
+        .line(outer);
+    assert_eq!(set(inner), ["", "1"]);
 }
 
 #[test]

@@ -61,6 +61,7 @@ const BINDS_CPUS: u32 = 1 << 9;
 const BINDS_MEMORY: u32 = 1 << 10;
 const SETS_TOPOLOGY: u32 = 1 << 11;
 const SETS_PROFILER: u32 = 1 << 12;
+const KEEPS_STILL: u32 = 1 << 13;
 /// The memory policies by their number, in a slot and in the low bits of an order's flags.
 const POLICIES: [MemoryPolicy; 5] = [
     MemoryPolicy::Default,
@@ -102,6 +103,8 @@ pub struct Order {
     pub sets_topology: bool,
     /// Whether NCCL's profiler plugin is to be named.
     pub sets_profiler: bool,
+    /// Whether programs are to be asked to leave its binding alone.
+    pub keeps_still: bool,
     /// What it says, lines with a newline between.
     pub lines: String,
     /// Its report; empty where its environment is left as it is.
@@ -454,6 +457,7 @@ impl<M: SharedMemory> Page<M> {
             memory: has(BINDS_MEMORY).then(|| (policy, NodeSet::from_words(&join(nodes)))),
             sets_topology: has(SETS_TOPOLOGY),
             sets_profiler: has(SETS_PROFILER),
+            keeps_still: has(KEEPS_STILL),
             lines,
             report,
         })
@@ -498,6 +502,7 @@ impl<M: SharedMemory> Page<M> {
             (order.is_refused, IS_REFUSED),
             (order.sets_topology, SETS_TOPOLOGY),
             (order.sets_profiler, SETS_PROFILER),
+            (order.keeps_still, KEEPS_STILL),
         ] {
             flags |= if is_set { flag } else { 0 };
         }

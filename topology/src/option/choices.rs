@@ -90,6 +90,18 @@ pub enum Nccl {
     Off,
 }
 
+/// Whether the programs' own bindings are asked to keep still.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Frameworks {
+    /// The variables by which they take it, where they are unset (`launch::frameworks`).
+    #[default]
+    On,
+    /// None of them.
+    Off,
+}
+
 /// How much is said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

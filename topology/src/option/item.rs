@@ -1,6 +1,6 @@
 //! One item of the option, without its word.
 
-use super::choices::{Map, Memory, Nccl, Policy, Verbosity, Width};
+use super::choices::{Frameworks, Map, Memory, Nccl, Policy, Verbosity, Width};
 use super::kinds::ItemKind;
 
 /// One item.
@@ -16,6 +16,8 @@ pub enum Item {
     Map(Map),
     /// What is done for NCCL.
     Nccl(Nccl),
+    /// Whether the programs' own bindings are asked to keep still.
+    Frameworks(Frameworks),
     /// How much is said.
     Verbosity(Verbosity),
     /// The user's own bindings give way.
@@ -31,6 +33,7 @@ impl Item {
             Self::Memory(_) => ItemKind::Memory,
             Self::Map(_) => ItemKind::Map,
             Self::Nccl(_) => ItemKind::Nccl,
+            Self::Frameworks(_) => ItemKind::Frameworks,
             Self::Verbosity(_) => ItemKind::Report,
             Self::Override => ItemKind::Override,
         }
@@ -44,6 +47,7 @@ impl Item {
             Self::Memory(value) => value == Memory::default(),
             Self::Map(value) => value == Map::default(),
             Self::Nccl(value) => value == Nccl::default(),
+            Self::Frameworks(value) => value == Frameworks::default(),
             Self::Verbosity(value) => value == Verbosity::default(),
             Self::Override => false,
         }

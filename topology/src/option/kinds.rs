@@ -15,6 +15,8 @@ pub enum ItemKind {
     Map,
     /// What is done for NCCL.
     Nccl,
+    /// Whether the programs' own bindings are asked to keep still.
+    Frameworks,
     /// How much is said.
     Report,
     /// Whether the user's own bindings give way.
@@ -23,12 +25,13 @@ pub enum ItemKind {
 
 impl ItemKind {
     /// All kinds, in the order of the documentation.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Policy,
         Self::Width,
         Self::Memory,
         Self::Map,
         Self::Nccl,
+        Self::Frameworks,
         Self::Report,
         Self::Override,
     ];
@@ -41,6 +44,7 @@ impl ItemKind {
             Self::Memory => "mem",
             Self::Map => "map",
             Self::Nccl => "nccl",
+            Self::Frameworks => "frameworks",
             Self::Report => "report",
             Self::Override => "override",
         }
@@ -49,7 +53,7 @@ impl ItemKind {
     /// Whether its items are written `NAME=VALUE`.
     pub fn has_key(self) -> bool {
         match self {
-            Self::Memory | Self::Map | Self::Nccl => true,
+            Self::Memory | Self::Map | Self::Nccl | Self::Frameworks => true,
             Self::Policy | Self::Width | Self::Report | Self::Override => false,
         }
     }

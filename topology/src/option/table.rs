@@ -1,6 +1,6 @@
 //! The option's items: the one place that has their words and their meanings.
 
-use super::choices::{Map, Memory, Nccl, Policy, Verbosity, Width};
+use super::choices::{Frameworks, Map, Memory, Nccl, Policy, Verbosity, Width};
 use super::item::Item;
 use super::kinds::ItemKind;
 
@@ -116,6 +116,16 @@ pub const TABLE: &[Row] = &[
         Item::Nccl(Nccl::Off),
         "nccl=off",
         "leave NCCL alone: no topology file and no log line",
+    ),
+    row(
+        Item::Frameworks(Frameworks::On),
+        "frameworks=on",
+        "set the variables by which SGLang, TensorRT-LLM and Open MPI's mpirun leave a binding alone, where they are unset",
+    ),
+    row(
+        Item::Frameworks(Frameworks::Off),
+        "frameworks=off",
+        "set none of these variables",
     ),
     row(
         Item::Verbosity(Verbosity::Verbose),

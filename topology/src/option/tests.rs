@@ -5,8 +5,10 @@ use proptest::prelude::*;
 
 #[test]
 fn each_kind_is_read() {
-    let items =
-        Items::parse("restricted,node,mem=bind,map=localid,nccl=off,verbose,override").unwrap();
+    let items = Items::parse(
+        "restricted,node,mem=bind,map=localid,nccl=off,frameworks=off,verbose,override",
+    )
+    .unwrap();
     let settings = Settings::from(&items);
     assert_eq!(
         settings,
@@ -16,6 +18,7 @@ fn each_kind_is_read() {
             memory: Memory::Bind,
             map: Map::Localid,
             nccl: Nccl::Off,
+            frameworks: Frameworks::Off,
             report: Verbosity::Verbose,
             override_user: true,
         }
@@ -41,7 +44,7 @@ fn a_bad_item_is_named_with_what_is_accepted() {
         ),
         (
             "men=bind",
-            "unknown key \"men\"; expected mem=, map= or nccl=",
+            "unknown key \"men\"; expected mem=, map=, nccl= or frameworks=",
         ),
         (
             "node,l3",
@@ -116,6 +119,8 @@ fn each_word_of_the_option_chooses_one_thing() {
         ("nccl=topo", Item::Nccl(Nccl::Topo), false),
         ("nccl=log", Item::Nccl(Nccl::Log), false),
         ("nccl=off", Item::Nccl(Nccl::Off), false),
+        ("frameworks=on", Item::Frameworks(Frameworks::On), true),
+        ("frameworks=off", Item::Frameworks(Frameworks::Off), false),
         ("verbose", Item::Verbosity(Verbosity::Verbose), false),
         ("quiet", Item::Verbosity(Verbosity::Quiet), false),
         ("override", Item::Override, false),
@@ -140,6 +145,7 @@ fn words_in_json_are_the_options() {
             Item::Memory(memory) => serde_json::to_value(memory),
             Item::Map(map) => serde_json::to_value(map),
             Item::Nccl(nccl) => serde_json::to_value(nccl),
+            Item::Frameworks(frameworks) => serde_json::to_value(frameworks),
             Item::Verbosity(verbosity) => serde_json::to_value(verbosity),
             Item::Override => continue,
         };
@@ -152,14 +158,14 @@ fn what_is_expected_and_sruns_help_name_every_item() {
     assert_eq!(
         Items::parse("clsest").unwrap_err().to_string(),
         "unknown item \"clsest\"; expected off, none, best-effort, restricted or single-numa-node, \
-         exclusive, node, socket or l3, mem=, map=, nccl=, verbose or quiet, override"
+         exclusive, node, socket or l3, mem=, map=, nccl=, frameworks=, verbose or quiet, override"
     );
     assert_eq!(
         usage(),
         "bind each task to its GPUs' CPUs and memory; items: \
          policy off|none|best-effort|restricted|single-numa-node, width exclusive|node|socket|l3, \
          mem=preferred|bind|interleave|none, map=auto|visible|localid, nccl=on|topo|log|off, \
-         report verbose|quiet, override"
+         frameworks=on|off, report verbose|quiet, override"
     );
 }
 
