@@ -49,6 +49,12 @@ pub(crate) fn model(gpu: &Gpu) -> String {
     })
 }
 
+/// `GPU0 0000:3b:00.0`; a GPU that the machine does not have, by its address.
+pub(crate) fn gpu_label(machine: &Machine, pci: PciAddress) -> String {
+    let number = machine.gpus.iter().position(|gpu| gpu.pci == pci);
+    number.map_or_else(|| pci.to_string(), |number| format!("GPU{number} {pci}"))
+}
+
 /// What connects the machine's GPUs beside PCI Express.
 pub(crate) fn gpu_link(machine: &Machine) -> &'static str {
     let maker = machine.gpus.first().and_then(Gpu::maker);

@@ -3,7 +3,9 @@
 #![deny(unsafe_code)]
 
 mod command;
+mod compare;
 mod doctor;
+mod flags;
 mod fleet;
 mod generate;
 mod gres_conf;
@@ -34,6 +36,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use command::{CommandError, Outcome};
 use out::{Out, WriteError};
+use paper::Colour;
 
 /// So that `run` hands on the signals and descriptors that it was given itself.
 #[used]
@@ -47,6 +50,17 @@ static NOTE_START: extern "C" fn() = ffi::exec::note_start;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Whether the answer is coloured
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        help = "Whether the answer is coloured: auto, always or never"
+    )]
+    color: Colour,
 }
 
 /// The commands, one line each.
@@ -120,7 +134,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
-    let mut out = Out::new();
+    let mut out = Out::new(cli.color);
     let result = run(&cli.command, &mut out).and_then(|outcome| {
         out.flush()?;
         Ok(outcome)

@@ -4,7 +4,7 @@ use clap::Command;
 use clap_mangen::roff::{Roff, bold, italic, roman};
 
 /// Files that commands read or write.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     (
         "/run/gpu-numa-bind/node.json",
         "the machine, as gpu-numa snapshot wrote it; the plugins read it",
@@ -16,6 +16,10 @@ const FILES: [(&str, &str); 4] = [
     (
         "/etc/gpu-numa-bind/localities",
         "the NUMA nodes of GPUs for which firmware names none",
+    ),
+    (
+        "/etc/gpu-numa-bind/latencies",
+        "what gpu-numa measure --save measured; show and the snapshot take it in place of firmware's rating",
     ),
     (
         "/etc/gpu-numa-bind/switches",

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use topology::text::is_printable;
 
-use crate::paper::{Ink, Paper, safe, wrap};
+use crate::paper::{Colour, Ink, Paper, safe, wrap};
 use crate::table::Table;
 
 /// Why an answer did not get to where it should.
@@ -46,8 +46,11 @@ impl WriteError {
 pub(crate) struct Out(BufWriter<StdoutLock<'static>>, Paper);
 
 impl Out {
-    pub(crate) fn new() -> Self {
-        Self(BufWriter::new(io::stdout().lock()), Paper::of_stdout())
+    pub(crate) fn new(colour: Colour) -> Self {
+        Self(
+            BufWriter::new(io::stdout().lock()),
+            Paper::of_stdout(colour),
+        )
     }
 
     /// What it is printed on.
@@ -87,6 +90,12 @@ impl Out {
             self.line(line)?;
         }
         Ok(())
+    }
+
+    /// A line in a colour; where the width of the paper is known, in as many lines as it needs.
+    pub(crate) fn told(&mut self, ink: Ink, text: impl fmt::Display) -> io::Result<()> {
+        let width = self.1.width(usize::MAX);
+        self.sentence(&text.to_string(), ink, width)
     }
 
     /// A text into a file, `-` is standard output.

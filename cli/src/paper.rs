@@ -19,6 +19,18 @@ pub(crate) struct Paper {
     is_coloured: bool,
 }
 
+/// What `--color` takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Colour {
+    /// On a terminal, unless NO_COLOR is set; everywhere if CLICOLOR_FORCE is set
+    #[default]
+    Auto,
+    /// Also into files and pipes
+    Always,
+    /// Not at all
+    Never,
+}
+
 /// What a colour says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ink {
@@ -36,15 +48,19 @@ pub(crate) enum Ink {
 }
 
 impl Paper {
-    /// Standard output: colour on a terminal only, and not under NO_COLOR (no-color.org) or TERM=dumb; under CLICOLOR_FORCE
+    /// Standard output, coloured as `--color` says; under `auto` on a terminal only, and not under NO_COLOR (no-color.org) or TERM=dumb; under CLICOLOR_FORCE
     /// (bixense.com/clicolors) everywhere.
-    pub(crate) fn of_stdout() -> Self {
+    pub(crate) fn of_stdout(colour: Colour) -> Self {
         let is_terminal = io::stdout().is_terminal();
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_forced = std::env::var_os("CLICOLOR_FORCE")
             .is_some_and(|value| !value.is_empty() && value != "0");
         let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-        let is_coloured = !is_set("NO_COLOR") && (is_forced || (is_terminal && !is_dumb));
+        let is_coloured = match colour {
+            Colour::Auto => !is_set("NO_COLOR") && (is_forced || (is_terminal && !is_dumb)),
+            Colour::Always => true,
+            Colour::Never => false,
+        };
         let columns = std::env::var("COLUMNS")
             .ok()
             .and_then(|text| text.trim().parse().ok());

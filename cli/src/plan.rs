@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
+use launch::frameworks::Row;
+use launch::observe;
 use serde::Serialize;
 use topology::binding::{
-    KernelVersion, StepPlan, StepRequest, TaskRequest, advise, find_socket_link, find_spanning,
-    plan_step, summarize,
+    KernelVersion, StepPlan, StepRequest, TaskRequest, Verdict, advise, find_socket_link,
+    find_spanning, plan_step, summarize,
 };
 use topology::machine::Machine;
 use topology::option::{Policy, Width};
@@ -16,9 +19,13 @@ use topology::set::CpuSet;
 use topology::words::{self, TaskDocument, Verb, Voice};
 
 use crate::command::{CommandError, Format, From, Outcome, parse_gpus};
+use crate::compare::{before, slurm_masks};
+use crate::flags::FlagsDocument;
 use crate::option::OptionItems;
 use crate::out::{self, Out};
-use crate::picture::Picture;
+use crate::paper::Ink;
+use crate::picture::{self, Picture};
+use crate::run::read_visible;
 use crate::usage::whole;
 
 /// Plans a step.
@@ -28,7 +35,9 @@ use crate::usage::whole;
   gpu-numa plan --tasks 4 --cpus-per-task 2 --option restricted
   gpu-numa plan --gpus 0,1 --gpus 2,3 --allowed 0-15
   gpu-numa plan --from topo.xml --gpus 0000:23:00.0 --json
-  gpu-numa plan --tasks 4 --svg plan.svg
+  gpu-numa plan --tasks 4 --svg plan.svg --compare
+  vllm serve MODEL --tensor-parallel-size 4 $(gpu-numa plan --for vllm)
+  torchrun $(gpu-numa plan --for torchrun) python train.py
 
 The exit status is 1 when a strict policy would refuse the step.")]
 pub(crate) struct Plan {
@@ -65,6 +74,15 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "FILE", value_parser = crate::usage::parse_svg,
           conflicts_with = "json")]
     svg: Option<PathBuf>,
+    /// Draw the step twice: on the CPUs that Slurm gives by itself, and bound. The former are those of --mask; without it,
+    /// those of Slurm's default distribution (block:cyclic)
+    #[arg(long, requires = "svg")]
+    compare: bool,
+    /// Print the flags with which this launcher or engine binds one worker per GPU in the same way; without --gpus and
+    /// --allowed, for the GPUs and CPUs that this process sees
+    #[arg(long = "for", value_name = "NAME", value_parser = PossibleValuesParser::new(crate::flags::words()),
+          conflicts_with_all = ["tasks", "gpus_per_task", "mask", "svg"])]
+    for_framework: Option<String>,
 }
 
 /// The JSON document.
@@ -101,8 +119,13 @@ impl Plan {
             may_refuse: true,
         };
         let plan = plan_step(&machine, &step);
+        if let Some(row) = self.row()
+            && plan.refusal.is_none()
+        {
+            return self.print_flags(out, &FlagsDocument::new(row, &machine, &step, &plan));
+        }
         if let Some(path) = &self.svg {
-            out.file(path, &Picture::new(&machine, &plan.tasks).draw())?;
+            out.file(path, &self.picture(&machine, &step, &plan))?;
         } else if self.format.json {
             let plans = plan.tasks.iter();
             let tasks = plans.map(|task| TaskDocument::new(task, Voice::Step));
@@ -116,6 +139,54 @@ impl Plan {
             print(out, &machine, &step, &plan)?;
         }
         Ok(if plan.refusal.is_some() {
+            Outcome::Wanting
+        } else {
+            Outcome::Done
+        })
+    }
+
+    fn picture(&self, machine: &Machine, step: &StepRequest, plan: &StepPlan) -> String {
+        if !self.compare {
+            return Picture::new(machine, &plan.tasks).draw();
+        }
+        let known: Option<Vec<CpuSet>> = step
+            .tasks
+            .iter()
+            .map(|task| task.slurm_cpus.clone())
+            .collect();
+        let (heading, masks) = match known {
+            Some(masks) => ("Slurm alone (--mask)", masks),
+            None => (
+                "Slurm alone (default distribution)",
+                slurm_masks(
+                    machine,
+                    &step.step_cpus,
+                    step.tasks.len(),
+                    step.asked as usize,
+                ),
+            ),
+        };
+        let alone = before(machine, plan, &masks);
+        picture::compare(machine, (heading, &alone), ("--gpu-numa-bind", &plan.tasks))
+    }
+
+    /// What `--for` names.
+    fn row(&self) -> Option<&'static Row> {
+        self.for_framework.as_deref().and_then(Row::by_word)
+    }
+
+    fn print_flags(&self, out: &mut Out, flags: &FlagsDocument) -> Result<Outcome, CommandError> {
+        if self.format.json {
+            out.json(flags)?;
+        } else {
+            for note in flags.notes() {
+                out::message(note);
+            }
+            if !flags.line().is_empty() {
+                out.line(flags.line())?;
+            }
+        }
+        Ok(if flags.is_wanting {
             Outcome::Wanting
         } else {
             Outcome::Done
@@ -145,7 +216,16 @@ impl Plan {
 
     fn step_cpus(&self, machine: &Machine) -> Result<CpuSet, CommandError> {
         let Some(list) = &self.allowed else {
-            return Ok(machine.online.clone());
+            return Ok(
+                if self.for_framework.is_some() && self.from.is_this_machine() {
+                    let own = observe::own_cpus().map_err(|error| {
+                        CommandError::Argument(format!("own affinity cannot be read: {error}"))
+                    })?;
+                    own.intersection(&machine.online)
+                } else {
+                    machine.online.clone()
+                },
+            );
         };
         let asked: CpuSet = list
             .parse()
@@ -167,7 +247,10 @@ impl Plan {
     }
 
     fn tasks(&self, machine: &Machine) -> Result<Vec<TaskRequest>, CommandError> {
-        let lists: Vec<Vec<PciAddress>> = if self.gpus.is_empty() {
+        let lists: Vec<Vec<PciAddress>> = if self.for_framework.is_some() {
+            let gpus = self.workers_gpus(machine)?;
+            gpus.into_iter().map(|gpu| vec![gpu]).collect()
+        } else if self.gpus.is_empty() {
             self.deal(machine)
         } else {
             let named = self
@@ -201,6 +284,29 @@ impl Plan {
         Ok(tasks)
     }
 
+    /// The GPUs of the workers that `--for` is about.
+    fn workers_gpus(&self, machine: &Machine) -> Result<Vec<PciAddress>, CommandError> {
+        let gpus = match self.gpus.as_slice() {
+            [] if self.from.is_this_machine() => read_visible(machine),
+            [] => machine.gpus.iter().map(|gpu| gpu.pci).collect(),
+            [list] => parse_gpus(machine, "--gpus", list)?,
+            [..] => {
+                return Err(CommandError::Argument(format!(
+                    "--gpus given {} times; with --for, give all GPUs of the workers once",
+                    self.gpus.len()
+                )));
+            }
+        };
+        if gpus.is_empty() {
+            let host = machine.hostname.as_deref().unwrap_or("this host");
+            return Err(CommandError::Argument(format!(
+                "--for: {}",
+                words::no_gpu_seen(host, !machine.gpus.is_empty())
+            )));
+        }
+        Ok(gpus)
+    }
+
     fn deal(&self, machine: &Machine) -> Vec<Vec<PciAddress>> {
         let block = self.gpus_per_task as usize;
         let tasks = self
@@ -231,30 +337,45 @@ fn print(
 ) -> Result<(), CommandError> {
     let host = machine.hostname.as_deref().unwrap_or("this host");
     if machine.gpus.is_empty() {
-        out.line(words::no_gpu_on_host(host))?;
+        out.told(Ink::Plain, words::no_gpu_on_host(host))?;
         return Ok(());
     }
     if let Some(refusal) = &plan.refusal {
         let policy = step.settings.policy;
-        out.line(words::refused_line(policy, refusal, Voice::Step))?;
+        out.told(Ink::Bad, words::refused_line(policy, refusal, Voice::Step))?;
         let advice = advise(machine, step, plan);
-        out.line(words::advice_line(refusal, &advice, Verb::Srun))?;
+        out.told(Ink::Plain, words::advice_line(refusal, &advice, Verb::Srun))?;
         return Ok(());
     }
     for task in &plan.tasks {
         let message = words::task_message(task, Voice::Step);
-        out.line(format_args!("task {}: {message}", task.task))?;
+        out.told(
+            ink(task.verdict),
+            format_args!("task {}: {message}", task.task),
+        )?;
     }
-    out.line(words::summary_line(host, &summarize(machine, step, plan)))?;
+    out.told(
+        Ink::Head,
+        words::summary_line(host, &summarize(machine, step, plan)),
+    )?;
     if let Some(spanning) = find_spanning(machine, plan) {
-        out.line(words::spanning_line(host, &spanning))?;
+        out.told(Ink::Plain, words::spanning_line(host, &spanning))?;
     }
     if let Some(link) = find_socket_link(machine, plan, 1) {
-        out.line(words::socket_link_line(host, &link))?;
+        out.told(Ink::Plain, words::socket_link_line(host, &link))?;
     }
     let advice = advise(machine, step, plan);
     if let Some(line) = words::near_cpus_advice(&advice, Verb::Srun) {
-        out.line(line)?;
+        out.told(Ink::Plain, line)?;
     }
     Ok(())
+}
+
+/// The colour of a task by how it is placed.
+fn ink(verdict: Verdict) -> Ink {
+    match verdict {
+        Verdict::Local => Ink::Good,
+        Verdict::Spanning | Verdict::Partial | Verdict::Unbound => Ink::Far,
+        Verdict::Remote | Verdict::Refused => Ink::Bad,
+    }
 }

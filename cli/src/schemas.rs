@@ -27,6 +27,7 @@ fn documents() -> [(&'static str, Schema); 16] {
         of::<crate::show::json::ShowDocument<'_>>("machine-1"),
         of::<crate::show::explain::ExplainDocument>("explain-1"),
         of::<crate::plan::PlanDocument<'_>>("plan-1"),
+        of::<crate::flags::FlagsDocument>("flags-1"),
         of::<crate::verify::VerifyDocument>("verify-1"),
         of::<crate::verify::VerifyJobDocument>("verify-job-1"),
         of::<crate::doctor::DoctorDocument<'_>>("doctor-1"),

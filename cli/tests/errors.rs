@@ -33,6 +33,14 @@ fn a_wrong_command_line_is_named_in_one_line_with_what_is_accepted() {
             "--cpus-per-task \"many\": expected a whole number from 1 to 65536; see gpu-numa run --help",
         ),
         (
+            &["doctor", "--slurm-release", "25"],
+            "--slurm-release \"25\": that is a year; expected 25.05 or 25.11; see gpu-numa doctor --help",
+        ),
+        (
+            &["plan", "--for", "vlm"],
+            "--for \"vlm\": did you mean vllm? (expected vllm, sglang, trtllm, ray, torchrun, accelerate, mpirun); see gpu-numa plan --help",
+        ),
+        (
             &["verify", "abc"],
             "PID \"abc\": expected a process id, such as 12345; see gpu-numa verify --help",
         ),

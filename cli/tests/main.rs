@@ -16,6 +16,7 @@ mod doctor;
 mod doctor_slurm;
 mod errors;
 mod fleet;
+mod frameworks;
 mod generate;
 mod gres_conf;
 mod measure;

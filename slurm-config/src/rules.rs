@@ -185,6 +185,13 @@ pub fn list() -> String {
     numbers.join(", ")
 }
 
+/// Every series of a year that is written as `25`; none where `text` is no year of the table.
+pub fn of_year(text: &str) -> Vec<String> {
+    let numbers = TABLE.iter().map(|series| series.release().to_string());
+    let of_year = numbers.filter(|number| number.split('.').next() == Some(text));
+    of_year.collect()
+}
+
 /// The series that load the plugin, as `22.05 to 26.05`.
 pub fn plugin_range() -> String {
     let mut loading = TABLE.iter().filter(|series| series.loads_plugin);

@@ -44,6 +44,9 @@ pub struct Machine {
     /// What the processors are; none where not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processor: Option<Processor>,
+    /// What `gpu-numa measure --save` measured on this host; empty where nobody did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub latencies: Vec<MeasuredLatency>,
     /// GPUs, NICs and the bridges above them.
     pub pci: Vec<PciDevice>,
     /// GPUs.
@@ -83,6 +86,18 @@ pub struct P2pState {
     /// `ok`, or what keeps them from it, in NVML's words.
     #[serde(deserialize_with = "text::read_plain")]
     pub state: String,
+}
+
+/// How long an access to memory takes, as measured on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MeasuredLatency {
+    /// The node of the CPUs.
+    pub cpu_node: u32,
+    /// The node of the memory.
+    pub memory_node: u32,
+    /// The latency, in nanoseconds.
+    pub nanoseconds: u32,
 }
 
 /// A PCI switch that a hypervisor hides and the site names.
@@ -469,6 +484,13 @@ pub struct RdmaPort {
 }
 
 impl Machine {
+    /// The measured latency of memory on one node from CPUs of another, in nanoseconds; none where it was not measured.
+    pub fn latency(&self, cpu_node: u32, memory_node: u32) -> Option<u32> {
+        let mut known = self.latencies.iter();
+        let pair = known.find(|own| (own.cpu_node, own.memory_node) == (cpu_node, memory_node))?;
+        Some(pair.nanoseconds)
+    }
+
     /// The GPU at `address`.
     pub fn gpu(&self, address: PciAddress) -> Option<&Gpu> {
         self.gpus.iter().find(|gpu| gpu.pci == address)

@@ -30,8 +30,9 @@ use slurm_config::release::Release;
 
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::out::Out;
+use crate::paper::Ink;
 use forecast::Forecast;
-use report::{DoctorFinding, DoctorReport};
+use report::{DoctorFinding, DoctorReport, Harm};
 use world::{Choice, World, parse_release};
 
 /// Checks this host and its Slurm configuration.
@@ -165,27 +166,37 @@ fn print(
             .unwrap_or("of unknown release");
         format!("   (Slurm {release}, {path})")
     });
-    out.line(format_args!("{host}: {count}{slurm}"))?;
+    out.told(Ink::Head, format_args!("{host}: {count}{slurm}"))?;
     for (number, finding) in (1..).zip(document.findings) {
         out.line("")?;
-        out.line(format_args!(
-            "{number}. {}   [{}, {}]",
-            finding.evidence,
-            finding.harm.words(),
-            finding.check
-        ))?;
-        out.line(format_args!("   effect  {}", finding.effect))?;
-        out.line(format_args!("   change  {}", finding.change))?;
+        out.told(
+            ink(finding.harm),
+            format_args!(
+                "{number}. {}   [{}, {}]",
+                finding.evidence,
+                finding.harm.words(),
+                finding.check
+            ),
+        )?;
+        out.told(Ink::Plain, format_args!("   effect  {}", finding.effect))?;
+        out.told(Ink::Plain, format_args!("   change  {}", finding.change))?;
     }
     if let Some(forecast) = forecast {
         out.line("")?;
-        out.line(forecast)?;
+        out.told(Ink::Plain, forecast)?;
     }
     if !document.unchecked.is_empty() {
         out.line("")?;
     }
     for unchecked in document.unchecked {
-        out.line(format_args!("not checked: {unchecked}"))?;
+        out.told(Ink::Faint, format_args!("not checked: {unchecked}"))?;
     }
     Ok(())
+}
+
+fn ink(harm: Harm) -> Ink {
+    match harm {
+        Harm::StopsJobs | Harm::StopsBinding => Ink::Bad,
+        Harm::WeakensBinding | Harm::SlowsJobs => Ink::Far,
+    }
 }

@@ -3,6 +3,7 @@
 use launch::site::SiteConfig;
 use slurm_config::plugstack::{self, Entry, EntryKind};
 use slurm_config::rules;
+use topology::option::{Item, ItemKind, Items, Memory};
 
 use super::report::{DoctorReport, Harm};
 use super::slurm::{PLUGIN, Slurm};
@@ -165,7 +166,30 @@ fn check_line(slurm: &Slurm, entry: &Entry, report: &mut DoctorReport) {
             );
         }
     }
+    check_memory(slurm, entry, arguments, report);
     check_file(slurm, entry, path, report);
+}
+
+/// Whether the site binds memory of jobs that share a host: a full node then ends a process while others have room.
+fn check_memory(slurm: &Slurm, entry: &Entry, arguments: &[String], report: &mut DoctorReport) {
+    let site = SiteConfig::parse(arguments);
+    let asks = |items: &Items| items.of(ItemKind::Memory) == Some(Item::Memory(Memory::Bind));
+    let is_bound = site.always.as_ref().is_some_and(asks) || asks(&site.default);
+    let select = slurm.value("selecttype").map(|(value, _)| value);
+    if !is_bound || select.is_some_and(|value| value.eq_ignore_ascii_case("select/linear")) {
+        return;
+    }
+    report.find(
+        "mem-bind",
+        Harm::WeakensBinding,
+        format!("{}: mem=bind", entry.place()),
+        "memory comes from the GPUs' NUMA nodes only: where jobs share a host and one fills a node, the kernel ends a \
+         process there although other nodes have memory",
+        format!(
+            "{}: mem=preferred; or, where every partition gives whole hosts (OverSubscribe=EXCLUSIVE), leave it",
+            entry.place()
+        ),
+    );
 }
 
 /// Whether the shared object is where the line says.

@@ -49,6 +49,10 @@ pub(crate) struct Choice<'a> {
 pub(crate) fn parse_release(text: &str) -> Result<Release, String> {
     let found = Release::find(text).filter(|release| rules::is_in_table(*release));
     found.ok_or_else(|| {
+        let of_year = rules::of_year(text);
+        if !of_year.is_empty() {
+            return format!("that is a year; expected {}", of_year.join(" or "));
+        }
         format!(
             "expected one of {}, with or without a patch as in 24.11.7",
             rules::list()

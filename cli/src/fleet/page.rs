@@ -8,6 +8,7 @@ use topology::quantity::count;
 use super::document::{FleetDocument, FleetFinding, HostKind};
 use super::names::fold;
 use crate::out::Out;
+use crate::paper::Ink;
 
 /// Differences that are listed of a kind or a group of hosts; `--json` has the rest.
 const MOST_DIFFERENCES: usize = 6;
@@ -19,23 +20,27 @@ const LONGEST_LIST: usize = 300;
 /// Prints the document.
 pub(super) fn print(out: &mut Out, document: &FleetDocument) -> io::Result<()> {
     let differing: usize = document.kinds.iter().map(|kind| kind.differing.len()).sum();
-    out.line(format_args!(
-        "{} in {}; {}; {}; {} skipped",
-        count(document.hosts, "host"),
-        count(document.kinds.len(), "kind"),
-        if differing == 1 {
-            "1 differs from its kind".to_owned()
-        } else {
-            format!("{differing} differ from their kind")
-        },
-        count(document.findings.len(), "finding"),
-        count(document.skipped.len(), "file"),
-    ))?;
+    out.told(
+        Ink::Head,
+        format_args!(
+            "{} in {}; {}; {}; {} skipped",
+            count(document.hosts, "host"),
+            count(document.kinds.len(), "kind"),
+            if differing == 1 {
+                "1 differs from its kind".to_owned()
+            } else {
+                format!("{differing} differ from their kind")
+            },
+            count(document.findings.len(), "finding"),
+            count(document.skipped.len(), "file"),
+        ),
+    )?;
     for kind in &document.kinds {
         print_kind(out, kind)?;
     }
     if !document.findings.is_empty() {
-        out.line("\nfound by doctor:")?;
+        out.line("")?;
+        out.told(Ink::Head, "found by doctor:")?;
     }
     for finding in &document.findings {
         print_finding(out, finding)?;
@@ -44,15 +49,19 @@ pub(super) fn print(out: &mut Out, document: &FleetDocument) -> io::Result<()> {
 }
 
 fn print_kind(out: &mut Out, kind: &HostKind) -> io::Result<()> {
-    out.line(format_args!(
-        "\nkind {}: {}: {}",
-        kind.number,
-        count(kind.hosts.len(), "host"),
-        list(kind.hosts.iter().map(String::as_str))
-    ))?;
-    out.line(format_args!("  {}", kind.summary))?;
+    out.line("")?;
+    out.told(
+        Ink::Head,
+        format_args!(
+            "kind {}: {}: {}",
+            kind.number,
+            count(kind.hosts.len(), "host"),
+            list(kind.hosts.iter().map(String::as_str))
+        ),
+    )?;
+    out.told(Ink::Plain, format_args!("  {}", kind.summary))?;
     if let Some(like) = kind.like {
-        out.line(format_args!("  like kind {like}, except:"))?;
+        out.told(Ink::Plain, format_args!("  like kind {like}, except:"))?;
         print_differences(out, &kind.unlike)?;
     }
     // Hosts with the same differences share their lines.
@@ -71,7 +80,10 @@ fn print_kind(out: &mut Out, kind: &HostKind) -> io::Result<()> {
         } else {
             "differ"
         };
-        out.line(format_args!("  {} {verb}:", list(hosts.iter().copied())))?;
+        out.told(
+            Ink::Far,
+            format_args!("  {} {verb}:", list(hosts.iter().copied())),
+        )?;
         print_differences(out, differences)?;
     }
     if groups.len() > MOST_GROUPS {
@@ -80,34 +92,43 @@ fn print_kind(out: &mut Out, kind: &HostKind) -> io::Result<()> {
             .skip(MOST_GROUPS)
             .map(|(_, hosts)| hosts.len())
             .sum();
-        out.line(format_args!(
-            "  and {} more that differ (--json has all)",
-            count(hosts, "host")
-        ))?;
+        out.told(
+            Ink::Plain,
+            format_args!(
+                "  and {} more that differ (--json has all)",
+                count(hosts, "host")
+            ),
+        )?;
     }
     Ok(())
 }
 
 fn print_differences(out: &mut Out, differences: &[String]) -> io::Result<()> {
     for difference in differences.iter().take(MOST_DIFFERENCES) {
-        out.line(format_args!("    {difference}"))?;
+        out.told(Ink::Plain, format_args!("    {difference}"))?;
     }
     if differences.len() > MOST_DIFFERENCES {
         let more = differences.len() - MOST_DIFFERENCES;
-        out.line(format_args!("    and {more} more (--json has all)"))?;
+        out.told(
+            Ink::Plain,
+            format_args!("    and {more} more (--json has all)"),
+        )?;
     }
     Ok(())
 }
 
 fn print_finding(out: &mut Out, finding: &FleetFinding) -> io::Result<()> {
-    out.line(format_args!(
-        "  {} on {}: {}",
-        finding.check,
-        count(finding.hosts.len(), "host"),
-        list(finding.hosts.iter().map(String::as_str))
-    ))?;
-    out.line(format_args!("    {}", finding.evidence))?;
-    out.line(format_args!("    change: {}", finding.change))
+    out.told(
+        Ink::Plain,
+        format_args!(
+            "  {} on {}: {}",
+            finding.check,
+            count(finding.hosts.len(), "host"),
+            list(finding.hosts.iter().map(String::as_str))
+        ),
+    )?;
+    out.told(Ink::Plain, format_args!("    {}", finding.evidence))?;
+    out.told(Ink::Plain, format_args!("    change: {}", finding.change))
 }
 
 fn list<'a>(hosts: impl IntoIterator<Item = &'a str>) -> String {

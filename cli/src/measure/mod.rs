@@ -5,6 +5,7 @@ mod kernels;
 mod verdict;
 
 use std::fs;
+use std::path::Path;
 use std::sync::Barrier;
 use std::time::Duration;
 
@@ -15,13 +16,15 @@ use ffi::linux::mempolicy::{self, Mode};
 use ffi::linux::{affinity, pages::Pages};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use topology::machine::{Machine, NodeKind, NumaNode};
+use topology::machine::{Machine, MeasuredLatency, NodeKind, NumaNode};
 use topology::quantity::{count, size, volume};
 use topology::set::{CpuSet, NodeSet};
+use topology::sysfs::{LATENCY_FILE, write_latencies};
 
 use crate::command::{CommandError, Format, Outcome};
 use crate::hardware::times_local;
-use crate::out::{self, Out};
+use crate::out::{self, Out, WriteError};
+use crate::snapshot::write_atomically;
 use crate::table::{Cell, Column, Table};
 pub(crate) use copies::Copies;
 use copies::GpuCopy;
@@ -40,6 +43,7 @@ const BUDGET: Duration = Duration::from_secs(4);
   gpu-numa measure
   srun -N1 --exclusive gpu-numa measure
   gpu-numa measure --json > $(hostname).json
+  gpu-numa measure --save && gpu-numa snapshot
 
 Threads are bound to a node's CPUs and memory as jobs are.  Run it on an idle host: other programs take \
 bandwidth away.  Bandwidth is that of reads by up to 8 cores of a node; latency is that of one thread that \
@@ -47,6 +51,9 @@ waits for each access to a random cache line.")]
 pub(crate) struct Measure {
     #[command(flatten)]
     format: Format,
+    /// Keep the latencies in /etc/gpu-numa-bind/latencies, where show and the snapshot take them from (root)
+    #[arg(long)]
+    save: bool,
 }
 
 /// The figures.
@@ -122,6 +129,9 @@ impl Measure {
             copies,
             remarks,
         };
+        if self.save {
+            save(&document.pairs)?;
+        }
         if self.format.json {
             out.json(&document)?;
         } else {
@@ -132,6 +142,21 @@ impl Measure {
         }
         Ok(Outcome::Done)
     }
+}
+
+/// Keeps the latencies for `show` and the snapshot.
+fn save(pairs: &[NodePair]) -> Result<(), WriteError> {
+    let path = Path::new("/").join(LATENCY_FILE);
+    let latencies: Vec<MeasuredLatency> = pairs.iter().map(NodePair::kept).collect();
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(|error| WriteError::file("make", folder, error))?;
+    }
+    write_atomically(&path, &write_latencies(&latencies))?;
+    out::message(&format!(
+        "{} written; gpu-numa snapshot takes it over",
+        path.display()
+    ));
+    Ok(())
 }
 
 /// Every memory from every node's CPUs, and how long the shortest buffer was, in words.

@@ -1,6 +1,7 @@
 //! What was measured against what firmware says.
 
 use serde::Serialize;
+use topology::machine::MeasuredLatency;
 
 /// A pair of nodes as measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -24,6 +25,22 @@ pub(crate) struct NodePair {
 const CLEAR: f64 = 1.2;
 /// How far a ratio may be from firmware's: its figures are rough by design.
 const ROUGH: f64 = 1.7;
+
+impl NodePair {
+    /// What is kept of it.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "rounded and kept within u32; a cast takes what is none to 0"
+    )]
+    pub(super) fn kept(&self) -> MeasuredLatency {
+        MeasuredLatency {
+            cpu_node: self.cpu_node,
+            memory_node: self.memory_node,
+            nanoseconds: self.latency_ns.round().clamp(1.0, f64::from(u32::MAX)) as u32,
+        }
+    }
+}
 
 /// Fills in the ratios.
 pub(super) fn relate(pairs: &mut [NodePair]) {

@@ -3,8 +3,8 @@
 use topology::machine::{Machine, NumaNode};
 use topology::set::CpuSet;
 
-use super::svg::{Area, Paint, Svg};
-use super::tasks::{Tasks, stripes};
+use super::svg::{Anchor, Area, Paint, Style, Svg};
+use super::tasks::{self, Tasks, hatch, stripes};
 
 /// A cell with its gap.
 const CELL: f64 = 12.0;
@@ -148,7 +148,11 @@ pub(super) fn draw(
                 width: CELL - 2.0,
                 height: CELL - 2.0,
             };
-            stripes(svg, cell, &tasks.on_cpus(core), FREE);
+            let users = tasks.on_cpus(core);
+            stripes(svg, cell, &users, FREE, None);
+            if let [one] = users.as_slice() {
+                write_in_cell(svg, tasks, *one, cell);
+            }
             svg.rectangle(
                 cell,
                 1.5,
@@ -157,4 +161,19 @@ pub(super) fn draw(
             );
         }
     }
+}
+
+/// The number of a core's only task, for a grey print; a task that is wrong is hatched.
+fn write_in_cell(svg: &mut Svg, tasks: Tasks<'_>, task: usize, cell: Area) {
+    if tasks.is_wrong(task) {
+        hatch(svg, cell);
+        return;
+    }
+    let style = Style {
+        fill: tasks::ink(task),
+        is_bold: false,
+        is_upright: false,
+    };
+    let at = (cell.middle(), cell.y + 7.5);
+    svg.text(at, 7.0, Anchor::Middle, style, &tasks.number(task));
 }

@@ -158,7 +158,7 @@ fn draw_gpu(svg: &mut Svg, (machine, tasks): Scene<'_>, index: usize, area: Area
             height: 24.0,
             ..area
         };
-        stripes(svg, band, &users, "none");
+        stripes(svg, band, &users, "none", None);
     }
     let style = users.first().map_or(BOLD, |first| Style {
         fill: tasks::ink(*first),
@@ -177,6 +177,22 @@ fn draw_gpu(svg: &mut Svg, (machine, tasks): Scene<'_>, index: usize, area: Area
         &svg::fit(&title, area.width + 6.0, 11.5),
     );
     write_facts(svg, machine, gpu, &name, area);
+    if users.iter().any(|user| tasks.is_wrong(*user)) {
+        let rest = Area {
+            y: area.y + 24.0,
+            height: 6.0,
+            ..area
+        };
+        tasks::hatch(svg, rest);
+        tasks::hatch(
+            svg,
+            Area {
+                y: area.bottom() - 14.0,
+                height: 14.0,
+                ..area
+            },
+        );
+    }
     if let [one] = users.as_slice() {
         let mut paint = Paint::new("none", colour(*one));
         paint.width = 2.5;

@@ -26,10 +26,65 @@ const HEADING: f64 = 26.0;
 const LINK_ROOM: f64 = 46.0;
 /// The socket link.
 const LINK: &str = "#b42318";
+/// An arrow's lane beside it.
+const ARROW: f64 = 14.0;
+/// Arrows that can still be told apart; the hatching has all.
+const MOST_ARROWS: usize = 8;
 /// What is drawn.
 pub(crate) struct Picture<'a> {
     machine: &'a Machine,
     tasks: Tasks<'a>,
+    /// In place of the host's name and its summary; none for a picture by itself.
+    heading: Option<&'a str>,
+}
+
+/// The room that a picture takes.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    width: f64,
+    height: f64,
+}
+
+/// Two pictures side by side are no wider than this together; wider ones stand below each other.
+const PAIR: f64 = 2000.0;
+
+/// The same machine before and after, each with its heading.
+pub(crate) fn compare(
+    machine: &Machine,
+    before: (&str, &[TaskPlan]),
+    after: (&str, &[TaskPlan]),
+) -> String {
+    let [(left, one), (right, other)] = [before, after].map(|(heading, tasks)| {
+        let picture = Picture {
+            machine,
+            tasks: Tasks(tasks),
+            heading: Some(heading),
+        };
+        picture.body()
+    });
+    let is_beside = one.width + other.width <= PAIR;
+    let mut svg = Svg::default();
+    let name = format!(
+        "{}: {}",
+        hardware::host(machine),
+        hardware::summary(machine)
+    );
+    svg.text((MARGIN, MARGIN + 10.0), 13.0, Anchor::Start, FAINT, &name);
+    let top = 20.0;
+    svg.place(left, (0.0, top));
+    let (at, size) = if is_beside {
+        (
+            (one.width, top),
+            (one.width + other.width, top + one.height.max(other.height)),
+        )
+    } else {
+        (
+            (0.0, top + one.height),
+            (one.width.max(other.width), top + one.height + other.height),
+        )
+    };
+    svg.place(right, at);
+    svg.finish(size.0, size.1, hardware::host(machine))
 }
 
 impl<'a> Picture<'a> {
@@ -38,11 +93,18 @@ impl<'a> Picture<'a> {
         Self {
             machine,
             tasks: Tasks(tasks),
+            heading: None,
         }
     }
 
     /// The SVG document.
     pub(crate) fn draw(&self) -> String {
+        let (svg, size) = self.body();
+        svg.finish(size.width, size.height, hardware::host(self.machine))
+    }
+
+    /// The picture, and the room that it takes.
+    fn body(&self) -> (Svg, Size) {
         let bands = grid::bands(self.machine, PAGE);
         let mut svg = Svg::default();
         let side_by_side = bands.iter().map(|band| band.width + 2.0 * GAP).sum::<f64>();
@@ -54,9 +116,9 @@ impl<'a> Picture<'a> {
         let packages = bands.iter().filter(|band| band.package.is_some()).count();
         if packages > 1 {
             if is_stacked {
-                x += LINK_ROOM
+                x += LINK_ROOM + self.arrow_room()
             } else {
-                y += LINK_ROOM
+                y += LINK_ROOM + self.arrow_room()
             }
         }
         let left = x;
@@ -89,22 +151,62 @@ impl<'a> Picture<'a> {
             self.machine,
             &self.gpu_places(&bands, &places),
             bottom,
-            MARGIN,
+            (MARGIN, right),
         );
         bottom = self.draw_legend(&mut svg, bottom + 2.0 * GAP);
-        let width = (right + MARGIN).max(760.0);
-        svg.finish(width, bottom + MARGIN, hardware::host(self.machine))
+        let size = Size {
+            width: (right + MARGIN).max(self.legend_width()),
+            height: bottom + MARGIN,
+        };
+        (svg, size)
+    }
+
+    /// What the title and the lines below the picture need.
+    fn legend_width(&self) -> f64 {
+        let lines = self
+            .tasks
+            .0
+            .iter()
+            .map(|task| svg::width(&legend(task), 11.0) + 22.0);
+        let title = svg::width(&hardware::summary(self.machine), 12.0);
+        2.0 * MARGIN + lines.fold(title, f64::max)
+    }
+
+    /// The tasks that are far from their GPUs, each with the sockets of its CPUs and of its first GPU.
+    fn crossings(&self) -> Vec<(usize, u32, u32)> {
+        let crossing = |(place, task): (usize, &TaskPlan)| {
+            let of_cpus = self
+                .machine
+                .packages
+                .iter()
+                .find(|package| package.cpus.intersects(&task.cpus))?;
+            let near = self
+                .machine
+                .cpus_of(&self.machine.nodes_of_gpus(task.gpus.get(..1)?));
+            let of_gpu = self
+                .machine
+                .packages
+                .iter()
+                .find(|package| package.cpus.intersects(&near))?;
+            (self.tasks.is_wrong(place) && of_cpus.id != of_gpu.id)
+                .then_some((place, of_cpus.id, of_gpu.id))
+        };
+        let found = (0..).zip(self.tasks.0).filter_map(crossing);
+        found.take(MOST_ARROWS).collect()
+    }
+
+    /// What the arrows over the socket link need.
+    fn arrow_room(&self) -> f64 {
+        self.crossings().iter().map(|_| ARROW).sum()
     }
 
     fn draw_title(&self, svg: &mut Svg) -> f64 {
         let machine = self.machine;
-        svg.text(
-            (MARGIN, MARGIN + 14.0),
-            18.0,
-            Anchor::Start,
-            BOLD,
-            hardware::host(self.machine),
-        );
+        let name = self.heading.unwrap_or(hardware::host(machine));
+        svg.text((MARGIN, MARGIN + 14.0), 18.0, Anchor::Start, BOLD, name);
+        if self.heading.is_some() {
+            return MARGIN + 30.0;
+        }
         let words = hardware::summary(machine);
         svg.text((MARGIN, MARGIN + 34.0), 12.0, Anchor::Start, FAINT, &words);
         MARGIN + 50.0
@@ -232,7 +334,7 @@ impl<'a> Picture<'a> {
             height: 18.0,
         };
         let holders = self.tasks.on_memory(node.id);
-        stripes(svg, bar, &holders, "#e4e7eb");
+        stripes(svg, bar, &holders, "#e4e7eb", Some(self.tasks));
         svg.rectangle(bar, 2.0, Paint::new("none", "#9aa5b1"), &cpus);
         let words = format!("memory {}", memory(node.memory_bytes));
         if !holders.is_empty() {
@@ -274,6 +376,11 @@ impl<'a> Picture<'a> {
                 all.extend(pairs.filter_map(|(x, y)| self.machine.distance(x, y)));
             }
         }
+        if let [(a, _), (b, _)] = packages
+            && let Some(words) = self.measured_link(&nodes_of(*a), &nodes_of(*b))
+        {
+            return words;
+        }
         match (all.iter().min(), all.iter().max()) {
             (Some(low), Some(high)) if low == high => format!(
                 "socket link: SLIT {low}, {}x local latency",
@@ -282,6 +389,14 @@ impl<'a> Picture<'a> {
             (Some(low), Some(high)) => format!("socket links: SLIT {low} to {high}"),
             _ => "socket link: not rated by firmware".to_owned(),
         }
+    }
+
+    /// How long an access from one socket's first node to the other's takes, as measured; none where it was not.
+    fn measured_link(&self, from: &[u32], to: &[u32]) -> Option<String> {
+        let (a, b) = (*from.first()?, *to.first()?);
+        let (local, far) = self.machine.latency(a, a).zip(self.machine.latency(a, b))?;
+        let times = f64::from(far) / f64::from(local);
+        Some(format!("socket link: {times:.1}x local latency, measured"))
     }
 
     fn draw_socket_link(&self, svg: &mut Svg, places: &[(Option<u32>, Area)], is_stacked: bool) {
@@ -302,10 +417,11 @@ impl<'a> Picture<'a> {
             is_bold: true,
             is_upright: is_stacked,
         };
+        let gap = 20.0 + self.arrow_room();
         let bar = if is_stacked {
-            first.x - 24.0
+            first.x - 4.0 - gap
         } else {
-            first.y - 20.0
+            first.y - gap
         };
         for (_, area) in &packages {
             let stub = if is_stacked {
@@ -331,6 +447,70 @@ impl<'a> Picture<'a> {
         };
         svg.line(&ends, paint);
         svg.text(at, 12.0, Anchor::Middle, style, &words);
+        self.draw_crossings(svg, &packages, bar, is_stacked);
+    }
+
+    /// An arrow for each task that is far from its GPU, from the socket of its CPUs to that of the GPU.
+    fn draw_crossings(&self, svg: &mut Svg, packages: &[(u32, Area)], bar: f64, is_stacked: bool) {
+        let area = |id: u32| {
+            packages
+                .iter()
+                .find(|(own, _)| *own == id)
+                .map(|(_, area)| *area)
+        };
+        let mut lane = bar;
+        for (place, of_cpus, of_gpu) in self.crossings() {
+            lane += ARROW;
+            let (Some(from), Some(to)) = (area(of_cpus), area(of_gpu)) else {
+                continue;
+            };
+            // Beside the link's own stubs, each in its own lane.
+            let aside = 14.0 + lane - bar;
+            let mut paint = Paint::line(LINK, 1.6);
+            paint.is_dashed = true;
+            let words = format!("task {}", self.tasks.number(place));
+            let style = Style {
+                fill: LINK,
+                ..PLAIN
+            };
+            if is_stacked {
+                let inside = 46.0 + (lane - bar) * 0.55;
+                let (start, end) = (from.y + inside, to.y + inside);
+                svg.arrow(
+                    &[(from.x, start), (lane, start), (lane, end), (to.x, end)],
+                    paint,
+                );
+                let middle = f64::midpoint(start, end);
+                let plate = Area {
+                    x: lane - 6.0,
+                    y: middle - 22.0,
+                    width: 12.0,
+                    height: 44.0,
+                };
+                svg.rectangle(plate, 3.0, Paint::new("#ffffff", "none"), "");
+                let style = Style {
+                    is_upright: true,
+                    ..style
+                };
+                svg.text((lane + 3.5, middle), 10.0, Anchor::Middle, style, &words);
+            } else {
+                let sign = if to.x > from.x { 1.0 } else { -1.0 };
+                let (start, end) = (from.middle() + sign * aside, to.middle() - sign * aside);
+                svg.arrow(
+                    &[(start, from.y), (start, lane), (end, lane), (end, to.y)],
+                    paint,
+                );
+                let middle = f64::midpoint(start, end);
+                let plate = Area {
+                    x: middle - 22.0,
+                    y: lane - 6.0,
+                    width: 44.0,
+                    height: 12.0,
+                };
+                svg.rectangle(plate, 3.0, Paint::new("#ffffff", "none"), "");
+                svg.text((middle, lane + 3.5), 10.0, Anchor::Middle, style, &words);
+            }
+        }
     }
 
     /// Where each GPU stands: the middle of its lower edge.
@@ -401,11 +581,18 @@ impl<'a> Picture<'a> {
                 height: 12.0,
             };
             svg.rectangle(swatch, 2.0, Paint::new(colour(index), "#52606d"), "");
-            let message = task_message(task, Voice::Step);
-            let words = format!("task {}: {message}", task.task);
+            if tasks::is_wrong(task) {
+                tasks::hatch(svg, swatch);
+            }
+            let words = legend(task);
             svg.text((MARGIN + 22.0, y), 11.0, Anchor::Start, PLAIN, &words);
             y += 17.0;
         }
         y
     }
+}
+
+/// A task's line below the picture.
+fn legend(task: &TaskPlan) -> String {
+    format!("task {}: {}", task.task, task_message(task, Voice::Step))
 }

@@ -13,6 +13,8 @@ const GREEN: &str = "#3f9142";
 const MAX_BOWS: usize = 28;
 /// How much deeper the next bow hangs.
 const STEP: f64 = 15.0;
+/// How far below its GPUs a row's bar is.
+const BELOW: f64 = 9.0;
 
 /// Draws below `top`, and returns where it ended.
 pub(super) fn draw(
@@ -20,7 +22,7 @@ pub(super) fn draw(
     machine: &Machine,
     places: &[Option<(f64, f64)>],
     top: f64,
-    margin: f64,
+    (margin, right): (f64, f64),
 ) -> f64 {
     let pairs = pairs(machine);
     if pairs.is_empty() {
@@ -57,6 +59,7 @@ pub(super) fn draw(
         return lowest + 54.0;
     }
     if is_uniform {
+        rows(svg, places, right + 10.0);
         let words = format!("{what}: NV{first} between every pair of GPUs");
         svg.text((margin, top + 20.0), 12.0, Anchor::Start, style, &words);
         return top + 28.0;
@@ -90,6 +93,32 @@ fn bar(svg: &mut Svg, places: &[Option<(f64, f64)>], y: f64) {
         svg.line(&[(*x, *from), (*x, y)], Paint::line(GREEN, 2.0));
     }
     svg.line(&[(left, y), (right, y)], Paint::line(GREEN, 5.0));
+}
+
+/// A bar below each row of GPUs, joined to the others by a line at `right`.
+fn rows(svg: &mut Svg, places: &[Option<(f64, f64)>], right: f64) {
+    let mut rows: Vec<Vec<Option<(f64, f64)>>> = Vec::new();
+    for place in places.iter().flatten() {
+        let is_in = |row: &Vec<Option<(f64, f64)>>| {
+            let first = row.iter().flatten().next();
+            first.is_some_and(|(_, y)| (*y - place.1).abs() < 1.0)
+        };
+        match rows.iter_mut().find(|row| is_in(row)) {
+            Some(row) => row.push(Some(*place)),
+            None => rows.push(vec![Some(*place)]),
+        }
+    }
+    let mut ends = Vec::new();
+    for row in &rows {
+        let Some((left, from)) = row.iter().flatten().next() else {
+            continue;
+        };
+        let y = from + BELOW;
+        bar(svg, row, y);
+        svg.line(&[(*left, y), (right, y)], Paint::line(GREEN, 5.0));
+        ends.push((right, y));
+    }
+    svg.line(&ends, Paint::line(GREEN, 5.0));
 }
 
 /// Shorter bows hang higher, with one depth for each length.

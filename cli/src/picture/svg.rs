@@ -7,6 +7,13 @@ const FONT: &str = "DejaVu Sans, Helvetica, Arial, sans-serif";
 /// Width of a character of size 1, on average, rounded up.
 const CHARACTER: f64 = 0.62;
 
+/// On a dark page light and dark change places, and colours keep their hue; print stays as drawn.
+const DARK: &str = "@media screen and (prefers-color-scheme: dark) { svg { filter: invert(0.9) hue-rotate(180deg); } }";
+/// Over what is wrong: told from the rest without colour too.
+pub(crate) const WRONG: &str = "url(#wrong)";
+const HATCH: &str = "<defs><pattern id=\"wrong\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" \
+                     patternTransform=\"rotate(45)\"><rect width=\"2.2\" height=\"6\" fill=\"#b42318\"/></pattern></defs>";
+
 /// How text stands to its point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Anchor {
@@ -164,11 +171,42 @@ impl Svg {
         ));
     }
 
+    /// Another picture, moved by `x` and `y`.
+    pub(crate) fn place(&mut self, other: Self, (x, y): (f64, f64)) {
+        let body = other.body;
+        self.element(format_args!(
+            "<g transform=\"translate({x:.1} {y:.1})\">\n{body}</g>"
+        ));
+    }
+
+    /// A line through points with a head at its end.
+    pub(crate) fn arrow(&mut self, points: &[(f64, f64)], paint: Paint<'_>) {
+        self.line(points, paint);
+        let [.., (fx, fy), (x, y)] = points else {
+            return;
+        };
+        let (dx, dy) = (x - fx, y - fy);
+        let length = dx.hypot(dy).max(1.0);
+        let (dx, dy) = (6.0 * dx / length, 6.0 * dy / length);
+        self.line(
+            &[
+                (x - dx - dy / 1.5, y - dy + dx / 1.5),
+                (*x, *y),
+                (x - dx + dy / 1.5, y - dy - dx / 1.5),
+            ],
+            Paint {
+                is_dashed: false,
+                ..paint
+            },
+        );
+    }
+
     /// The document, `width` by `height`.
     pub(crate) fn finish(self, width: f64, height: f64, title: &str) -> String {
         format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" \
              height=\"{height:.0}\" viewBox=\"0 0 {width:.0} {height:.0}\" font-family=\"{FONT}\">\n<title>{}</title>\n\
+             <style>{DARK}</style>\n{HATCH}\n\
              <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{}</svg>\n",
             escape(title),
             self.body

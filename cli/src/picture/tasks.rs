@@ -1,10 +1,10 @@
 //! The colour of each task of a plan, on what it holds.
 
-use topology::binding::TaskPlan;
+use topology::binding::{TaskCase, TaskPlan, Verdict};
 use topology::pci::PciAddress;
 use topology::set::CpuSet;
 
-use super::svg::{Area, Paint, Svg};
+use super::svg::{Anchor, Area, Paint, Style, Svg, WRONG};
 
 /// Colours that people with any colour vision can tell apart (Okabe and Ito's), then lighter ones, and
 /// whether words on them are white.
@@ -26,6 +26,9 @@ const COLOURS: [(&str, bool); 16] = [
     ("#d8cf6f", false),
     ("#cbc3e6", false),
 ];
+
+/// Half of what the words on a memory bar may take.
+const WORDS: f64 = 70.0;
 
 /// The tasks of a plan; none in a picture of the machine alone.  A task is named by its place in the plan.
 #[derive(Debug, Clone, Copy)]
@@ -54,12 +57,26 @@ impl Tasks<'_> {
             .map_or_else(|| place.to_string(), |task| task.task.to_string())
     }
 
+    /// Whether a task is refused, or has no CPU near its GPUs.
+    pub(crate) fn is_wrong(self, place: usize) -> bool {
+        self.0.get(place).is_some_and(is_wrong)
+    }
+
     fn places(self, is_wanted: impl Fn(&TaskPlan) -> bool) -> Vec<usize> {
         (0..)
             .zip(self.0)
             .filter(|(_, task)| is_wanted(task))
             .map(|(place, _)| place)
             .collect()
+    }
+}
+
+/// Whether a task is refused, or has no CPU near its GPUs; one without a GPU, or whose GPU's node is unknown, is neither.
+pub(crate) fn is_wrong(task: &TaskPlan) -> bool {
+    match task.verdict {
+        Verdict::Refused | Verdict::Remote => true,
+        Verdict::Unbound => matches!(task.case, TaskCase::Far { .. }),
+        Verdict::Partial | Verdict::Spanning | Verdict::Local => false,
     }
 }
 
@@ -78,8 +95,15 @@ pub(crate) fn ink(task: usize) -> &'static str {
     if is_white { "#ffffff" } else { "#1f2933" }
 }
 
-/// Fills an area with the colours of tasks side by side, or with `plain` where there are none.
-pub(crate) fn stripes(svg: &mut Svg, area: Area, tasks: &[usize], plain: &str) {
+/// Fills an area with the colours of tasks side by side, or with `plain` where there are none; with `numbers` each has its own
+/// where there is room.
+pub(crate) fn stripes(
+    svg: &mut Svg,
+    area: Area,
+    tasks: &[usize],
+    plain: &str,
+    numbers: Option<Tasks<'_>>,
+) {
     if tasks.is_empty() {
         svg.rectangle(area, 1.5, Paint::new(plain, "none"), "");
         return;
@@ -95,5 +119,40 @@ pub(crate) fn stripes(svg: &mut Svg, area: Area, tasks: &[usize], plain: &str) {
             "",
         );
         x += width;
+        if let Some(numbers) = numbers
+            && width >= 26.0
+        {
+            let stripe = Area {
+                x: x - width,
+                width,
+                ..area
+            };
+            let number = numbers.number(*task);
+            write_number(svg, &number, ink(*task), (stripe, area.middle()));
+        }
     }
+}
+
+/// A task's number on its stripe, so that a grey print tells tasks apart; beside the words in the middle of the bar.
+fn write_number(svg: &mut Svg, number: &str, fill: &'static str, (stripe, words_at): (Area, f64)) {
+    let style = Style {
+        fill,
+        is_bold: true,
+        is_upright: false,
+    };
+    let from_words = stripe.middle() - words_at;
+    let x = if from_words.abs() > WORDS {
+        stripe.middle()
+    } else if from_words > 1.0 {
+        stripe.x + stripe.width - 9.0
+    } else {
+        stripe.x + 9.0
+    };
+    let at = (x, stripe.y + stripe.height / 2.0 + 3.5);
+    svg.text(at, 9.5, Anchor::Middle, style, number);
+}
+
+/// Hatches an area whose task is wrong.
+pub(crate) fn hatch(svg: &mut Svg, area: Area) {
+    svg.rectangle(area, 1.5, Paint::new(WRONG, "none"), "");
 }

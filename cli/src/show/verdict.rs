@@ -43,6 +43,10 @@ fn distances(machine: &Machine) -> Vec<String> {
         .filter(|(a, b)| a < b)
         .filter_map(|(a, b)| Some((machine.distance(a, b)?, a, b)))
         .max_by_key(|(distance, a, b)| (*distance, std::cmp::Reverse((*a, *b))));
+    let measured = farthest.and_then(|(distance, a, b)| measured(machine, distance, a, b));
+    if let Some(sentence) = measured {
+        return vec![sentence];
+    }
     match farthest {
         Some((distance, a, b)) if distance > 10 => vec![format!(
             "Firmware rates memory access from node {a} to node {b} at {}x local latency (SLIT {distance}); \
@@ -56,6 +60,17 @@ fn distances(machine: &Machine) -> Vec<String> {
         ],
         None => Vec::new(),
     }
+}
+
+/// What was measured of memory on node `b` from node `a`; none where it was not.
+fn measured(machine: &Machine, distance: u32, a: u32, b: u32) -> Option<String> {
+    let (local, far) = machine.latency(a, a).zip(machine.latency(a, b))?;
+    Some(format!(
+        "Memory of node {b} takes {:.1} times as long as local memory from node {a}, as measured here ({far} ns, \
+         {local} ns); firmware says {}x (SLIT {distance}).",
+        f64::from(far) / f64::from(local),
+        times_local(distance)
+    ))
 }
 
 /// Which GPUs cannot read each other's memory, according to NVML.

@@ -9,6 +9,7 @@ mod dmi;
 mod driver;
 mod files;
 mod firmware;
+mod latencies;
 mod now;
 mod overrides;
 mod pci;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 pub use cpu::CpuSide;
 pub use files::parse_mask;
+pub use latencies::{LATENCY_FILE, write_latencies};
 pub use now::{read_current, read_now};
 pub use overrides::{OVERRIDE_FILE, parse_overrides};
 pub use pci::{parse_speed, parse_width};
@@ -82,6 +84,7 @@ pub fn read_machine(root: &Path, overrides: &Overrides) -> Result<Machine, Sysfs
     };
     add_pci(&mut machine, pci);
     machine.firmware = firmware::read(Root(root), &machine);
+    machine.latencies = latencies::read(Root(root));
     locate_all(&mut machine, overrides);
     Ok(machine)
 }
