@@ -48,6 +48,55 @@ fn bash_completes_commands_their_options_and_what_is_below_them() {
     }
 }
 
+/// Types a line and a tab into an interactive zsh; it ends once the line is completed.
+const ZSH: &str = r#"
+zmodload zsh/zpty
+zpty z zsh -f -i
+zpty -w z "PROMPT=; fpath=($1 \$fpath); autoload -U compinit; compinit -u -D; print REA''DY"
+zpty -r z out '*READY*'
+zpty -w -n z $2$'\t'
+zpty -r z out "*$3*"
+zpty -d z
+"#;
+
+#[test]
+fn zsh_and_fish_complete_as_bash_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_gpu-numa");
+    let status = Command::new(program)
+        .arg("__generate")
+        .arg(folder.path())
+        .status();
+    assert!(status.unwrap().success());
+    let completions = folder.path().join("completions");
+    let bin = std::path::Path::new(program).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    for (line, completed) in [
+        ("gpu-numa sh", "show"),
+        ("gpu-numa nccl e", "emit"),
+        ("gpu-numa show --sv", "--svg"),
+        ("gpu-numa plan --option restr", "restricted"),
+    ] {
+        let script = format!(
+            "source {}/gpu-numa.fish; complete -C '{line}'",
+            completions.display()
+        );
+        let fish = Command::new("fish")
+            .args(["--no-config", "-c", &script])
+            .env("PATH", &path)
+            .output();
+        let offered = String::from_utf8(fish.unwrap().stdout).unwrap();
+        assert!(offered.starts_with(completed), "fish: {line}: {offered}");
+        let zsh = Command::new("timeout")
+            .args(["120", "zsh", "-f", "-c", ZSH, "zsh"])
+            .arg(&completions)
+            .args([line, completed])
+            .env("PATH", &path)
+            .status();
+        assert!(zsh.unwrap().success(), "zsh: {line}");
+    }
+}
+
 #[test]
 fn man_pages_and_completions_name_every_command_that_help_names() {
     let folder = tempfile::tempdir().unwrap();

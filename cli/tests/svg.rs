@@ -49,6 +49,22 @@ fn a_plan_colours_cpus_memory_and_gpu_of_each_task() {
 }
 
 #[test]
+fn what_is_remote_is_hatched_with_an_arrow_over_the_link_and_the_bound_step_is_not() {
+    let host = Host::new();
+    let pair = picture(&host, &["plan", "--cpus-per-task", "2", "--compare"]);
+    let (alone, bound) = pair.split_once(">--gpu-numa-bind<").unwrap();
+    // Of tasks 1 and 2: a core, two stripes of the card, the legend.
+    assert_eq!(alone.matches("fill=\"url(#wrong)\"").count(), 8);
+    assert!(alone.contains(">task 1</text>") && alone.contains(">task 2</text>"));
+    assert!(!bound.contains("url(#wrong)") && !bound.contains(">task 1</text>"));
+    let masks = ["0-1", "2-3", "4-5", "6-7"]
+        .map(|mask| ["--mask", mask])
+        .concat();
+    let own = picture(&host, &[&["plan", "--compare"], &masks[..]].concat());
+    assert!(own.contains("Slurm alone (--mask)") && !own.contains("fill=\"url(#wrong)\""));
+}
+
+#[test]
 fn a_hostile_name_stays_text() {
     let host = Host::new();
     let information = "Model: </text><script>alert(1)</script>\nBus Location: 0000:23:00.0\n";
@@ -77,7 +93,7 @@ fn a_file_is_written_and_a_folder_refused() {
 fn the_picture_in_the_readme_is_what_the_program_draws() {
     let drawn = picture(
         &Host::new(),
-        &["plan", "--tasks", "4", "--cpus-per-task", "2"],
+        &["plan", "--tasks", "4", "--cpus-per-task", "2", "--compare"],
     );
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/plan.svg");
     if std::env::var_os("UPDATE_PICTURES").is_some() {

@@ -187,8 +187,8 @@ fn draw_gpu(svg: &mut Svg, (machine, tasks): Scene<'_>, index: usize, area: Area
         tasks::hatch(
             svg,
             Area {
-                y: area.bottom() - 14.0,
-                height: 14.0,
+                y: area.bottom() - 7.0,
+                height: 7.0,
                 ..area
             },
         );

@@ -13,6 +13,8 @@ const GREEN: &str = "#3f9142";
 const MAX_BOWS: usize = 28;
 /// How much deeper the next bow hangs.
 const STEP: f64 = 15.0;
+/// The most NVLinks that a GPU has (H100 and later); with more to its peers together, a switch must be between.
+const MOST_LINKS: u32 = 18;
 /// How far below its GPUs a row's bar is.
 const BELOW: f64 = 9.0;
 
@@ -42,9 +44,15 @@ pub(super) fn draw(
         ..BOLD
     };
     let what = gpu_link(machine);
+    let peers = u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX);
+    let by = if is_uniform && first.saturating_mul(peers) > MOST_LINKS {
+        " by NVSwitch"
+    } else {
+        ""
+    };
     if is_uniform && is_one_row {
         bar(svg, places, lowest + 28.0);
-        let words = format!("{what}: NV{first} between every pair of GPUs");
+        let words = format!("{what}: NV{first} between every pair of GPUs{by}");
         let middle = places.iter().flatten().map(|(x, _)| *x);
         let (left, right) = middle.fold((f64::MAX, 0.0_f64), |(low, high), x| {
             (low.min(x), high.max(x))
@@ -60,7 +68,7 @@ pub(super) fn draw(
     }
     if is_uniform {
         rows(svg, places, right + 10.0);
-        let words = format!("{what}: NV{first} between every pair of GPUs");
+        let words = format!("{what}: NV{first} between every pair of GPUs{by}");
         svg.text((margin, top + 20.0), 12.0, Anchor::Start, style, &words);
         return top + 28.0;
     }
