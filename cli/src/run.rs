@@ -83,7 +83,8 @@ impl Run {
                 let choice = RunChoice::new(&OwnEnvironment, own.gpus.clone(), is_ranks);
                 variables.extend(choice.variable());
                 if frameworks::is_settled(settings.frameworks, own) {
-                    variables.extend(frameworks::keep_still(&OwnEnvironment));
+                    let still = frameworks::keep_still(&OwnEnvironment);
+                    variables.extend(still.map(|(name, value)| (name, value.to_owned())));
                 }
             }
             let order = device_order(&machine, &OwnEnvironment);
