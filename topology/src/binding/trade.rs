@@ -13,8 +13,11 @@ use crate::set::{CpuSet, NodeSet};
 /// How many gifts are in one trade.
 const LONGEST: usize = 3;
 
-/// How many cores may change hands in all gifts that are tried; about 0.2 µs each.
-const PATIENCE: usize = 5_000;
+/// How many gifts are tried in all by a few tasks, at most 0.2 µs each; by many, whose gifts cost more, fewer.
+const PATIENCE: usize = 6_000;
+
+/// So many tasks more have half the patience, twice as many a third.
+const MANY: usize = 32;
 
 /// The best plan that trades make of `plan`, the CPUs of each task within `pool`, of `merit`, where no task gets fewer
 /// than `least` CPUs that had as many; with its merit.
@@ -32,6 +35,9 @@ pub(super) fn trade(
         .filter_map(|(cpus, takes_part)| takes_part.then_some(cpus))
         .collect();
     let mut market = Market::new(pool, wants, least, &owned);
+    if !market.find_better() {
+        return (merit, plan);
+    }
     while market.find_better() {}
     let mut traded = market.holdings().into_iter();
     let plan = wants.takes_part.iter().map(|takes_part| {
@@ -156,7 +162,7 @@ impl<'a> Market<'a> {
             owners: Vec::new(),
             kinds: Vec::new(),
             merit: Merit::default(),
-            patience: PATIENCE,
+            patience: PATIENCE / (1 + owned.len() / MANY),
         };
         let mut by_cpu: Vec<usize> = Vec::new();
         for (owner, cpus) in owned.iter().enumerate() {
@@ -410,7 +416,9 @@ impl<'a> Market<'a> {
                 if self.patience == 0 {
                     return false;
                 }
-                self.patience = self.patience.saturating_sub(goods.cores.len());
+                // A whole node costs more than a core.
+                let cost = 1 + goods.cores.len() / 8;
+                self.patience = self.patience.saturating_sub(cost);
                 let gifts = self.give(&goods, giver, taker);
                 let is_new = !chain.contains(&taker);
                 if is_new {
