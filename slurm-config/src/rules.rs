@@ -237,6 +237,13 @@ impl CoresRule {
         }
     }
 
+    /// Whether slurmctld goes by the sockets that slurmd counts rather than by the node's line (`_check_core_range_matches_sock`
+    /// with `rebuild_topo->cores_per_sock`, interfaces/gres.c of 24.11 and 25.05; 25.11 goes by what the line makes of the node).
+    /// The two differ where the line divides the machine's cores in another way.
+    pub fn goes_by_the_machine(self) -> bool {
+        self == Self::WholeSockets
+    }
+
     /// The smallest set that slurmctld takes and that holds `cores`.
     pub fn widen(self, map: &CoreMap, cores: &CoreSet) -> CoreSet {
         let whole = map.whole_sockets(cores);

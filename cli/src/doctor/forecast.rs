@@ -189,7 +189,16 @@ fn outcome(
     if !overrides && let Some(why) = lacks(world, node, shape, release) {
         return (ForecastOutcome::Drained, Some(why));
     }
-    match registration.judge(Series::of(release).cores, shape) {
+    let rule = Series::of(release).cores;
+    let counted = world
+        .counts(Some(release))
+        .filter(|_| rule.goes_by_the_machine() && !overrides);
+    let shape = counted.map_or(shape, |counts| Shape {
+        sockets: counts.sockets as u64,
+        cores_per_socket: counts.cores_per_socket as u64,
+        ..shape
+    });
+    match registration.judge(rule, shape) {
         Ok(()) => (ForecastOutcome::Accepted, None),
         Err(why) => (ForecastOutcome::Drained, Some(why.to_string())),
     }

@@ -29,6 +29,18 @@ fn registration_is_foretold_for_every_release() {
         "slurmd on gpu1 will register 4 gpu:l40s, cores 0-3 / 4-7: accepted before 25.11; refused from 25.11 on, \
          because cores 0-3 are not one whole socket or all cores"
     );
+    // 24.11 and 25.05 go by the sockets that slurmd counts.
+    let host = Host::new();
+    host.replace(
+        NODES,
+        "Sockets=2 \\\n  CoresPerSocket=4",
+        "Sockets=1 CoresPerSocket=8",
+    );
+    assert_eq!(
+        forecast(&host, "22.05"),
+        "slurmd on gpu1 will register 4 gpu:l40s, cores 0-3 / 4-7: accepted before 25.11; refused from 25.11 on, \
+         because cores 0-3 are not one whole socket or all cores"
+    );
     let host = Host::new();
     host.replace(NODES, "CoresPerSocket=4", "CoresPerSocket=8");
     assert!(
