@@ -40,7 +40,7 @@ pub(crate) struct Emit {
     #[arg(long, conflicts_with_all = ["multi_node", "explain"])]
     graph: bool,
     /// With --graph: for jobs without P2P (NCCL_P2P_DISABLE=1)
-    #[arg(long, value_name = "on|off", value_parser = parse_p2p, default_value = "on", requires = "graph")]
+    #[arg(long, value_name = "on|off", value_parser = parse_p2p, default_value = "on", action = clap::ArgAction::Set, requires = "graph")]
     p2p: bool,
     #[command(flatten)]
     nccl: ForNccl,
@@ -121,8 +121,7 @@ impl Emit {
 }
 
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct GraphDocument<'e> {
+struct GraphDocument<'e> {
     schema: &'static str,
     xml: &'e str,
     /// The GPUs in the order of ring and tree.
