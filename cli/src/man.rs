@@ -34,7 +34,7 @@ const VARIABLES: [(&str, &str); 5] = [
         "items for the kinds that --option does not name (run, plan)",
     ),
     (
-        "LOCAL_RANK, OMPI_COMM_WORLD_LOCAL_RANK, MPI_LOCALRANKID, PMI_LOCAL_RANK, SLURM_LOCALID",
+        "LOCAL_RANK, OMPI_COMM_WORLD_LOCAL_RANK, MPI_LOCALRANKID, MV2_COMM_WORLD_LOCAL_RANK, PMI_LOCAL_RANK, SLURM_LOCALID",
         "the number of a process on its host (run --per-rank, verify)",
     ),
     (

@@ -18,7 +18,7 @@ struct Launcher {
 const TASK: &str = "SLURM_LOCALID";
 
 /// First found, first taken.
-const LAUNCHERS: [Launcher; 5] = [
+const LAUNCHERS: [Launcher; 6] = [
     // torchrun, and accelerate and deepspeed after it.
     launcher("LOCAL_RANK", "LOCAL_WORLD_SIZE", Some("WORLD_SIZE"), true),
     // Open MPI.
@@ -33,6 +33,13 @@ const LAUNCHERS: [Launcher; 5] = [
         "MPI_LOCALRANKID",
         "MPI_LOCALNRANKS",
         Some("PMI_SIZE"),
+        false,
+    ),
+    // MVAPICH2.
+    launcher(
+        "MV2_COMM_WORLD_LOCAL_RANK",
+        "MV2_COMM_WORLD_LOCAL_SIZE",
+        Some("MV2_COMM_WORLD_SIZE"),
         false,
     ),
     // Others with PMI.
@@ -222,6 +229,11 @@ mod tests {
         let mpi = [("PMI_LOCAL_RANK", " 3 "), ("PMI_LOCAL_SIZE", "8")];
         assert_eq!(rank(&mpi, false), Ok(Rank { index: 3, of }));
         assert_eq!(rank(&mpi, true), Ok(Rank { index: 3, of: None }));
+        let mvapich = [
+            ("MV2_COMM_WORLD_LOCAL_RANK", "3"),
+            ("MV2_COMM_WORLD_LOCAL_SIZE", "8"),
+        ];
+        assert_eq!(rank(&mvapich, false), Ok(Rank { index: 3, of }));
         let few = [("LOCAL_RANK", "3"), ("LOCAL_WORLD_SIZE", "3")];
         assert_eq!(rank(&few, false), Ok(Rank { index: 3, of: None }));
     }
