@@ -47,6 +47,8 @@ fn the_users_own_values_are_kept() {
         .line("env NCCL_TOPO_FILE=/mine.xml")
         .line("env CUDA_DEVICE_ORDER=FASTEST_FIRST")
         .line("env SGLANG_AUTO_NUMA_BIND=1")
+        .line("env OMPI_MCA_hwloc_base_binding_policy=core")
+        .line("env PRTE_MCA_hwloc_default_binding_policy=core")
         .line("env TLLM_NUMA_AWARE_WORKER_AFFINITY=1");
     let own = run(scenario).task(0);
     assert_eq!(own.env[NAME], "/mine.xml");
