@@ -193,12 +193,17 @@ fn outcome(
     let counted = world
         .counts(Some(release))
         .filter(|_| rule.goes_by_the_machine() && !overrides);
-    let shape = counted.map_or(shape, |counts| Shape {
+    let counted = counted.map_or(shape, |counts| Shape {
         sockets: counts.sockets as u64,
         cores_per_socket: counts.cores_per_socket as u64,
         ..shape
     });
-    match registration.judge(rule, shape) {
+    // Cores beyond the line's last are none in any release that looks.
+    let judged = match registration.judge(rule, shape) {
+        Err(why @ Refused::NoSuchCore { .. }) => Err(why),
+        _ => registration.judge(rule, counted),
+    };
+    match judged {
         Ok(()) => (ForecastOutcome::Accepted, None),
         Err(why) => (ForecastOutcome::Drained, Some(why.to_string())),
     }
