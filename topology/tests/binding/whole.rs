@@ -132,7 +132,7 @@ fn a_step_of_256_tasks_is_decided_at_once() {
     let spread: Vec<&str> = (0..16)
         .map(|gpu| ["0", "1", "2", "3", "4", "5", "6", "7"][gpu / 2])
         .collect();
-    // With all GPUs by one node of eight, most tasks are remote, and trade in vain.
+    // With all GPUs by one node of eight, most tasks are remote, and trading changes nothing.
     for (name, gpus) in [("spread", spread), ("together", vec!["0"; 16])] {
         let machine = machine(2, 4, 32, 2, &gpus);
         let one: Vec<[usize; 1]> = (0..256).map(|task| [task % 16]).collect();
