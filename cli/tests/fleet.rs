@@ -270,7 +270,8 @@ fn thousands_of_hosts_take_seconds() {
 #[test]
 fn the_table_for_lua_has_the_cpus_beside_the_gpus_of_each_kind_of_host() {
     let folder = cluster(3);
-    put(folder.path(), &host("login\"..os.exit()--", 0));
+    put(folder.path(), &host("login", 0));
+    // A name that is none: the file is left out.
     put(folder.path(), &host("odd\"]..os.exit()--", 6));
     let mut lost = host("lost", 2);
     lost["machine"]["gpus"][1]["numa_nodes"] = Value::Null;
@@ -290,7 +291,6 @@ fn the_table_for_lua_has_the_cpus_beside_the_gpus_of_each_kind_of_host() {
         rows,
         [
             "    { hosts = \"lost\", gpus = 2, threads = 1, areas = {  } },",
-            "    { hosts = \"odd??]..os.exit()--\", gpus = 6, threads = 1, areas = { { gpus = 4, cpus = 32 }, { gpus = 2, cpus = 32 } } },",
             "    { hosts = \"gpu[00000-00002]\", gpus = 8, threads = 1, areas = { { gpus = 4, cpus = 32 }, { gpus = 4, cpus = 32 } } },",
         ]
     );

@@ -89,12 +89,12 @@ impl fmt::Display for Prediction {
             (true, false) => write!(
                 f,
                 "NCCL's ring crosses between sockets {crossings} times at {bandwidth_gb_s} GB/s, though {least} \
-                 times would be enough at a lower bandwidth"
+                 would be enough at a lower bandwidth"
             )?,
             (true, true) => write!(
                 f,
                 "NCCL's ring crosses between sockets {crossings} times at {bandwidth_gb_s} GB/s, though {least} \
-                 times would be enough at a lower bandwidth, and its tree {tree_crossings} times at \
+                 would be enough at a lower bandwidth, and its tree {tree_crossings} times at \
                  {tree_bandwidth_gb_s} GB/s instead of {least_of_tree}"
             )?,
             (false, _) => write!(
@@ -341,7 +341,7 @@ mod tests {
         assert_eq!((with_p2p.outcome.crossings, with_p2p.outcome.least), (8, 4));
         let said = with_p2p.to_string();
         let start = "no true topology file can fix this: NCCL's ring crosses between sockets 8 times at 12 GB/s, \
-                     though 4 times would be enough at a lower bandwidth, and its tree 7 times at 12 GB/s instead of \
+                     though 4 would be enough at a lower bandwidth, and its tree 7 times at 12 GB/s instead of \
                      3; NCCL counts a hop";
         assert!(said.starts_with(start), "{said}");
     }

@@ -198,9 +198,14 @@ fn a_bound_task_gets_its_variables_and_marks() {
         "{lines:?}"
     );
     assert_eq!(variable("CUDA_DEVICE_ORDER").as_deref(), Some("PCI_BUS_ID"));
+    let set: Vec<String> = launch::frameworks::FRAMEWORKS
+        .iter()
+        .flat_map(|row| row.keep_still)
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     assert_eq!(
-        variable("GPU_NUMA_BIND_SET").as_deref(),
-        Some("CUDA_DEVICE_ORDER=PCI_BUS_ID")
+        variable("GPU_NUMA_BIND_SET").unwrap(),
+        format!("CUDA_DEVICE_ORDER=PCI_BUS_ID\n{}", set.join("\n"))
     );
     let report = variable("GPU_NUMA_BIND_REPORT").unwrap();
     assert!(report.starts_with(
