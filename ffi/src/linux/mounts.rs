@@ -1,8 +1,9 @@
 //! What is mounted where, as the kernel tells without asking any file system.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// What is known of a file system by its type: whether a process that uses it can come to wait for somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,21 +41,50 @@ const TYPES: [(Answers, &[&str]); 3] = [
     ),
 ];
 
-/// A mounted file system.
+/// A mounted file system, by its line of `/proc/self/mountinfo` (proc(5)):
+/// `36 35 98:0 /root /at options tags... - type source options`, with `\040` for a space.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
-    /// Where.
-    pub at: PathBuf,
-    /// Its device, `major:minor`.
-    pub device: String,
-    /// Its type (`nfs4`, `fuse.sshfs`).
-    pub kind: String,
+pub struct Mount<'t> {
+    at: Cow<'t, [u8]>,
+    device: &'t [u8],
+    /// What stands behind `at`.
+    rest: &'t [u8],
 }
 
-impl Mount {
+impl<'t> Mount<'t> {
+    fn parse(line: &'t [u8]) -> Option<Self> {
+        let mut words = line.splitn(6, |byte| *byte == b' ');
+        let device = words.nth(2)?;
+        let at = words.nth(1)?;
+        let rest = words.next()?;
+        Some(Self {
+            at: unescape(at),
+            device,
+            rest,
+        })
+    }
+
+    /// Where.
+    pub fn at(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.at))
+    }
+
+    /// Whether it is the same file system, which may be mounted several times.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.device == other.device
+    }
+
+    /// Its type (`nfs4`, `fuse.sshfs`).
+    pub fn kind(&self) -> String {
+        let words = self.rest.split(|byte| *byte == b' ');
+        let kind = words.skip_while(|word| *word != b"-").nth(1);
+        String::from_utf8_lossy(kind.unwrap_or_default()).into_owned()
+    }
+
     /// Whether it answers, by its type.
     pub fn answers(&self) -> Answers {
-        let is_in = |(_, names): &&(Answers, &[&str])| names.contains(&self.kind.as_str());
+        let kind = self.kind();
+        let is_in = |(_, names): &&(Answers, &[&str])| names.contains(&kind.as_str());
         TYPES
             .iter()
             .find(is_in)
@@ -62,44 +92,38 @@ impl Mount {
     }
 }
 
+/// `/proc/self/mountinfo`; empty where `/proc` is not there.
+pub fn read_mountinfo() -> Vec<u8> {
+    std::fs::read("/proc/self/mountinfo").unwrap_or_default()
+}
+
 /// The mounts that a process sees, in the order in which they were made.
 #[derive(Debug, Default)]
-pub struct Mounts(Vec<Mount>);
+pub struct Mounts<'t>(Vec<Mount<'t>>);
 
-impl Mounts {
-    /// Those of this process; none where `/proc` is not there.
-    pub fn read() -> Self {
-        Self::parse(&std::fs::read("/proc/self/mountinfo").unwrap_or_default())
-    }
-
-    /// Lines of `mountinfo` (proc(5)); others are passed over.
-    pub fn parse(text: &[u8]) -> Self {
+impl<'t> Mounts<'t> {
+    /// The lines of `mountinfo`; what is no such line is passed over.
+    pub fn parse(text: &'t [u8]) -> Self {
         let lines = text.split(|byte| *byte == b'\n');
-        Self(lines.filter_map(parse_line).collect())
+        Self(lines.filter_map(Mount::parse).collect())
     }
 
     /// What is mounted right at `path`, the last if there are several.
-    pub fn at(&self, path: &Path) -> Option<&Mount> {
-        self.0.iter().rev().find(|mount| mount.at == path)
+    pub fn at(&self, path: &Path) -> Option<&Mount<'t>> {
+        let path = path.as_os_str().as_bytes();
+        self.0.iter().rev().find(|mount| *mount.at == *path)
     }
 
     /// The mount that `path` lies in, by its folders' names; no link is followed.
-    pub fn of(&self, path: &Path) -> Option<&Mount> {
+    pub fn of(&self, path: &Path) -> Option<&Mount<'t>> {
         path.ancestors().find_map(|folder| self.at(folder))
     }
 }
 
-/// `36 35 98:0 /root /at options tags... - type source options`, with `\040` for a space.
-fn parse_line(line: &[u8]) -> Option<Mount> {
-    let mut words = line.split(|byte| *byte == b' ');
-    let device = String::from_utf8(words.nth(2)?.to_vec()).ok()?;
-    let at = PathBuf::from(OsString::from_vec(unescape(words.nth(1)?)));
-    let kind = words.skip_while(|word| *word != b"-").nth(1)?;
-    let kind = String::from_utf8(kind.to_vec()).ok()?;
-    Some(Mount { at, device, kind })
-}
-
-fn unescape(word: &[u8]) -> Vec<u8> {
+fn unescape(word: &[u8]) -> Cow<'_, [u8]> {
+    if !word.contains(&b'\\') {
+        return Cow::Borrowed(word);
+    }
     let mut plain = Vec::with_capacity(word.len());
     let mut rest = word;
     while let Some((first, after)) = rest.split_first() {
@@ -112,7 +136,7 @@ fn unescape(word: &[u8]) -> Vec<u8> {
             .get(if code.is_some() { 3 } else { 0 }..)
             .unwrap_or_default();
     }
-    plain
+    Cow::Owned(plain)
 }
 
 #[cfg(test)]
@@ -128,10 +152,10 @@ mod tests {
     #[test]
     fn the_last_mount_on_the_way_counts() {
         let mounts = Mounts::parse(INFO);
-        let kind = |path| mounts.of(Path::new(path)).map(|mount| mount.kind.as_str());
-        assert_eq!(kind("/etc/nccl.conf"), Some("ext4"));
-        assert_eq!(kind("/home/anna/.nccl.conf"), Some("lustre"));
-        assert_eq!(kind("/home/a b/x"), Some("fuse.sshfs"));
+        let kind = |path| mounts.of(Path::new(path)).map(Mount::kind);
+        assert_eq!(kind("/etc/nccl.conf"), Some("ext4".to_owned()));
+        assert_eq!(kind("/home/anna/.nccl.conf"), Some("lustre".to_owned()));
+        assert_eq!(kind("/home/a b/x"), Some("fuse.sshfs".to_owned()));
         assert_eq!(kind("relative"), None);
         assert_eq!(mounts.at(Path::new("/etc")), None);
     }
@@ -147,6 +171,10 @@ mod tests {
 
     #[test]
     fn this_process_has_mounts() {
-        assert!(Mounts::read().of(Path::new("/")).is_some());
+        assert!(
+            Mounts::parse(&read_mountinfo())
+                .of(Path::new("/"))
+                .is_some()
+        );
     }
 }

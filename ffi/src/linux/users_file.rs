@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::file::{FileError, WITHOUT_WAITING, read_own_text};
-use super::mounts::{Answers, Mount, Mounts};
+use super::mounts::{Answers, Mount, Mounts, read_mountinfo};
 
 /// How long a file system is waited for.  A file of an idle NFS server comes in a few milliseconds.
 pub const PATIENCE: Duration = Duration::from_millis(250);
@@ -54,12 +54,18 @@ pub fn read_users_text(path: &Path, limit: u64) -> Result<String, Unread> {
     if is_cached_absence(path) {
         return Err(Unread::Missing);
     }
-    read_by(&Mounts::read(), working_folder().as_deref(), path, limit)
+    let mounts = read_mountinfo();
+    read_by(
+        &Mounts::parse(&mounts),
+        working_folder().as_deref(),
+        path,
+        limit,
+    )
 }
 
 /// The same by what is mounted and where the process works, for a file that the caches do not know to be missing.
 fn read_by(
-    mounts: &Mounts,
+    mounts: &Mounts<'_>,
     folder: Option<&Path>,
     path: &Path,
     limit: u64,
@@ -80,7 +86,7 @@ fn read_by(
         Way::Into(mount, rest) => {
             let is_slurms = || {
                 let own = folder.and_then(|folder| mounts.of(folder));
-                own.is_some_and(|own| own.device == mount.device)
+                own.is_some_and(|own| own.is_same(mount))
             };
             let may_ask = match mount.answers() {
                 Answers::Always | Answers::UnlessKilled => true,
@@ -92,7 +98,7 @@ fn read_by(
                 Some(Told::Text(bytes)) => String::from_utf8(bytes).map_err(|_| Unread::Unusable),
                 Some(Told::Missing) => Err(Unread::Missing),
                 Some(Told::Unusable) => Err(Unread::Unusable),
-                None => Err(not_asked(&mount.kind)),
+                None => Err(not_asked(&mount.kind())),
             }
         }
     }
@@ -116,14 +122,14 @@ enum Way<'m> {
     /// To this file, on this host's own file systems all the way; it has no links.
     Local(PathBuf),
     /// Into this mount, by this path below it.
-    Into(&'m Mount, PathBuf),
+    Into(&'m Mount<'m>, PathBuf),
     /// Nowhere.
     Missing,
     /// What is mounted is not known.
     Unknown,
 }
 
-fn find<'m>(mounts: &'m Mounts, path: &Path) -> Way<'m> {
+fn find<'m>(mounts: &'m Mounts<'m>, path: &Path) -> Way<'m> {
     let mut links = 0;
     let mut here = PathBuf::from("/");
     let mut left = names_of(path);
@@ -190,8 +196,8 @@ const UNUSABLE: u8 = b'2';
 const ELSEWHERE: u8 = b'3';
 
 /// Asks a child, which is killed when its time is up; none where it does not answer.
-fn ask_child(mount: &Mount, rest: &Path, limit: u64) -> Option<Told> {
-    let top = CString::new(mount.at.as_os_str().as_bytes()).ok()?;
+fn ask_child(mount: &Mount<'_>, rest: &Path, limit: u64) -> Option<Told> {
+    let top = CString::new(mount.at().as_os_str().as_bytes()).ok()?;
     let rest = CString::new(rest.as_os_str().as_bytes()).ok()?;
     let limit = usize::try_from(limit).ok()?;
     let mut bytes = Vec::new();
