@@ -8,6 +8,9 @@ root=$(cd "$here/../.." && pwd)
 . "$root/tests/vm/checks.bash"
 plugin_file=${GPU_NUMA_PLUGIN:-${CARGO_TARGET_DIR:-$root/target}/release/libgpu_numa_bind.so}
 option=--gpu-numa-bind
+# What a bound task has more of than without: ours, and those by which programs leave the binding alone.
+own_variables='GPU_NUMA_BIND.*|NCCL_TOPO_FILE|NCCL_PROFILER_PLUGIN|CUDA_DEVICE_ORDER|SGLANG_AUTO_NUMA_BIND'
+own_variables+='|TLLM_NUMA_AWARE_WORKER_AFFINITY|(OMPI|PRTE)_MCA_hwloc_(base|default)_binding_policy'
 work=$(mktemp -d "${TMPDIR:-/tmp}/gpu-numa-slurm.XXXXXX")
 lab=$work/lab
 trap '"$here/slurm-lab" down "$lab"; rm -rf "$work"' EXIT
