@@ -70,7 +70,7 @@ pub struct Machine {
     /// What could not be read, in words a person can use; empty when all went well.
     #[serde(
         skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "text::read_plain_list"
+        deserialize_with = "text::read_sentences"
     )]
     pub remarks: Vec<String>,
 }

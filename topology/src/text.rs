@@ -15,14 +15,16 @@ const LONGEST_HOST: usize = 253;
 /// Others' text (a product's name, a slot's) as part of a line: what is no printable character, line breaks and marks
 /// that change the direction of writing among them, is U+FFFD, and what is beyond 256 characters is cut.
 pub fn plain(text: &str) -> String {
-    let shown = |c: char| {
-        if is_printable(c) {
-            c
-        } else {
-            char::REPLACEMENT_CHARACTER
-        }
-    };
-    text.trim().chars().take(LONGEST).map(shown).collect()
+    let cut: String = text.trim().chars().take(LONGEST).map(shown).collect();
+    cut.trim_end().to_owned()
+}
+
+fn shown(c: char) -> char {
+    if is_printable(c) {
+        c
+    } else {
+        char::REPLACEMENT_CHARACTER
+    }
 }
 
 /// Whether a character is seen as itself: `escape_debug` has the table of those that are not.
@@ -60,6 +62,15 @@ pub(crate) fn read_plain_list<'de, D: Deserializer<'de>>(
 ) -> Result<Vec<String>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
     Ok(texts.iter().map(|text| plain(text)).collect())
+}
+
+/// A list of sentences, each of any length.
+pub(crate) fn read_sentences<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<String>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let sentence = |text: &String| text.chars().map(shown).collect();
+    Ok(texts.iter().map(sentence).collect())
 }
 
 /// A [`host_name`] of a document that may lack it.

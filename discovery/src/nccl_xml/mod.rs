@@ -12,6 +12,7 @@ use topology::nvlink::{Links, SOME_SWITCH, set_nvlinks};
 use topology::pci::{CLASS_3D, DeviceKind, Link, PciAddress, PciDevice};
 use topology::set::{CpuSet, MAX_INDEX, NodeSet};
 use topology::sysfs::{parse_mask, parse_speed, parse_width};
+use topology::text::plain;
 use topology::vendor;
 
 /// How deep elements may nest.
@@ -136,10 +137,10 @@ impl Reader {
             "nvlink" | "xgmi" => self.read_link(tag, around.pci)?,
             "net" => {
                 if let (Some(pci), Some(name)) = (around.pci, get(tag, "name")) {
-                    self.nets.entry(pci).or_default().push(name.to_owned());
+                    self.nets.entry(pci).or_default().push(plain(name));
                     let number = |key| get(tag, key).and_then(|text| text.parse().ok());
                     self.ports.entry(pci).or_default().push(RdmaPort {
-                        device: name.to_owned(),
+                        device: plain(name),
                         port: number("port").unwrap_or(1),
                         speed_mbit_s: number("speed").filter(|speed| *speed > 0),
                     });
@@ -356,8 +357,8 @@ fn processor(tag: Tag<'_>) -> Option<Processor> {
         }
     });
     Some(Processor {
-        arch: get(tag, "arch")?.to_owned(),
-        vendor: get(tag, "vendor").map(str::to_owned),
+        arch: plain(get(tag, "arch")?),
+        vendor: get(tag, "vendor").map(plain),
         family,
         model: number("modelid"),
     })
