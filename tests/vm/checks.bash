@@ -231,6 +231,8 @@ shared_cpus() { # ASKED; leaves in REPLY who shares what
             ((task < other && near[$task] && near[$other])) || continue
             (((has[$task] & has[$other]) == 0)) || why+="tasks $task and $other share CPUs; "
             (($1 % threads == 0)) || continue
+            # A CPU near each of its GPUs comes before whole cores (ARCHITECTURE.md, "The decision").
+            (((near_nodes[$task] & (near_nodes[$task] - 1)) == 0)) || continue
             for core in "${core_masks[@]}"; do
                 taken=$(((has[$task] & core) && (has[$other] & core)))
                 ((!taken)) || why+="tasks $task and $other share a core; "
