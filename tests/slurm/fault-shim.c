@@ -309,6 +309,15 @@ FAILING(int, statx, (int d, const char *restrict p, int f, unsigned m, struct st
 FAILING(int, stat64, (const char *restrict p, struct stat64 *restrict s), (p, s), EIO, -1)
 FAILING(int, lstat64, (const char *restrict p, struct stat64 *restrict s), (p, s), EIO, -1)
 
+/* Whether nothing is to be opened now, with errno. */
+static int cannot_open(void)
+{
+    if (!fails() && now != EACCES_ALL)
+        return 0;
+    errno = now == ERROR ? EIO : EACCES;
+    return 1;
+}
+
 int open64(const char *path, int flags, ...)
 {
     NEXT(open64);
@@ -316,10 +325,8 @@ int open64(const char *path, int flags, ...)
     va_start(list, flags);
     unsigned mode = va_arg(list, unsigned);
     va_end(list);
-    if (fails() || now == EACCES_ALL) {
-        errno = now == ERROR ? EIO : EACCES;
+    if (cannot_open())
         return -1;
-    }
     return next(path, flags, mode);
 }
 
@@ -330,10 +337,8 @@ int openat64(int folder, const char *path, int flags, ...)
     va_start(list, flags);
     unsigned mode = va_arg(list, unsigned);
     va_end(list);
-    if (fails() || now == EACCES_ALL) {
-        errno = now == ERROR ? EIO : EACCES;
+    if (cannot_open())
         return -1;
-    }
     return next(folder, path, flags, mode);
 }
 

@@ -193,7 +193,7 @@ type CacheLeft = Vec<(u8, bool)>;
 type NodeLeft = Vec<CacheLeft>;
 
 /// What a task may take below one cache or of one node.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Choice<Left> {
     cpus: usize,
     caches: usize,
@@ -285,13 +285,7 @@ impl Search<'_> {
 
 /// All that one task can take of a node.
 fn of_node(node: &NodeLeft) -> Vec<Choice<NodeLeft>> {
-    let nothing = Choice {
-        cpus: 0,
-        caches: 0,
-        shares_core: false,
-        left: Vec::new(),
-    };
-    let mut all = BTreeSet::from([nothing]);
+    let mut all = BTreeSet::from([Choice::default()]);
     for cache in node {
         let here = of_cache(cache);
         let with_more = |so_far: &Choice<NodeLeft>| {
@@ -315,13 +309,7 @@ fn of_node(node: &NodeLeft) -> Vec<Choice<NodeLeft>> {
 
 /// All that one task can take below one cache.
 fn of_cache(cache: &CacheLeft) -> Vec<Choice<CacheLeft>> {
-    let nothing = Choice {
-        cpus: 0,
-        caches: 0,
-        shares_core: false,
-        left: Vec::new(),
-    };
-    let mut all = BTreeSet::from([nothing]);
+    let mut all = BTreeSet::from([Choice::default()]);
     for (free, is_shared) in cache {
         // How many, whether with others on the core, and what is left of it for them.
         let mut ways = vec![(0, false, Some((*free, *is_shared)))];

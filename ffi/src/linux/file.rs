@@ -61,6 +61,12 @@ pub fn read_roots_text(path: &Path, limit: u64) -> Result<String, FileError> {
 /// Flags for opening what may be a FIFO or a terminal: do not wait for it, do not take it over.
 pub const WITHOUT_WAITING: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
 
+/// The same, and what else a file is opened with to be read, for [`rustix`].
+pub(super) const READING: OFlags = OFlags::RDONLY
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY);
+
 /// Whether `path` is a regular, non-empty file that only root can have written.
 pub fn is_roots_file(path: &Path) -> bool {
     roots_file(path).is_some()
@@ -163,15 +169,9 @@ fn open_roots(path: &Path) -> Result<(File, Metadata), FileError> {
     let opened = File::from(opened.map_err(|error| io(folder, error.into()))?);
     let meta = opened.metadata().map_err(|error| io(folder, error))?;
     only_roots(folder, &meta)?;
-    let waiting = u32::try_from(WITHOUT_WAITING).unwrap_or_default();
-    let flags =
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::from_bits_retain(waiting);
-    let file = rustix::fs::openat(&opened, name, flags, Mode::empty());
+    let file = rustix::fs::openat(&opened, name, READING | OFlags::NOFOLLOW, Mode::empty());
     let file = File::from(file.map_err(|error| io(path, error.into()))?);
-    let meta = file.metadata().map_err(|error| io(path, error))?;
-    if !meta.is_file() {
-        return Err(FileError::NotRegular(path.to_owned()));
-    }
+    let (file, meta) = only_regular(path, file)?;
     only_roots(path, &meta)?;
     Ok((file, meta))
 }
@@ -182,6 +182,10 @@ fn open(path: &Path, flags: i32) -> Result<(File, Metadata), FileError> {
         .custom_flags(flags | WITHOUT_WAITING)
         .open(path)
         .map_err(|error| io(path, error))?;
+    only_regular(path, file)
+}
+
+fn only_regular(path: &Path, file: File) -> Result<(File, Metadata), FileError> {
     let meta = file.metadata().map_err(|error| io(path, error))?;
     if !meta.is_file() {
         return Err(FileError::NotRegular(path.to_owned()));

@@ -21,7 +21,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::file::{FileError, WITHOUT_WAITING, read_own_text};
+use super::file::{FileError, READING, read_own_text};
 use super::mounts::{Answers, Mount, Mounts, read_mountinfo};
 
 /// How long a file system is waited for.  A file of an idle NFS server comes in a few milliseconds.
@@ -286,13 +286,11 @@ fn answer(top: &CString, rest: &CString, bytes: &mut [u8], to: &OwnedFd) -> ! {
 fn open_below(top: &CString, rest: &CString) -> Result<OwnedFd, Errno> {
     let folder = OFlags::PATH | OFlags::CLOEXEC;
     let top = rustix::fs::open(top.as_c_str(), folder, Mode::empty())?;
-    let waiting = u32::try_from(WITHOUT_WAITING).unwrap_or_default();
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::from_bits_retain(waiting);
     let rest = rest.as_c_str();
-    match openat2(&top, rest, flags, Mode::empty(), ResolveFlags::NO_XDEV) {
+    match openat2(&top, rest, READING, Mode::empty(), ResolveFlags::NO_XDEV) {
         // Before Linux 5.6, and under filters that do not know it.
         Err(Errno::NOSYS | Errno::PERM) => {
-            rustix::fs::openat(&top, rest, flags | OFlags::NOFOLLOW, Mode::empty())
+            rustix::fs::openat(&top, rest, READING | OFlags::NOFOLLOW, Mode::empty())
         }
         found => found,
     }
