@@ -1,11 +1,8 @@
 //! `gpu-numa gres-conf`: gres.conf for this machine, and the line of slurm.conf that fits.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use serde::Serialize;
 use slurm_config::cores::{CoreMap, CoreSet, Counts, SocketKind};
-use slurm_config::release::Release;
 use slurm_config::rules::CoresRule;
 use topology::machine::{Gpu, Machine};
 use topology::path::nvlinks;
@@ -13,7 +10,7 @@ use topology::pci::PciAddress;
 
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::doctor::devices;
-use crate::doctor::world::{Choice, World, parse_release};
+use crate::doctor::world::{Choice, World};
 use crate::out::Out;
 
 /// Prints gres.conf for this host, and the node's line of slurm.conf.
@@ -24,12 +21,8 @@ pub(crate) struct GresConf {
     from: From,
     #[command(flatten)]
     format: Format,
-    /// Write for this release of Slurm, such as 24.11.7, instead of the one found on the host
-    #[arg(long, value_name = "RELEASE", value_parser = parse_release)]
-    slurm_release: Option<Release>,
-    /// Read this slurm.conf for SlurmdParameters
-    #[arg(long, value_name = "FILE")]
-    slurm_conf: Option<PathBuf>,
+    #[command(flatten)]
+    choice: Choice,
     /// Write for SlurmdParameters=numa_node_as_socket (default: what slurm.conf says)
     #[arg(long)]
     numa_node_as_socket: bool,
@@ -92,11 +85,7 @@ struct GpuLine {
 impl GresConf {
     pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
         let machine = self.from.read()?;
-        let choice = Choice {
-            slurm_conf: self.slurm_conf.as_deref(),
-            release: self.slurm_release,
-        };
-        let world = World::read(&machine, &self.from.source(), &choice)?;
+        let world = World::read(&machine, &self.from.source(), &self.choice)?;
         let kind = if self.numa_node_as_socket {
             SocketKind::NumaNode
         } else {

@@ -22,18 +22,15 @@ mod tasks;
 mod tree;
 pub(crate) mod world;
 
-use std::path::PathBuf;
-
 use clap::Args;
 use serde::Serialize;
-use slurm_config::release::Release;
 
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::out::Out;
 use crate::paper::Ink;
 use forecast::Forecast;
 use report::{DoctorFinding, DoctorReport, Harm};
-use world::{Choice, World, parse_release};
+use world::{Choice, World};
 
 /// Checks this host and its Slurm configuration.
 #[derive(Debug, Args)]
@@ -51,12 +48,8 @@ pub(crate) struct Doctor {
     from: From,
     #[command(flatten)]
     format: Format,
-    /// Read this slurm.conf and the files beside it
-    #[arg(long, value_name = "FILE")]
-    slurm_conf: Option<PathBuf>,
-    /// The release of Slurm, such as 24.11.7, instead of the one found on the host: what an upgrade will say
-    #[arg(long, value_name = "RELEASE", value_parser = parse_release)]
-    slurm_release: Option<Release>,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 /// The JSON document.
@@ -77,11 +70,7 @@ pub(crate) struct DoctorDocument<'a> {
 impl Doctor {
     pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
         let machine = self.from.read()?;
-        let choice = Choice {
-            slurm_conf: self.slurm_conf.as_deref(),
-            release: self.slurm_release,
-        };
-        let world = World::read(&machine, &self.from.source(), &choice)?;
+        let world = World::read(&machine, &self.from.source(), &self.choice)?;
         let report = examine(&world);
         let forecast = forecast::forecast(&world);
         let node = world.slurm.as_ref().and_then(|slurm| slurm.node.as_ref());

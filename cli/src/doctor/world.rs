@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use discovery::Source;
 use slurm_config::cores::{CoreMap, Counts, SocketKind};
 use slurm_config::node::{self, Node};
@@ -37,16 +38,18 @@ pub(crate) struct World<'a> {
 }
 
 /// Which Slurm configuration and release to take, where the user says so.
-#[derive(Debug, Default)]
-pub(crate) struct Choice<'a> {
-    /// `--slurm-conf`.
-    pub(crate) slurm_conf: Option<&'a Path>,
-    /// `--slurm-release`.
-    pub(crate) release: Option<Release>,
+#[derive(Debug, Default, Args)]
+pub(crate) struct Choice {
+    /// Read this slurm.conf and the files beside it
+    #[arg(long, value_name = "FILE")]
+    slurm_conf: Option<PathBuf>,
+    /// The release of Slurm, such as 24.11.7, instead of the one found on the host: what an upgrade will say
+    #[arg(long, value_name = "RELEASE", value_parser = parse_release)]
+    slurm_release: Option<Release>,
 }
 
 /// Reads a release of the table, as `24.11` or `24.11.7`, for clap.
-pub(crate) fn parse_release(text: &str) -> Result<Release, String> {
+fn parse_release(text: &str) -> Result<Release, String> {
     let found = Release::find(text).filter(|release| rules::is_in_table(*release));
     found.ok_or_else(|| {
         let of_year = rules::of_year(text);
@@ -65,7 +68,7 @@ impl<'a> World<'a> {
     pub(crate) fn read(
         machine: &'a Machine,
         source: &Source,
-        choice: &Choice<'_>,
+        choice: &Choice,
     ) -> Result<Self, CommandError> {
         let is_live = *source == Source::ThisMachine;
         let tree = match source {
@@ -81,7 +84,7 @@ impl<'a> World<'a> {
                 None
             })
         };
-        let slurm = match (choice.slurm_conf, &named, &tree) {
+        let slurm = match (choice.slurm_conf.as_deref(), &named, &tree) {
             (Some(path), ..) => slurm::read(&Asked::File(path), hostname, is_live)
                 .map_err(|why| CommandError::Argument(format!("--slurm-conf: {why}")))?,
             (None, Some(path), _) if is_live => found(&Asked::File(path), &mut unread),
@@ -89,7 +92,7 @@ impl<'a> World<'a> {
             (None, Some(path), None) => found(&Asked::File(path), &mut unread),
             (None, None, None) => None,
         };
-        let (mut release, mut strange_library) = (choice.release, None);
+        let (mut release, mut strange_library) = (choice.slurm_release, None);
         if let (Some(slurm), None) = (&slurm, release) {
             let programs = tree.as_ref().unwrap_or(&slurm.tree);
             release = installed::find(programs, is_live);
