@@ -2,12 +2,15 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use discovery::{DiscoveryError, Source};
 use topology::machine::Machine;
 use topology::pci::PciAddress;
 
+use crate::archive::{self, ArchiveError, Unpacked};
 use crate::hardware;
 use crate::out::{self, WriteError};
 
@@ -45,26 +48,55 @@ impl std::convert::From<io::Error> for CommandError {
 /// Which machine, for every command that reads one.
 #[derive(Debug, Args)]
 pub(crate) struct From {
-    /// Read the machine from a directory holding sys/, an hwloc XML, an NCCL XML or a snapshot
+    /// Read the machine from a directory holding sys/ or a tarball of one, an hwloc XML, an NCCL XML or a snapshot
     /// instead of this one
-    #[arg(long = "from", value_name = "PATH")]
-    path: Option<PathBuf>,
+    #[arg(long = "from", value_name = "PATH", value_parser = PathBufValueParser::new().try_map(Recorded::open))]
+    recorded: Option<Recorded>,
+}
+
+/// What `--from` names.
+#[derive(Debug, Clone)]
+struct Recorded {
+    /// As it was named.
+    path: PathBuf,
+    /// Where it is a tarball, its content; in common, for clap keeps a copy.
+    unpacked: Option<Arc<Unpacked>>,
+}
+
+impl Recorded {
+    fn open(path: PathBuf) -> Result<Self, ArchiveError> {
+        let unpacked = archive::unpack(&path)?.map(Arc::new);
+        Ok(Self { path, unpacked })
+    }
+
+    /// What is read.
+    fn place(&self) -> &Path {
+        self.unpacked
+            .as_ref()
+            .map_or(&self.path, |unpacked| &unpacked.root)
+    }
 }
 
 impl From {
     /// The source that was asked for.
     pub(crate) fn source(&self) -> Source {
-        self.path.clone().map_or(Source::ThisMachine, Source::Path)
+        let place = |recorded: &Recorded| Source::Path(recorded.place().to_owned());
+        self.recorded.as_ref().map_or(Source::ThisMachine, place)
+    }
+
+    /// The path that was asked for, as it was named; none for this machine.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.recorded.as_ref().map(|recorded| &*recorded.path)
     }
 
     /// The filesystem root that it is read from; that of this machine where none is named.
     pub(crate) fn root(&self) -> &Path {
-        self.path.as_deref().unwrap_or(Path::new("/"))
+        self.recorded.as_ref().map_or(Path::new("/"), Recorded::place)
     }
 
     /// Whether it is this machine.
     pub(crate) fn is_this_machine(&self) -> bool {
-        self.path.is_none()
+        self.recorded.is_none()
     }
 
     /// Reads the machine, and says on standard error what could not be read.

@@ -10,6 +10,7 @@
 )]
 
 mod architecture;
+mod archives;
 mod common;
 mod declared;
 mod doctor;

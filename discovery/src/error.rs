@@ -11,7 +11,7 @@ use crate::nccl_xml::NcclXmlError;
 
 /// What `--from` takes, for messages.
 pub const ACCEPTED: &str =
-    "expected a directory holding sys/, an hwloc XML, an NCCL XML or a snapshot (node.json)";
+    "expected a directory holding sys/ or a tarball of one, an hwloc XML, an NCCL XML or a snapshot (node.json)";
 
 /// Why there is no machine.
 #[derive(Debug, thiserror::Error)]

@@ -268,6 +268,15 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_not_there_names_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("nccl.conf");
+        let task = Variables::of(&[("NCCL_CONF_FILE", path.to_str().unwrap())]);
+        assert!(!Answered::in_task(&task).names(TOPO_FILE));
+        assert!(!Answered::in_task(&Variables::of(&[])).names(PROFILER));
+    }
+
+    #[test]
     fn a_file_that_cannot_be_read_whole_may_name_anything() {
         assert_eq!(answered(&[0xff], &[]), (true, true));
         assert_eq!(answered(&vec![b'#'; 70_000], &[]), (true, true));

@@ -218,6 +218,14 @@ mod tests {
     }
 
     #[test]
+    fn a_slurm_conf_is_known_by_one_key_among_others() {
+        let is = |text: &str| is_slurm_conf(&lines(text));
+        assert!(is("PrologFlags=X11\nSlurmctldHost=a\n"));
+        assert!(!is("Name=gpu File=/dev/nvidia0\nConstrainCores=yes\n"));
+        assert!(!is(""));
+    }
+
+    #[test]
     fn the_last_of_a_key_counts_and_includes_are_named() {
         let text = "A=1\ninclude  nodes.conf\nA=2\n";
         assert_eq!(last(&lines(text), "a").unwrap().1.place(), "f:3");

@@ -7,10 +7,9 @@ mod nodes;
 mod sockets;
 mod verdict;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use discovery::Source;
 use topology::machine::Machine;
 
 use crate::command::{CommandError, Format, From, Outcome};
@@ -52,7 +51,7 @@ impl Show {
             let width = out
                 .paper()
                 .width(if machine.gpus.len() <= 8 { 80 } else { 120 });
-            print_header(out, &machine, &self.from.source(), width)?;
+            print_header(out, &machine, self.from.path(), width)?;
             matrix::print(out, &machine, width)?;
             nodes::print(out, &machine, width)?;
             verdict::print(out, &machine, width)?;
@@ -65,11 +64,11 @@ impl Show {
 fn print_header(
     out: &mut Out,
     machine: &Machine,
-    source: &Source,
+    from: Option<&Path>,
     width: usize,
 ) -> Result<(), CommandError> {
     let mut notes = Vec::new();
-    if let Source::Path(path) = source {
+    if let Some(path) = from {
         notes.push(format!("from {}", path.display()));
     }
     if hardware::may_hide_gpu_link(machine) {

@@ -1,0 +1,195 @@
+//! A recorded machine in a tarball, such as hwloc-gather-topology writes: unpacked where only its reader sees it.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use bzip2::read::MultiBzDecoder;
+use flate2::read::MultiGzDecoder;
+use tar::{Archive, EntryType};
+use tempfile::TempDir;
+use thiserror::Error;
+
+/// The most that a tarball unpacks to, in bytes.  A recorded machine with 8 GPUs is some 10 MB.
+const MOST_BYTES: u64 = 256 << 20;
+/// The most files, folders and links of a tarball.
+const MOST_ENTRIES: usize = 200_000;
+/// The folders of a filesystem root that are read.
+const READ: [&str; 6] = ["dev", "etc", "proc", "run", "sys", "usr"];
+
+/// Why a tarball is not read.
+#[derive(Debug, Error)]
+pub(crate) enum ArchiveError {
+    /// It cannot be read or unpacked.
+    #[error("cannot unpack it: {0}")]
+    Io(#[from] io::Error),
+    /// It is packed in a way that is not known.
+    #[error("{0} is not read; expected a .tar, .tar.gz or .tar.bz2")]
+    Packing(&'static str),
+    /// There is too much in it.
+    #[error("it has more than {MOST_ENTRIES} files or {} MiB", MOST_BYTES >> 20)]
+    TooLarge,
+    /// There is no `sys/` in it.
+    #[error("it has no sys/, neither by itself nor in its one folder")]
+    NoRoot,
+}
+
+/// How a file is packed, by its first bytes.
+enum Packing {
+    None,
+    Gzip,
+    Bzip2,
+}
+
+/// A tarball's content, in a folder of its own that is removed with this.
+#[derive(Debug)]
+pub(crate) struct Unpacked {
+    /// Kept for its end.
+    _folder: TempDir,
+    /// The filesystem root in it.
+    pub(crate) root: PathBuf,
+}
+
+/// Unpacks `path` where it is a tarball; none where it is something else, or not there.
+///
+/// Nothing is written outside of the new folder: links that lead out of it are left out, as are device files.
+pub(crate) fn unpack(path: &Path) -> Result<Option<Unpacked>, ArchiveError> {
+    // Neither a folder nor a pipe, which would wait for its writer.
+    if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+        return Ok(None);
+    }
+    let mut head = Vec::new();
+    File::open(path)?.take(512).read_to_end(&mut head)?;
+    let Some(packing) = packing(&head)? else {
+        return Ok(None);
+    };
+    let file = File::open(path)?;
+    let content: Box<dyn Read> = match packing {
+        Packing::None => Box::new(file),
+        Packing::Gzip => Box::new(MultiGzDecoder::new(file)),
+        Packing::Bzip2 => Box::new(MultiBzDecoder::new(file)),
+    };
+    let folder = tempfile::tempdir()?;
+    write(content, folder.path())?;
+    let root = find_root(folder.path()).ok_or(ArchiveError::NoRoot)?;
+    Ok(Some(Unpacked {
+        _folder: folder,
+        root,
+    }))
+}
+
+fn packing(head: &[u8]) -> Result<Option<Packing>, ArchiveError> {
+    let is_tar = head.get(257..262) == Some(b"ustar");
+    Ok(match head {
+        _ if is_tar => Some(Packing::None),
+        [0x1f, 0x8b, ..] => Some(Packing::Gzip),
+        [b'B', b'Z', b'h', ..] => Some(Packing::Bzip2),
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => return Err(ArchiveError::Packing("xz")),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => return Err(ArchiveError::Packing("zstd")),
+        _ => None,
+    })
+}
+
+fn write(content: impl Read, to: &Path) -> Result<(), ArchiveError> {
+    let mut archive = Archive::new(content.take(MOST_BYTES));
+    let mut room = MOST_BYTES;
+    for (count, entry) in archive.entries()?.enumerate() {
+        let mut entry = entry?;
+        // A sparse file's size is more than the tarball has of it.
+        room = room.saturating_sub(entry.size());
+        if count == MOST_ENTRIES || room == 0 {
+            return Err(ArchiveError::TooLarge);
+        }
+        let path = entry.path()?.into_owned();
+        let wanted = match entry.header().entry_type() {
+            EntryType::Regular | EntryType::Directory => true,
+            EntryType::Symlink => entry
+                .link_name()?
+                .is_some_and(|target| stays_inside(&path, &target)),
+            _ => false,
+        };
+        if !wanted || !is_read(&path) {
+            continue;
+        }
+        entry.set_preserve_permissions(false);
+        entry.set_preserve_mtime(false);
+        // It refuses a path below a link that leads out.
+        let is_written = entry.unpack_in(to)?;
+        let at = to.join(&path);
+        let kind = fs::symlink_metadata(&at).map(|metadata| metadata.file_type());
+        if let Ok(kind) = kind.as_ref()
+            && is_written
+            && !kind.is_symlink()
+        {
+            // What is kept from writing, as much of /sys is, would keep the rest from being unpacked and removed.
+            let mode = if kind.is_dir() { 0o700 } else { 0o600 };
+            fs::set_permissions(&at, Permissions::from_mode(mode))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a path is of a folder that is read, at the top or in a folder there.
+fn is_read(path: &Path) -> bool {
+    let mut names = path.components().filter_map(|part| match part {
+        Component::Normal(name) => name.to_str(),
+        _ => None,
+    });
+    let of = |name: Option<&str>| name.is_some_and(|name| READ.contains(&name));
+    let (first, second) = (names.next(), names.next());
+    of(first) || second.is_none() || of(second)
+}
+
+/// Whether a link's target, as written, is below the folder that all is in.
+fn stays_inside(link: &Path, target: &Path) -> bool {
+    let Some(folder) = link.parent().filter(|_| target.is_relative()) else {
+        return false;
+    };
+    let mut depth = 0_u32;
+    for part in folder.join(target).components() {
+        let next = match part {
+            Component::Normal(_) => depth.checked_add(1),
+            Component::ParentDir => depth.checked_sub(1),
+            Component::CurDir => Some(depth),
+            Component::RootDir | Component::Prefix(_) => None,
+        };
+        let Some(next) = next else { return false };
+        depth = next;
+    }
+    true
+}
+
+/// The folder that holds `sys/`: this one, or the only one in it.
+fn find_root(folder: &Path) -> Option<PathBuf> {
+    if folder.join("sys").is_dir() {
+        return Some(folder.to_owned());
+    }
+    let mut inside = fs::read_dir(folder).ok()?.flatten();
+    let only = inside.next().filter(|_| inside.next().is_none())?.path();
+    only.join("sys").is_dir().then_some(only)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_taken_where_it_stays_inside() {
+        let inside = |link: &str, target: &str| stays_inside(Path::new(link), Path::new(target));
+        let device = "../../../devices/pci0000:00/0000:00:01.0";
+        assert!(inside("sys/bus/pci/devices/0000:00:01.0", device));
+        assert!(inside("node/sys/a", "../b"));
+        assert!(!inside("sys/a", "../../b"));
+        assert!(!inside("sys/a", "/etc/shadow"));
+        assert!(!inside("a", ".."));
+    }
+
+    #[test]
+    fn only_a_roots_own_folders_are_unpacked() {
+        let read = |path: &str| is_read(Path::new(path));
+        assert!(read("sys/devices/system/cpu/online") && read("./proc/cpuinfo"));
+        assert!(read("node7/sys/devices") && read("node7"));
+        assert!(!read("home/me/secret") && !read("node7/var/log/messages"));
+    }
+}

@@ -1,0 +1,157 @@
+//! Recorded machines in tarballs.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::{Command, Output};
+
+use bzip2::write::BzEncoder;
+use flate2::write::GzEncoder;
+use tar::{Builder, EntryType, Header};
+
+use crate::common::Host;
+
+fn show(file: &Path) -> Output {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_gpu-numa"));
+    let words = ["show", "--json", "--from"];
+    // What it unpacks is looked for here.
+    let scratch = file.parent().unwrap().join("tmp");
+    std::fs::create_dir_all(&scratch).unwrap();
+    let output = program
+        .args(words)
+        .arg(file)
+        .env("TMPDIR", &scratch)
+        .output()
+        .unwrap();
+    assert_eq!(
+        std::fs::read_dir(&scratch).unwrap().count(),
+        0,
+        "something is left of what was unpacked"
+    );
+    output
+}
+
+fn pack(host: &Host, inside: &str, to: impl Write) -> io::Result<impl Write> {
+    let mut builder = Builder::new(to);
+    builder.follow_symlinks(false);
+    builder.append_dir_all(inside, host.root())?;
+    builder.into_inner()
+}
+
+#[test]
+fn a_tarball_is_the_machine_that_was_packed() {
+    let host = Host::new();
+    let folder = tempfile::tempdir().unwrap();
+    let truth = host.run(&["show", "--json"]).stdout;
+    let create = |name: &str| File::create(folder.path().join(name)).unwrap();
+    pack(&host, ".", create("machine.tar")).unwrap();
+    let gzip = GzEncoder::new(create("machine.tar.gz"), flate2::Compression::fast());
+    drop(pack(&host, "node7", gzip).unwrap());
+    let bzip = BzEncoder::new(create("recorded"), bzip2::Compression::fast());
+    drop(pack(&host, "node7", bzip).unwrap());
+    for name in ["machine.tar", "machine.tar.gz", "recorded"] {
+        let output = show(&folder.path().join(name));
+        let own = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(own, String::from_utf8_lossy(&truth), "{name}");
+        assert!(output.status.success(), "{name}");
+    }
+}
+
+fn entry(kind: EntryType, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(0o644);
+    header.set_size(size);
+    header
+}
+
+/// A tarball of a machine that cannot be shown, with what `add` puts first.
+fn hostile(file: &Path, add: impl FnOnce(&mut Builder<File>)) -> Output {
+    let mut builder = Builder::new(File::create(file).unwrap());
+    add(&mut builder);
+    let mut online = entry(EntryType::Regular, 4);
+    builder
+        .append_data(
+            &mut online,
+            "sys/devices/system/cpu/online",
+            b"0-1\n".as_slice(),
+        )
+        .unwrap();
+    builder.finish().unwrap();
+    show(file)
+}
+
+#[test]
+fn a_tarball_writes_nothing_outside() {
+    let folder = tempfile::tempdir().unwrap();
+    let outside = folder.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let file = folder.path().join("machine.tar");
+    let targets = [
+        outside.to_str().unwrap().to_owned(),
+        format!("{}outside", "../".repeat(20)),
+    ];
+    for target in targets {
+        hostile(&file, |builder| {
+            let mut link = entry(EntryType::Symlink, 0);
+            builder.append_link(&mut link, "sys/a", &target).unwrap();
+            let mut written = entry(EntryType::Regular, 1);
+            builder
+                .append_data(&mut written, "sys/a/b", b"x".as_slice())
+                .unwrap();
+            let mut hard = entry(EntryType::Link, 0);
+            builder
+                .append_link(&mut hard, "sys/passwd", "/etc/passwd")
+                .unwrap();
+        });
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "{target}");
+    }
+    // Links that stay inside one by one, and together lead out.
+    hostile(&file, |builder| {
+        for (at, target) in [("sys/p/q/d", "../../r"), ("sys/p/q/s", "d/../../../x")] {
+            let mut link = entry(EntryType::Symlink, 0);
+            builder.append_link(&mut link, at, target).unwrap();
+        }
+        let mut written = entry(EntryType::Regular, 1);
+        builder
+            .append_data(&mut written, "sys/p/q/s/b", b"x".as_slice())
+            .unwrap();
+    });
+}
+
+#[test]
+fn a_tarball_that_is_none_is_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("machine");
+    let cases: [(&[u8], &str); 4] = [
+        (b"\xfd7zXZ\0", "xz is not read; expected a .tar, .tar.gz or .tar.bz2"),
+        (b"\x28\xb5\x2f\xfd", "zstd is not read"),
+        (b"\x1f\x8bnothing", "cannot unpack it"),
+        (b"BZh9nothing", "cannot unpack it"),
+    ];
+    for (bytes, expected) in cases {
+        std::fs::write(&file, bytes).unwrap();
+        let output = show(&file);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn a_tarball_that_holds_too_much_is_not_unpacked() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("machine.tar.gz");
+    let gzip = GzEncoder::new(File::create(&file).unwrap(), flate2::Compression::fast());
+    let mut builder = Builder::new(gzip);
+    let size = 300 << 20;
+    let mut huge = entry(EntryType::Regular, size);
+    let zeros = io::Read::take(io::repeat(0), size);
+    builder.append_data(&mut huge, "sys/huge", zeros).unwrap();
+    builder.into_inner().unwrap().finish().unwrap();
+    let output = show(&file);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text.contains("more than 200000 files or 256 MiB"), "{text}");
+}
