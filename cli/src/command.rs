@@ -91,7 +91,9 @@ impl From {
 
     /// The filesystem root that it is read from; that of this machine where none is named.
     pub(crate) fn root(&self) -> &Path {
-        self.recorded.as_ref().map_or(Path::new("/"), Recorded::place)
+        self.recorded
+            .as_ref()
+            .map_or(Path::new("/"), Recorded::place)
     }
 
     /// Whether it is this machine.

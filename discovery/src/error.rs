@@ -10,8 +10,7 @@ use crate::child::ChildError;
 use crate::nccl_xml::NcclXmlError;
 
 /// What `--from` takes, for messages.
-pub const ACCEPTED: &str =
-    "expected a directory holding sys/ or a tarball of one, an hwloc XML, an NCCL XML or a snapshot (node.json)";
+pub const ACCEPTED: &str = "expected a directory holding sys/ or a tarball of one, an hwloc XML, an NCCL XML or a snapshot (node.json)";
 
 /// Why there is no machine.
 #[derive(Debug, thiserror::Error)]

@@ -100,6 +100,31 @@ pub struct MeasuredLatency {
     pub nanoseconds: u32,
 }
 
+/// How much longer an access to memory of another node takes than one to a node's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryRating {
+    /// As `gpu-numa measure --save` found it.
+    Measured {
+        /// Tenths of a local access.
+        tenths: u32,
+    },
+    /// As firmware says (SLIT), which is not what a copy costs.
+    Firmware {
+        /// Tenths of a local access.
+        slit: u32,
+    },
+}
+
+impl MemoryRating {
+    /// In tenths of a local access.
+    pub fn tenths(self) -> u32 {
+        match self {
+            Self::Measured { tenths } => tenths,
+            Self::Firmware { slit } => slit,
+        }
+    }
+}
+
 /// A PCI switch that a hypervisor hides and the site names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -489,6 +514,23 @@ impl Machine {
         let mut known = self.latencies.iter();
         let pair = known.find(|own| (own.cpu_node, own.memory_node) == (cpu_node, memory_node))?;
         Some(pair.nanoseconds)
+    }
+
+    /// How much longer CPUs of a node take to another node's memory than to their own: as measured, else as firmware
+    /// says; none where neither is known.
+    pub fn rating(&self, cpu_node: u32, memory_node: u32) -> Option<MemoryRating> {
+        let measured = self
+            .latency(cpu_node, cpu_node)
+            .zip(self.latency(cpu_node, memory_node))
+            .filter(|(local, _)| *local > 0);
+        match measured {
+            Some((local, far)) => Some(MemoryRating::Measured {
+                tenths: u32::try_from(u64::from(far) * 10 / u64::from(local)).unwrap_or(u32::MAX),
+            }),
+            None => self
+                .distance(cpu_node, memory_node)
+                .map(|slit| MemoryRating::Firmware { slit }),
+        }
     }
 
     /// The GPU at `address`.

@@ -246,9 +246,9 @@ impl Draft<'_> {
         Cost {
             crosses_socket: pairs()
                 .all(|(a, b)| matches!((package(a), package(b)), (Some(x), Some(y)) if x != y)),
-            distance: pairs()
-                .filter_map(|(a, b)| self.machine.distance(a, b))
-                .min(),
+            rating: pairs()
+                .filter_map(|(gpu, cpu)| self.machine.rating(cpu, gpu))
+                .min_by_key(|rating| rating.tenths()),
         }
     }
 

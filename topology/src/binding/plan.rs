@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::memory::MemoryPlan;
 use super::request::CpusLeft;
+use crate::machine::MemoryRating;
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
 
@@ -115,9 +116,8 @@ pub struct Place {
 pub struct Cost {
     /// Whether it surely crosses the socket link; otherwise it leaves the GPU's node.
     pub crosses_socket: bool,
-    /// The least distance between the nodes, by firmware (SLIT; 10 is a node to itself); none where firmware gives
-    /// none.
-    pub distance: Option<u32>,
+    /// The least rating of memory between the nodes; none where it is not known.
+    pub rating: Option<MemoryRating>,
 }
 
 /// Why a step is refused.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::plan::{StepPlan, TaskCase, TaskPlan, Verdict};
 use super::request::{CpusLeft, StepRequest};
 use crate::crossings::{fewest, groups, packages_of};
-use crate::machine::Machine;
+use crate::machine::{Machine, MemoryRating};
 use crate::option::{Policy, Width};
 use crate::path::crosses_socket;
 use crate::pci::PciAddress;
@@ -177,8 +177,8 @@ pub struct SocketLink {
     pub a: PciAddress,
     /// The other.
     pub b: PciAddress,
-    /// The distance between their nodes, by firmware (SLIT; 10 is a node to itself); none where firmware gives none.
-    pub distance: Option<u32>,
+    /// The rating of memory between their nodes; none where it is not known.
+    pub rating: Option<MemoryRating>,
     /// How often a ring over the job's GPUs on this host must cross a socket link.
     pub crossings: u32,
 }
@@ -186,14 +186,14 @@ pub struct SocketLink {
 /// What [`first_crossing`] means for a job on `hosts` hosts.
 pub fn find_socket_link(machine: &Machine, plan: &StepPlan, hosts: u32) -> Option<SocketLink> {
     let (a, b) = first_crossing(machine, plan)?;
-    let distance = own_node(machine, a)
+    let rating = own_node(machine, a)
         .zip(own_node(machine, b))
-        .and_then(|(a, b)| machine.distance(a, b));
+        .and_then(|(a, b)| machine.rating(a, b));
     let packages = packages_of(machine, gpus_of(plan));
     Some(SocketLink {
         a,
         b,
-        distance,
+        rating,
         crossings: fewest(groups(machine, &packages, &packages), hosts == 1),
     })
 }

@@ -206,7 +206,7 @@ fn would_be_bound(host: &str, counts: Counts, nodes: &str, width: &str) -> Strin
 /// The line about GPUs of a job that only the socket link joins.
 pub fn socket_link_line(host: &str, link: &SocketLink) -> String {
     let SocketLink { a, b, .. } = link;
-    match (link.distance, link.crossings) {
+    match (link.rating, link.crossings) {
         (None, 0) => format!(
             "{host}: GPUs {a} and {b} have no path but the socket link; NCCL's ring can go round it over NVLink"
         ),
@@ -219,20 +219,20 @@ pub fn socket_link_line(host: &str, link: &SocketLink) -> String {
         (None, more) => format!(
             "{host}: GPUs {a} and {b} have no path but the socket link; NCCL's ring will cross such links {more} times"
         ),
-        (Some(distance), crossings) => {
-            let times = phrases::times_local(distance);
+        (Some(rating), crossings) => {
+            let rating = phrases::rating(rating);
             match crossings {
                 0 => format!(
-                    "{host}: GPUs {a} and {b} have no path but the socket link (distance {distance}, {times} a local access); NCCL's ring can go round it over NVLink"
+                    "{host}: GPUs {a} and {b} have no path but the socket link ({rating}); NCCL's ring can go round it over NVLink"
                 ),
                 1 => format!(
-                    "{host}: GPUs {a} and {b} have no path but the socket link (distance {distance}, {times} a local access); NCCL's ring will cross it once"
+                    "{host}: GPUs {a} and {b} have no path but the socket link ({rating}); NCCL's ring will cross it once"
                 ),
                 2 => format!(
-                    "{host}: GPUs {a} and {b} have no path but the socket link (distance {distance}, {times} a local access); NCCL's ring will cross it twice"
+                    "{host}: GPUs {a} and {b} have no path but the socket link ({rating}); NCCL's ring will cross it twice"
                 ),
                 more => format!(
-                    "{host}: GPUs {a} and {b} have no path but the socket link (distance {distance}, {times} a local access); NCCL's ring will cross such links {more} times"
+                    "{host}: GPUs {a} and {b} have no path but the socket link ({rating}); NCCL's ring will cross such links {more} times"
                 ),
             }
         }

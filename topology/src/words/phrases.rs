@@ -2,6 +2,7 @@
 
 use super::Verb;
 use crate::binding::{Advice, MemoryLeft, MemoryPlan, MemoryPolicy};
+use crate::machine::MemoryRating;
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
 
@@ -174,7 +175,14 @@ pub(super) fn ways(advice: &Advice, verb: Verb) -> Option<String> {
     (!ways.is_empty()).then(|| ways.join(", or "))
 }
 
-/// A SLIT distance as a multiple of a local access: 21 is `2.1x`.
-pub(super) fn times_local(distance: u32) -> String {
-    format!("{}.{}x", distance / 10, distance % 10)
+/// `SLIT 21, by firmware 2.1x local latency`.
+pub(super) fn rating(rating: MemoryRating) -> String {
+    let tenths = rating.tenths();
+    let times = format!("{}.{}x", tenths / 10, tenths % 10);
+    match rating {
+        MemoryRating::Measured { .. } => format!("{times} local latency, as measured"),
+        MemoryRating::Firmware { slit } => {
+            format!("SLIT {slit}, by firmware {times} local latency")
+        }
+    }
 }

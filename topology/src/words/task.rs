@@ -127,12 +127,10 @@ fn far(plan: &TaskPlan, gpu_nodes: &NodeSet, step: &Place, cost: Cost, voice: Vo
 }
 
 fn cost_words(cost: Cost) -> String {
-    match (cost.crosses_socket, cost.distance) {
-        (true, Some(distance)) => {
-            format!("every copy crosses the socket link, distance {distance}")
-        }
+    match (cost.crosses_socket, cost.rating.map(phrases::rating)) {
+        (true, Some(rating)) => format!("every copy crosses the socket link: {rating}"),
         (true, None) => "every copy crosses the socket link".to_owned(),
-        (false, Some(distance)) => format!("every copy leaves the node, distance {distance}"),
+        (false, Some(rating)) => format!("every copy leaves the node: {rating}"),
         (false, None) => "every copy leaves the node".to_owned(),
     }
 }

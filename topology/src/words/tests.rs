@@ -5,6 +5,7 @@ use crate::binding::{
     Advice, Cost, CpusLeft, MemoryLeft, MemoryPlan, MemoryPolicy, Misfit, Place, Refusal,
     SocketLink, Spanning, SpanningOver, Summary, TaskCase, TaskPlan, Verdict,
 };
+use crate::machine::MemoryRating;
 use crate::option::Policy;
 use crate::pci::PciAddress;
 use crate::set::NodeSet;
@@ -289,7 +290,7 @@ fn a_task_that_is_left_says_why() {
     );
 }
 
-fn far(crosses_socket: bool, distance: Option<u32>) -> TaskPlan {
+fn far(crosses_socket: bool, slit: Option<u32>) -> TaskPlan {
     let case = TaskCase::Far {
         gpu_nodes: nodes("1"),
         step: Place {
@@ -298,7 +299,7 @@ fn far(crosses_socket: bool, distance: Option<u32>) -> TaskPlan {
         },
         cost: Cost {
             crosses_socket,
-            distance,
+            rating: slit.map(|slit| MemoryRating::Firmware { slit }),
         },
     };
     TaskPlan {
@@ -313,9 +314,9 @@ fn a_far_task_says_where_its_gpu_is_what_it_has_and_what_it_pays() {
     two(
         &left,
         "GPU 0000:21:00.0 is on node 1, but the step only has CPU 1, on node 0; left as Slurm made it \
-         (every copy crosses the socket link, distance 21)",
+         (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
         "GPU 0000:21:00.0 is on node 1, but this process may only use CPU 1, on node 0; left as it is \
-         (every copy crosses the socket link, distance 21)",
+         (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
     );
     let moved = TaskPlan {
         bind_cpus: true,
@@ -324,9 +325,9 @@ fn a_far_task_says_where_its_gpu_is_what_it_has_and_what_it_pays() {
     two(
         &moved,
         "GPU 0000:21:00.0 is on node 1, but the step only has CPU 1, on node 0; moved to CPUs 0-3 \
-         (every copy crosses the socket link, distance 21)",
+         (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
         "GPU 0000:21:00.0 is on node 1, but this process may only use CPU 1, on node 0; moved to CPUs 0-3 \
-         (every copy crosses the socket link, distance 21)",
+         (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
     );
     let dry = TaskPlan {
         is_dry_run: true,
@@ -335,9 +336,9 @@ fn a_far_task_says_where_its_gpu_is_what_it_has_and_what_it_pays() {
     two(
         &dry,
         "GPU 0000:21:00.0 is on node 1, but the step only has CPU 1, on node 0; would be moved to CPUs 0-3 \
-         (every copy crosses the socket link, distance 21)",
+         (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
         "GPU 0000:21:00.0 is on node 1, but this process may only use CPU 1, on node 0; would be moved to CPUs 0-3 \
-         (every copy crosses the socket link, distance 21)",
+         (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
     );
     let gpus = vec![gpu(0x21), gpu(0x22)];
     let several = |plan: &TaskPlan| TaskPlan {
@@ -347,30 +348,34 @@ fn a_far_task_says_where_its_gpu_is_what_it_has_and_what_it_pays() {
     two(
         &several(&left),
         "GPUs 0000:21:00.0 and 0000:22:00.0 are on node 1, but the step only has CPU 1, on node 0; \
-         left as Slurm made it (every copy crosses the socket link, distance 21)",
+         left as Slurm made it (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
         "GPUs 0000:21:00.0 and 0000:22:00.0 are on node 1, but this process may only use CPU 1, on node 0; \
-         left as it is (every copy crosses the socket link, distance 21)",
+         left as it is (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
     );
     two(
         &several(&moved),
         "GPUs 0000:21:00.0 and 0000:22:00.0 are on node 1, but the step only has CPU 1, on node 0; \
-         moved to CPUs 0-3 (every copy crosses the socket link, distance 21)",
+         moved to CPUs 0-3 (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
         "GPUs 0000:21:00.0 and 0000:22:00.0 are on node 1, but this process may only use CPU 1, on node 0; \
-         moved to CPUs 0-3 (every copy crosses the socket link, distance 21)",
+         moved to CPUs 0-3 (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
     );
     two(
         &several(&dry),
         "GPUs 0000:21:00.0 and 0000:22:00.0 are on node 1, but the step only has CPU 1, on node 0; \
-         would be moved to CPUs 0-3 (every copy crosses the socket link, distance 21)",
+         would be moved to CPUs 0-3 (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
         "GPUs 0000:21:00.0 and 0000:22:00.0 are on node 1, but this process may only use CPU 1, on node 0; \
-         would be moved to CPUs 0-3 (every copy crosses the socket link, distance 21)",
+         would be moved to CPUs 0-3 (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
     );
-    for (crosses, distance, cost) in [
+    for (crosses, slit, cost) in [
         (true, None, "(every copy crosses the socket link)"),
-        (false, Some(12), "(every copy leaves the node, distance 12)"),
+        (
+            false,
+            Some(12),
+            "(every copy leaves the node: SLIT 12, by firmware 1.2x local latency)",
+        ),
         (false, None, "(every copy leaves the node)"),
     ] {
-        let said = task_message(&far(crosses, distance), Voice::Step);
+        let said = task_message(&far(crosses, slit), Voice::Step);
         assert!(said.ends_with(cost), "{said}");
     }
 }
@@ -734,14 +739,21 @@ fn gpus_that_only_the_socket_link_joins_are_named_with_what_a_ring_pays() {
         (2, "NCCL's ring will cross it twice"),
         (4, "NCCL's ring will cross such links 4 times"),
     ] {
-        for (distance, cost) in [
+        for (rating, cost) in [
             (None, ""),
-            (Some(32), " (distance 32, 3.2x a local access)"),
+            (
+                Some(MemoryRating::Firmware { slit: 32 }),
+                " (SLIT 32, by firmware 3.2x local latency)",
+            ),
+            (
+                Some(MemoryRating::Measured { tenths: 17 }),
+                " (1.7x local latency, as measured)",
+            ),
         ] {
             let link = SocketLink {
                 a: gpu(0x21),
                 b: gpu(0x83),
-                distance,
+                rating,
                 crossings,
             };
             assert_eq!(

@@ -1,6 +1,7 @@
 //! GPUs whose CPUs a step does not have, or not enough of.
 
 use topology::binding::{Verdict, plan_step};
+use topology::machine::MeasuredLatency;
 
 use super::made_up::{TWO_SOCKETS, cpus, lists, machine, message, step, verdicts, with_masks};
 
@@ -31,7 +32,25 @@ fn a_step_without_a_local_cpu_is_left_as_slurm_made_it() {
     assert_eq!(
         message(&plan, 0),
         "GPU 0000:22:00.0 is on node 1, but the step only has CPUs 0-3, on node 0; left as Slurm made it \
-         (every copy crosses the socket link, distance 21)"
+         (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)"
+    );
+}
+
+#[test]
+fn what_a_far_task_pays_is_said_as_measured_where_it_was() {
+    let mut machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let latency = |cpu_node, memory_node, nanoseconds| MeasuredLatency {
+        cpu_node,
+        memory_node,
+        nanoseconds,
+    };
+    machine.latencies = vec![latency(0, 0, 90), latency(0, 1, 153)];
+    let mut step = with_masks(step(&machine, "", 1, &[&[2]]), &["1"]);
+    step.step_cpus = cpus("0-3");
+    let said = message(&plan_step(&machine, &step), 0);
+    assert!(
+        said.ends_with("(every copy crosses the socket link: 1.7x local latency, as measured)"),
+        "{said}"
     );
 }
 

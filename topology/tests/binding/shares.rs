@@ -196,7 +196,7 @@ fn gpus_that_only_the_socket_link_joins_are_named_once() {
     machine.nvlink_visible = true;
     assert_eq!(
         socket_link_line("h", &find_socket_link(&machine, &plan, 1).unwrap()),
-        "h: GPUs 0000:20:00.0 and 0000:22:00.0 have no path but the socket link (distance 21, 2.1x a local access); \
+        "h: GPUs 0000:20:00.0 and 0000:22:00.0 have no path but the socket link (SLIT 21, by firmware 2.1x local latency); \
          NCCL's ring will cross it twice"
     );
     let spanning = plan_step(&machine, &step(&machine, "", 4, &[&[0, 1, 2, 3]]));
