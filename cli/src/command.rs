@@ -51,7 +51,7 @@ pub(crate) struct From {
     /// Read the machine from a directory holding sys/ or a tarball of one, an hwloc XML, an NCCL XML or a snapshot
     /// instead of this one
     #[arg(long = "from", value_name = "PATH", value_parser = PathBufValueParser::new().try_map(Recorded::open))]
-    recorded: Option<Recorded>,
+    path: Option<Recorded>,
 }
 
 /// What `--from` names.
@@ -81,24 +81,24 @@ impl From {
     /// The source that was asked for.
     pub(crate) fn source(&self) -> Source {
         let place = |recorded: &Recorded| Source::Path(recorded.place().to_owned());
-        self.recorded.as_ref().map_or(Source::ThisMachine, place)
+        self.path.as_ref().map_or(Source::ThisMachine, place)
     }
 
     /// The path that was asked for, as it was named; none for this machine.
     pub(crate) fn path(&self) -> Option<&Path> {
-        self.recorded.as_ref().map(|recorded| &*recorded.path)
+        self.path.as_ref().map(|recorded| &*recorded.path)
     }
 
     /// The filesystem root that it is read from; that of this machine where none is named.
     pub(crate) fn root(&self) -> &Path {
-        self.recorded
+        self.path
             .as_ref()
             .map_or(Path::new("/"), Recorded::place)
     }
 
     /// Whether it is this machine.
     pub(crate) fn is_this_machine(&self) -> bool {
-        self.recorded.is_none()
+        self.path.is_none()
     }
 
     /// Reads the machine, and says on standard error what could not be read.
