@@ -91,9 +91,7 @@ impl From {
 
     /// The filesystem root that it is read from; that of this machine where none is named.
     pub(crate) fn root(&self) -> &Path {
-        self.path
-            .as_ref()
-            .map_or(Path::new("/"), Recorded::place)
+        self.path.as_ref().map_or(Path::new("/"), Recorded::place)
     }
 
     /// Whether it is this machine.

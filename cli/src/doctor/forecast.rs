@@ -122,7 +122,8 @@ impl ForecastSpan {
         match self.outcome {
             ForecastOutcome::Accepted => format!("accepted {by}{when}"),
             ForecastOutcome::Drained => format!("refused {by}{when}, because {why}"),
-            ForecastOutcome::NoStart => format!("slurmd does not start {under}{when}: {why}"),
+            ForecastOutcome::NoStart if every => format!("slurmd starts under no release: {why}"),
+            ForecastOutcome::NoStart => format!("slurmd does not start {when}: {why}"),
             ForecastOutcome::Unknown => format!("unknown {under}{when}: {why}"),
         }
     }

@@ -54,7 +54,7 @@ fn registration_is_foretold_for_every_release() {
     host.write("dev/null", "");
     assert!(
         forecast(&host, "22.05").contains(
-            "slurmd does not start under every release: /etc/slurm/gres.conf:1: the host has no /dev/nvidia0"
+            "slurmd starts under no release: /etc/slurm/gres.conf:1: the host has no /dev/nvidia0"
         ),
         "{}",
         forecast(&host, "22.05")

@@ -156,6 +156,24 @@ fn a_processor_with_another_link_is_named_and_one_with_the_same_is_not() {
 }
 
 #[test]
+fn an_architecture_without_vendor_is_a_processor_of_its_own() {
+    let machine = with_switches(machine(2, 1, 4), 1);
+    let xml = emit(&machine, Form::SingleHost).unwrap().xml;
+    let start = xml.find("arch=").unwrap();
+    let end = start + xml[start..].find('>').unwrap();
+    let own = &xml[start..end];
+    for arch in ["arm64", "ppc64"] {
+        let found = edited(&machine, own, &format!("arch=\"{arch}\""));
+        assert!(
+            found.iter().any(|line| line.contains("a socket link of")),
+            "{arch}: {found:?}"
+        );
+    }
+    // An x86 processor that is not told whole is any.
+    assert_eq!(edited(&machine, own, "arch=\"x86_64\""), [""; 0]);
+}
+
+#[test]
 fn another_class_another_parent_and_a_stale_number_are_named() {
     let machine = with_switches(machine(2, 1, 4), 1);
     let found = edited(&machine, "class=\"0x030200\"", "class=\"0x060400\"");
