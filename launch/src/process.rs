@@ -240,6 +240,35 @@ mod tests {
     }
 
     #[test]
+    fn a_jobs_processes_are_those_of_its_cgroup_and_those_started_with_its_number() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |pid: u32, cgroup: &str, environment: &str| {
+            let folder = root.path().join(format!("proc/{pid}"));
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("cgroup"), cgroup).unwrap();
+            fs::write(folder.join("environ"), environment).unwrap();
+        };
+        put(11, "0::/slurm/uid_1/job_7/step_0/task_0\n", "");
+        put(12, "0::/user.slice\n", "SLURM_JOB_ID=7\0");
+        put(
+            13,
+            "0::/slurm/uid_1/job_77/step_0/task_0\n",
+            "SLURM_JOB_ID=77\0",
+        );
+        put(
+            14,
+            "0::/system.slice/slurmstepd.scope/job_7/step_0/slurm\n",
+            "",
+        );
+        put(
+            std::process::id(),
+            "0::/slurm/uid_1/job_7/step_0/task_1\n",
+            "",
+        );
+        assert_eq!(of_job(root.path(), "7"), [11, 12]);
+    }
+
+    #[test]
     fn a_variable_of_a_started_process_is_found_by_its_whole_name() {
         let environment =
             StartEnvironment(b"SLURM_JOB_ID_X=1\0SLURM_JOB_ID=7=8\0BROKEN\0".to_vec());
