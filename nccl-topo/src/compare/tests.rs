@@ -181,6 +181,19 @@ fn another_class_another_parent_and_a_stale_number_are_named() {
         found,
         ["4: 0000:03:00.0: class is \"0x060400\", but the device's is 0x030200"]
     );
+    // As NCCL itself writes the class of a device that has none.
+    let short = |class: &str| {
+        edited(
+            &machine,
+            "class=\"0x030200\"",
+            &format!("class=\"{class}\""),
+        )
+    };
+    assert_eq!(short("0x03"), [""; 0]);
+    assert_eq!(
+        short("0x02"),
+        ["4: 0000:03:00.0: class is \"0x02\", but the device's is 0x030200"]
+    );
     let found = edited(&machine, "busid=\"0000:03:00.0\"", "busid=\"0000:13:00.0\"");
     let parent = "4: 0000:13:00.0 is below 0000:01:00.0 in the file, but not on this machine";
     assert!(found.contains(&parent.to_owned()), "{found:?}");
