@@ -5,8 +5,8 @@ use std::ffi::OsStr;
 use clap::Args;
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::ErrorKind;
-use launch::environment::{Environment, OwnEnvironment};
 use launch::site::{VARIABLE, asked_without_site};
+use launch::variables::{Environment, OwnEnvironment};
 use topology::option::{ItemKind, Items, Settings, TABLE, rows_of};
 
 use crate::command::CommandError;

@@ -145,7 +145,7 @@ fn a_tasks_report_keeps_to_its_schema() {
 /// An environment with a report alone.
 struct Reported(String);
 
-impl launch::environment::Environment for Reported {
+impl launch::variables::Environment for Reported {
     fn get(&self, name: &str) -> Option<String> {
         (name == "GPU_NUMA_BIND_REPORT").then(|| self.0.clone())
     }

@@ -6,7 +6,7 @@
 use topology::binding::{TaskPlan, Verdict};
 use topology::option::Frameworks;
 
-use crate::environment::Environment;
+use crate::variables::Environment;
 
 /// A launcher or an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +145,7 @@ pub fn keep_still(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::tests::Variables;
+    use crate::variables::tests::Variables;
 
     #[test]
     fn what_the_user_set_stays() {

@@ -1,7 +1,7 @@
 //! What joins the decision (`topology`), the C boundary (`ffi`) and the file system.
 //!
 //! A launcher reads the host ([`host`]), observes a task ([`observe`]), applies what was decided for it ([`apply`])
-//! and sets its environment ([`environment`], [`nccl`]).  The Slurm plugin, the NCCL plugin and `gpu-numa` are
+//! and sets its environment ([`variables`], [`environment`], [`nccl`]).  The Slurm plugin, the NCCL plugin and `gpu-numa` are
 //! launchers: each adds its own hooks and its own words.  Nothing here prints or logs.
 
 #![forbid(unsafe_code)]
@@ -18,3 +18,4 @@ pub mod rank;
 pub mod shared;
 pub mod site;
 pub mod used;
+pub mod variables;

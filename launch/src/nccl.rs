@@ -12,8 +12,9 @@ use topology::binding::{StepPlan, first_crossing};
 use topology::machine::Machine;
 use topology::option::Nccl;
 
-use crate::environment::{Environment, PROFILER, TOPO_FILE};
+use crate::environment::{PROFILER, TOPO_FILE};
 use crate::host::Trust;
+use crate::variables::Environment;
 
 /// The profiler plugin's file, beside the library that looks for it.
 const PROFILER_FILE: &str = "libnccl-profiler-gpu-numa.so";
@@ -241,7 +242,7 @@ fn sets(conf: &str, variable: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::tests::Variables;
+    use crate::variables::tests::Variables;
 
     fn answered(conf: &[u8], variables: &[(&str, &str)]) -> (bool, bool) {
         let folder = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
 use topology::visible::{TaskView, Visible, find_visible};
 
-use crate::environment::Environment;
+use crate::variables::Environment;
 
 /// The mask and the memory policy that a task came with, asked for once.
 #[derive(Debug)]
@@ -227,7 +227,7 @@ pub fn step_cpus(machine: &Machine, masks: &[CpuSet], given: Option<&GivenCores>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::tests::Variables;
+    use crate::variables::tests::Variables;
     use topology::pci::PciDevice;
 
     fn machine(minor: Option<u32>) -> Machine {

@@ -9,9 +9,10 @@ use topology::pci::PciAddress;
 use topology::set::CpuSet;
 use topology::vendor::VENDORS;
 
-use crate::environment::{Environment, reported_partial};
+use crate::environment::reported_partial;
 use crate::numa_maps::{self, ProcessMemory};
 use crate::observe::{self, status_list};
+use crate::variables::Environment;
 
 /// A process as it is now.
 #[derive(Debug, Clone, Default)]

@@ -1,6 +1,6 @@
 //! What launchers put into the environment of the processes that they start: each one's place on its host.
 
-use crate::environment::Environment;
+use crate::variables::Environment;
 
 /// The variables of one launcher.
 struct Launcher {
@@ -202,7 +202,7 @@ fn rank_variables() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::tests::Variables;
+    use crate::variables::tests::Variables;
 
     #[test]
     fn the_launcher_says_how_many_hosts_there_are() {

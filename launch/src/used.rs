@@ -8,8 +8,9 @@
 use topology::machine::Machine;
 use topology::pci::PciAddress;
 
-use crate::environment::{Environment, RunChoice, reported_gpus};
+use crate::environment::{RunChoice, reported_gpus};
 use crate::rank::LocalRank;
+use crate::variables::Environment;
 
 /// The GPUs of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,7 +184,7 @@ fn of_rank(gpus: &[PciAddress], rank: Option<LocalRank>, evidence: Evidence) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::tests::Variables;
+    use crate::variables::tests::Variables;
     use topology::machine::Gpu;
     use topology::pci::{CLASS_3D, PciDevice};
 

@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ffi::linux::process::raw_environment;
-use launch::environment::OwnEnvironment;
 use launch::host::Trust;
 use launch::nccl::{topology_file, virtual_topology};
 use launch::rank::is_on_several_hosts;
+use launch::variables::OwnEnvironment;
 use once_cell::sync::OnceCell;
 
 use crate::host;

@@ -3,8 +3,8 @@
 use std::ffi::c_int;
 
 use ffi::spank::log::{To, write_line};
-use launch::environment::{Recorded, TaskEnvironment};
 use launch::observe::Came;
+use launch::variables::{Recorded, TaskEnvironment};
 use topology::words;
 
 use crate::step::Step;

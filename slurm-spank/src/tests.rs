@@ -11,10 +11,10 @@ use ffi::spank::sys::{
     S_CTX_LOCAL, S_JOB_ID, S_JOB_LOCAL_TASK_COUNT, S_JOB_NNODES, S_JOB_NODEID, S_JOB_STEPID,
     S_STEP_CPUS_PER_TASK, S_TASK_ID, STEP_BATCH, SpankItem,
 };
-use launch::environment::Recorded;
 use launch::host::KnownHost;
 use launch::observe::{self, Came};
 use launch::site::SiteConfig;
+use launch::variables::Recorded;
 use topology::machine::{Gpu, Machine, NodeKind, NumaNode, Package};
 use topology::pci::PciDevice;
 use topology::set::NodeSet;

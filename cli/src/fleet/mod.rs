@@ -9,6 +9,7 @@ mod lua;
 mod names;
 mod page;
 mod read;
+mod seats;
 
 use std::path::PathBuf;
 

@@ -17,7 +17,7 @@ use topology::snapshot::{MAX_BYTES, NODE_FILE, SCHEMA, Snapshot, SnapshotError};
 
 use super::document::SkippedFile;
 use super::facts::{Facts, TooManyParts, list_facts};
-use super::lua::Seats;
+use super::seats::Seats;
 
 /// What `doctor --json` prints.
 const DOCTOR_SCHEMA: &str = "gpu-numa/doctor/1";
