@@ -1,6 +1,8 @@
-//! Linux releases, as far as memory policies depend on them.
+//! Linux's memory policies, and its releases as far as these depend on them.
 
 use std::str::FromStr;
+
+use serde::Serialize;
 
 /// A Linux release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,4 +44,21 @@ impl FromStr for KernelVersion {
             _ => Err(ParseKernelError(crate::option::printable(text))),
         }
     }
+}
+
+/// A memory policy by Linux's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum MemoryPolicy {
+    /// The default policy; also where it is left as it is.
+    Default,
+    /// `MPOL_PREFERRED`.
+    Preferred,
+    /// `MPOL_PREFERRED_MANY`.
+    PreferredMany,
+    /// `MPOL_BIND`.
+    Bind,
+    /// `MPOL_INTERLEAVE`.
+    Interleave,
 }

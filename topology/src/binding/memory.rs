@@ -2,28 +2,11 @@
 
 use serde::Serialize;
 
-use super::kernel::KernelVersion;
+use super::kernel::{KernelVersion, MemoryPolicy};
 use super::request::{StepRequest, UserMemory};
 use crate::machine::{Machine, NodeKind};
 use crate::option::Memory;
 use crate::set::{CpuSet, NodeSet};
-
-/// A memory policy by Linux's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum MemoryPolicy {
-    /// The default policy; also where it is left as it is.
-    Default,
-    /// `MPOL_PREFERRED`.
-    Preferred,
-    /// `MPOL_PREFERRED_MANY`.
-    PreferredMany,
-    /// `MPOL_BIND`.
-    Bind,
-    /// `MPOL_INTERLEAVE`.
-    Interleave,
-}
 
 /// Why a task's memory policy is not set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

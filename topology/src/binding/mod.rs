@@ -35,8 +35,8 @@ mod width;
 pub use advice::{Advice, advise};
 pub use decide::{plan_alone, plan_step};
 pub use judge::judge_cpus;
-pub use kernel::{KernelVersion, ParseKernelError};
-pub use memory::{MemoryLeft, MemoryPlan, MemoryPolicy, memory_nodes};
+pub use kernel::{KernelVersion, MemoryPolicy, ParseKernelError};
+pub use memory::{MemoryLeft, MemoryPlan, memory_nodes};
 pub use plan::{Cost, Misfit, Place, Refusal, StepPlan, TaskCase, TaskPlan, Verdict};
 pub use remarks::{
     SocketLink, Spanning, SpanningOver, Summary, find_socket_link, find_spanning, first_crossing,

@@ -1,7 +1,7 @@
 //! What is to be decided: a step on one host and its tasks.
 
 use super::kernel::KernelVersion;
-use super::memory::MemoryPolicy;
+use super::kernel::MemoryPolicy;
 use crate::option::Settings;
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
