@@ -1,0 +1,284 @@
+//! From GPU to GPU, channel by channel (`ncclTopoSearchRecGpu`).
+
+use super::Job;
+use super::state::{Pattern, as_i64};
+use crate::graph::path_type::PathType;
+use crate::graph::search::capacity::End;
+use crate::graph::search::known::{mixed, spread};
+
+/// Which GPU comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// That of the file.
+    File,
+    /// That of the channel before.
+    Replay,
+    /// The best first.
+    Search,
+}
+
+/// Where a channel goes back to, by its step; none where it does not.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Back {
+    pub(super) to_net: Option<usize>,
+    pub(super) to_first: Option<usize>,
+}
+
+impl Job<'_> {
+    /// `ncclTopoSearchRec`: the next channel.
+    pub(super) fn channel(&mut self) {
+        if self.between_hosts {
+            self.channel_from_nets();
+            return;
+        }
+        let closes = self.trial.pattern == Pattern::Ring;
+        let back = Back {
+            to_net: None,
+            to_first: closes.then(|| self.count.saturating_sub(1)),
+        };
+        let is_first = self.trial.channels == 0;
+        if is_first {
+            self.start(0, Order::File, back);
+        } else {
+            self.start(self.replayed(0), Order::Replay, back);
+        }
+        if is_first || !self.trial.same_channels {
+            for gpu in 0..self.count {
+                self.start(gpu, Order::Search, back);
+            }
+        }
+    }
+
+    /// The GPU of the channel before at a step.
+    pub(super) fn replayed(&self, step: usize) -> usize {
+        let before = self.trial.channels.saturating_sub(1);
+        self.trial
+            .order(before)
+            .get(step)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    pub(super) fn start(&mut self, gpu: usize, order: Order, back: Back) {
+        self.mark(gpu);
+        self.step(gpu, 0, order, back);
+        self.mark(gpu);
+    }
+
+    /// Marks a GPU as used by the present channel, or no more.
+    fn mark(&mut self, gpu: usize) {
+        let flag = 1 << self.trial.channels;
+        if let Some(used) = self.used.get_mut(gpu) {
+            *used ^= flag;
+        }
+        self.members ^= spread(gpu);
+    }
+
+    /// `ncclTopoSearchRecGpu`: `gpu` is the one at `step`.
+    pub(super) fn step(&mut self, gpu: usize, step: usize, order: Order, back: Back) {
+        if self.time <= 0 {
+            return;
+        }
+        self.time -= 1;
+        let place = self.trial.channels * self.count + step;
+        if let Some(place) = self.trial.intra.get_mut(place) {
+            *place = gpu;
+        }
+        // What goes on from here in the order of the file or of the channel before does not depend on this state alone.
+        let state = (order == Order::Search && self.capacity.is_stable())
+            .then(|| self.state(gpu, step, back));
+        let known = state.and_then(|state| self.known.dead_end(state));
+        if let Some(steps) = known {
+            self.time = (self.time - steps).max(0);
+            return;
+        }
+        let (time, completed) = (self.time, self.completed);
+        self.go_on(gpu, step, order, back);
+        // Where the steps ran out, it is not known how many there are.
+        if let Some(state) = state
+            && self.time > 0
+            && self.completed == completed
+        {
+            self.known.keep_dead_end(state, time - self.time);
+        }
+    }
+
+    /// All that decides what can follow `gpu` at `step`, as a number.
+    fn state(&self, gpu: usize, step: usize, back: Back) -> u64 {
+        let channel = self.trial.channels;
+        let first = self
+            .trial
+            .order(channel)
+            .first()
+            .copied()
+            .unwrap_or_default();
+        let mut state = self.capacity.left_as_number() ^ mixed(self.members);
+        let mut add = |number: usize| {
+            state = mixed(state.rotate_left(7) ^ (number as u64).wrapping_add(0x9e37_79b9));
+        };
+        add(gpu | step << 12 | first << 24);
+        add(back.to_net.map_or(0, |step| step + 1) | back.to_first.map_or(0, |step| step + 1) << 12);
+        if self.between_hosts {
+            let nets = |channel: usize| self.trial.inter.get(channel).copied().unwrap_or_default();
+            let (own, before) = (
+                nets(channel),
+                channel.checked_sub(1).map(nets).unwrap_or_default(),
+            );
+            add(channel);
+            add(own[0] | own[1] << 16);
+            add(before[0] | before[1] << 16);
+        }
+        mixed(state ^ spread(usize::try_from(self.searches).unwrap_or_default()))
+    }
+
+    fn go_on(&mut self, gpu: usize, step: usize, order: Order, back: Back) {
+        if back.to_net == Some(step) {
+            self.step_to_net(gpu, step, order, back);
+        } else if step + 1 < self.count {
+            self.step_to_next(gpu, step, order, back);
+        } else if back.to_first == Some(step) {
+            let first = self.trial.order(self.trial.channels).first().copied();
+            let first = End::Gpu(first.unwrap_or_default());
+            if self.take(End::Gpu(gpu), first, 1.0) {
+                self.complete();
+                self.give_back(End::Gpu(gpu), first, 1.0);
+            }
+        } else {
+            self.complete();
+        }
+    }
+
+    fn step_to_next(&mut self, gpu: usize, step: usize, order: Order, back: Back) {
+        match order {
+            Order::File => self.try_next(gpu, step + 1, step, order, back),
+            Order::Replay => {
+                let before = self.replayed(step + 1);
+                self.try_next(gpu, before, step, order, back);
+            }
+            Order::Search if self.has_nvswitch => {
+                for next in self.neighbours_of(gpu) {
+                    self.try_next(gpu, next, step, order, back);
+                }
+            }
+            Order::Search if back.to_net.is_none() => {
+                for place in 0..self.count {
+                    let Some(next) = self.next.after(gpu, None).get(place).copied() else {
+                        return;
+                    };
+                    if self.is_free(next) {
+                        self.try_next(gpu, next, step, order, back);
+                    }
+                }
+            }
+            Order::Search => {
+                let start = self
+                    .trial
+                    .inter
+                    .get(self.trial.channels)
+                    .map(|nets| nets[0]);
+                let after = self.next.after(gpu, start).iter().copied();
+                let mut free: Vec<usize> = after.filter(|next| self.is_free(*next)).collect();
+                let leaves_next = back.to_net == Some(step + 1);
+                if !leaves_next && self.next.are_alike(gpu, &free) {
+                    free.reverse();
+                }
+                for next in free {
+                    self.try_next(gpu, next, step, order, back);
+                }
+            }
+        }
+    }
+
+    fn is_free(&self, gpu: usize) -> bool {
+        let flag = 1 << self.trial.channels;
+        self.used.get(gpu).is_some_and(|used| used & flag == 0)
+    }
+
+    fn try_next(&mut self, gpu: usize, next: usize, step: usize, order: Order, back: Back) {
+        if self.take(End::Gpu(gpu), End::Gpu(next), 1.0) {
+            self.mark(next);
+            self.step(next, step + 1, order, back);
+            self.mark(next);
+            self.give_back(End::Gpu(gpu), End::Gpu(next), 1.0);
+        }
+    }
+
+    /// Below NVSwitches only neighbours are tried, the last named first.
+    fn neighbours_of(&self, gpu: usize) -> Vec<usize> {
+        let before = (gpu + self.count - 1) % self.count;
+        let after = (gpu + 1) % self.count;
+        let mut wanted = match self.trial.pattern {
+            Pattern::Ring => vec![after, before],
+            Pattern::BalancedTree => vec![before, after],
+            Pattern::Tree => vec![after],
+        };
+        wanted.dedup();
+        wanted.reverse();
+        let reached = self.next.after(gpu, None);
+        wanted.retain(|next| reached.contains(next) && self.is_free(*next));
+        wanted
+    }
+
+    /// The channel is complete: keep it if it is the best, and try one more.
+    fn complete(&mut self) {
+        if self.time <= 0 {
+            return;
+        }
+        self.time -= 1;
+        self.completed += 1;
+        self.trial.channels += 1;
+        let full = self.trial.channels >= self.trial.max_channels;
+        if self.is_better() {
+            self.best.clone_from(&self.trial);
+            if self.trial.channels == self.trial.max_channels {
+                self.time = -1;
+            }
+        }
+        if !full {
+            let members = std::mem::take(&mut self.members);
+            self.channel();
+            self.members = members;
+        }
+        self.trial.channels -= 1;
+    }
+
+    /// `ncclTopoCompareGraphs`.
+    fn is_better(&self) -> bool {
+        let (trial, best) = (&self.trial, &self.best);
+        if trial.channels < trial.min_channels {
+            return false;
+        }
+        if trial.total() > best.total() {
+            return true;
+        }
+        trial.total() >= best.total()
+            && trial.pattern == best.pattern
+            && trial.cross_nic == best.cross_nic
+            && trial.hops < best.hops
+    }
+
+    /// Takes a share of the trial's bandwidth on the path between two ends, if it is there.
+    pub(super) fn take(&mut self, from: End, to: End, share: f32) -> bool {
+        let both_ways = self.trial.pattern != Pattern::Ring;
+        let (bandwidth, kind) = self.wanted(from, to, share);
+        let taken = self.capacity.take(from, to, (bandwidth, kind, both_ways));
+        self.trial.hops += taken.map_or(0, as_i64);
+        taken.is_some()
+    }
+
+    /// Undoes [`Job::take`].
+    pub(super) fn give_back(&mut self, from: End, to: End, share: f32) {
+        let (bandwidth, _) = self.wanted(from, to, share);
+        self.trial.hops -= as_i64(self.capacity.give_back(from, to, bandwidth));
+    }
+
+    fn wanted(&self, from: End, to: End, share: f32) -> (f32, PathType) {
+        let is_inside = matches!((from, to), (End::Gpu(_), End::Gpu(_)));
+        if is_inside {
+            (self.trial.bandwidth, self.trial.kind)
+        } else {
+            let bandwidth = self.trial.bandwidth_between_hosts * share;
+            (bandwidth, self.trial.kind_to_nets)
+        }
+    }
+}
