@@ -138,7 +138,8 @@ pub(crate) fn peers(bytes: &[u8]) {
     set_nvlinks(&mut machine, &said);
     if crossing(&machine, &members) == Crossing::Some && choices.below(8) == 1 {
         let forecast = Forecast::of(&machine, &members, None);
-        assert!(forecast.ring().total() >= 0.0 && forecast.tree().total() >= 0.0);
+        let ring = forecast.ring();
+        assert!(ring.up + ring.down <= ring.both && !forecast.is_even());
     }
     peers.close();
     peers.leave();

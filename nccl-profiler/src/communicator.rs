@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use ffi::linux::process::coarse_millis;
 use ffi::loaded::cuda::read_current_device;
 use ffi::loaded::nvml::read_nvlinks;
-use ffi::nccl::{ApiCall, Collective, Event, NcclLog, Peer as PeerEvent, sys};
+use ffi::nccl::{ApiCall, Collective, Event, NcclLog, Peer as PeerEvent, SpecialWay, sys};
 use launch::shared::duty::{Duty, Role};
 use launch::shared::listening::Listening;
 use launch::shared::peers::{FOLDER, Peers, RankOnHost};
@@ -27,7 +27,7 @@ use topology::machine::Machine;
 use topology::nvlink::{Links, SOME_SWITCH, add_link, set_nvlinks};
 use topology::path::crosses_socket;
 
-use crate::counts::{Algo, Counts, Func, element_bytes};
+use crate::counts::{Algo, Counts, Func, Uncounted, element_bytes};
 use crate::journal::Journal;
 use crate::release::Release;
 use crate::report::{LinkReport, Moment, Who};
@@ -69,7 +69,7 @@ pub(crate) struct Start {
     pub(crate) wanted: u64,
     /// The number of the interface.
     pub(crate) interface: u8,
-    /// NCCL's mask of events, where it is known to stay in its place.
+    /// NCCL's mask of events.
     pub(crate) mask: Option<Mask>,
 }
 
@@ -228,9 +228,13 @@ impl Communicator {
     /// Looks at nothing from here on, and holds nothing that it shared; where no other communicator listens, NCCL need
     /// not tell anything any more.
     pub(crate) fn silence(&self) {
+        let ours = LISTENING.wanted();
         if self.duty.silence() {
             LISTENING.end();
-            if let Some(mask) = self.mask {
+            // From 2.31.2 on an administrator may have put another there (`ncclProfilerSetRasOverride`): that stays.
+            if let Some(mask) = self.mask
+                && mask.load(Ordering::Relaxed) == ours
+            {
                 set_event_mask(mask);
             }
             self.peers.close();
@@ -244,16 +248,21 @@ impl Communicator {
 
     /// Takes one event.
     pub(crate) fn on_event(&self, event: &Event<'_>) {
-        if self.is(Role::Undecided) && self.may_decide() {
+        let mut role = self.duty.role();
+        if role == Role::Undecided && self.may_decide() {
             self.decide();
+            role = self.duty.role();
         }
-        let counts_all = self.is(Role::Undecided) || self.is(Role::Speaker);
+        let counts_all = matches!(role, Role::Undecided | Role::Speaker);
         let counted = match event {
             Event::Collective(collective) if counts_all => self.on_collective(collective),
             Event::Call(call) if counts_all => self.on_call(call),
-            Event::Peer(peer) if self.listens() => return self.on_peer(peer),
-            Event::Special(_) if counts_all => {
-                self.counts.add_special();
+            Event::Peer(peer) if role != Role::Silent => return self.on_peer(peer),
+            Event::Special(special) if counts_all => {
+                self.counts.add_uncounted(match special.way {
+                    SpecialWay::CopyEngines => Uncounted::CopyEngines,
+                    SpecialWay::SymmetricMemory => Uncounted::SymmetricMemory,
+                });
                 false
             }
             Event::Collective(_)
@@ -278,9 +287,15 @@ impl Communicator {
             // most of them without an event of their own (enqueue.cc `collTaskAppend`).
             return false;
         }
-        let way = Algo::of(collective.algo.read()).zip(element_bytes(collective.datatype.read()));
-        let Some((algo, size)) = way else {
-            self.counts.add_special();
+        let algo = match Algo::of(collective.algo.read()) {
+            Ok(algo) => algo,
+            Err(reason) => {
+                self.counts.add_uncounted(reason);
+                return false;
+            }
+        };
+        let Some(size) = element_bytes(collective.datatype.read()) else {
+            self.counts.add_uncounted(Uncounted::Other);
             return false;
         };
         let bytes = size.saturating_mul(collective.count as u64);
@@ -406,7 +421,7 @@ impl Communicator {
                 &members,
                 file.filter(|_| !self.release.is_too_new()),
             );
-            let crosses = forecast.ring().total() + forecast.tree().total() > 0.0;
+            let crosses = forecast.ring().both + forecast.tree().both > 0;
             let _ = self.subject.set(Subject {
                 who,
                 forecast,

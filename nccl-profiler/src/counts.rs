@@ -41,10 +41,15 @@ impl Func {
 
     /// By NCCL's word; none for one that is made of sends and receives, or not known.
     pub(crate) fn of(word: &CStr) -> Option<Self> {
-        let word = word.to_bytes();
-        Self::ALL
-            .into_iter()
-            .find(|func| func.word().as_bytes() == word)
+        // A comparison for each word that is known as this is compiled, for it is asked for every event.
+        Some(match word.to_bytes() {
+            b"AllReduce" => Self::AllReduce,
+            b"AllGather" => Self::AllGather,
+            b"ReduceScatter" => Self::ReduceScatter,
+            b"Broadcast" => Self::Broadcast,
+            b"Reduce" => Self::Reduce,
+            _ => return None,
+        })
     }
 
     /// Whether one rank is the root.
@@ -81,12 +86,56 @@ impl Algo {
         }
     }
 
-    /// By NCCL's word; none for those whose way is not modelled (NVLS, COLLNET, PAT).
-    pub(crate) fn of(word: &CStr) -> Option<Self> {
-        let word = word.to_bytes();
-        Self::ALL
-            .into_iter()
-            .find(|algo| algo.word().as_bytes() == word)
+    /// By NCCL's word; else why it is not counted.
+    pub(crate) fn of(word: &CStr) -> Result<Self, Uncounted> {
+        match word.to_bytes() {
+            b"RING" => Ok(Self::Ring),
+            b"TREE" => Ok(Self::Tree),
+            b"NVLS" | b"NVLS_TREE" => Err(Uncounted::Nvls),
+            b"COLLNET_DIRECT" | b"COLLNET_CHAIN" => Err(Uncounted::CollNet),
+            b"PAT" => Err(Uncounted::Pat),
+            _ => Err(Uncounted::Other),
+        }
+    }
+}
+
+/// Why the bytes of a collective are not counted: no ring and no tree of the model carries them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Uncounted {
+    Nvls,
+    CollNet,
+    Pat,
+    CopyEngines,
+    SymmetricMemory,
+    /// NCCL gives a word that is not known here.
+    Other,
+    /// It was called, and NCCL says nothing of what it became.
+    Unplanned,
+}
+
+impl Uncounted {
+    /// Each reason, in the order of the lines.
+    const ALL: [Self; 7] = [
+        Self::Nvls,
+        Self::CollNet,
+        Self::Pat,
+        Self::CopyEngines,
+        Self::SymmetricMemory,
+        Self::Other,
+        Self::Unplanned,
+    ];
+
+    /// In words, after a number.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Nvls => "by NVLS",
+            Self::CollNet => "by CollNet",
+            Self::Pat => "by PAT",
+            Self::CopyEngines => "by copy engines",
+            Self::SymmetricMemory => "over symmetric memory",
+            Self::Other => "by an algorithm unknown here",
+            Self::Unplanned => "whose algorithm NCCL does not report",
+        }
     }
 }
 
@@ -122,8 +171,8 @@ pub(crate) struct Counts {
     /// Collectives as they were called, by function; those recorded into CUDA graphs apart.
     called: [AtomicU64; 5],
     captured: AtomicU64,
-    /// Collectives whose way is known but not modelled: other algorithms, copy engines, symmetric memory.
-    special: AtomicU64,
+    /// Collectives that are not counted, by reason.
+    uncounted: [AtomicU64; Uncounted::ALL.len()],
 }
 
 /// Roots that are counted apart; a Broadcast from beyond counts as from a rank elsewhere.
@@ -142,7 +191,7 @@ impl Counts {
             by_root: [roots(), roots()],
             called: from_fn(|_| AtomicU64::new(0)),
             captured: AtomicU64::new(0),
-            special: AtomicU64::new(0),
+            uncounted: from_fn(|_| AtomicU64::new(0)),
         }
     }
 
@@ -169,9 +218,11 @@ impl Counts {
         self.captured.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A collective whose way is not modelled.
-    pub(crate) fn add_special(&self) {
-        self.special.fetch_add(1, Ordering::Relaxed);
+    /// A collective that is not counted.
+    pub(crate) fn add_uncounted(&self, reason: Uncounted) {
+        if let Some(count) = self.uncounted.get(reason as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The sums that are not zero.
@@ -201,16 +252,21 @@ impl Counts {
         self.captured.load(Ordering::Relaxed)
     }
 
-    /// Collectives whose way is not known: NCCL said so, or it was called and never planned.
-    pub(crate) fn unknown(&self) -> u64 {
+    /// Collectives that are not counted, by reason; those that there are none of are left out.
+    pub(crate) fn uncounted(&self) -> Vec<(Uncounted, u64)> {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let called: u64 = self.called.iter().map(load).sum();
         let planned: u64 = self.sums().iter().map(|sum| sum.amount.calls).sum();
-        let called: u64 = self
-            .called
-            .iter()
-            .map(|called| called.load(Ordering::Relaxed))
-            .sum();
-        let special = self.special.load(Ordering::Relaxed);
-        special.max(called.saturating_sub(planned))
+        let told: u64 = self.uncounted.iter().map(load).sum();
+        let unplanned = called.saturating_sub(planned).saturating_sub(told);
+        let told = Uncounted::ALL
+            .into_iter()
+            .zip(self.uncounted.iter().map(load));
+        let mut all: Vec<_> = told.filter(|(_, count)| *count > 0).collect();
+        if unplanned > 0 {
+            all.push((Uncounted::Unplanned, unplanned));
+        }
+        all
     }
 }
 
@@ -240,23 +296,32 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_were_never_planned_went_an_unknown_way() {
+    fn calls_that_were_never_planned_are_not_counted() {
         let counts = Counts::new(2);
         for _ in 0..5 {
             counts.add_call(Func::AllGather);
         }
         counts.add(Func::AllGather, Algo::Ring, 1, 0);
-        assert_eq!(counts.unknown(), 4);
-        counts.add_special();
-        assert_eq!(counts.unknown(), 4);
+        assert_eq!(counts.uncounted(), [(Uncounted::Unplanned, 4)]);
+        counts.add_uncounted(Uncounted::CopyEngines);
+        assert_eq!(
+            counts.uncounted(),
+            [(Uncounted::CopyEngines, 1), (Uncounted::Unplanned, 3)]
+        );
     }
 
     #[test]
     fn names_are_nccls() {
-        assert_eq!(Func::of(c"ReduceScatter"), Some(Func::ReduceScatter));
+        let c_string = |word: &str| std::ffi::CString::new(word).unwrap();
+        for func in Func::ALL {
+            assert_eq!(Func::of(&c_string(func.word())), Some(func));
+        }
         assert_eq!(Func::of(c"AlltoAll"), None);
-        assert_eq!(Algo::of(c"TREE"), Some(Algo::Tree));
-        assert_eq!(Algo::of(c"NVLS_TREE"), None);
+        for algo in Algo::ALL {
+            assert_eq!(Algo::of(&c_string(algo.word())), Ok(algo));
+        }
+        assert_eq!(Algo::of(c"NVLS_TREE"), Err(Uncounted::Nvls));
+        assert_eq!(Algo::of(c"SOMETHING"), Err(Uncounted::Other));
         assert_eq!(element_bytes(c"ncclBfloat16"), Some(2));
         assert_eq!(element_bytes(c"Unknown"), None);
     }

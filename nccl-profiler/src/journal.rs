@@ -111,14 +111,15 @@ struct Record<'a> {
     over_link: Load,
     sends: Sends,
     captured: u64,
-    unknown: u64,
+    not_counted: NotCounted,
     line: &'a str,
 }
 
 #[derive(Serialize)]
 struct Way {
-    up: f64,
-    down: f64,
+    up: u32,
+    down: u32,
+    both: u32,
 }
 
 impl From<Hops> for Way {
@@ -126,6 +127,7 @@ impl From<Hops> for Way {
         Self {
             up: hops.up,
             down: hops.down,
+            both: hops.both,
         }
     }
 }
@@ -145,6 +147,18 @@ struct Sends {
     count: u64,
     #[serde(flatten)]
     load: Load,
+}
+
+#[derive(Serialize)]
+struct NotCounted {
+    calls: u64,
+    by: Vec<UncountedCalls>,
+}
+
+#[derive(Serialize)]
+struct UncountedCalls {
+    why: &'static str,
+    calls: u64,
 }
 
 fn to_record<'a>(
@@ -181,7 +195,7 @@ fn to_record<'a>(
         local_ranks: &who.local,
         packages: forecast.packages,
         modelled: forecast.is_modelled(),
-        exact: forecast.is_even(),
+        exact: report.is_exact(),
         hops_known: forecast.hops_are_known(),
         ring: forecast.ring().into(),
         tree: forecast.tree().into(),
@@ -195,13 +209,20 @@ fn to_record<'a>(
         over_link: report.load,
         sends: Sends {
             count: report.sent.sends,
-            load: Load {
-                up_bytes: report.sent.up_bytes,
-                down_bytes: report.sent.down_bytes,
-            },
+            load: report.sent_load(),
         },
         captured: report.captured,
-        unknown: report.unknown,
+        not_counted: NotCounted {
+            calls: report.uncounted_calls(),
+            by: report
+                .uncounted
+                .iter()
+                .map(|(reason, calls)| UncountedCalls {
+                    why: reason.words(),
+                    calls: *calls,
+                })
+                .collect(),
+        },
         line,
     }
 }

@@ -132,8 +132,9 @@ unsafe fn begin<V: Version>(
     let mask = if mask.is_null() {
         None
     } else {
-        // SAFETY: as the caller promises; NCCL itself reads it as an atomic (profiler.cc).  Up to interface v6 it is a
-        // variable of NCCL's for the whole process (`ncclProfilerEventMask`), so it lives as long as what uses it here.
+        // SAFETY: as the caller promises; NCCL itself reads it as an atomic (profiler.cc).  It is a variable of NCCL's for
+        // the whole process (`ncclProfilerEventMask`, in the symbols of 2.31.2 and 2.32.3 too), so it lives as long as
+        // what uses it here.
         Some(unsafe { AtomicI32::from_ptr(mask) })
     };
     let start = Start {
@@ -144,8 +145,7 @@ unsafe fn begin<V: Version>(
         log,
         wanted: V::EVENTS,
         interface: V::NUMBER,
-        // Whether that of a later one stays in its place is not known.
-        mask: mask.filter(|_| V::NUMBER <= V6::NUMBER),
+        mask,
     };
     let begun = guard::run(drop_line, || Communicator::begin(&start)).flatten();
     let begun = begun.map_or(std::ptr::null_mut(), |communicator| {

@@ -5,8 +5,8 @@ use nccl_topo::traffic::{Forecast, Hops};
 use serde::Serialize;
 use topology::quantity::{count, volume};
 
-use crate::counts::{Algo, Counts, Func, Sum};
-use crate::words::{scaled, span, times};
+use crate::counts::{Algo, Counts, Func, Sum, Uncounted};
+use crate::words::{span, times};
 
 /// Which line it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -35,23 +35,27 @@ pub(crate) struct Who {
     pub(crate) local: Vec<usize>,
 }
 
-/// Bytes over the link, by direction.
+/// Bytes over the link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Load {
-    /// Toward packages of a higher number.
+    /// Toward packages of a higher number, at least.
     pub(crate) up_bytes: u64,
-    /// Toward packages of a lower number.
+    /// Toward packages of a lower number, at least.
     pub(crate) down_bytes: u64,
+    /// Both ways together: more than the two where it is not known which way some went.
+    pub(crate) both_bytes: u64,
+    /// Whether both ways together may be more.
+    #[serde(skip)]
+    is_bound: bool,
 }
 
 impl Load {
     fn add(&mut self, bytes: u64, hops: Hops) {
-        self.up_bytes = self.up_bytes.saturating_add(scaled(bytes, hops.up));
-        self.down_bytes = self.down_bytes.saturating_add(scaled(bytes, hops.down));
-    }
-
-    fn is_zero(self) -> bool {
-        self == Self::default()
+        let more = |sum: u64, hops: u32| sum.saturating_add(bytes.saturating_mul(u64::from(hops)));
+        self.up_bytes = more(self.up_bytes, hops.up);
+        self.down_bytes = more(self.down_bytes, hops.down);
+        self.both_bytes = more(self.both_bytes, hops.both);
+        self.is_bound |= bytes > 0 && !hops.is_exact;
     }
 }
 
@@ -72,8 +76,8 @@ pub(crate) struct LinkReport<'a> {
     pub(crate) sent: Sent,
     /// Collectives recorded into CUDA graphs.
     pub(crate) captured: u64,
-    /// Collectives whose way is not known.
-    pub(crate) unknown: u64,
+    /// Collectives that are not counted, by reason.
+    pub(crate) uncounted: Vec<(Uncounted, u64)>,
 }
 
 impl<'a> LinkReport<'a> {
@@ -106,14 +110,37 @@ impl<'a> LinkReport<'a> {
             load,
             sent,
             captured: counts.captured(),
-            unknown: counts.unknown(),
+            uncounted: counts.uncounted(),
         }
     }
 
-    /// Whether anything crossed.
+    /// Whether anything crossed, or may have without being counted.
     pub(crate) fn is_worth_a_line(&self) -> bool {
-        let recorded = self.captured > 0 && self.forecast.ring().total() > 0.0;
-        !self.load.is_zero() || self.sent.sends > 0 || recorded
+        let may_cross = self.forecast.ring().both > 0;
+        let recorded = self.captured > 0 && may_cross;
+        // What is not counted may have crossed too; at the end that is better said than left out.
+        let uncounted = self.moment == Moment::Summary && self.uncounted_calls() > 0 && may_cross;
+        self.load.both_bytes > 0 || self.sent.sends > 0 || recorded || uncounted
+    }
+
+    /// Whether the figures are NCCL's, and not only lower bounds.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.forecast.is_even() && !self.load.is_bound
+    }
+
+    /// What sends carried.
+    pub(crate) fn sent_load(&self) -> Load {
+        let Sent {
+            up_bytes,
+            down_bytes,
+            ..
+        } = self.sent;
+        Load {
+            up_bytes,
+            down_bytes,
+            both_bytes: up_bytes.saturating_add(down_bytes),
+            is_bound: false,
+        }
     }
 
     /// The line, without a prefix.
@@ -122,8 +149,8 @@ impl<'a> LinkReport<'a> {
             id, ranks, hosts, ..
         } = self.who;
         let mut parts = Vec::new();
-        let ring = self.forecast.ring().total();
-        if ring > 0.0 {
+        let ring = self.forecast.ring().both;
+        if ring > 0 {
             let hops = self.forecast.crossing_hops();
             let listed: Vec<String> = hops
                 .iter()
@@ -155,7 +182,7 @@ impl<'a> LinkReport<'a> {
         }
         parts.extend(self.sends());
         parts.extend(self.others());
-        if ring > 0.0
+        if ring > 0
             && let (Some(crossing), Some(inside)) =
                 (self.forecast.crossing_gb_s, self.forecast.inside_gb_s)
         {
@@ -190,7 +217,7 @@ impl<'a> LinkReport<'a> {
 
     /// `40 AllReduce of 512 MiB moved about 35.0 GiB over it each way`.
     fn collectives(&self) -> Option<String> {
-        if self.load.is_zero() {
+        if self.load.both_bytes == 0 {
             return None;
         }
         let each: Vec<String> = Func::ALL
@@ -204,11 +231,7 @@ impl<'a> LinkReport<'a> {
                 Some(format!("{calls} {} {}", func.word(), span(least, most)))
             })
             .collect();
-        let about = if self.forecast.is_even() {
-            "about"
-        } else {
-            "at least"
-        };
+        let about = if self.is_exact() { "about" } else { "at least" };
         Some(format!(
             "{} moved {about} {}",
             each.join(", "),
@@ -218,19 +241,11 @@ impl<'a> LinkReport<'a> {
 
     /// `12 sends moved 3.0 GiB over it one way, 1.0 GiB the other`.
     fn sends(&self) -> Option<String> {
-        let Sent {
-            sends,
-            up_bytes,
-            down_bytes,
-        } = self.sent;
+        let (sends, load) = (self.sent.sends, self.sent_load());
         let noun = if sends == 1 { "send" } else { "sends" };
-        let load = Load {
-            up_bytes,
-            down_bytes,
-        };
         (sends > 0 && self.moment != Moment::Crossing).then(|| {
             let amount = self.amount(load);
-            let link = if self.load.is_zero() && self.forecast.ring().total() == 0.0 {
+            let link = if self.load.both_bytes == 0 && self.forecast.ring().both == 0 {
                 amount.replacen("over it", &format!("over the {}", self.link()), 1)
             } else {
                 amount
@@ -249,25 +264,38 @@ impl<'a> LinkReport<'a> {
                 self.captured
             )
         });
-        let unknown = (self.unknown > 0).then(|| {
-            format!(
-                "{} took a path that NCCL does not report, not counted",
-                self.unknown
-            )
+        let calls = self.uncounted_calls();
+        let uncounted = (calls > 0).then(|| {
+            let each = self.uncounted.iter();
+            let each: Vec<String> = each
+                .map(|(reason, calls)| format!("{calls} {}", reason.words()))
+                .collect();
+            let noun = if calls == 1 { "call" } else { "calls" };
+            format!("not counted: {calls} {noun} ({})", each.join(", "))
         });
-        let both: Vec<String> = [captured, unknown].into_iter().flatten().collect();
+        let both: Vec<String> = [captured, uncounted].into_iter().flatten().collect();
         (!both.is_empty()).then(|| both.join("; "))
+    }
+
+    /// Collectives that are not counted.
+    pub(crate) fn uncounted_calls(&self) -> u64 {
+        self.uncounted.iter().map(|(_, calls)| calls).sum()
     }
 
     fn amount(&self, load: Load) -> String {
         let Load {
             up_bytes,
             down_bytes,
+            both_bytes,
+            ..
         } = load;
         if self.forecast.packages > 2 {
-            return format!("{} over them", volume(up_bytes.saturating_add(down_bytes)));
+            return format!("{} over them", volume(both_bytes));
         }
         match (up_bytes, down_bytes) {
+            (up, down) if both_bytes > up.saturating_add(down) => {
+                format!("{} over it", volume(both_bytes))
+            }
             (up, down) if volume(up) == volume(down) => {
                 format!("{} over it each way", volume(up))
             }
@@ -403,7 +431,7 @@ mod tests {
     fn sends_graphs_and_unknown_ways_are_said_at_the_end() {
         let counts = Counts::new(2);
         counts.add_captured();
-        counts.add_special();
+        counts.add_uncounted(Uncounted::Nvls);
         let sent = Sent {
             sends: 12,
             up_bytes: 3 << 30,
@@ -414,7 +442,7 @@ mod tests {
             "12 sends between GPUs of different sockets moved 3.0 GiB",
             "1.0 GiB the other",
             "1 recorded into CUDA graphs",
-            "1 took a path",
+            "not counted: 1 call (1 by NVLS)",
         ] {
             assert!(said.contains(part), "{said}");
         }
@@ -429,7 +457,6 @@ mod tests {
         counts.add(Func::Broadcast, Algo::Ring, 1 << 20, 0);
         let (who, forecast) = (who(), forecast());
         let report = LinkReport::new(&who, &forecast, Moment::Summary, &counts, Sent::default());
-        let load = report.load.up_bytes + report.load.down_bytes;
-        assert!(load > 0 && load < 2 << 20, "{:?}", report.load);
+        assert_eq!(report.load.both_bytes, 1 << 20);
     }
 }

@@ -2,13 +2,12 @@
 
 use topology::quantity::size;
 
-/// `once`, `twice`, `3 times`; with a fraction where it is none of these.
-pub(crate) fn times(count: f64) -> String {
+/// `once`, `twice`, `3 times`.
+pub(crate) fn times(count: u32) -> String {
     match count {
-        1.0 => "once".to_owned(),
-        2.0 => "twice".to_owned(),
-        whole if whole.fract() == 0.0 => format!("{whole:.0} times"),
-        part => format!("{part:.1} times"),
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        more => format!("{more} times"),
     }
 }
 
@@ -19,18 +18,6 @@ pub(crate) fn span(least: u64, most: u64) -> String {
     } else {
         format!("of {} to {}", size(least), size(most))
     }
-}
-
-/// A whole amount of a product that has a fraction, in bytes.
-pub(crate) fn scaled(bytes: u64, factor: f64) -> u64 {
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an amount for a person: 53 bits are enough, and a cast to u64 saturates"
-    )]
-    let product = (bytes as f64 * factor).round().max(0.0) as u64;
-    product
 }
 
 #[cfg(test)]
@@ -45,8 +32,7 @@ mod tests {
 
     #[test]
     fn times_are_words_where_there_is_one() {
-        assert_eq!(times(2.0), "twice");
-        assert_eq!(times(4.0), "4 times");
-        assert_eq!(times(1.5), "1.5 times");
+        assert_eq!(times(2), "twice");
+        assert_eq!(times(4), "4 times");
     }
 }

@@ -83,7 +83,7 @@ fn a_broadcast_is_counted_once_whether_nccl_plans_it_or_not() {
     ] {
         let run = world.profile(version, "", word);
         assert_eq!(run.summary()["collectives"][0]["count"], 1, "v{version}");
-        assert_eq!(run.summary()["unknown"], 0, "v{version}");
+        assert_eq!(run.summary()["not_counted"]["calls"], 0, "v{version}");
     }
 }
 
@@ -118,25 +118,40 @@ fn sends_recorded_into_a_graph_are_not_taken_for_sent() {
 }
 
 #[test]
-fn what_nccl_does_not_tell_is_said_to_be_unknown() {
+fn what_no_ring_or_tree_carries_is_listed_as_not_counted() {
     let world = World::new(2, 2);
     let run = world.profile(
         7,
         "",
         "AllReduce:RING:256 AllReduce:NVLS:256 symmetric:AllGather:256 ce:AllGather call:AllReduce:256",
     );
-    assert_eq!(run.summary()["unknown"], 4);
+    assert_eq!(run.summary()["not_counted"]["calls"], 4);
+    assert!(run.lines()[1].contains(
+        "; not counted: 4 calls (1 by NVLS, 1 by copy engines, 1 over symmetric memory, 1 whose algorithm NCCL does \
+         not report)"
+    ));
     let run = world.profile(
         6,
         "",
         "AllReduce:RING:256 captured:AllReduce:256 captured:AllReduce:256",
     );
     assert_eq!(
-        (&run.summary()["captured"], &run.summary()["unknown"]),
+        (
+            &run.summary()["captured"],
+            &run.summary()["not_counted"]["calls"]
+        ),
         (&2.into(), &0.into())
     );
     assert_eq!(run.summary()["collectives"][0]["count"], 1);
     assert!(run.lines()[1].contains("2 recorded into CUDA graphs, whose replays are not counted"));
+}
+
+#[test]
+fn a_job_of_which_nothing_is_counted_is_told_so_at_the_end() {
+    let run = World::new(2, 1).profile(7, "", "symmetric:AllGather:256 call:AllReduce:256");
+    assert_eq!(run.lines().len(), 1);
+    assert_eq!(run.summary()["over_link"]["both_bytes"], 0);
+    assert_eq!(run.summary()["not_counted"]["calls"], 2);
 }
 
 #[test]

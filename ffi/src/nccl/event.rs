@@ -88,11 +88,22 @@ pub struct Peer<'a> {
     pub captured: bool,
 }
 
-/// A collective by copy engines or over symmetric memory.
+/// A collective that no ring or tree carries.
 #[derive(Debug, Clone, Copy)]
 pub struct SpecialCollective<'a> {
     /// `AllGather` and so on.
     pub func: Text<'a>,
+    /// What does.
+    pub way: SpecialWay,
+}
+
+/// What carries a collective where no ring or tree does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpecialWay {
+    /// The GPUs' copy engines.
+    CopyEngines,
+    /// A kernel that reads and writes the other GPUs' memory.
+    SymmetricMemory,
 }
 
 /// A version of the profiler interface.
@@ -223,6 +234,7 @@ unsafe fn read_v7<'a>(descriptor: *const DescriptorV7) -> Event<'a> {
     }
     Event::Special(SpecialCollective {
         func: collective.func,
+        way: SpecialWay::SymmetricMemory,
     })
 }
 
@@ -267,7 +279,10 @@ unsafe fn body_v6<'a>(kind: u64, parent: *mut c_void, body: &BodyV5) -> Event<'a
         let func = unsafe { body.ce_coll.func };
         // SAFETY: NCCL's string.
         let func = unsafe { Text::new(func) };
-        return Event::Special(SpecialCollective { func });
+        return Event::Special(SpecialCollective {
+            func,
+            way: SpecialWay::CopyEngines,
+        });
     }
     // SAFETY: as the caller promises.
     unsafe { body_v5(kind, parent, body) }

@@ -8,7 +8,9 @@ mod log;
 pub mod sys;
 mod version;
 
-pub use event::{ApiCall, Collective, Event, Peer, SpecialCollective, V4, V5, V6, V7, Version};
+pub use event::{
+    ApiCall, Collective, Event, Peer, SpecialCollective, SpecialWay, V4, V5, V6, V7, Version,
+};
 pub use log::NcclLog;
 pub use version::read_version;
 

@@ -41,6 +41,14 @@ impl<W: Word<Value = u32>> Duty<W> {
         self.role.load(Ordering::Relaxed) != Role::Silent as u32
     }
 
+    /// What it is; what was made ready for the role can then be seen.
+    pub fn role(&self) -> Role {
+        let role = self.role.load(Ordering::Acquire);
+        let all = [Role::Undecided, Role::Silent, Role::Member, Role::Speaker];
+        let found = all.into_iter().find(|one| *one as u32 == role);
+        found.unwrap_or(Role::Silent)
+    }
+
     /// Whether it is that one; what was made ready for the role can then be seen.
     pub fn is(&self, role: Role) -> bool {
         self.role.load(Ordering::Acquire) == role as u32

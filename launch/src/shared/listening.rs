@@ -36,7 +36,7 @@ impl<W: Word<Value = u64>> Listening<W> {
     }
 
     /// The events that are wanted now.
-    fn wanted(&self) -> i32 {
+    pub fn wanted(&self) -> i32 {
         // It writes nothing and is a write all the same: in the order of those, either it sees a communicator
         // that began, or that one's own writer sees all that this thread did before.
         if self.communicators.fetch_add(0, Ordering::AcqRel) == 0 {

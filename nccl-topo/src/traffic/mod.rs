@@ -173,18 +173,28 @@ fn have_near_nics(machine: &Machine, gpus: &[PciAddress]) -> bool {
 }
 
 /// How often each channel crosses the socket link, in hops.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Hops {
-    /// Toward the package of the higher number, a channel, on average.
-    pub up: f64,
-    /// Toward the package of the lower number.
-    pub down: f64,
+    /// Toward the package of the higher number, at least.
+    pub up: u32,
+    /// Toward the package of the lower number, at least.
+    pub down: u32,
+    /// Both ways together: more than `up` and `down` where channels, or the networks that NCCL may have, differ in
+    /// which way they go.
+    pub both: u32,
+    /// Whether `both` is the figure of every channel, with every network that NCCL may have; else it is the least.
+    pub is_exact: bool,
 }
 
 impl Hops {
-    /// Both ways.
-    pub fn total(self) -> f64 {
-        self.up + self.down
+    /// What holds for this and another channel.
+    fn and(self, other: Self) -> Self {
+        Self {
+            up: self.up.min(other.up),
+            down: self.down.min(other.down),
+            both: self.both.min(other.both),
+            is_exact: self.is_exact && self.both == other.both,
+        }
     }
 }
 
@@ -209,7 +219,7 @@ pub struct Forecast {
     /// The GPUs by place.
     gpus: Vec<PciAddress>,
     /// The fewest crossings of any ring or chain over all the GPUs.
-    least_ring: u32,
+    least_ring: Hops,
     least_chain: u32,
     /// Packages that hold one of the GPUs.
     pub packages: usize,
@@ -240,7 +250,7 @@ impl Forecast {
             hops_are_known: false,
             parts: None,
             gpus: members.known(),
-            least_ring: fewest(groups, members.are_here()),
+            least_ring: least_ring(groups, distinct.len(), members.are_here()),
             least_chain: groups.saturating_sub(1),
             packages: distinct.len(),
             crossing_gb_s: None,
@@ -356,7 +366,7 @@ impl Forecast {
 
     /// Whether every channel crosses alike, so that it does not matter how many NCCL uses.
     pub fn is_even(&self) -> bool {
-        self.is_modelled() && are_even(&self.rings) && are_even(&self.trees)
+        self.ring().is_exact && self.tree().is_exact
     }
 
     /// Whether the hops are NCCL's, with every network that it may have.
@@ -364,9 +374,9 @@ impl Forecast {
         self.hops_are_known
     }
 
-    /// Crossings of the ring's channels: the average where all are alike, else the fewest.
+    /// Crossings of the ring's channels.
     pub fn ring(&self) -> Hops {
-        self.over(&self.rings, |ring| sum(ring.iter()), self.least_ring)
+        over(&self.rings, |ring| sum(ring.iter())).unwrap_or(self.least_ring)
     }
 
     /// Crossings of a ring whose hop into `root` (a Broadcast's), or out of it (a Reduce's), is not used.
@@ -374,24 +384,22 @@ impl Forecast {
     /// `root` is a place among the GPUs; none where the root is elsewhere.
     pub fn rooted_ring(&self, root: Option<usize>, into: bool) -> Hops {
         let used = |step: &&Step| root != Some(if into { step.to } else { step.from });
-        let least = self.least_ring.saturating_sub(1);
-        self.over(&self.rings, |ring| sum(ring.iter().filter(used)), least)
+        over(&self.rings, |ring| sum(ring.iter().filter(used))).unwrap_or(Hops {
+            both: self.least_ring.both.saturating_sub(1),
+            ..Hops::default()
+        })
     }
 
     /// Crossings of the tree's channels; data goes both ways over each.
     pub fn tree(&self) -> Hops {
-        let both = |chain: &[Step]| {
-            let one = sum(chain.iter()).total();
-            Hops { up: one, down: one }
+        let both_ways = |links: u32| Hops {
+            up: links,
+            down: links,
+            both: links * 2,
+            is_exact: false,
         };
-        if self.trees.is_empty() {
-            let least = f64::from(self.least_chain);
-            return Hops {
-                up: least,
-                down: least,
-            };
-        }
-        self.over(&self.trees, both, 0)
+        over(&self.trees, |chain| both_ways(sum(chain.iter()).both))
+            .unwrap_or(both_ways(self.least_chain))
     }
 
     /// The hops of the first ring that cross; empty where it is not modelled, or its hops are not known.
@@ -405,30 +413,30 @@ impl Forecast {
             .filter_map(|step| Some((*self.gpus.get(step.from)?, *self.gpus.get(step.to)?)))
             .collect()
     }
+}
 
-    fn over(&self, channels: &[Vec<Step>], count: impl Fn(&[Step]) -> Hops, least: u32) -> Hops {
-        let each: Vec<Hops> = channels.iter().map(|channel| count(channel)).collect();
-        // Of a ring as many hops go up as down between two packages.
-        let bound = Hops {
-            up: f64::from(least.div_ceil(2)),
-            down: f64::from(least / 2),
-        };
-        if each.is_empty() {
-            return bound;
-        }
-        if !are_even(channels) {
-            let fewest = each
-                .iter()
-                .copied()
-                .min_by(|a, b| a.total().total_cmp(&b.total()));
-            return fewest.unwrap_or(bound);
-        }
-        let share = 1.0 / f64::from(u32::try_from(each.len()).unwrap_or(1));
-        Hops {
-            up: each.iter().map(|hops| hops.up).sum::<f64>() * share,
-            down: each.iter().map(|hops| hops.down).sum::<f64>() * share,
-        }
+/// The fewest crossings of any ring over these groups of GPUs that only the socket link joins, closed where all ranks
+/// are here.
+fn least_ring(groups: u32, packages: usize, is_closed: bool) -> Hops {
+    let both = fewest(groups, is_closed);
+    // Where no NVLink goes from package to package, what goes up comes down again.
+    let returns = is_closed && both > 0 && usize::try_from(groups) == Ok(packages);
+    let one_way = u32::from(returns);
+    Hops {
+        up: one_way,
+        down: one_way,
+        both,
+        is_exact: false,
     }
+}
+
+/// What holds for all channels; none where there are none.
+fn over(channels: &[Vec<Step>], count: impl Fn(&[Step]) -> Hops) -> Option<Hops> {
+    let exact = |channel: &Vec<Step>| Hops {
+        is_exact: true,
+        ..count(channel)
+    };
+    channels.iter().map(exact).reduce(Hops::and)
 }
 
 /// What decides a search, for networks that lead to the same.
@@ -454,22 +462,14 @@ fn step(hop: &RankHop, from: Option<u32>, to: Option<u32>) -> Step {
     }
 }
 
-/// Whether every channel crosses as often as the others.
-fn are_even(channels: &[Vec<Step>]) -> bool {
-    let crossings =
-        |channel: &Vec<Step>| channel.iter().filter(|step| step.upward.is_some()).count();
-    let mut counts = channels.iter().map(crossings);
-    let first = counts.next();
-    counts.all(|count| Some(count) == first)
-}
-
 fn sum<'s>(steps: impl Iterator<Item = &'s Step>) -> Hops {
     let mut sum = Hops::default();
     for upward in steps.filter_map(|step| step.upward) {
+        sum.both += 1;
         if upward {
-            sum.up += 1.0;
+            sum.up += 1;
         } else {
-            sum.down += 1.0;
+            sum.down += 1;
         }
     }
     sum

@@ -18,6 +18,13 @@ fn members(machine: &Machine) -> Members {
     }
 }
 
+const ONCE_EACH_WAY: Hops = Hops {
+    up: 1,
+    down: 1,
+    both: 2,
+    is_exact: true,
+};
+
 fn file(machine: &Machine) -> System {
     let text = emit(machine, Form::SingleHost).unwrap().xml;
     read(&text).system.unwrap()
@@ -111,13 +118,13 @@ fn the_parts_of_a_host_are_modelled_with_its_nics() {
     let forecast = Forecast::of(&machine, &all, Some(&file));
     assert!(forecast.is_even(), "{forecast:?}");
     assert_eq!(forecast.parts, Some(2));
-    assert!((forecast.ring().total() - 2.0).abs() < 1e-9);
+    assert_eq!(forecast.ring().both, 2);
     assert_eq!(forecast.crossing_hops().len(), 2);
     // Kept whole, the sockets are crossed as often.
     (all.hosts, all.reach) = (1, WHOLE);
     let forecast = Forecast::of(&machine, &all, Some(&file));
     assert_eq!(forecast.parts, Some(1));
-    assert!((forecast.ring().total() - 2.0).abs() < 1e-9);
+    assert_eq!(forecast.ring().both, 2);
 }
 
 #[test]
@@ -139,8 +146,8 @@ fn a_modelled_ring_over_two_packages_crosses_once_each_way_in_any_order_of_ranks
         all.gpus.swap(0, turn / 2);
         let forecast = Forecast::of(&machine, &all, Some(&file));
         assert!(forecast.is_modelled() && forecast.is_even());
-        assert_eq!(forecast.ring(), Hops { up: 1.0, down: 1.0 });
-        assert_eq!(forecast.tree(), Hops { up: 1.0, down: 1.0 });
+        assert_eq!(forecast.ring(), ONCE_EACH_WAY);
+        assert_eq!(forecast.tree(), ONCE_EACH_WAY);
         assert_eq!(forecast.crossing_hops().len(), 2);
         let (crossing, inside) = (
             forecast.crossing_gb_s.unwrap(),
@@ -151,18 +158,36 @@ fn a_modelled_ring_over_two_packages_crosses_once_each_way_in_any_order_of_ranks
 }
 
 #[test]
+fn channels_that_go_another_way_round_have_the_ways_of_none() {
+    let one = Hops {
+        up: 3,
+        down: 1,
+        both: 4,
+        is_exact: true,
+    };
+    let reversed = Hops {
+        up: 1,
+        down: 3,
+        ..one
+    };
+    let all = one.and(reversed);
+    assert_eq!((all.up, all.down, all.both, all.is_exact), (1, 1, 4, true));
+    assert!(!one.and(ONCE_EACH_WAY).is_exact);
+}
+
+#[test]
 fn without_a_file_what_holds_for_every_ring_is_said() {
-    for (packages, ring, chain) in [(2, 2.0, 1.0), (4, 4.0, 3.0)] {
+    for (packages, ring, chain) in [(2, 2, 1), (4, 4, 3)] {
         let machine = with_switches(machine(packages, 1, 4), 2);
         let mut all = members(&machine);
         let forecast = Forecast::of(&machine, &all, None);
         assert!(!forecast.is_modelled() && !forecast.is_even());
-        assert!((forecast.ring().total() - ring).abs() < 1e-9);
-        assert!((forecast.tree().up - chain).abs() < 1e-9);
+        assert_eq!(forecast.ring().both, ring);
+        assert_eq!(forecast.tree().up, chain);
         // On several hosts a ring is a chain here, whatever the file.
         (all.hosts, all.others) = (2, 2);
         let forecast = Forecast::of(&machine, &all, Some(&file(&machine)));
-        assert!((forecast.ring().total() - chain).abs() < 1e-9);
+        assert_eq!(forecast.ring().both, chain);
     }
 }
 
@@ -170,10 +195,10 @@ fn without_a_file_what_holds_for_every_ring_is_said() {
 fn the_hop_into_a_broadcasts_root_carries_nothing() {
     let machine = with_switches(machine(2, 1, 4), 1);
     let forecast = Forecast::of(&machine, &members(&machine), Some(&file(&machine)));
-    assert!((forecast.ring().total() - 2.0).abs() < 1e-9);
+    assert_eq!(forecast.ring().both, 2);
     for root in [0, 1] {
-        assert!((forecast.rooted_ring(Some(root), true).total() - 1.0).abs() < 1e-9);
-        assert!((forecast.rooted_ring(Some(root), false).total() - 1.0).abs() < 1e-9);
+        assert_eq!(forecast.rooted_ring(Some(root), true).both, 1);
+        assert_eq!(forecast.rooted_ring(Some(root), false).both, 1);
     }
 }
 
@@ -190,5 +215,5 @@ fn nvlinks_of_the_machine_carry_what_they_can() {
     assert_eq!(crossing(&machine, &all), Crossing::Some);
     let forecast = Forecast::of(&machine, &all, Some(&file(&machine)));
     assert!(forecast.is_modelled());
-    assert_eq!(forecast.ring(), Hops::default());
+    assert_eq!(forecast.ring().both, 0);
 }
