@@ -6,7 +6,7 @@ use super::super::nodes::{Graph, LinkType, Node, PlaceKind};
 use super::super::path_type::PathType;
 use super::super::paths::Paths;
 use super::known::spread;
-use super::links::{Links, Way};
+use super::links::{Links, ONE_OF, Way};
 
 /// One end of a way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub(super) struct Capacity {
     /// The way between each two ends, row by row, GPUs first; none from network device to network device.
     ways: Vec<Way>,
     left: Left,
+    /// Whether every link's bandwidth is whole, and no way takes a link twice.
+    is_regular: bool,
+    /// Whether some way takes a part of its bandwidth from a link back.
+    has_shares: bool,
     /// Whether what is taken and given back leaves every link as it was: what NCCL rounds, it does not change.
     is_stable: bool,
     /// The widths of links, each once.
@@ -64,8 +68,9 @@ impl Capacity {
             }
         }
         let bandwidths = links.bandwidths();
-        let is_stable = bandwidths.iter().all(|width| is_whole(*width))
-            && ways.iter().all(|way| way.takes_each_link_once());
+        let is_regular = bandwidths.iter().all(|width| is_whole(*width))
+            && ways.iter().all(Way::takes_each_link_once);
+        let has_shares = ways.iter().any(Way::has_shares);
         Self {
             gpus,
             ends,
@@ -73,8 +78,15 @@ impl Capacity {
             leaving: leaving(graph),
             ways,
             left: Left::of(bandwidths),
-            is_stable,
+            is_regular,
+            has_shares,
+            is_stable: is_regular && !has_shares,
         }
+    }
+
+    /// Makes ready for a search with this bandwidth to network devices.
+    pub(super) fn begin(&mut self, bandwidth: f32) {
+        self.is_stable = self.is_regular && (!self.has_shares || is_whole(bandwidth / ONE_OF));
     }
 
     /// Whether what is taken and given back leaves every link as it was.
@@ -172,8 +184,11 @@ impl Capacity {
         let over_pci = way.over_pci(bandwidth);
         let mut steps = way.steps.iter();
         steps.all(|step| {
-            self.left
-                .has(step.link, if step.pci { over_pci } else { bandwidth })
+            let wanted = if step.pci { over_pci } else { bandwidth };
+            let back = step
+                .back
+                .is_none_or(|(link, share)| self.left.has(link, wanted / share));
+            back && self.left.has(step.link, wanted)
         })
     }
 

@@ -8,7 +8,7 @@ use crate::processor::Processor;
 /// Below this compute capability a GPU's link back carries a part of what a network device sends to it.
 const FULL_DUPLEX: u32 = 80;
 /// That part is one of these (`followPath`).
-const ONE_OF: f32 = 8.0;
+pub(super) const ONE_OF: f32 = 8.0;
 
 /// A path, made ready for being tried many times.
 #[derive(Debug, Clone, Default)]
@@ -30,12 +30,21 @@ impl Way {
         }
     }
 
-    /// Whether it takes no link twice, and from none of the links back.
+    /// Whether it takes no link twice, and of links back a part at most.
     pub(super) fn takes_each_link_once(&self) -> bool {
-        let mut links: Vec<usize> = self.steps.iter().map(|step| step.link).collect();
+        let steps = || self.steps.iter();
+        let mut back = steps().filter_map(|step| step.back);
+        let is_part = |(_, share): (usize, f32)| share > 1.0;
+        let mut links: Vec<usize> = steps().map(|step| step.link).collect();
+        links.extend(back.clone().map(|(link, _)| link));
         links.sort_unstable();
         let is_twice = links.windows(2).any(|two| matches!(two, [a, b] if a == b));
-        !is_twice && self.steps.iter().all(|step| step.back.is_none())
+        !is_twice && back.all(is_part)
+    }
+
+    /// Whether it takes a part of its bandwidth from a link back.
+    pub(super) fn has_shares(&self) -> bool {
+        self.steps.iter().any(|step| step.back.is_some())
     }
 }
 

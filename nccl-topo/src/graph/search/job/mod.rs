@@ -1,5 +1,8 @@
 //! One search for a ring or tree (`search.cc` `ncclTopoCompute`).
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
 use crate::graph::nodes::{Graph, PlaceKind};
 use crate::graph::path_type::PathType;
 use crate::graph::paths::Paths;
@@ -37,6 +40,8 @@ pub(super) struct Job<'g> {
     capacity: Capacity,
     net_left: Vec<f32>,
     next: Next,
+    /// The network devices to try from each GPU and from all, once they were asked for, by their farthest type.
+    nets_to_try: BTreeMap<(Option<usize>, PathType), Rc<[usize]>>,
     /// Channels that hold a GPU, as bits.
     used: Vec<u64>,
     trial: State,
@@ -108,6 +113,7 @@ impl<'g> Job<'g> {
             net_left: (0..nets)
                 .map(|net| net_of(graph, paths, net).map_or(0.0, |net| net.bandwidth_gb_s))
                 .collect(),
+            nets_to_try: BTreeMap::new(),
             used: vec![0; count],
             best: trial.clone(),
             trial,
@@ -285,6 +291,7 @@ impl<'g> Job<'g> {
         } else {
             STEPS
         };
+        self.capacity.begin(self.trial.bandwidth_between_hosts);
         let asked = self.capacity.is_stable().then(|| self.asked());
         let known = asked.as_ref().and_then(|asked| self.known.search(asked));
         if let Some(left) = known.and_then(|tried| self.would_leave(tried)) {

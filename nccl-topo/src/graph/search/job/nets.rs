@@ -1,5 +1,7 @@
 //! From network devices to GPUs and back (`ncclTopoSearchRecNet`).
 
+use std::rc::Rc;
+
 use super::Job;
 use super::kinds::farther;
 use super::state::Pattern;
@@ -92,7 +94,17 @@ impl Job<'_> {
     }
 
     /// The network devices to try, those that NCCL prefers first (`ncclTopoSelectNets`): of one GPU, or of all.
-    fn nets_to_try(&self, gpu: Option<usize>) -> Vec<usize> {
+    fn nets_to_try(&mut self, gpu: Option<usize>) -> Rc<[usize]> {
+        let farthest = self.trial.kind_to_nets;
+        if let Some(known) = self.nets_to_try.get(&(gpu, farthest)) {
+            return Rc::clone(known);
+        }
+        let nets: Rc<[usize]> = self.select_nets(gpu, farthest).into();
+        self.nets_to_try.insert((gpu, farthest), Rc::clone(&nets));
+        nets
+    }
+
+    fn select_nets(&self, gpu: Option<usize>, farthest: PathType) -> Vec<usize> {
         let gpus = || (0..self.count).filter(move |other| gpu.is_none_or(|gpu| gpu == *other));
         let mut nets: Vec<usize> = Vec::new();
         let add = |nets: &mut Vec<usize>, net: usize| {
@@ -106,7 +118,7 @@ impl Job<'_> {
             }
         }
         let mut kind = PathType::Loc;
-        while kind <= self.trial.kind_to_nets {
+        while kind <= farthest {
             for gpu in gpus() {
                 for net in 0..self.paths.nets().len() {
                     if self.paths.to_net(gpu, net).map(|path| path.kind) == Some(kind) {
@@ -159,7 +171,7 @@ impl Job<'_> {
             to_net: (is_balanced && step == 0).then_some(1),
             ..back
         };
-        for net in self.nets_to_try(Some(gpu)) {
+        for net in self.nets_to_try(Some(gpu)).iter().copied() {
             if !self.may_leave_by(net, step) {
                 continue;
             }
