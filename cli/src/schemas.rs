@@ -19,7 +19,7 @@ fn schema<T: JsonSchema>(name: &str) -> Schema {
 }
 
 /// Every JSON document, by file.
-fn documents() -> [(&'static str, Schema); 16] {
+fn documents() -> [(&'static str, Schema); 17] {
     fn of<T: JsonSchema>(name: &'static str) -> (&'static str, Schema) {
         (name, schema::<T>(&name.replace("-1", "/1")))
     }
@@ -36,6 +36,7 @@ fn documents() -> [(&'static str, Schema); 16] {
         of::<crate::measure::MeasureDocument>("measure-1"),
         of::<crate::snapshot::SnapshotCheckDocument>("snapshot-check-1"),
         of::<crate::nccl::emit::EmitDocument<'_>>("nccl-emit-1"),
+        of::<crate::nccl::emit::GraphDocument<'_>>("nccl-graph-1"),
         of::<crate::nccl::paths::PathsDocument>("nccl-paths-1"),
         of::<crate::nccl::check::CheckDocument>("nccl-check-1"),
         of::<topology::snapshot::Snapshot>("snapshot-1"),

@@ -69,6 +69,9 @@ fn what_nccl_makes_of_a_host_keeps_to_its_schema() {
     };
     let emitted = document_of(&run(&["nccl", "emit"]));
     hold(&emitted);
+    let graph = document_of(&run(&["nccl", "emit", "--graph"]));
+    hold(&graph);
+    assert!(graph["xml"].as_str().unwrap().contains("<graph id=\"0\""));
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("topo.xml");
     fs::write(&file, emitted["xml"].as_str().unwrap()).unwrap();

@@ -121,7 +121,8 @@ impl Emit {
 }
 
 #[derive(Debug, Serialize)]
-struct GraphDocument<'e> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct GraphDocument<'e> {
     schema: &'static str,
     xml: &'e str,
     /// The GPUs in the order of ring and tree.
