@@ -1,7 +1,7 @@
 /* A host that stands for NCCL: loads the real plugin, makes communicators of ranks that are threads or processes,
  * and hands over events in NCCL's order.
  *
- *     nccl_host PLUGIN profiler VERSION [--hosts N] [--ids A,B] [--processes] [--missing RANK] GPU,GPU,... WORD...
+ *     nccl_host PLUGIN profiler VERSION [--hosts N] [--ids A,B] [--many N] [--processes] [--missing RANK] GPU,GPU,... WORD...
  *     nccl_host PLUGIN env VERSION NAME[=VALUE]...
  *
  * WORDs, for every rank in order:
@@ -11,9 +11,11 @@
  *     all-to-all:COUNT         a send and a receive of COUNT bytes for each pair
  *     recorded-all-to-all:COUNT   the same, recorded into a CUDA graph
  *     bench:N                  N AllReduces, timed             fork     a child that ends at once
- *     sleep:MILLISECONDS
+ *     sleep:MILLISECONDS       count    once all ranks are there, what the process holds
  *
- * Prints `mask RANK 0x...` after init, `bench NANOSECONDS`, and what get_env gave. */
+ * --many N makes N communicators, whose ids follow the last that was given. Prints `mask RANK 0x...` after init,
+ * `bench NANOSECONDS`, `held DESCRIPTORS MAPPINGS` for `count`, `left DESCRIPTORS MAPPINGS` before the first and after the
+ * last communicator, and what get_env gave. MAPPINGS are those of files in /dev/shm. */
 #define _GNU_SOURCE
 #include "nccl.h"
 
@@ -28,11 +30,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST = 64 };
+enum { MOST = 64, MOST_COMMUNICATORS = 1024 };
 
 static const char *gpus[MOST];
 static int ranks, hosts = 1, version, missing = -1, processes;
-static uint64_t ids[MOST];
+static uint64_t ids[MOST_COMMUNICATORS];
 static int communicators = 1;
 static char **words;
 static int word_count;
@@ -76,6 +78,7 @@ static void log_line(int level, unsigned long flags, const char *file, int line,
 
 struct communicator {
     void *context;
+    bool is_first;
     int rank;
     int mask;
 };
@@ -175,6 +178,21 @@ static void bench(struct communicator *c, long count) {
     if (c->rank == 0) printf("bench %.1f\n", spent / (double)count);
 }
 
+/* What the process holds: open files, and mappings of files in /dev/shm. */
+static void count(const char *what) {
+    char name[64], line[512];
+    int descriptors = 0, mappings = 0;
+    for (int i = 0; i < 4096; i++) {
+        snprintf(name, sizeof name, "/proc/self/fd/%d", i);
+        descriptors += access(name, F_OK) == 0 || readlink(name, line, sizeof line) >= 0;
+    }
+    FILE *maps = fopen("/proc/self/maps", "r");
+    if (!maps) fail("no maps");
+    while (fgets(line, sizeof line, maps)) mappings += strstr(line, "/dev/shm/") != NULL;
+    fclose(maps);
+    printf("%s %d %d\n", what, descriptors, mappings);
+}
+
 static void run_word(struct communicator *c, const char *word) {
     char text[128], *part[5] = {0}, *rest = text;
     snprintf(text, sizeof text, "%s", word);
@@ -190,6 +208,12 @@ static void run_word(struct communicator *c, const char *word) {
     }
     else if (!strcmp(part[0], "bench")) bench(c, number);
     else if (!strcmp(part[0], "sleep")) usleep((unsigned)number * 1000);
+    else if (!strcmp(part[0], "count")) {
+        if (!c->is_first) return;
+        pthread_barrier_wait(barrier);
+        if (c->rank == 0) count("held");
+        pthread_barrier_wait(barrier);
+    }
     else if (!strcmp(part[0], "fork")) {
         pid_t child = fork();
         if (child == 0) {
@@ -214,10 +238,11 @@ static void run_word(struct communicator *c, const char *word) {
 static void *run_rank(void *argument) {
     int rank = (int)(intptr_t)argument;
     device = rank;
-    struct communicator all[MOST] = {0};
+    struct communicator *all = calloc((size_t)communicators, sizeof *all);
+    if (!all) fail("no memory");
     for (int i = 0; i < communicators; i++) {
         struct communicator *c = &all[i];
-        c->rank = rank, c->context = (void *)2, c->mask = 0;
+        c->is_first = i == 0, c->rank = rank, c->context = (void *)2, c->mask = 0;
         int result = 0;
         if (rank != missing)
             result = version == 4
@@ -235,6 +260,7 @@ static void *run_rank(void *argument) {
     pthread_barrier_wait(barrier);
     for (int i = 0; i < communicators; i++)
         if (all[i].context && plugin->finalize(all[i].context)) fail("finalize failed");
+    free(all);
     return NULL;
 }
 
@@ -253,6 +279,10 @@ static int run_profiler(void *library, int argc, char **argv) {
         else if (!strcmp(argv[at], "--ids")) {
             communicators = 0;
             for (char *id = strtok(argv[++at], ","); id; id = strtok(NULL, ",")) ids[communicators++] = strtoull(id, NULL, 16);
+        } else if (!strcmp(argv[at], "--many")) {
+            int wanted = atoi(argv[++at]);
+            if (wanted > MOST_COMMUNICATORS) fail("too many communicators");
+            for (; communicators < wanted; communicators++) ids[communicators] = ids[communicators - 1] + 1;
         } else fail("unknown option");
     }
     if (at >= argc) fail("no GPUs");
@@ -276,9 +306,11 @@ static int run_profiler(void *library, int argc, char **argv) {
         while (wait(&status) > 0) bad |= status;
         return bad != 0;
     }
+    count("left");
     pthread_t threads[MOST];
     for (int rank = 0; rank < ranks; rank++) pthread_create(&threads[rank], NULL, run_rank, (void *)(intptr_t)rank);
     for (int rank = 0; rank < ranks; rank++) pthread_join(threads[rank], NULL);
+    count("left");
     return 0;
 }
 

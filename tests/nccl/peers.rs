@@ -52,6 +52,39 @@ fn communicators_are_told_apart() {
 }
 
 #[test]
+fn a_thousand_communicators_leave_no_memory_and_no_descriptor() {
+    // All GPUs, and those of one socket of two.
+    for gpus in [4, 2] {
+        let mut world = World::new(2, 2);
+        world.machine.gpus.truncate(gpus);
+        let run = world.profile(6, "--ids 5eb80000 --many 1000", "AllReduce:RING:256 count");
+        let stdout = run.stdout();
+        let of = |word: &str| -> Vec<(u32, u32)> {
+            let lines = stdout.lines().filter_map(|line| line.strip_prefix(word));
+            let pairs = lines.filter_map(|line| line.trim().split_once(' '));
+            pairs
+                .map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap()))
+                .collect()
+        };
+        let (left, held) = (of("left "), of("held "));
+        assert!(left.len() == 2 && held.len() == 1, "{left:?} {held:?}");
+        assert_eq!(
+            left[0], left[1],
+            "{gpus} GPUs: what is left is what was there before"
+        );
+        assert_eq!(held[0].0, left[0].0, "{gpus} GPUs: no descriptor");
+        assert_eq!(
+            held[0].1 > 0,
+            gpus > 2,
+            "{gpus} GPUs: memory only where something crosses"
+        );
+        let shared = fs::read_dir("/dev/shm").unwrap().flatten();
+        let mut names = shared.map(|entry| entry.file_name().into_string().unwrap());
+        assert!(!names.any(|name| name.contains("5eb8")), "{gpus} GPUs");
+    }
+}
+
+#[test]
 fn a_forked_child_does_not_speak_for_its_parent() {
     let world = World::new(2, 2);
     let run = world.profile(

@@ -52,7 +52,7 @@ pub enum NamedError {
 pub struct NamedWords {
     path: PathBuf,
     words: SharedWords,
-    /// Holds the lock; none once it is given back.
+    /// Holds the lock; none once the name is away or the memory is given back.
     file: Mutex<Option<File>>,
 }
 
@@ -109,13 +109,15 @@ impl NamedWords {
         &self.words
     }
 
-    /// Takes the name away; those that have the file keep it.
+    /// Takes the name away, and with it the descriptor: those that have the words keep them, and no one else can open
+    /// them.
     pub fn unlink(&self) {
         // A lock that another thread has, or had when this process was forked, is not waited for.
-        if let Ok(file) = self.file.try_lock()
-            && file.as_ref().is_some_and(|file| is_at(file, &self.path))
+        if let Ok(mut held) = self.file.try_lock()
+            && let Some(file) = held.as_ref()
+            && (!is_at(file, &self.path) || remove_file(&self.path).is_ok())
         {
-            let _ = remove_file(&self.path);
+            *held = None;
         }
     }
 
