@@ -18,6 +18,10 @@ pub enum Role {
     Speaker,
 }
 
+const UNDECIDED: u32 = Role::Undecided as u32;
+const MEMBER: u32 = Role::Member as u32;
+const SPEAKER: u32 = Role::Speaker as u32;
+
 /// The role, and whether a thread is settling it.
 #[derive(Debug)]
 pub struct Duty<W = AtomicU32> {
@@ -43,10 +47,12 @@ impl<W: Word<Value = u32>> Duty<W> {
 
     /// What it is; what was made ready for the role can then be seen.
     pub fn role(&self) -> Role {
-        let role = self.role.load(Ordering::Acquire);
-        let all = [Role::Undecided, Role::Silent, Role::Member, Role::Speaker];
-        let found = all.into_iter().find(|one| *one as u32 == role);
-        found.unwrap_or(Role::Silent)
+        match self.role.load(Ordering::Acquire) {
+            UNDECIDED => Role::Undecided,
+            MEMBER => Role::Member,
+            SPEAKER => Role::Speaker,
+            _ => Role::Silent,
+        }
     }
 
     /// Whether it is that one; what was made ready for the role can then be seen.
