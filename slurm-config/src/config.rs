@@ -4,6 +4,8 @@
 //! values in double quotes or without blanks, `#` starts a comment unless a backslash stands before it,
 //! a backslash at the end joins the next line, `Include FILE` on a line of its own.
 
+use std::fmt;
+
 /// One logical line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
@@ -13,6 +15,8 @@ pub struct Line {
     pub number: usize,
     /// Keys in lower case and their values, in order.
     pub pairs: Vec<(String, String)>,
+    /// The first words that are no pair, at which Slurm stops reading the file.
+    pub stray: Option<String>,
 }
 
 impl Line {
@@ -48,7 +52,7 @@ pub enum Statement {
     },
 }
 
-/// The statements of a file, in order; words that are not pairs are left out, of which Slurm complains.
+/// The statements of a file, in order.
 pub fn parse(text: &str, file: &str) -> Vec<Statement> {
     let mut statements = Vec::new();
     for (number, line) in logical_lines(text) {
@@ -60,16 +64,64 @@ pub fn parse(text: &str, file: &str) -> Vec<Statement> {
             });
             continue;
         }
-        let pairs = parse_pairs(trimmed);
-        if !pairs.is_empty() {
+        let (pairs, stray) = parse_pairs(trimmed);
+        if !pairs.is_empty() || stray.is_some() {
             statements.push(Statement::Line(Line {
                 file: file.to_owned(),
                 number,
                 pairs,
+                stray,
             }));
         }
     }
     statements
+}
+
+/// What Slurm cannot read in a line of slurm.conf or cgroup.conf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Words that are no `Key=Value`.
+    Stray(String),
+    /// A pair behind another, as `key=value`; only lines such as those of NodeName= have several.
+    Behind {
+        /// The pair.
+        pair: String,
+        /// The key that stands before it.
+        key: String,
+    },
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stray(words) => write!(f, "\"{words}\" is no Key=Value"),
+            Self::Behind { pair, key } => write!(f, "\"{pair}\" stands behind {key}="),
+        }
+    }
+}
+
+/// The keys whose lines have several pairs (`S_P_ARRAY` with a handler, common/read_config.c; FrontendName until 24.05).
+const KEYS_OF_LINES: [&str; 6] = [
+    "downnodes",
+    "frontendname",
+    "nodename",
+    "nodeset",
+    "partitionname",
+    "slurmctldhost",
+];
+
+/// What Slurm cannot read in a line of slurm.conf or cgroup.conf; it then reads no further and does not start
+/// (`s_p_parse_file`, common/parse_config.c).
+pub fn unreadable(line: &Line) -> Option<Unreadable> {
+    if let Some(words) = &line.stray {
+        return Some(Unreadable::Stray(words.clone()));
+    }
+    let (first, rest) = line.pairs.split_first()?;
+    let (key, value) = rest.first()?;
+    (!KEYS_OF_LINES.contains(&first.0.as_str())).then(|| Unreadable::Behind {
+        pair: format!("{key}={value}"),
+        key: first.0.clone(),
+    })
 }
 
 /// The last value of a key that is given once a file, and its line.
@@ -123,13 +175,20 @@ fn without_comment(line: &str) -> String {
     kept
 }
 
-fn parse_pairs(line: &str) -> Vec<(String, String)> {
+/// The pairs of a line, and the first words that are none.
+fn parse_pairs(line: &str) -> (Vec<(String, String)>, Option<String>) {
     let mut pairs = Vec::new();
+    let mut stray: Option<String> = None;
     let mut rest = line;
     while let Some(at) = rest.find('=') {
         let (before, after) = rest.split_at(at);
-        let key = before.trim_end_matches(['-', '+', '*', '/']).trim();
-        let key = key.rsplit(char::is_whitespace).next().unwrap_or_default();
+        let before = before.trim_end_matches(['-', '+', '*', '/']).trim();
+        let (extra, key) = before
+            .rsplit_once(char::is_whitespace)
+            .unwrap_or(("", before));
+        if !extra.trim().is_empty() {
+            stray.get_or_insert_with(|| extra.trim().to_owned());
+        }
         let after = after.get(1..).unwrap_or_default().trim_start();
         let (value, tail) = match after
             .strip_prefix('"')
@@ -138,12 +197,20 @@ fn parse_pairs(line: &str) -> Vec<(String, String)> {
             Some(quoted) => quoted,
             None => after.split_at(after.find(char::is_whitespace).unwrap_or(after.len())),
         };
+        // A value that is not there is none to Slurm; one in quotes may be empty.
+        if value.is_empty() && !after.starts_with('"') {
+            stray.get_or_insert_with(|| format!("{key}="));
+        }
         if !key.is_empty() {
             pairs.push((key.to_ascii_lowercase(), value.to_owned()));
         }
         rest = tail;
     }
-    pairs
+    let rest = rest.trim();
+    if !rest.is_empty() {
+        stray.get_or_insert_with(|| rest.to_owned());
+    }
+    (pairs, stray)
 }
 
 /// Whether a comma-separated value holds `word`, in any case.
@@ -223,6 +290,47 @@ mod tests {
         assert!(is("PrologFlags=X11\nSlurmctldHost=a\n"));
         assert!(!is("Name=gpu File=/dev/nvidia0\nConstrainCores=yes\n"));
         assert!(!is(""));
+    }
+
+    #[test]
+    fn words_that_are_no_pair_are_kept() {
+        for (text, stray) in [
+            ("A=1 B=2\n", None),
+            ("A=1, 2\n", Some("2")),
+            ("A=1 2 B=3\n", Some("2")),
+            ("A B=1\n", Some("A")),
+            ("A = 1 # 2\n", None),
+            ("word\n", Some("word")),
+            ("A=\"1 2\" B=3\n", None),
+            ("A=\n", Some("A=")),
+            ("A=\"\"\n", None),
+        ] {
+            assert_eq!(lines(text)[0].stray.as_deref(), stray, "{text}");
+        }
+    }
+
+    /// As a real scontrol of 22.05.8 answered.
+    #[test]
+    fn only_some_lines_have_several_pairs() {
+        for (text, fault) in [
+            ("NodeName=n1 CPUs=2 Gres=gpu:4\n", None),
+            (
+                "NodeName=n2 Gres=gpu:4, nic:1\n",
+                Some("\"nic:1\" is no Key=Value"),
+            ),
+            (
+                "GresTypes=gpu SlurmdParameters=x\n",
+                Some("\"slurmdparameters=x\" stands behind grestypes="),
+            ),
+            (
+                "SlurmdParameters=\n",
+                Some("\"SlurmdParameters=\" is no Key=Value"),
+            ),
+            ("SlurmdTimeout=300 # x\n", None),
+        ] {
+            let got = unreadable(&lines(text)[0]).map(|fault| fault.to_string());
+            assert_eq!(got.as_deref(), fault, "{text}");
+        }
     }
 
     #[test]

@@ -1,16 +1,23 @@
 //! gres.conf: the lines that hold for one node, and what they declare.
 
+use std::fmt;
+
 use topology::set::ParseSetError;
 
 use crate::config::Line;
 use crate::cores::CoreSet;
 use crate::hostlist;
+use crate::rules;
+
+/// The highest number of links (`GRES_MAX_LINK`, interfaces/gres.h).
+const MOST_LINKS: i64 = 1023;
 
 /// Device files taken from one line at most.
 const MAX_FILES: usize = 256;
 
-/// The keys of gres.conf in lower case (`_gres_options`, interfaces/gres.c, 22.05 to 26.05; gres.conf(5)).
-const KEYS: [&str; 14] = [
+/// The keys of a line of gres.conf in lower case (`_gres_options`, interfaces/gres.c, common/gres.c in 22.05; the same from
+/// 22.05 to 26.05).
+const KEYS: [&str; 12] = [
     "autodetect",
     "cores",
     "count",
@@ -18,28 +25,86 @@ const KEYS: [&str; 14] = [
     "file",
     "files",
     "flags",
-    "ignore",
     "link",
     "links",
     "multiplefiles",
     "name",
-    "nodename",
     "type",
 ];
 
-/// The pairs of a line whose key gres.conf does not have; slurmd stops at one, whatever host the line is for.
-pub fn unknown_pairs(line: &Line) -> impl Iterator<Item = &(String, String)> {
-    let pairs = line.pairs.iter();
-    pairs.filter(|(key, _)| !KEYS.contains(&key.as_str()))
+/// The keys that a line may begin with (`_gres_conf_options`).
+const FIRST_KEYS: [&str; 3] = ["autodetect", "name", "nodename"];
+
+/// Why slurmd cannot read a line, whatever host it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LineFault {
+    /// A key that gres.conf does not have, as `key=value`.
+    UnknownKey(String),
+    /// Words that are no `Key=Value`.
+    Stray(String),
+    /// A line that begins with another key than AutoDetect, Name or NodeName.
+    First(String),
+    /// `NodeName=` behind another key, as `nodename=value`.
+    NodeNameBehind(String),
+    /// Something behind an `AutoDetect=` that begins a line.
+    AfterAutoDetect,
+}
+
+impl fmt::Display for LineFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownKey(pair) => write!(f, "unknown key \"{pair}\""),
+            Self::Stray(words) => write!(f, "\"{words}\" is no Key=Value"),
+            Self::First(pair) => write!(f, "the line begins with \"{pair}\""),
+            Self::NodeNameBehind(pair) => write!(f, "\"{pair}\" stands behind another key"),
+            Self::AfterAutoDetect => f.write_str("something follows AutoDetect="),
+        }
+    }
+}
+
+/// The first thing in a line that slurmd cannot read (`s_p_parse_file`, common/parse_config.c).
+pub fn fault_of(line: &Line) -> Option<LineFault> {
+    let shown = |(key, value): &(String, String)| format!("{key}={value}");
+    let (first, rest) = line.pairs.split_first()?;
+    let is_behind = |(key, _): &&(String, String)| key == "nodename";
+    let is_unknown = |(key, _): &&(String, String)| !KEYS.contains(&key.as_str());
+    if !KEYS.contains(&first.0.as_str()) && first.0 != "nodename" {
+        return Some(LineFault::UnknownKey(shown(first)));
+    }
+    if let Some(pair) = rest.iter().find(is_behind) {
+        return Some(LineFault::NodeNameBehind(shown(pair)));
+    }
+    if let Some(pair) = rest.iter().find(is_unknown) {
+        return Some(LineFault::UnknownKey(shown(pair)));
+    }
+    if !FIRST_KEYS.contains(&first.0.as_str()) {
+        return Some(LineFault::First(shown(first)));
+    }
+    if let Some(words) = &line.stray {
+        return Some(LineFault::Stray(words.clone()));
+    }
+    (first.0 == "autodetect" && !rest.is_empty()).then_some(LineFault::AfterAutoDetect)
 }
 
 /// What gres.conf says of one GRES of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeGres<'a> {
-    /// The last AutoDetect= that holds for the node, and its line.
+    /// The AutoDetect= that holds for the node, and its line: that of a line with NodeName=, else the last of the file
+    /// (`_handle_local_autodetect`, `_handle_global_autodetect`).
     pub autodetect: Option<(&'a str, &'a Line)>,
-    /// The lines of the GRES, in the order of the file.
+    /// AutoDetect= on `Name=` lines without NodeName=, which slurmd ignores.
+    pub ignored: Vec<&'a Line>,
+    /// An AutoDetect= of a line for the node that differs from an earlier one, at which slurmd stops.
+    pub conflict: Option<&'a Line>,
+    /// The lines of the GRES as slurmd orders them: those that begin with Name=, then those with NodeName=.
     pub lines: Vec<GresLine<'a>>,
+    /// The lines of every GRES for the node, in the order of the file.
+    pub every: Vec<GresLine<'a>>,
+}
+
+/// The key that a line begins with.
+fn first_key(line: &Line) -> &str {
+    line.pairs.first().map_or("", |(key, _)| key.as_str())
 }
 
 impl<'a> NodeGres<'a> {
@@ -50,19 +115,51 @@ impl<'a> NodeGres<'a> {
                 .is_none_or(|list| hostlist::contains(list, node))
         };
         let detects = |line: &'a Line| Some((line.get("autodetect")?, line));
-        let is_named = |line: &&Line| {
-            line.get("name")
-                .is_some_and(|own| own.eq_ignore_ascii_case(name))
+        let of_key = |key: &'static str| {
+            let own = lines.iter().filter(ours);
+            own.filter(move |line| first_key(line) == key)
         };
+        // A word that no release knows sets nothing.
+        let mut local = of_key("nodename").filter_map(detects);
+        let known = |(value, _): &(&str, &Line)| {
+            is_off(value) && !value.is_empty() && !value.eq_ignore_ascii_case("none")
+                || rules::first_with_autodetect(value).is_some()
+        };
+        let first = local.find(known);
+        let conflict = first.and_then(|(value, _)| {
+            let method = |text: &str| (is_off(text), rules::newest_autodetect(text));
+            let mut others = local.filter(|(other, _)| method(other) != method(value));
+            others.next().map(|(_, line)| line)
+        });
+        let every: Vec<GresLine<'a>> = lines
+            .iter()
+            .filter(ours)
+            .filter(|line| line.get("name").is_some())
+            .map(|line| GresLine { line })
+            .collect();
+        let mut own: Vec<GresLine<'a>> = every
+            .iter()
+            .copied()
+            .filter(|line| line.is_of(name))
+            .collect();
+        own.sort_by_key(|line| first_key(line.line) == "nodename");
         Self {
-            autodetect: lines.iter().filter(ours).rev().find_map(detects),
-            lines: lines
-                .iter()
-                .filter(ours)
-                .filter(is_named)
-                .map(|line| GresLine { line })
+            autodetect: first.or_else(|| of_key("autodetect").rev().find_map(detects)),
+            ignored: of_key("name")
+                .filter(|line| line.get("autodetect").is_some())
                 .collect(),
+            conflict,
+            lines: own,
+            every,
         }
+    }
+
+    /// The lines of another GRES for the node, in slurmd's order.
+    pub fn of_name(&self, name: &str) -> Vec<GresLine<'a>> {
+        let own = self.every.iter().copied().filter(|line| line.is_of(name));
+        let mut own: Vec<GresLine<'a>> = own.collect();
+        own.sort_by_key(|line| first_key(line.line) == "nodename");
+        own
     }
 
     /// Whether slurmd looks for devices by itself.
@@ -90,7 +187,17 @@ pub struct GresLine<'a> {
     pub line: &'a Line,
 }
 
+/// A `Count=` that slurmd refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadCount;
+
 impl<'a> GresLine<'a> {
+    /// Whether it is a line of GRES `name`, in any case.
+    pub fn is_of(&self, name: &str) -> bool {
+        let own = self.line.get("name");
+        own.is_some_and(|own| own.eq_ignore_ascii_case(name))
+    }
+
     /// The device files of `File=`, of which each is one device.
     pub fn files(&self) -> Vec<String> {
         let list = self.line.get("file").or_else(|| self.line.get("files"));
@@ -112,7 +219,35 @@ impl<'a> GresLine<'a> {
 
     /// `Count=`; None where it is missing or no number.
     pub fn count(&self) -> Option<u64> {
-        self.line.get("count").and_then(|value| value.parse().ok())
+        self.given_count().ok().flatten()
+    }
+
+    /// `Count=`, with a suffix as in `1K` (`suffix_mult`, common/slurm_protocol_api.c); None where it is missing.
+    ///
+    /// # Errors
+    /// No number, at which slurmd stops.
+    pub fn given_count(&self) -> Result<Option<u64>, BadCount> {
+        let Some(value) = self.line.get("count") else {
+            return Ok(None);
+        };
+        let digits = value.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, suffix) = value.split_at_checked(digits).ok_or(BadCount)?;
+        let number: u64 = number.parse().map_err(|_| BadCount)?;
+        let factor: u64 = match suffix.to_ascii_lowercase().as_str() {
+            "" => 1,
+            "k" | "kib" => 1 << 10,
+            "m" | "mib" => 1 << 20,
+            "g" | "gib" => 1 << 30,
+            "t" | "tib" => 1 << 40,
+            "p" | "pib" => 1 << 50,
+            "kb" => 1000,
+            "mb" => 1_000_000,
+            "gb" => 1_000_000_000,
+            "tb" => 1_000_000_000_000,
+            "pb" => 1_000_000_000_000_000,
+            _ => return Err(BadCount),
+        };
+        Ok(Some(number.saturating_mul(factor)))
     }
 
     /// How many devices the line declares.
@@ -127,10 +262,18 @@ impl<'a> GresLine<'a> {
         }
     }
 
-    /// To how many GPUs `Links=` tells links, the line's own among them; None where it is missing.
+    /// To how many GPUs `Links=` tells links, the line's own among them; None where it is missing, or is no list of numbers with
+    /// one -1 and then ignored (`gres_links_validate`, interfaces/gres.c).
     pub fn links(&self) -> Option<u64> {
-        let list = self.line.get("links").or_else(|| self.line.get("link"))?;
-        Some(list.split(',').count() as u64)
+        let list = self.line.get("link").or_else(|| self.line.get("links"))?;
+        let numbers: Vec<i64> = list
+            .split(',')
+            .filter(|number| !number.is_empty())
+            .map(|number| number.trim_start().parse().ok())
+            .collect::<Option<_>>()?;
+        let is_fit = |number: &i64| (-2..=MOST_LINKS).contains(number);
+        let selves = numbers.iter().filter(|number| **number == -1).count();
+        (selves == 1 && numbers.iter().all(is_fit)).then_some(numbers.len() as u64)
     }
 
     /// `Type=`.
@@ -151,7 +294,7 @@ impl<'a> GresLine<'a> {
     /// What is wrong with the list; slurmd then refuses the file.
     pub fn cores(&self) -> Option<Result<CoreSet, ParseSetError>> {
         let value = self.line.get("cores").or_else(|| self.line.get("cpus"))?;
-        Some(value.parse())
+        Some(value.trim_matches(['[', ']']).parse())
     }
 
     /// Whether `Flags=` holds `flag` (in lower case): anywhere in the text, as slurmd looks for it.
@@ -203,14 +346,14 @@ mod tests {
         let lines = of_text(CONF, "gres.conf");
         let own = NodeGres::of(&lines, "n2", "gpu");
         let numbers: Vec<usize> = own.lines.iter().map(|own| own.line.number).collect();
-        assert_eq!(numbers, [2, 4, 6, 7]);
+        assert_eq!(numbers, [4, 6, 7, 2]);
         assert_eq!(
             own.autodetect.map(|(value, line)| (value, line.number)),
             Some(("nvml", 1))
         );
         assert!(own.detects());
         // Two files, one file, one of several files, and a count without files.
-        assert_eq!(own.count(), 2 + 1 + 1 + 3);
+        assert_eq!(own.count(), 1 + 1 + 3 + 2);
         let other = NodeGres::of(&lines, "n3", "gpu");
         assert_eq!(other.lines.len(), 4);
         assert!(!other.detects());
@@ -220,7 +363,8 @@ mod tests {
     #[test]
     fn a_line_names_files_cores_and_flags() {
         let lines = of_text(CONF, "gres.conf");
-        let own = NodeGres::of(&lines, "n1", "gpu").lines;
+        let mut own = NodeGres::of(&lines, "n1", "gpu").every;
+        own.retain(|line| line.is_of("gpu"));
         assert_eq!(own[0].files(), ["/dev/nvidia0", "/dev/nvidia1"]);
         assert_eq!(own[0].kind(), Some("h100"));
         assert_eq!(own[0].cores().unwrap().unwrap().to_string(), "0-3");
@@ -236,16 +380,120 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_slurm_does_not_have_are_found() {
+    fn what_slurmd_cannot_read_is_found() {
+        for (text, fault) in [
+            (
+                "Name=gpu Coers=1 File=x Link=0",
+                Some("unknown key \"coers=1\""),
+            ),
+            ("Name=gpu File=x Ignore=1", Some("unknown key \"ignore=1\"")),
+            ("Fiel=x", Some("unknown key \"fiel=x\"")),
+            (
+                "Type=a Name=gpu File=x",
+                Some("the line begins with \"type=a\""),
+            ),
+            (
+                "Name=gpu NodeName=n1 File=x",
+                Some("\"nodename=n1\" stands behind another key"),
+            ),
+            (
+                "AutoDetect=nvml Name=gpu",
+                Some("something follows AutoDetect="),
+            ),
+            ("Name=gpu Cores=0-1, 2-3", Some("\"2-3\" is no Key=Value")),
+            (
+                "NodeName=n1 Name=gpu Type=a MultipleFiles=x,y Links=0",
+                None,
+            ),
+            ("NodeName=n1 AutoDetect=off", None),
+            ("autodetect=NVML", None),
+        ] {
+            let lines = of_text(text, "f");
+            let got = fault_of(&lines[0]).map(|fault| fault.to_string());
+            assert_eq!(got.as_deref(), fault, "{text}");
+        }
+        assert!(is_off("OFF") && is_off("") && !is_off("nvml"));
+    }
+
+    #[test]
+    fn a_nodes_own_detection_wins_wherever_it_stands() {
+        for (text, value, conflicts) in [
+            (
+                "NodeName=n1 AutoDetect=off\nAutoDetect=nvml\n",
+                Some("off"),
+                false,
+            ),
+            ("AutoDetect=off\nAutoDetect=nvml\n", Some("nvml"), false),
+            (
+                "NodeName=n2 AutoDetect=off\nAutoDetect=nvml\n",
+                Some("nvml"),
+                false,
+            ),
+            (
+                "NodeName=n1 AutoDetect=none\nAutoDetect=nvml\n",
+                Some("nvml"),
+                false,
+            ),
+            (
+                "NodeName=n1 AutoDetect=nvml\nNodeName=n[1-2] AutoDetect=NVML\n",
+                Some("nvml"),
+                false,
+            ),
+            (
+                "NodeName=n1 AutoDetect=nvml\nNodeName=n1 AutoDetect=off\n",
+                Some("nvml"),
+                true,
+            ),
+            ("Name=gpu AutoDetect=nvml\n", None, false),
+            (
+                "NodeName=n1 Name=gpu AutoDetect=rsmi\n",
+                Some("rsmi"),
+                false,
+            ),
+        ] {
+            let lines = of_text(text, "f");
+            let own = NodeGres::of(&lines, "n1", "gpu");
+            assert_eq!(own.autodetect.map(|(value, _)| value), value, "{text}");
+            assert_eq!(own.conflict.is_some(), conflicts, "{text}");
+        }
         let lines = of_text(
-            "Name=gpu Coers=1 File=x Link=0 MultipleFiles=y Ignore=1",
+            "NodeName=n1 Name=gpu File=a\nName=gpu File=b AutoDetect=nvml\n",
             "f",
         );
-        let unknown: Vec<&str> = unknown_pairs(&lines[0])
-            .map(|(key, _)| key.as_str())
-            .collect();
-        assert_eq!(unknown, ["coers"]);
-        assert!(is_off("OFF") && is_off("") && !is_off("nvml"));
+        let own = NodeGres::of(&lines, "n1", "gpu");
+        let files: Vec<Vec<String>> = own.lines.iter().map(GresLine::files).collect();
+        assert_eq!(files, [["b"], ["a"]]);
+        assert_eq!((own.ignored.len(), own.every.len()), (1, 2));
+    }
+
+    #[test]
+    fn counts_have_suffixes_and_links_one_minus_one() {
+        let one = |text: &str| of_text(&format!("Name=gpu {text}"), "f");
+        for (text, count) in [
+            ("Count=4", Ok(Some(4))),
+            ("Count=1K", Ok(Some(1024))),
+            ("Count=2kb", Ok(Some(2000))),
+            ("File=x", Ok(None)),
+            ("Count=4x", Err(BadCount)),
+            ("Count=x", Err(BadCount)),
+            ("Count=-1", Err(BadCount)),
+        ] {
+            let lines = one(text);
+            let line = GresLine { line: &lines[0] };
+            assert_eq!(line.given_count(), count, "{text}");
+        }
+        for (text, links) in [
+            ("Links=-1,0,4", Some(3)),
+            ("Link=0,-1", Some(2)),
+            ("Links=0,0", None),
+            ("Links=-1,-1", None),
+            ("Links=-1,a", None),
+            ("Links=-1,2000", None),
+        ] {
+            let lines = one(text);
+            let line = GresLine { line: &lines[0] };
+            assert_eq!(line.links(), links, "{text}");
+        }
     }
 
     #[test]

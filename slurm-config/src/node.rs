@@ -202,7 +202,7 @@ impl Node {
             if last.is_some() {
                 parts.pop();
             }
-            parts.retain(|part| *part != "no_consume");
+            parts.retain(|part| !part.is_empty() && *part != "no_consume");
             let kind = parts.pop().map(str::to_owned);
             let count = last.unwrap_or(1);
             Some((kind, count))

@@ -5,12 +5,13 @@
 //! AutoDetect finds (`_merge_system_gres_conf`, plugins/gres/gpu/gres_gpu.c), and slurmctld judges the rest
 //! (`_node_config_validate`, interfaces/gres.c).  `make test-gres` holds them to real daemons.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::cores::CoreSet;
-use crate::gres::NodeGres;
-use crate::node::Shape;
-use crate::rules::CoresRule;
+use crate::gres::{GresLine, NodeGres};
+use crate::node::{Node, Shape};
+use crate::rules::{CoresRule, FlagsRule, Series};
 
 /// GPUs that Slurm holds as one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +22,12 @@ pub struct Record {
     pub file: Option<String>,
     /// How many GPUs it is.
     pub count: u64,
-    /// Its cores; None where none are named, which means all.
-    pub cores: Option<CoreSet>,
+    /// Its cores, or what stands there instead of numbers; None where none are named, which means all.
+    pub cores: Option<Result<CoreSet, String>>,
     /// How many GPUs its links are to, itself among them; None where no links are named.
     pub links: Option<u64>,
+    /// Whether its files are one device (`MultipleFiles=`, MIG).
+    pub is_of_several_files: bool,
 }
 
 /// Why slurmd does not start.
@@ -40,6 +43,44 @@ pub enum Fatal {
     BothFiles,
     /// `MultipleFiles=` names one file.
     OneOfSeveral,
+    /// `Count=` is no number.
+    NoCount {
+        /// `Count=`.
+        count: String,
+    },
+    /// Lines for the node have AutoDetect= that differ.
+    Detections,
+    /// `Flags=` that an earlier line of the GRES does not have.
+    Flags {
+        /// `Flags=`.
+        flags: String,
+    },
+    /// `Flags=` with `no_gpu_env` and a word for a job's environment.
+    FlagsAndNone,
+    /// A device file that is given twice.
+    SameFile {
+        /// The file.
+        file: String,
+    },
+    /// The lines of gres/shard or gres/mps, of which slurmd takes one without a device file, or only such with one.
+    SharedLines {
+        /// `shard` or `mps`.
+        name: String,
+    },
+    /// Fewer shards in gres.conf than the node's line has.
+    SharedShort {
+        /// `shard` or `mps`.
+        name: String,
+        /// How many gres.conf has.
+        found: u64,
+        /// How many the node's line has.
+        declared: u64,
+    },
+    /// Shards without a GPU that has a device file.
+    SharedAlone {
+        /// `shard` or `mps`.
+        name: String,
+    },
     /// `Count=` is not the number of files.
     Count {
         /// `Count=`.
@@ -62,6 +103,34 @@ impl fmt::Display for Fatal {
             }
             Self::BothFiles => f.write_str("a line has both File= and MultipleFiles="),
             Self::OneOfSeveral => f.write_str("MultipleFiles= names one file"),
+            Self::NoCount { count } => write!(f, "Count={count} is no number"),
+            Self::Detections => f.write_str("two AutoDetect= for this node differ"),
+            Self::Flags { flags } => write!(
+                f,
+                "Flags={flags} is not what an earlier line of the GRES has (\"does not match env flags\")"
+            ),
+            Self::FlagsAndNone => {
+                f.write_str("Flags= has no_gpu_env beside a word that sets a variable")
+            }
+            Self::SameFile { file } => {
+                write!(f, "{file} is given twice (\"duplicate device file name\")")
+            }
+            Self::SharedLines { name } => write!(
+                f,
+                "gres/{name} has several lines without File=, or lines with and without it"
+            ),
+            Self::SharedShort {
+                name,
+                found,
+                declared,
+            } => write!(
+                f,
+                "gres.conf has {found} {name} and the node's line {declared} (\"multiple configurations\")"
+            ),
+            Self::SharedAlone { name } => write!(
+                f,
+                "gres/{name} without a GPU that has a device file (\"failed to merge SHARED and SHARING configuration\")"
+            ),
             Self::Count { count, files } => {
                 write!(f, "Count={count}, but File= names {files}")
             }
@@ -95,6 +164,20 @@ pub enum Refused {
     OtherType {
         /// The type that slurmd has.
         kind: String,
+    },
+    /// Fewer shards than the node's line declares, because their device files are no GPU's of the node.
+    FewerShared {
+        /// `shard` or `mps`.
+        name: String,
+        /// How many slurmd has.
+        found: u64,
+        /// How many the line declares.
+        declared: u64,
+    },
+    /// `Cores=` that is no list of numbers.
+    NoNumbers {
+        /// `Cores=`.
+        cores: String,
     },
     /// Cores that the release does not take.
     Cores {
@@ -135,6 +218,17 @@ impl fmt::Display for Refused {
                     "slurmd has type {kind}, which the node's line does not have"
                 )
             }
+            Self::FewerShared {
+                name,
+                found,
+                declared,
+            } => write!(
+                f,
+                "slurmd has {found} of {declared} {name}: the others are of device files that are no GPU's of the node"
+            ),
+            Self::NoNumbers { cores } => {
+                write!(f, "Cores={cores} is no list of core numbers")
+            }
             Self::Cores { cores, rule } => {
                 write!(f, "cores {cores} are not {rule}")
             }
@@ -156,21 +250,42 @@ pub struct Registration {
     declared: Vec<(Option<String>, u64)>,
     /// What slurmd has.
     pub records: Vec<Record>,
+    /// What it has of gres/shard and gres/mps, which share GPUs.
+    shared: Vec<Shared>,
 }
 
+/// A GRES that shares GPUs, as slurmd registers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shared {
+    name: &'static str,
+    /// How many the node's line declares.
+    declared: u64,
+    /// How many slurmd has.
+    found: u64,
+}
+
+/// The GRES that share GPUs (`gres_id_shared`, interfaces/gres.c).
+const SHARED: [&str; 2] = ["mps", "shard"];
+
 impl Registration {
-    /// What slurmd registers of the GPUs of `gres` under a node line that declares `declared`; `detected` is what
-    /// AutoDetect finds, one record each, None where it does not look.
+    /// What slurmd of `series` registers of the GPUs of `gres` under the line of `node`; `detected` is what AutoDetect finds, one
+    /// record each, None where it does not look.
     ///
     /// # Errors
     /// Why slurmd does not start.
     pub fn of(
         gres: &NodeGres<'_>,
-        declared: Vec<(Option<String>, u64)>,
+        node: &Node,
         detected: Option<Vec<Record>>,
+        series: &Series,
     ) -> Result<Self, Fatal> {
+        if gres.conflict.is_some() {
+            return Err(Fatal::Detections);
+        }
+        check_lines(&gres.every, series.flags)?;
         let mut lines = read_lines(gres)?;
-        let declared: Vec<_> = declared
+        let declared: Vec<_> = node
+            .gres("gpu")
             .into_iter()
             .filter(|(_, count)| *count > 0)
             .collect();
@@ -180,7 +295,8 @@ impl Registration {
         }
         let mut records = Vec::new();
         if typed == 0 {
-            let all = declared.iter().map(|(_, count)| count).sum();
+            let counts = declared.iter().map(|(_, count)| *count);
+            let all = counts.fold(0, u64::saturating_add);
             take_lines(&mut lines, None, all, &mut records);
         } else {
             for (kind, count) in &declared {
@@ -191,15 +307,16 @@ impl Registration {
             records = merge_detected(records, found);
         }
         records.retain(|record| record.file.is_some());
-        Ok(Self { declared, records })
-    }
-
-    /// That of a node whose line declares no GPUs.
-    pub fn nothing() -> Self {
-        Self {
-            declared: Vec::new(),
-            records: Vec::new(),
+        check_files(&records)?;
+        let mut shared = Vec::new();
+        for name in SHARED {
+            shared.extend(Shared::of(name, gres, node, &records)?);
         }
+        Ok(Self {
+            declared,
+            records,
+            shared,
+        })
     }
 
     /// Whether slurmctld of a release with `rule` takes it for a node of `shape`.
@@ -215,16 +332,27 @@ impl Registration {
                 declared: wanted,
             });
         }
-        for record in &self.records {
+        // slurmctld looks at places only where a record has cores or a type, or GPUs are shared.
+        let looks = self.has_places() || !self.shared.is_empty();
+        for record in self.records.iter().filter(|_| looks) {
             let gpus = found.min(wanted);
             if let Some(links) = record.links.filter(|links| *links > gpus) {
                 return Err(Refused::Links { links, gpus });
             }
-            let Some(cores) = &record.cores else { continue };
+            let cores = match &record.cores {
+                None => continue,
+                // Before there were rules, nothing looked.
+                Some(Err(_)) if rule == CoresRule::AnySet => continue,
+                Some(Err(cores)) => {
+                    return Err(Refused::NoNumbers {
+                        cores: cores.clone(),
+                    });
+                }
+                Some(Ok(cores)) => cores,
+            };
             let is_beyond = cores
                 .last()
                 .is_some_and(|last| u64::from(last) >= shape.cores());
-            // Before there were rules, nothing looked.
             if is_beyond && rule != CoresRule::AnySet {
                 return Err(Refused::NoSuchCore {
                     cores: cores.clone(),
@@ -237,7 +365,21 @@ impl Registration {
                 });
             }
         }
-        self.judge_types()
+        self.judge_types()?;
+        match self.shared.iter().find(|own| own.found < own.declared) {
+            Some(own) => Err(Refused::FewerShared {
+                name: own.name.to_owned(),
+                found: own.found,
+                declared: own.declared,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a record has cores or a type.
+    fn has_places(&self) -> bool {
+        let mut records = self.records.iter();
+        records.any(|record| record.cores.is_some() || record.kind.is_some())
     }
 
     /// Types are compared letter by letter, and only where the node's line has some.
@@ -247,11 +389,7 @@ impl Registration {
             .iter()
             .filter_map(|(kind, count)| Some((kind.as_ref()?, *count)));
         let typed: Vec<(&String, u64)> = typed.collect();
-        let has_places = self
-            .records
-            .iter()
-            .any(|record| record.cores.is_some() || record.kind.is_some());
-        if typed.is_empty() || !has_places {
+        if typed.is_empty() || !self.has_places() {
             return Ok(());
         }
         for (kind, count) in &typed {
@@ -281,6 +419,180 @@ impl Registration {
     }
 }
 
+/// The words of `Flags=` for a job's environment (`GRES_CONF_ENV_SET`).
+const ENVIRONMENT_FLAGS: [&str; 4] = [
+    "nvidia_gpu_env",
+    "amd_gpu_env",
+    "intel_gpu_env",
+    "opencl_env",
+];
+/// The other words (`gres_flags_parse`).
+const OTHER_FLAGS: [&str; 4] = ["countonly", "one_sharing", "explicit", "env_uuid"];
+
+/// What slurmd remembers of the last line with flags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Flags {
+    name: String,
+    /// None for those of a line of gres/gpu without any.
+    words: Option<Vec<&'static str>>,
+    has_none: bool,
+}
+
+impl Flags {
+    /// Those of a line, by the words that `rule` compares; None where it gives none that count.
+    fn of(line: &GresLine<'_>, name: &str, rule: FlagsRule) -> Result<Option<Self>, Fatal> {
+        if line.line.get("flags").is_none() {
+            return Ok(None);
+        }
+        let is_given = |word: &&'static str| line.has_flag(word);
+        let environment: Vec<&str> = ENVIRONMENT_FLAGS.into_iter().filter(is_given).collect();
+        let has_none = line.has_flag("no_gpu_env");
+        if !environment.is_empty() && has_none {
+            return Err(Fatal::FlagsAndNone);
+        }
+        if environment.is_empty() && !has_none && rule != FlagsRule::All {
+            return Ok(None);
+        }
+        let others = OTHER_FLAGS
+            .into_iter()
+            .filter(is_given)
+            .filter(|word| match rule {
+                FlagsRule::Environment => false,
+                FlagsRule::All => *word != "env_uuid",
+                FlagsRule::AllWithEnvironment => true,
+            });
+        Ok(Some(Self {
+            name: name.to_owned(),
+            words: Some(environment.into_iter().chain(others).collect()),
+            has_none,
+        }))
+    }
+
+    /// Whether a line without `Flags=` takes them.
+    fn are_taken_on(&self) -> bool {
+        self.has_none || self.words.as_ref().is_none_or(|words| !words.is_empty())
+    }
+}
+
+/// What slurmd looks for in each line by itself and against the line before, whatever GRES it is for.
+fn check_lines(lines: &[GresLine<'_>], rule: FlagsRule) -> Result<(), Fatal> {
+    let mut before: Option<Flags> = None;
+    for line in lines {
+        if line.given_count().is_err() {
+            let count = line.line.get("count").unwrap_or_default().to_owned();
+            return Err(Fatal::NoCount { count });
+        }
+        let name = line
+            .line
+            .get("name")
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        let same = before.as_ref().filter(|own| own.name == name);
+        match Flags::of(line, &name, rule)? {
+            Some(own) => {
+                if same.is_some_and(|before| *before != own) {
+                    let flags = line.line.get("flags").unwrap_or_default().to_owned();
+                    return Err(Fatal::Flags { flags });
+                }
+                before = Some(own);
+            }
+            None => {
+                let has_own = line.line.get("flags").is_some();
+                let takes = !has_own && same.is_some_and(Flags::are_taken_on);
+                if name == "gpu" && !takes {
+                    before = Some(Flags {
+                        name,
+                        words: None,
+                        has_none: false,
+                    });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Device files that two records name; those of `MultipleFiles=` may (`gres_node_config_load`).
+fn check_files(records: &[Record]) -> Result<(), Fatal> {
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    for record in records.iter().filter(|record| !record.is_of_several_files) {
+        for file in record.file.iter().flat_map(|files| files.split(',')) {
+            if !seen.insert(file) {
+                return Err(Fatal::SameFile {
+                    file: file.to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Shared {
+    /// What slurmd has of gres/`name`: one line without a file, which it spreads over all GPUs, or lines with the files of
+    /// GPUs (`_merge_lists`, plugins/gres/common/gres_c_s.c); None where the node's line has none.
+    fn of(
+        name: &'static str,
+        gres: &NodeGres<'_>,
+        node: &Node,
+        gpus: &[Record],
+    ) -> Result<Option<Self>, Fatal> {
+        let lines = gres.of_name(name);
+        let with_file = lines.iter().filter(|line| !line.files().is_empty()).count();
+        let is_mixed = with_file > 0 && with_file < lines.len();
+        let has_types = lines.iter().any(|line| line.kind().is_some());
+        if is_mixed || with_file == 0 && !has_types && lines.len() > 1 {
+            return Err(Fatal::SharedLines {
+                name: name.to_owned(),
+            });
+        }
+        let Some(declared) = node.gres_count(name).filter(|count| *count > 0) else {
+            return Ok(None);
+        };
+        // What is on no line of gres.conf is a record of its own, without a file.
+        let mut open = declared;
+        let mut records: Vec<(Vec<String>, u64)> = Vec::new();
+        for line in &lines {
+            let count = line.count().unwrap_or_else(|| line.devices()).min(open);
+            if count > 0 {
+                open -= count;
+                records.push((line.files(), count));
+            }
+        }
+        if open > 0 && !records.is_empty() {
+            return Err(Fatal::SharedShort {
+                name: name.to_owned(),
+                found: declared - open,
+                declared,
+            });
+        }
+        if gpus.is_empty() {
+            return Err(Fatal::SharedAlone {
+                name: name.to_owned(),
+            });
+        }
+        let files: Vec<&str> = gpus
+            .iter()
+            .filter_map(|gpu| gpu.file.as_deref())
+            .flat_map(|files| files.split(','))
+            .collect();
+        let of_record = |(own, count): &(Vec<String>, u64)| {
+            let each = count / (own.len() as u64).max(1);
+            let known = own.iter().filter(|file| files.contains(&file.as_str()));
+            each.saturating_mul(known.count() as u64)
+        };
+        let found = if records.iter().all(|(files, _)| files.is_empty()) {
+            declared
+        } else {
+            records.iter().map(of_record).fold(0, u64::saturating_add)
+        };
+        Ok(Some(Self {
+            name,
+            declared,
+            found,
+        }))
+    }
+}
+
 /// The lines of gres.conf as records, where slurmd takes them.
 fn read_lines(gres: &NodeGres<'_>) -> Result<Vec<Record>, Fatal> {
     let mut records = Vec::new();
@@ -303,13 +615,21 @@ fn read_lines(gres: &NodeGres<'_>) -> Result<Vec<Record>, Fatal> {
                 });
             }
         }
-        let file = if several.is_empty() { files } else { several };
+        let is_of_several_files = !several.is_empty();
+        let file = if is_of_several_files { several } else { files };
         records.push(Record {
             kind: line.kind().map(str::to_owned),
             file: (!file.is_empty()).then(|| file.join(",")),
             count: line.devices(),
-            cores: line.cores().and_then(Result::ok),
+            cores: line.cores().map(|cores| {
+                let text = || {
+                    line.cores_key()
+                        .and_then(|key| line.line.get(&key.to_ascii_lowercase()))
+                };
+                cores.map_err(|_| text().unwrap_or_default().to_owned())
+            }),
             links: line.links(),
+            is_of_several_files,
         });
     }
     let mixes = |has: &dyn Fn(&Record) -> bool| {
@@ -360,6 +680,7 @@ fn take_lines(lines: &mut Vec<Record>, kind: Option<&str>, wanted: u64, records:
             count: open,
             cores: None,
             links: None,
+            is_of_several_files: false,
         });
     }
 }
@@ -468,6 +789,7 @@ mod tests {
     use super::*;
     use crate::config::of_text;
     use crate::node;
+    use crate::rules::TABLE;
 
     /// What a slurmd and slurmctld of `rule` make of a node of two sockets of four cores.
     fn outcome(gres: &str, declared: &str, found: Option<&[(&str, &str, &str)]>) -> String {
@@ -488,11 +810,13 @@ mod tests {
             kind: Some(type_of_name(kind)),
             file: Some((*file).to_owned()),
             count: 1,
-            cores: Some(cores.parse().unwrap()),
+            cores: Some(Ok(cores.parse().unwrap())),
             links: None,
+            is_of_several_files: false,
         };
         let found = found.map(|found| found.iter().map(record).collect());
-        match Registration::of(&gres, node.gres("gpu"), found) {
+        let series = TABLE.iter().rev().find(|series| series.cores == rule);
+        match Registration::of(&gres, &node, found, series.unwrap()) {
             Err(fatal) => format!("fatal: {fatal}"),
             Ok(own) => match own.judge(rule, node.geometry().shape()) {
                 Err(refused) => format!("drained: {refused}"),
@@ -560,6 +884,21 @@ mod tests {
                 "a line has both File=",
             ),
             (
+                "Name=gpu File=/dev/nvidia0 Count=4x\n",
+                "gpu:1",
+                "Count=4x is no number",
+            ),
+            (
+                "Name=gpu File=/dev/nvidia[0-1]\nName=gpu File=/dev/nvidia1\n",
+                "gpu:3",
+                "/dev/nvidia1 is given twice",
+            ),
+            (
+                "NodeName=n1 AutoDetect=nvml\nNodeName=n1 AutoDetect=off\n",
+                "gpu:1",
+                "two AutoDetect=",
+            ),
+            (
                 TYPED,
                 "gpu:L40S:1,gpu:1",
                 "some GPUs of the node's Gres= have a type",
@@ -595,8 +934,7 @@ mod tests {
     /// As real ones of every release answered: two of four GPUs, each with links to four.
     #[test]
     fn links_are_to_no_more_gpus_than_the_node_has() {
-        let gres =
-            "Name=gpu File=/dev/nvidia0 Links=-1,0,0\nName=gpu File=/dev/nvidia1 Links=0,-1,0\n";
+        let gres = "Name=gpu File=/dev/nvidia0 Cores=0-3 Links=-1,0,0\nName=gpu File=/dev/nvidia1 Cores=4-7 Links=0,-1,0\n";
         let got = outcome(gres, "gpu:2", None);
         assert!(
             got.starts_with("drained: links to 3 GPUs are given and the node's line has 2"),
@@ -610,6 +948,115 @@ mod tests {
             ),
             "2 records"
         );
+    }
+
+    /// As real ones of every release answered (`make test-gres`).
+    #[test]
+    fn links_count_only_where_slurmctld_looks_at_places() {
+        let gres = "Name=gpu File=/dev/nvidia0 Links=-1,0,0\n";
+        assert_eq!(outcome(gres, "gpu:1", None), "1 records");
+        let typed = gres.replace("File", "Type=a File");
+        for (gres, declared) in [
+            (gres.to_owned() + "Name=shard Count=2\n", "gpu:1,shard:2"),
+            (typed, "gpu:a:1"),
+        ] {
+            let got = outcome(&gres, declared, None);
+            assert!(got.starts_with("drained: links to 3 GPUs"), "{got}");
+        }
+    }
+
+    #[test]
+    fn flags_are_the_same_on_every_line() {
+        use FlagsRule::{All, AllWithEnvironment, Environment};
+        let of = |gres: &str, rule| {
+            let lines = of_text(gres, "gres.conf");
+            check_lines(&NodeGres::of(&lines, "n1", "gpu").every, rule).is_err()
+        };
+        for (first, second, environment, all, with) in [
+            ("", "", false, false, false),
+            ("nvidia_gpu_env", "nvidia_gpu_env", false, false, false),
+            ("nvidia_gpu_env", "", false, false, false),
+            ("", "nvidia_gpu_env", true, true, true),
+            ("opencl_env", "nvidia_gpu_env", true, true, true),
+            (
+                "nvidia_gpu_env,opencl_env",
+                "opencl_env,NVIDIA_GPU_ENV",
+                false,
+                false,
+                false,
+            ),
+            ("nvidia_gpu_env,no_gpu_env", "", true, true, true),
+            ("", "no_gpu_env", true, true, true),
+            ("", "CountOnly", false, true, false),
+            ("", "env_uuid", false, true, false),
+            ("env_uuid", "", false, false, false),
+            ("env_uuid", "env_uuid", false, false, false),
+            (
+                "nvidia_gpu_env,env_uuid",
+                "nvidia_gpu_env",
+                false,
+                false,
+                true,
+            ),
+        ] {
+            let line = |flags: &str| match flags {
+                "" => "Name=gpu File=x\n".to_owned(),
+                flags => format!("Name=gpu File=x Flags={flags}\n"),
+            };
+            let gres = line(first) + &line(second);
+            let got = (
+                of(&gres, Environment),
+                of(&gres, All),
+                of(&gres, AllWithEnvironment),
+            );
+            assert_eq!(got, (environment, all, with), "{gres}");
+        }
+        // Another GRES between them: its flags are not compared with those of GPUs.
+        let gres = "Name=gpu File=x\nName=shard Count=8 Flags=one_sharing\nName=gpu File=y Flags=nvidia_gpu_env\n";
+        assert!(of(gres, Environment) && !of(gres, All));
+    }
+
+    #[test]
+    fn shards_need_gpus_and_all_of_them() {
+        for (lines, declared, expected) in [
+            ("Name=shard Count=8\n", "gpu:2,shard:8", "2 records"),
+            ("", "gpu:2,shard:8", "2 records"),
+            ("Name=shard Count=16\n", "gpu:2,shard:8", "2 records"),
+            ("Name=shard Count=7\n", "gpu:2,shard:7", "2 records"),
+            (
+                "Name=shard Count=4 File=/dev/nvidia0\nName=shard Count=4 File=/dev/nvidia1\n",
+                "gpu:2,shard:8",
+                "2 records",
+            ),
+            (
+                "Name=shard Count=8 File=/dev/nvidia0\n",
+                "gpu:2,shard:8",
+                "2 records",
+            ),
+            (
+                "Name=shard Count=8 File=/dev/nvidia9\n",
+                "gpu:2,shard:8",
+                "drained: slurmd has 0 of 8 shard: the others are of device files that are no GPU's of the node",
+            ),
+            (
+                "Name=mps Count=100\n",
+                "gpu:2,mps:400",
+                "fatal: gres.conf has 100 mps and the node's line 400 (\"multiple configurations\")",
+            ),
+            (
+                "Name=shard Count=4\nName=shard Count=4\n",
+                "gpu:2",
+                "fatal: gres/shard has several lines without File=, or lines with and without it",
+            ),
+            (
+                "Name=shard Count=8\n",
+                "shard:8",
+                "fatal: gres/shard without a GPU that has a device file (\"failed to merge SHARED and SHARING configuration\")",
+            ),
+        ] {
+            let got = outcome(&(TWO.to_owned() + lines), declared, None);
+            assert_eq!(got, expected, "{lines}{declared}");
+        }
     }
 
     #[test]

@@ -35,6 +35,20 @@ pub struct Series {
     /// Whether gres.conf has `Flags=env_uuid`, which puts UUIDs in CUDA_VISIBLE_DEVICES; series without it ignore
     /// the word (`gres_flags_parse`, interfaces/gres.c).
     pub has_env_uuid: bool,
+    /// Which `Flags=` of gres.conf must be the same on every line of a GRES (`_parse_gres_config`, interfaces/gres.c).
+    pub flags: FlagsRule,
+}
+
+/// Which `Flags=` must be the same on every line of a GRES.  A line without Flags= takes those of the line before, and the
+/// first line without any has flags that no Flags= can give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlagsRule {
+    /// The words for a job's environment, such as `nvidia_gpu_env`, alone.
+    Environment,
+    /// All words of a line that has any, also of one whose words are all unknown.
+    All,
+    /// All words of a line that has one for a job's environment.
+    AllWithEnvironment,
 }
 
 /// Which sets of Slurm's core numbers may stand for a GPU's.
@@ -57,10 +71,12 @@ const V22_05: Series = Series {
     has_node_parameters: false,
     leaves_out_ecores: false,
     has_env_uuid: false,
+    flags: FlagsRule::Environment,
 };
 const V23_02: Series = Series {
     number: (23, 2),
     api: 39,
+    flags: FlagsRule::All,
     leaves_out_ecores: true,
     ..V22_05
 };
@@ -99,6 +115,7 @@ const V26_05: Series = Series {
     api: 45,
     autodetect: &["full", "nvml", "rsmi", "oneapi", "nrt", "nvidia"],
     has_env_uuid: true,
+    flags: FlagsRule::AllWithEnvironment,
     ..V25_11
 };
 // Read in the development tree (26.11.0-0rc1).
@@ -153,6 +170,11 @@ pub fn first_with_autodetect(value: &str) -> Option<&'static Series> {
     TABLE
         .iter()
         .find(|series| series.autodetect_of(value).is_some())
+}
+
+/// The method that the newest series takes from an AutoDetect= value.
+pub fn newest_autodetect(value: &str) -> Option<&'static str> {
+    Series::newest().autodetect_of(value)
 }
 
 /// Whether a method of AutoDetect tries all the others.
@@ -312,19 +334,38 @@ mod tests {
     }
 
     /// The table again, as facts of each release and not as what changed: a boundary that moves is noticed here.
-    const FACTS: &[(&str, u32, bool, CoresRule, bool, bool, bool)] = {
+    const FACTS: &[(&str, u32, bool, CoresRule, bool, bool, bool, FlagsRule)] = {
         use CoresRule::{AnySet, OneSocketOrAll, WholeSockets};
+        use FlagsRule::{All, AllWithEnvironment, Environment};
         &[
-            // release, API, loads the plugin, Cores=, Parameters= of a node, without E-cores, env_uuid
-            ("22.05", 38, true, AnySet, false, false, false),
-            ("23.02", 39, true, AnySet, false, true, false),
-            ("23.11", 40, true, AnySet, false, true, false),
-            ("24.05", 41, true, AnySet, false, true, false),
-            ("24.11", 42, true, WholeSockets, false, true, false),
-            ("25.05", 43, true, WholeSockets, false, true, false),
-            ("25.11", 44, true, OneSocketOrAll, true, true, false),
-            ("26.05", 45, true, OneSocketOrAll, true, true, true),
-            ("26.11", 46, false, OneSocketOrAll, true, true, true),
+            // release, API, loads the plugin, Cores=, Parameters= of a node, without E-cores, env_uuid, Flags=
+            ("22.05", 38, true, AnySet, false, false, false, Environment),
+            ("23.02", 39, true, AnySet, false, true, false, All),
+            ("23.11", 40, true, AnySet, false, true, false, All),
+            ("24.05", 41, true, AnySet, false, true, false, All),
+            ("24.11", 42, true, WholeSockets, false, true, false, All),
+            ("25.05", 43, true, WholeSockets, false, true, false, All),
+            ("25.11", 44, true, OneSocketOrAll, true, true, false, All),
+            (
+                "26.05",
+                45,
+                true,
+                OneSocketOrAll,
+                true,
+                true,
+                true,
+                AllWithEnvironment,
+            ),
+            (
+                "26.11",
+                46,
+                false,
+                OneSocketOrAll,
+                true,
+                true,
+                true,
+                AllWithEnvironment,
+            ),
         ]
     };
 
@@ -341,6 +382,7 @@ mod tests {
                 row.has_node_parameters,
                 row.leaves_out_ecores,
                 row.has_env_uuid,
+                row.flags,
             );
             assert_eq!(read, *fact);
             assert_eq!(row.release(), own);

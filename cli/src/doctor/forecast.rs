@@ -3,16 +3,18 @@
 //! `make test-gres` holds this to real daemons, row by row.
 
 use serde::Serialize;
+use slurm_config::config::unreadable;
 use slurm_config::cores::CoreMap;
 use slurm_config::gres::NodeGres;
 use slurm_config::node::{Node, Shape};
-use slurm_config::registration::{Record, Refused, Registration, type_of_name};
+use slurm_config::registration::{Fatal, Record, Refused, Registration, type_of_name};
 use slurm_config::release::Release;
 use slurm_config::rules::{self, Series};
 use topology::machine::Gpu;
 
-use super::devices;
+use super::devices::{self, DeviceFile};
 use super::gres;
+use super::report::{DoctorFinding, DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
 
@@ -139,10 +141,11 @@ fn words(own: &Registration) -> Option<String> {
             Some((_, count)) => *count += record.count,
             None => kinds.push((kind, record.count)),
         }
-        let text = record
-            .cores
-            .as_ref()
-            .map_or_else(|| "any".to_owned(), ToString::to_string);
+        let text = match &record.cores {
+            None => "any".to_owned(),
+            Some(Ok(cores)) => cores.to_string(),
+            Some(Err(text)) => text.clone(),
+        };
         if !cores.contains(&text) {
             cores.push(text);
         }
@@ -172,6 +175,63 @@ pub(super) fn detects_more(world: &World<'_>) -> bool {
     let judged = register(world, slurm, node, release)
         .map(|own| own.judge(Series::of(release).cores, node.geometry().shape()));
     matches!(judged, Ok(Err(Refused::Links { .. })))
+}
+
+/// What becomes of the node under the release at hand, and why; where that is not known, what becomes of it under all.
+pub(super) fn now(world: &World<'_>) -> Option<(ForecastOutcome, Option<String>)> {
+    let slurm = world.slurm.as_ref()?;
+    let node = slurm.node.as_ref()?;
+    if world.machine.packages.is_empty() && world.tree.is_none() {
+        return None;
+    }
+    if let Some(release) = world.release {
+        return Some(outcome(world, slurm, node, release));
+    }
+    let mut all = rules::TABLE
+        .iter()
+        .map(|series| outcome(world, slurm, node, series.release()));
+    let first = all.next()?;
+    all.all(|other| other == first).then_some(first)
+}
+
+/// That the node does not register, where no other finding says so.
+pub(super) fn check(world: &World<'_>, report: &mut DoctorReport) {
+    let Some((outcome, Some(why))) = now(world) else {
+        return;
+    };
+    let effect = match outcome {
+        ForecastOutcome::Accepted | ForecastOutcome::Unknown => return,
+        ForecastOutcome::Drained => "slurmctld sets the node invalid and drains it",
+        ForecastOutcome::NoStart => "slurmd does not start, and the node is down",
+    };
+    let node = world.slurm.as_ref().and_then(|slurm| slurm.node.as_ref());
+    let Some(node) = node else { return };
+    // A node without GPUs in its line is told so, and that is no word of its registration.
+    let has_gpus = node.gres_count("gpu").is_some();
+    let is_own = |own: &DoctorFinding| match own.check {
+        "gres-types" => false,
+        "gres-count" => has_gpus,
+        "node-line" | "slurm-conf" => true,
+        check => check.starts_with("gres-"),
+    };
+    let is_said = |own: &DoctorFinding| own.harm == Harm::StopsJobs && is_own(own);
+    if report.findings.iter().any(is_said) {
+        return;
+    }
+    // One mistake is one finding: what was found says what follows from it.
+    let mut found = report.findings.iter_mut();
+    if let Some(own) = found.find(|own| own.harm == Harm::StopsBinding && is_own(own)) {
+        own.harm = Harm::StopsJobs;
+        own.effect = format!("{}; {effect}, because {why}", own.effect);
+        return;
+    }
+    report.find(
+        "registration",
+        Harm::StopsJobs,
+        format!("{}: NodeName={}: {why}", node.line.place(), node.name),
+        effect,
+        "gres.conf and the node's line as `gpu-numa gres-conf` prints them",
+    );
 }
 
 /// What becomes of the node under one release, and why.
@@ -235,27 +295,40 @@ fn register(
 ) -> Result<Registration, (ForecastOutcome, String)> {
     let lines = slurm.gres.as_deref().unwrap_or_default();
     let own = NodeGres::of(lines, &node.name, "gpu");
-    if let Some((key, line)) = gres::first_unknown_key(lines) {
-        let why = format!("{}: unknown key \"{key}\"", line.place());
+    let cgroup = slurm.cgroup.iter().flatten();
+    let mut read = slurm.conf.iter().chain(cgroup);
+    if let Some((fault, line)) = read.find_map(|line| Some((unreadable(line)?, line))) {
+        let why = format!("{}: {fault}", line.place());
         return Err((ForecastOutcome::NoStart, why));
     }
-    if node.gres_count("gpu").is_none() {
-        return Ok(Registration::nothing());
+    if let Some((fault, line)) = gres::first_fault(lines) {
+        let why = format!("{}: {fault}", line.place());
+        return Err((ForecastOutcome::NoStart, why));
     }
-    for line in &own.lines {
-        if let Some(Err(why)) = line.cores() {
-            let why = format!("{}: {why}", line.line.place());
-            return Err((ForecastOutcome::Unknown, why));
-        }
+    // slurmd looks for the files of every line for this node, whatever it declares.
+    for line in &own.every {
         for file in line.files().iter().chain(&line.several_files()) {
-            if world.has_device_file(file) == Some(false) {
+            let is_gone = world.has_device_file(file).map_or_else(
+                || devices::of_file(world.machine, file) == DeviceFile::Missing,
+                |there| !there,
+            );
+            if is_gone || is_open(file) {
                 let why = format!("{}: the host has no {file}", line.line.place());
                 return Err((ForecastOutcome::NoStart, why));
             }
         }
     }
-    let detected =
-        detect(world, &own, node, release).map_err(|why| (ForecastOutcome::Unknown, why))?;
+    // What is wrong with the lines is so whatever is found.
+    match Registration::of(&own, node, None, Series::of(release)) {
+        Err(Fatal::SharedAlone { .. }) if own.detects() => {}
+        Err(why) => return Err((ForecastOutcome::NoStart, why.to_string())),
+        Ok(_) => {}
+    }
+    let detected = if node.gres_count("gpu").is_some() {
+        detect(world, &own, node, release).map_err(|why| (ForecastOutcome::Unknown, why))?
+    } else {
+        None
+    };
     if node.is_cloud() && detected.is_some() {
         let why = format!(
             "slurmctld cannot use AutoDetect for {}, {}, and knows its GPUs only once it has registered",
@@ -268,8 +341,13 @@ fn register(
         );
         return Err((ForecastOutcome::Unknown, why));
     }
-    Registration::of(&own, node.gres("gpu"), detected)
+    Registration::of(&own, node, detected, Series::of(release))
         .map_err(|why| (ForecastOutcome::NoStart, why.to_string()))
+}
+
+/// Whether a bracket of a list of files is not closed: slurmd cannot read it, or takes it for the name of a file.
+fn is_open(file: &str) -> bool {
+    file.contains(['[', ']'])
 }
 
 /// What AutoDetect finds; None where slurmd does not look.
@@ -344,8 +422,9 @@ fn detected(
         kind: kind.clone(),
         file,
         count: 1,
-        cores: Some(map.cores_of(local)),
+        cores: Some(Ok(map.cores_of(local))),
         links: None,
+        is_of_several_files: false,
     };
     if knows_mig && !gpu.mig.is_empty() {
         // Each instance has files of its own, which need no names here.

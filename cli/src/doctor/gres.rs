@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use slurm_config::config::Line;
 use slurm_config::gres::{
-    GresLine, NodeGres, first_out_of_order, is_mig_type, is_off, unknown_pairs,
+    GresLine, LineFault, NodeGres, fault_of, first_out_of_order, is_mig_type, is_off,
 };
 use slurm_config::node::Node;
 use slurm_config::registration::{Fatal, Registration, is_part_of, type_of_name};
-use slurm_config::rules::{self, Series};
+use slurm_config::rules::{self, FlagsRule, Series};
 use topology::machine::{Gpu, Machine};
 use topology::pci::PciAddress;
 
@@ -19,8 +19,9 @@ use super::slurm::Slurm;
 use super::world::World;
 use crate::hardware::model;
 
-/// What follows where slurmd knows no device file.
-const NO_DEVICE_FILE: &str = "slurmd knows no device file of a GPU, so it does not fence GPUs and does not set CUDA_VISIBLE_DEVICES";
+/// What follows where slurmd knows no device file (`_find_fileless_gres`, interfaces/gres.c).
+const NO_DEVICE_FILE: &str = "slurmd leaves out GPUs without a device file, and slurmctld drains the node (\"gres/gpu count reported lower \
+                              than configured\")";
 
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(slurm) = &world.slurm else { return };
@@ -60,8 +61,8 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
         check_files(world, line, gres.detects(), report);
     }
     check_missing(world, &gres, report);
-    check_doubles(&gres, report);
-    check_lines(node, &gres, report);
+    check_ignored(&gres, report);
+    check_lines(world, node, &gres, report);
     if gres.detects() {
         check_detected_types(world, node, &gres, report);
     } else {
@@ -76,7 +77,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
 fn report_none(world: &World<'_>, evidence: String, path: &str, report: &mut DoctorReport) {
     report.find(
         "gres-conf",
-        Harm::StopsBinding,
+        Harm::StopsJobs,
         evidence,
         NO_DEVICE_FILE,
         format!(
@@ -97,29 +98,37 @@ fn or_lines(machine: &Machine) -> &'static str {
     }
 }
 
-/// The first key that Slurm does not know, as `key=value`, and its line.
-pub(super) fn first_unknown_key(lines: &[Line]) -> Option<(String, &Line)> {
-    lines.iter().find_map(|line| {
-        let (key, value) = unknown_pairs(line).next()?;
-        Some((format!("{key}={value}"), line))
-    })
+/// The first thing that slurmd cannot read, and its line.
+pub(super) fn first_fault(lines: &[Line]) -> Option<(LineFault, &Line)> {
+    lines.iter().find_map(|line| Some((fault_of(line)?, line)))
 }
 
-/// Keys that Slurm does not know, on any host's line.
+/// What slurmd cannot read, on any host's line.
 fn check_keys(lines: &[Line], report: &mut DoctorReport) {
-    for line in lines {
-        for (key, value) in unknown_pairs(line) {
-            report.find(
-                "gres-key",
-                Harm::StopsJobs,
-                format!("{}: unknown key \"{key}={value}\"", line.place()),
-                "slurmd stops at a line that it cannot read, and the node is down",
-                format!(
-                    "{}: expected Name=, Type=, File=, Cores=, Count=, Links=, Flags=, NodeName= or AutoDetect=",
-                    line.place()
-                ),
-            );
-        }
+    let faults = lines
+        .iter()
+        .filter_map(|line| Some((fault_of(line)?, line.place())));
+    for (fault, place) in faults {
+        let change = match &fault {
+            LineFault::UnknownKey(_) => format!(
+                "{place}: expected Name=, Type=, File=, MultipleFiles=, Cores=, Count=, Links=, Flags= or AutoDetect=, behind NodeName= if any"
+            ),
+            LineFault::Stray(_) => format!(
+                "{place}: Key=Value without a blank in the value, or with the value in quotes"
+            ),
+            LineFault::First(_) => {
+                format!("{place}: Name=gpu first, or NodeName= and then Name=gpu")
+            }
+            LineFault::NodeNameBehind(_) => format!("{place}: NodeName= first"),
+            LineFault::AfterAutoDetect => format!("{place}: AutoDetect= on a line of its own"),
+        };
+        report.find(
+            "gres-key",
+            Harm::StopsJobs,
+            format!("{place}: {fault}"),
+            "slurmd stops at a line that it cannot read, and the node is down",
+            change,
+        );
     }
 }
 
@@ -141,7 +150,12 @@ fn check_flags(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorReport
                 line.line.quote("Flags"),
                 first.release()
             ),
-            "slurmd ignores it: CUDA_VISIBLE_DEVICES holds numbers, not UUIDs",
+            if Series::of(release).flags == FlagsRule::All {
+                "slurmd does not know the word, but a line with Flags= sets only the variables that it names: jobs get no \
+                 CUDA_VISIBLE_DEVICES, and every program sees the GPUs that the fence leaves, or all"
+            } else {
+                "slurmd ignores it: CUDA_VISIBLE_DEVICES holds numbers, not UUIDs"
+            },
             format!("{}: remove env_uuid", line.line.place()),
         );
     }
@@ -241,7 +255,7 @@ fn check_files(world: &World<'_>, line: &GresLine<'_>, detects: bool, report: &m
     if files.is_empty() && !line.is_of_several_files() && !detects {
         report.find(
             "gres-file",
-            Harm::StopsBinding,
+            Harm::StopsJobs,
             format!("{place}: a line for GPUs without File="),
             NO_DEVICE_FILE,
             format!("{place}: File=/dev/nvidia0 and so on, as `gpu-numa gres-conf` prints it"),
@@ -403,16 +417,37 @@ fn check_cloud(node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
     );
 }
 
+/// AutoDetect= where slurmd does not look for it.
+fn check_ignored(gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    for line in &gres.ignored {
+        let value = line.get("autodetect").unwrap_or_default();
+        report.find(
+            "gres-autodetect",
+            Harm::StopsBinding,
+            format!("{} behind Name=", line.quote("AutoDetect")),
+            "slurmd ignores it (\"In-line AutoDetect requires NodeName to take effect\")",
+            format!("{}: AutoDetect={value} on a line of its own", line.place()),
+        );
+    }
+}
+
 /// What slurmd refuses in the lines together, such as two without File= and Type=.
-fn check_lines(node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
-    let Err(fatal) = Registration::of(gres, node.gres("gpu"), None) else {
+fn check_lines(world: &World<'_>, node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    let series = world.release.map_or_else(Series::newest, Series::of);
+    let Err(fatal) = Registration::of(gres, node, None, series) else {
         return;
     };
-    let places: Vec<String> = gres.lines.iter().map(|line| line.line.place()).collect();
+    let join = |lines: &[GresLine<'_>]| {
+        let places: Vec<String> = lines.iter().map(|line| line.line.place()).collect();
+        places.join(", ")
+    };
+    let places = join(&gres.lines);
     let gpus = node.gres_count("gpu").unwrap_or_default();
-    let (check, evidence, change) = match fatal {
+    let (check, evidence, change) = match &fatal {
         // `check_files` says so.
         Fatal::Count { .. } => return,
+        // What AutoDetect finds may be shared.
+        Fatal::SharedAlone { .. } if gres.detects() => return,
         Fatal::MixedGres => (
             "gres-type",
             format!("{}: {fatal}", node.line.place()),
@@ -423,11 +458,8 @@ fn check_lines(node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
         ),
         Fatal::Duplicate if gres.detects() => (
             "gres-conf",
-            format!("{}: {fatal}", places.join(", ")),
-            format!(
-                "{}: remove these lines; AutoDetect needs none",
-                places.join(", ")
-            ),
+            format!("{places}: {fatal}"),
+            format!("{places}: remove these lines; AutoDetect needs none"),
         ),
         Fatal::Duplicate
         | Fatal::SomeFiles
@@ -435,8 +467,41 @@ fn check_lines(node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
         | Fatal::BothFiles
         | Fatal::OneOfSeveral => (
             "gres-conf",
-            format!("{}: {fatal}", places.join(", ")),
+            format!("{places}: {fatal}"),
             format!("one line for each of {gpus} GPUs, as `gpu-numa gres-conf` prints them"),
+        ),
+        Fatal::NoCount { .. } => (
+            "gres-count",
+            format!("{}: {fatal}", join(&gres.every)),
+            "Count= with a number, or no Count= where File= is given".to_owned(),
+        ),
+        Fatal::Detections => {
+            let place = gres.conflict.map(Line::place).unwrap_or_default();
+            (
+                "gres-autodetect",
+                format!("{place}: {fatal}"),
+                format!("{place}: remove one of them"),
+            )
+        }
+        Fatal::Flags { .. } | Fatal::FlagsAndNone => (
+            "gres-conf",
+            format!("{}: {fatal}", join(&gres.every)),
+            "the same Flags= on every line of a GRES, or on its first line alone".to_owned(),
+        ),
+        Fatal::SameFile { file } => (
+            "gres-file",
+            format!("{places}: {fatal}"),
+            format!("{places}: remove {file} from one of them"),
+        ),
+        Fatal::SharedLines { name }
+        | Fatal::SharedShort { name, .. }
+        | Fatal::SharedAlone { name } => (
+            "gres-count",
+            format!("{}: {fatal}", node.line.place()),
+            format!(
+                "gres.conf: one line Name={name} with the Count= of the node's line, beside lines that give the GPUs' files \
+                 (`gpu-numa gres-conf --shards` prints such lines)"
+            ),
         ),
     };
     report.find(
@@ -551,26 +616,6 @@ fn uuid_lines(node: &Node, gres: &NodeGres<'_>, file: &str) -> String {
         format!("{file}: Name=gpu Flags=env_uuid")
     } else {
         format!("{file}: {}", lines.join(" and "))
-    }
-}
-
-/// Device files that two lines name.
-fn check_doubles(gres: &NodeGres<'_>, report: &mut DoctorReport) {
-    let mut seen: BTreeSet<String> = BTreeSet::new();
-    for line in &gres.lines {
-        for file in line.files() {
-            if seen.contains(&file) {
-                let place = line.line.place();
-                report.find(
-                    "gres-file",
-                    Harm::StopsJobs,
-                    format!("{place}: {file} is also on an earlier line"),
-                    "Slurm counts one GPU twice, and gives it to two jobs or drains the node",
-                    format!("{place}: remove {file} from one of them"),
-                );
-            }
-            seen.insert(file);
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use topology::machine::Gpu;
 use topology::set::CpuSet;
 
 use super::devices;
+use super::forecast::{self, ForecastOutcome};
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
@@ -29,6 +30,7 @@ pub(crate) fn check(
         map: map.as_ref(),
         rule: CoresRule::of(world.release),
         detects: gres.detects(),
+        registers: matches!(forecast::now(world), Some((ForecastOutcome::Accepted, _))),
     };
     let lines = gres.lines.iter();
     let coreless: Vec<Coreless> = lines
@@ -48,6 +50,8 @@ struct Judge<'a> {
     rule: CoresRule,
     /// Whether slurmd also looks for cores by itself.
     detects: bool,
+    /// Whether slurmctld takes the node as it is: its line may divide the machine in other sockets, or not count all lines.
+    registers: bool,
 }
 
 /// The cores that a line gives its GPUs.
@@ -105,13 +109,16 @@ impl Judge<'_> {
                     change: self.proposal(line, &gpus),
                 });
             }
-            (Some(Err(error)), Some(_)) => report.find(
-                "gres-cores",
-                Harm::StopsBinding,
-                evidence(line),
-                format!("slurmd refuses the file: {error}"),
-                self.proposal(line, &gpus),
-            ),
+            (Some(Err(error)), Some(_)) => {
+                let (harm, effect) = self.effect_of_none();
+                report.find(
+                    "gres-cores",
+                    harm,
+                    format!("{}: {error}", evidence(line)),
+                    effect,
+                    self.proposal(line, &gpus),
+                );
+            }
             (Some(Ok(cores)), Some(map)) => {
                 let given = Given {
                     map,
@@ -124,6 +131,33 @@ impl Judge<'_> {
             (Some(_), None) => {}
         }
         None
+    }
+
+    /// What follows from cores that the node does not have.
+    fn effect_of_none(&self) -> (Harm, String) {
+        let none = "Slurm does not know which cores are near the GPU";
+        match (self.rule, self.world.release) {
+            _ if self.registers => (
+                Harm::StopsBinding,
+                format!("{none}, and gives its jobs any"),
+            ),
+            (CoresRule::AnySet, _) => (
+                Harm::StopsBinding,
+                format!("{none}, and gives its jobs any"),
+            ),
+            (CoresRule::WholeSockets | CoresRule::OneSocketOrAll, Some(_)) => (
+                Harm::StopsJobs,
+                "slurmctld sets the node invalid and drains it (\"GRES core specification ... for node\")"
+                    .to_owned(),
+            ),
+            (CoresRule::WholeSockets | CoresRule::OneSocketOrAll, None) => (
+                Harm::StopsBinding,
+                format!(
+                    "{none}, and slurmctld drains the node from {} on",
+                    CoresRule::WholeSockets.since()
+                ),
+            ),
+        }
     }
 
     /// One line's cores against the GPUs that it is for.
@@ -144,11 +178,12 @@ impl Judge<'_> {
             } else {
                 ""
             };
+            let (harm, effect) = self.effect_of_none();
             report.find(
                 "gres-cores",
-                Harm::StopsBinding,
+                harm,
                 format!("{}, but the host has cores 0-{last}{hint}", evidence(line)),
-                "slurmd refuses the line, or the GPU gets cores that are not near it",
+                effect,
                 self.proposal(line, gpus),
             );
             return;
@@ -222,7 +257,7 @@ impl Judge<'_> {
             cores,
             gpus,
         } = *given;
-        if self.rule.admits(map, cores) {
+        if self.registers || self.rule.admits(map, cores) {
             return;
         }
         let problem = breach(self.rule, map);
@@ -255,6 +290,9 @@ impl Judge<'_> {
         else {
             return;
         };
+        if self.registers {
+            return;
+        }
         let gpus = self.world.machine.gpus.iter().enumerate();
         let refused: Vec<String> = gpus
             .filter_map(|(index, gpu)| {

@@ -123,6 +123,7 @@ fn examine(world: &World<'_>) -> DoctorReport {
     tasks::check(world, &mut report);
     node::check(world, &mut report);
     gres::check(world, &mut report);
+    forecast::check(world, &mut report);
     plugin::check(world, &mut report);
     host::check(world, &mut report);
     layout::check(world, &mut report);

@@ -1,6 +1,6 @@
 //! slurm.conf's line for this host against the machine.
 
-use slurm_config::config::has_word;
+use slurm_config::config::{Unreadable, has_word, unreadable};
 use slurm_config::cores::{Counts, SocketKind};
 use slurm_config::gres::{GresLine, NodeGres};
 use slurm_config::node::Node;
@@ -13,6 +13,7 @@ use super::world::World;
 
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(slurm) = &world.slurm else { return };
+    check_lines(slurm, report);
     let Some(node) = &slurm.node else {
         let host = world
             .machine
@@ -39,6 +40,36 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     }
     check_geometry(world, slurm, node, counts, report);
     check_socket_borders(world, slurm, node, report);
+}
+
+/// What Slurm cannot read in slurm.conf and cgroup.conf.
+fn check_lines(slurm: &Slurm, report: &mut DoctorReport) {
+    let files = [
+        ("slurm-conf", slurm.conf.as_slice()),
+        ("cgroup", slurm.cgroup.as_deref().unwrap_or_default()),
+    ];
+    for (check, lines) in files {
+        for line in lines {
+            let Some(fault) = unreadable(line) else {
+                continue;
+            };
+            report.find(
+                check,
+                Harm::StopsJobs,
+                format!("{}: {fault}", line.place()),
+                "Slurm reads no further: its daemons do not start, and every command ends with an error",
+                match fault {
+                    Unreadable::Stray(_) => format!(
+                        "{}: Key=Value without a blank in the value, or with the value in quotes",
+                        line.place()
+                    ),
+                    Unreadable::Behind { .. } => {
+                        format!("{}: one key on a line", line.place())
+                    }
+                },
+            );
+        }
+    }
 }
 
 /// Whether the GPUs can be asked for at all.
@@ -179,12 +210,20 @@ fn check_geometry(
             wrong.join(", ")
         ));
     } else if !wrong.is_empty() {
+        let is_short = (counts.cpus as u64) < given.shape().cpus;
         report.find(
             "node-line",
-            Harm::StopsBinding,
+            if is_short {
+                Harm::StopsJobs
+            } else {
+                Harm::StopsBinding
+            },
             format!("{}: NodeName={}: {}", node.line.place(), node.name, wrong.join(", ")),
-            "Slurm's cores and sockets are not the machine's: it drains the node where the machine has \
-             fewer, and gives jobs cores on the wrong side of the socket link",
+            if is_short {
+                "the machine has fewer CPUs than the line says, and slurmctld drains the node (\"Low socket*core*thread count, Low CPUs\")"
+            } else {
+                "Slurm's cores and sockets are not the machine's: it gives jobs cores on the wrong side of the socket link"
+            },
             change,
         );
     } else if given.sockets.is_none() && given.cores_per_socket.is_none() && counts.sockets > 1 {
@@ -253,16 +292,25 @@ fn check_cpus(slurm: &Slurm, node: &Node, counts: Counts, report: &mut DoctorRep
         && given != cpus as u64
         && given != cores as u64
     {
+        let is_short = (cpus as u64) < node.geometry().shape().cpus;
         report.find(
             "node-line",
-            Harm::StopsBinding,
+            if is_short {
+                Harm::StopsJobs
+            } else {
+                Harm::StopsBinding
+            },
             format!(
                 "{}: NodeName={}: CPUs={given} (the machine has {cpus}, or {} cores)",
                 node.line.place(),
                 node.name,
                 cores
             ),
-            "slurmd and slurmctld count different numbers of CPUs; the node is drained where the machine has fewer",
+            if is_short {
+                "the machine has fewer CPUs than the line says, and slurmctld drains the node (\"Low CPUs\")"
+            } else {
+                "slurmd and slurmctld count different numbers of CPUs"
+            },
             format!("{}: CPUs={cpus}", slurm.path),
         );
     }

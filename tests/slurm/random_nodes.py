@@ -1,0 +1,323 @@
+"""Nodes that nobody thought of: machines, node lines and gres.conf put together at random, the same for the same seed.
+
+`node(seed)` gives a `Node`; tests/slurm/gres asks doctor and a real Slurm of each.  Slurm's core numbers are counted here
+again, from the declaration alone: by package, then by NUMA node, each by its lowest CPU.
+"""
+import random
+from dataclasses import dataclass, field
+
+MODELS = {"l40s": "NVIDIA L40S", "h100-sxm": "NVIDIA H100 80GB HBM3", "a100-sxm4": "NVIDIA A100-SXM4-40GB"}
+TYPES = {"l40s": ["l40s", "L40S", "L40", "nvidia_l40s", "l4"], "h100-sxm": ["h100", "H100", "80gb_hbm3", "nvidia_h100_80gb_hbm3"],
+         "a100-sxm4": ["a100", "a100-sxm4", "A100-SXM4-40GB", "sxm"]}
+
+
+@dataclass
+class Node:
+    """A host and what its site wrote."""
+    about: str
+    machine: str                    # tests/machines' form
+    names: list                     # the driver's, in the order of the device files
+    node: str                       # words of the node's line
+    gres: str                       # gres.conf; the host is gpu1
+    parameters: str = ""            # SlurmdParameters
+    found: str = ""                 # what AutoDetect finds (fake_gpus.conf); nothing where it does not look
+
+
+@dataclass
+class Machine:
+    sockets: int
+    nodes_per_socket: int
+    cores_per_node: int
+    threads: int
+    model: str
+    gpu_nodes: list = field(default_factory=list)
+    is_interleaved: bool = False
+    is_together: bool = False
+    offline: str = ""
+
+    @property
+    def nodes(self):
+        return self.sockets * self.nodes_per_socket
+
+    @property
+    def cores_per_socket(self):
+        return self.nodes_per_socket * self.cores_per_node
+
+    @property
+    def cores(self):
+        return self.sockets * self.cores_per_socket
+
+    def cpus(self, node):
+        """The first threads of a node's cores, then the second ones; with `is_together` one core after the other."""
+        step, first = (self.nodes, node) if self.is_interleaved else (1, node * self.cores_per_node)
+        own = [first + step * core for core in range(self.cores_per_node)]
+        if self.is_together:
+            return [core * self.threads + thread for core in own for thread in range(self.threads)]
+        return [core + thread * self.cores for thread in range(self.threads) for core in own]
+
+    def slurm_cores(self, node):
+        """Slurm's numbers of a node's cores."""
+        first = [min(self.cpus(other)) for other in range(self.nodes)]
+        packages = range(self.sockets)
+        of = [list(range(p * self.nodes_per_socket, (p + 1) * self.nodes_per_socket)) for p in packages]
+        order = [n for p in sorted(packages, key=lambda p: min(first[n] for n in of[p])) for n in sorted(of[p], key=lambda n: first[n])]
+        at = order.index(node) * self.cores_per_node
+        return list(range(at, at + self.cores_per_node))
+
+    def declare(self):
+        cores = "\n".join(
+            f"  {{ package = {n // self.nodes_per_socket}, node = {n}, cpus = \"{','.join(map(str, sorted(self.cpus(n))))}\", "
+            f"threads = {self.threads}, siblings = \"{'together' if self.is_together else 'apart'}\" }},"
+            for n in range(self.nodes))
+        memory = "\n".join(f"  {{ id = {n}, memory = \"8G\" }}," for n in range(self.nodes))
+
+        def distance(a, b):
+            return 10 if a == b else 12 if a // self.nodes_per_socket == b // self.nodes_per_socket else 21
+        slit = "\n".join(f"  {[distance(a, b) for b in range(self.nodes)]}," for a in range(self.nodes))
+        bridges, places = [], []
+        for number, node in enumerate(self.gpu_nodes):
+            bus = 0x10 + 8 * number
+            bridges.append(f"[[bridge]]\nbus = \"{bus:02x}\"\nnode = {node}\ngpus = [{{ at = \"{bus:02x}:01.0 {bus + 1:02x}:00.0\", minor = {number} }}]\n")
+            places.append(f"  {{ at = \"0000:{bus + 1:02x}:00.0\", nodes = \"{node}\", by = \"numa_node\" }},")
+        pairs = [f"  \"{' '.join('X' if a == b else '-' for b in range(len(self.gpu_nodes)))}\"," for a in range(len(self.gpu_nodes))]
+        offline = f"offline = \"{self.offline}\"\n" if self.offline else ""
+        return (f"about = \"made at random\"\n{offline}"
+                "processor = { arch = \"x86_64\", vendor = \"GenuineIntel\", family = 6, model = 143 }\n"
+                f"cores = [\n{cores}\n]\nnodes = [\n{memory}\n]\nslit = [\n{slit}\n]\n"
+                f"models = {{ gpu = \"{self.model}\", port = \"port-spr\" }}\n\n[driver]\nversion = \"570.86.15\"\n\n"
+                + "\n".join(bridges) + f"\n[truth]\ngpus = [\n" + "\n".join(places) + "\n]\npairs = [\n" + "\n".join(pairs) + "\n]\nnccl = \"package\"\n")
+
+
+def ranges(numbers):
+    """0,1,2,5 as 0-2,5, in the order given."""
+    parts = []
+    for number in numbers:
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)
+
+
+class Maker:
+    """The choices of one node."""
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+        self.about = []
+
+    def one_of(self, *choices):
+        return self.random.choice(choices)
+
+    def chance(self, of):
+        return self.random.randrange(of) == 0
+
+    def say(self, word):
+        self.about.append(word)
+        return word
+
+    def make_machine(self):
+        own = Machine(self.one_of(1, 2, 2, 2, 4), self.one_of(1, 1, 2, 4), self.one_of(1, 2, 3, 4), self.one_of(1, 2),
+                      self.one_of(*MODELS))
+        own.is_interleaved, own.is_together = self.chance(4), self.chance(4)
+        count = self.one_of(1, 2, 4, 4, 8)
+        own.gpu_nodes = sorted(self.random.randrange(own.nodes) for _ in range(count))
+        if self.chance(4):
+            self.random.shuffle(own.gpu_nodes)
+        if self.chance(12) and own.cores > 2:
+            own.offline = str(self.random.choice([cpu for n in range(own.nodes) for cpu in own.cpus(n) if cpu]))
+            self.say("offline")
+        return own
+
+    def make_geometry(self, own):
+        """The words for sockets and cores, and SlurmdParameters."""
+        exact = (own.sockets, own.cores_per_socket)
+        nodes = (own.nodes, own.cores_per_node)
+        kind = self.say(self.one_of("exact", "exact", "exact", "exact", "nodes", "nodes", "nodes", "nodes-not-told", "packages-of-nodes",
+                                    "boards", "cpus-alone", "no-sockets", "one-socket", "fewer-sockets", "fewer-cores", "more-cores",
+                                    "fewer-threads", "more-threads", "overrides", "cores-for-cpus", "wrong-cpus"))
+        sockets, cores = nodes if kind in ("nodes", "nodes-not-told") else exact
+        threads = own.threads
+        parameters = {"nodes": "numa_node_as_socket", "packages-of-nodes": "numa_node_as_socket", "overrides": "config_overrides"}.get(kind, "")
+        cpus = ""
+        if kind == "boards" and sockets % 2 == 0:
+            return f"Boards=2 SocketsPerBoard={sockets // 2} CoresPerSocket={cores} ThreadsPerCore={threads}", parameters
+        if kind == "cpus-alone":
+            return f"CPUs={self.one_of(sockets * cores * threads, sockets * cores)}", parameters
+        if kind == "no-sockets":
+            return f"CPUs={sockets * cores * threads} CoresPerSocket={cores} ThreadsPerCore={threads}", parameters
+        if kind == "one-socket":
+            sockets, cores = 1, sockets * cores
+        elif kind == "fewer-sockets":
+            sockets = max(1, sockets // 2)
+        elif kind == "fewer-cores":
+            cores = max(1, cores - 1)
+        elif kind == "more-cores":
+            cores += 1
+        elif kind == "fewer-threads":
+            threads = 1
+        elif kind == "more-threads":
+            threads += 1
+        elif kind == "overrides":
+            sockets, cores = self.one_of((sockets * 2, cores), (sockets, cores * 2), (sockets, cores))
+        elif kind == "cores-for-cpus":
+            cpus = f"CPUs={sockets * cores} "
+        elif kind == "wrong-cpus":
+            cpus = f"CPUs={max(1, sockets * cores * threads - 1)} "
+        if not cpus and self.chance(3):
+            cpus = f"CPUs={sockets * cores * threads} "
+        return f"{cpus}Sockets={sockets} CoresPerSocket={cores} ThreadsPerCore={threads}", parameters
+
+    def make_gres_item(self, own, kinds):
+        count = len(own.gpu_nodes)
+        if self.chance(8):
+            count = max(1, count + self.say(self.one_of(-1, 1, 2)))
+        kind = self.one_of(None, *kinds)
+        if kind and self.chance(5) and count > 1:
+            other = self.one_of(*TYPES[own.model], "t4")
+            self.say("two types")
+            item = f"gpu:{kind}:{count // 2},gpu:{other}:{count - count // 2}"
+        elif kind:
+            item = f"gpu:{kind}:{'no_consume:' if self.chance(12) else ''}{count}"
+        else:
+            item = self.one_of("gpu", "gpu") + f":{count}"
+        if self.chance(10):
+            item += f"(S:0-{max(0, own.sockets - 1)})"
+        if self.chance(8):
+            item += ",shard:" + str(2 * count)
+        return item, kind
+
+    def make_cores(self, own, node):
+        """The cores of a line for a GPU on `node`, None for no key."""
+        near = own.slurm_cores(node)
+        of_socket = [core for n in range(own.nodes) if n // own.nodes_per_socket == node // own.nodes_per_socket for core in own.slurm_cores(n)]
+        of_socket.sort()
+        every = list(range(own.cores))
+        kind = self.one_of("near", "near", "socket", "socket", "socket", "socket", "none", "all", "part", "two-sockets", "beyond", "last", "backwards", "shuffled", "singles")
+        if kind not in ("near", "socket", "none"):
+            self.say(kind)
+        if kind == "none":
+            return None
+        if kind == "near":
+            return ranges(near)
+        if kind == "all":
+            return ranges(every)
+        if kind == "part":
+            return ranges(sorted(self.random.sample(every, self.random.randrange(1, len(every) + 1))))
+        if kind == "two-sockets":
+            return ranges(every[:min(len(every), 2 * own.cores_per_socket)])
+        if kind == "beyond":
+            return ranges([core + own.cores for core in of_socket])
+        if kind == "last":
+            return str(own.cores - 1)
+        if kind == "backwards":
+            return ranges(of_socket[::-1])
+        if kind == "shuffled":
+            return ranges(self.random.sample(of_socket, len(of_socket)))
+        if kind == "singles":
+            return ",".join(map(str, of_socket))
+        return ranges(of_socket)
+
+    def make_lines(self, own, kinds, declared):
+        """Lines by hand, in groups of neighbours on the same node."""
+        count = len(own.gpu_nodes)
+        groups = []
+        how = self.one_of("node", "node", "each", "all")
+        for number, node in enumerate(own.gpu_nodes):
+            if groups and (how == "all" or how == "node" and groups[-1][1] == node):
+                groups[-1][0].append(number)
+            else:
+                groups.append([[number], node])
+        if self.chance(8):
+            self.random.shuffle(groups)
+            self.say("lines out of order")
+        if self.chance(10) and len(groups) > 1:
+            groups.pop()
+            self.say("a line missing")
+        if self.chance(14):
+            groups.append(groups[0])
+            self.say("a line twice")
+        kind = declared if self.chance(2) else self.one_of(None, *kinds)
+        lines = []
+        flags = self.one_of("", "", "", "", "nvidia_gpu_env", "env_uuid", "nvidia_gpu_env,opencl_env")
+        if flags:
+            self.say(flags)
+        cores_of = {}
+        for numbers, node in groups:
+            if node not in cores_of or self.chance(6):
+                cores_of[node] = self.make_cores(own, node)
+            cores = cores_of[node]
+            word = self.one_of("Name=gpu", "Name=gpu", "name=gpu", "NAME=gpu")
+            if kind and not self.chance(20):
+                word += f" Type={kind}"
+            files = f"/dev/nvidia[{numbers[0]}-{numbers[-1]}]" if numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1 else \
+                ",".join(f"/dev/nvidia{n}" for n in numbers)
+            if self.chance(25):
+                files = "/dev/nvidia77"
+                self.say("no such file")
+            word += f" {self.one_of('File', 'File', 'file', 'Files')}={files}"
+            if cores and self.has_cores:
+                word += f" {self.one_of('Cores', 'Cores', 'COREs', 'CPUs')}={cores}"
+            if self.chance(8):
+                word += f" Count={len(numbers) + (self.say('wrong count') and 1 if self.chance(3) else 0)}"
+            if self.chance(10) and len(numbers) == 1:
+                links = ["0"] * (count + self.one_of(0, 0, 0, 1))
+                links[numbers[0]] = "-1"
+                word += f" Links={','.join(links)}"
+                self.say("links")
+            if flags and not self.chance(4):
+                word += f" Flags={flags}"
+            if self.chance(8):
+                word = "NodeName=gpu[1-3] " + word
+            elif self.chance(10):
+                word = word.replace(" File", " \\\n   File")
+            if self.chance(10):
+                word += "   # a comment"
+            lines.append(word)
+        if self.chance(8):
+            lines.append("NodeName=gpu[8-9] Name=gpu File=/dev/nvidia[0-7] Cores=0-999")
+        return lines
+
+    def make(self):
+        own = self.make_machine()
+        kinds = TYPES[own.model]
+        geometry, parameters = self.make_geometry(own)
+        item, declared = self.make_gres_item(own, kinds)
+        words = f"{geometry} Gres={item}"
+        if self.chance(8) and own.cores > 1:
+            words += f" CoreSpecCount={self.say('kept') and 1}"
+        if self.chance(10):
+            words += " Feature=a,b Weight=7"
+        if self.chance(20):
+            words += " State=CLOUD"
+            self.say("cloud")
+        detection = self.one_of("", "", "", "nvml", "nvml", "nvml", "off", "beside", "beside")
+        # Slurm's fake_gpus.conf has cores in its own numbers, where a line's have become the machine's.
+        self.has_cores = detection != "beside" or (own.threads == 1 and not own.is_interleaved)
+        lines = []
+        if detection in ("nvml", "beside"):
+            lines.append(self.one_of("AutoDetect=nvml", "AutoDetect=nvml", "autodetect=NVML"))
+        elif detection == "off":
+            lines.append("AutoDetect=off")
+        if detection == "nvml" and self.chance(4):
+            lines += self.one_of([f"Name=gpu Type={declared or kinds[0]}"], ["Name=gpu"], ["Name=gpu Count=2"], ["NodeName=gpu[1-3] AutoDetect=nvml"], ["NodeName=gpu2 AutoDetect=off"])
+            self.say("a line without files")
+        elif detection != "nvml":
+            lines += self.make_lines(own, kinds, declared)
+        if "shard" in item:
+            gpus = len(own.gpu_nodes)
+            lines += self.one_of([f"Name=shard Count={2 * gpus}"], [f"Name=shard Count={2 * gpus}"], [f"Name=shard Count={3 * gpus}"], [],
+                                 [f"Name=shard Count={gpus}"], [f"Name=shard Count={2 * gpus} File=/dev/nvidia[0-{gpus - 1}]"],
+                                 [f"Name=shard Count=2 File=/dev/nvidia{n}" for n in range(gpus)], [f"Name=shard Count={2 * gpus} File=/dev/nvidia0"])
+        self.say(detection or "by hand")
+        name = MODELS[own.model]
+        links = [["-1" if a == b else "0" for b in range(len(own.gpu_nodes))] for a in range(len(own.gpu_nodes))]
+        kind = name.lower().replace(" ", "_")
+        found = "".join(f"{kind}|{own.cores}|{ranges(own.slurm_cores(node))}|{','.join(links[number])}|/dev/nvidia{number}\n"
+                        for number, node in enumerate(own.gpu_nodes))
+        return Node(", ".join(map(str, self.about)), own.declare(), [name] * len(own.gpu_nodes), words, "\n".join(lines) + "\n", parameters,
+                    found if detection in ("nvml", "beside") else "")
+
+
+def node(seed):
+    return Maker(seed).make()
