@@ -59,12 +59,14 @@ test-slurm: needs-slurm build machine ## the plugin under a real Slurm on this h
 	tests/slurm/checks
 	tests/slurm/filter
 	tests/slurm/gres --sample 8 $(TARGET)/gres-sample
+	tests/slurm/async
+	tests/slurm/contained
 	tests/slurm/docs
 	tests/slurm/faults
 	tests/slurm/memory
 
 test-gres: needs-slurm build machine ## what doctor and gres-conf say of registration against a real slurmctld and slurmd, row by row (root)
-	tests/slurm/gres $(TARGET)/gres
+	tests/slurm/gres $(if $(GRES_SEED),--random $(GRES_SEED)) $(TARGET)/gres
 
 test-slurm-2411: needs-debian build machine ## the same under Slurm 24.11, in a Debian 13 of its own below target/ (root)
 	SLURM_EXPECTED=24.11 tests/slurm/in-debian trixie
@@ -75,6 +77,8 @@ test-slurm-2411: needs-debian build machine ## the same under Slurm 24.11, in a 
 
 test-releases: needs-debian build machine ## the same under the newest Slurm that Debian has (26.05 in November 2026); not in `make test`
 	tests/slurm/in-debian sid
+	tests/slurm/in-debian sid /src/tests/slurm/async
+	tests/slurm/in-debian sid /src/tests/slurm/contained
 	tests/slurm/in-debian sid /src/tests/slurm/faults --sample
 
 # A third of the table of job shapes on one of its servers, another third each day: `make test-shapes` is all of it.
