@@ -131,7 +131,7 @@ pub(crate) fn unescape(value: &str) -> String {
 #[derive(Default)]
 pub(crate) struct Launch {
     pub(crate) status: i32,
-    /// By job and step, then by local task: jobs of an array and parts of a het job have steps of one number.
+    /// By job, step and node, then by local task: jobs of an array have steps of one number.
     pub(crate) steps: BTreeMap<(usize, String), BTreeMap<usize, Task>>,
     pub(crate) said: Vec<String>,
 }
@@ -254,7 +254,9 @@ pub(crate) fn read(text: &str) -> Input {
                     let task = Task::parse(line);
                     let id = task.get("task").parse().unwrap_or(0);
                     let job = task.get("SLURM_JOB_ID").parse().unwrap_or(0);
-                    let step = (job, task.get("stepid").to_owned());
+                    // Parts of a het job have one job and step, and a node each.
+                    let (step, node) = (task.get("stepid"), task.get("SLURMD_NODENAME"));
+                    let step = (job, format!("{step} {node}"));
                     launch.steps.entry(step).or_default().insert(id, task);
                 }
             }

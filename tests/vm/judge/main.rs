@@ -14,6 +14,7 @@
 )]
 
 mod input;
+mod lines;
 mod memory;
 mod order;
 mod plan;
@@ -74,7 +75,7 @@ fn judge_shape(
                 shape.bound.status, shape.bound.said
             )]
         } else {
-            Vec::new()
+            lines::of_refused(shape)
         };
         tally.check(
             &format!("{} ={}", shape.name, shape.items),
@@ -90,6 +91,10 @@ fn judge_shape(
         )];
         tally.check(&format!("{} [{}]", shape.name, shape.slurm), "runs", &wrong);
         return;
+    }
+    let strangers = lines::of_no_step(shape);
+    if !strangers.is_empty() {
+        tally.check(&shape.name, "every line is of a step", &strangers);
     }
     for (index, step) in shape.bound.steps.keys().enumerate() {
         judge_step(machine, shape, step, tally, snapshot, index);

@@ -209,7 +209,7 @@ pub(crate) fn judge_step(
     tally.check(
         &name,
         "what was said",
-        &judge_words(machine, shape, &judged, &tasks, &users),
+        &judge_words(machine, shape, &judged, &tasks, &before, &users),
     );
     if let Some(snapshot) = snapshot
         && shape.expect != "touched"
