@@ -60,6 +60,8 @@ struct Base {
 #[derive(Debug, Default)]
 struct Share {
     cpus: CpuSet,
+    /// How many these are.
+    held: u32,
     /// The areas that these are of, and the cells.
     areas: Vec<usize>,
     cells: Vec<(usize, usize)>,
@@ -90,7 +92,7 @@ impl Dealing<'_> {
     }
 
     fn held(&self, taker: usize) -> u32 {
-        self.shares.get(taker).map_or(0, |share| count(&share.cpus))
+        self.shares.get(taker).map_or(0, |share| share.held)
     }
 
     fn has_of(&self, taker: usize, cpus: &CpuSet) -> bool {
@@ -114,6 +116,7 @@ impl Dealing<'_> {
         let is_local = self.is_local(taker, area);
         if let Some(share) = self.shares.get_mut(taker) {
             share.cpus.extend_with(cpus);
+            share.held += count(cpus);
             share.has_remote |= !is_local;
             note(&mut share.areas, at.0);
             note(&mut share.cells, at);

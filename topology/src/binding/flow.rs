@@ -1,13 +1,15 @@
 //! How much of what demands want can be met from areas with so much room each, and by which area.
 
+use smallvec::{SmallVec, smallvec};
+
 /// Units by area; an area without an entry has none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Units(Vec<u32>);
+pub(super) struct Units(SmallVec<[u32; 8]>);
 
 impl Units {
     /// None in each of `areas` areas.
     pub(super) fn none(areas: usize) -> Self {
-        Self(vec![0; areas])
+        Self(smallvec![0; areas])
     }
 
     pub(super) fn at(&self, area: usize) -> u32 {
@@ -185,7 +187,7 @@ mod tests {
             })
             .collect();
         let rows = draw(&demands, &room.iter().copied().collect());
-        rows.into_iter().map(|row| row.0).collect()
+        rows.into_iter().map(|row| row.0.to_vec()).collect()
     }
 
     #[test]

@@ -97,24 +97,46 @@ impl<'a> Wants<'a> {
         }
     }
 
-    /// The merit that no split of `pool` exceeds in anything.
-    pub(super) fn bound(&self, pool: &Pool) -> Merit {
+    /// The merit that no split of `pool` exceeds in anything where each task has at least `least` CPUs.
+    pub(super) fn bound(&self, pool: &Pool, least: usize) -> Merit {
         let takers = self.takers().count();
         let together = self.takers().filter(|near| !near.is_spanning()).count();
-        let mut local = CpuSet::new();
+        let mut near_somebody = CpuSet::new();
         for near in self.takers() {
-            local.extend_with(&near.cpus);
+            near_somebody.extend_with(&near.cpus);
         }
+        let local = near_somebody.intersection(&pool.cpus).len();
         Merit {
-            reached: if self.must_reach { takers } else { 0 },
+            reached: if self.must_reach {
+                takers.min(local)
+            } else {
+                0
+            },
             asked: pool.cpus.len().min(takers * self.asked),
-            local: local.intersection(&pool.cpus).len(),
-            whole: takers,
+            local,
+            whole: self.most_whole(pool, least.max(1), local),
             one_node: together,
             one_package: together,
             one_cache: together,
             whole_cores: takers,
         }
+    }
+
+    /// No more tasks than these can be wholly local with `least` CPUs each, of `local` ones.
+    fn most_whole(&self, pool: &Pool, least: usize, local: usize) -> usize {
+        let takers = self.takers().count();
+        if self.takers().any(|near| near.nodes.len() != 1) {
+            return takers.min(local / least);
+        }
+        // Each has one node, so what is left of a node helps nobody elsewhere.
+        let seats = pool.areas.iter().map(|area| {
+            let here = |near: &&Near| area.node.is_some_and(|node| near.nodes.contains(node));
+            self.takers()
+                .filter(here)
+                .count()
+                .min(area.cpus.len() / least)
+        });
+        seats.sum()
     }
 }
 

@@ -105,6 +105,7 @@ pub(super) fn place(
         whole: vec![0; classes.len()],
         seats: vec![Vec::new(); classes.len()],
         elsewhere: vec![0; classes.len()],
+        seats_in: [true, false].map(|by_core| seats_in(pool, sizes.each, by_core)),
     };
     placing.count_whole();
     placing.seat_local();
@@ -176,6 +177,8 @@ struct Placing<'a> {
     seats: Vec<Vec<Units>>,
     /// How many seats of each class have nothing that is local to it.
     elsewhere: Vec<u32>,
+    /// How many tasks each area could take whole, were it empty: in whole cores, and in any.
+    seats_in: [Units; 2],
 }
 
 impl<'a> Placing<'a> {
@@ -277,16 +280,8 @@ impl<'a> Placing<'a> {
 
     /// How many tasks each area could take whole, were it empty; in whole cores or not.
     fn seats_in(&self, by_core: bool) -> Units {
-        let each = self.sizes.each.max(1);
-        let areas = self.pool.areas.iter();
-        let seats = areas.map(|area| {
-            if by_core {
-                area.core_seats(each)
-            } else {
-                count(&area.cpus) / each
-            }
-        });
-        seats.collect()
+        let [cores, any] = &self.seats_in;
+        if by_core { cores } else { any }.clone()
     }
 
     /// How many more tasks each area could take whole, of the `seats` that it has.
@@ -666,9 +661,18 @@ impl Loose<'_, '_> {
         for done in 0..tasks {
             let mut seat = Units::none(areas);
             if self.class.is_spanning() {
+                // Whole cores; less where it would otherwise have none there.
+                let even = |held: u32| {
+                    let even = held / (tasks - done);
+                    if even < block {
+                        even
+                    } else {
+                        even / block * block
+                    }
+                };
                 let even: Vec<(usize, u32)> = units
                     .held()
-                    .map(|(area, held)| (area, held / (tasks - done) / block * block))
+                    .map(|(area, held)| (area, even(held)))
                     .collect();
                 for (area, even) in even {
                     let want = each - seat.sum();
@@ -765,6 +769,20 @@ impl Loose<'_, '_> {
             self.placing.room.sub(area, taken);
         }
     }
+}
+
+/// How many tasks each area could take whole that want `each` CPUs, were it empty; in whole cores or not.
+fn seats_in(pool: &Pool, each: u32, by_core: bool) -> Units {
+    let each = each.max(1);
+    let areas = pool.areas.iter();
+    let seats = areas.map(|area| {
+        if by_core {
+            area.core_seats(each)
+        } else {
+            count(&area.cpus) / each
+        }
+    });
+    seats.collect()
 }
 
 fn move_units(from: &mut Units, to: &mut Units, area: usize, units: u32) {

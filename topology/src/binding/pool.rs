@@ -27,6 +27,8 @@ pub(super) struct Area {
 
 /// What of an area is below one last-level cache.
 pub(super) struct Cell {
+    /// All of them.
+    pub(super) cpus: CpuSet,
     /// Its CPUs by core, none empty.
     pub(super) cores: Vec<CpuSet>,
 }
@@ -83,7 +85,11 @@ impl Pool {
             }
             let cells = cells.into_values().map(|mut cores| {
                 cores.sort_by_cached_key(CpuSet::first);
-                Cell { cores }
+                let mut cpus = CpuSet::new();
+                for core in &cores {
+                    cpus.extend_with(core);
+                }
+                Cell { cpus, cores }
             });
             let cells = cells.collect();
             let package = package_of(machine, node, &cpus);
@@ -117,7 +123,7 @@ impl Pool {
         let packages: BTreeSet<Option<u32>> = held().map(|area| area.package).collect();
         let caches = held()
             .flat_map(|area| &area.cells)
-            .filter(|cell| cell.intersects(cpus));
+            .filter(|cell| cell.cpus.intersects(cpus));
         Spread {
             nodes: held().count(),
             packages: packages.len(),
@@ -127,33 +133,49 @@ impl Pool {
 
     /// The CPUs of cores that several of `plan` have a CPU of.
     pub(super) fn cores_of_several(&self, plan: &[&CpuSet]) -> CpuSet {
-        let mut several = CpuSet::new();
-        for area in &self.areas {
-            let here: Vec<&CpuSet> = plan
-                .iter()
-                .copied()
-                .filter(|cpus| cpus.intersects(&area.cpus))
-                .collect();
-            if here.len() < 2 {
-                continue;
-            }
-            let cores = area
-                .cells
-                .iter()
-                .flat_map(|cell| &cell.cores)
-                .filter(|core| core.len() > 1);
-            for core in cores {
-                if here
-                    .iter()
-                    .filter(|cpus| cpus.intersects(core))
-                    .nth(1)
-                    .is_some()
-                {
-                    several.extend_with(core);
+        // By CPU, who has it: none, one, or several.
+        let mut holders: Vec<Holder> = Vec::new();
+        for (task, cpus) in plan.iter().enumerate() {
+            let cpus = cpus.iter().map(|cpu| cpu as usize);
+            for cpu in cpus {
+                if cpu >= holders.len() {
+                    holders.resize(cpu + 1, Holder::Nobody);
+                }
+                if let Some(holder) = holders.get_mut(cpu) {
+                    *holder = holder.with(Holder::Task(task));
                 }
             }
         }
+        let mut several = CpuSet::new();
+        let cells = self.areas.iter().flat_map(|area| &area.cells);
+        for core in cells
+            .flat_map(|cell| &cell.cores)
+            .filter(|core| core.len() > 1)
+        {
+            let each = core.iter().filter_map(|cpu| holders.get(cpu as usize));
+            if each.fold(Holder::Nobody, |all, holder| all.with(*holder)) == Holder::Several {
+                several.extend_with(core);
+            }
+        }
         several
+    }
+}
+
+/// Who has CPUs of a core.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    Nobody,
+    Task(usize),
+    Several,
+}
+
+impl Holder {
+    fn with(self, other: Self) -> Self {
+        match (self, other) {
+            (one, Self::Nobody) | (Self::Nobody, one) => one,
+            (Self::Task(a), Self::Task(b)) if a == b => self,
+            (Self::Task(_) | Self::Several, Self::Task(_) | Self::Several) => Self::Several,
+        }
     }
 }
 
@@ -172,13 +194,6 @@ impl Area {
                 }
             })
             .0
-    }
-}
-
-impl Cell {
-    /// Whether one of its CPUs is in `cpus`.
-    fn intersects(&self, cpus: &CpuSet) -> bool {
-        self.cores.iter().any(|core| core.intersects(cpus))
     }
 }
 

@@ -3,7 +3,10 @@
 //! Who takes part, and of which CPUs; [`place`] says from which nodes each gets how many, [`deal`] which CPUs these are,
 //! [`objective`](super::objective) what is better, [`trade`](mod@super::trade) makes it better where it can.
 
+use std::cmp::Reverse;
+
 use super::deal::{Most, deal};
+use super::flow::Units;
 use super::near::Near;
 use super::objective::{Merit, Wants};
 use super::place::{Preference, Sizes, Taker, place};
@@ -13,6 +16,17 @@ use super::trade::trade;
 use super::width;
 use crate::machine::Machine;
 use crate::set::{CpuSet, NodeSet};
+
+/// With more tasks than these, a way to place that is no better than those before is the last that is tried: each costs
+/// some 0.3 ms for 256 tasks.
+const MANY: usize = 64;
+
+/// So few tasks trade from the best of several ways to place, not from the best alone: it may lead to no better split
+/// where another does.
+const FEW: usize = 12;
+
+/// From how many.
+const STARTS: usize = 4;
 
 /// The CPUs of each task; empty for a task that is left as Slurm made it and whose mask is not known.
 pub(super) fn plan_exclusive(machine: &Machine, step: &StepRequest, near: &[Near]) -> Vec<CpuSet> {
@@ -176,22 +190,44 @@ impl<'a> Split<'a> {
         let Some((sizes, most)) = self.sizes(takers.len()) else {
             return vec![CpuSet::new(); self.near.len()];
         };
-        let mut best: Option<(Merit, Vec<CpuSet>)> = None;
-        for (sizes, preference) in self.ways(sizes) {
+        let least = sizes.each as usize;
+        let bound = self.wants().bound(&self.pool, least);
+        let mut tried: Vec<Vec<Units>> = Vec::new();
+        let mut starts: Vec<(Merit, Vec<CpuSet>)> = Vec::new();
+        for (sizes, preference) in self.ways(sizes, &takers) {
             let placement = place(self.machine, &self.pool, &takers, sizes, preference);
-            let plan = self.of_all(deal(&self.pool, &takers, &placement.rows, most));
-            let merit = self.merit(&plan);
-            if best.as_ref().is_none_or(|(known, _)| merit > *known) {
-                best = Some((merit, plan));
+            let is_new = !tried.contains(&placement.rows);
+            let mut is_better = false;
+            if is_new {
+                let plan = self.of_all(deal(&self.pool, &takers, &placement.rows, most));
+                let merit = self.merit(&plan);
+                is_better = starts.iter().all(|(known, _)| merit > *known);
+                starts.push((merit, plan));
+                if placement.is_settled || merit == bound {
+                    break;
+                }
+                tried.push(placement.rows);
             }
-            if placement.is_settled {
+            if !is_better && takers.len() > MANY {
                 break;
             }
         }
-        let Some(best) = best else {
+        // The best first; of those as good the one that was tried first.
+        starts.sort_by_key(|(merit, _)| Reverse(*merit));
+        starts.truncate(if takers.len() > FEW { 1 } else { STARTS });
+        let mut best: Option<(Merit, Vec<CpuSet>)> = None;
+        for start in starts {
+            let traded = trade(&self.pool, self.wants(), least, start);
+            if best.as_ref().is_none_or(|(known, _)| traded.0 > *known) {
+                best = Some(traded);
+            }
+            if best.as_ref().is_some_and(|(merit, _)| *merit == bound) {
+                break;
+            }
+        }
+        let Some((merit, best)) = best else {
             return vec![CpuSet::new(); self.near.len()];
         };
-        let (merit, best) = trade(&self.pool, self.wants(), sizes.each as usize, best);
         match self.slurms_own() {
             Some(own) if self.merit(&own) >= merit => own,
             Some(_) | None => best,
@@ -235,7 +271,10 @@ impl<'a> Split<'a> {
     }
 
     /// The ways to place that are compared where tasks cannot all be wholly local.
-    fn ways(&self, sizes: Sizes) -> Vec<(Sizes, Preference)> {
+    fn ways(&self, sizes: Sizes, takers: &[Taker<'_>]) -> Vec<(Sizes, Preference)> {
+        let mut wanted = takers.iter().map(|taker| (&taker.nodes, &taker.gpus_on));
+        let first = wanted.next();
+        let are_alike = wanted.all(|wanted| Some(wanted) == first);
         let threads = self.pool.threads().min(sizes.each);
         let mut promises = vec![sizes.local];
         if sizes.local > 0 && threads > 1 {
@@ -247,6 +286,10 @@ impl<'a> Split<'a> {
             for (other_package, widest) in
                 [(false, false), (true, false), (false, true), (true, true)]
             {
+                // Which tasks come first says nothing where all are near the same.
+                if widest && are_alike {
+                    continue;
+                }
                 let preference = Preference {
                     other_package,
                     widest,

@@ -17,7 +17,7 @@ const LONGEST: usize = 3;
 const PATIENCE: usize = 6_000;
 
 /// So many tasks more have half the patience, twice as many a third.
-const MANY: usize = 32;
+const MANY: usize = 16;
 
 /// The best plan that trades make of `plan`, the CPUs of each task within `pool`, of `merit`, where no task gets fewer
 /// than `least` CPUs that had as many; with its merit.
@@ -27,7 +27,7 @@ pub(super) fn trade(
     least: usize,
     (merit, plan): (Merit, Vec<CpuSet>),
 ) -> (Merit, Vec<CpuSet>) {
-    if merit == wants.bound(pool) {
+    if merit == wants.bound(pool, least) {
         return (merit, plan);
     }
     let takes_part = plan.iter().zip(wants.takes_part);
