@@ -81,10 +81,8 @@ test-releases: needs-debian build machine ## the same under the newest Slurm tha
 	tests/slurm/in-debian sid /src/tests/slurm/contained
 	tests/slurm/in-debian sid /src/tests/slurm/faults --sample
 
-# A third of the table of job shapes on one of its servers, another third each day: `make test-shapes` is all of it.
 test-vm: needs-vm build machine judge ## the plugin under Slurm on virtual GPU servers
 	tests/vm/check
-	tests/vm/check-table --part $$(($$(date +%s) / 86400 % 3)) 3 2s4g
 
 test-shapes: needs-vm build machine judge ## every job shape of tests/vm/shapes.table, or 60 made at random of SHAPES_SEED, held against brute force (half an hour); not in `make test`
 	tests/vm/check-table $(if $(SHAPES_SEED),--random $(SHAPES_SEED))

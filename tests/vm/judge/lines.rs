@@ -28,6 +28,8 @@ const LEFT: [&str; 3] = [
 
 /// Whose line it is, and what it says.
 struct Line<'l> {
+    /// The host, by Slurm's name; empty where it names none.
+    host: &'l str,
     /// Job and step, where it names them.
     step: Option<(&'l str, &'l str)>,
     /// The local task, where it is of one.
@@ -39,6 +41,7 @@ impl<'l> Line<'l> {
     /// `HOST[ step JOB.STEP][ task N]: TEXT`, or TEXT alone.
     fn parse(line: &'l str) -> Self {
         let bare = Self {
+            host: "",
             step: None,
             task: None,
             text: line,
@@ -65,11 +68,13 @@ impl<'l> Line<'l> {
         let is_labelled = !host.is_empty() && (rest.starts_with(": ") || found.task.is_some());
         if !is_labelled {
             return Self {
+                host: "",
                 step: None,
                 task: None,
                 text: line,
             };
         }
+        found.host = host;
         found.text = rest.trim_start_matches([':', ' ']);
         found
     }
@@ -77,16 +82,10 @@ impl<'l> Line<'l> {
 
 /// The lines of the launch that are of this step, or that name none, each held against its tasks.
 pub(crate) fn judge_lines(told: &Told<'_>, wrong: &mut Vec<String>) {
-    let own = told.tasks.first();
-    let (job, step) = own.map_or(("-", "-"), |task| {
-        (task.get("SLURM_JOB_ID"), task.get("stepid"))
-    });
     for text in ours(&told.shape.bound.said) {
         let line = Line::parse(text);
-        let is_own = line.step.is_none_or(|(of, named)| {
-            of == job && (named == step || named == "batch" && step == "-")
-        });
-        if is_own {
+        let first = told.tasks.first();
+        if line.step.is_none() || first.is_some_and(|task| line.is_of(task, told.shape)) {
             let complaints = told.complaints(&line);
             wrong.extend(
                 complaints
@@ -97,21 +96,30 @@ pub(crate) fn judge_lines(told: &Told<'_>, wrong: &mut Vec<String>) {
     }
 }
 
+impl Line<'_> {
+    /// Whether it names the step of a task.
+    fn is_of(&self, task: &Task, shape: &Shape) -> bool {
+        let (node, own) = (task.get("SLURMD_NODENAME"), task.get("stepid"));
+        // The parts of a het job have a number each, and in their tasks' environment all have the first one's.
+        let is_of_job = |job: &str| {
+            shape.name.contains(" : ") && node == self.host || job == task.get("SLURM_JOB_ID")
+        };
+        self.step.is_some_and(|(job, step)| {
+            let is_of_step = step == own || step == "batch" && own == "-";
+            is_of_job(job) && is_of_step && (node == "-" || node == self.host)
+        })
+    }
+}
+
 /// What is wrong with the lines of a launch whose steps all ran: those of a step that nobody saw.
 pub(crate) fn of_no_step(shape: &Shape) -> Vec<String> {
-    let is_seen = |(job, step): (&str, &str)| {
-        shape
-            .bound
-            .steps
-            .values()
-            .flat_map(|tasks| tasks.values())
-            .any(|task| {
-                let of = task.get("stepid");
-                task.get("SLURM_JOB_ID") == job && (of == step || step == "batch" && of == "-")
-            })
+    let is_of_nobody = |text: &&str| {
+        let line = Line::parse(text);
+        let mut tasks = shape.bound.steps.values().flat_map(|tasks| tasks.values());
+        line.step.is_some() && !tasks.any(|task| line.is_of(task, shape))
     };
     ours(&shape.bound.said)
-        .filter(|text| Line::parse(text).step.is_some_and(|step| !is_seen(step)))
+        .filter(is_of_nobody)
         .map(|text| format!("\"{text}\": no task of that step was seen"))
         .collect()
 }
