@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use bzip2::read::MultiBzDecoder;
 use flate2::read::MultiGzDecoder;
-use tar::{Archive, EntryType};
+use tar::Archive;
 use tempfile::TempDir;
 use thiserror::Error;
 
@@ -102,12 +102,13 @@ fn write(content: impl Read, to: &Path) -> Result<(), ArchiveError> {
             return Err(ArchiveError::TooLarge);
         }
         let path = entry.path()?.into_owned();
-        let wanted = match entry.header().entry_type() {
-            EntryType::Regular | EntryType::Directory => true,
-            EntryType::Symlink => entry
+        let kind = entry.header().entry_type();
+        let wanted = if kind.is_symlink() {
+            entry
                 .link_name()?
-                .is_some_and(|target| stays_inside(&path, &target)),
-            _ => false,
+                .is_some_and(|target| stays_inside(&path, &target))
+        } else {
+            kind.is_file() || kind.is_dir()
         };
         if !wanted || !is_read(&path) {
             continue;
@@ -134,7 +135,9 @@ fn write(content: impl Read, to: &Path) -> Result<(), ArchiveError> {
 fn is_read(path: &Path) -> bool {
     let mut names = path.components().filter_map(|part| match part {
         Component::Normal(name) => name.to_str(),
-        _ => None,
+        Component::CurDir | Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+            None
+        }
     });
     let of = |name: Option<&str>| name.is_some_and(|name| READ.contains(&name));
     let (first, second) = (names.next(), names.next());

@@ -9,6 +9,7 @@ pub mod cores;
 pub mod fences;
 pub mod gres;
 pub mod hostlist;
+pub mod mig;
 pub mod node;
 pub mod parameters;
 pub mod plugstack;

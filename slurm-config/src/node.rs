@@ -1,8 +1,8 @@
 //! `NodeName=` lines: which is a host's own, the machine that it declares, and its memory.
 
 use crate::config::Line;
-use crate::gres::is_mig_type;
 use crate::hostlist;
+use crate::mig::is_mig_type;
 
 /// A host's own line, with the defaults of the `NodeName=DEFAULT` lines before it.
 #[derive(Debug, Clone, PartialEq, Eq)]

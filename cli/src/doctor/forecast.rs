@@ -5,7 +5,7 @@
 use serde::Serialize;
 use slurm_config::config::unreadable;
 use slurm_config::cores::CoreMap;
-use slurm_config::gres::NodeGres;
+use slurm_config::gres::{NodeGres, fault_of};
 use slurm_config::node::{Node, Shape};
 use slurm_config::registration::{Fatal, Record, Refused, Registration, type_of_name};
 use slurm_config::release::Release;
@@ -13,7 +13,6 @@ use slurm_config::rules::{self, Series};
 use topology::machine::Gpu;
 
 use super::devices::{self, DeviceFile};
-use super::gres;
 use super::report::{DoctorFinding, DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
@@ -301,7 +300,8 @@ fn register(
         let why = format!("{}: {fault}", line.place());
         return Err((ForecastOutcome::NoStart, why));
     }
-    if let Some((fault, line)) = gres::first_fault(lines) {
+    let mut faults = lines.iter();
+    if let Some((fault, line)) = faults.find_map(|line| Some((fault_of(line)?, line))) {
         let why = format!("{}: {fault}", line.place());
         return Err((ForecastOutcome::NoStart, why));
     }

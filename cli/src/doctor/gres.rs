@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use slurm_config::config::Line;
-use slurm_config::gres::{
-    GresLine, LineFault, NodeGres, fault_of, first_out_of_order, is_mig_type, is_off,
-};
+use slurm_config::gres::{GresLine, LineFault, NodeGres, fault_of, first_out_of_order, is_off};
+use slurm_config::mig::is_mig_type;
 use slurm_config::node::Node;
 use slurm_config::registration::{Fatal, Registration, is_part_of, type_of_name};
 use slurm_config::rules::{self, FlagsRule, Series};
@@ -96,11 +95,6 @@ fn or_lines(machine: &Machine) -> &'static str {
     } else {
         ""
     }
-}
-
-/// The first thing that slurmd cannot read, and its line.
-pub(super) fn first_fault(lines: &[Line]) -> Option<(LineFault, &Line)> {
-    lines.iter().find_map(|line| Some((fault_of(line)?, line)))
 }
 
 /// What slurmd cannot read, on any host's line.
