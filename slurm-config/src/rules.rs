@@ -333,8 +333,20 @@ mod tests {
         list.parse().unwrap()
     }
 
+    /// One release's facts.
+    type Fact = (
+        &'static str,
+        u32,
+        bool,
+        CoresRule,
+        bool,
+        bool,
+        bool,
+        FlagsRule,
+    );
+
     /// The table again, as facts of each release and not as what changed: a boundary that moves is noticed here.
-    const FACTS: &[(&str, u32, bool, CoresRule, bool, bool, bool, FlagsRule)] = {
+    const FACTS: &[Fact] = {
         use CoresRule::{AnySet, OneSocketOrAll, WholeSockets};
         use FlagsRule::{All, AllWithEnvironment, Environment};
         &[
