@@ -240,15 +240,20 @@ fn outcome(
     node: &Node,
     release: Release,
 ) -> (ForecastOutcome, Option<String>) {
-    let registration = match register(world, slurm, node, release) {
-        Ok(registration) => registration,
-        Err((outcome, why)) => return (outcome, Some(why)),
-    };
+    let registered = register(world, slurm, node, release);
+    if let Err((ForecastOutcome::NoStart, why)) = registered {
+        return (ForecastOutcome::NoStart, Some(why));
+    }
+    // What the machine lacks is so whatever is known of its GPUs.
     let shape = node.geometry().shape();
     let overrides = slurm.parameters(Some(release)).overrides_machine();
     if !overrides && let Some(why) = lacks(world, node, shape, release) {
         return (ForecastOutcome::Drained, Some(why));
     }
+    let registration = match registered {
+        Ok(registration) => registration,
+        Err((outcome, why)) => return (outcome, Some(why)),
+    };
     let rule = Series::of(release).cores;
     let counted = world
         .counts(Some(release))
