@@ -166,6 +166,9 @@ impl Told<'_> {
         if let Some(task) = line.task {
             return self.of_task(task, text);
         }
+        if text.contains(" would be on ") || text.contains(" would not be wholly on ") {
+            return self.dry_run(text);
+        }
         let starts = |words: &str| text.starts_with(words);
         let is_left = LEFT.iter().any(|words| starts(words));
         let is_summary = [
@@ -311,6 +314,23 @@ impl Told<'_> {
                 near.len()
             )
         })
+    }
+
+    /// What the policy `none` would do: the tasks' own CPUs say nothing of it, their number and the GPUs' nodes do.
+    fn dry_run(&self, text: &str) -> Vec<String> {
+        let tasks = self.tasks.len();
+        let counted = number_before(text, " tasks would").or(number_before(text, " task would"));
+        let is_left = LEFT.iter().any(|words| text.starts_with(words));
+        let mut wrong = complain(!self.shape.items.contains("none"), || {
+            "the policy is not none".to_owned()
+        });
+        wrong.extend(complain(!is_left && counted != Some(tasks), || {
+            format!("the step has {tasks} tasks")
+        }));
+        if let Some((_, rest)) = text.split_once("(node") {
+            wrong.extend(self.nodes(rest.split(')').next().unwrap_or("")));
+        }
+        wrong
     }
 
     /// The nodes of the tasks' GPUs, as `s 0 0 1 1...` or ` 0...`.
