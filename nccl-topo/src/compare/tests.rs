@@ -169,7 +169,7 @@ fn an_architecture_without_vendor_is_a_processor_of_its_own() {
             "{arch}: {found:?}"
         );
     }
-    // An x86 processor that is not told whole is any.
+    // An x86 processor that is not named whole is any.
     assert_eq!(edited(&machine, own, "arch=\"x86_64\""), [""; 0]);
 }
 
