@@ -103,7 +103,9 @@ fn fault(error: &Error, command: &Command) -> String {
         ErrorKind::InvalidSubcommand => {
             let word = text(error, ContextKind::InvalidSubcommand);
             let known = commands(command).join(", ");
-            match list(error, ContextKind::SuggestedSubcommand).first() {
+            // Those that are for packagers are not suggested.
+            let near = list(error, ContextKind::SuggestedSubcommand);
+            match near.iter().find(|near| !near.starts_with('_')) {
                 Some(near) => {
                     format!("unknown command \"{word}\"; did you mean {near}? (expected {known})")
                 }
