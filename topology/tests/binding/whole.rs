@@ -146,8 +146,8 @@ fn places_of_gpus() -> Vec<(&'static str, Vec<&'static str>)> {
 
 #[test]
 fn a_step_of_256_tasks_is_decided_at_once() {
-    // The release build has 2 ms where nothing else runs; one without optimisation is some twenty times slower.
-    let most = std::time::Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 2 });
+    // An optimised build took 1 to 6 ms, the fastest of twelve runs each; one without is some twenty times slower.
+    let most = std::time::Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 12 });
     let mut slow = Vec::new();
     for (name, gpus) in places_of_gpus() {
         let machine = machine(2, 4, 32, 2, &gpus);
