@@ -231,7 +231,7 @@ fn processor(topology: &Topology) -> Option<Processor> {
     };
     Some(Processor {
         arch: arch.to_owned(),
-        vendor: info("CPUVendor"),
+        vendor: info("CPUVendor").map(|vendor| topology::text::plain(&vendor)),
         family: info("CPUFamilyNumber").and_then(|text| text.parse().ok()),
         model: info("CPUModelNumber").and_then(|text| text.parse().ok()),
     })

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::files::Root;
 use crate::machine::{NodeKind, NumaNode, Package, Processor};
 use crate::set::{CpuSet, NodeSet};
+use crate::text;
 
 const CPUS: &str = "sys/devices/system/cpu";
 const NODES: &str = "sys/devices/system/node";
@@ -371,7 +372,7 @@ fn parse_cpuinfo(text: &str) -> Option<Processor> {
     if let (Some(vendor), Some(family)) = (field("vendor_id"), number("cpu family")) {
         return Some(Processor {
             arch: "x86_64".to_owned(),
-            vendor: Some(vendor),
+            vendor: Some(text::plain(&vendor)),
             family: Some(family),
             model: number("model"),
         });
