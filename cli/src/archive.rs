@@ -1,11 +1,12 @@
 //! A recorded machine in a tarball, such as hwloc-gather-topology writes: unpacked where only its reader sees it.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read};
+use std::fs::{self, Permissions};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use bzip2::read::MultiBzDecoder;
+use ffi::linux::file::open_regular;
 use flate2::read::MultiGzDecoder;
 use tar::Archive;
 use tempfile::TempDir;
@@ -55,16 +56,16 @@ pub(crate) struct Unpacked {
 ///
 /// Nothing is written outside of the new folder: links that lead out of it are left out, as are device files.
 pub(crate) fn unpack(path: &Path) -> Result<Option<Unpacked>, ArchiveError> {
-    // Neither a folder nor a pipe, which would wait for its writer.
-    if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+    // What cannot be opened is for its reader to say.
+    let Ok(mut file) = open_regular(path) else {
         return Ok(None);
-    }
+    };
     let mut head = Vec::new();
-    File::open(path)?.take(512).read_to_end(&mut head)?;
+    (&file).take(512).read_to_end(&mut head)?;
     let Some(packing) = packing(&head)? else {
         return Ok(None);
     };
-    let file = File::open(path)?;
+    file.rewind()?;
     let content: Box<dyn Read> = match packing {
         Packing::None => Box::new(file),
         Packing::Gzip => Box::new(MultiGzDecoder::new(file)),

@@ -20,7 +20,7 @@ fn short(name: &str) -> String {
 }
 
 /// Our crates: the folder of each, and those that it uses outside of tests.
-fn crates() -> BTreeMap<String, (String, BTreeSet<String>)> {
+pub(crate) fn crates() -> BTreeMap<String, (String, BTreeSet<String>)> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
         .current_dir(root())

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::architecture::crates;
+
 /// A path of modules and names, from the crate's root.
 type Names = Vec<String>;
 
@@ -262,19 +264,8 @@ fn circles(folder: &Path) -> Vec<String> {
 #[test]
 fn no_files_use_each_other_in_a_circle() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let crates = [
-        "topology",
-        "ffi",
-        "slurm-config",
-        "nccl-topo",
-        "launch",
-        "discovery",
-        "slurm-spank",
-        "nccl-profiler",
-        "cli",
-    ];
-    for folder in crates {
-        let found = circles(&root.join(folder).join("src"));
+    for (folder, _) in crates().into_values() {
+        let found = circles(&root.join(&folder).join("src"));
         assert!(
             found.is_empty(),
             "{folder}: these are in a circle: {found:?}"

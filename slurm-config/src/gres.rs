@@ -102,6 +102,14 @@ pub struct NodeGres<'a> {
     pub every: Vec<GresLine<'a>>,
 }
 
+/// The lines of one GRES: those that begin with Name=, then those with NodeName=.
+fn in_slurmds_order<'a>(every: &[GresLine<'a>], name: &str) -> Vec<GresLine<'a>> {
+    let own = every.iter().copied().filter(|line| line.is_of(name));
+    let mut own: Vec<GresLine<'a>> = own.collect();
+    own.sort_by_key(|line| first_key(line.line) == "nodename");
+    own
+}
+
 /// The key that a line begins with.
 fn first_key(line: &Line) -> &str {
     line.pairs.first().map_or("", |(key, _)| key.as_str())
@@ -137,29 +145,20 @@ impl<'a> NodeGres<'a> {
             .filter(|line| line.get("name").is_some())
             .map(|line| GresLine { line })
             .collect();
-        let mut own: Vec<GresLine<'a>> = every
-            .iter()
-            .copied()
-            .filter(|line| line.is_of(name))
-            .collect();
-        own.sort_by_key(|line| first_key(line.line) == "nodename");
         Self {
             autodetect: first.or_else(|| of_key("autodetect").rev().find_map(detects)),
             ignored: of_key("name")
                 .filter(|line| line.get("autodetect").is_some())
                 .collect(),
             conflict,
-            lines: own,
+            lines: in_slurmds_order(&every, name),
             every,
         }
     }
 
     /// The lines of another GRES for the node, in slurmd's order.
     pub fn of_name(&self, name: &str) -> Vec<GresLine<'a>> {
-        let own = self.every.iter().copied().filter(|line| line.is_of(name));
-        let mut own: Vec<GresLine<'a>> = own.collect();
-        own.sort_by_key(|line| first_key(line.line) == "nodename");
-        own
+        in_slurmds_order(&self.every, name)
     }
 
     /// Whether slurmd looks for devices by itself.

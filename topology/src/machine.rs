@@ -510,20 +510,23 @@ pub struct RdmaPort {
 
 impl Machine {
     /// The measured latency of memory on one node from CPUs of another, in nanoseconds; none where it was not measured.
-    pub fn latency(&self, cpu_node: u32, memory_node: u32) -> Option<u32> {
+    fn latency(&self, cpu_node: u32, memory_node: u32) -> Option<u32> {
         let mut known = self.latencies.iter();
         let pair = known.find(|own| (own.cpu_node, own.memory_node) == (cpu_node, memory_node))?;
         Some(pair.nanoseconds)
     }
 
+    /// The measured latency of a node's own memory and of another node's, in nanoseconds; none where one was not measured.
+    pub fn latency_pair(&self, cpu_node: u32, memory_node: u32) -> Option<(u32, u32)> {
+        self.latency(cpu_node, cpu_node)
+            .zip(self.latency(cpu_node, memory_node))
+    }
+
     /// How much longer CPUs of a node take to another node's memory than to their own: as measured, else as firmware
     /// says; none where neither is known.
     pub fn rating(&self, cpu_node: u32, memory_node: u32) -> Option<MemoryRating> {
-        let measured = self
-            .latency(cpu_node, cpu_node)
-            .zip(self.latency(cpu_node, memory_node))
-            .filter(|(local, _)| *local > 0);
-        match measured {
+        let measured = self.latency_pair(cpu_node, memory_node);
+        match measured.filter(|(local, _)| *local > 0) {
             Some((local, far)) => Some(MemoryRating::Measured {
                 tenths: u32::try_from(u64::from(far) * 10 / u64::from(local)).unwrap_or(u32::MAX),
             }),

@@ -59,11 +59,7 @@ pub(crate) enum ForecastOutcome {
 
 /// The forecast; None where there is no node line or the machine is not known well enough.
 pub(crate) fn forecast(world: &World<'_>) -> Option<Forecast> {
-    let slurm = world.slurm.as_ref()?;
-    let node = slurm.node.as_ref()?;
-    if world.machine.packages.is_empty() && world.tree.is_none() {
-        return None;
-    }
+    let (slurm, node) = subject(world)?;
     let mut releases: Vec<ForecastSpan> = Vec::new();
     for series in rules::TABLE {
         let own = series.release();
@@ -176,13 +172,16 @@ pub(super) fn detects_more(world: &World<'_>) -> bool {
     matches!(judged, Ok(Err(Refused::Links { .. })))
 }
 
+/// What is foretold of: Slurm's configuration and the node's line; none where one of them or the machine is not known.
+fn subject<'w>(world: &'w World<'_>) -> Option<(&'w Slurm, &'w Node)> {
+    let slurm = world.slurm.as_ref()?;
+    let is_known = !world.machine.packages.is_empty() || world.tree.is_some();
+    Some((slurm, slurm.node.as_ref().filter(|_| is_known)?))
+}
+
 /// What becomes of the node under the release at hand, and why; where that is not known, what becomes of it under all.
 pub(super) fn now(world: &World<'_>) -> Option<(ForecastOutcome, Option<String>)> {
-    let slurm = world.slurm.as_ref()?;
-    let node = slurm.node.as_ref()?;
-    if world.machine.packages.is_empty() && world.tree.is_none() {
-        return None;
-    }
+    let (slurm, node) = subject(world)?;
     if let Some(release) = world.release {
         return Some(outcome(world, slurm, node, release));
     }
@@ -195,7 +194,7 @@ pub(super) fn now(world: &World<'_>) -> Option<(ForecastOutcome, Option<String>)
 
 /// That the node does not register, where no other finding says so.
 pub(super) fn check(world: &World<'_>, report: &mut DoctorReport) {
-    let Some((outcome, Some(why))) = now(world) else {
+    let Some(((_, node), (outcome, Some(why)))) = subject(world).zip(now(world)) else {
         return;
     };
     let effect = match outcome {
@@ -203,8 +202,6 @@ pub(super) fn check(world: &World<'_>, report: &mut DoctorReport) {
         ForecastOutcome::Drained => "slurmctld sets the node invalid and drains it",
         ForecastOutcome::NoStart => "slurmd does not start, and the node is down",
     };
-    let node = world.slurm.as_ref().and_then(|slurm| slurm.node.as_ref());
-    let Some(node) = node else { return };
     // A node without GPUs in its line is told so, and that is no word of its registration.
     let has_gpus = node.gres_count("gpu").is_some();
     let is_own = |own: &DoctorFinding| match own.check {

@@ -136,21 +136,19 @@ impl Judge<'_> {
     /// What follows from cores that the node does not have.
     fn effect_of_none(&self) -> (Harm, String) {
         let none = "Slurm does not know which cores are near the GPU";
-        match (self.rule, self.world.release) {
-            _ if self.registers => (
+        if self.registers || self.rule == CoresRule::AnySet {
+            return (
                 Harm::StopsBinding,
                 format!("{none}, and gives its jobs any"),
-            ),
-            (CoresRule::AnySet, _) => (
-                Harm::StopsBinding,
-                format!("{none}, and gives its jobs any"),
-            ),
-            (CoresRule::WholeSockets | CoresRule::OneSocketOrAll, Some(_)) => (
+            );
+        }
+        match self.world.release {
+            Some(_) => (
                 Harm::StopsJobs,
                 "slurmctld sets the node invalid and drains it (\"GRES core specification ... for node\")"
                     .to_owned(),
             ),
-            (CoresRule::WholeSockets | CoresRule::OneSocketOrAll, None) => (
+            None => (
                 Harm::StopsBinding,
                 format!(
                     "{none}, and slurmctld drains the node from {} on",

@@ -394,7 +394,7 @@ impl<'a> Picture<'a> {
     /// How long an access from one socket's first node to the other's takes, as measured; none where it was not.
     fn measured_link(&self, from: &[u32], to: &[u32]) -> Option<String> {
         let (a, b) = (*from.first()?, *to.first()?);
-        let (local, far) = self.machine.latency(a, a).zip(self.machine.latency(a, b))?;
+        let (local, far) = self.machine.latency_pair(a, b)?;
         let times = f64::from(far) / f64::from(local);
         Some(format!("socket link: {times:.1}x local latency, measured"))
     }

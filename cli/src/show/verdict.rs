@@ -64,7 +64,7 @@ fn distances(machine: &Machine) -> Vec<String> {
 
 /// What was measured of memory on node `b` from node `a`; none where it was not.
 fn measured(machine: &Machine, distance: u32, a: u32, b: u32) -> Option<String> {
-    let (local, far) = machine.latency(a, a).zip(machine.latency(a, b))?;
+    let (local, far) = machine.latency_pair(a, b)?;
     Some(format!(
         "Memory of node {b} takes {:.1} times as long as local memory from node {a}, as measured here ({far} ns, \
          {local} ns); firmware says {}x (SLIT {distance}).",

@@ -117,6 +117,14 @@ pub fn read_regular(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     read_bytes(file, &meta, path, limit)
 }
 
+/// Opens a regular file; links are followed, and nothing is waited for.
+///
+/// # Errors
+/// [`FileError`] by what is wrong.
+pub fn open_regular(path: &Path) -> Result<File, FileError> {
+    open(path, 0).map(|(file, _)| file)
+}
+
 /// Reads a text file that only root or the process's own user can have written: regular, no link, at most
 /// `limit` bytes.  In a container whose user namespace has no root of the host, a file of an unmapped owner
 /// counts where its mount is read-only.

@@ -26,6 +26,10 @@ const LEFT: [&str; 3] = [
     "CPUs left as Slurm made them (",
 ];
 
+fn is_left(text: &str) -> bool {
+    LEFT.iter().any(|words| text.starts_with(words))
+}
+
 /// Whose line it is, and what it says.
 struct Line<'l> {
     /// The host, by Slurm's name; empty where it names none.
@@ -170,7 +174,7 @@ impl Told<'_> {
             return self.dry_run(text);
         }
         let starts = |words: &str| text.starts_with(words);
-        let is_left = LEFT.iter().any(|words| starts(words));
+        let is_left = is_left(text);
         let is_summary = [
             "1 task not wholly on its GPUs'",
             "task on its GPUs'",
@@ -320,11 +324,10 @@ impl Told<'_> {
     fn dry_run(&self, text: &str) -> Vec<String> {
         let tasks = self.tasks.len();
         let counted = number_before(text, " tasks would").or(number_before(text, " task would"));
-        let is_left = LEFT.iter().any(|words| text.starts_with(words));
         let mut wrong = complain(!self.shape.items.contains("none"), || {
             "the policy is not none".to_owned()
         });
-        wrong.extend(complain(!is_left && counted != Some(tasks), || {
+        wrong.extend(complain(!is_left(text) && counted != Some(tasks), || {
             format!("the step has {tasks} tasks")
         }));
         if let Some((_, rest)) = text.split_once("(node") {
