@@ -34,7 +34,7 @@ tiers: # for .ci/run
 	@echo $(TIERS)
 
 test-fast: needs-fast ## unit and property tests of every crate; needs no root
-	tests/on-clean-host --variables $(CARGO) test
+	tests/on-clean-host --variables $(CARGO) test --no-fail-fast
 	$(CARGO) build -p gpu-numa -p gpu-numa-machines
 	GPU_NUMA_MACHINE=$(TARGET)/debug/gpu-numa-machine tests/docs/run $(TARGET)/debug/gpu-numa
 
