@@ -144,16 +144,17 @@ rows_of_full_run() {
 # --- the host ------------------------------------------------------------------------------------------------
 
 rows_of_host() {
-    local online=$lab/sys/devices/system/cpu/online cpus
+    local online=$lab/sys/devices/system/cpu/online cpus folder fenced_or_not=bound
+    [ -z "${LAB_CGROUPS:-}" ] || fenced_or_not="as Slurm"
     section "the host"
     plugin on "snapshot=$snapshot"
     rm -rf "$snapshot"
     fault slurmstepd user_init eacces
     meet_srun "nothing can be opened: no snapshot, no /sys" 0 COMPLETED "as Slurm"
     fault none
-    in_lab mount -t tmpfs tmpfs /sys
+    for folder in bus class devices; do in_lab mount -t tmpfs tmpfs "/sys/$folder"; done
     meet_srun "/sys is empty, no snapshot" 0 COMPLETED "as Slurm"
-    in_lab umount /sys
+    for folder in bus class devices; do in_lab umount "/sys/$folder"; done
     fresh_snapshot
     cpus=$(cat "$online")
     echo "0-$((${cpus#*-} - 1))" >"$online"
@@ -161,7 +162,8 @@ rows_of_host() {
     echo "$cpus" >"$online"
     mv "$lab/sys/bus/pci/devices/0000:91:00.0" "$work/gone"
     in_lab mv /proc/driver/nvidia/gpus/0000:91:00.0 /proc/driver/nvidia/gone
-    meet_srun "a GPU is gone since the snapshot" 0 COMPLETED bound
+    # A task that may open the other GPUs is taken to use those.
+    meet_srun "a GPU is gone since the snapshot" 0 COMPLETED "$fenced_or_not"
     mv "$work/gone" "$lab/sys/bus/pci/devices/0000:91:00.0"
     in_lab mv /proc/driver/nvidia/gone /proc/driver/nvidia/gpus/0000:91:00.0
     rm -rf "$snapshot"
@@ -208,6 +210,65 @@ rows_of_policies() {
     state_becomes idle
 }
 
+# --- while a hook is at work ---------------------------------------------------------------------------------
+
+cancel() { scancel -Q -n "$1"; }
+
+suspend_and_resume() {
+    local job
+    job=$(timeout 5 squeue -h -n "$1" -o %A)
+    timeout 10 scontrol suspend "$job"
+    sleep 1
+    timeout 10 scontrol resume "$job"
+}
+
+restart_slurmd() { "$here/slurm-lab" restart-slurmd "$lab" || fail "slurmd starts while a hook is at work"; }
+
+rows_of_interruptions() {
+    local hook meanwhile instead
+    section "while a hook is at work"
+    plugin on
+    for hook in init user_init task_init; do
+        meanwhile=cancel instead="that the job was cancelled"
+        fault slurmstepd $hook slow
+        meet "$hook: the job is cancelled" any CANCELLED - srun "${two_tasks[@]}" "$option" sleep 30
+        fault slurmstepd $hook slow
+        meanwhile=suspend_and_resume instead=
+        meet_srun "$hook: the job is suspended, and goes on" 0 COMPLETED bound
+        fault slurmstepd $hook slow
+        meanwhile=restart_slurmd
+        meet_srun "$hook: slurmd is started anew" 0 COMPLETED bound
+        meanwhile=
+    done
+    # Slurm itself tells srun of a slurmstepd that is gone only once the job ends.
+    for hook in init user_init; do
+        fault slurmstepd $hook die
+        meanwhile=cancel instead="that the job was cancelled"
+        meet_srun "$hook: slurmstepd is killed, then the job cancelled" any CANCELLED -
+    done
+    meanwhile='' instead="its own lines"
+    fault slurmstepd task_init die-parent
+    meet_srun "task_init: slurmstepd is killed" any COMPLETED bound
+    fault slurmstepd task_init die
+    instead="that the tasks were killed" meet_srun "task_init: all tasks are killed, as where memory runs out" 137 FAILED -
+    instead=
+    fault slurmstepd task_init slow
+    meanwhile=another_user
+    meet "task_init: meanwhile another user's job starts" 0 COMPLETED - srun -n1 --gres=gpu:1 "$option" "$probe" --mib 0
+    is_local "$work/out" && is_local "$work/other"
+    verdict $? "the tasks of two users' jobs at once are each by their GPU" "$(cat "$work/other" "$work/other.err")"
+    meanwhile=
+    fault none
+    meet_srun "and the next job" 0 COMPLETED bound
+}
+
+another_user() {
+    timeout 30 setpriv --reuid 2 --regid 2 --clear-groups env HOME=/ srun -Q -n1 --gres=gpu:1 "$option" "$probe" --mib 0 \
+        >"$work/other" 2>"$work/other.err"
+}
+
+is_local() { grep -q '^task=0 .*"verdict":"local"' "$1"; } # OUTPUT
+
 # --- other plugins ----------------------------------------------------------------------------------
 
 plugins() { printf 'optional %s\n' "$@" >"$lab/etc/plugstack.conf"; }
@@ -225,7 +286,8 @@ rows_of_rivals() {
     plugins "$ours" "$rival environment"
     meet_srun "another that changes the environment, after ours" 0 COMPLETED bound
     plugins "$rival environment" "$ours"
-    meet_srun "another that changes the environment, before ours" 0 COMPLETED "as Slurm"
+    # Where a task may open its own GPUs only, it does not matter which ones its environment names.
+    meet_srun "another that changes the environment, before ours" 0 COMPLETED "$([ "${LAB_CGROUPS:-}" ] && echo bound || echo as Slurm)"
 }
 
 # --- what a task inherits ------------------------------------------------------------------------------------
@@ -268,6 +330,7 @@ all_faults() {
         rows_of_host
     fi
     rows_of_kernel
+    rows_of_interruptions
     rows_of_rivals
     rows_of_options
     [ "$mode" = --sample ] || {

@@ -12,6 +12,8 @@
  *                 offset PANIC, so that a true Rust panic unwinds from there
  *   slow          the hook takes 2.5 s longer, which is more than a task waits for its neighbours
  *   slow-one      so in the step's task 1 alone
+ *   die           the process is killed: slurmstepd, or the task
+ *   die-parent    so is its parent: in a task, slurmstepd
  *   die-one       the step's task 1 is killed
  *   die-others    all tasks of the step but task 1 are
  *   stop-one      the step's task 1 is stopped for 3 s, as by SIGSTOP from a user
@@ -42,9 +44,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum kind { NONE, ERROR, PANIC, SLOW, SLOW_ONE, DIE_ONE, DIE_OTHERS, STOP_ONE, EACCES_ALL, NO_AFFINITY, NO_POLICY };
-static const char *const kinds[] = { "none", "error", "panic", "slow", "slow-one", "die-one", "die-others",
-    "stop-one", "eacces", "no-affinity", "no-policy" };
+enum kind { NONE, ERROR, PANIC, SLOW, SLOW_ONE, DIE, DIE_PARENT, DIE_ONE, DIE_OTHERS, STOP_ONE, EACCES_ALL, NO_AFFINITY,
+    NO_POLICY };
+static const char *const kinds[] = { "none", "error", "panic", "slow", "slow-one", "die", "die-parent", "die-one",
+    "die-others", "stop-one", "eacces", "no-affinity", "no-policy" };
 
 static struct {
     char program[64], hook[64], kind[64];
@@ -182,6 +185,8 @@ static void enter(const char *hook, spank_t spank)
     case NO_AFFINITY: deny(SYS_sched_setaffinity); return;
     case NO_POLICY: deny(SYS_set_mempolicy); return;
     case SLOW_ONE: if (!is_the_one(spank)) return; fault.number = SLOW; break;
+    case DIE: kill(getpid(), SIGKILL); return;
+    case DIE_PARENT: kill(getppid(), SIGKILL); return;
     case DIE_ONE: if (is_the_one(spank)) kill(getpid(), SIGKILL); return;
     case DIE_OTHERS: if (!is_the_one(spank)) kill(getpid(), SIGKILL); return;
     case STOP_ONE: if (is_the_one(spank)) stop_for_a_while(); return;
