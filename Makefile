@@ -17,7 +17,7 @@ NCCL_PLUGIN := $(TARGET)/release/libnccl_profiler_gpu_numa.so
 FLOOR_TARGET := $(shell uname -m)-unknown-linux-gnu
 FLOOR := $(TARGET)/$(FLOOR_TARGET)/release
 
-.PHONY: machine judge help demo deps build test tiers test-fast test-abi test-nccl test-nccl-headers test-slurm test-gres test-slurm-2411 test-releases test-vm test-shapes test-rpm \
+.PHONY: machine judge help demo deps build test tiers test-fast test-abi test-nccl test-nccl-headers test-slurm test-gres test-slurm-2411 test-releases prove test-miri test-vm test-shapes test-rpm \
 	test-packages test-recorded test-fuzz fuzz bench load lint rpm deb floor
 
 help: ## list the targets
@@ -80,6 +80,15 @@ test-releases: needs-debian build machine ## the same under the newest Slurm tha
 	tests/slurm/in-debian sid /src/tests/slurm/async
 	tests/slurm/in-debian sid /src/tests/slurm/contained
 	tests/slurm/in-debian sid /src/tests/slurm/faults --sample
+
+prove: needs-slurm needs-debian needs-vm build machine ## the whole fault table under Slurm 22.05, 24.11 and 26.05, without cgroups and with both versions (an hour or two); not in `make test`
+	tests/slurm/prove
+
+# What asks the kernel is not for Miri, nor is C. MIRI_SEEDS: in how many orders threads run.
+MIRI_SEEDS ?= 16
+test-miri: needs-miri ## the plugin's reserve of memory, and its tasks' page among threads, under Miri (five minutes); not in `make test`
+	MIRIFLAGS="-Zmiri-many-seeds=0..$(MIRI_SEEDS)" $(CARGO) +nightly miri test -p gpu-numa-ffi --lib -- reserve
+	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-many-seeds=0..$(MIRI_SEEDS)" $(CARGO) +nightly miri test -p gpu-numa-models --test threads
 
 test-vm: needs-vm build machine judge ## the plugin under Slurm on virtual GPU servers
 	tests/vm/check

@@ -111,9 +111,8 @@ rows_of_snapshot() {
 rows_of_nvml() {
     local start=$SECONDS
     mkdir -p "$work/nvml"
-    "${CC:-cc}" -shared -fPIC -o "$work/nvml/libnvidia-ml.so.1" "$root/tests/nvml/stand_in.c" || fail "the stand-in builds"
     echo "hang nvmlInit_v2" >"$work/nvml/scenario"
-    export STAND_IN_NVML=$work/nvml/scenario LD_LIBRARY_PATH=$work/nvml
+    export STAND_IN_NVML=$work/nvml/scenario LD_LIBRARY_PATH=$tools/nvml
     "$here/slurm-lab" restart-slurmd "$lab" || fail "slurmd starts, where NVML hangs"
     fresh_snapshot
     ((SECONDS - start < 30))

@@ -43,7 +43,8 @@ rows_of_users() {
     mkfifo "$work/conf"
     chmod 666 "$work/conf"
     as=("${user[@]}" prlimit --as=160000000 --data=50000000 --nofile=10:1024 --memlock=0 --stack=262144:262144 --rss=1000 --core=0)
-    meet_srun "little memory, stack and few descriptors" 0 COMPLETED bound
+    ! slurm_alone_can "little memory, stack and few descriptors" srun -n2 true ||
+        meet_srun "little memory, stack and few descriptors" 0 COMPLETED bound
     as=(setpriv --reuid 1 --regid 1 --clear-groups env HOME=/root TMPDIR=/nowhere TZ=:/etc/shadow LC_ALL=xx RUST_LOG=trace
         RUST_BACKTRACE=full LD_PRELOAD=/nowhere.so MALLOC_PERTURB_=165 MALLOC_CHECK_=3 GLIBC_TUNABLES=glibc.malloc.check=3)
     meet_srun "variables of the loader, the allocator and Rust; another's HOME" 0 COMPLETED bound
@@ -57,9 +58,11 @@ rows_of_users() {
     meet_srun "a working folder that is not there" 0 COMPLETED bound -D /nonexistent
     as=("${user[@]}" sh -c 'exec "$@" 2>/dev/full' sh)
     meet_srun "stderr cannot be written" 0 COMPLETED bound
-    # A task that itself writes to them makes srun 22.05 hang, without any plugin.
+    # A task that itself writes to its stdout makes srun 22.05 hang, without any plugin, and one that writes to its stderr
+    # srun 26.05.
     as=("${user[@]}" sh -c 'exec "$@" 0<&- 1>&- 2>&-' sh)
-    meet "stdin, stdout and stderr are closed" 0 COMPLETED - srun "${two_tasks[@]}" "$option" true
+    ! slurm_alone_can "stdin, stdout and stderr are closed" srun -n2 sh -c 'echo a line >&2' ||
+        meet "stdin, stdout and stderr are closed" 0 COMPLETED - srun "${two_tasks[@]}" "$option" true
     as=("${user[@]}" sh -c '{ "$@" 2>&1 1>&3 | { sleep 3; head -n 1 >&2; }; } 3>&1' sh)
     meet_srun "stderr is a full pipe that nobody reads for 3 s" 0 COMPLETED bound
     as=("${user[@]}")
@@ -72,11 +75,10 @@ rows_of_hung_homes() {
     plugin on "snapshot=$snapshot"
     fresh_snapshot
     mkdir "$work/hung"
-    "${CC:-cc}" -Wall -o "$work/hung-fs" "$root/tests/hung-fs.c" || fail "the file system that hangs builds"
     # The lab's /dev has the GPUs and little else.
     in_lab test -e /dev/fuse || in_lab mknod /dev/fuse c 10 229
     for tells in "" file; do
-        server=$(in_lab "$work/hung-fs" "$work/hung" $tells) || fail "a file system that hangs is mounted"
+        server=$(in_lab "$tools/hung-fs" "$work/hung" $tells) || fail "a file system that hangs is mounted"
         as=("${user[@]}" HOME="$work/hung/anna")
         meet_srun "a home that does not answer${tells:+ when its files are read} (FUSE)" 0 COMPLETED bound
         kill "$server"
