@@ -7,10 +7,11 @@ use slurm_config::rules::CoresRule;
 use topology::machine::{Gpu, Machine};
 use topology::path::nvlinks;
 use topology::pci::PciAddress;
+use topology::vendor::GpuVendor;
 
 use crate::command::{CommandError, Format, From, Outcome};
-use crate::doctor::devices;
 use crate::doctor::world::{Choice, World};
+use crate::doctor::{devices, kinds};
 use crate::out::Out;
 
 /// Prints gres.conf for this host, and the node's line of slurm.conf.
@@ -56,6 +57,8 @@ pub(crate) struct GresConfDocument {
     schema: &'static str,
     slurm_release: Option<String>,
     gres: Vec<GpuLine>,
+    /// The word of the `AutoDetect=` line for GPUs that have no lines here; null where all have.
+    autodetect: Option<&'static str>,
     /// `Count=` of each GPU's gres/shard line; null without `--shards`.
     shards: Option<u32>,
     /// The whole line for slurm.conf.
@@ -133,6 +136,8 @@ struct Written<'a> {
     file: String,
     /// The files of each MIG instance; None for a GPU without.
     instances: Option<Vec<String>>,
+    /// What the site calls it; None where it has no type or the site is not known.
+    kind: Option<String>,
 }
 
 /// What the lines are made of.
@@ -143,6 +148,8 @@ struct Host<'a> {
     counts: Counts,
     /// The GPUs that Slurm can give to jobs and that jobs are bound to.
     gpus: Vec<Written<'a>>,
+    /// GPUs that AutoDetect finds and that have no lines here, each with what the site calls it.
+    detected: Vec<(&'static GpuVendor, Option<String>)>,
     /// GPUs that another kernel driver has, with its name.
     taken: Vec<String>,
     /// Which `Cores=` the Slurm takes.
@@ -206,11 +213,17 @@ impl<'a> Host<'a> {
                 Some(Written {
                     index,
                     gpu,
+                    kind: kinds::of_gpu(world, gpu),
                     file,
                     instances,
                 })
             })
             .collect();
+        let others = world.given().filter(|gpu| !gpu.is_bound_at_launch());
+        let detected = others.filter_map(|gpu| {
+            let maker = gpu.maker().filter(|maker| !maker.autodetect.is_empty())?;
+            Some((maker, kinds::of_gpu(world, gpu)))
+        });
         let taken = machine.gpus.iter().filter_map(|gpu| {
             let driver = world.other_driver(gpu)?;
             Some(format!("{} ({driver})", gpu.pci))
@@ -223,6 +236,7 @@ impl<'a> Host<'a> {
             machine,
             map,
             counts,
+            detected: detected.collect(),
             taken: taken.collect(),
             rule: CoresRule::of(world.release),
             hides_nvlink: may_have && !machine.nvlink_visible && gpus.len() > 1,
@@ -239,15 +253,22 @@ impl<'a> Host<'a> {
         kind: SocketKind,
         shards: Option<u32>,
     ) -> GresConfDocument {
-        let mut gres: Vec<GpuLine> = self.gpus.iter().flat_map(|own| self.lines(own)).collect();
+        let lines = self.gpus.iter().flat_map(|own| self.lines(world, own));
+        let mut gres: Vec<GpuLine> = lines.collect();
         // slurmd does not start where some lines have a type and others do not.
-        if gres.iter().any(|line| line.kind.is_none()) {
+        let lines = gres.iter().map(|line| line.kind.clone());
+        let found = self.detected.iter().map(|(_, kind)| kind.clone());
+        let mut kinds: Vec<Option<String>> = lines.chain(found).collect();
+        if kinds.iter().any(Option::is_none) {
             gres.iter_mut().for_each(|line| line.kind = None);
+            kinds.fill(None);
         }
         GresConfDocument {
             schema: "gpu-numa/gres-conf/1",
             slurm_release: world.release.map(|release| release.to_string()),
-            node_line: self.node_line(name, &gres, shards),
+            remarks: self.remarks(kind, &gres),
+            node_line: self.node_line(name, &kinds, shards),
+            autodetect: self.autodetect(),
             gres,
             shards,
             parameters: match kind {
@@ -255,8 +276,13 @@ impl<'a> Host<'a> {
                 SocketKind::NumaNode => vec!["SlurmdParameters=numa_node_as_socket".to_owned()],
                 SocketKind::L3 => vec!["SlurmdParameters=l3cache_as_socket".to_owned()],
             },
-            remarks: self.remarks(kind),
         }
+    }
+
+    /// The word of AutoDetect= that finds the GPUs without lines; None where there are none.
+    fn autodetect(&self) -> Option<&'static str> {
+        let (maker, _) = self.detected.first()?;
+        maker.autodetect.first().copied()
     }
 
     /// The cores near a GPU; None where its place or Slurm's numbers are unknown.
@@ -271,7 +297,7 @@ impl<'a> Host<'a> {
     }
 
     /// The lines of a GPU: one, or one for each MIG instance.
-    fn lines(&self, own: &Written<'_>) -> Vec<GpuLine> {
+    fn lines(&self, world: &World<'_>, own: &Written<'_>) -> Vec<GpuLine> {
         let (index, gpu) = (own.index, own.gpu);
         let node = gpu.locality.numa_nodes.as_ref().map_or_else(
             || format!("NUMA node unknown (see `gpu-numa show --explain GPU{index}`)"),
@@ -279,9 +305,16 @@ impl<'a> Host<'a> {
         );
         let has_mig = own.instances.is_some();
         let shows_links = !self.hides_nvlink && self.gpus.len() > 1 && !self.has_mig();
+        let kind = |file: &str| {
+            if has_mig {
+                return kinds::of_instance(world, file);
+            }
+            let named = gpu.name.as_deref().and_then(type_of);
+            own.kind.clone().or(named)
+        };
         let line = |file: &String| GpuLine {
             pci: gpu.pci,
-            kind: gpu.name.as_deref().and_then(type_of).filter(|_| !has_mig),
+            kind: kind(file),
             file: file.clone(),
             is_of_several_files: has_mig,
             cores: self.legal(gpu).map(|cores| cores.to_string()),
@@ -312,31 +345,28 @@ impl<'a> Host<'a> {
     }
 
     /// What the reader should know about the lines.
-    fn remarks(&self, kind: SocketKind) -> Vec<String> {
+    fn remarks(&self, kind: SocketKind, gres: &[GpuLine]) -> Vec<String> {
+        let is_typed = gres.iter().all(|line| line.kind.is_some());
         let grew = self
             .gpus
             .iter()
             .any(|own| self.legal(own.gpu) != self.near(own.gpu));
         let (rule, since) = (self.rule, self.rule.since());
-        let (bound, others): (Vec<&Gpu>, Vec<&Gpu>) = self
-            .machine
-            .gpus
-            .iter()
-            .partition(|gpu| gpu.is_bound_at_launch());
-        let other = others.iter().find_map(|gpu| gpu.maker());
+        let bound = self.machine.gpus.iter();
+        let bound = bound.filter(|gpu| gpu.is_bound_at_launch()).count();
         let remarks = [
             (
-                other.is_some(),
-                other.map_or_else(String::new, |maker| {
+                !self.detected.is_empty(),
+                self.detected.first().map_or_else(String::new, |(maker, _)| {
                     format!(
-                        "{}'s GPUs are left out; AutoDetect={} finds them",
+                        "{}'s GPUs have no lines here: slurmd finds them and their cores by AutoDetect={}",
                         maker.name,
                         maker.autodetect.first().copied().unwrap_or_default()
                     )
                 }),
             ),
             (
-                self.gpus.len() + self.taken.len() < bound.len(),
+                self.gpus.len() + self.taken.len() < bound,
                 "GPUs without a device file of the driver are left out".to_owned(),
             ),
             (
@@ -353,7 +383,7 @@ impl<'a> Host<'a> {
                     .to_owned(),
             ),
             (
-                self.has_mig(),
+                self.has_mig() && !is_typed,
                 "MIG profiles are left out of Type=; AutoDetect=nvml names them".to_owned(),
             ),
             (
@@ -392,7 +422,7 @@ impl<'a> Host<'a> {
     }
 
     /// The line of slurm.conf, as `slurmd -C` prints it, with the GPUs.
-    fn node_line(&self, name: &str, gres: &[GpuLine], shards: Option<u32>) -> String {
+    fn node_line(&self, name: &str, gpus: &[Option<String>], shards: Option<u32>) -> String {
         let Counts {
             cpus,
             sockets,
@@ -406,9 +436,9 @@ impl<'a> Host<'a> {
         if let Some(memory) = self.memory_mib {
             line.push_str(&format!(" RealMemory={memory}"));
         }
-        let mut items = gres_items(gres);
-        if let Some(shards) = shards.filter(|_| !gres.is_empty()) {
-            items.push_str(&format!(",shard:{}", shards as usize * gres.len()));
+        let mut items = gres_items(gpus);
+        if let Some(shards) = shards.filter(|_| !gpus.is_empty()) {
+            items.push_str(&format!(",shard:{}", shards as usize * gpus.len()));
         }
         if !items.is_empty() {
             line.push_str(&format!(" Gres={items}"));
@@ -417,16 +447,13 @@ impl<'a> Host<'a> {
     }
 }
 
-/// `gpu:h100:4,gpu:a30:2`, the value of the node's `Gres=`.
-fn gres_items(gres: &[GpuLine]) -> String {
+/// `gpu:h100:4,gpu:a30:2`, the value of the node's `Gres=`, from the type of each GPU.
+fn gres_items(gpus: &[Option<String>]) -> String {
     let mut kinds: Vec<(Option<&str>, usize)> = Vec::new();
-    for gpu in gres {
-        match kinds
-            .iter_mut()
-            .find(|(kind, _)| *kind == gpu.kind.as_deref())
-        {
+    for gpu in gpus {
+        match kinds.iter_mut().find(|(kind, _)| *kind == gpu.as_deref()) {
             Some((_, count)) => *count += 1,
-            None => kinds.push((gpu.kind.as_deref(), 1)),
+            None => kinds.push((gpu.as_deref(), 1)),
         }
     }
     let items: Vec<String> = kinds
@@ -467,6 +494,9 @@ fn print(out: &mut Out, name: &str, document: &GresConfDocument) -> Result<(), C
     for remark in &document.remarks {
         out.line(format_args!("# {remark}"))?;
     }
+    if let Some(word) = document.autodetect {
+        out.line(format_args!("NodeName={name} AutoDetect={word}"))?;
+    }
     for gres in &document.gres {
         let mut line = format!("NodeName={name} Name=gpu");
         let parts = [
@@ -500,7 +530,7 @@ fn print(out: &mut Out, name: &str, document: &GresConfDocument) -> Result<(), C
     out.line("")?;
     // Comments, so that what is printed is a gres.conf as it is.
     out.line("# and in slurm.conf:")?;
-    if !document.gres.is_empty() {
+    if !document.gres.is_empty() || document.autodetect.is_some() {
         let shard = if document.shards.is_some() {
             ",shard"
         } else {

@@ -14,9 +14,9 @@ fn files_cores_links_and_the_node_line_fit_the_machine() {
         "{text}"
     );
     for line in [
-        "NodeName=gpu1 Name=gpu File=/dev/nvidia0 Cores=0-3 Links=-1,0,0,0   # GPU0 0000:23:00.0, node 0",
-        "NodeName=gpu1 Name=gpu File=/dev/nvidia3 Cores=4-7 Links=0,0,0,-1   # GPU3 0000:84:00.0, node 1",
-        "# NodeName=gpu1 CPUs=16 Boards=1 SocketsPerBoard=2 CoresPerSocket=4 ThreadsPerCore=2 RealMemory=128000 Gres=gpu:4",
+        "NodeName=gpu1 Name=gpu Type=l40s File=/dev/nvidia0 Cores=0-3 Links=-1,0,0,0   # GPU0 0000:23:00.0, node 0",
+        "NodeName=gpu1 Name=gpu Type=l40s File=/dev/nvidia3 Cores=4-7 Links=0,0,0,-1   # GPU3 0000:84:00.0, node 1",
+        "# NodeName=gpu1 CPUs=16 Boards=1 SocketsPerBoard=2 CoresPerSocket=4 ThreadsPerCore=2 RealMemory=128000 Gres=gpu:l40s:4",
     ] {
         assert!(text.lines().any(|own| own == line), "{line}\n{text}");
     }
@@ -152,4 +152,42 @@ fn mig_instances_and_shards_have_lines() {
     );
     let output = host.run(&["gres-conf", "--shards", "2"]);
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn the_sites_types_are_kept() {
+    let host = Host::new();
+    host.replace("etc/slurm/nodes.conf", "gpu:l40s:4", "gpu:ada:4");
+    host.write("etc/slurm/gres.conf", "AutoDetect=nvml\n");
+    let text = lines(&host, &[]);
+    assert!(
+        text.contains("Name=gpu Type=ada File=/dev/nvidia0") && text.contains("Gres=gpu:ada:4"),
+        "{text}"
+    );
+    host.write(
+        "etc/slurm/gres.conf",
+        "Name=gpu Type=old File=/dev/nvidia[0-1]\nName=gpu Type=new File=/dev/nvidia[2-3]\n",
+    );
+    let text = lines(&host, &[]);
+    assert!(text.contains("Gres=gpu:old:2,gpu:new:2"), "{text}");
+    host.write("etc/slurm/gres.conf", "# none\n");
+    host.replace("etc/slurm/nodes.conf", "gpu:ada:4", "gpu:4");
+    let text = lines(&host, &[]);
+    assert!(
+        text.contains("Gres=gpu:4") && !text.contains("Type="),
+        "{text}"
+    );
+}
+
+#[test]
+fn gpus_that_only_autodetect_finds_get_its_line() {
+    let host = Host::of("mi300x-2s8g");
+    let text = lines(&host, &["--slurm-release", "24.11"]);
+    for line in ["AutoDetect=rsmi", "# GresTypes=gpu"] {
+        assert!(
+            text.lines().any(|own| own.ends_with(line)),
+            "{line}\n{text}"
+        );
+    }
+    assert!(text.contains("Gres=gpu:8"), "{text}");
 }

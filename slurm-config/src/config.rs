@@ -4,8 +4,6 @@
 //! values in double quotes or without blanks, `#` starts a comment unless a backslash stands before it,
 //! a backslash at the end joins the next line, `Include FILE` on a line of its own.
 
-use std::fmt;
-
 /// One logical line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
@@ -75,53 +73,6 @@ pub fn parse(text: &str, file: &str) -> Vec<Statement> {
         }
     }
     statements
-}
-
-/// What Slurm cannot read in a line of slurm.conf or cgroup.conf.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unreadable {
-    /// Words that are no `Key=Value`.
-    Stray(String),
-    /// A pair behind another, as `key=value`; only lines such as those of NodeName= have several.
-    Behind {
-        /// The pair.
-        pair: String,
-        /// The key that stands before it.
-        key: String,
-    },
-}
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stray(words) => write!(f, "\"{words}\" is no Key=Value"),
-            Self::Behind { pair, key } => write!(f, "\"{pair}\" stands behind {key}="),
-        }
-    }
-}
-
-/// The keys whose lines have several pairs (`S_P_ARRAY` with a handler, common/read_config.c; FrontendName until 24.05).
-const KEYS_OF_LINES: [&str; 6] = [
-    "downnodes",
-    "frontendname",
-    "nodename",
-    "nodeset",
-    "partitionname",
-    "slurmctldhost",
-];
-
-/// What Slurm cannot read in a line of slurm.conf or cgroup.conf; it then reads no further and does not start
-/// (`s_p_parse_file`, common/parse_config.c).
-pub fn unreadable(line: &Line) -> Option<Unreadable> {
-    if let Some(words) = &line.stray {
-        return Some(Unreadable::Stray(words.clone()));
-    }
-    let (first, rest) = line.pairs.split_first()?;
-    let (key, value) = rest.first()?;
-    (!KEYS_OF_LINES.contains(&first.0.as_str())).then(|| Unreadable::Behind {
-        pair: format!("{key}={value}"),
-        key: first.0.clone(),
-    })
 }
 
 /// The last value of a key that is given once a file, and its line.
@@ -227,6 +178,13 @@ pub fn is_yes(value: &str) -> bool {
         .any(|word| value.eq_ignore_ascii_case(word))
 }
 
+/// Slurm's words for no.
+pub fn is_no(value: &str) -> bool {
+    ["no", "down", "false", "0"]
+        .iter()
+        .any(|word| value.eq_ignore_ascii_case(word))
+}
+
 /// Whether lines are those of a slurm.conf: one of them has a key that other files do not have.
 pub fn is_slurm_conf(lines: &[Line]) -> bool {
     let known = [
@@ -306,30 +264,6 @@ mod tests {
             ("A=\"\"\n", None),
         ] {
             assert_eq!(lines(text)[0].stray.as_deref(), stray, "{text}");
-        }
-    }
-
-    /// As a real scontrol of 22.05.8 answered.
-    #[test]
-    fn only_some_lines_have_several_pairs() {
-        for (text, fault) in [
-            ("NodeName=n1 CPUs=2 Gres=gpu:4\n", None),
-            (
-                "NodeName=n2 Gres=gpu:4, nic:1\n",
-                Some("\"nic:1\" is no Key=Value"),
-            ),
-            (
-                "GresTypes=gpu SlurmdParameters=x\n",
-                Some("\"slurmdparameters=x\" stands behind grestypes="),
-            ),
-            (
-                "SlurmdParameters=\n",
-                Some("\"SlurmdParameters=\" is no Key=Value"),
-            ),
-            ("SlurmdTimeout=300 # x\n", None),
-        ] {
-            let got = unreadable(&lines(text)[0]).map(|fault| fault.to_string());
-            assert_eq!(got.as_deref(), fault, "{text}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::config::Line;
 use crate::hostlist;
+use crate::keys;
 use crate::mig::is_mig_type;
 
 /// A host's own line, with the defaults of the `NodeName=DEFAULT` lines before it.
@@ -82,7 +83,46 @@ impl Shape {
 /// The line of the host called `hostname`.  Without a name, the only node line of the file, for the first host that it
 /// names.
 pub fn find(lines: &[Line], hostname: Option<&str>) -> Option<Node> {
-    let short = hostname.map(|name| name.split('.').next().unwrap_or(name));
+    let Some(full) = hostname else {
+        let mut nodes = with_defaults(lines).into_iter();
+        let (line, whole) = nodes.next().filter(|_| nodes.next().is_none())?;
+        let names = line.get("nodename").unwrap_or_default();
+        let name = hostlist::expand(names, 1).pop().unwrap_or_default();
+        return Some(Node { name, line, whole });
+    };
+    let short = full.split('.').next().unwrap_or(full);
+    let hosts = |line: &Line| {
+        let hosts = line.get("nodehostname").or_else(|| line.get("nodename"));
+        hosts.unwrap_or_default().to_owned()
+    };
+    let mut nodes = with_defaults(lines).into_iter();
+    let (line, whole) = nodes.find(|(line, _)| {
+        hostlist::contains(&hosts(line), short) || hostlist::contains(&hosts(line), full)
+    })?;
+    let name = match line.get("nodehostname") {
+        None => short.to_owned(),
+        Some(_) => {
+            let names = line.get("nodename").unwrap_or_default();
+            hostlist::expand(names, 1).pop().unwrap_or_default()
+        }
+    };
+    Some(Node { name, line, whole })
+}
+
+/// The line of the node called `name`, whatever its host is called (`slurmd -N`).
+pub fn called(lines: &[Line], name: &str) -> Option<Node> {
+    let is_it = |line: &Line| hostlist::contains(line.get("nodename").unwrap_or_default(), name);
+    let mut nodes = with_defaults(lines).into_iter();
+    let (line, whole) = nodes.find(|(line, _)| is_it(line))?;
+    Some(Node {
+        name: name.to_owned(),
+        line,
+        whole,
+    })
+}
+
+/// The lines that name hosts, each also with the defaults before it.
+fn with_defaults(lines: &[Line]) -> Vec<(Line, Line)> {
     let mut defaults: Vec<(String, String)> = Vec::new();
     let mut nodes = Vec::new();
     for line in lines {
@@ -90,45 +130,15 @@ pub fn find(lines: &[Line], hostname: Option<&str>) -> Option<Node> {
             continue;
         };
         if names.eq_ignore_ascii_case("DEFAULT") {
-            defaults.extend(
-                line.pairs
-                    .iter()
-                    .filter(|(key, _)| key != "nodename")
-                    .cloned(),
-            );
+            let own = line.pairs.iter().filter(|(key, _)| key != "nodename");
+            defaults.extend(own.cloned());
             continue;
         }
         let mut whole = line.clone();
         whole.pairs = defaults.iter().chain(&line.pairs).cloned().collect();
-        nodes.push((line, whole));
+        nodes.push((line.clone(), whole));
     }
-    let names_of = |line: &Line| {
-        let hosts = line.get("nodehostname").or_else(|| line.get("nodename"));
-        hosts.unwrap_or_default().to_owned()
-    };
-    let chosen = match (short, hostname) {
-        (Some(short), Some(full)) => nodes.into_iter().find(|(line, _)| {
-            hostlist::contains(&names_of(line), short) || hostlist::contains(&names_of(line), full)
-        }),
-        _ => {
-            let only = nodes.len() == 1;
-            nodes.into_iter().next().filter(|_| only)
-        }
-    };
-    chosen.map(|(line, whole)| {
-        let name = match (line.get("nodehostname"), short) {
-            (None, Some(short)) => short.to_owned(),
-            _ => {
-                let names = line.get("nodename").unwrap_or_default();
-                hostlist::expand(names, 1).pop().unwrap_or_default()
-            }
-        };
-        Node {
-            name,
-            line: line.clone(),
-            whole,
-        }
-    })
+    nodes
 }
 
 /// The state that [`dynamic`] gives a node.
@@ -145,11 +155,7 @@ pub fn dynamic(name: &str, conf: &str, place: &str) -> Option<Node> {
 impl Node {
     /// What it declares.
     pub fn geometry(&self) -> Geometry {
-        let number = |key: &str| {
-            self.whole
-                .get(key)
-                .and_then(|value| value.parse::<u64>().ok())
-        };
+        let number = |key: &str| self.whole.get(key).and_then(keys::number);
         let boards = number("boards").unwrap_or(1);
         Geometry {
             sockets: number("sockets").or_else(|| {
@@ -159,6 +165,11 @@ impl Node {
             threads_per_core: number("threadspercore"),
             cpus: number("cpus").or_else(|| number("procs")),
         }
+    }
+
+    /// `RealMemory=`, in MiB; None where it is missing or no number.
+    pub fn real_memory_mib(&self) -> Option<u64> {
+        self.whole.get("realmemory").and_then(keys::number)
     }
 
     /// Whether it is started when it is needed (`State=CLOUD`) or registers itself: slurmctld then reads gres.conf for it and refuses
@@ -185,6 +196,16 @@ impl Node {
     pub fn counts_mig(&self, name: &str) -> bool {
         let mut types = self.gres(name).into_iter().filter_map(|(kind, _)| kind);
         types.any(|kind| is_mig_type(&kind))
+    }
+
+    /// The items of `Gres=`, as they are written.
+    pub fn gres_items(&self) -> Vec<String> {
+        let gres = self.whole.get("gres").unwrap_or_default();
+        let items = split_gres(gres).into_iter().map(str::trim);
+        items
+            .filter(|item| !item.is_empty())
+            .map(str::to_owned)
+            .collect()
     }
 
     /// The items of GRES `name` (in lower case) in `Gres=`: the type, None where none is named, and how many.

@@ -133,6 +133,18 @@ impl SlurmdOptions {
         self.value("--parameters")
     }
 
+    /// The node's name where slurmd is told it (`-N`); None where it goes by the host's.
+    pub fn node_name(&self) -> Option<&str> {
+        let mut words = self.words.iter();
+        let word = words.find(|word| word.starts_with("-N"))?;
+        let name = match word.strip_prefix("-N") {
+            Some("") | None => words.next()?.as_str(),
+            Some(name) => name,
+        };
+        // systemd's `%n` and the like are not the name itself.
+        (!name.contains(['%', '$'])).then_some(name)
+    }
+
     /// What the node says of itself where it is dynamic (`-Z`): the words of `--conf`, which a NodeName line would have, empty
     /// where there are none; None for a node of slurm.conf.
     pub fn dynamic(&self) -> Option<&str> {
@@ -278,6 +290,19 @@ mod tests {
                 left_out,
                 "{text} {release:?}"
             );
+        }
+    }
+
+    #[test]
+    fn slurmd_may_be_told_its_nodes_name() {
+        for (text, name) in [
+            ("SLURMD_OPTIONS=\"-N n7 -D\"", Some("n7")),
+            ("SLURMD_OPTIONS=-Nn7", Some("n7")),
+            ("SLURMD_OPTIONS=\"-D -s\"", None),
+            ("SLURMD_OPTIONS=\"-N %i\"", None),
+        ] {
+            let options = SlurmdOptions::of_environment_file(text);
+            assert_eq!(options.node_name(), name, "{text}");
         }
     }
 

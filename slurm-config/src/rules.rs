@@ -35,6 +35,18 @@ pub struct Series {
     /// Whether gres.conf has `Flags=env_uuid`, which puts UUIDs in CUDA_VISIBLE_DEVICES; series without it ignore
     /// the word (`gres_flags_parse`, interfaces/gres.c).
     pub has_env_uuid: bool,
+    /// The plugins of TaskPlugin=, ProctrackType= and SelectType= (src/plugins/task, proctrack and select); `none` is no task
+    /// plugin in every series.
+    pub task_plugins: &'static [&'static str],
+    /// See [`Series::task_plugins`].
+    pub proctrack_plugins: &'static [&'static str],
+    /// See [`Series::task_plugins`].
+    pub select_plugins: &'static [&'static str],
+    /// Whether slurmd loads the plugin of SelectType= (`select_g_init`, slurmd/slurmd.c); slurmctld does in every series.
+    pub slurmd_loads_select: bool,
+    /// Whether slurmd loads its cgroup plugin although no other plugin needs it, and CgroupPlugin= may be `disabled`
+    /// (`cgroup_g_init`, interfaces/cgroup.c).
+    pub loads_cgroup: bool,
     /// Which `Flags=` of gres.conf must be the same on every line of a GRES (`_parse_gres_config`, interfaces/gres.c).
     pub flags: FlagsRule,
 }
@@ -72,6 +84,11 @@ const V22_05: Series = Series {
     leaves_out_ecores: false,
     has_env_uuid: false,
     flags: FlagsRule::Environment,
+    task_plugins: &["affinity", "cgroup", "none", "cray_aries"],
+    proctrack_plugins: &["cgroup", "linuxproc", "pgid", "cray_aries"],
+    select_plugins: &["cons_tres", "linear", "cons_res", "cray_aries"],
+    slurmd_loads_select: true,
+    loads_cgroup: false,
 };
 const V23_02: Series = Series {
     number: (23, 2),
@@ -84,11 +101,16 @@ const V23_11: Series = Series {
     number: (23, 11),
     api: 40,
     autodetect: &["nvml", "rsmi", "oneapi", "nrt"],
+    select_plugins: &["cons_tres", "linear", "cray_aries"],
     ..V23_02
 };
 const V24_05: Series = Series {
     number: (24, 5),
     api: 41,
+    task_plugins: &["affinity", "cgroup", "none"],
+    proctrack_plugins: &["cgroup", "linuxproc", "pgid"],
+    select_plugins: &["cons_tres", "linear"],
+    loads_cgroup: true,
     ..V23_11
 };
 const V24_11: Series = Series {
@@ -101,6 +123,7 @@ const V24_11: Series = Series {
 const V25_05: Series = Series {
     number: (25, 5),
     api: 43,
+    slurmd_loads_select: false,
     ..V24_11
 };
 const V25_11: Series = Series {

@@ -59,12 +59,14 @@ mod places {
     }
 
     #[test]
-    fn no_code_but_the_table_compares_releases() {
+    fn no_code_but_the_tables_compares_releases() {
         let mut found = Vec::new();
         for (path, text) in all_texts() {
             let is_code =
                 path.ends_with(".rs") && !path.contains("tests") && !path.contains("fuzz");
-            if !is_code || path == "slurm-config/src/rules.rs" {
+            let is_table =
+                ["slurm-config/src/rules.rs", "slurm-config/src/keys.rs"].contains(&path.as_str());
+            if !is_code || is_table {
                 continue;
             }
             let text = text.split("mod tests {").next().unwrap();

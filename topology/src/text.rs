@@ -32,6 +32,19 @@ pub fn is_printable(c: char) -> bool {
     matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
 }
 
+/// The word that `typed` was meant for, if one is near: one slip in three letters is still that word.
+pub fn nearest<'a>(typed: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let length = typed.chars().count();
+    // Comparing grows with the square of the length, and nothing that is looked for is longer.
+    if length > 40 {
+        return None;
+    }
+    let near = words
+        .map(|word| (strsim::osa_distance(typed, word), word))
+        .min()?;
+    (near.0 * 3 <= length).then_some(near.1)
+}
+
 /// A host name as Slurm's files and ours can hold it: letters, digits, `.`, `-` and `_`; none for anything else.
 pub fn host_name(text: &str) -> Option<String> {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');

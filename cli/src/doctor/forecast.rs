@@ -3,8 +3,7 @@
 //! `make test-gres` holds this to real daemons, row by row.
 
 use serde::Serialize;
-use slurm_config::config::unreadable;
-use slurm_config::cores::CoreMap;
+use slurm_config::cores::{CoreMap, Counts};
 use slurm_config::gres::{NodeGres, fault_of};
 use slurm_config::node::{Node, Shape};
 use slurm_config::registration::{Fatal, Record, Refused, Registration, type_of_name};
@@ -13,6 +12,7 @@ use slurm_config::rules::{self, Series};
 use topology::machine::Gpu;
 
 use super::devices::{self, DeviceFile};
+use super::keys;
 use super::report::{DoctorFinding, DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
@@ -57,32 +57,62 @@ pub(crate) enum ForecastOutcome {
     Unknown,
 }
 
+/// What becomes of the node under one release.
+#[derive(Debug)]
+pub(crate) struct Foretold {
+    /// The release, without a patch.
+    release: Release,
+    /// What happens.
+    pub(super) outcome: ForecastOutcome,
+    /// Why, unless the node registers.
+    pub(super) why: Option<String>,
+    /// What slurmd registers; None where it does not start or that is not known.
+    gpus: Option<String>,
+    /// What slurmctld refuses in that.
+    refused: Option<Refused>,
+}
+
 /// The forecast; None where there is no node line or the machine is not known well enough.
 pub(crate) fn forecast(world: &World<'_>) -> Option<Forecast> {
-    let (slurm, node) = subject(world)?;
     let mut releases: Vec<ForecastSpan> = Vec::new();
-    for series in rules::TABLE {
-        let own = series.release();
-        let (outcome, why) = outcome(world, slurm, node, own);
-        let name = own.to_string();
+    for own in all(world)? {
+        let name = own.release.to_string();
         match releases
             .last_mut()
-            .filter(|last| last.outcome == outcome && last.why == why)
+            .filter(|last| last.outcome == own.outcome && last.why == own.why)
         {
             Some(last) => last.to = name,
             None => releases.push(ForecastSpan {
                 from: name.clone(),
                 to: name,
-                outcome,
-                why,
+                outcome: own.outcome,
+                why: own.why.clone(),
             }),
         }
     }
-    let release = world.release.unwrap_or_else(|| Series::newest().release());
-    let gpus = register(world, slurm, node, release)
-        .ok()
-        .and_then(|own| words(&own));
-    Some(Forecast { gpus, releases })
+    Some(Forecast {
+        gpus: at_hand(world)?.gpus.clone(),
+        releases,
+    })
+}
+
+/// What becomes of the node under each release of the table, oldest first; it is found once.
+fn all<'w>(world: &'w World<'_>) -> Option<&'w [Foretold]> {
+    let (slurm, node) = subject(world)?;
+    let foretell_all = || {
+        let releases = rules::TABLE.iter().map(Series::release);
+        let each = releases.map(|release| foretell(world, slurm, node, release));
+        each.collect()
+    };
+    Some(world.foretold.get_or_init(foretell_all))
+}
+
+/// What becomes of it under the release at hand, the newest where that is not known.
+fn at_hand<'w>(world: &'w World<'_>) -> Option<&'w Foretold> {
+    let series = world.release.map_or_else(Series::newest, Series::of);
+    all(world)?
+        .iter()
+        .find(|own| own.release == series.release())
 }
 
 impl Forecast {
@@ -159,17 +189,24 @@ fn words(own: &Registration) -> Option<String> {
 
 /// Whether slurmctld of the release at hand drains the node because AutoDetect finds more GPUs than its line has.
 pub(super) fn detects_more(world: &World<'_>) -> bool {
-    let release = world.release.unwrap_or_else(|| Series::newest().release());
-    let Some((slurm, node)) = world
-        .slurm
-        .as_ref()
-        .and_then(|slurm| Some((slurm, slurm.node.as_ref()?)))
-    else {
-        return false;
+    let refused = at_hand(world).and_then(|own| own.refused.as_ref());
+    matches!(refused, Some(Refused::Links { .. }))
+}
+
+/// Whether the node registers under the release at hand with another `Gres=`, as far as that is known.
+pub(super) fn accepts_gres(world: &World<'_>, node: &Node, gres: &str) -> bool {
+    let Some(slurm) = &world.slurm else {
+        return true;
     };
-    let judged = register(world, slurm, node, release)
-        .map(|own| own.judge(Series::of(release).cores, node.geometry().shape()));
-    matches!(judged, Ok(Err(Refused::Links { .. })))
+    let mut node = Node::clone(node);
+    for line in [&mut node.line, &mut node.whole] {
+        line.pairs.push(("gres".to_owned(), gres.to_owned()));
+    }
+    let release = world.release.unwrap_or_else(|| Series::newest().release());
+    matches!(
+        foretell(world, slurm, &node, release).outcome,
+        ForecastOutcome::Accepted | ForecastOutcome::Unknown
+    )
 }
 
 /// What is foretold of: Slurm's configuration and the node's line; none where one of them or the machine is not known.
@@ -179,25 +216,23 @@ fn subject<'w>(world: &'w World<'_>) -> Option<(&'w Slurm, &'w Node)> {
     Some((slurm, slurm.node.as_ref().filter(|_| is_known)?))
 }
 
-/// What becomes of the node under the release at hand, and why; where that is not known, what becomes of it under all.
-pub(super) fn now(world: &World<'_>) -> Option<(ForecastOutcome, Option<String>)> {
-    let (slurm, node) = subject(world)?;
-    if let Some(release) = world.release {
-        return Some(outcome(world, slurm, node, release));
+/// What becomes of the node under the release at hand; where that is not known, what becomes of it under all.
+pub(super) fn now<'w>(world: &'w World<'_>) -> Option<&'w Foretold> {
+    if world.release.is_some() {
+        return at_hand(world);
     }
-    let mut all = rules::TABLE
-        .iter()
-        .map(|series| outcome(world, slurm, node, series.release()));
-    let first = all.next()?;
-    all.all(|other| other == first).then_some(first)
+    let (first, others) = all(world)?.split_first()?;
+    let is_same = |own: &Foretold| (own.outcome, &own.why) == (first.outcome, &first.why);
+    others.iter().all(is_same).then_some(first)
 }
 
 /// That the node does not register, where no other finding says so.
 pub(super) fn check(world: &World<'_>, report: &mut DoctorReport) {
-    let Some(((_, node), (outcome, Some(why)))) = subject(world).zip(now(world)) else {
+    let Some(((_, node), own)) = subject(world).zip(now(world)) else {
         return;
     };
-    let effect = match outcome {
+    let Some(why) = &own.why else { return };
+    let effect = match own.outcome {
         ForecastOutcome::Accepted | ForecastOutcome::Unknown => return,
         ForecastOutcome::Drained => "slurmctld sets the node invalid and drains it",
         ForecastOutcome::NoStart => "slurmd does not start, and the node is down",
@@ -210,7 +245,10 @@ pub(super) fn check(world: &World<'_>, report: &mut DoctorReport) {
         "node-line" | "slurm-conf" => true,
         check => check.starts_with("gres-"),
     };
-    let is_said = |own: &DoctorFinding| own.harm == Harm::StopsJobs && is_own(own);
+    let is_said = |own: &DoctorFinding| {
+        let stops_slurmd = ["cgroup", "task-plugin"].contains(&own.check);
+        own.harm == Harm::StopsJobs && (is_own(own) || stops_slurmd)
+    };
     if report.findings.iter().any(is_said) {
         return;
     }
@@ -230,44 +268,56 @@ pub(super) fn check(world: &World<'_>, report: &mut DoctorReport) {
     );
 }
 
-/// What becomes of the node under one release, and why.
-fn outcome(
-    world: &World<'_>,
-    slurm: &Slurm,
-    node: &Node,
-    release: Release,
-) -> (ForecastOutcome, Option<String>) {
+fn foretell(world: &World<'_>, slurm: &Slurm, node: &Node, release: Release) -> Foretold {
     let registered = register(world, slurm, node, release);
-    if let Err((ForecastOutcome::NoStart, why)) = registered {
-        return (ForecastOutcome::NoStart, Some(why));
-    }
-    // What the machine lacks is so whatever is known of its GPUs.
-    let shape = node.geometry().shape();
-    let overrides = slurm.parameters(Some(release)).overrides_machine();
-    if !overrides && let Some(why) = lacks(world, node, shape, release) {
-        return (ForecastOutcome::Drained, Some(why));
-    }
-    let registration = match registered {
-        Ok(registration) => registration,
-        Err((outcome, why)) => return (outcome, Some(why)),
+    let gpus = registered.as_ref().ok().and_then(words);
+    let told = |outcome: ForecastOutcome, why: Option<String>| Foretold {
+        release,
+        outcome,
+        why,
+        gpus: gpus.clone(),
+        refused: None,
     };
+    if let Err((ForecastOutcome::NoStart, why)) = registered {
+        return told(ForecastOutcome::NoStart, Some(why));
+    }
+    let overrides = slurm.parameters(Some(release)).overrides_machine();
+    let judged = registered.as_ref().map(|registration| {
+        let counted = world.counts(Some(release)).filter(|_| !overrides);
+        judge(registration, node.geometry().shape(), counted, release)
+    });
+    let refused = judged.as_ref().ok().and_then(|own| own.clone().err());
+    // What the machine lacks is so whatever is known of its GPUs.
+    let lacking = lacks(world, node, node.geometry().shape(), release).filter(|_| !overrides);
+    let mut own = match (lacking, judged) {
+        (Some(why), _) => told(ForecastOutcome::Drained, Some(why)),
+        (None, Err((outcome, why))) => told(*outcome, Some(why.clone())),
+        (None, Ok(Ok(()))) => told(ForecastOutcome::Accepted, None),
+        (None, Ok(Err(why))) => told(ForecastOutcome::Drained, Some(why.to_string())),
+    };
+    own.refused = refused;
+    own
+}
+
+/// Whether slurmctld of `release` takes what slurmd registers for a line of `shape`; `counted` is what slurmd counts of the
+/// machine, None where it believes the line.
+fn judge(
+    registration: &Registration,
+    shape: Shape,
+    counted: Option<Counts>,
+    release: Release,
+) -> Result<(), Refused> {
     let rule = Series::of(release).cores;
-    let counted = world
-        .counts(Some(release))
-        .filter(|_| rule.goes_by_the_machine() && !overrides);
+    let counted = counted.filter(|_| rule.goes_by_the_machine());
     let counted = counted.map_or(shape, |counts| Shape {
         sockets: counts.sockets as u64,
         cores_per_socket: counts.cores_per_socket as u64,
         ..shape
     });
     // Cores beyond the line's last are none in any release that looks.
-    let judged = match registration.judge(rule, shape) {
+    match registration.judge(rule, shape) {
         Err(why @ Refused::NoSuchCore { .. }) => Err(why),
         _ => registration.judge(rule, counted),
-    };
-    match judged {
-        Ok(()) => (ForecastOutcome::Accepted, None),
-        Err(why) => (ForecastOutcome::Drained, Some(why.to_string())),
     }
 }
 
@@ -281,7 +331,7 @@ fn lacks(world: &World<'_>, node: &Node, shape: Shape, release: Release) -> Opti
             shape.cpus, counts.cpus
         ));
     }
-    let given = node.whole.get("realmemory")?.parse::<u64>().ok()?;
+    let given = node.real_memory_mib()?;
     let there = world.real_memory_mib()?;
     (given.saturating_mul(world.registered_percent()) > there.saturating_mul(100))
         .then(|| format!("the line has RealMemory={given} and the machine {there}"))
@@ -296,11 +346,8 @@ fn register(
 ) -> Result<Registration, (ForecastOutcome, String)> {
     let lines = slurm.gres.as_deref().unwrap_or_default();
     let own = NodeGres::of(lines, &node.name, "gpu");
-    let cgroup = slurm.cgroup.iter().flatten();
-    let mut read = slurm.conf.iter().chain(cgroup);
-    if let Some((fault, line)) = read.find_map(|line| Some((unreadable(line)?, line))) {
-        let why = format!("{}: {fault}", line.place());
-        return Err((ForecastOutcome::NoStart, why));
+    if let Some(stop) = keys::stop(slurm, release) {
+        return Err(stop);
     }
     let mut faults = lines.iter();
     if let Some((fault, line)) = faults.find_map(|line| Some((fault_of(line)?, line))) {

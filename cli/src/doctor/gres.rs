@@ -13,6 +13,7 @@ use topology::pci::PciAddress;
 
 use super::devices::{self, DeviceFile};
 use super::gres_cores;
+use super::keys;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
@@ -107,9 +108,7 @@ fn check_keys(lines: &[Line], report: &mut DoctorReport) {
             LineFault::UnknownKey(_) => format!(
                 "{place}: expected Name=, Type=, File=, MultipleFiles=, Cores=, Count=, Links=, Flags= or AutoDetect=, behind NodeName= if any"
             ),
-            LineFault::Stray(_) => format!(
-                "{place}: Key=Value without a blank in the value, or with the value in quotes"
-            ),
+            LineFault::Stray(_) => keys::without_blank(&place),
             LineFault::First(_) => {
                 format!("{place}: Name=gpu first, or NodeName= and then Name=gpu")
             }
@@ -180,13 +179,14 @@ fn check_detection(
             ),
         },
         (Some(_), Some(vendor)) => format!("does not find {vendor}'s GPUs"),
-        (Some("nvml"), None) => match folder_without(slurm, "gpu_nvml.so") {
-            Some(folder) => format!(
-                "needs gpu_nvml.so, which is missing in {folder}: this Slurm was built without NVML"
+        (Some(method), None) => match library_of(method).and_then(|library| {
+            Some((library, folder_without(slurm, &format!("gpu_{method}.so"))?))
+        }) {
+            Some((library, folder)) => format!(
+                "needs gpu_{method}.so, which is missing in {folder}: this Slurm was built without {library}"
             ),
             None => return,
         },
-        (Some(_), None) => return,
     };
     report.find(
         "gres-autodetect",
@@ -196,10 +196,9 @@ fn check_detection(
         format!(
             "{}: {}{}",
             line.place(),
-            if method == Some("nvml") && missed.is_none() {
-                "install Slurm's NVML plugin".to_owned()
-            } else {
-                format!("AutoDetect={}", devices::autodetect_of(world.machine))
+            match method.filter(|_| missed.is_none()) {
+                Some(method) => format!("install Slurm's plugin gpu_{method}.so"),
+                None => format!("AutoDetect={}", devices::autodetect_of(world.machine)),
             },
             or_lines(world.machine)
         ),
@@ -215,30 +214,23 @@ fn missed_by(machine: &Machine, method: &str) -> Option<&'static str> {
     (!is_found).then_some(first.name)
 }
 
+/// The vendor's library without which Slurm's plugin of a method is not built (src/plugins/gpu); None where it needs none.
+fn library_of(method: &str) -> Option<&'static str> {
+    match method {
+        "nvml" => Some("NVML"),
+        "rsmi" => Some("ROCm SMI"),
+        "oneapi" => Some("oneAPI Level Zero"),
+        _ => None,
+    }
+}
+
 /// Slurm's plugin folder, where it exists and has other plugins but not this one.
 fn folder_without(slurm: &Slurm, plugin: &str) -> Option<String> {
-    let named = slurm.value("plugindir").map(|(value, _)| value.to_owned());
-    let usual = [
-        "/usr/lib64/slurm",
-        "/usr/lib/slurm",
-        "/usr/lib/x86_64-linux-gnu/slurm-wlm",
-        "/usr/lib/aarch64-linux-gnu/slurm-wlm",
-    ];
-    let folders: Vec<String> = match named {
-        Some(named) => named.split(':').map(str::to_owned).collect(),
-        None => usual.map(str::to_owned).to_vec(),
-    };
-    let of_slurm: Vec<&String> = folders
-        .iter()
-        .filter(|folder| slurm.tree.exists(&format!("{folder}/task_affinity.so")))
-        .collect();
+    let of_slurm = slurm.plugin_folders();
     let has = of_slurm
         .iter()
         .any(|folder| slurm.tree.exists(&format!("{folder}/{plugin}")));
-    of_slurm
-        .first()
-        .filter(|_| !has)
-        .map(|folder| (*folder).clone())
+    of_slurm.into_iter().next().filter(|_| !has)
 }
 
 /// A line's device files: whether there are any, whether the host has them, and whether `Count=` agrees.
@@ -485,7 +477,7 @@ fn check_lines(world: &World<'_>, node: &Node, gres: &NodeGres<'_>, report: &mut
         Fatal::SameFile { file } => (
             "gres-file",
             format!("{places}: {fatal}"),
-            format!("{places}: remove {file} from one of them"),
+            change_of_same_file(world, gres, file),
         ),
         Fatal::SharedLines { name }
         | Fatal::SharedShort { name, .. }
@@ -505,6 +497,32 @@ fn check_lines(world: &World<'_>, node: &Node, gres: &NodeGres<'_>, report: &mut
         "slurmd does not start, and the node is down",
         change,
     );
+}
+
+/// What to write instead of a device file that is given twice: without it the node may have too few GPUs.
+fn change_of_same_file(world: &World<'_>, gres: &NodeGres<'_>, file: &str) -> String {
+    let named: Vec<String> = gres.lines.iter().flat_map(GresLine::files).collect();
+    let all = world
+        .given()
+        .filter_map(|gpu| devices::file_of(world.machine, gpu));
+    let unnamed: Vec<String> = all.filter(|own| !named.contains(own)).collect();
+    let having = gres
+        .lines
+        .iter()
+        .filter(|line| line.files().iter().any(|own| own == file));
+    let mut places: Vec<String> = having.map(|line| line.line.place()).collect();
+    places.dedup();
+    let places = places.join(", ");
+    match unnamed.as_slice() {
+        [] => format!("{places}: remove {file} from one of them"),
+        [other] => {
+            format!("{places}: {other}, which no line names, instead of {file} in one of them")
+        }
+        others => format!(
+            "{places}: one of {}, which no line names, instead of {file} in one of them",
+            others.join(", ")
+        ),
+    }
 }
 
 /// Types that are no part of any name that AutoDetect finds.

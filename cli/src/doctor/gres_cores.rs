@@ -30,7 +30,7 @@ pub(crate) fn check(
         map: map.as_ref(),
         rule: CoresRule::of(world.release),
         detects: gres.detects(),
-        registers: matches!(forecast::now(world), Some((ForecastOutcome::Accepted, _))),
+        registers: forecast::now(world).is_some_and(|own| own.outcome == ForecastOutcome::Accepted),
     };
     let lines = gres.lines.iter();
     let coreless: Vec<Coreless> = lines

@@ -10,6 +10,8 @@ mod gres;
 mod gres_cores;
 mod host;
 mod installed;
+mod keys;
+pub(crate) mod kinds;
 mod layout;
 mod nccl_conf;
 mod node;
@@ -120,6 +122,7 @@ fn examine(world: &World<'_>) -> DoctorReport {
     if world.machine.gpus.is_empty() {
         report.skip("GPUs: this machine has none");
     }
+    keys::check(world, &mut report);
     tasks::check(world, &mut report);
     node::check(world, &mut report);
     gres::check(world, &mut report);

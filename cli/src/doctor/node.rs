@@ -1,29 +1,21 @@
 //! slurm.conf's line for this host against the machine.
 
-use slurm_config::config::{Unreadable, has_word, unreadable};
+use slurm_config::config::has_word;
 use slurm_config::cores::{Counts, SocketKind};
 use slurm_config::gres::{GresLine, NodeGres};
 use slurm_config::node::Node;
 use slurm_config::rules::Series;
 
 use super::forecast;
+use super::kinds;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
 
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(slurm) = &world.slurm else { return };
-    check_lines(slurm, report);
     let Some(node) = &slurm.node else {
-        let host = world
-            .machine
-            .hostname
-            .as_deref()
-            .unwrap_or("this host, whose name is unknown");
-        report.skip(format!(
-            "the node line and gres.conf: {} has no NodeName line for {host}",
-            slurm.path
-        ));
+        report_no_line(world, slurm, report);
         return;
     };
     check_gres(world, slurm, node, report);
@@ -42,34 +34,27 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     check_socket_borders(world, slurm, node, report);
 }
 
-/// What Slurm cannot read in slurm.conf and cgroup.conf.
-fn check_lines(slurm: &Slurm, report: &mut DoctorReport) {
-    let files = [
-        ("slurm-conf", slurm.conf.as_slice()),
-        ("cgroup", slurm.cgroup.as_deref().unwrap_or_default()),
-    ];
-    for (check, lines) in files {
-        for line in lines {
-            let Some(fault) = unreadable(line) else {
-                continue;
-            };
-            report.find(
-                check,
-                Harm::StopsJobs,
-                format!("{}: {fault}", line.place()),
-                "Slurm reads no further: its daemons do not start, and every command ends with an error",
-                match fault {
-                    Unreadable::Stray(_) => format!(
-                        "{}: Key=Value without a blank in the value, or with the value in quotes",
-                        line.place()
-                    ),
-                    Unreadable::Behind { .. } => {
-                        format!("{}: one key on a line", line.place())
-                    }
-                },
-            );
-        }
+/// That no line is the host's; a host without GPUs, such as a login host, needs none.
+fn report_no_line(world: &World<'_>, slurm: &Slurm, report: &mut DoctorReport) {
+    let host = world.machine.hostname.as_deref();
+    if let Some(host) = host.filter(|_| !world.machine.gpus.is_empty() && !slurm.is_running) {
+        let name = slurm.options.node_name().map_or_else(
+            || format!("a NodeName line for {host}"),
+            |name| format!("a NodeName line for {name}, which slurmd is told with -N"),
+        );
+        report.find(
+            "node-line",
+            Harm::StopsJobs,
+            format!("{}: no NodeName= names {}", slurm.path, slurm.options.node_name().unwrap_or(host)),
+            "slurmd does not start here (\"Unable to determine this slurmd's NodeName\"), and no job runs on these GPUs",
+            format!("{}: {name}, as `gpu-numa gres-conf` prints it, or slurmd -Z for a dynamic node", slurm.path),
+        );
     }
+    report.skip(format!(
+        "the node line and gres.conf: {} has no NodeName line for {}",
+        slurm.path,
+        host.unwrap_or("this host, whose name is unknown")
+    ));
 }
 
 /// Whether the GPUs can be asked for at all.
@@ -125,7 +110,7 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Doctor
                 node.name
             ),
             "no job can ask for a GPU here, so no task is bound to one",
-            format!("{}: add Gres=gpu:{there}", node.line.place()),
+            gres_change(world, node, there),
         ),
         Some(count) if is_by_gpu && count > there as u64 => {
             report.find(
@@ -137,7 +122,7 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Doctor
                     node.name
                 ),
                 "slurmctld drains the node (\"gres/gpu count reported lower than configured\")",
-                format!("{}: Gres=gpu:{there}", node.line.place()),
+                gres_change(world, node, there),
             );
         }
         Some(count) if is_by_gpu && count < there as u64 => {
@@ -161,11 +146,44 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Doctor
                 } else {
                     "the other GPUs are never given to a job"
                 },
-                format!("{}: Gres=gpu:{there}", node.line.place()),
+                gres_change(world, node, there),
             );
         }
         Some(_) => {}
     }
+}
+
+/// `Gres=` with the GPUs that there are.
+fn gres_change(world: &World<'_>, node: &Node, there: usize) -> String {
+    let place = node.line.place();
+    kinds::gres_value(world, node).map_or_else(
+        || {
+            format!(
+                "{place}: Gres= with {} in all, of the types that there are (not recorded here)",
+                topology::quantity::count(there, "GPU")
+            )
+        },
+        |value| {
+            // Advice is tried: the lines of gres.conf may be too few for it.
+            let more = if forecast::accepts_gres(world, node, &value) {
+                ""
+            } else {
+                ", and in gres.conf the lines that `gpu-numa gres-conf` prints"
+            };
+            format!("{place}: Gres={value}{more}")
+        },
+    )
+}
+
+/// What follows from a line that has more CPUs than the machine.
+const TOO_FEW: (Harm, &str) = (
+    Harm::StopsJobs,
+    "the machine has fewer CPUs than the line says, and slurmctld drains the node (\"Low CPUs\")",
+);
+
+/// Whether the machine has fewer CPUs than the line says.
+fn is_short(node: &Node, counts: Counts) -> bool {
+    (counts.cpus as u64) < node.geometry().shape().cpus
 }
 
 fn check_geometry(
@@ -210,20 +228,24 @@ fn check_geometry(
             wrong.join(", ")
         ));
     } else if !wrong.is_empty() {
-        let is_short = (counts.cpus as u64) < given.shape().cpus;
+        let (harm, effect) = if is_short(node, counts) {
+            TOO_FEW
+        } else {
+            (
+                Harm::StopsBinding,
+                "Slurm's cores and sockets are not the machine's: it gives jobs cores on the wrong side of the socket link",
+            )
+        };
         report.find(
             "node-line",
-            if is_short {
-                Harm::StopsJobs
-            } else {
-                Harm::StopsBinding
-            },
-            format!("{}: NodeName={}: {}", node.line.place(), node.name, wrong.join(", ")),
-            if is_short {
-                "the machine has fewer CPUs than the line says, and slurmctld drains the node (\"Low socket*core*thread count, Low CPUs\")"
-            } else {
-                "Slurm's cores and sockets are not the machine's: it gives jobs cores on the wrong side of the socket link"
-            },
+            harm,
+            format!(
+                "{}: NodeName={}: {}",
+                node.line.place(),
+                node.name,
+                wrong.join(", ")
+            ),
+            effect,
             change,
         );
     } else if given.sockets.is_none() && given.cores_per_socket.is_none() && counts.sockets > 1 {
@@ -258,8 +280,7 @@ fn fits_nodes(world: &World<'_>, node: &Node) -> bool {
 
 /// `RealMemory=` (in MiB) against what slurmd will report.
 fn check_memory(world: &World<'_>, node: &Node, report: &mut DoctorReport) {
-    let given = node.whole.get("realmemory");
-    let Some(given) = given.and_then(|value| value.parse::<u64>().ok()) else {
+    let Some(given) = node.real_memory_mib() else {
         return;
     };
     let Some(there) = world.real_memory_mib() else {
@@ -292,25 +313,24 @@ fn check_cpus(slurm: &Slurm, node: &Node, counts: Counts, report: &mut DoctorRep
         && given != cpus as u64
         && given != cores as u64
     {
-        let is_short = (cpus as u64) < node.geometry().shape().cpus;
+        let (harm, effect) = if is_short(node, counts) {
+            TOO_FEW
+        } else {
+            (
+                Harm::StopsBinding,
+                "slurmd and slurmctld count different numbers of CPUs",
+            )
+        };
         report.find(
             "node-line",
-            if is_short {
-                Harm::StopsJobs
-            } else {
-                Harm::StopsBinding
-            },
+            harm,
             format!(
                 "{}: NodeName={}: CPUs={given} (the machine has {cpus}, or {} cores)",
                 node.line.place(),
                 node.name,
                 cores
             ),
-            if is_short {
-                "the machine has fewer CPUs than the line says, and slurmctld drains the node (\"Low CPUs\")"
-            } else {
-                "slurmd and slurmctld count different numbers of CPUs"
-            },
+            effect,
             format!("{}: CPUs={cpus}", slurm.path),
         );
     }

@@ -127,9 +127,41 @@ fn check_order(entries: &[Entry], ours: &Entry, report: &mut DoctorReport) {
             Harm::StopsBinding,
             format!("{} loads pyxis before {} loads gpu_numa_bind.so", before.place(), ours.place()),
             "in a container step the plugin runs after pyxis has entered the container, and takes the container's files for the host's",
-            format!("put the line of {} before that of {}", ours.place(), before.place()),
+            change_of_order(ours, before),
         );
     }
+}
+
+/// How our line comes before that of pyxis: files of one folder are read in the order of their names.
+fn change_of_order(ours: &Entry, pyxis: &Entry) -> String {
+    let plain = format!(
+        "put the line of {} before that of {}",
+        ours.place(),
+        pyxis.place()
+    );
+    let (Some((folder, own)), Some((others, other))) =
+        (ours.file.rsplit_once('/'), pyxis.file.rsplit_once('/'))
+    else {
+        return plain;
+    };
+    if ours.file == pyxis.file {
+        return plain;
+    }
+    if folder != others {
+        return format!(
+            "{plain}: the line that loads pyxis, or the one that includes it, has to follow {}",
+            ours.file
+        );
+    }
+    // The first that sorts before the other, and is still found by `*.conf`.
+    let names = ["00-", "0-", "!"].map(|prefix| format!("{prefix}{own}"));
+    let first = names.into_iter().find(|name| name.as_str() < other);
+    first.map_or(plain, |name| {
+        format!(
+            "mv {} {folder}/{name}: files of a folder are read in the order of their names",
+            ours.file
+        )
+    })
 }
 
 fn check_line(slurm: &Slurm, entry: &Entry, report: &mut DoctorReport) {

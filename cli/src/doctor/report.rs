@@ -73,6 +73,12 @@ impl DoctorReport {
         }
     }
 
+    /// Whether `check` has found something that stops jobs.
+    pub(crate) fn stops(&self, check: &str) -> bool {
+        let mut findings = self.findings.iter();
+        findings.any(|own| own.check == check && own.harm == Harm::StopsJobs)
+    }
+
     /// Adds what could not be checked and why, once.
     pub(crate) fn skip(&mut self, why: impl Into<String>) {
         let why = why.into();

@@ -1,6 +1,7 @@
 //! Reads Slurm's configuration with all that it includes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use launch::site::SiteConfig;
@@ -31,6 +32,14 @@ const UNITS: [&str; 4] = [
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 ];
+/// Where Slurm's plugins are without PluginDir=: those of packages and of a Slurm that was built by hand.
+const PLUGIN_FOLDERS: [&str; 5] = [
+    "/usr/lib64/slurm",
+    "/usr/lib/slurm",
+    "/usr/lib/x86_64-linux-gnu/slurm-wlm",
+    "/usr/lib/aarch64-linux-gnu/slurm-wlm",
+    "/usr/local/lib/slurm",
+];
 /// How deep files may include others.
 const MAX_DEPTH: u32 = 8;
 /// Files read at most.
@@ -57,8 +66,42 @@ pub(crate) struct Slurm {
     pub(crate) node: Option<Node>,
     /// The options that slurmd runs with, or that its service would give it.
     pub(crate) options: SlurmdOptions,
+    /// Whether slurmd runs, so that it has found its node.
+    pub(crate) is_running: bool,
+    /// Files that slurm.conf, gres.conf or cgroup.conf include and that Slurm cannot.
+    pub(crate) unincluded: Vec<Unincluded>,
     /// What could not be read.
     pub(crate) unread: Vec<String>,
+}
+
+/// An `Include` that Slurm cannot follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unincluded {
+    /// Where it is asked for.
+    pub(crate) place: String,
+    /// The file, as written.
+    pub(crate) path: String,
+}
+
+impl Unincluded {
+    /// Whether it is a pattern: Slurm includes files by name only (`_parse_include_directive`, common/parse_config.c).
+    pub(crate) fn is_pattern(&self) -> bool {
+        self.path.contains('*')
+    }
+}
+
+impl fmt::Display for Unincluded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { place, path } = self;
+        if self.is_pattern() {
+            write!(
+                f,
+                "{place}: Include {path} is a pattern, and Slurm includes only files by name"
+            )
+        } else {
+            write!(f, "{place}: Include {path}: no such file")
+        }
+    }
 }
 
 /// Why Slurm's configuration cannot be read.
@@ -112,8 +155,10 @@ pub(crate) fn read(
     let mut reader = Reader {
         tree: &tree,
         folder: folder_of(&path),
+        is_whole: is_live && matches!(asked, Asked::In(_)),
         files: 0,
         unread: Vec::new(),
+        unincluded: Vec::new(),
     };
     let text = tree.read(&path)?;
     let conf = reader.lines_of(&text, &path, 0);
@@ -138,13 +183,17 @@ pub(crate) fn read(
     } else {
         None
     };
-    let mut unread = reader.unread;
-    let options = options(&tree);
+    let (mut unread, unincluded) = (reader.unread, reader.unincluded);
+    let (options, is_running) = options(&tree);
     let itself = hostname.zip(options.dynamic()).and_then(|(name, conf)| {
         let name = name.split('.').next().unwrap_or(name);
         node::dynamic(name, conf, "slurmd -Z --conf")
     });
-    let own = node::find(&conf, hostname).or(itself);
+    let told = options.node_name();
+    let own = told
+        .and_then(|name| node::called(&conf, name))
+        .or_else(|| own_line(&tree, &conf, hostname?))
+        .or(itself);
     let only = if own.is_none() && !is_live {
         node::find(&conf, None)
     } else {
@@ -159,6 +208,8 @@ pub(crate) fn read(
     Ok(Some(Slurm {
         node: own.or(only),
         options,
+        is_running,
+        unincluded,
         tree,
         path,
         conf,
@@ -194,14 +245,43 @@ impl Slurm {
             .unwrap_or_default()
     }
 
+    /// The folders of PluginDir that have Slurm's plugins; empty where they are not recorded.
+    pub(crate) fn plugin_folders(&self) -> Vec<String> {
+        let named = self.value("plugindir").map(|(value, _)| value.to_owned());
+        let folders: Vec<String> = match named {
+            Some(named) => named.split(':').map(str::to_owned).collect(),
+            None => PLUGIN_FOLDERS.map(str::to_owned).to_vec(),
+        };
+        let is_slurms = |folder: &String| self.tree.exists(&format!("{folder}/task_affinity.so"));
+        folders.into_iter().filter(is_slurms).collect()
+    }
+
     /// The path of a file beside slurm.conf.
     pub(crate) fn beside(&self, name: &str) -> String {
         format!("{}/{name}", folder_of(&self.path))
     }
 }
 
-/// The options of the slurmd that runs; where none does, those of its service: unit, drop-ins and environment files.
-fn options(tree: &Tree) -> SlurmdOptions {
+/// The line of a host as slurmd looks for it: by its name, by its other names in /etc/hosts, and as `localhost`
+/// (`_read_config` and `slurm_conf_get_aliased_nodename`).
+fn own_line(tree: &Tree, conf: &[Line], hostname: &str) -> Option<Node> {
+    let hosts = tree.text("/etc/hosts").unwrap_or_default();
+    let names = |line: &str| -> Vec<String> {
+        let line = line.split('#').next().unwrap_or_default();
+        line.split_whitespace().skip(1).map(str::to_owned).collect()
+    };
+    let aliases = hosts
+        .lines()
+        .map(names)
+        .filter(|names| names.iter().any(|name| name == hostname))
+        .flatten();
+    let all = std::iter::once(hostname.to_owned()).chain(aliases);
+    all.chain(["localhost".to_owned()])
+        .find_map(|name| node::find(conf, Some(&name)))
+}
+
+/// The options of the slurmd that runs, and true; where none does, those of its service: unit, drop-ins and environment files.
+fn options(tree: &Tree) -> (SlurmdOptions, bool) {
     let running = tree.entries("/proc").into_iter().find_map(|entry| {
         entry.parse::<u32>().ok()?;
         let name = tree.text(&format!("/proc/{entry}/comm"))?;
@@ -209,7 +289,7 @@ fn options(tree: &Tree) -> SlurmdOptions {
         (name == "slurmd").then(|| tree.bytes(&format!("/proc/{entry}/cmdline")))?
     });
     if let Some(line) = running.filter(|line| !line.is_empty()) {
-        return SlurmdOptions::of_command_line(&line);
+        return (SlurmdOptions::of_command_line(&line), true);
     }
     let unit = UNITS
         .iter()
@@ -230,9 +310,10 @@ fn options(tree: &Tree) -> SlurmdOptions {
     }
     texts.extend(dropped.into_values());
     let files = OPTIONS.iter().filter_map(|path| tree.text(path));
-    files.fold(SlurmdOptions::of_unit(&texts), |options, text| {
+    let options = files.fold(SlurmdOptions::of_unit(&texts), |options, text| {
         options.and(SlurmdOptions::of_environment_file(&text))
-    })
+    });
+    (options, false)
 }
 
 fn folder_of(path: &str) -> String {
@@ -249,8 +330,11 @@ struct Reader<'a> {
     tree: &'a Tree,
     /// Where relative names are: slurm.conf's folder.
     folder: String,
+    /// Whether all of the host is there, so that a file that is not found is missing.
+    is_whole: bool,
     files: usize,
     unread: Vec<String>,
+    unincluded: Vec<Unincluded>,
 }
 
 impl Reader<'_> {
@@ -289,8 +373,16 @@ impl Reader<'_> {
         for statement in config::parse(text, path) {
             match statement {
                 Statement::Line(line) => lines.push(line),
-                Statement::Include { path, .. } => {
-                    let path = self.absolute(&path);
+                Statement::Include { path: asked, place } => {
+                    let path = self.absolute(&asked);
+                    let asked = Unincluded { place, path: asked };
+                    // A recording may lack the whole folder.
+                    let is_missing =
+                        self.tree.lacks(&path) || self.is_whole && !self.tree.exists(&path);
+                    if asked.is_pattern() || is_missing {
+                        self.unincluded.push(asked);
+                        continue;
+                    }
                     lines.extend(self.lines(&path, depth + 1).unwrap_or_default());
                 }
             }

@@ -27,6 +27,8 @@ fn check_task_plugin(slurm: &Slurm, report: &mut DoctorReport) -> bool {
     );
     let (harm, effect) = match (affinity, cgroup) {
         (true, true) => return true,
+        // What is misspelt there is said, and with it what is missing.
+        _ if report.stops("task-plugin") => return cgroup,
         (false, true) => (
             Harm::WeakensBinding,
             "Slurm does not give tasks their own CPUs: --cpu-bind and --mem-bind have no effect, and a job \

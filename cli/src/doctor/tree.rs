@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ffi::linux::file::{FileError, read_own_text, read_regular};
+use ffi::linux::file::{FileError, read_regular};
 
 /// The longest configuration file that is read, in bytes; 10,000 `NodeName` lines need a megabyte.
 const MAX_BYTES: u64 = 8 << 20;
@@ -23,7 +23,7 @@ pub(crate) enum TreeError {
     /// The system refuses its path.
     #[error("{0}: {1}")]
     Path(String, io::Error),
-    /// It cannot be read, is too long or is not UTF-8.
+    /// It cannot be read or is too long.
     #[error("{0}: {1}")]
     Text(String, FileError),
 }
@@ -56,7 +56,16 @@ impl Tree {
         self.place(absolute).is_some()
     }
 
-    /// The text of a regular file.
+    /// Whether a folder that is there has nothing of that name, not even a link that leads out of the tree.
+    pub(crate) fn lacks(&self, absolute: &str) -> bool {
+        let Some((folder, name)) = absolute.rsplit_once('/') else {
+            return false;
+        };
+        let folder = self.place(folder);
+        folder.is_some_and(|folder| fs::symlink_metadata(folder.join(name)).is_err())
+    }
+
+    /// The text of a regular file.  Bytes that are not UTF-8 become U+FFFD: Slurm reads bytes, and a name in Latin-1 is one to it.
     ///
     /// # Errors
     /// The file, and why it cannot be read.
@@ -70,13 +79,14 @@ impl Tree {
                 Ok(_) | Err(_) => TreeError::Missing(absolute.to_owned()),
             });
         };
-        read_own_text(&path, MAX_BYTES).map_err(|error| match error {
+        let bytes = read_regular(&path, MAX_BYTES).map_err(|error| match error {
             FileError::NotRegular(_) => TreeError::NotRegular(absolute.to_owned()),
             FileError::Io { .. }
             | FileError::TooLarge { .. }
             | FileError::NotRoots { .. }
             | FileError::NotText(_) => TreeError::Text(absolute.to_owned(), error),
-        })
+        })?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// The text of a small file, trimmed; None where it cannot be read.

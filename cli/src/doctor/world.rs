@@ -1,5 +1,6 @@
 //! What the checks look at: the machine, the host's files, and the Slurm on it.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -13,6 +14,7 @@ use topology::machine::{Gpu, Machine};
 use topology::set::CpuSet;
 
 use super::devices;
+use super::forecast::Foretold;
 use super::installed::{self, Hwloc};
 use super::slurm::{self, Asked, Slurm};
 use super::tree::Tree;
@@ -35,6 +37,8 @@ pub(crate) struct World<'a> {
     pub(crate) hwloc: Option<Hwloc>,
     /// What could not be read on the way.
     pub(crate) unread: Vec<String>,
+    /// What becomes of the node, by release; found when it is asked for.
+    pub(super) foretold: OnceCell<Vec<Foretold>>,
 }
 
 /// Which Slurm configuration and release to take, where the user says so.
@@ -108,6 +112,7 @@ impl<'a> World<'a> {
             release,
             strange_library,
             unread,
+            foretold: OnceCell::new(),
         })
     }
 

@@ -21,6 +21,12 @@ impl Host {
         host
     }
 
+    /// Another declared machine, as it was recorded.
+    pub(crate) fn of(name: &str) -> Self {
+        let recording = machines::named(name).record();
+        Self { recording }
+    }
+
     /// Writes the snapshot that the service would have written.
     pub(crate) fn snapshot(&self) {
         // All hosts are the same before a test spoils one.

@@ -184,7 +184,7 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
     (
         GRES,
         "NodeName=gpu[1-3]",
-        "NodeName=gpu[2-3]",
+        "NodeName=gpu2 CPUs=1\nNodeName=gpu3",
         "gres-conf",
         "no Name=gpu line",
     ),
@@ -258,7 +258,7 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
         "constraincores=yes\n",
         "ConstrainCore=yes\n",
         "cgroup",
-        "no ConstrainCores",
+        "unknown key \"constraincore=yes\"",
     ),
     (
         CGROUP,
@@ -266,6 +266,76 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
         "constraincores=yes ",
         "cgroup",
         "stands behind constraincores=",
+    ),
+    (
+        NODES,
+        "Sockets=2",
+        "Sokcets=2",
+        "slurm-conf",
+        "unknown key \"sokcets=2\"",
+    ),
+    (
+        NODES,
+        "Gres=",
+        "RestrictedCoresPerGPU=2 Gres=",
+        "slurm-conf",
+        "which Slurm has from 24.05 on",
+    ),
+    (
+        NODES,
+        "CoresPerSocket=4",
+        "CoresPerSocket=four",
+        "slurm-conf",
+        "\"corespersocket=four\": the key takes a number",
+    ),
+    (
+        CONF,
+        "GresTypes=gpu\n",
+        "GresTypes=gpu\nDisableRootJobs=maybe\n",
+        "slurm-conf",
+        "the key takes yes or no",
+    ),
+    (
+        CONF,
+        "task/affinity,task/cgroup",
+        "task/afinity,task/cgroup",
+        "task-plugin",
+        "TaskPlugin=task/afinity: Slurm has no such plugin",
+    ),
+    (
+        CONF,
+        "GresTypes=gpu\n",
+        "GresTypes=gpu\nProctrackType=cgroup\n",
+        "slurm-conf",
+        "ProctrackType=cgroup: Slurm has no such plugin",
+    ),
+    (
+        CONF,
+        "GresTypes=gpu\n",
+        "GresTypes=gpu\nInclude partitions.conf\n",
+        "slurm-conf",
+        "Include partitions.conf: no such file",
+    ),
+    (
+        CONF,
+        "GresTypes=gpu\n",
+        "GresTypes=gpu\nInclude /etc/slurm/conf.d/*.conf\n",
+        "slurm-conf",
+        "is a pattern, and Slurm includes only files by name",
+    ),
+    (
+        NODES,
+        "NodeName=gpu[1-3]",
+        "NodeName=gpu2 CPUs=1\nNodeName=gpu3",
+        "node-line",
+        "no NodeName= names gpu1",
+    ),
+    (
+        CGROUP,
+        "constraincores",
+        "CgroupPlugin=cgroup/v3\nconstraincores",
+        "cgroup",
+        "CgroupPlugin=cgroup/v3: Slurm has no such plugin",
     ),
     (
         CGROUP,
@@ -288,6 +358,104 @@ fn faults_that_sites_make_are_found() {
         });
         assert!(found, "{file}: {to}: {all:#?}");
     }
+}
+
+#[test]
+fn bytes_that_are_not_utf8_are_read_as_slurm_reads_them() {
+    let host = Host::new();
+    for file in [CONF, NODES, GRES, CGROUP] {
+        let mut bytes = b"# caf\xe9\n".to_vec();
+        bytes.extend(std::fs::read(host.path(file)).unwrap());
+        std::fs::write(host.path(file), bytes).unwrap();
+    }
+    let all = findings(&host, "22.05.8");
+    assert!(all.is_empty(), "{all:#?}");
+    let mut bytes = std::fs::read(host.path(CONF)).unwrap();
+    bytes.extend(b"NodeName=caf\xe9 Feature=\xe9t\xe9\n");
+    std::fs::write(host.path(CONF), &bytes).unwrap();
+    assert!(findings(&host, "22.05.8").is_empty());
+    bytes.extend(b"Caf\xe9=1\n");
+    std::fs::write(host.path(CONF), bytes).unwrap();
+    let all = findings(&host, "22.05.8");
+    assert!(
+        all[0]["evidence"].as_str().unwrap().contains("unknown key"),
+        "{all:#?}"
+    );
+}
+
+/// The line is found as slurmd finds it: by -N, by the host's other names, and as localhost.
+#[test]
+fn the_nodes_line_may_have_another_name() {
+    let gres = |host: &Host, name: &str| {
+        host.replace(NODES, "NodeName=gpu[1-3]", &format!("NodeName={name}"));
+        host.replace(GRES, "NodeName=gpu[1-3]", &format!("NodeName={name}"));
+    };
+    for (name, file, text) in [
+        ("worker7", "etc/hosts", "10.0.0.7 worker7 gpu1 # rack 3\n"),
+        ("localhost", "etc/hosts", "127.0.0.1 localhost\n"),
+        ("n7", "etc/default/slurmd", "SLURMD_OPTIONS=\"-N n7\"\n"),
+    ] {
+        let host = Host::new();
+        gres(&host, name);
+        // More than one line, so that a recording's only line is not what is found.
+        let nodes = std::fs::read_to_string(host.path(NODES)).unwrap();
+        host.write(NODES, &format!("{nodes}\nNodeName=other CPUs=1\n"));
+        let is_missing = || {
+            let all = findings(&host, "22.05.8");
+            all.iter().any(|own| own["check"] == "node-line")
+        };
+        assert_eq!(is_missing(), name != "localhost");
+        host.write(file, text);
+        assert!(!is_missing(), "{name}");
+    }
+}
+
+#[test]
+fn a_change_of_gres_keeps_the_type_and_the_other_gres() {
+    for (gres, change) in [
+        ("gpu:l40s:5,nic:2", "Gres=gpu:l40s:4,nic:2"),
+        ("nic:2,gpu:l40s:3(S:0)", "Gres=nic:2,gpu:l40s:4"),
+        ("gpu:5", "Gres=gpu:4"),
+        ("nic:2", "Gres=gpu:l40s:4,nic:2"),
+    ] {
+        let host = Host::new();
+        host.replace(NODES, "Gres=gpu:l40s:4", &format!("Gres={gres}"));
+        let all = super::found(&host, "24.11", "gres-count");
+        assert!(
+            all.iter().any(|own| own.ends_with(change)),
+            "{gres}: {all:#?}"
+        );
+        host.replace(NODES, &format!("Gres={gres}"), change);
+        assert!(super::found(&host, "24.11", "gres-count").is_empty());
+        let line = super::forecast(&host, "24.11");
+        assert!(
+            line.ends_with("accepted by every release"),
+            "{gres}: {line}"
+        );
+    }
+    // Lines that are too few for the advice are named with it.
+    let host = Host::new();
+    host.replace(NODES, "gpu:l40s:4", "gpu:l40s:2");
+    host.write(GRES, "Name=gpu Type=l40s File=/dev/nvidia[0-1] Cores=0-3\n");
+    let all = super::found(&host, "24.11", "gres-count");
+    assert!(
+        all[0].ends_with(
+            "Gres=gpu:l40s:4, and in gres.conf the lines that `gpu-numa gres-conf` prints"
+        ),
+        "{all:#?}"
+    );
+}
+
+#[test]
+fn a_file_that_is_given_twice_may_be_meant_for_another() {
+    let host = Host::new();
+    host.replace(GRES, "/dev/nvidia[2-3]", "/dev/nvidia[1-2]");
+    let all = super::found(&host, "24.11", "gres-file");
+    assert!(
+        all[0]
+            .contains("/dev/nvidia3, which no line names, instead of /dev/nvidia1 in one of them"),
+        "{all:#?}"
+    );
 }
 
 #[test]

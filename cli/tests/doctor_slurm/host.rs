@@ -79,7 +79,7 @@ fn a_gpu_that_another_driver_has_is_not_slurms_to_give() {
         "{lines}"
     );
     assert!(
-        lines.contains("Gres=gpu:3") && !lines.contains("File=/dev/nvidia3"),
+        lines.contains("Gres=gpu:l40s:3") && !lines.contains("File=/dev/nvidia3"),
         "{lines}"
     );
 }

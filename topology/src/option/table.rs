@@ -230,15 +230,5 @@ pub fn usage() -> String {
 
 /// The item whose word is nearest to what was typed; none where nothing is near.
 pub(super) fn nearest(typed: &str) -> Option<&'static str> {
-    let length = typed.chars().count();
-    // Longer than any item by more than a slip: not worth comparing.
-    if length > 24 {
-        return None;
-    }
-    let near = TABLE
-        .iter()
-        .map(|row| (strsim::osa_distance(typed, row.word), row.word))
-        .min()?;
-    // One slip in three letters is still that word.
-    (near.0 * 3 <= length).then_some(near.1)
+    crate::text::nearest(typed, TABLE.iter().map(|row| row.word))
 }

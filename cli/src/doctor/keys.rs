@@ -1,0 +1,179 @@
+//! What Slurm cannot read in slurm.conf and cgroup.conf: includes, keys, values, and names of plugins.
+
+use slurm_config::config::Line;
+use slurm_config::keys::{ConfFile, KeyFault, fault_of};
+use slurm_config::plugins::{self, Unknown};
+use slurm_config::release::Release;
+
+use super::forecast::ForecastOutcome;
+use super::report::{DoctorReport, Harm};
+use super::slurm::Slurm;
+use super::world::World;
+
+pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
+    let Some(slurm) = &world.slurm else { return };
+    check_includes(slurm, report);
+    for (file, lines) in files(slurm) {
+        for line in lines {
+            if let Some(fault) = fault_of(line, file, world.release) {
+                report_line(slurm, file, line, &fault, report);
+            }
+        }
+    }
+    for unknown in unknown_plugins(slurm, world.release) {
+        report_plugin(&unknown, world.release, report);
+    }
+}
+
+/// The files whose lines are checked by the same rules.
+fn files(slurm: &Slurm) -> [(ConfFile, &[Line]); 2] {
+    [
+        (ConfFile::Slurm, slurm.conf.as_slice()),
+        (
+            ConfFile::Cgroup,
+            slurm.cgroup.as_deref().unwrap_or_default(),
+        ),
+    ]
+}
+
+/// The first thing at which slurmd of `release` stops before it has read what it is to register, or slurmctld before it can be
+/// asked; None where they read all.
+pub(super) fn stop(slurm: &Slurm, release: Release) -> Option<(ForecastOutcome, String)> {
+    let stops_slurmd = |why: String| (ForecastOutcome::NoStart, why);
+    if let Some(own) = slurm.unincluded.first() {
+        return Some(stops_slurmd(own.to_string()));
+    }
+    let mut lines = files(slurm)
+        .into_iter()
+        .flat_map(|(file, lines)| lines.iter().map(move |line| (file, line)));
+    let fault = lines.find_map(|(file, line)| {
+        let fault = fault_of(line, file, Some(release))?;
+        Some(stops_slurmd(format!("{}: {fault}", line.place())))
+    });
+    fault.or_else(|| {
+        let mut unknown = unknown_plugins(slurm, Some(release));
+        unknown.sort_by_key(|own| !own.stops_slurmd(Some(release)));
+        let first = unknown.first()?;
+        let why = evidence_of(first);
+        Some(if first.stops_slurmd(Some(release)) {
+            stops_slurmd(why)
+        } else {
+            let why = format!("slurmctld does not start ({why})");
+            (ForecastOutcome::Unknown, why)
+        })
+    })
+}
+
+/// The names of plugins that neither the release nor the host has.
+fn unknown_plugins(slurm: &Slurm, release: Option<Release>) -> Vec<Unknown<'_>> {
+    let folders = slurm.plugin_folders();
+    let has_file = |file: &str| {
+        let mut folders = folders.iter();
+        let has = |folder: &String| slurm.tree.exists(&format!("{folder}/{file}"));
+        (folders.len() > 0).then(|| folders.any(has))
+    };
+    let cgroup = slurm.cgroup.as_deref().unwrap_or_default();
+    plugins::unknown(&slurm.conf, cgroup, release, &has_file)
+}
+
+fn check_includes(slurm: &Slurm, report: &mut DoctorReport) {
+    for own in &slurm.unincluded {
+        let (effect, change) = if own.is_pattern() {
+            (
+                "Slurm reads no further: its daemons do not start, and every command ends with an error",
+                format!("{}: one Include for each file", own.place),
+            )
+        } else {
+            (
+                "each daemon and command waits a minute for the file (\"cannot stat file\") and then ends",
+                format!("{}: remove the line, or make the file", own.place),
+            )
+        };
+        report.find(
+            "slurm-conf",
+            Harm::StopsJobs,
+            own.to_string(),
+            effect,
+            change,
+        );
+    }
+}
+
+/// `PLACE: Key=Value without a blank ...`, for words that are no pair.
+pub(super) fn without_blank(place: &str) -> String {
+    format!("{place}: Key=Value without a blank in the value, or with the value in quotes")
+}
+
+fn report_line(
+    slurm: &Slurm,
+    file: ConfFile,
+    line: &Line,
+    fault: &KeyFault,
+    report: &mut DoctorReport,
+) {
+    let place = line.place();
+    let (check, effect) = match file {
+        ConfFile::Slurm => (
+            "slurm-conf",
+            "Slurm reads no further: its daemons do not start, and every command ends with an error",
+        ),
+        ConfFile::Cgroup => (
+            "cgroup",
+            "slurmd does not start (\"Could not open/read/parse cgroup.conf file\"), and the node is down",
+        ),
+    };
+    let change = match fault {
+        KeyFault::Stray(_) => without_blank(&place),
+        KeyFault::Behind { .. } => format!("{place}: one key on a line"),
+        KeyFault::Unknown {
+            meant: Some(meant), ..
+        } => format!("{place}: {meant}= (in any case), or remove the key"),
+        KeyFault::Unknown { meant: None, .. } => format!("{place}: remove the key"),
+        KeyFault::OtherRelease { .. } => {
+            format!(
+                "{place}: remove the key while {} is read by this Slurm",
+                slurm.path
+            )
+        }
+        KeyFault::BadValue { expected, .. } => format!("{place}: {expected}"),
+    };
+    report.find(
+        check,
+        Harm::StopsJobs,
+        format!("{place}: {fault}"),
+        effect,
+        change,
+    );
+}
+
+/// `slurm.conf:3: TaskPlugin=task/afinity: Slurm has no such plugin`.
+fn evidence_of(unknown: &Unknown<'_>) -> String {
+    let Unknown {
+        line, key, name, ..
+    } = unknown;
+    format!("{}: {key}={name}: Slurm has no such plugin", line.place())
+}
+
+fn report_plugin(unknown: &Unknown<'_>, release: Option<Release>, report: &mut DoctorReport) {
+    let check = match unknown.key {
+        "TaskPlugin" => "task-plugin",
+        "CgroupPlugin" => "cgroup",
+        _ => "slurm-conf",
+    };
+    report.find(
+        check,
+        Harm::StopsJobs,
+        evidence_of(unknown),
+        if unknown.stops_slurmd(release) {
+            "slurmd does not start, and the node is down; names of plugins are compared letter by letter"
+        } else {
+            "slurmctld does not start; names of plugins are compared letter by letter"
+        },
+        format!(
+            "{}: {}= with {}",
+            unknown.line.place(),
+            unknown.key,
+            unknown.expected.join(", ")
+        ),
+    );
+}

@@ -1,0 +1,103 @@
+//! What a site calls its GPUs: the types of gres.conf and of the node's line, which users ask for.
+
+use slurm_config::gres::{GresLine, NodeGres};
+use slurm_config::node::Node;
+use slurm_config::registration::{is_part_of, type_of_name};
+use topology::machine::Gpu;
+
+use super::devices;
+use super::world::World;
+
+/// The type that the site gives a GPU, in its own spelling: that of the line that names its device file, else the only one of
+/// the node's line, else the one that AutoDetect would take; None where there is none or it is not known.
+pub(crate) fn of_gpu(world: &World<'_>, gpu: &Gpu) -> Option<String> {
+    let (lines, node) = site(world)?;
+    let gres = NodeGres::of(lines, &node.name, "gpu");
+    let file = devices::file_of(world.machine, gpu);
+    let mut named = gres.lines.iter().filter(|line| {
+        let files = line.files();
+        file.as_ref().is_some_and(|file| files.contains(file))
+    });
+    if let Some(kind) = named.next().and_then(GresLine::kind) {
+        return Some(kind.to_owned());
+    }
+    let mut kinds: Vec<String> = gres
+        .lines
+        .iter()
+        .filter(|line| !line.is_of_several_files())
+        .filter_map(|line| line.kind().map(str::to_owned))
+        .chain(node.gres("gpu").into_iter().filter_map(|(kind, _)| kind))
+        .collect();
+    // The longest first, as slurmd takes them; one that differs in case only is the same to a person.
+    kinds.sort_by_key(|kind| std::cmp::Reverse(kind.len()));
+    kinds.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
+    let name = gpu.name.as_deref().map(type_of_name);
+    let fits = |kind: &&String| name.as_ref().is_some_and(|name| is_part_of(kind, name));
+    // A word of the site's own is for all; one that is a part of another GPU's name is for that one.
+    let names_others = |kind: &String| {
+        let names = world
+            .machine
+            .gpus
+            .iter()
+            .filter_map(|gpu| gpu.name.as_deref());
+        names.map(type_of_name).any(|name| is_part_of(kind, &name))
+    };
+    match kinds.as_slice() {
+        [only] if name.is_none() || !names_others(only) => Some(only.clone()),
+        several => several.iter().find(fits).cloned(),
+    }
+}
+
+/// The type of the MIG instance of these device files, as a line of gres.conf has it.
+pub(crate) fn of_instance(world: &World<'_>, files: &str) -> Option<String> {
+    let (lines, node) = site(world)?;
+    let gres = NodeGres::of(lines, &node.name, "gpu");
+    let mut own = gres
+        .lines
+        .iter()
+        .filter(|line| line.several_files().join(",") == files);
+    own.next()?.kind().map(str::to_owned)
+}
+
+/// The value of `Gres=` with as many GPUs as the host has: the node's own types and its other GRES are kept.  None where the
+/// node has several types and how many there are of each is not known.
+pub(crate) fn gres_value(world: &World<'_>, node: &Node) -> Option<String> {
+    let kinds: Vec<Option<String>> = world.given().map(|gpu| of_gpu(world, gpu)).collect();
+    let declared = node.gres("gpu");
+    let is_typed = match declared.as_slice() {
+        [] => kinds.iter().all(Option::is_some),
+        items => items.iter().any(|(kind, _)| kind.is_some()),
+    };
+    let mut counts: Vec<(Option<String>, u64)> = Vec::new();
+    for kind in kinds {
+        let kind = if is_typed { Some(kind?) } else { None };
+        match counts.iter_mut().find(|(own, _)| *own == kind) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((kind, 1)),
+        }
+    }
+    let gpus = counts.iter().map(|(kind, count)| {
+        kind.as_ref().map_or_else(
+            || format!("gpu:{count}"),
+            |kind| format!("gpu:{kind}:{count}"),
+        )
+    });
+    let gpus: Vec<String> = gpus.collect();
+    let mut items = node.gres_items();
+    let is_gpu = |item: &String| {
+        item.split(':')
+            .next()
+            .is_some_and(|name| name.trim().eq_ignore_ascii_case("gpu"))
+    };
+    let at = items.iter().position(is_gpu).unwrap_or(0);
+    items.retain(|item| !is_gpu(item));
+    items.splice(at..at, gpus);
+    Some(items.join(","))
+}
+
+/// gres.conf's lines and the node's line.
+fn site<'a>(world: &'a World<'_>) -> Option<(&'a [slurm_config::config::Line], &'a Node)> {
+    let slurm = world.slurm.as_ref()?;
+    let lines = slurm.gres.as_deref().unwrap_or_default();
+    Some((lines, slurm.node.as_ref()?))
+}
