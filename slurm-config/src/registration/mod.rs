@@ -1,0 +1,107 @@
+//! What slurmd registers of a node's GPUs, and whether slurmctld takes it.
+//!
+//! The steps are Slurm's own, the same from 22.05 on but for [`CoresRule`](crate::rules::CoresRule): gres.conf is checked
+//! (`_validate_gres_conf`), held against the node's `Gres=` (`_merge_config`, interfaces/gres.c), then against what
+//! AutoDetect finds (`_merge_system_gres_conf`, plugins/gres/gpu/gres_gpu.c), and slurmctld judges the rest
+//! (`_node_config_validate`, interfaces/gres.c).  `make test-gres` holds them to real daemons.
+
+mod detected;
+mod refused;
+mod shared;
+mod stop;
+#[cfg(test)]
+mod tests;
+
+use crate::cores::CoreSet;
+use crate::gres::NodeGres;
+use crate::node::Node;
+use crate::rules::Series;
+
+use detected::{merge_detected, take_lines};
+use shared::{SHARED, Shared};
+use stop::{check_files, check_lines, read_lines};
+
+pub use detected::{is_part_of, type_of_name};
+pub use refused::Refused;
+pub use stop::Fatal;
+
+/// GPUs that Slurm holds as one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its type; None for none.
+    pub kind: Option<String>,
+    /// Its device files as one text, by which lines and found GPUs are compared; None where none is named.
+    pub file: Option<String>,
+    /// How many GPUs it is.
+    pub count: u64,
+    /// Its cores, or what stands there instead of numbers; None where none are named, which means all.
+    pub cores: Option<Result<CoreSet, String>>,
+    /// How many GPUs its links are to, itself among them; None where no links are named.
+    pub links: Option<u64>,
+    /// Whether its files are one device (`MultipleFiles=`, MIG).
+    pub is_of_several_files: bool,
+}
+
+/// The GPUs of a node as slurmd registers them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// What the node's line declares, a type each.
+    declared: Vec<(Option<String>, u64)>,
+    /// What slurmd has.
+    pub records: Vec<Record>,
+    /// What it has of gres/shard and gres/mps, which share GPUs.
+    shared: Vec<Shared>,
+}
+
+impl Registration {
+    /// What slurmd of `series` registers of the GPUs of `gres` under the line of `node`; `detected` is what AutoDetect finds, one
+    /// record each, None where it does not look.
+    ///
+    /// # Errors
+    /// Why slurmd does not start.
+    pub fn of(
+        gres: &NodeGres<'_>,
+        node: &Node,
+        detected: Option<Vec<Record>>,
+        series: &Series,
+    ) -> Result<Self, Fatal> {
+        if gres.conflict.is_some() {
+            return Err(Fatal::Detections);
+        }
+        check_lines(&gres.every, series.flags)?;
+        let mut lines = read_lines(gres)?;
+        let declared: Vec<_> = node
+            .gres("gpu")
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        let typed = declared.iter().filter(|(kind, _)| kind.is_some()).count();
+        if typed > 0 && typed < declared.len() {
+            return Err(Fatal::MixedGres);
+        }
+        let mut records = Vec::new();
+        if typed == 0 {
+            let counts = declared.iter().map(|(_, count)| *count);
+            let all = counts.fold(0, u64::saturating_add);
+            take_lines(&mut lines, None, all, &mut records);
+        } else {
+            for (kind, count) in &declared {
+                take_lines(&mut lines, kind.as_deref(), *count, &mut records);
+            }
+        }
+        if let Some(found) = detected {
+            records = merge_detected(records, found);
+        }
+        records.retain(|record| record.file.is_some());
+        check_files(&records)?;
+        let mut shared = Vec::new();
+        for name in SHARED {
+            shared.extend(Shared::of(name, gres, node, &records)?);
+        }
+        Ok(Self {
+            declared,
+            records,
+            shared,
+        })
+    }
+}

@@ -1,0 +1,311 @@
+use super::*;
+use crate::config::of_text;
+use crate::node;
+use crate::rules::TABLE;
+use crate::rules::{CoresRule, FlagsRule};
+
+/// What a slurmd and slurmctld of `rule` make of a node of two sockets of four cores.
+fn outcome(gres: &str, declared: &str, found: Option<&[(&str, &str, &str)]>) -> String {
+    outcome_under(CoresRule::WholeSockets, gres, declared, found)
+}
+
+fn outcome_under(
+    rule: CoresRule,
+    gres: &str,
+    declared: &str,
+    found: Option<&[(&str, &str, &str)]>,
+) -> String {
+    let lines = of_text(gres, "gres.conf");
+    let gres = NodeGres::of(&lines, "n1", "gpu");
+    let text = format!("NodeName=n1 Sockets=2 CoresPerSocket=4 Gres={declared}");
+    let node = node::find(&of_text(&text, "slurm.conf"), None).unwrap();
+    let record = |(kind, file, cores): &(&str, &str, &str)| Record {
+        kind: Some(type_of_name(kind)),
+        file: Some((*file).to_owned()),
+        count: 1,
+        cores: Some(Ok(cores.parse().unwrap())),
+        links: None,
+        is_of_several_files: false,
+    };
+    let found = found.map(|found| found.iter().map(record).collect());
+    let series = TABLE.iter().rev().find(|series| series.cores == rule);
+    match Registration::of(&gres, &node, found, series.unwrap()) {
+        Err(fatal) => format!("fatal: {fatal}"),
+        Ok(own) => match own.judge(rule, node.geometry().shape()) {
+            Err(refused) => format!("drained: {refused}"),
+            Ok(()) => format!("{} records", own.records.len()),
+        },
+    }
+}
+
+const TWO: &str = "Name=gpu File=/dev/nvidia0 Cores=0-3\nName=gpu File=/dev/nvidia1 Cores=4-7\n";
+const TYPED: &str = "Name=gpu Type=L40S File=/dev/nvidia0 Cores=0-3\n\
+                     Name=gpu Type=L40S File=/dev/nvidia1 Cores=4-7\n";
+
+/// As a real 22.05.8 answered (`make test-gres`).
+#[test]
+fn types_are_compared_letter_by_letter_and_a_line_without_one_has_none() {
+    assert_eq!(outcome(TWO, "gpu:2", None), "2 records");
+    assert_eq!(
+        outcome(TWO, "gpu:l40s:2", None),
+        "drained: slurmd has 0 of 2 GPUs"
+    );
+    assert_eq!(outcome(TYPED, "gpu:2", None), "2 records");
+    assert_eq!(outcome(TYPED, "gpu:L40S:2", None), "2 records");
+    assert_eq!(
+        outcome(TYPED, "gpu:l40s:2", None),
+        "drained: slurmd has 0 of 2 GPUs of type l40s"
+    );
+    assert_eq!(
+        outcome(TYPED, "gpu:h100:2", None),
+        "drained: slurmd has 0 of 2 GPUs"
+    );
+}
+
+#[test]
+fn files_that_slurmd_refuses_are_named() {
+    for (gres, declared, why) in [
+        (
+            "Name=gpu\nName=gpu\n",
+            "gpu:2",
+            "several lines with neither",
+        ),
+        (
+            "Name=gpu File=/dev/nvidia0\nName=gpu\n",
+            "gpu:2",
+            "some lines name device files",
+        ),
+        (
+            "Name=gpu Type=a File=/dev/nvidia0\nName=gpu File=/dev/nvidia1\n",
+            "gpu:2",
+            "some lines have Type=",
+        ),
+        (
+            "Name=gpu File=/dev/nvidia[0-1] Count=3\n",
+            "gpu:2",
+            "Count=3, but File= names 2",
+        ),
+        (
+            "Name=gpu MultipleFiles=/dev/nvidia0\n",
+            "gpu:1",
+            "MultipleFiles= names one",
+        ),
+        (
+            "Name=gpu File=/dev/nvidia0 MultipleFiles=/dev/nvidia0,/dev/nvidia1\n",
+            "gpu:1",
+            "a line has both File=",
+        ),
+        (
+            "Name=gpu File=/dev/nvidia0 Count=4x\n",
+            "gpu:1",
+            "Count=4x is no number",
+        ),
+        (
+            "Name=gpu File=/dev/nvidia[0-1]\nName=gpu File=/dev/nvidia1\n",
+            "gpu:3",
+            "/dev/nvidia1 is given twice",
+        ),
+        (
+            "NodeName=n1 AutoDetect=nvml\nNodeName=n1 AutoDetect=off\n",
+            "gpu:1",
+            "two AutoDetect=",
+        ),
+        (
+            TYPED,
+            "gpu:L40S:1,gpu:1",
+            "some GPUs of the node's Gres= have a type",
+        ),
+    ] {
+        let got = outcome(gres, declared, None);
+        assert!(got.starts_with(&format!("fatal: {why}")), "{gres} {got}");
+    }
+}
+
+#[test]
+fn cores_are_judged_by_the_release() {
+    let half = "Name=gpu File=/dev/nvidia0 Cores=0-1\n";
+    assert_eq!(
+        outcome_under(CoresRule::AnySet, half, "gpu:1", None),
+        "1 records"
+    );
+    assert_eq!(
+        outcome_under(CoresRule::OneSocketOrAll, half, "gpu:1", None),
+        "drained: cores 0-1 are not one whole socket or all cores"
+    );
+    let far = "Name=gpu File=/dev/nvidia0 Cores=8-11\n";
+    assert_eq!(
+        outcome(far, "gpu:1", None),
+        "drained: cores 8-11 go beyond the node's last core"
+    );
+    assert_eq!(
+        outcome_under(CoresRule::AnySet, far, "gpu:1", None),
+        "1 records"
+    );
+}
+
+/// As real ones of every release answered: two of four GPUs, each with links to four.
+#[test]
+fn links_are_to_no_more_gpus_than_the_node_has() {
+    let gres = "Name=gpu File=/dev/nvidia0 Cores=0-3 Links=-1,0,0\nName=gpu File=/dev/nvidia1 Cores=4-7 Links=0,-1,0\n";
+    let got = outcome(gres, "gpu:2", None);
+    assert!(
+        got.starts_with("drained: links to 3 GPUs are given and the node's line has 2"),
+        "{got}"
+    );
+    assert_eq!(
+        outcome(
+            &gres.replace(",0\n", "\n").replace("-1,0,0", "-1,0"),
+            "gpu:2",
+            None
+        ),
+        "2 records"
+    );
+}
+
+/// As real ones of every release answered (`make test-gres`).
+#[test]
+fn links_count_only_where_slurmctld_looks_at_places() {
+    let gres = "Name=gpu File=/dev/nvidia0 Links=-1,0,0\n";
+    assert_eq!(outcome(gres, "gpu:1", None), "1 records");
+    let typed = gres.replace("File", "Type=a File");
+    for (gres, declared) in [
+        (gres.to_owned() + "Name=shard Count=2\n", "gpu:1,shard:2"),
+        (typed, "gpu:a:1"),
+    ] {
+        let got = outcome(&gres, declared, None);
+        assert!(got.starts_with("drained: links to 3 GPUs"), "{got}");
+    }
+}
+
+#[test]
+fn flags_are_the_same_on_every_line() {
+    use FlagsRule::{All, AllWithEnvironment, Environment};
+    let of = |gres: &str, rule| {
+        let lines = of_text(gres, "gres.conf");
+        check_lines(&NodeGres::of(&lines, "n1", "gpu").every, rule).is_err()
+    };
+    for (first, second, environment, all, with) in [
+        ("", "", false, false, false),
+        ("nvidia_gpu_env", "nvidia_gpu_env", false, false, false),
+        ("nvidia_gpu_env", "", false, false, false),
+        ("", "nvidia_gpu_env", true, true, true),
+        ("opencl_env", "nvidia_gpu_env", true, true, true),
+        (
+            "nvidia_gpu_env,opencl_env",
+            "opencl_env,NVIDIA_GPU_ENV",
+            false,
+            false,
+            false,
+        ),
+        ("nvidia_gpu_env,no_gpu_env", "", true, true, true),
+        ("", "no_gpu_env", true, true, true),
+        ("", "CountOnly", false, true, false),
+        ("", "env_uuid", false, true, false),
+        ("env_uuid", "", false, false, false),
+        ("env_uuid", "env_uuid", false, false, false),
+        (
+            "nvidia_gpu_env,env_uuid",
+            "nvidia_gpu_env",
+            false,
+            false,
+            true,
+        ),
+    ] {
+        let line = |flags: &str| match flags {
+            "" => "Name=gpu File=x\n".to_owned(),
+            flags => format!("Name=gpu File=x Flags={flags}\n"),
+        };
+        let gres = line(first) + &line(second);
+        let got = (
+            of(&gres, Environment),
+            of(&gres, All),
+            of(&gres, AllWithEnvironment),
+        );
+        assert_eq!(got, (environment, all, with), "{gres}");
+    }
+    // Another GRES between them: its flags are not compared with those of GPUs.
+    let gres = "Name=gpu File=x\nName=shard Count=8 Flags=one_sharing\nName=gpu File=y Flags=nvidia_gpu_env\n";
+    assert!(of(gres, Environment) && !of(gres, All));
+}
+
+#[test]
+fn shards_need_gpus_and_all_of_them() {
+    for (lines, declared, expected) in [
+        ("Name=shard Count=8\n", "gpu:2,shard:8", "2 records"),
+        ("", "gpu:2,shard:8", "2 records"),
+        ("Name=shard Count=16\n", "gpu:2,shard:8", "2 records"),
+        ("Name=shard Count=7\n", "gpu:2,shard:7", "2 records"),
+        (
+            "Name=shard Count=4 File=/dev/nvidia0\nName=shard Count=4 File=/dev/nvidia1\n",
+            "gpu:2,shard:8",
+            "2 records",
+        ),
+        (
+            "Name=shard Count=8 File=/dev/nvidia0\n",
+            "gpu:2,shard:8",
+            "2 records",
+        ),
+        (
+            "Name=shard Count=8 File=/dev/nvidia9\n",
+            "gpu:2,shard:8",
+            "drained: slurmd has 0 of 8 shard: the others are of device files that are no GPU's of the node",
+        ),
+        (
+            "Name=mps Count=100\n",
+            "gpu:2,mps:400",
+            "fatal: gres.conf has 100 mps and the node's line 400 (\"multiple configurations\")",
+        ),
+        (
+            "Name=shard Count=4\nName=shard Count=4\n",
+            "gpu:2",
+            "fatal: gres/shard has several lines without File=, or lines with and without it",
+        ),
+        (
+            "Name=shard Count=8\n",
+            "shard:8",
+            "fatal: gres/shard without a GPU that has a device file (\"failed to merge SHARED and SHARING configuration\")",
+        ),
+    ] {
+        let got = outcome(&(TWO.to_owned() + lines), declared, None);
+        assert_eq!(got, expected, "{lines}{declared}");
+    }
+}
+
+#[test]
+fn autodetect_gives_a_type_that_is_a_part_of_the_name() {
+    let found: &[(&str, &str, &str)] = &[
+        ("NVIDIA A100-PCIE-40GB", "/dev/nvidia0", "0-3"),
+        ("NVIDIA RTX PRO 6000 Blackwell", "/dev/nvidia1", "4-7"),
+    ];
+    for (gres, declared, expected) in [
+        ("AutoDetect=nvml\n", "gpu:2", "2 records"),
+        (
+            "AutoDetect=nvml\n",
+            "gpu:a100:1,gpu:rtx_pro_6000:1",
+            "2 records",
+        ),
+        ("AutoDetect=nvml\n", "gpu:A100:1,gpu:6000:1", "2 records"),
+        (
+            "AutoDetect=nvml\n",
+            "gpu:a100:1,gpu:rtxpro6000:1",
+            "drained: slurmd has 1 of 2 GPUs",
+        ),
+        (
+            "AutoDetect=nvml\n",
+            "gpu:3",
+            "drained: slurmd has 2 of 3 GPUs",
+        ),
+        ("AutoDetect=nvml\n", "gpu:1", "1 records"),
+        (
+            "AutoDetect=nvml\nName=gpu File=/dev/nvidia0 Cores=4-7\n",
+            "gpu:2",
+            "drained: slurmd has 1 of 2 GPUs",
+        ),
+    ] {
+        assert_eq!(
+            outcome(gres, declared, Some(found)),
+            expected,
+            "{gres}{declared}"
+        );
+    }
+}
