@@ -209,7 +209,8 @@ impl<'a> Host<'a> {
             .filter(|(_, gpu)| world.other_driver(gpu).is_none())
             .filter_map(|(index, gpu)| {
                 let file = devices::file_of(machine, gpu)?;
-                let instances = instances(world, gpu, &file);
+                let instances =
+                    instances(world, gpu, &file).or_else(|| kinds::instances(world, &file));
                 Some(Written {
                     index,
                     gpu,

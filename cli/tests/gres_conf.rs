@@ -179,6 +179,18 @@ fn the_sites_types_are_kept() {
     );
 }
 
+/// Lines for whole cards would not be what jobs can open.
+#[test]
+fn the_sites_mig_instances_are_kept_where_the_driver_is_not_recorded() {
+    let text = lines(&Host::of("spr-2s-2g-mig-slurm"), &[]);
+    assert!(
+        text.contains("Type=3g.40gb MultipleFiles=/dev/nvidia0,/dev/nvidia-caps/nvidia-cap21,")
+            && text.contains("Type=h100 File=/dev/nvidia1")
+            && text.contains("Gres=gpu:3g.40gb:2,gpu:h100:1"),
+        "{text}"
+    );
+}
+
 #[test]
 fn gpus_that_only_autodetect_finds_get_its_line() {
     let host = Host::of("mi300x-2s8g");

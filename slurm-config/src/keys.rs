@@ -62,6 +62,8 @@ pub enum KeyFault {
         /// The key that stands before it.
         key: String,
     },
+    /// A key whose option has been removed, as `key=value`.
+    Removed(String),
     /// A key that no release of the table has there.
     Unknown {
         /// The pair.
@@ -92,6 +94,7 @@ impl fmt::Display for KeyFault {
         match self {
             Self::Stray(words) => write!(f, "\"{words}\" is no Key=Value"),
             Self::Behind { pair, key } => write!(f, "\"{pair}\" stands behind {key}="),
+            Self::Removed(pair) => write!(f, "\"{pair}\", which Slurm has no more"),
             Self::Unknown { pair, .. } => write!(f, "unknown key \"{pair}\""),
             Self::OtherRelease {
                 pair,
@@ -153,6 +156,13 @@ impl Keys {
     }
 }
 
+/// Keys at which every release ends: their option has been removed (`_validate_and_set_defaults`).
+const REMOVED: [&str; 3] = [
+    "accountingstorageloc",
+    "accountingstorejobcomment",
+    "sallocdefaultcommand",
+];
+
 /// slurm.conf itself (`slurm_conf_options`).
 const SLURM_CONF: &[Keys] = &[
     Keys::of(
@@ -167,10 +177,6 @@ const SLURM_CONF: &[Keys] = &[
         Value::Text,
         "frontendname",
     ).before(25, 5),
-    Keys::of(
-        Value::Text,
-        "accountingstorageloc",
-    ).before(25, 11),
     Keys::of(
         Value::Bits16,
         "accountingstorageport acctgathernodefreq batchstarttimeout completewait eiotimeout extsensorsfreq \
@@ -210,7 +216,7 @@ const SLURM_CONF: &[Keys] = &[
          prioritysitefactorplugin prioritytype priorityusageresetperiod priorityweighttres privatedata \
          proctracktype prolog prologflags prologslurmctld propagateresourcelimits propagateresourcelimitsexcept \
          rebootprogram reconfigflags requeueexit requeueexithold resumefailprogram resumeprogram resvepilog \
-         resvprolog routeplugin sallocdefaultcommand sbcastparameters schedulerparameters schedulertype \
+         resvprolog routeplugin sbcastparameters schedulerparameters schedulertype \
          scronparameters selecttype selecttypeparameters slurmctldaddr slurmctlddebug slurmctldhost \
          slurmctldlogfile slurmctldparameters slurmctldpidfile slurmctldport slurmctldprimaryoffprog \
          slurmctldprimaryonprog slurmctldsyslogdebug slurmddebug slurmdlogfile slurmdparameters slurmdpidfile \
@@ -221,7 +227,7 @@ const SLURM_CONF: &[Keys] = &[
     ),
     Keys::of(
         Value::YesOrNo,
-        "accountingstorejobcomment allowspecresourcesusage disablerootjobs priorityfavorsmall trackwckey usepam",
+        "allowspecresourcesusage disablerootjobs priorityfavorsmall trackwckey usepam",
     ),
     Keys::of(
         Value::Bits32,
@@ -374,6 +380,9 @@ pub fn fault_of(line: &Line, file: ConfFile, release: Option<Release>) -> Option
         ConfFile::Slurm => SLURM_CONF,
         ConfFile::Cgroup => CGROUP_CONF,
     };
+    if file == ConfFile::Slurm && REMOVED.contains(&first.0.as_str()) {
+        return Some(KeyFault::Removed(shown(first)));
+    }
     if let Some(fault) = fault_in(table, first, release) {
         return Some(fault);
     }
@@ -511,6 +520,11 @@ mod tests {
                 Some("\"frontendname=n1\", which Slurm has only before 25.05"),
             ),
             ("FrontendName=n1 State=UP", "", None),
+            (
+                "SallocDefaultCommand=x",
+                "24.11",
+                Some("\"sallocdefaultcommand=x\", which Slurm has no more"),
+            ),
             (
                 "NodeName=n1 CPUs=70000",
                 "22.05",

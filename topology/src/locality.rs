@@ -96,7 +96,7 @@ pub fn locate(facts: &Facts<'_>) -> Locality {
     }
 }
 
-/// The place of a device whose near CPUs are in no node that the source names: those CPUs, and no node.
+/// The place of a device some of whose near CPUs are in no node that the source names: its near CPUs, and no node.
 ///
 /// hwloc up to 2.4 leaves out NUMA nodes without memory, and keeps the CPUs of the object that holds the device.
 fn off_the_nodes(facts: &Facts<'_>) -> Option<Locality> {
@@ -109,7 +109,7 @@ fn off_the_nodes(facts: &Facts<'_>) -> Option<Locality> {
         .local_cpus
         .as_ref()?
         .intersection(&machine.online);
-    if cpus.is_empty() || cpus == machine.online || !cpus.is_subset(&machine.cpus_of_no_node()) {
+    if cpus == machine.online || !cpus.intersects(&machine.cpus_of_no_node()) {
         return None;
     }
     let holds = |package: &&Package| cpus.is_subset(&package.cpus);

@@ -12,6 +12,7 @@ use slurm_config::rules::{self, Series};
 use topology::machine::Gpu;
 
 use super::devices::{self, DeviceFile};
+use super::foretold::{ForecastOutcome, Foretold};
 use super::keys;
 use super::report::{DoctorFinding, DoctorReport, Harm};
 use super::slurm::Slurm;
@@ -40,36 +41,6 @@ pub(crate) struct ForecastSpan {
     pub(crate) outcome: ForecastOutcome,
     /// Why, unless the node registers.
     pub(crate) why: Option<String>,
-}
-
-/// What becomes of the node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum ForecastOutcome {
-    /// It registers and takes jobs.
-    Accepted,
-    /// slurmctld drains it.
-    Drained,
-    /// slurmd does not start.
-    NoStart,
-    /// It cannot be told.
-    Unknown,
-}
-
-/// What becomes of the node under one release.
-#[derive(Debug)]
-pub(crate) struct Foretold {
-    /// The release, without a patch.
-    release: Release,
-    /// What happens.
-    pub(super) outcome: ForecastOutcome,
-    /// Why, unless the node registers.
-    pub(super) why: Option<String>,
-    /// What slurmd registers; None where it does not start or that is not known.
-    gpus: Option<String>,
-    /// What slurmctld refuses in that.
-    refused: Option<Refused>,
 }
 
 /// The forecast; None where there is no node line or the machine is not known well enough.
@@ -423,6 +394,9 @@ fn detect(
         })
     };
     let seen: Vec<&Gpu> = world.given().filter(finds).collect();
+    if method == "nvml" && node.counts_mig("gpu") && seen.iter().all(|gpu| gpu.mig.is_empty()) {
+        return Err("the MIG instances of the GPUs are not recorded".to_owned());
+    }
     let links = rules::gives_links(method).then_some(seen.len() as u64);
     let mut found = Vec::new();
     for gpu in seen {

@@ -645,7 +645,7 @@ fn check_count(world: &World<'_>, node: &Node, gres: &NodeGres<'_>, report: &mut
                 node.line.place()
             ),
             "slurmctld drains the node (\"gres/gpu count reported lower than configured\")",
-            "gres.conf: the lines that `gpu-numa gres-conf` prints",
+            "gres.conf and the node's Gres=: what `gpu-numa gres-conf` prints",
         );
     }
 }

@@ -8,7 +8,8 @@ use topology::machine::Gpu;
 use topology::set::CpuSet;
 
 use super::devices;
-use super::forecast::{self, ForecastOutcome};
+use super::forecast;
+use super::foretold::ForecastOutcome;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;

@@ -5,7 +5,7 @@ use slurm_config::keys::{ConfFile, KeyFault, fault_of};
 use slurm_config::plugins::{self, Unknown};
 use slurm_config::release::Release;
 
-use super::forecast::ForecastOutcome;
+use super::foretold::ForecastOutcome;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
@@ -128,7 +128,9 @@ fn report_line(
         KeyFault::Unknown {
             meant: Some(meant), ..
         } => format!("{place}: {meant}= (in any case), or remove the key"),
-        KeyFault::Unknown { meant: None, .. } => format!("{place}: remove the key"),
+        KeyFault::Unknown { meant: None, .. } | KeyFault::Removed(_) => {
+            format!("{place}: remove the key")
+        }
         KeyFault::OtherRelease { .. } => {
             format!(
                 "{place}: remove the key while {} is read by this Slurm",

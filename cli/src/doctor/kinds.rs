@@ -59,6 +59,21 @@ pub(crate) fn of_instance(world: &World<'_>, files: &str) -> Option<String> {
     own.next()?.kind().map(str::to_owned)
 }
 
+/// The device files of the MIG instances that gres.conf's lines give of the GPU with device file `file`, for a host whose driver's
+/// own list of them is not recorded; None where there are none.
+pub(crate) fn instances(world: &World<'_>, file: &str) -> Option<Vec<String>> {
+    let tree = world.tree.as_ref()?;
+    if tree.exists("/proc/driver/nvidia/capabilities") {
+        return None;
+    }
+    let (lines, node) = site(world)?;
+    let gres = NodeGres::of(lines, &node.name, "gpu");
+    let all = gres.lines.iter().map(GresLine::several_files);
+    let own = all.filter(|files| files.first().is_some_and(|first| first == file));
+    let own: Vec<String> = own.map(|files| files.join(",")).collect();
+    (!own.is_empty()).then_some(own)
+}
+
 /// The value of `Gres=` with as many GPUs as the host has: the node's own types and its other GRES are kept.  None where the
 /// node has several types and how many there are of each is not known.
 pub(crate) fn gres_value(world: &World<'_>, node: &Node) -> Option<String> {

@@ -6,6 +6,7 @@
 mod containers;
 pub(crate) mod devices;
 pub(crate) mod forecast;
+mod foretold;
 mod gres;
 mod gres_cores;
 mod host;

@@ -211,7 +211,11 @@ fn check_geometry(
         "Sockets={} CoresPerSocket={} ThreadsPerCore={}",
         counts.sockets, counts.cores_per_socket, counts.threads_per_core
     );
-    let change = format!("{}: {fits}", node.line.place());
+    let cpus = wrong_cpus(node, counts);
+    let cpus_fit = cpus
+        .as_ref()
+        .map_or_else(String::new, |_| format!("CPUs={} ", counts.cpus));
+    let change = format!("{}: {cpus_fit}{fits}", node.line.place());
     let wrong: Vec<String> = is
         .iter()
         .filter_map(|(key, given, real)| {
@@ -228,6 +232,8 @@ fn check_geometry(
             wrong.join(", ")
         ));
     } else if !wrong.is_empty() {
+        // One mistake is one finding.
+        let all: Vec<String> = cpus.into_iter().chain(wrong).collect();
         let (harm, effect) = if is_short(node, counts) {
             TOO_FEW
         } else {
@@ -243,11 +249,12 @@ fn check_geometry(
                 "{}: NodeName={}: {}",
                 node.line.place(),
                 node.name,
-                wrong.join(", ")
+                all.join(", ")
             ),
             effect,
             change,
         );
+        return;
     } else if given.sockets.is_none() && given.cores_per_socket.is_none() && counts.sockets > 1 {
         report.find(
             "node-line",
@@ -305,35 +312,38 @@ fn check_memory(world: &World<'_>, node: &Node, report: &mut DoctorReport) {
     }
 }
 
-/// `CPUs=`, which may count threads or cores.
-fn check_cpus(slurm: &Slurm, node: &Node, counts: Counts, report: &mut DoctorReport) {
-    let cpus = counts.cpus;
+/// `CPUs=` where it counts neither the machine's threads nor its cores: `CPUs=32 (the machine has 16, or 8 cores)`.
+fn wrong_cpus(node: &Node, counts: Counts) -> Option<String> {
+    let given = node.geometry().cpus?;
     let cores = counts.sockets * counts.cores_per_socket;
-    if let Some(given) = node.geometry().cpus
-        && given != cpus as u64
-        && given != cores as u64
-    {
-        let (harm, effect) = if is_short(node, counts) {
-            TOO_FEW
-        } else {
-            (
-                Harm::StopsBinding,
-                "slurmd and slurmctld count different numbers of CPUs",
-            )
-        };
-        report.find(
-            "node-line",
-            harm,
-            format!(
-                "{}: NodeName={}: CPUs={given} (the machine has {cpus}, or {} cores)",
-                node.line.place(),
-                node.name,
-                cores
-            ),
-            effect,
-            format!("{}: CPUs={cpus}", slurm.path),
-        );
-    }
+    let is_wrong = given != counts.cpus as u64 && given != cores as u64;
+    is_wrong.then(|| {
+        format!(
+            "CPUs={given} (the machine has {}, or {cores} cores)",
+            counts.cpus
+        )
+    })
+}
+
+fn check_cpus(slurm: &Slurm, node: &Node, counts: Counts, report: &mut DoctorReport) {
+    let Some(wrong) = wrong_cpus(node, counts) else {
+        return;
+    };
+    let (harm, effect) = if is_short(node, counts) {
+        TOO_FEW
+    } else {
+        (
+            Harm::StopsBinding,
+            "slurmd and slurmctld count different numbers of CPUs",
+        )
+    };
+    report.find(
+        "node-line",
+        harm,
+        format!("{}: NodeName={}: {wrong}", node.line.place(), node.name),
+        effect,
+        format!("{}: CPUs={}", slurm.path, counts.cpus),
+    );
 }
 
 /// NUMA nodes smaller than a package, which Slurm does not know while it takes packages for sockets.

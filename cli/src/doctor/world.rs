@@ -14,7 +14,7 @@ use topology::machine::{Gpu, Machine};
 use topology::set::CpuSet;
 
 use super::devices;
-use super::forecast::Foretold;
+use super::foretold::Foretold;
 use super::installed::{self, Hwloc};
 use super::slurm::{self, Asked, Slurm};
 use super::tree::Tree;

@@ -167,7 +167,7 @@ fn mig_instances_are_not_cards() {
         found(&host, "22.05.8", "gres-count"),
         [
             "stops-jobs: /etc/slurm/nodes.conf:2: Gres= declares 7 GPUs, gres.conf has 6 -> \
-          gres.conf: the lines that `gpu-numa gres-conf` prints"
+          gres.conf and the node's Gres=: what `gpu-numa gres-conf` prints"
         ]
     );
 }

@@ -158,6 +158,12 @@ pub(super) fn by_hwloc(facts: &Facts<'_>) -> RungAnswer {
     if with_cpus.is_empty() {
         return Err(NoEvidence::AttachedToMemory(nodes.clone()));
     }
+    // What holds the device has CPUs beside those of its nodes, and the device may be near those.
+    let local = facts.device.local_cpus.as_ref();
+    let others = local.map(|cpus| cpus.intersection(&facts.machine.cpus_of_no_node()));
+    if let Some(others) = others.filter(|others| !others.is_empty()) {
+        return Err(NoEvidence::CpusOfNoNode(others));
+    }
     if with_cpus == all && facts.machine.cpus_of_no_node().is_empty() {
         return Err(NoEvidence::AttachedToAll(nodes.clone()));
     }

@@ -164,6 +164,24 @@ fn an_attachment_counts_where_it_is_narrower_than_the_machine() {
     assert_eq!(why("9"), "it is attached to nodes 9, which have no CPUs");
 }
 
+/// hwloc up to 2.4 leaves out nodes without memory: what holds a device may hold such a node beside others.
+#[test]
+fn an_attachment_beside_cpus_of_no_node_is_those_cpus_and_no_node() {
+    let mut machine = machine(2);
+    let local = machine.cpus_of(&nodes("2-3"));
+    machine.numa_nodes.retain(|node| node.id != 2);
+    machine.pci[1].attached_nodes = Some(nodes("3"));
+    machine.pci[1].local_cpus = Some(local.clone());
+    let (source, found, package) = place(&machine);
+    assert_eq!((source, package), (NumaSource::LocalCpulist, Some(1)));
+    assert_eq!(found, unknown().1);
+    let why = refusal(&machine, NumaSource::Hwloc);
+    assert!(why.contains("are in no node that is recorded"), "{why}");
+    // The whole machine is no place.
+    machine.pci[1].local_cpus = Some(machine.online.clone());
+    assert_eq!(place(&machine), unknown());
+}
+
 #[test]
 fn a_local_cpulist_counts_where_it_is_narrower_than_the_machine() {
     let local = |list: &str| {
