@@ -6,19 +6,25 @@
 use std::collections::{BTreeSet, HashMap};
 
 /// How good a split is: tasks with a local CPU where each must have one, CPUs asked for, local CPUs, tasks wholly local
-/// with a CPU near each of their GPUs, tasks on one node, on one package, below one last-level cache, with whole cores.
-pub type Merit = [usize; 8];
+/// with a CPU near each of their GPUs, tasks on one node, on one package, evenness in cores' worth of CPUs, tasks below
+/// one last-level cache, caches that tasks have CPUs below, tasks with whole cores, evenness in CPUs.
+///
+/// Evenness is less the sum of squares, and caches are counted less than zero: more is worse.
+pub type Merit = [i64; 11];
 
-/// The lowest part of a [`Merit`] and its number.
-pub const PARTS: [&str; 8] = [
+/// What each part of a [`Merit`] is, the first of the order first.
+pub const PARTS: [&str; 11] = [
     "tasks with a local CPU",
     "CPUs as asked",
     "local CPUs",
     "tasks wholly local",
     "tasks on one node",
     "tasks on one package",
+    "as many cores' worth of CPUs for each",
     "tasks below one cache",
+    "few caches for each",
     "tasks with whole cores",
+    "as many CPUs for each",
 ];
 
 /// One CPU of a step, by what it is part of.
@@ -85,8 +91,9 @@ impl Step {
 
     /// The merit of a split: for each task, which of the step's CPUs it has.  One that several have is local once.
     pub fn merit(&self, split: &[Vec<usize>]) -> Merit {
-        let mut merit = [0; 8];
+        let mut merit = [0; 11];
         let mut counted = BTreeSet::new();
+        let threads = self.threads();
         for (task, (wants, mine)) in self.tasks.iter().zip(split).enumerate() {
             let mut facts = Facts::default();
             let mut caches = BTreeSet::new();
@@ -98,7 +105,7 @@ impl Step {
                 facts.held += 1;
                 if wants.is_near(cpu.node) {
                     facts.local += 1;
-                    local += usize::from(counted.insert(index));
+                    local += i64::from(counted.insert(index));
                 }
                 facts.nodes.insert(cpu.node);
                 facts.packages.insert(cpu.package);
@@ -111,16 +118,23 @@ impl Step {
                 facts.shares_core |= others.any(|(_, other)| has_of(other));
             }
             facts.caches = caches.len();
-            add(&mut merit, self.merit_of(wants, &facts));
+            add(&mut merit, self.merit_of(wants, &facts, threads));
             // What a task is near to it has, though another has it too.
-            merit[2] = merit[2] + local - facts.local;
+            merit[2] += local - number(facts.local);
         }
         merit
     }
 
-    fn merit_of(&self, task: &Task, facts: &Facts) -> Merit {
+    /// CPUs of the largest core.
+    fn threads(&self) -> usize {
+        let on = |core| self.cpus.iter().filter(|cpu| cpu.core == core).count();
+        let sizes = self.cpus.iter().map(|cpu| on(cpu.core));
+        sizes.max().unwrap_or(1)
+    }
+
+    fn merit_of(&self, task: &Task, facts: &Facts, threads: usize) -> Merit {
         if facts.held == 0 {
-            return [0; 8];
+            return [0; 11];
         }
         let is_there =
             |nodes: &BTreeSet<usize>| self.cpus.iter().any(|cpu| nodes.contains(&cpu.node));
@@ -130,14 +144,17 @@ impl Step {
             .all(|nodes| !is_there(nodes) || !nodes.is_disjoint(&facts.nodes));
         let is_together = !task.is_spanning();
         [
-            usize::from(self.must_reach && facts.local > 0),
-            facts.held.min(self.asked),
-            facts.local,
-            usize::from(facts.local == facts.held && touches_all),
-            usize::from(is_together && facts.nodes.len() == 1),
-            usize::from(is_together && facts.packages.len() == 1),
-            usize::from(is_together && facts.caches == 1),
-            usize::from(!facts.shares_core),
+            i64::from(self.must_reach && facts.local > 0),
+            number(facts.held.min(self.asked)),
+            number(facts.local),
+            i64::from(facts.local == facts.held && touches_all),
+            i64::from(is_together && facts.nodes.len() == 1),
+            i64::from(is_together && facts.packages.len() == 1),
+            -number(facts.held.div_ceil(threads)).pow(2),
+            i64::from(is_together && facts.caches == 1),
+            -number(facts.caches),
+            i64::from(!facts.shares_core),
+            -number(facts.held).pow(2),
         ]
     }
 
@@ -153,6 +170,7 @@ impl Step {
         let mut search = Search {
             step: self,
             packages: nodes.iter().map(package_of).collect(),
+            threads: self.threads(),
             known: HashMap::new(),
             choices: HashMap::new(),
             nodes,
@@ -205,6 +223,7 @@ struct Search<'a> {
     step: &'a Step,
     nodes: Vec<usize>,
     packages: Vec<usize>,
+    threads: usize,
     /// What the tasks from one on make of what is left.
     known: HashMap<(usize, Vec<NodeLeft>), Option<Merit>>,
     choices: HashMap<NodeLeft, Vec<Choice<NodeLeft>>>,
@@ -213,7 +232,7 @@ struct Search<'a> {
 impl Search<'_> {
     fn best_from(&mut self, task: usize, left: &[NodeLeft]) -> Option<Merit> {
         if task == self.step.tasks.len() {
-            return Some([0; 8]);
+            return Some([0; 11]);
         }
         let key = (task, left.to_vec());
         if let Some(known) = self.known.get(&key) {
@@ -254,7 +273,7 @@ impl Search<'_> {
             if facts.held < step.least() {
                 return;
             }
-            let mut merit = step.merit_of(wants, &facts);
+            let mut merit = step.merit_of(wants, &facts, self.threads);
             let rest: Vec<NodeLeft> = taken.iter().map(|choice| choice.left.clone()).collect();
             if let Some(others) = self.best_from(task + 1, &rest) {
                 add(&mut merit, others);
@@ -341,6 +360,10 @@ fn of_cache(cache: &CacheLeft) -> Vec<Choice<CacheLeft>> {
         all = all.iter().flat_map(with_more).collect();
     }
     all.into_iter().collect()
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn add(merit: &mut Merit, more: Merit) {

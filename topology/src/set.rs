@@ -214,6 +214,12 @@ impl<K> IndexSet<K> {
         set
     }
 
+    /// How many indexes are in both.
+    pub fn common(&self, other: &Self) -> usize {
+        let words = self.words.iter().zip(&other.words);
+        words.map(|(a, b)| (a & b).count_ones() as usize).sum()
+    }
+
     /// Adds all of `other`.
     pub fn extend_with(&mut self, other: &Self) {
         if self.words.len() < other.words.len() {

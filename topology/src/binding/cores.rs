@@ -1,59 +1,89 @@
 //! The cores below one last-level cache while they are dealt.
 
+use std::borrow::Cow;
+
 use super::pool::{Cell, count};
 use crate::set::CpuSet;
 
 /// The cores below one cache, as far as they are not dealt.
-pub(super) struct Table {
-    /// What is free of each core, and how many CPUs it has.
-    cores: Vec<(CpuSet, u32, CpuSet)>,
+pub(super) struct Table<'a> {
+    slots: Vec<Slot<'a>>,
 }
 
-impl Table {
-    pub(super) fn new(cell: &Cell) -> Self {
-        let cores = cell
-            .cores
-            .iter()
-            .map(|core| (core.clone(), count(core), core.clone()));
+/// One core.
+struct Slot<'a> {
+    /// All of it.
+    core: &'a CpuSet,
+    size: u32,
+    /// What of it is not dealt.
+    free: Cow<'a, CpuSet>,
+    /// How many CPUs these are.
+    left: u32,
+}
+
+impl Slot<'_> {
+    fn is_whole(&self) -> bool {
+        self.left == self.size
+    }
+
+    fn keep(&mut self, free: CpuSet) {
+        self.left = count(&free);
+        self.free = Cow::Owned(free);
+    }
+}
+
+impl<'a> Table<'a> {
+    pub(super) fn new(cell: &'a Cell) -> Self {
+        let slot = |core: &'a CpuSet| Slot {
+            core,
+            size: count(core),
+            free: Cow::Borrowed(core),
+            left: count(core),
+        };
         Self {
-            cores: cores.collect(),
+            slots: cell.cores.iter().map(slot).collect(),
         }
     }
 
     pub(super) fn room(&self) -> u32 {
-        self.cores.iter().map(|(free, ..)| count(free)).sum()
+        self.slots.iter().map(|slot| slot.left).sum()
+    }
+
+    /// The sizes of the cores that nobody has a CPU of.
+    pub(super) fn whole_cores(&self) -> impl Iterator<Item = u32> + '_ {
+        let whole = self.slots.iter().filter(|slot| slot.is_whole());
+        whole.map(|slot| slot.size)
+    }
+
+    /// The CPUs of these.
+    pub(super) fn room_in_cores(&self) -> u32 {
+        self.whole_cores().sum()
     }
 
     /// How many of the CPUs are in `mask`.
     pub(super) fn kept(&self, mask: Option<&CpuSet>) -> u32 {
         mask.map_or(0, |mask| {
-            self.cores
-                .iter()
-                .map(|(free, ..)| count(&free.intersection(mask)))
-                .sum()
+            let kept = self.slots.iter();
+            kept.map(|slot| count(&slot.free.intersection(mask))).sum()
         })
     }
 
     /// Whether tasks that want so many CPUs can each have cores of their own, and `others` CPUs are left.
     pub(super) fn has_cores_for(&self, wants: Vec<u32>, others: u32) -> bool {
-        let sizes = self.cores.iter().map(|(_, size, _)| *size).collect();
+        let sizes = self.slots.iter().map(|slot| slot.size).collect();
         left_over(sizes, wants).is_some_and(|left| left >= others)
     }
 
     /// A whole free core of at most `want` CPUs, or of more where that `may_exceed`.
-    pub(super) fn take_core(&mut self, want: u32, may_exceed: bool) -> Option<CpuSet> {
+    pub(super) fn take_core(&mut self, want: u32, may_exceed: bool) -> Option<&'a CpuSet> {
         let fits = |size: u32| size <= want || may_exceed;
-        let whole = self
-            .cores
-            .iter()
-            .enumerate()
-            .filter(|(_, (free, size, _))| count(free) == *size && fits(*size));
-        let best =
-            whole.min_by_key(|(index, (_, size, _))| (*size > want, u32::MAX - size, *index));
-        let index = best.map(|(index, _)| index)?;
-        self.cores
-            .get_mut(index)
-            .map(|(free, ..)| std::mem::take(free))
+        let whole = self.slots.iter_mut().filter(|slot| slot.is_whole());
+        let best = whole
+            .filter(|slot| fits(slot.size))
+            .min_by_key(|slot| (slot.size > want, u32::MAX - slot.size));
+        let slot = best?;
+        slot.keep(CpuSet::new());
+        Some(slot.core)
     }
 
     /// `want` CPUs: of a core that is shared already and has as many free, else of a whole one, else of several.
@@ -61,63 +91,56 @@ impl Table {
         let mut taken = CpuSet::new();
         while count(&taken) < want {
             let missing = want - count(&taken);
-            let open = self.cores.iter_mut().filter(|(free, ..)| !free.is_empty());
-            let best = open.min_by_key(|(free, size, _)| {
-                let is_shared = count(free) < *size;
-                let is_kept = mask.is_some_and(|mask| mask.intersects(free));
+            let open = self.slots.iter_mut().filter(|slot| slot.left > 0);
+            let best = open.min_by_key(|slot| {
+                let is_kept = mask.is_some_and(|mask| mask.intersects(&slot.free));
                 (
-                    count(free) < missing,
-                    !is_shared,
+                    slot.left < missing,
+                    slot.is_whole(),
                     !is_kept,
-                    count(free),
-                    free.first(),
+                    slot.left,
+                    slot.free.first(),
                 )
             });
-            let Some((free, ..)) = best else {
+            let Some(slot) = best else {
                 break;
             };
             let mine: CpuSet = match mask {
                 Some(mask) => {
-                    let own = free.intersection(mask);
+                    let own = slot.free.intersection(mask);
                     own.iter()
-                        .chain(free.difference(&own).iter())
+                        .chain(slot.free.difference(&own).iter())
                         .take(missing as usize)
                         .collect()
                 }
-                None => free.iter().take(missing as usize).collect(),
+                None => slot.free.iter().take(missing as usize).collect(),
             };
-            *free = free.difference(&mine);
+            slot.keep(slot.free.difference(&mine));
             taken.extend_with(&mine);
         }
         taken
     }
 
     /// A free CPU of a core that is dealt in part, with that core.
-    pub(super) fn odd_cpus(&self) -> Vec<(u32, CpuSet)> {
-        let odd = self
-            .cores
-            .iter()
-            .filter(|(free, size, _)| count(free) < *size);
-        odd.flat_map(|(free, _, core)| {
-            free.iter()
-                .map(move |cpu| (cpu, core.clone()))
-                .collect::<Vec<_>>()
-        })
-        .collect()
+    pub(super) fn odd_cpus(&self) -> Vec<(u32, &'a CpuSet)> {
+        let odd = self.slots.iter().filter(|slot| !slot.is_whole());
+        odd.flat_map(|slot| slot.free.iter().map(|cpu| (cpu, slot.core)))
+            .collect()
     }
 
     /// Takes one CPU.
     pub(super) fn take(&mut self, cpu: u32) {
-        for (free, ..) in &mut self.cores {
-            free.remove(cpu);
+        let mut slots = self.slots.iter_mut();
+        if let Some(slot) = slots.find(|slot| slot.free.contains(cpu)) {
+            slot.keep(slot.free.difference(&CpuSet::single(cpu)));
         }
     }
 
     /// Any free CPU.
     pub(super) fn take_one(&mut self) -> Option<CpuSet> {
-        let (free, ..) = self.cores.iter_mut().find(|(free, ..)| !free.is_empty())?;
-        let cpu = CpuSet::single(free.first()?);
-        *free = free.difference(&cpu);
+        let slot = self.slots.iter_mut().find(|slot| slot.left > 0)?;
+        let cpu = CpuSet::single(slot.free.first()?);
+        slot.keep(slot.free.difference(&cpu));
         Some(cpu)
     }
 }

@@ -1,6 +1,9 @@
 //! Which CPUs of a NUMA node the tasks get that have some of it: below one last-level cache and in whole cores where
 //! that can be, and as many more as are local to somebody.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use super::cores::{Table, left_over};
 use super::flow::Units;
 use super::place::Taker;
@@ -24,24 +27,21 @@ pub(super) fn deal(pool: &Pool, takers: &[Taker<'_>], rows: &[Units], most: Most
         most,
         shares: takers.iter().map(|_| Share::default()).collect(),
     };
-    let mut left: Vec<Vec<Table>> = Vec::new();
+    let mut left: Vec<Vec<Table<'_>>> = Vec::new();
     for (index, area) in pool.areas.iter().enumerate() {
-        let mut tables: Vec<Table> = area.cells.iter().map(Table::new).collect();
+        let mut tables: Vec<Table<'_>> = area.cells.iter().map(Table::new).collect();
         dealing.deal_bases(index, area, &mut tables, rows);
         left.push(tables);
     }
     for (index, (area, tables)) in pool.areas.iter().zip(&mut left).enumerate() {
-        for (cell, table) in tables.iter_mut().enumerate() {
-            dealing.deal_rest((index, cell), area, table, true);
-            if let Most::Asked(_) = most {
-                dealing.deal_rest((index, cell), area, table, false);
-            }
+        dealing.deal_rest(index, area, tables, true);
+        if let Most::Asked(_) = most {
+            dealing.deal_rest(index, area, tables, false);
         }
     }
-    for (index, area) in pool.areas.iter().enumerate() {
-        for (cell, cores) in area.cells.iter().enumerate() {
-            dealing.put_in_order((index, cell), cores);
-        }
+    let owners = dealing.owners();
+    for cell in pool.areas.iter().flat_map(|area| &area.cells) {
+        dealing.put_in_order(&owners, cell);
     }
     dealing.shares.into_iter().map(|share| share.cpus).collect()
 }
@@ -71,8 +71,8 @@ struct Share {
     has_remote: bool,
 }
 
-/// What a task would no longer be with a CPU more: the first is the worst.
-type Loss = (bool, bool, bool, bool);
+/// What a task would no longer be with a CPU of an area more: the first is the worst.
+type Loss = (bool, bool, bool);
 
 struct Dealing<'a> {
     pool: &'a Pool,
@@ -81,13 +81,13 @@ struct Dealing<'a> {
     shares: Vec<Share>,
 }
 
-impl Dealing<'_> {
+impl<'a> Dealing<'a> {
     fn is_local(&self, taker: usize, area: &Area) -> bool {
         let taker = self.takers.get(taker);
         taker.is_some_and(|taker| taker.is_near(area))
     }
 
-    fn mask(&self, taker: usize) -> Option<&CpuSet> {
+    fn mask(&self, taker: usize) -> Option<&'a CpuSet> {
         self.takers.get(taker).and_then(|taker| taker.mask)
     }
 
@@ -131,8 +131,8 @@ impl Dealing<'_> {
         is_spanning && self.is_local(taker, area) && !self.shares.get(taker).is_some_and(has_some)
     }
 
-    /// What a task loses that is given a CPU of a cell.
-    fn loss(&self, taker: usize, at: (usize, usize), area: &Area) -> Loss {
+    /// What a task loses that is given a CPU of an area.
+    fn loss(&self, taker: usize, index: usize, area: &Area) -> Loss {
         let (Some(share), Some(asking)) = (self.shares.get(taker), self.takers.get(taker)) else {
             return Loss::default();
         };
@@ -140,14 +140,13 @@ impl Dealing<'_> {
         let is_spanning = asking.is_spanning();
         (
             is_whole && !self.is_local(taker, area),
-            !is_spanning && loses(&share.areas, &at.0),
+            !is_spanning && loses(&share.areas, &index),
             !is_spanning && loses(&share.packages, &area.package),
-            !is_spanning && loses(&share.cells, &at),
         )
     }
 
     /// Deals what each task gets of an area at least.
-    fn deal_bases(&mut self, index: usize, area: &Area, tables: &mut [Table], rows: &[Units]) {
+    fn deal_bases(&mut self, index: usize, area: &Area, tables: &mut [Table<'_>], rows: &[Units]) {
         let bases = rows.iter().enumerate().map(|(taker, row)| Base {
             taker,
             cpus: row.at(index),
@@ -181,14 +180,21 @@ impl Dealing<'_> {
             let wide: Vec<u32> = of(false).map(|(base, _)| base.cpus).collect();
             let others: u32 = of(true).map(|(base, _)| base.cpus).sum();
             let may_exceed = matches!(self.most, Most::Local) && table.has_cores_for(wide, others);
+            let mut owed: u32 = order.iter().map(|(base, _)| base.cpus).sum();
+            let threads = self.pool.threads();
             for (base, is_exact) in order {
                 let mut want = base.cpus;
+                owed -= want;
+                // Where not all can have cores of their own, the first that leave enough to the others have.
+                let leaves_enough = matches!(self.most, Most::Local)
+                    && table.room() >= owed + want.next_multiple_of(threads);
+                let may_exceed = (may_exceed || leaves_enough) && !is_exact;
                 while want > 0 {
-                    let Some(core) = table.take_core(want, may_exceed && !is_exact) else {
+                    let Some(core) = table.take_core(want, may_exceed) else {
                         break;
                     };
-                    want = want.saturating_sub(count(&core));
-                    self.give(base.taker, (index, cell), &core);
+                    want = want.saturating_sub(count(core));
+                    self.give(base.taker, (index, cell), core);
                 }
                 let cpus = table.take_cpus(want, self.mask(base.taker));
                 self.give(base.taker, (index, cell), &cpus);
@@ -197,7 +203,7 @@ impl Dealing<'_> {
     }
 
     /// What each task gets at least below each cache.
-    fn seat_below_caches(&self, tables: &[Table], bases: &[Base]) -> Vec<Vec<Base>> {
+    fn seat_below_caches(&self, tables: &[Table<'_>], bases: &[Base]) -> Vec<Vec<Base>> {
         let mut room: Vec<u32> = tables.iter().map(Table::room).collect();
         let mut by_cell: Vec<Vec<Base>> = vec![Vec::new(); tables.len()];
         let mut later = Vec::new();
@@ -253,98 +259,230 @@ impl Dealing<'_> {
         by_cell
     }
 
-    /// Deals what is left of a cell, to those to whom it is local or to all: by whole cores, to whoever loses least by
+    /// Deals what is left of an area, to those to whom it is local or to all: by whole cores, to whoever loses least by
     /// it, and of these to who has least.
-    fn deal_rest(&mut self, at: (usize, usize), area: &Area, table: &mut Table, to_local: bool) {
+    fn deal_rest(&mut self, index: usize, area: &Area, tables: &mut [Table<'_>], to_local: bool) {
         let all = 0..self.takers.len();
         let takers: Vec<usize> = all
             .filter(|taker| !to_local || self.is_local(*taker, area))
             .collect();
-        let least = |dealing: &Self, core: Option<&CpuSet>| {
-            let open = takers
-                .iter()
-                .copied()
-                .filter(|taker| dealing.may_take(*taker) > 0);
-            let open = open.filter(|taker| core.is_none_or(|core| dealing.has_of(*taker, core)));
-            open.min_by_key(|taker| {
-                (
-                    !dealing.reaches(*taker, at.0, area),
-                    dealing.loss(*taker, at, area),
-                    dealing.held(*taker),
-                    *taker,
-                )
-            })
-        };
         // A core that somebody has a part of stays his.
-        for (cpu, core) in table.odd_cpus() {
-            if let Some(owner) = least(self, Some(&core)) {
-                table.take(cpu);
-                self.give(owner, at, &CpuSet::single(cpu));
+        for (cell, table) in tables.iter_mut().enumerate() {
+            for (cpu, core) in table.odd_cpus() {
+                let open = takers
+                    .iter()
+                    .copied()
+                    .filter(|taker| self.may_take(*taker) > 0 && self.has_of(*taker, core));
+                if let Some(owner) = open.min_by_key(|taker| self.rank(*taker, index, area, 0)) {
+                    table.take(cpu);
+                    self.give(owner, (index, cell), &CpuSet::single(cpu));
+                }
             }
         }
-        while let Some(owner) = least(self, None) {
-            let core = table.take_core(self.may_take(owner), false);
-            let Some(core) = core.or_else(|| table.take_one()) else {
-                return;
-            };
-            self.give(owner, at, &core);
+        let mut sizes: Vec<u32> = tables.iter().flat_map(Table::whole_cores).collect();
+        sizes.sort_unstable_by_key(|size| u32::MAX - size);
+        let mut quotas = self.quotas(index, area, &takers, &sizes);
+        self.fill_own_cells(index, tables, &mut quotas);
+        // Those with most to come first: each where it finds all, in the smallest such cell, else as much as can be in one.
+        quotas.sort_by_key(|(_, quota)| u32::MAX - quota);
+        for (taker, quota) in &mut quotas {
+            while *quota > 0 {
+                let open = tables.iter().enumerate();
+                let open = open.map(|(cell, table)| (cell, table.room_in_cores()));
+                let open = open.filter(|(_, room)| *room > 0);
+                let best = open.max_by_key(|(cell, room)| {
+                    let finds_all = room >= quota;
+                    let rank = if finds_all { u32::MAX - room } else { *room };
+                    (finds_all, rank, usize::MAX - cell)
+                });
+                let Some((cell, _)) = best else {
+                    break;
+                };
+                let before = *quota;
+                self.take_cores((index, cell), tables, *taker, quota);
+                if *quota == before {
+                    break;
+                }
+            }
+        }
+        // What fitted nobody's quota, for cores are not all alike.
+        for cell in 0..tables.len() {
+            while tables.get(cell).is_some_and(|table| table.room() > 0) {
+                let open = takers.iter().copied();
+                let open = open.filter(|taker| self.may_take(*taker) > 0);
+                let least = open.min_by_key(|taker| self.rank(*taker, index, area, 0));
+                let (Some(owner), Some(table)) = (least, tables.get_mut(cell)) else {
+                    break;
+                };
+                let core = table.take_core(self.may_take(owner), false).cloned();
+                let Some(core) = core.or_else(|| table.take_one()) else {
+                    break;
+                };
+                self.give(owner, (index, cell), &core);
+            }
         }
     }
 
-    /// Swaps whole cores of one size: each task keeps those that Slurm gave it, the others lie side by side.
-    fn put_in_order(&mut self, at: (usize, usize), cell: &Cell) {
-        let here: Vec<usize> = (0..self.shares.len())
-            .filter(|taker| {
-                self.shares
-                    .get(*taker)
-                    .is_some_and(|share| share.cells.contains(&at))
-            })
-            .collect();
-        let owner = |core: &CpuSet| {
-            let holds = |taker: &&usize| {
-                self.shares
-                    .get(**taker)
-                    .is_some_and(|share| core.is_subset(&share.cpus))
+    /// Who is dealt a core of an area first: the least.  `more` CPUs are promised to it already.
+    fn rank(&self, taker: usize, index: usize, area: &Area, more: u32) -> (bool, Loss, u32, usize) {
+        let is_promised = more > 0;
+        (
+            is_promised || !self.reaches(taker, index, area),
+            if is_promised {
+                Loss::default()
+            } else {
+                self.loss(taker, index, area)
+            },
+            self.held(taker) + more,
+            taker,
+        )
+    }
+
+    /// How many CPUs of an area each of some tasks is to get, where whole cores of these `sizes` are dealt one by one.
+    fn quotas(
+        &self,
+        index: usize,
+        area: &Area,
+        takers: &[usize],
+        sizes: &[u32],
+    ) -> Vec<(usize, u32)> {
+        let rank = |taker: usize, more: u32| Reverse(self.rank(taker, index, area, more));
+        if sizes.is_empty() {
+            return Vec::new();
+        }
+        let mut quotas = vec![0; self.takers.len()];
+        let mut queue: BinaryHeap<_> = takers.iter().map(|taker| rank(*taker, 0)).collect();
+        for size in sizes {
+            // One that may take less than a core takes none, and is out.
+            let next = loop {
+                let Some(Reverse((.., taker))) = queue.pop() else {
+                    break None;
+                };
+                let quota = quotas.get(taker).copied().unwrap_or(0);
+                if self.may_take(taker) >= quota + size {
+                    break Some((taker, quota + size));
+                }
             };
-            here.iter().find(holds).copied()
+            let Some((taker, quota)) = next else {
+                break;
+            };
+            if let Some(slot) = quotas.get_mut(taker) {
+                *slot = quota;
+            }
+            queue.push(rank(taker, quota));
+        }
+        let quotas = quotas.into_iter().enumerate();
+        quotas.filter(|(_, quota)| *quota > 0).collect()
+    }
+
+    /// Gives each what it is to get of an area, as far as there is room below the caches that it has CPUs of.
+    fn fill_own_cells(
+        &mut self,
+        index: usize,
+        tables: &mut [Table<'_>],
+        quotas: &mut [(usize, u32)],
+    ) {
+        for cell in 0..tables.len() {
+            for (taker, quota) in quotas.iter_mut() {
+                let has_some = |share: &Share| share.cells.contains(&(index, cell));
+                if self.shares.get(*taker).is_some_and(has_some) {
+                    self.take_cores((index, cell), tables, *taker, quota);
+                }
+            }
+        }
+    }
+
+    /// Whole cores of a cell, as far as the quota goes.
+    fn take_cores(
+        &mut self,
+        at: (usize, usize),
+        tables: &mut [Table<'_>],
+        taker: usize,
+        quota: &mut u32,
+    ) {
+        let Some(table) = tables.get_mut(at.1) else {
+            return;
+        };
+        while let Some(core) = table.take_core(*quota, false) {
+            *quota -= count(core).min(*quota);
+            self.give(taker, at, core);
+        }
+    }
+
+    /// Whose each CPU is, by its number.
+    fn owners(&self) -> Vec<Option<usize>> {
+        let mut owners = Vec::new();
+        for (taker, share) in self.shares.iter().enumerate() {
+            for cpu in share.cpus.iter().map(|cpu| cpu as usize) {
+                if cpu >= owners.len() {
+                    owners.resize(cpu + 1, None);
+                }
+                if let Some(owner) = owners.get_mut(cpu) {
+                    *owner = Some(taker);
+                }
+            }
+        }
+        owners
+    }
+
+    /// Swaps whole cores of one size: each task keeps those that Slurm gave it, the others lie side by side.
+    fn put_in_order(&mut self, owners: &[Option<usize>], cell: &Cell) {
+        let owner_of = |core: &CpuSet| {
+            let mut each = core
+                .iter()
+                .map(|cpu| owners.get(cpu as usize).copied().flatten());
+            let first = each.next().flatten();
+            first.filter(|_| each.all(|owner| owner == first))
         };
         let owned: Vec<(&CpuSet, usize)> = cell
             .cores
             .iter()
-            .filter_map(|core| Some((core, owner(core)?)))
+            .filter_map(|core| Some((core, owner_of(core)?)))
             .collect();
         let mut sizes: Vec<usize> = owned.iter().map(|(core, _)| core.len()).collect();
         sizes.sort_unstable();
         sizes.dedup();
         for size in sizes {
-            let mut free: Vec<&CpuSet> = Vec::new();
-            let mut owed = vec![0usize; self.shares.len()];
-            for (core, owner) in owned.iter().filter(|(core, _)| core.len() == size) {
-                free.push(core);
-                if let (Some(share), Some(owed)) =
-                    (self.shares.get_mut(*owner), owed.get_mut(*owner))
-                {
-                    share.cpus = share.cpus.difference(core);
-                    *owed += 1;
-                }
-            }
+            let mut free: Vec<(&CpuSet, usize)> = owned.clone();
+            free.retain(|(core, _)| core.len() == size);
+            // How many cores each has of these, in the order of the tasks.
+            let mut owed: Vec<usize> = free.iter().map(|(_, owner)| *owner).collect();
+            owed.sort_unstable();
+            let mut owed: Vec<(usize, usize)> = owed
+                .chunk_by(|a, b| a == b)
+                .filter_map(|same| Some((*same.first()?, same.len())))
+                .collect();
             for is_own in [true, false] {
-                for ((owed, asking), share) in
-                    owed.iter_mut().zip(self.takers).zip(&mut self.shares)
-                {
-                    free.retain(|core| {
-                        let is_wanted =
-                            !is_own || asking.mask.is_some_and(|mask| core.intersects(mask));
+                for (taker, owed) in &mut owed {
+                    let mask = self.mask(*taker);
+                    if is_own && mask.is_none() {
+                        continue;
+                    }
+                    free.retain(|(core, had_by)| {
+                        let is_wanted = !is_own || mask.is_some_and(|mask| core.intersects(mask));
                         let takes = *owed > 0 && is_wanted;
                         if takes {
-                            share.cpus.extend_with(core);
                             *owed -= 1;
+                            hand(&mut self.shares, core, *had_by, *taker);
                         }
                         !takes
                     });
                 }
             }
         }
+    }
+}
+
+/// Gives a core of one to another.
+fn hand(shares: &mut [Share], core: &CpuSet, from: usize, to: usize) {
+    if from == to {
+        return;
+    }
+    if let Some(share) = shares.get_mut(from) {
+        share.cpus = share.cpus.difference(core);
+    }
+    if let Some(share) = shares.get_mut(to) {
+        share.cpus.extend_with(core);
     }
 }
 

@@ -67,17 +67,30 @@ pub(super) fn draw(demands: &[Demand<'_>], room: &Units) -> Vec<Units> {
     draw_from_each(demands, room, room.clone())
 }
 
+/// How much each demand gets of [`draw`], wherever from.
+pub(super) fn draw_amounts(demands: &[Demand<'_>], room: &Units) -> SmallVec<[u32; 16]> {
+    let mut drawing = Drawing::new(demands, room, room.clone());
+    for (index, demand) in demands.iter().enumerate() {
+        for _ in drawing.take_at_once(index)..demand.units {
+            if !drawing.displace(index) {
+                break;
+            }
+        }
+    }
+    drawing.drawn.iter().map(Units::sum).collect()
+}
+
 /// As [`draw`], and where there is a choice from areas that nobody has drawn from, while these still have `full` room.
 pub(super) fn draw_from_each(demands: &[Demand<'_>], room: &Units, full: Units) -> Vec<Units> {
-    let areas = room.0.len();
-    let mut drawing = Drawing {
-        demands,
-        full,
-        left: room.clone(),
-        drawn: vec![Units::none(areas); demands.len()],
-    };
+    let mut drawing = Drawing::new(demands, room, full);
     for (index, demand) in demands.iter().enumerate() {
-        for _ in 0..demand.units {
+        let has_choice = demand.from.len() > 1;
+        let taken = if has_choice {
+            0
+        } else {
+            drawing.take_at_once(index)
+        };
+        for _ in taken..demand.units {
             if !drawing.take(index) && !drawing.displace(index) {
                 break;
             }
@@ -93,7 +106,32 @@ struct Drawing<'a> {
     drawn: Vec<Units>,
 }
 
-impl Drawing<'_> {
+impl<'a> Drawing<'a> {
+    fn new(demands: &'a [Demand<'a>], room: &Units, full: Units) -> Self {
+        Self {
+            demands,
+            full,
+            left: room.clone(),
+            drawn: vec![Units::none(room.0.len()); demands.len()],
+        }
+    }
+
+    /// All that a demand finds of what it wants, from the first of its areas on; how many units these are.
+    fn take_at_once(&mut self, index: usize) -> u32 {
+        let (Some(demand), Some(drawn)) = (self.demands.get(index), self.drawn.get_mut(index))
+        else {
+            return 0;
+        };
+        let mut taken = 0;
+        for area in demand.from {
+            let units = (demand.units - taken).min(self.left.at(*area));
+            drawn.add(*area, units);
+            self.left.sub(*area, units);
+            taken += units;
+        }
+        taken
+    }
+
     /// One more unit for a demand from an area with room.
     fn take(&mut self, index: usize) -> bool {
         let (Some(demand), Some(drawn)) = (self.demands.get(index), self.drawn.get_mut(index))

@@ -1,6 +1,6 @@
 //! What is near a task: the nodes of its GPUs and the step's CPUs on them.
 
-use super::pool::Pool;
+use super::pool::{Area, Pool};
 use super::request::{CpusLeft, StepRequest, TaskRequest};
 use crate::machine::Machine;
 use crate::pci::PciAddress;
@@ -85,14 +85,12 @@ impl Near {
             .unwrap_or(u32::MAX)
     }
 
-    /// Whether `cpus` hold one near every GPU that the pool has one near to.
-    pub(super) fn touches_all(&self, pool: &Pool, cpus: &CpuSet) -> bool {
+    /// Whether CPUs of these `areas` are near every GPU that the pool has one near to.
+    pub(super) fn touches_all(&self, pool: &Pool, areas: &[usize]) -> bool {
         self.gpu_nodes.iter().flatten().all(|nodes| {
-            let near = || {
-                let areas = pool.areas.iter();
-                areas.filter(|area| area.node.is_some_and(|node| nodes.contains(node)))
-            };
-            near().next().is_none() || near().any(|area| area.cpus.intersects(cpus))
+            let is_near = |area: &Area| area.node.is_some_and(|node| nodes.contains(node));
+            let mut held = areas.iter().filter_map(|area| pool.areas.get(*area));
+            held.any(is_near) || !pool.areas.iter().any(is_near)
         })
     }
 

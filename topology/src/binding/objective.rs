@@ -6,17 +6,22 @@
 //! 2. CPUs that were asked for;
 //! 3. local CPUs in total;
 //! 4. tasks wholly local;
-//! 5. tasks on one NUMA node, then on one package, then below one last-level cache;
-//! 6. tasks that share no core.
+//! 5. tasks on one NUMA node, then on one package;
+//! 6. as many CPUs for each, in cores' worth: the least sum of squares, so that what is left when all have what they
+//!    asked for goes to nobody alone;
+//! 7. tasks below one last-level cache, then few caches for each;
+//! 8. tasks that share no core;
+//! 9. as many CPUs for each, one by one.
 //!
-//! Where Slurm's own split is as good in all of these, it is kept; else tasks come out even and with as much of what
-//! Slurm gave them as that leaves.
+//! Where Slurm's own split is as good in all of these, it is kept; else tasks come out with as much of what Slurm gave
+//! them as that leaves.
 
+use std::cmp::Reverse;
 use std::ops::{AddAssign, SubAssign};
 
 use super::near::Near;
 use super::pool::Pool;
-use crate::set::CpuSet;
+use crate::set::{CpuSet, NodeSet};
 
 /// How good a split is, or one task of it; the greater, the better.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,10 +38,16 @@ pub(super) struct Merit {
     one_node: usize,
     /// Tasks on one package, in the same way.
     one_package: usize,
+    /// The squares of the CPUs of each, in cores' worth.
+    uneven_cores: Reverse<usize>,
     /// Tasks below one last-level cache, in the same way.
     one_cache: usize,
+    /// The caches that each has CPUs below.
+    caches: Reverse<usize>,
     /// Tasks that share no core with another.
     whole_cores: usize,
+    /// The squares of the CPUs of each.
+    uneven_cpus: Reverse<usize>,
 }
 
 /// What the order looks at in the CPUs of one task.
@@ -50,8 +61,10 @@ pub(super) struct Facts {
     pub(super) touches_all: bool,
     /// Whether its GPUs are on different nodes.
     pub(super) is_spanning: bool,
-    /// Whether all are on one node, on one package, below one cache.
-    pub(super) is_on_one: [bool; 3],
+    /// Whether all are on one node, on one package.
+    pub(super) is_on_one: [bool; 2],
+    /// Below how many caches they are.
+    pub(super) caches: usize,
     /// Whether another task has a CPU of a core of its.
     pub(super) shares_core: bool,
 }
@@ -65,6 +78,8 @@ pub(super) struct Wants<'a> {
     pub(super) takes_part: &'a [bool],
     /// CPUs that each asked for.
     pub(super) asked: usize,
+    /// CPUs of a core.
+    pub(super) threads: usize,
     /// Whether each must have a local CPU.
     pub(super) must_reach: bool,
 }
@@ -84,7 +99,7 @@ impl<'a> Wants<'a> {
             return Merit::default();
         }
         let is_counted = |is_on_one: bool| usize::from(!facts.is_spanning && is_on_one);
-        let [one_node, one_package, one_cache] = facts.is_on_one.map(is_counted);
+        let [one_node, one_package] = facts.is_on_one.map(is_counted);
         Merit {
             reached: usize::from(self.must_reach && facts.local > 0),
             asked: facts.held.min(self.asked),
@@ -92,12 +107,15 @@ impl<'a> Wants<'a> {
             whole: usize::from(facts.local == facts.held && facts.touches_all),
             one_node,
             one_package,
-            one_cache,
+            uneven_cores: Reverse(facts.held.div_ceil(self.threads).pow(2)),
+            one_cache: is_counted(facts.caches == 1),
+            caches: Reverse(facts.caches),
             whole_cores: usize::from(!facts.shares_core),
+            uneven_cpus: Reverse(facts.held.pow(2)),
         }
     }
 
-    /// The merit that no split of `pool` exceeds in anything where each task has at least `least` CPUs.
+    /// A merit that no split of `pool` exceeds where each task has at least `least` CPUs.
     pub(super) fn bound(&self, pool: &Pool, least: usize) -> Merit {
         let takers = self.takers().count();
         let together = self.takers().filter(|near| !near.is_spanning()).count();
@@ -106,6 +124,15 @@ impl<'a> Wants<'a> {
             near_somebody.extend_with(&near.cpus);
         }
         let local = near_somebody.intersection(&pool.cpus).len();
+        let (cores, cpus) = self.even_shares(pool, least.max(1));
+        let cells = pool.areas.iter().flat_map(|area| &area.cells);
+        let widest = cells.map(|cell| cell.cpus.len()).max().unwrap_or(1).max(1);
+        // Of the last core's worth one CPU may be all.
+        let caches = |share: &Share| {
+            let cpus = share.each.saturating_sub(1) * self.threads + 1;
+            cpus.div_ceil(widest)
+        };
+        let below_one = cores.iter().filter(|share| caches(share) == 1);
         Merit {
             reached: if self.must_reach {
                 takers.min(local)
@@ -117,9 +144,50 @@ impl<'a> Wants<'a> {
             whole: self.most_whole(pool, least.max(1), local),
             one_node: together,
             one_package: together,
-            one_cache: together,
+            uneven_cores: Reverse(cores.iter().map(Share::squares).sum()),
+            one_cache: together.min(below_one.map(|share| share.tasks).sum()),
+            caches: Reverse(cores.iter().map(|share| share.tasks * caches(share)).sum()),
             whole_cores: takers,
+            uneven_cpus: Reverse(cpus.iter().map(Share::squares).sum()),
         }
+    }
+
+    /// The shares of the tasks where all that is local is dealt, as evenly as can be among those that have nodes in
+    /// common: in cores' worth and in CPUs.
+    fn even_shares(&self, pool: &Pool, least: usize) -> (Vec<Share>, Vec<Share>) {
+        let mut groups: Vec<(NodeSet, usize)> = Vec::new();
+        for near in self.takers() {
+            let is_in = |(nodes, _): &&mut (NodeSet, usize)| {
+                near.nodes.is_subset(nodes) && (!near.nodes.is_empty() || nodes.is_empty())
+            };
+            if let Some((_, tasks)) = groups.iter_mut().find(is_in) {
+                *tasks += 1;
+                continue;
+            }
+            let mut group = (near.nodes.clone(), 1);
+            groups.retain(|(nodes, tasks)| {
+                let is_apart = !nodes.intersects(&near.nodes);
+                if !is_apart {
+                    group.0.extend_with(nodes);
+                    group.1 += tasks;
+                }
+                is_apart
+            });
+            groups.push(group);
+        }
+        let (mut cores, mut cpus) = (Vec::new(), Vec::new());
+        for (nodes, tasks) in groups {
+            let areas = pool.areas.iter();
+            let here = areas.filter(|area| area.node.is_some_and(|node| nodes.contains(node)));
+            let local: usize = here.map(|area| area.cpus.len()).sum();
+            let least_cores = tasks * least.div_ceil(self.threads);
+            cores.extend(Share::even(
+                local.div_ceil(self.threads).max(least_cores),
+                tasks,
+            ));
+            cpus.extend(Share::even(local.max(tasks * least), tasks));
+        }
+        (cores, cpus)
     }
 
     /// No more tasks than these can be wholly local with `least` CPUs each, of `local` ones.
@@ -140,6 +208,25 @@ impl<'a> Wants<'a> {
     }
 }
 
+/// Tasks with as much each.
+struct Share {
+    tasks: usize,
+    each: usize,
+}
+
+impl Share {
+    /// `total` over so many tasks, as evenly as can be.
+    fn even(total: usize, tasks: usize) -> [Self; 2] {
+        let each = total.checked_div(tasks).unwrap_or(0);
+        let more = total - each * tasks;
+        [(more, each + 1), (tasks - more, each)].map(|(tasks, each)| Self { tasks, each })
+    }
+
+    fn squares(&self) -> usize {
+        self.tasks * self.each.pow(2)
+    }
+}
+
 impl Merit {
     /// The merit of `plan`, the CPUs of each task, within `pool`.
     pub(super) fn of(pool: &Pool, wants: Wants<'_>, plan: &[CpuSet]) -> Self {
@@ -150,10 +237,11 @@ impl Merit {
                 let spread = pool.spread(cpus);
                 merit += wants.merit_of(Facts {
                     held: cpus.len(),
-                    local: cpus.intersection(&near.cpus).len(),
-                    touches_all: near.touches_all(pool, cpus),
+                    local: cpus.common(&near.cpus),
+                    touches_all: near.touches_all(pool, &spread.areas),
                     is_spanning: near.is_spanning(),
-                    is_on_one: [spread.nodes == 1, spread.packages == 1, spread.caches == 1],
+                    is_on_one: [spread.areas.len() == 1, spread.packages.len() == 1],
+                    caches: spread.caches.len(),
                     shares_core: cpus.intersects(&shared),
                 });
             }
@@ -162,7 +250,7 @@ impl Merit {
     }
 
     /// Its parts, the first of the order first.
-    fn parts(&mut self) -> [&mut usize; 8] {
+    fn parts(&mut self) -> [&mut usize; 11] {
         [
             &mut self.reached,
             &mut self.asked,
@@ -170,8 +258,11 @@ impl Merit {
             &mut self.whole,
             &mut self.one_node,
             &mut self.one_package,
+            &mut self.uneven_cores.0,
             &mut self.one_cache,
+            &mut self.caches.0,
             &mut self.whole_cores,
+            &mut self.uneven_cpus.0,
         ]
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::flow::{Demand, Units, draw, draw_from_each};
+use super::flow::{Demand, Units, draw, draw_amounts, draw_from_each};
 use super::pool::{Area, Pool, count};
 use crate::machine::Machine;
 use crate::set::{CpuSet, NodeSet};
@@ -227,7 +227,7 @@ impl<'a> Placing<'a> {
                 block: 1,
             })
             .collect();
-        are_met(&demands, &draw(&demands, &self.room))
+        are_met(&demands, &draw_amounts(&demands, &self.room))
     }
 
     /// Local CPUs promised to each task of a class.
@@ -267,12 +267,9 @@ impl<'a> Placing<'a> {
                 .collect();
             for (class, row) in draw_from_each(&demands, &seats, full).iter().enumerate() {
                 for (area, seats) in row.held() {
-                    for _ in 0..seats {
-                        self.seat(class, self.seat_on(area));
-                        if has_choice && !self.is_rest_met() {
-                            self.unseat(class);
-                        }
-                    }
+                    self.seat_while(class, area, seats, |placing| {
+                        !has_choice || placing.is_rest_met()
+                    });
                 }
             }
         }
@@ -393,18 +390,18 @@ impl<'a> Placing<'a> {
     fn is_rest_met(&self) -> bool {
         let (demands, firm) = self.local_demands();
         let firm = demands.get(..firm).unwrap_or_default();
-        are_met(firm, &draw(firm, &self.room))
+        are_met(firm, &draw_amounts(firm, &self.room))
     }
 
     /// How many CPUs will be local in the end; none where a task that can be whole would not be, or a promise broken.
     fn local_in_the_end(&self) -> Option<u32> {
         let (demands, firm) = self.local_demands();
-        let drawn = draw(&demands, &self.room);
+        let drawn = draw_amounts(&demands, &self.room);
         if !are_met(demands.get(..firm).unwrap_or_default(), &drawn) {
             return None;
         }
         let each = self.sizes.each;
-        let captured: u32 = drawn.iter().map(Units::sum).sum();
+        let captured: u32 = drawn.iter().sum();
         let classes = || self.classes.iter().enumerate();
         let loose: u32 = classes()
             .map(|(class, _)| self.unseated_whole(class) + self.unseated_rest(class))
@@ -536,13 +533,28 @@ impl<'a> Placing<'a> {
 
     /// As many of `most` tasks of a class on `area` as leave `goal` CPUs local.
     fn seat_while_local(&mut self, class: usize, area: usize, most: u32, goal: u32) {
+        self.seat_while(class, area, most, |placing| {
+            placing
+                .local_in_the_end()
+                .is_some_and(|local| local >= goal)
+        });
+    }
+
+    /// As many of `most` tasks of a class on `area` as leave all well.
+    fn seat_while(
+        &mut self,
+        class: usize,
+        area: usize,
+        most: u32,
+        is_well: impl Fn(&Self) -> bool,
+    ) {
         let (mut seated, mut step) = (0, most);
         while step > 0 && seated < most {
             let more = step.min(most - seated);
             for _ in 0..more {
                 self.seat(class, self.seat_on(area));
             }
-            if self.local_in_the_end().is_some_and(|local| local >= goal) {
+            if is_well(self) {
                 seated += more;
             } else {
                 for _ in 0..more {
@@ -791,11 +803,9 @@ fn move_units(from: &mut Units, to: &mut Units, area: usize, units: u32) {
     to.add(area, units);
 }
 
-fn are_met(demands: &[Demand<'_>], drawn: &[Units]) -> bool {
-    demands
-        .iter()
-        .zip(drawn)
-        .all(|(demand, drawn)| drawn.sum() == demand.units)
+fn are_met(demands: &[Demand<'_>], drawn: &[u32]) -> bool {
+    let mut pairs = demands.iter().zip(drawn);
+    pairs.all(|(demand, drawn)| *drawn == demand.units)
 }
 
 /// Who of a class gets which seat: each as much as can be of what Slurm gave it, else the first

@@ -1,6 +1,8 @@
 //! The CPUs that a step's tasks are dealt, by NUMA node, last-level cache and core.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
 
 use crate::machine::{Machine, NumaNode};
 use crate::set::CpuSet;
@@ -11,6 +13,8 @@ pub(super) struct Pool {
     pub(super) cpus: CpuSet,
     /// By NUMA node.
     pub(super) areas: Vec<Area>,
+    /// The area and the cell of each CPU, by its number.
+    places: Vec<(u32, u32)>,
 }
 
 /// One NUMA node's part of a pool.
@@ -33,12 +37,14 @@ pub(super) struct Cell {
     pub(super) cores: Vec<CpuSet>,
 }
 
-/// Over how many of each some CPUs are spread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Over which of each some CPUs are spread.
+#[derive(Debug, Default)]
 pub(super) struct Spread {
-    pub(super) nodes: usize,
-    pub(super) packages: usize,
-    pub(super) caches: usize,
+    /// Indexes of areas.
+    pub(super) areas: SmallVec<[usize; 8]>,
+    pub(super) packages: SmallVec<[Option<u32>; 4]>,
+    /// Cells, which have numbers of their own throughout the pool.
+    pub(super) caches: SmallVec<[u32; 8]>,
 }
 
 impl Pool {
@@ -100,10 +106,23 @@ impl Pool {
                 cells,
             }
         });
-        Self {
+        let mut pool = Self {
             cpus: cpus.clone(),
             areas: areas.collect(),
+            places: vec![(0, 0); cpus.last().map_or(0, |last| last as usize + 1)],
+        };
+        let mut cell = 0;
+        for (area, index) in pool.areas.iter().zip(0..) {
+            for cpus in area.cells.iter().map(|cell| &cell.cpus) {
+                for cpu in cpus.iter() {
+                    if let Some(place) = pool.places.get_mut(cpu as usize) {
+                        *place = (index, cell);
+                    }
+                }
+                cell += 1;
+            }
         }
+        pool
     }
 
     /// CPUs of its largest core, at least 1.
@@ -117,18 +136,27 @@ impl Pool {
             .max(1)
     }
 
-    /// Over how much of it `cpus` are spread.
+    /// Over what of it `cpus`, which are all of it, are spread.
     pub(super) fn spread(&self, cpus: &CpuSet) -> Spread {
-        let held = || self.areas.iter().filter(|area| area.cpus.intersects(cpus));
-        let packages: BTreeSet<Option<u32>> = held().map(|area| area.package).collect();
-        let caches = held()
-            .flat_map(|area| &area.cells)
-            .filter(|cell| cell.cpus.intersects(cpus));
-        Spread {
-            nodes: held().count(),
-            packages: packages.len(),
-            caches: caches.count(),
+        let mut spread = Spread::default();
+        for cpu in cpus.iter() {
+            let Some((area, cell)) = self.places.get(cpu as usize) else {
+                continue;
+            };
+            if spread.caches.last() == Some(cell) || spread.caches.contains(cell) {
+                continue;
+            }
+            spread.caches.push(*cell);
+            let area = *area as usize;
+            if !spread.areas.contains(&area) {
+                spread.areas.push(area);
+                let package = self.areas.get(area).and_then(|area| area.package);
+                if !spread.packages.contains(&package) {
+                    spread.packages.push(package);
+                }
+            }
         }
+        spread
     }
 
     /// The CPUs of cores that several of `plan` have a CPU of.

@@ -310,6 +310,7 @@ impl<'a> Split<'a> {
             near: self.near,
             takes_part: &self.takes_part,
             asked: self.step.asked.max(1) as usize,
+            threads: self.pool.threads() as usize,
             must_reach: self.must_reach(),
         }
     }

@@ -283,24 +283,22 @@ impl<'a> Market<'a> {
             local: 0,
             touches_all: true,
             is_spanning: class.is_spanning,
-            is_on_one: [true; 3],
+            is_on_one: [true; 2],
+            caches: 0,
             shares_core: books.shared > 0,
         };
-        let mut first: Option<(usize, &Stall)> = None;
+        let mut first: Option<&Stall> = None;
         let stalls = books.held.iter().zip(&self.stalls).zip(&class.is_local);
-        for (index, ((held, stall), is_local)) in stalls.enumerate() {
+        for ((held, stall), is_local) in stalls {
             let held = *held;
             if held == 0 {
                 continue;
             }
             facts.held += held;
             facts.local += if *is_local { held } else { 0 };
-            let (at, of) = *first.get_or_insert((index, stall));
-            let is_as_first = [
-                stall.area == of.area,
-                stall.package == of.package,
-                index == at,
-            ];
+            facts.caches += 1;
+            let of = *first.get_or_insert(stall);
+            let is_as_first = [stall.area == of.area, stall.package == of.package];
             for (one, same) in facts.is_on_one.iter_mut().zip(is_as_first) {
                 *one &= same;
             }

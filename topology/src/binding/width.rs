@@ -9,18 +9,35 @@ use crate::set::CpuSet;
 /// The CPUs of each task; empty for a task that is left as Slurm made it.
 pub(super) fn plan_shared(machine: &Machine, step: &StepRequest, near: &[Near]) -> Vec<CpuSet> {
     let mut holders = vec![0u32; machine.last_level_caches.len()];
-    near.iter()
-        .zip(&step.tasks)
-        .map(|(near, request)| {
+    let wide = near.iter().map(|near| match step.settings.width {
+        _ if !near.is_placed() => CpuSet::new(),
+        Width::Socket => in_packages(machine, step, near),
+        Width::L3 => in_one_cache(machine, step, near, &mut holders),
+        Width::Node | Width::Exclusive => near.cpus.clone(),
+    });
+    let wide: Vec<CpuSet> = wide.collect();
+    // A task that wants more than its cache gets of another what nobody has.
+    let mut taken = CpuSet::new();
+    if step.settings.width == Width::L3 {
+        wide.iter().for_each(|cpus| taken.extend_with(cpus));
+    }
+    let tasks = near.iter().zip(&step.tasks).zip(wide);
+    tasks
+        .map(|((near, request), wide)| {
             if !near.is_placed() {
                 return CpuSet::new();
             }
-            let wide = match step.settings.width {
-                Width::Socket => in_packages(machine, step, near),
-                Width::L3 => in_one_cache(machine, step, near, &mut holders),
-                Width::Node | Width::Exclusive => near.cpus.clone(),
-            };
-            let cpus = fill(machine, step, near, wide, request.slurm_cpus.as_ref());
+            let cpus = fill(
+                machine,
+                step,
+                near,
+                wide,
+                request.slurm_cpus.as_ref(),
+                &taken,
+            );
+            if step.settings.width == Width::L3 {
+                taken.extend_with(&cpus);
+            }
             match &request.slurm_cpus {
                 Some(mask) if is_kept(machine, step, near, mask, &cpus) => mask.clone(),
                 Some(_) | None => cpus,
@@ -85,13 +102,15 @@ fn in_one_cache(machine: &Machine, step: &StepRequest, near: &Near, holders: &mu
         .unwrap_or_default()
 }
 
-/// Fills up to what was asked from the step's nearest other CPUs, whole cores, the task's own first.
-pub(super) fn fill(
+/// Fills up to what was asked from the step's nearest other CPUs, whole cores: those that are not `taken` first, and of
+/// these the task's own.
+fn fill(
     machine: &Machine,
     step: &StepRequest,
     near: &Near,
     cpus: CpuSet,
     own: Option<&CpuSet>,
+    taken: &CpuSet,
 ) -> CpuSet {
     let asked = (step.asked as usize).min(step.step_cpus.len());
     if cpus.len() >= asked {
@@ -109,6 +128,7 @@ pub(super) fn fill(
         let distance = node.map_or(u32::MAX, |node| near.nearness(machine, node));
         (
             distance,
+            taken.intersects(unit),
             !own.is_some_and(|own| own.intersects(unit)),
             unit.first(),
         )

@@ -12,4 +12,6 @@ mod shares;
 #[cfg(test)]
 mod strict;
 #[cfg(test)]
+mod surplus;
+#[cfg(test)]
 mod whole;

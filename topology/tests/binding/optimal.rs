@@ -147,12 +147,12 @@ fn complaint(machine: &Machine, step: &StepRequest) -> Option<String> {
     let split = split_of(&plan, &numbers);
     let best: Merit = judge.best().unwrap();
     // A step without a local CPU for each is refused.
-    if judge.must_reach && best[0] < judge.tasks.len() {
+    if judge.must_reach && best[0] < i64::try_from(judge.tasks.len()).unwrap() {
         return None;
     }
     let merit = judge.merit(&split);
     let is_fair = split.iter().all(|cpus| cpus.len() >= judge.least());
-    let worse = (0..8).find(|part| merit[*part] != best[*part]);
+    let worse = (0..best.len()).find(|part| merit[*part] != best[*part]);
     let what = worse.map(|part| PARTS[part]);
     let what = what.or((!is_fair).then_some("an even share"));
     what.map(|what| {

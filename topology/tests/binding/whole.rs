@@ -146,8 +146,8 @@ fn places_of_gpus() -> Vec<(&'static str, Vec<&'static str>)> {
 
 #[test]
 fn a_step_of_256_tasks_is_decided_at_once() {
-    // An optimised build took 1 to 6 ms, the fastest of twelve runs each; one without is some twenty times slower.
-    let most = std::time::Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 12 });
+    // An optimised build took 0.6 to 1.9 ms, the fastest of twelve runs each; one without is some twenty times slower.
+    let most = std::time::Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 4 });
     let mut slow = Vec::new();
     for (name, gpus) in places_of_gpus() {
         let machine = machine(2, 4, 32, 2, &gpus);
@@ -160,7 +160,7 @@ fn a_step_of_256_tasks_is_decided_at_once() {
                 let mut step = step(&machine, option, asked, views);
                 step.may_refuse = false;
                 // Other work on this host makes one run slow, not the fastest of several.
-                let runs = if cfg!(debug_assertions) { 1 } else { 12 };
+                let runs = if cfg!(debug_assertions) { 2 } else { 12 };
                 let took = (0..runs).map(|_| {
                     let started = std::time::Instant::now();
                     assert_eq!(plan_step(&machine, &step).tasks.len(), 256);

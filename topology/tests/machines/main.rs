@@ -72,17 +72,23 @@ impl One {
 
     /// One task per GPU, which asks for one CPU.
     fn plan(&self, option: &str) -> StepPlan {
+        self.plan_of(option, 1, 1)
+    }
+
+    /// So many tasks per GPU, each of which asks for so many CPUs.
+    fn plan_of(&self, option: &str, on_each: usize, asked: u32) -> StepPlan {
         let task = |gpu: &Gpu| TaskRequest {
             visible: vec![gpu.pci],
             ..TaskRequest::default()
         };
+        let gpus = std::iter::repeat_n(&self.read.gpus, on_each).flatten();
         plan_step(
             &self.read,
             &StepRequest {
                 settings: Settings::from(&Items::parse(option).unwrap()),
                 step_cpus: self.read.online.clone(),
-                asked: 1,
-                tasks: self.read.gpus.iter().map(task).collect(),
+                asked,
+                tasks: gpus.map(task).collect(),
                 kernel: KernelVersion { major: 6, minor: 1 },
                 allowed_nodes: None,
                 owns_cpus: true,
@@ -272,6 +278,42 @@ fn exclusive_deals_out_all_that_is_near() {
         // Where there are more tasks than CPUs, some are shared.
         let is_too_small = wanted.len() < plan.tasks.len();
         assert!(!is_dealt_twice || is_too_small, "{}", one.name());
+    }
+}
+
+#[test]
+fn tasks_with_gpus_near_the_same_node_get_as_many_cores_each() {
+    for one in machines() {
+        let largest = one.read.cores.iter().map(CpuSet::len).max().unwrap_or(1);
+        for (on_each, asked) in [(1, 1), (1, 2), (1, 5), (2, 1), (3, 2), (5, 1)] {
+            for width in ["exclusive", "node", "socket"] {
+                let plan = one.plan_of(&format!("best-effort,{width}"), on_each, asked);
+                let near: Vec<_> = one.places().filter_map(|(_, near)| near).collect();
+                if near.len() != one.read.gpus.len() {
+                    continue;
+                }
+                for (gpu, mine) in near.iter().enumerate() {
+                    // One near several nodes is on one of them rather than on as many CPUs.
+                    if one.read.nodes_of(mine).len() != 1 {
+                        continue;
+                    }
+                    let alike = plan.tasks.iter().enumerate().filter(|(task, plan)| {
+                        // With too few CPUs near them some are elsewhere, with what they asked for.
+                        near[*task % near.len()] == *mine && plan.cpus.is_subset(mine)
+                    });
+                    let counts: Vec<usize> = alike.map(|(_, plan)| plan.cpus.len()).collect();
+                    let (fewest, most) = (counts.iter().min(), counts.iter().max());
+                    let (Some(fewest), Some(most)) = (fewest, most) else {
+                        continue;
+                    };
+                    assert!(
+                        most - fewest <= largest,
+                        "{} {width}, {on_each} per GPU, -c{asked}, GPU {gpu}: {counts:?}",
+                        one.name()
+                    );
+                }
+            }
+        }
     }
 }
 
