@@ -160,6 +160,23 @@ pub(crate) struct Shape {
     pub(crate) held: Set,
     pub(crate) alone: Launch,
     pub(crate) bound: Launch,
+    /// Under the policy `none`: the same without it, which shows what `none` says would be done.
+    pub(crate) done: Launch,
+}
+
+impl Shape {
+    /// Whether the policy is `none`.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.items.split(',').any(|item| item == "none")
+    }
+
+    fn launch(&mut self, name: &str) -> &mut Launch {
+        match name {
+            "@alone" => &mut self.alone,
+            "@bound" => &mut self.bound,
+            _ => &mut self.done,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -172,7 +189,7 @@ pub(crate) struct Input {
 
 pub(crate) fn read(text: &str) -> Input {
     let mut input = Input::default();
-    let mut is_bound = false;
+    let mut name = "@alone";
     for line in text.lines() {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         let fields: Vec<&str> = rest.split(' ').collect();
@@ -222,32 +239,24 @@ pub(crate) fn read(text: &str) -> Input {
             }
             "@snapshot" => input.snapshot = Some(rest.to_owned()),
             "@finished" => input.is_finished = true,
-            "@alone" | "@bound" => {
-                is_bound = word == "@bound";
+            "@alone" | "@bound" | "@done" => {
+                name = word;
                 if let Some(shape) = input.shapes.last_mut() {
-                    let launch = if is_bound {
-                        &mut shape.bound
-                    } else {
-                        &mut shape.alone
-                    };
-                    launch.status = field(0).parse().unwrap_or(-1);
+                    shape.launch(name).status = field(0).parse().unwrap_or(-1);
                 }
             }
             "@end" => {
                 if let Some(shape) = input.shapes.last_mut() {
                     shape.alone.number_jobs();
                     shape.bound.number_jobs();
+                    shape.done.number_jobs();
                 }
             }
             _ => {
                 let Some(shape) = input.shapes.last_mut() else {
                     continue;
                 };
-                let launch = if is_bound {
-                    &mut shape.bound
-                } else {
-                    &mut shape.alone
-                };
+                let launch = shape.launch(name);
                 if word == "@err" {
                     launch.said.push(rest.to_owned());
                 } else if line.starts_with("task=") {

@@ -12,6 +12,9 @@ pub(crate) struct Told<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) shape: &'a Shape,
     pub(crate) judged: &'a Judged,
+    /// The tasks that lines name.
+    pub(crate) named: &'a [&'a Task],
+    /// Those that lines are held against: under the policy `none` those of the same launch without it.
     pub(crate) tasks: &'a [&'a Task],
     /// The same tasks under Slurm alone.
     pub(crate) before: &'a [&'a Task],
@@ -88,7 +91,7 @@ impl<'l> Line<'l> {
 pub(crate) fn judge_lines(told: &Told<'_>, wrong: &mut Vec<String>) {
     for text in ours(&told.shape.bound.said) {
         let line = Line::parse(text);
-        let first = told.tasks.first();
+        let first = told.named.first();
         if line.step.is_none() || first.is_some_and(|task| line.is_of(task, told.shape)) {
             let complaints = told.complaints(&line);
             wrong.extend(
@@ -148,6 +151,20 @@ fn ours(said: &[String]) -> impl Iterator<Item = &str> {
         .filter_map(|line| line.split_once("gpu-numa-bind: ").map(|(_, line)| line))
 }
 
+/// What the policy `none` says would be done, as it is said where it is done.
+fn as_if_done(text: &str) -> String {
+    let words = [
+        (" would not be wholly on ", " not wholly on "),
+        (" would be on ", " on "),
+        ("; would be moved to ", "; moved to "),
+        ("; policy none changes nothing)", ")"),
+        (" (policy none changes nothing)", ""),
+    ];
+    words.iter().fold(text.to_owned(), |text, (would, done)| {
+        text.replace(would, done)
+    })
+}
+
 /// The number before `words` in `line`.
 fn number_before(line: &str, words: &str) -> Option<usize> {
     let (before, _) = line.split_once(words)?;
@@ -166,13 +183,26 @@ fn first_number(text: &str) -> Option<usize> {
 
 impl Told<'_> {
     fn complaints(&self, line: &Line<'_>) -> Vec<String> {
-        let text = line.text;
-        if let Some(task) = line.task {
-            return self.of_task(task, text);
-        }
-        if text.contains(" would be on ") || text.contains(" would not be wholly on ") {
-            return self.dry_run(text);
-        }
+        let done = as_if_done(line.text);
+        let is_dry_run = self.shape.is_dry_run();
+        let mut wrong = complain(!is_dry_run && done != line.text, || {
+            "the policy is not none".to_owned()
+        });
+        let is_same = |words: &str| done.contains(words) && done == line.text;
+        let is_done = is_dry_run
+            && [" tasks on their GPUs'", " task on its GPUs'"]
+                .into_iter()
+                .any(is_same);
+        wrong.extend(complain(is_done, || "the policy is none".to_owned()));
+        wrong.extend(match line.task {
+            Some(task) => self.of_task(task, &done),
+            None => self.of_step(&done),
+        });
+        wrong
+    }
+
+    /// A line of all tasks.
+    fn of_step(&self, text: &str) -> Vec<String> {
         let starts = |words: &str| text.starts_with(words);
         let is_left = is_left(text);
         let is_summary = [
@@ -320,22 +350,6 @@ impl Told<'_> {
         })
     }
 
-    /// What the policy `none` would do: the tasks' own CPUs say nothing of it, their number and the GPUs' nodes do.
-    fn dry_run(&self, text: &str) -> Vec<String> {
-        let tasks = self.tasks.len();
-        let counted = number_before(text, " tasks would").or(number_before(text, " task would"));
-        let mut wrong = complain(!self.shape.items.contains("none"), || {
-            "the policy is not none".to_owned()
-        });
-        wrong.extend(complain(!is_left(text) && counted != Some(tasks), || {
-            format!("the step has {tasks} tasks")
-        }));
-        if let Some((_, rest)) = text.split_once("(node") {
-            wrong.extend(self.nodes(rest.split(')').next().unwrap_or("")));
-        }
-        wrong
-    }
-
     /// The nodes of the tasks' GPUs, as `s 0 0 1 1...` or ` 0...`.
     fn nodes(&self, list: &str) -> Vec<String> {
         let list = list.trim_start_matches('s').trim();
@@ -442,7 +456,7 @@ impl Told<'_> {
         let memory = number_before(text, " on their memory");
         let all = text.contains(" and memory (") || text.contains("on its GPUs' memory, but");
         wrong.extend(self.memory(memory.unwrap_or(if all { counted } else { 0 })));
-        wrong.extend(self.named(text, "no CPU left on node", &self.with_verdict("remote")));
+        wrong.extend(self.named(text, "no CPU left on node", &self.without_local_cpus()));
         wrong.extend(self.named(
             text,
             "too few CPUs left on node",
@@ -478,11 +492,13 @@ impl Told<'_> {
         })
     }
 
-    fn with_verdict(&self, verdict: &str) -> BTreeSet<usize> {
+    /// Tasks without a CPU near their GPUs, where the step has some; the others' own lines say that it has none.
+    fn without_local_cpus(&self) -> BTreeSet<usize> {
         let is_so = |task: &usize| {
             let report = self.tasks[*task].report();
-            let near = self.machine.cpus(&self.judged.nodes[*task]);
-            report.is_some_and(|report| report["verdict"] == verdict)
+            let near = self.judged.near[*task];
+            report.is_some_and(|report| report["verdict"] == "remote")
+                && near != 0
                 && near & self.tasks[*task].cpus() == 0
         };
         (0..self.tasks.len()).filter(is_so).collect()

@@ -95,6 +95,8 @@ pub(crate) fn judge_step(
     }
     let tasks: Vec<&Task> = bound.values().collect();
     let before: Vec<&Task> = alone.values().collect();
+    let done = shape.done.steps.get(step).unwrap_or(&empty);
+    let done: Vec<&Task> = done.values().collect();
     let users = used(&tasks, &shape.items);
     let gpus: Vec<Vec<u32>> = users
         .iter()
@@ -209,7 +211,7 @@ pub(crate) fn judge_step(
     tally.check(
         &name,
         "what was said",
-        &judge_words(machine, shape, &judged, &tasks, &before, &users),
+        &judge_words(machine, shape, &judged, &tasks, &before, &done, &users),
     );
     if let Some(snapshot) = snapshot
         && shape.expect != "touched"

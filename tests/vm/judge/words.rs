@@ -16,12 +16,17 @@ pub(crate) fn judge_words(
     judged: &Judged,
     tasks: &[&Task],
     before: &[&Task],
+    done: &[&Task],
     users: &[Vec<String>],
 ) -> Vec<String> {
     let mut wrong = Vec::new();
+    if shape.is_dry_run() && done.len() != tasks.len() {
+        let counts = (done.len(), tasks.len());
+        return vec![format!("{counts:?} tasks without none and with it")];
+    }
     for (task, seen) in tasks.iter().enumerate() {
         let Some(report) = seen.report() else {
-            if shape.items != "none" {
+            if !shape.is_dry_run() {
                 wrong.push(format!("task {task} has no report"));
             }
             continue;
@@ -103,7 +108,9 @@ pub(crate) fn judge_words(
         machine,
         shape,
         judged,
-        tasks,
+        named: tasks,
+        // What would be done is what is done without none.
+        tasks: if shape.is_dry_run() { done } else { tasks },
         before,
         users,
     };
