@@ -6,16 +6,19 @@ use crate::input::{Machine, Shape, Task};
 use crate::set::{bits, parse_set};
 use crate::step::Judged;
 
-/// Where the pages that a task touched lie, against `nodes`.
+/// Where the pages that a task touched lie, against `nodes`: how many are there, of how many that are somewhere.  One
+/// that the kernel was moving or merging just then is absent, and nowhere.
 fn pages_on(task: &Task, nodes: &BTreeSet<u32>) -> (usize, usize) {
     let mut counts = (0, 0);
     for part in task.get("pages").split(',') {
         let Some((node, pages)) = part.split_once(':') else {
             continue;
         };
-        let pages: usize = pages.parse().unwrap_or(0);
+        let (Ok(node), Ok(pages)) = (node.parse(), pages.parse::<usize>()) else {
+            continue;
+        };
         counts.1 += pages;
-        if node.parse().is_ok_and(|node| nodes.contains(&node)) {
+        if nodes.contains(&node) {
             counts.0 += pages;
         }
     }
@@ -79,6 +82,9 @@ pub(crate) fn judge_memory(
             wrong.push(format!(
                 "task {task}: {on} of {all} pages near its GPUs, under Slurm alone {on_before}"
             ));
+        }
+        if all == 0 && shape.expect != "touched" {
+            wrong.push(format!("task {task}: pages are {}", now.get("pages")));
         }
         if shape.expect == "best" && judged.near[task] != 0 && on + 64 < all {
             wrong.push(format!(
