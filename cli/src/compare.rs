@@ -2,17 +2,99 @@
 
 use topology::binding::{MemoryPlan, StepPlan, TaskCase, TaskPlan, Verdict, judge_cpus};
 use topology::machine::Machine;
+use topology::quantity::count;
 use topology::set::CpuSet;
+
+/// A step as it runs without the plugin.
+#[derive(Debug)]
+pub(crate) struct Alone {
+    /// Where the masks are from.
+    pub(crate) heading: &'static str,
+    /// The CPUs of each task.
+    pub(crate) masks: Vec<CpuSet>,
+}
+
+impl Alone {
+    /// On the masks that the user names.
+    pub(crate) fn with_masks(masks: Vec<CpuSet>) -> Self {
+        Self {
+            heading: "Slurm alone (--mask)",
+            masks,
+        }
+    }
+
+    /// Of `tasks` tasks with `asked` CPUs each, in a job that gets no more than these of `free`.
+    ///
+    /// # Errors
+    /// One line: there are not so many CPUs.
+    pub(crate) fn in_own_job(
+        machine: &Machine,
+        free: &CpuSet,
+        tasks: usize,
+        asked: usize,
+    ) -> Result<Self, String> {
+        let masks = distribute(machine, free, tasks, asked);
+        if masks.iter().any(|mask| mask.len() < asked) {
+            return Err(format!(
+                "--compare: Slurm starts no step of {} with {} each on {}",
+                count(tasks, "task"),
+                count(asked, "CPU"),
+                count(free.len(), "CPU"),
+            ));
+        }
+        Ok(Self {
+            heading: "Slurm alone (default distribution)",
+            masks,
+        })
+    }
+
+    /// Of `tasks` tasks with `asked` CPUs each in a step that has `allowed`.
+    ///
+    /// Slurm binds tasks by itself only where they ask for as many CPUs as the step has sockets, cores or threads
+    /// (`lllp_distribution` in src/plugins/task/affinity/dist_tasks.c); otherwise each may use all of the step.
+    pub(crate) fn in_step(machine: &Machine, allowed: &CpuSet, tasks: usize, asked: usize) -> Self {
+        let packages = machine.packages.iter().map(|package| &package.cpus);
+        let sockets: Vec<&CpuSet> = packages.filter(|cpus| cpus.intersects(allowed)).collect();
+        let are_whole = sockets.iter().all(|cpus| cpus.is_subset(allowed));
+        let masks = if are_whole && sockets.len() == tasks * asked {
+            let of_task = |task: usize| {
+                let own = sockets.iter().skip(task).step_by(tasks);
+                own.fold(CpuSet::new(), |all, cpus| all.union(cpus))
+            };
+            Some((0..tasks).map(of_task).collect())
+        } else {
+            let masks = distribute(machine, allowed, tasks, asked);
+            let is_even = masks.iter().all(|mask| mask.len() >= asked);
+            (is_even && union(&masks) == *allowed).then_some(masks)
+        };
+        match masks {
+            Some(masks) => Self {
+                heading: "Slurm alone (default distribution)",
+                masks,
+            },
+            None => Self {
+                heading: "Slurm alone (binds no task)",
+                masks: vec![allowed.clone(); tasks],
+            },
+        }
+    }
+
+    /// The CPUs of all tasks.
+    pub(crate) fn cpus(&self) -> CpuSet {
+        union(&self.masks)
+    }
+}
+
+fn union(masks: &[CpuSet]) -> CpuSet {
+    masks
+        .iter()
+        .fold(CpuSet::new(), |all, mask| all.union(mask))
+}
 
 /// The CPUs of each of `tasks` tasks with `asked` CPUs each by Slurm's default distribution, `block:cyclic` (sbatch(1),
 /// `--distribution`): whole cores, each task on one socket, the next task on the next socket; on any with room where that one is
 /// full, and none for a task that finds no core.
-pub(crate) fn slurm_masks(
-    machine: &Machine,
-    step_cpus: &CpuSet,
-    tasks: usize,
-    asked: usize,
-) -> Vec<CpuSet> {
+fn distribute(machine: &Machine, step_cpus: &CpuSet, tasks: usize, asked: usize) -> Vec<CpuSet> {
     let cores = machine
         .cores
         .iter()

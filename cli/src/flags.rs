@@ -30,6 +30,17 @@ pub(crate) struct Worker {
     verdict: Option<Verdict>,
 }
 
+/// What the user gave `plan --for`, so that what is printed keeps to it.
+#[derive(Debug)]
+pub(crate) struct Given {
+    /// The command as it was typed, without `--json`.
+    pub(crate) again: String,
+    /// Options for `gpu-numa run`.
+    pub(crate) of_run: Vec<String>,
+    /// `taskset -c 0-3 ` before the launcher, where CPUs were given; otherwise empty.
+    pub(crate) taskset: String,
+}
+
 /// The flags that fit, and what there is to know of them.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -53,6 +64,7 @@ impl FlagsDocument {
         machine: &Machine,
         step: &StepRequest,
         plan: &StepPlan,
+        given: &Given,
     ) -> Self {
         let workers: Vec<Worker> = plan
             .tasks
@@ -67,7 +79,7 @@ impl FlagsDocument {
             notes: Vec::new(),
             is_wanting: false,
         };
-        document.fill(row, machine, step);
+        document.fill(row, (machine, step), given);
         document
     }
 
@@ -81,12 +93,15 @@ impl FlagsDocument {
         &self.notes
     }
 
-    fn fill(&mut self, row: &Row, machine: &Machine, step: &StepRequest) {
+    fn fill(&mut self, row: &Row, (machine, step): (&Machine, &StepRequest), given: &Given) {
         let workers = self.workers.len().to_string();
-        let per_rank = ["gpu-numa", "run", "--per-rank", "--"];
+        let mut per_rank = words_of(&["gpu-numa", "run"]);
+        per_rank.extend(given.of_run.iter().cloned());
+        per_rank.extend(words_of(&["--per-rank", "--"]));
+        let (again, taskset) = (&given.again, &given.taskset);
         match row.framework {
-            Framework::Vllm => self.for_vllm(machine, step),
-            Framework::Sglang => self.for_sglang(machine, step),
+            Framework::Vllm => self.for_vllm(machine, step, given),
+            Framework::Sglang => self.for_sglang(machine, step, given),
             Framework::TensorRtLlm => {
                 let value = if self.is_near_all(machine, step) {
                     0
@@ -94,7 +109,9 @@ impl FlagsDocument {
                     1
                 };
                 self.flags = vec![format!("TLLM_NUMA_AWARE_WORKER_AFFINITY={value}")];
-                self.note("a variable: env $(gpu-numa plan --for trtllm) trtllm-serve ...");
+                self.note(&format!(
+                    "a variable: {taskset}env $({again}) trtllm-serve ..."
+                ));
             }
             Framework::Ray => {
                 let cpus = step.step_cpus.len();
@@ -106,26 +123,28 @@ impl FlagsDocument {
             }
             Framework::Torchrun => {
                 self.flags = words_of(&["--nproc-per-node", &workers, "--no-python"]);
-                self.flags.extend(words_of(&per_rank));
-                self.note("for: torchrun $(gpu-numa plan --for torchrun) python train.py");
+                self.flags.extend(per_rank);
+                self.note(&format!(
+                    "for: {taskset}torchrun $({again}) python train.py"
+                ));
             }
             Framework::Accelerate => {
                 self.flags = words_of(&["--num_processes", &workers, "--no_python"]);
-                self.flags.extend(words_of(&per_rank));
-                self.note(
-                    "for: accelerate launch $(gpu-numa plan --for accelerate) python train.py",
-                );
+                self.flags.extend(per_rank);
+                self.note(&format!(
+                    "for: {taskset}accelerate launch $({again}) python train.py"
+                ));
             }
             Framework::Mpirun => {
                 self.flags = words_of(&["-np", &workers, "--bind-to", "none"]);
-                self.flags.extend(words_of(&per_rank));
-                self.note("for: mpirun $(gpu-numa plan --for mpirun) ./solver");
+                self.flags.extend(per_rank);
+                self.note(&format!("for: {taskset}mpirun $({again}) ./solver"));
             }
             Framework::OpenMp => {}
         }
     }
 
-    fn for_vllm(&mut self, machine: &Machine, step: &StepRequest) {
+    fn for_vllm(&mut self, machine: &Machine, step: &StepRequest, given: &Given) {
         let Some(nodes) = self.nodes("--numa-bind", machine, step) else {
             return;
         };
@@ -135,21 +154,25 @@ impl FlagsDocument {
         let cpus = self.workers.iter().map(|worker| worker.cpus.to_string());
         self.flags.extend(cpus);
         self.note(&format!(
-            "for: vllm serve MODEL --tensor-parallel-size {} $(gpu-numa plan --for vllm)",
-            self.workers.len()
+            "for: {}vllm serve MODEL --tensor-parallel-size {} $({})",
+            given.taskset,
+            self.workers.len(),
+            given.again
         ));
         self.note("vLLM runs numactl for this, and takes memory from these nodes only: a full node ends the worker");
     }
 
-    fn for_sglang(&mut self, machine: &Machine, step: &StepRequest) {
+    fn for_sglang(&mut self, machine: &Machine, step: &StepRequest, given: &Given) {
         let Some(nodes) = self.nodes("--numa-node", machine, step) else {
             return;
         };
         self.flags = words_of(&["--numa-node"]);
         self.flags.extend(nodes);
         self.note(&format!(
-            "for: python -m sglang.launch_server --model-path MODEL --tp-size {} $(gpu-numa plan --for sglang)",
-            self.workers.len()
+            "for: {}python -m sglang.launch_server --model-path MODEL --tp-size {} $({})",
+            given.taskset,
+            self.workers.len(),
+            given.again
         ));
         self.note("SGLang runs numactl for this, and takes memory from these nodes only: a full node ends the worker");
     }
@@ -176,18 +199,30 @@ impl FlagsDocument {
             ));
             return None;
         }
+        let has_near = |worker: &&Worker| {
+            let near = machine.cpus_of(&machine.nodes_of_gpus(&[worker.gpu]));
+            near.intersects(&step.step_cpus)
+        };
+        let label = |worker: &Worker| hardware::gpu_label(machine, worker.gpu);
         let far = self
             .workers
             .iter()
             .filter(|worker| worker.verdict != Some(Verdict::Local));
-        let far: Vec<String> = far
-            .map(|worker| hardware::gpu_label(machine, worker.gpu))
-            .collect();
-        if !far.is_empty() {
+        let (few, none): (Vec<&Worker>, Vec<&Worker>) = far.partition(has_near);
+        let [few, none] =
+            [few, none].map(|workers| workers.into_iter().map(label).collect::<Vec<_>>());
+        if !none.is_empty() {
             self.note(&format!(
-                "CPUs {} have too few near {}",
+                "CPUs {}: none is near {}",
                 step.step_cpus,
-                far.join(", ")
+                none.join(", ")
+            ));
+        }
+        if !few.is_empty() {
+            self.note(&format!(
+                "CPUs {}: too few for every worker are near {}",
+                step.step_cpus,
+                few.join(", ")
             ));
         }
         let nodes = self.workers.iter().filter_map(|worker| worker.numa_node);

@@ -6,16 +6,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::builder::ValueHint;
+use clap::{Arg, Args};
 use clap_complete::Shell;
 
 use crate::command::{CommandError, Outcome};
+use crate::completions::{self, PROGRAM};
 use crate::man;
 use crate::option_page::option_page;
 use crate::out::{Out, WriteError};
-
-/// The name that the program is called by.
-const PROGRAM: &str = "gpu-numa";
 
 /// Writes DIR/man/gpu-numa*.1, DIR/man/gpu-numa-bind.7 and DIR/completions/{gpu-numa,_gpu-numa,gpu-numa.fish}.
 #[derive(Debug, Args)]
@@ -47,9 +46,7 @@ impl Generate {
         ] {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut command.clone(), PROGRAM, &mut text);
-            if shell == Shell::Bash {
-                text = with_one_prefix(&text).into_bytes();
-            }
+            let text = completions::finish(shell, &String::from_utf8_lossy(&text));
             let path = completions.join(file);
             fs::write(&path, text).map_err(|error| WriteError::file("write", &path, error))?;
         }
@@ -77,17 +74,6 @@ fn complete_pages(pages: &Path, name: &str, command: &clap::Command) -> Result<(
     Ok(())
 }
 
-/// Bash's completions with one spelling of the program's name: clap_complete 4.6 looks for the words below a command under
-/// another one where the name has a hyphen, and so never finds any.
-fn with_one_prefix(completions: &[u8]) -> String {
-    let text = String::from_utf8_lossy(completions);
-    let (set, asked) = (
-        PROGRAM.replace('-', "__"),
-        PROGRAM.replace('-', "__subcmd__"),
-    );
-    text.replace(&asked, &set)
-}
-
 /// The command without its hidden subcommands, which are for packagers and not for the shell.
 fn visible(command: &clap::Command) -> clap::Command {
     let shown: Vec<clap::Command> = command
@@ -98,11 +84,31 @@ fn visible(command: &clap::Command) -> clap::Command {
     let mut bare = clap::Command::new(PROGRAM)
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
-        .subcommands(shown);
+        .args(command.get_arguments().filter(|own| own.is_global_set()))
+        .subcommands(shown.into_iter().map(with_hints));
     if let Some(about) = command.get_about() {
         bare = bare.about(about.clone());
     }
     bare
+}
+
+/// The command with what each value is, so that shells offer files for files only.
+fn with_hints(command: clap::Command) -> clap::Command {
+    let hint = |argument: Arg| {
+        let value = argument.get_value_names().and_then(<[_]>::first);
+        let hint = match value.map(|name| name.as_str()) {
+            Some("PATH" | "FILE") => ValueHint::AnyPath,
+            Some("DIR") => ValueHint::DirPath,
+            Some("CMD") => ValueHint::CommandWithArguments,
+            _ => ValueHint::Other,
+        };
+        if argument.get_value_hint() == ValueHint::Unknown && argument.get_action().takes_values() {
+            argument.value_hint(hint)
+        } else {
+            argument
+        }
+    };
+    command.mut_args(hint).mut_subcommands(with_hints)
 }
 
 fn make(path: PathBuf) -> Result<PathBuf, WriteError> {

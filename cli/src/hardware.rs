@@ -2,7 +2,7 @@
 //!
 //! People are told "socket" for what code and JSON call a package.
 
-use topology::machine::{Gpu, Machine, NumaNode, Package};
+use topology::machine::{Gpu, Machine, MemoryRating, NumaNode, Package};
 use topology::path::{nvlinks, pci_path};
 use topology::pci::PciAddress;
 use topology::quantity::{count, volume};
@@ -35,9 +35,15 @@ pub(crate) fn memory(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| "?".to_owned(), volume)
 }
 
+/// `1.8`: how much longer far memory takes than local memory, by measured latencies.
+pub(crate) fn times_measured((local, far): (u32, u32)) -> String {
+    let rating = MemoryRating::measured(local, far);
+    rating.map_or_else(|| "?".to_owned(), |rating| rating.times())
+}
+
 /// `2.1` of a SLIT distance of 21: how many times the local latency firmware says an access takes.
 pub(crate) fn times_local(slit: u32) -> String {
-    format!("{:.1}", f64::from(slit) / 10.0)
+    MemoryRating::Firmware { slit }.times()
 }
 
 /// A GPU's product name by its driver, else by its PCI ids, else these.
@@ -53,6 +59,12 @@ pub(crate) fn model(gpu: &Gpu) -> String {
 pub(crate) fn gpu_label(machine: &Machine, pci: PciAddress) -> String {
     let number = machine.gpus.iter().position(|gpu| gpu.pci == pci);
     number.map_or_else(|| pci.to_string(), |number| format!("GPU{number} {pci}"))
+}
+
+/// `GPU0 0000:3b:00.0`, `NIC0 0000:25:00.0`; another device by its address.
+pub(crate) fn device_label(machine: &Machine, pci: PciAddress) -> String {
+    let nic = machine.nics.iter().position(|nic| nic.pci == pci);
+    nic.map_or_else(|| gpu_label(machine, pci), |nic| format!("NIC{nic} {pci}"))
 }
 
 /// What connects the machine's GPUs beside PCI Express.
@@ -91,15 +103,29 @@ pub(crate) fn find_gpu(machine: &Machine, name: &str) -> Option<PciAddress> {
     }
 }
 
-/// The one of `devices` that a PCI address without its domain names, as `lspci` prints it: `3b:00.0`.
+/// The one of `devices` that a PCI address names which lacks its domain, as `lspci` prints it (`3b:00.0`), its function
+/// (`0000:3b:00`), or both (`3b:00`).
 fn of_short(devices: impl Iterator<Item = PciAddress>, name: &str) -> Option<PciAddress> {
-    // Whatever domain it is in, the rest has this form.
-    let short: PciAddress = format!("0000:{name}").parse().ok()?;
+    let has_domain = name.matches(':').count() > 1;
+    let has_function = name.contains('.');
+    let domain = if has_domain { "" } else { "0000:" };
+    let function = if has_function { "" } else { ".0" };
+    let short: PciAddress = format!("{domain}{name}{function}").parse().ok()?;
     let mut named = devices.filter(|device| {
-        PciAddress {
-            domain: 0,
-            ..*device
-        } == short
+        *device
+            == PciAddress {
+                domain: if has_domain {
+                    short.domain
+                } else {
+                    device.domain
+                },
+                function: if has_function {
+                    short.function
+                } else {
+                    device.function
+                },
+                ..short
+            }
     });
     match (named.next(), named.next()) {
         (Some(one), None) => Some(one),

@@ -5,6 +5,7 @@
 mod archive;
 mod command;
 mod compare;
+mod completions;
 mod doctor;
 mod flags;
 mod fleet;

@@ -2,6 +2,7 @@
 
 use clap::Command;
 use clap_mangen::roff::{Roff, bold, italic, roman};
+use topology::option::TABLE;
 
 /// Files that commands read or write.
 const FILES: [(&str, &str); 5] = [
@@ -34,7 +35,7 @@ const VARIABLES: [(&str, &str); 5] = [
         "items for the kinds that --option does not name (run, plan)",
     ),
     (
-        "LOCAL_RANK, OMPI_COMM_WORLD_LOCAL_RANK, MPI_LOCALRANKID, MV2_COMM_WORLD_LOCAL_RANK, PMI_LOCAL_RANK, SLURM_LOCALID",
+        "LOCAL_RANK, OMPI_COMM_WORLD_LOCAL_RANK, MPI_LOCALRANKID, MV2_COMM_WORLD_LOCAL_RANK, PMI_LOCAL_RANK, FLUX_TASK_LOCAL_ID, SLURM_LOCALID",
         "the number of a process on its host (run --per-rank, verify)",
     ),
     (
@@ -69,7 +70,25 @@ pub(crate) fn complete(page: &str, command: &Command) -> String {
         };
         page = page.replacen(&bare, &whole, 1);
     }
-    page.replace(".SH EXTRA", ".SH NOTES") + &tail(command)
+    with_items_apart(&page).replace(".SH EXTRA", ".SH NOTES") + &tail(command)
+}
+
+/// The page with a line for each item of `--option`; roff joins lines that do not begin with a blank.
+fn with_items_apart(page: &str) -> String {
+    let mut apart = String::with_capacity(page.len());
+    for line in page.lines() {
+        let bare = line.replace("\\-", "-");
+        let is_item = TABLE.iter().any(|row| {
+            let rest = bare.strip_prefix(row.word);
+            rest.is_some_and(|rest| rest.starts_with(": ") || rest.starts_with(" (default): "))
+        });
+        if is_item {
+            apart.push_str(".br\n");
+        }
+        apart.push_str(line);
+        apart.push('\n');
+    }
+    apart
 }
 
 fn tail(command: &Command) -> String {

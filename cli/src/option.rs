@@ -22,6 +22,15 @@ pub(crate) struct OptionItems {
 }
 
 impl OptionItems {
+    /// The option as it was given; nothing where it was not.
+    pub(crate) fn given(&self) -> Vec<String> {
+        if self.text.is_empty() {
+            Vec::new()
+        } else {
+            vec!["--option".to_owned(), self.text.clone()]
+        }
+    }
+
     /// The settings that the items make, completed by `GPU_NUMA_BIND` as at a job's start.
     ///
     /// # Errors

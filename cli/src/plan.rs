@@ -19,8 +19,8 @@ use topology::set::CpuSet;
 use topology::words::{self, TaskDocument, Verb, Voice};
 
 use crate::command::{CommandError, Format, From, Outcome, parse_gpus};
-use crate::compare::{before, slurm_masks};
-use crate::flags::FlagsDocument;
+use crate::compare::{Alone, before};
+use crate::flags::{FlagsDocument, Given};
 use crate::option::OptionItems;
 use crate::out::{self, Out};
 use crate::paper::Ink;
@@ -74,8 +74,9 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "FILE", value_parser = crate::usage::parse_svg,
           conflicts_with = "json")]
     svg: Option<PathBuf>,
-    /// Draw the step twice: on the CPUs that Slurm gives by itself, and bound. The former are those of --mask; without it,
-    /// those of Slurm's default distribution (block:cyclic)
+    /// Draw the step twice, on the same CPUs: as Slurm gives them to tasks by itself, and bound. The former are the CPUs of
+    /// --mask; without it those of Slurm's default distribution (block:cyclic), whole cores for each task. Without
+    /// --allowed the step has just these
     #[arg(long, requires = "svg")]
     compare: bool,
     /// Print the flags with which this launcher or engine binds one worker per GPU in the same way; without --gpus and
@@ -106,13 +107,24 @@ impl Plan {
             .parse()
             .map_err(|problem| argument("--kernel", &problem))?;
         let machine = self.from.read()?;
-        let step_cpus = self.step_cpus(&machine)?;
+        let mut step_cpus = self.step_cpus(&machine)?;
         self.check_size(&machine, &step_cpus)?;
+        let mut tasks = self.tasks(&machine, &step_cpus)?;
+        let alone = self.alone(&machine, &step_cpus, &tasks)?;
+        if let Some(alone) = &alone {
+            // What is compared is one step.
+            if self.allowed.is_none() {
+                step_cpus = alone.cpus();
+            }
+            for (task, mask) in tasks.iter_mut().zip(&alone.masks) {
+                task.slurm_cpus = Some(mask.clone());
+            }
+        }
         let step = StepRequest {
             settings,
             step_cpus,
             asked: self.cpus_per_task,
-            tasks: self.tasks(&machine)?,
+            tasks,
             kernel,
             allowed_nodes: None,
             owns_cpus: true,
@@ -122,10 +134,13 @@ impl Plan {
         if let Some(row) = self.row()
             && plan.refusal.is_none()
         {
-            return self.print_flags(out, &FlagsDocument::new(row, &machine, &step, &plan));
+            return self.print_flags(
+                out,
+                &FlagsDocument::new(row, &machine, &step, &plan, &self.given()),
+            );
         }
         if let Some(path) = &self.svg {
-            out.file(path, &self.picture(&machine, &step, &plan))?;
+            out.file(path, &self.picture(&machine, &step, &plan, alone.as_ref()))?;
         } else if self.format.json {
             let plans = plan.tasks.iter();
             let tasks = plans.map(|task| TaskDocument::new(task, Voice::Step));
@@ -145,34 +160,85 @@ impl Plan {
         })
     }
 
-    fn picture(&self, machine: &Machine, step: &StepRequest, plan: &StepPlan) -> String {
-        if !self.compare {
-            return Picture::new(machine, &plan.tasks).draw();
+    /// The step without the plugin, for `--compare`; none where that is not asked for, or there is no task.
+    fn alone(
+        &self,
+        machine: &Machine,
+        step_cpus: &CpuSet,
+        tasks: &[TaskRequest],
+    ) -> Result<Option<Alone>, CommandError> {
+        if !self.compare || tasks.is_empty() {
+            return Ok(None);
         }
-        let known: Option<Vec<CpuSet>> = step
-            .tasks
-            .iter()
-            .map(|task| task.slurm_cpus.clone())
-            .collect();
-        let (heading, masks) = match known {
-            Some(masks) => ("Slurm alone (--mask)", masks),
-            None => (
-                "Slurm alone (default distribution)",
-                slurm_masks(
-                    machine,
-                    &step.step_cpus,
-                    step.tasks.len(),
-                    step.asked as usize,
-                ),
-            ),
+        let (number, asked) = (tasks.len(), self.cpus_per_task as usize);
+        let masks = tasks.iter().map(|task| task.slurm_cpus.clone());
+        Ok(Some(match masks.collect() {
+            Some(masks) => Alone::with_masks(masks),
+            None if self.allowed.is_some() => Alone::in_step(machine, step_cpus, number, asked),
+            None => Alone::in_own_job(machine, step_cpus, number, asked)
+                .map_err(CommandError::Argument)?,
+        }))
+    }
+
+    fn picture(
+        &self,
+        machine: &Machine,
+        step: &StepRequest,
+        plan: &StepPlan,
+        alone: Option<&Alone>,
+    ) -> String {
+        let Some(alone) = alone else {
+            let knows_unbound = !self.mask.is_empty();
+            return Picture::new(machine, &plan.tasks, knows_unbound).draw();
         };
-        let alone = before(machine, plan, &masks);
-        picture::compare(machine, (heading, &alone), ("--gpu-numa-bind", &plan.tasks))
+        let tasks = before(machine, plan, &alone.masks);
+        let words = format!(
+            "a step of {} with {} each on CPUs {}",
+            count(step.tasks.len(), "task"),
+            count(step.asked as usize, "CPU"),
+            step.step_cpus
+        );
+        picture::compare(
+            machine,
+            &words,
+            (alone.heading, &tasks),
+            ("--gpu-numa-bind", &plan.tasks),
+        )
     }
 
     /// What `--for` names.
     fn row(&self) -> Option<&'static Row> {
         self.for_framework.as_deref().and_then(Row::by_word)
+    }
+
+    /// What was given, for what `--for` prints.
+    fn given(&self) -> Given {
+        let mut of_run = Vec::new();
+        for list in &self.gpus {
+            of_run.extend(["--gpus".to_owned(), list.clone()]);
+        }
+        if self.cpus_per_task != 1 {
+            of_run.extend(["--cpus-per-task".to_owned(), self.cpus_per_task.to_string()]);
+        }
+        of_run.extend(self.option.given());
+        let name = self.for_framework.as_deref().unwrap_or_default();
+        let mut again = vec!["gpu-numa plan --for".to_owned(), name.to_owned()];
+        let from = self.from.path().map(|path| path.display().to_string());
+        again.extend(
+            from.into_iter()
+                .flat_map(|path| ["--from".to_owned(), path]),
+        );
+        again.extend(of_run.iter().cloned());
+        let allowed = self.allowed.iter();
+        again.extend(allowed.flat_map(|list| ["--allowed".to_owned(), list.clone()]));
+        Given {
+            again: again.join(" "),
+            of_run,
+            taskset: self
+                .allowed
+                .as_ref()
+                .map_or_else(String::new, |list| format!("taskset -c {list} ")),
+        }
     }
 
     fn print_flags(&self, out: &mut Out, flags: &FlagsDocument) -> Result<Outcome, CommandError> {
@@ -246,7 +312,11 @@ impl Plan {
         Ok(cpus)
     }
 
-    fn tasks(&self, machine: &Machine) -> Result<Vec<TaskRequest>, CommandError> {
+    fn tasks(
+        &self,
+        machine: &Machine,
+        step_cpus: &CpuSet,
+    ) -> Result<Vec<TaskRequest>, CommandError> {
         let lists: Vec<Vec<PciAddress>> = if self.for_framework.is_some() {
             let gpus = self.workers_gpus(machine)?;
             gpus.into_iter().map(|gpu| vec![gpu]).collect()
@@ -270,15 +340,20 @@ impl Plan {
         let mut tasks: Vec<TaskRequest> = lists.into_iter().map(request).collect();
         if !self.mask.is_empty() && self.mask.len() != tasks.len() {
             return Err(CommandError::Argument(format!(
-                "--mask given {} times for {} tasks; give --mask once per task",
-                self.mask.len(),
-                tasks.len()
+                "--mask given {} for {}; give --mask once per task",
+                times(self.mask.len()),
+                count(tasks.len(), "task")
             )));
         }
         for (task, list) in tasks.iter_mut().zip(&self.mask) {
-            let cpus = list.parse().map_err(|problem| {
+            let cpus: CpuSet = list.parse().map_err(|problem| {
                 CommandError::Argument(format!("--mask \"{list}\": {problem}"))
             })?;
+            if cpus.is_empty() || !cpus.is_subset(step_cpus) {
+                return Err(CommandError::Argument(format!(
+                    "--mask \"{list}\": expected some of the step's CPUs {step_cpus}"
+                )));
+            }
             task.slurm_cpus = Some(cpus);
         }
         Ok(tasks)
@@ -292,8 +367,8 @@ impl Plan {
             [list] => parse_gpus(machine, "--gpus", list)?,
             [..] => {
                 return Err(CommandError::Argument(format!(
-                    "--gpus given {} times; with --for, give all GPUs of the workers once",
-                    self.gpus.len()
+                    "--gpus given {}; with --for, give all GPUs of the workers once",
+                    times(self.gpus.len())
                 )));
             }
         };
@@ -322,10 +397,17 @@ impl Plan {
 
 /// `--gpus` names the GPUs of more or fewer tasks than there are.
 fn uneven_gpus(named: usize, tasks: u32) -> String {
-    if named == 1 {
-        format!("--gpus given once but --tasks is {tasks}; give --gpus once per task")
-    } else {
-        format!("--gpus given {named} times but --tasks is {tasks}; give --gpus once per task")
+    format!(
+        "--gpus given {} but --tasks is {tasks}; give --gpus once per task",
+        times(named)
+    )
+}
+
+/// `once`, `3 times`.
+fn times(number: usize) -> String {
+    match number {
+        1 => "once".to_owned(),
+        several => format!("{several} times"),
     }
 }
 
@@ -353,6 +435,10 @@ fn print(
             ink(task.verdict),
             format_args!("task {}: {message}", task.task),
         )?;
+    }
+    // What nobody binds nobody speaks of at a launch either.
+    if step.settings.policy == Policy::Off {
+        return Ok(());
     }
     out.told(
         Ink::Head,

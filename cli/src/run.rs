@@ -38,7 +38,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "GPU,GPU")]
     gpus: Option<String>,
     /// Take this process's share of the GPUs by its rank on this host: LOCAL_RANK,
-    /// OMPI_COMM_WORLD_LOCAL_RANK, MPI_LOCALRANKID, MV2_COMM_WORLD_LOCAL_RANK, PMI_LOCAL_RANK or SLURM_LOCALID
+    /// OMPI_COMM_WORLD_LOCAL_RANK, MPI_LOCALRANKID, MV2_COMM_WORLD_LOCAL_RANK, PMI_LOCAL_RANK, FLUX_TASK_LOCAL_ID or SLURM_LOCALID
     #[arg(long)]
     per_rank: bool,
     /// CPUs (threads) that the command needs

@@ -9,9 +9,10 @@ use topology::option::TABLE;
 fn offered(file: &std::path::Path, words: &[&str]) -> Vec<String> {
     let last = words.len() - 1;
     let script = format!(
-        "source {}; COMP_WORDS=({}); COMP_CWORD={last}; _gpu__numa gpu-numa \"${{COMP_WORDS[{last}]}}\" \"${{COMP_WORDS[{}]}}\"; \
+        "source {}; COMP_LINE='{}'; COMP_POINT=${{#COMP_LINE}}; COMP_WORDS=({}); COMP_CWORD={last}; _gpu__numa gpu-numa \"${{COMP_WORDS[{last}]}}\" \"${{COMP_WORDS[{}]}}\"; \
          printf '%s\\n' \"${{COMPREPLY[@]}}\"",
         file.display(),
+        words.join(" "),
         words
             .iter()
             .map(|word| format!("'{word}'"))
@@ -43,8 +44,81 @@ fn bash_completes_commands_their_options_and_what_is_below_them() {
         (&["gpu-numa", "nccl", "e"], &["emit"]),
         (&["gpu-numa", "nccl", "emit", "--expl"], &["--explain"]),
         (&["gpu-numa", "plan", "--option", "restr"], &["restricted"]),
+        (
+            &["gpu-numa", "plan", "--option", "restricted,ove"],
+            &["restricted,override"],
+        ),
+        (&["gpu-numa", "plan", "--color", "al"], &["always"]),
+        (&["gpu-numa", "--color", "ne"], &["never"]),
+        // Numbers, lists and releases are no files.
+        (&["gpu-numa", "plan", "--tasks", ""], &[""]),
+        (&["gpu-numa", "doctor", "--slurm-release", ""], &[""]),
     ] {
         assert_eq!(offered(&file, words), expected, "{words:?}");
+    }
+}
+
+#[test]
+fn bash_completes_items_with_an_equals_sign_at_which_it_ends_a_word() {
+    let folder = generated();
+    let file = folder.path().join("completions/gpu-numa");
+    for (line, expected) in [
+        ("gpu-numa plan --option restricted,mem=b", "bind"),
+        ("gpu-numa plan --option mem=b", "bind"),
+        ("gpu-numa plan --option=restr", "restricted"),
+        ("gpu-numa plan --option=off,mem=i", "interleave"),
+    ] {
+        let script = format!(
+            "source {}; COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; COMP_WORDS=(gpu-numa plan); COMP_CWORD=1; \
+             _gpu__numa gpu-numa; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            file.display()
+        );
+        let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+        let offered = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(offered.trim_end(), expected, "{line}");
+    }
+}
+
+/// A folder with what the packages hold.
+fn generated() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+        .arg("__generate")
+        .arg(folder.path())
+        .status();
+    assert!(status.unwrap().success());
+    folder
+}
+
+#[test]
+fn every_man_page_is_clean_and_its_items_stand_on_lines_of_their_own() {
+    let folder = generated();
+    for entry in fs::read_dir(folder.path().join("man")).unwrap() {
+        let path = entry.unwrap().path();
+        let output = Command::new("groff")
+            .args(["-man", "-ww", "-Tutf8", "-P-cbou"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            output.status.success() && said.is_empty(),
+            "{}: {said}",
+            path.display()
+        );
+        if path.ends_with("gpu-numa-run.1") {
+            let page = String::from_utf8(output.stdout).unwrap();
+            for row in TABLE {
+                // The hyphens of a page are typographic.
+                let word = row.word.replace('-', "\u{2010}");
+                let begins = |line: &str| {
+                    let rest = line.trim_start().replace('-', "\u{2010}");
+                    let rest = rest.strip_prefix(&word).map(str::to_owned);
+                    rest.is_some_and(|rest| rest.starts_with([':', ' ']))
+                };
+                assert!(page.lines().any(begins), "{}: {page}", row.word);
+            }
+        }
     }
 }
 
@@ -76,6 +150,11 @@ fn zsh_and_fish_complete_as_bash_does() {
         ("gpu-numa nccl e", "emit"),
         ("gpu-numa show --sv", "--svg"),
         ("gpu-numa plan --option restr", "restricted"),
+        (
+            "gpu-numa plan --option restricted,ove",
+            "restricted,override",
+        ),
+        ("gpu-numa show --color al", "always"),
     ] {
         let script = format!(
             "source {}/gpu-numa.fish; complete -C '{line}'",

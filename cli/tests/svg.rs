@@ -57,11 +57,113 @@ fn what_is_remote_is_hatched_with_an_arrow_over_the_link_and_the_bound_step_is_n
     assert_eq!(alone.matches("fill=\"url(#wrong)\"").count(), 8);
     assert!(alone.contains(">task 1</text>") && alone.contains(">task 2</text>"));
     assert!(!bound.contains("url(#wrong)") && !bound.contains(">task 1</text>"));
+    // What is compared is one step: 4 tasks of 2 CPUs each, not all that the host has.
+    assert!(pair.contains("; a step of 4 tasks with 2 CPUs each on CPUs 0-1,4-5,8-9,12-13<"));
+    for task in ["CPUs 0,8", "CPUs 4,12", "CPUs 1,9", "CPUs 5,13"] {
+        let of_task = format!(", {task}, memory");
+        assert!(
+            alone.contains(&of_task) && bound.contains(&of_task),
+            "{task}"
+        );
+    }
     let masks = ["0-1", "2-3", "4-5", "6-7"]
         .map(|mask| ["--mask", mask])
         .concat();
     let own = picture(&host, &[&["plan", "--compare"], &masks[..]].concat());
     assert!(own.contains("Slurm alone (--mask)") && !own.contains("fill=\"url(#wrong)\""));
+    let few = host.page(&[
+        "plan",
+        "--gpus",
+        "0",
+        "--mask",
+        "4,12",
+        "--compare",
+        "--svg",
+        "-",
+    ]);
+    assert!(
+        few.contains("a step of 1 task with 1 CPU each on CPUs 4,12<"),
+        "{few}"
+    );
+}
+
+#[test]
+fn slurm_binds_nothing_where_a_step_has_other_cpus_than_its_tasks_ask_for() {
+    let host = Host::new();
+    let drawn = |tasks: &str, asked: &str, allowed: &str| {
+        let step = [
+            "--tasks",
+            tasks,
+            "--cpus-per-task",
+            asked,
+            "--allowed",
+            allowed,
+        ];
+        picture(&host, &[&["plan", "--compare"], &step[..]].concat())
+    };
+    // As dist_tasks.c of Slurm has it: sockets, cores or threads, as many as are asked for; else the whole step.
+    let loose = drawn("2", "2", "0-15");
+    assert!(loose.contains("Slurm alone (binds no task)"));
+    assert_eq!(
+        loose.matches(", CPUs 0-15, memory left as it is").count(),
+        2
+    );
+    let sockets = drawn("2", "1", "0-15");
+    assert!(
+        sockets.contains(", CPUs 0-3,8-11, memory left as it is"),
+        "{sockets}"
+    );
+    let cores = drawn("4", "2", "0-1,4-5,8-9,12-13");
+    assert!(cores.contains("Slurm alone (default distribution)"));
+    let options = [
+        "plan",
+        "--tasks",
+        "8",
+        "--cpus-per-task",
+        "4",
+        "--compare",
+        "--svg",
+        "-",
+    ];
+    let output = host.run(&options);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said.contains("--compare: Slurm starts no step of 8 tasks with 4 CPUs each on 16 CPUs"),
+        "{said}"
+    );
+}
+
+#[test]
+fn cpus_that_are_not_known_are_not_coloured() {
+    let recording = machines::named("vm-nonode").record();
+    let drawn = |options: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+            .args(["plan", "--svg", "-", "--from"])
+            .arg(recording.root())
+            .args(options)
+            .output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let unknown = drawn(&[]);
+    assert!(
+        unknown.contains("task 2: the NUMA node of GPU 0000:83:00.0 is unknown"),
+        "{unknown}"
+    );
+    // The GPU's head and frame, and the legend.
+    assert_eq!(unknown.matches("#009e73").count(), 3);
+    let masks = ["0", "1", "4-5", "6"].map(|mask| ["--mask", mask]);
+    let known = drawn(&masks.concat());
+    assert_eq!(known.matches("#009e73").count(), 5);
+}
+
+#[test]
+fn tasks_that_share_a_gpu_are_named_on_a_white_plate() {
+    let svg = picture(&Host::new(), &["plan", "--tasks", "8"]);
+    assert!(
+        svg.contains("fill=\"#1f2933\" font-weight=\"bold\">GPU0 tasks 0,4</text>"),
+        "{svg}"
+    );
 }
 
 #[test]

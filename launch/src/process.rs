@@ -131,18 +131,33 @@ pub fn visible_to(machine: &Machine, pid: u32) -> Vec<PciAddress> {
     let root = Path::new("/");
     let environment = StartEnvironment::of(root, pid);
     let has_same_fence = cgroup_of(root, pid) == cgroup_of(root, std::process::id());
-    let is_by_uuid = VENDORS.iter().any(|vendor| {
+    if has_same_fence || names_by_uuid(&environment) {
+        observe::visible_to_process(machine, &environment).gpus
+    } else {
+        Vec::new()
+    }
+}
+
+/// The GPUs that process `pid` of the recorded `/proc` below `root` saw, where its environment names them by UUID; what
+/// numbers counted is not recorded.
+pub fn recorded_visible(root: &Path, machine: &Machine, pid: u32) -> Vec<PciAddress> {
+    let environment = StartEnvironment::of(root, pid);
+    if names_by_uuid(&environment) {
+        observe::visible_to_process(machine, &environment).gpus
+    } else {
+        Vec::new()
+    }
+}
+
+/// Whether a vendor's variable names GPUs by nothing but UUIDs.
+fn names_by_uuid(environment: &StartEnvironment) -> bool {
+    VENDORS.iter().any(|vendor| {
         let list = environment.get(vendor.variables.visible);
         list.is_some_and(|list| {
             let mut entries = list.split(',').map(str::trim);
             entries.all(|entry| entry.starts_with("GPU-") || entry.starts_with("MIG-"))
         })
-    });
-    if has_same_fence || is_by_uuid {
-        observe::visible_to_process(machine, &environment).gpus
-    } else {
-        Vec::new()
-    }
+    })
 }
 
 /// The GPUs whose device file process `pid` holds open.

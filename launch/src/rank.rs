@@ -18,7 +18,7 @@ struct Launcher {
 const TASK: &str = "SLURM_LOCALID";
 
 /// First found, first taken.
-const LAUNCHERS: [Launcher; 6] = [
+const LAUNCHERS: [Launcher; 7] = [
     // torchrun, and accelerate and deepspeed after it.
     launcher("LOCAL_RANK", "LOCAL_WORLD_SIZE", Some("WORLD_SIZE"), true),
     // Open MPI.
@@ -44,6 +44,8 @@ const LAUNCHERS: [Launcher; 6] = [
     ),
     // Others with PMI.
     launcher("PMI_LOCAL_RANK", "PMI_LOCAL_SIZE", Some("PMI_SIZE"), false),
+    // Flux (flux-run(1)), which does not say how many there are on the host.
+    launcher("FLUX_TASK_LOCAL_ID", "", Some("FLUX_JOB_SIZE"), false),
     // Slurm.
     launcher(TASK, "SLURM_STEP_TASKS_PER_NODE", None, false),
 ];

@@ -38,7 +38,7 @@ pub(crate) struct Fleet {
     /// Snapshots, `show --json` or `doctor --json` documents, or folders of them
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Also write the table of GPUs and CPUs that packaging/lua goes by
+    /// Also write the table of GPUs and CPUs that packaging/lua goes by; - prints it in place of the page
     #[arg(long, value_name = "FILE")]
     lua_table: Option<PathBuf>,
     #[command(flatten)]
@@ -65,7 +65,17 @@ impl Fleet {
             )));
         }
         if let Some(path) = &self.lua_table {
-            write_atomically(path, &lua::table(&read.hosts))?;
+            let (table, left_out) = lua::table(&read.hosts);
+            for name in left_out {
+                out::message(&format!(
+                    "{name}: no name that Slurm takes for a node; not in the table"
+                ));
+            }
+            if path.as_os_str() == "-" {
+                out.file(path, &table)?;
+                return Ok(Outcome::Done);
+            }
+            write_atomically(path, &table)?;
         }
         let findings = fold_findings(&read.hosts);
         let kinds = kinds::sort_into_kinds(&read.hosts);

@@ -12,7 +12,7 @@ use discovery::MACHINE_SCHEMA;
 use ffi::linux::file::{FileError, read_own_text};
 use serde::Deserialize;
 use topology::machine::Machine;
-use topology::option::printable;
+use topology::option::{one_line, printable};
 use topology::snapshot::{MAX_BYTES, NODE_FILE, SCHEMA, Snapshot, SnapshotError};
 
 use super::document::SkippedFile;
@@ -201,11 +201,7 @@ fn merge(hosts: &mut BTreeMap<String, Host>, mut host: Host) {
 
 /// A path that is safe to print: a file's name is any user's text.
 pub(super) fn show(path: &Path) -> String {
-    path.to_string_lossy()
-        .chars()
-        .take(4096)
-        .flat_map(char::escape_debug)
-        .collect()
+    one_line(&path.to_string_lossy())
 }
 
 /// The files, and of each folder those that end in .json.
@@ -343,12 +339,7 @@ fn parse_document(path: &Path, schema: &str, text: &str, seen: &Seen) -> Result<
 }
 
 fn host_of_doctor(path: &Path, doctor: Doctor) -> Host {
-    let clean = |text: &str| -> String {
-        text.chars()
-            .take(500)
-            .flat_map(char::escape_debug)
-            .collect()
-    };
+    let clean = |text: &str| one_line(&text.chars().take(500).collect::<String>());
     Host {
         name: name_of(path, doctor.host.as_deref()),
         file: show(path),
@@ -371,7 +362,7 @@ fn host_of_doctor(path: &Path, doctor: Doctor) -> Host {
 
 /// The host's name as it may be printed; the file's where the document has none.
 fn name_of(path: &Path, name: Option<&str>) -> String {
-    name.map_or_else(|| stem_of(path), printable)
+    name.map_or_else(|| stem_of(path), one_line)
 }
 
 /// The file's name without its ending; of the service's own file name, its folder's, as in `gpu7/node.json`.
@@ -379,7 +370,7 @@ fn stem_of(path: &Path) -> String {
     let own = path.file_name().is_some_and(|name| name == NODE_FILE);
     let folder = path.parent().and_then(Path::file_name).filter(|_| own);
     let stem = folder.or_else(|| path.file_stem()).unwrap_or_default();
-    printable(&stem.to_string_lossy())
+    one_line(&stem.to_string_lossy())
 }
 
 fn intern(seen: &Seen, facts: Facts) -> Arc<Facts> {

@@ -18,6 +18,8 @@ const STEP: f64 = 18.0;
 const BOX: f64 = 92.0;
 /// Below them.
 pub(super) const TAIL: f64 = 6.0;
+/// The size of a GPU's heading.
+const TITLE: f64 = 11.5;
 const WIRE: &str = "#627d98";
 
 /// The height of the devices below a band.
@@ -160,21 +162,44 @@ fn draw_gpu(svg: &mut Svg, (machine, tasks): Scene<'_>, index: usize, area: Area
         };
         stripes(svg, band, &users, "none", None);
     }
-    let style = users.first().map_or(BOLD, |first| Style {
-        fill: tasks::ink(*first),
-        ..BOLD
-    });
-    let title = match users.as_slice() {
-        [] => format!("GPU{index}"),
-        [one] => format!("GPU{index} task {}", tasks.number(*one)),
-        several => format!("GPU{index} {} tasks", several.len()),
+    let (title, size) = match users.as_slice() {
+        [] => (format!("GPU{index}"), TITLE),
+        [one] => (format!("GPU{index} task {}", tasks.number(*one)), TITLE),
+        several => {
+            let numbers: Vec<String> = several.iter().map(|user| tasks.number(*user)).collect();
+            let named = format!("GPU{index} tasks {}", numbers.join(","));
+            if svg::width(&named, TITLE - 1.5) > area.width {
+                (format!("GPU{index} {} tasks", several.len()), TITLE)
+            } else {
+                (named, TITLE - 1.5)
+            }
+        }
+    };
+    let style = match users.as_slice() {
+        [one] => Style {
+            fill: tasks::ink(*one),
+            ..BOLD
+        },
+        [] => BOLD,
+        // No colour can be read on several others.
+        _ => {
+            let width = (svg::width(&title, size) + 8.0).min(area.width - 4.0);
+            let plate = Area {
+                x: area.middle() - width / 2.0,
+                y: area.y + 4.0,
+                width,
+                height: 16.0,
+            };
+            svg.rectangle(plate, 6.0, Paint::new("#ffffff", "none"), "");
+            BOLD
+        }
     };
     svg.text(
         (area.middle(), area.y + 16.0),
-        11.5,
+        size,
         Anchor::Middle,
         style,
-        &svg::fit(&title, area.width + 6.0, 11.5),
+        &svg::fit(&title, area.width + 6.0, size),
     );
     write_facts(svg, machine, gpu, &name, area);
     if users.iter().any(|user| tasks.is_wrong(*user)) {
@@ -223,12 +248,19 @@ fn write_facts(svg: &mut Svg, machine: &Machine, gpu: &Gpu, name: &str, area: Ar
     .enumerate()
     {
         let y = area.y + 39.0 + 15.0 * f64::from(u32::try_from(line).unwrap_or(0));
+        // A long name rather small than cut.
+        let room = area.width - GAP;
+        let size = if svg::width(text, 10.0) > room {
+            8.5
+        } else {
+            10.0
+        };
         svg.text(
             (area.middle(), y),
-            10.0,
+            size,
             Anchor::Middle,
             *style,
-            &svg::fit(text, area.width - GAP, 10.0),
+            &svg::fit(text, room, size),
         );
     }
 }

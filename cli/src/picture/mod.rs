@@ -48,16 +48,21 @@ struct Size {
 /// Two pictures side by side are no wider than this together; wider ones stand below each other.
 const PAIR: f64 = 2000.0;
 
-/// The same machine before and after, each with its heading.
+/// The same machine and step before and after, each with its heading.
 pub(crate) fn compare(
     machine: &Machine,
+    step: &str,
     before: (&str, &[TaskPlan]),
     after: (&str, &[TaskPlan]),
 ) -> String {
-    let [(left, one), (right, other)] = [before, after].map(|(heading, tasks)| {
+    let [(left, one), (right, other)] = [before, after].map(|(heading, plans)| {
+        let tasks = Tasks {
+            plans,
+            knows_unbound: true,
+        };
         let picture = Picture {
             machine,
-            tasks: Tasks(tasks),
+            tasks,
             heading: Some(heading),
         };
         picture.body()
@@ -65,7 +70,7 @@ pub(crate) fn compare(
     let is_beside = one.width + other.width <= PAIR;
     let mut svg = Svg::default();
     let name = format!(
-        "{}: {}",
+        "{}: {}; {step}",
         hardware::host(machine),
         hardware::summary(machine)
     );
@@ -84,15 +89,20 @@ pub(crate) fn compare(
         )
     };
     svg.place(right, at);
-    svg.finish(size.0, size.1, hardware::host(machine))
+    let width = size.0.max(svg::width(&name, 13.0) + 2.0 * MARGIN);
+    svg.finish(width, size.1, hardware::host(machine))
 }
 
 impl<'a> Picture<'a> {
-    /// A machine, and tasks planned on it; none for the machine alone.
-    pub(crate) fn new(machine: &'a Machine, tasks: &'a [TaskPlan]) -> Self {
+    /// A machine, and tasks planned on it; none for the machine alone.  Whether the CPUs are known of tasks that are not
+    /// bound, `knows_unbound` says.
+    pub(crate) fn new(machine: &'a Machine, plans: &'a [TaskPlan], knows_unbound: bool) -> Self {
         Self {
             machine,
-            tasks: Tasks(tasks),
+            tasks: Tasks {
+                plans,
+                knows_unbound,
+            },
             heading: None,
         }
     }
@@ -165,10 +175,13 @@ impl<'a> Picture<'a> {
     fn legend_width(&self) -> f64 {
         let lines = self
             .tasks
-            .0
+            .plans
             .iter()
             .map(|task| svg::width(&legend(task), 11.0) + 22.0);
-        let title = svg::width(&hardware::summary(self.machine), 12.0);
+        let title = match self.heading {
+            Some(heading) => svg::width(heading, 18.0),
+            None => svg::width(&hardware::summary(self.machine), 12.0),
+        };
         2.0 * MARGIN + lines.fold(title, f64::max)
     }
 
@@ -188,10 +201,10 @@ impl<'a> Picture<'a> {
                 .packages
                 .iter()
                 .find(|package| package.cpus.intersects(&near))?;
-            (self.tasks.is_wrong(place) && of_cpus.id != of_gpu.id)
+            (self.tasks.knows_cpus(task) && self.tasks.is_wrong(place) && of_cpus.id != of_gpu.id)
                 .then_some((place, of_cpus.id, of_gpu.id))
         };
-        let found = (0..).zip(self.tasks.0).filter_map(crossing);
+        let found = (0..).zip(self.tasks.plans).filter_map(crossing);
         found.take(MOST_ARROWS).collect()
     }
 
@@ -394,9 +407,8 @@ impl<'a> Picture<'a> {
     /// How long an access from one socket's first node to the other's takes, as measured; none where it was not.
     fn measured_link(&self, from: &[u32], to: &[u32]) -> Option<String> {
         let (a, b) = (*from.first()?, *to.first()?);
-        let (local, far) = self.machine.latency_pair(a, b)?;
-        let times = f64::from(far) / f64::from(local);
-        Some(format!("socket link: {times:.1}x local latency, measured"))
+        let times = hardware::times_measured(self.machine.latency_pair(a, b)?);
+        Some(format!("socket link: {times}x local latency, measured"))
     }
 
     fn draw_socket_link(&self, svg: &mut Svg, places: &[(Option<u32>, Area)], is_stacked: bool) {
@@ -573,7 +585,7 @@ impl<'a> Picture<'a> {
             );
             y += 17.0;
         }
-        for (index, task) in self.tasks.0.iter().enumerate() {
+        for (index, task) in self.tasks.plans.iter().enumerate() {
             let swatch = Area {
                 x: MARGIN,
                 y: y - 10.0,

@@ -6,38 +6,35 @@ use topology::set::CpuSet;
 
 use super::svg::{Anchor, Area, Paint, Style, Svg, WRONG};
 
-/// Colours that people with any colour vision can tell apart (Okabe and Ito's), then lighter ones, and
-/// whether words on them are white.
-const COLOURS: [(&str, bool); 16] = [
-    ("#0072b2", true),
-    ("#e69f00", true),
-    ("#009e73", true),
-    ("#cc79a7", true),
-    ("#d55e00", true),
-    ("#56b4e9", true),
-    ("#8a6d00", true),
-    ("#6a51a3", true),
-    ("#9ecae1", false),
-    ("#ffd27f", false),
-    ("#99d8c9", false),
-    ("#f1c6dc", false),
-    ("#ffb38a", false),
-    ("#d4d4d4", false),
-    ("#d8cf6f", false),
-    ("#cbc3e6", false),
+/// Colours that people with any colour vision can tell apart (Okabe and Ito's), then lighter ones.
+const COLOURS: [&str; 16] = [
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8a6d00", "#6a51a3",
+    "#9ecae1", "#ffd27f", "#99d8c9", "#f1c6dc", "#ffb38a", "#d4d4d4", "#d8cf6f", "#cbc3e6",
 ];
+
+/// Below this relative luminance (WCAG 2) white words have more contrast than black ones.
+const DARK: f64 = 0.179;
 
 /// Half of what the words on a memory bar may take.
 const WORDS: f64 = 70.0;
 
 /// The tasks of a plan; none in a picture of the machine alone.  A task is named by its place in the plan.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Tasks<'a>(pub(crate) &'a [TaskPlan]);
+pub(crate) struct Tasks<'a> {
+    pub(crate) plans: &'a [TaskPlan],
+    /// Whether the CPUs of tasks that are not bound are known; else a plan has the step's in their place.
+    pub(crate) knows_unbound: bool,
+}
 
 impl Tasks<'_> {
-    /// The tasks that may use any of `cpus`.
+    /// The tasks that are known to be able to use any of `cpus`.
     pub(crate) fn on_cpus(self, cpus: &CpuSet) -> Vec<usize> {
-        self.places(|task| task.cpus.intersects(cpus))
+        self.places(|task| self.knows_cpus(task) && task.cpus.intersects(cpus))
+    }
+
+    /// Whether the CPUs of a task are known.
+    pub(crate) fn knows_cpus(self, task: &TaskPlan) -> bool {
+        self.knows_unbound || task.bind_cpus
     }
 
     /// The tasks whose memory policy names a node.
@@ -52,19 +49,19 @@ impl Tasks<'_> {
 
     /// Slurm's number of the task at a place.
     pub(crate) fn number(self, place: usize) -> String {
-        self.0
+        self.plans
             .get(place)
             .map_or_else(|| place.to_string(), |task| task.task.to_string())
     }
 
     /// Whether a task is refused, or has no CPU near its GPUs.
     pub(crate) fn is_wrong(self, place: usize) -> bool {
-        self.0.get(place).is_some_and(is_wrong)
+        self.plans.get(place).is_some_and(is_wrong)
     }
 
     fn places(self, is_wanted: impl Fn(&TaskPlan) -> bool) -> Vec<usize> {
         (0..)
-            .zip(self.0)
+            .zip(self.plans)
             .filter(|(_, task)| is_wanted(task))
             .map(|(place, _)| place)
             .collect()
@@ -84,15 +81,31 @@ pub(crate) fn is_wrong(task: &TaskPlan) -> bool {
 pub(crate) fn colour(task: usize) -> &'static str {
     COLOURS
         .get(task % COLOURS.len())
-        .map_or("#0072b2", |(fill, _)| fill)
+        .copied()
+        .unwrap_or("#0072b2")
 }
 
 /// The colour of words on it.
 pub(crate) fn ink(task: usize) -> &'static str {
-    let is_white = COLOURS
-        .get(task % COLOURS.len())
-        .is_none_or(|(_, is_white)| *is_white);
-    if is_white { "#ffffff" } else { "#1f2933" }
+    if luminance(colour(task)) < DARK {
+        "#ffffff"
+    } else {
+        "#000000"
+    }
+}
+
+/// The relative luminance of a colour `#rrggbb`, from 0 to 1 (WCAG 2.2, "relative luminance").
+fn luminance(colour: &str) -> f64 {
+    let part = |at: usize| {
+        let hex = colour.get(at..at + 2).unwrap_or_default();
+        let share = f64::from(u8::from_str_radix(hex, 16).unwrap_or(0)) / 255.0;
+        if share <= 0.040_45 {
+            share / 12.92
+        } else {
+            ((share + 0.055) / 1.055).powf(2.4)
+        }
+    };
+    0.2126 * part(1) + 0.7152 * part(3) + 0.0722 * part(5)
 }
 
 /// Fills an area with the colours of tasks side by side, or with `plain` where there are none; with `numbers` each has its own
@@ -155,4 +168,19 @@ fn write_number(svg: &mut Svg, number: &str, fill: &'static str, (stripe, words_
 /// Hatches an area whose task is wrong.
 pub(crate) fn hatch(svg: &mut Svg, area: Area) {
     svg.rectangle(area, 1.5, Paint::new(WRONG, "none"), "");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_on_every_colour_can_be_read() {
+        for task in 0..COLOURS.len() {
+            let (ground, words) = (luminance(colour(task)), luminance(ink(task)));
+            let contrast = (ground.max(words) + 0.05) / (ground.min(words) + 0.05);
+            // WCAG 2.2, 1.4.3: at least 4.5.
+            assert!(contrast >= 4.5, "{}: {contrast:.1}", colour(task));
+        }
+    }
 }

@@ -73,10 +73,11 @@ pub(crate) fn print(
     }
     let decided = rungs.iter().position(|rung| rung.numa_nodes.is_some());
     let nodes = decided.and_then(|index| rungs.get(index)?.numa_nodes.clone());
+    let label = hardware::device_label(machine, pci);
     match nodes {
-        Some(nodes) => out.line(format_args!("{name} {pci}: NUMA node {nodes}"))?,
+        Some(nodes) => out.line(format_args!("{label}: NUMA node {nodes}"))?,
         None => out.line(format_args!(
-            "{name} {pci}: NUMA node unknown; none of the evidence below names one"
+            "{label}: NUMA node unknown; none of the evidence below names one"
         ))?,
     }
     let mut table = Table::new([Column::right(""), Column::left(""), Column::left("")]);

@@ -44,7 +44,7 @@ impl Show {
             let overrides = discovery::read_overrides(&self.from.source());
             explain::print(out, &machine, &overrides, device, self.format.json)?;
         } else if let Some(path) = &self.svg {
-            out.file(path, &Picture::new(&machine, &[]).draw())?;
+            out.file(path, &Picture::new(&machine, &[], false).draw())?;
         } else if self.format.json {
             out.json(&json::ShowDocument::new(&machine))?;
         } else {

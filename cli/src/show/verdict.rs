@@ -5,7 +5,7 @@ use topology::set::NodeSet;
 
 use super::sockets::{self, GpuSet, number};
 use crate::command::CommandError;
-use crate::hardware::{join, times_local};
+use crate::hardware::{join, times_local, times_measured};
 use crate::links;
 use crate::out::Out;
 use crate::paper::Ink;
@@ -66,9 +66,9 @@ fn distances(machine: &Machine) -> Vec<String> {
 fn measured(machine: &Machine, distance: u32, a: u32, b: u32) -> Option<String> {
     let (local, far) = machine.latency_pair(a, b)?;
     Some(format!(
-        "Memory of node {b} takes {:.1} times as long as local memory from node {a}, as measured here ({far} ns, \
+        "Memory of node {b} takes {} times as long as local memory from node {a}, as measured here ({far} ns, \
          {local} ns); firmware says {}x (SLIT {distance}).",
-        f64::from(far) / f64::from(local),
+        times_measured((local, far)),
         times_local(distance)
     ))
 }

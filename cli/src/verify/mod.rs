@@ -40,10 +40,11 @@ something is wrong or cannot be known, so one line in a job script can stop the 
 
 The GPUs are those on which NVML lists the process; else the one whose device file it holds open; else those that \
 gpu-numa run chose, or its Slurm task was bound for, or that it sees: of these a rank of torchrun or MPI uses the one \
-of its number.  Where that leaves several on different NUMA nodes, they are named, and it is right only where it would \
+of its number.  Of a recorded process (--from) only the device files, what its environment says and UUIDs count, as what \
+numbers in CUDA_VISIBLE_DEVICES stood for is not recorded.  Where that leaves several on different NUMA nodes, they are named, and it is right only where it would \
 be with each of them.")]
 pub(crate) struct Verify {
-    /// The process (default: this one, which has what its shell or task gave it)
+    /// The process (default: this command itself, which has what its shell or task gave it, as any program started there)
     #[arg(value_parser = crate::usage::parse_pid)]
     pid: Option<u32>,
     /// All processes on this host of this Slurm job, or of the one named, that have GPUs
@@ -171,6 +172,8 @@ impl Host<'_> {
             } else {
                 process::visible_to(machine, pid)
             };
+        } else {
+            facts.visible = process::recorded_visible(self.root, machine, pid);
         }
         find_used(machine, &facts, &StartEnvironment::of(self.root, pid))
     }
@@ -227,16 +230,16 @@ impl Verify {
         };
         let checked = host.check(pid, NVML_AGE);
         let checked = checked
-            .ok_or_else(|| CommandError::Argument(format!("no process {pid} that may be read")))?;
+            .ok_or_else(|| CommandError::Argument(words::not_read(&host, pid, self.from.path())))?;
         if self.follow {
-            print(out, &machine, &checked)?;
+            print(out, &host, &checked)?;
             return follow::follow(out, &host, vec![checked], None, self.every);
         }
         let document = document(&machine, &checked);
         if self.format.json {
             out.json(&document)?;
         } else {
-            print(out, &machine, &checked)?;
+            print(out, &host, &checked)?;
         }
         Ok(outcome(document.ok))
     }
@@ -271,7 +274,7 @@ impl Verify {
             return Ok(outcome(ok));
         }
         for checked in &checked {
-            print(out, host.machine, checked)?;
+            print(out, host, checked)?;
         }
         if self.follow {
             return follow::follow(out, host, checked, Some(&job), self.every);
@@ -328,13 +331,27 @@ fn title(process: &Process) -> String {
     format!("process {} ({})", process.pid, printable(&process.name))
 }
 
-fn print(out: &mut Out, machine: &Machine, checked: &Checked) -> Result<(), CommandError> {
+fn print(
+    out: &mut Out,
+    Host {
+        machine, is_live, ..
+    }: &Host<'_>,
+    checked: &Checked,
+) -> Result<(), CommandError> {
     let Checked {
         process,
         used,
         judgement,
     } = checked;
-    out.line(title(process))?;
+    if process.pid == std::process::id() && *is_live {
+        out.line(format_args!(
+            "{}: this command itself, with the CPUs and memory policy that a program started from here gets (give a PID for \
+             another process)",
+            title(process)
+        ))?;
+    } else {
+        out.line(title(process))?;
+    }
     out.line(format_args!("  GPUs    {}", words::gpus(machine, used)))?;
     let local = match &judgement.local_cpus {
         _ if used.gpus.is_empty() => String::new(),

@@ -1,5 +1,7 @@
 //! Every sentence of `gpu-numa verify`, each a whole template.
 
+use std::path::Path;
+
 use launch::process::Thread;
 use launch::used::{Evidence, UsedGpus};
 use topology::binding::Verdict;
@@ -9,6 +11,7 @@ use topology::pci::PciAddress;
 use topology::quantity::{count, volume};
 use topology::set::{CpuSet, NodeSet};
 
+use super::Host;
 use super::judge::{Finding, Judgement};
 
 /// The most threads that are named.
@@ -47,6 +50,27 @@ pub(super) fn gpus(machine: &Machine, used: &UsedGpus) -> String {
             }
             (None, false) => format!("some of {names} (by {}={})", rank.variable, rank.index),
         },
+    }
+}
+
+/// Process `pid` could not be read; `recording` is what `--from` names.
+pub(super) fn not_read(host: &Host<'_>, pid: u32, recording: Option<&Path>) -> String {
+    let is_there = host.root.join(format!("proc/{pid}")).exists();
+    match (recording, is_there) {
+        (Some(path), false) => format!(
+            "process {pid} is not recorded: {} has no proc/{pid}",
+            path.display()
+        ),
+        (Some(path), true) => format!(
+            "process {pid} cannot be read: proc/{pid} in {} lacks its threads (task/*/status)",
+            path.display()
+        ),
+        (None, false) => {
+            format!("no process {pid} on this host; in a container, its number there counts")
+        }
+        (None, true) => format!(
+            "process {pid} cannot be read: it has just ended, or another user's are hidden here"
+        ),
     }
 }
 

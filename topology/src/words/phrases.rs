@@ -177,8 +177,7 @@ pub(super) fn ways(advice: &Advice, verb: Verb) -> Option<String> {
 
 /// `SLIT 21, by firmware 2.1x local latency`.
 pub(super) fn rating(rating: MemoryRating) -> String {
-    let tenths = rating.tenths();
-    let times = format!("{}.{}x", tenths / 10, tenths % 10);
+    let times = format!("{}x", rating.times());
     match rating {
         MemoryRating::Measured { .. } => format!("{times} local latency, as measured"),
         MemoryRating::Firmware { slit } => {
