@@ -89,7 +89,7 @@ pub(crate) fn finish(shell: Shell, script: &str) -> String {
             });
             script + &FISH.replace("ITEMS", &items.collect::<String>())
         }
-        _ => script.to_owned(),
+        Shell::Elvish | Shell::PowerShell | _ => script.to_owned(),
     }
 }
 
