@@ -7,7 +7,7 @@ use topology::pci::PciAddress;
 
 use crate::capability::machine_capability;
 use crate::crossings::{chain_crossings, least_chain_crossings, least_crossings, ring_crossings};
-use crate::graph::{Channels, Search};
+use crate::graph::{Channels, Searches};
 use crate::model::nets::{NetDevice, rdma_ports, with_nets};
 use crate::model::{Conditions, Model, gpus_of};
 use crate::processor::Processor;
@@ -79,6 +79,7 @@ pub(crate) fn outcome(
     machine: &Machine,
     conditions: Conditions,
     hosts: u32,
+    searches: &Searches,
 ) -> Option<Outcome> {
     let in_file = gpus_of(system);
     let backwards: Vec<_> = in_file.iter().rev().cloned().collect();
@@ -103,7 +104,7 @@ pub(crate) fn outcome(
                 continue;
             }
             seen.push(key);
-            let Some(one) = of_model(machine, &model, conditions, hosts) else {
+            let Some(one) = of_model(machine, &model, conditions, hosts, searches) else {
                 continue;
             };
             if worst.is_none_or(|worst| one.badness() > worst.badness()) {
@@ -120,12 +121,9 @@ fn of_model(
     model: &Model,
     conditions: Conditions,
     hosts: u32,
+    searches: &Searches,
 ) -> Option<Outcome> {
-    let search = if hosts > 1 {
-        Search::between_hosts(&model.graph, &model.paths)?
-    } else {
-        Search::of(&model.graph, &model.paths)?
-    };
+    let search = searches.search(&model.graph, &model.paths, hosts > 1)?;
     let processor = model.graph.processor()?;
     let (least, chain) = (least_crossings(machine)?, least_chain_crossings(machine)?);
     let rules = conditions.rules;
@@ -194,6 +192,7 @@ pub(crate) fn worst_outcome(
     xml: &str,
     hosts: &[u32],
     rules: &[&'static Rules],
+    searches: &Searches,
 ) -> Option<Outcome> {
     let system = reader::parse(xml).ok()?;
     let capabilities =
@@ -206,7 +205,7 @@ pub(crate) fn worst_outcome(
                 ..Conditions::of_capability(compute_capability)
             };
             for hosts in hosts {
-                all.push(outcome(&system, machine, conditions, *hosts)?);
+                all.push(outcome(&system, machine, conditions, *hosts, searches)?);
             }
         }
     }
@@ -216,8 +215,8 @@ pub(crate) fn worst_outcome(
 
 /// Whether on `xml`, a file of `machine`, NCCL's ring crosses packages no more often than the GPUs force it
 /// to, with P2P.
-pub(crate) fn ring_is_as_forced(machine: &Machine, xml: &str) -> bool {
-    let outcome = worst_outcome(machine, xml, &[1], &[Rules::assumed()]);
+pub(crate) fn ring_is_as_forced(machine: &Machine, xml: &str, searches: &Searches) -> bool {
+    let outcome = worst_outcome(machine, xml, &[1], &[Rules::assumed()], searches);
     outcome.is_some_and(|outcome| !outcome.nothing_found() && !outcome.ring_is_above())
 }
 
@@ -230,7 +229,8 @@ mod tests {
     /// NCCL's view of a file of `from`, as of `machine`.
     fn outcome_of(from: &Machine, machine: &Machine, conditions: Conditions) -> Outcome {
         let xml = emit(from, Form::SingleHost).unwrap().xml;
-        outcome(&reader::parse(&xml).unwrap(), machine, conditions, 1).unwrap()
+        let system = reader::parse(&xml).unwrap();
+        outcome(&system, machine, conditions, 1, &Searches::default()).unwrap()
     }
 
     #[test]

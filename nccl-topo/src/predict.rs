@@ -17,8 +17,8 @@ use topology::pci::PciAddress;
 use topology::quantity::count;
 
 use crate::capability::machine_capability;
-use crate::emit::{Form, emit};
-use crate::graph::{Reach, Search};
+use crate::emit::{Form, emit_with};
+use crate::graph::{Reach, Search, Searches};
 use crate::model::nets::{rdma_ports, with_nets};
 use crate::model::{COMPUTE_CAPABILITY, Conditions, Model, gpus_of, with_nvlinks};
 use crate::outcome::{Outcome, outcome};
@@ -127,8 +127,9 @@ pub fn predict_for(machine: &Machine, rules: &'static Rules) -> Vec<Prediction> 
     }
     let known = machine_capability(machine);
     let capabilities = known.map_or_else(|| vec![80, 90, 100], |known| vec![known]);
+    let searches = Searches::default();
     for hosts in [1, 2] {
-        let Some(system) = true_file(machine, Form::for_hosts(hosts)) else {
+        let Some(system) = true_file(machine, Form::for_hosts(hosts), &searches) else {
             continue;
         };
         for compute_capability in &capabilities {
@@ -138,7 +139,7 @@ pub fn predict_for(machine: &Machine, rules: &'static Rules) -> Vec<Prediction> 
                     ..Conditions::of_capability(*compute_capability)
                 }
                 .with_p2p(with_p2p);
-                let Some(outcome) = outcome(&system, machine, conditions, hosts) else {
+                let Some(outcome) = outcome(&system, machine, conditions, hosts, &searches) else {
                     continue;
                 };
                 let prediction = Prediction {
@@ -244,7 +245,10 @@ pub fn split_for(machine: &Machine, rules: &'static Rules) -> Option<Split> {
     if ports.is_empty() {
         return None;
     }
-    let system = with_nvlinks(&true_file(machine, Form::SingleHost)?, machine);
+    let system = with_nvlinks(
+        &true_file(machine, Form::SingleHost, &Searches::default())?,
+        machine,
+    );
     let system = with_nets(&system, &ports);
     let gpus = gpus_of(&system);
     let conditions = |is_whole| Conditions {
@@ -299,16 +303,17 @@ pub fn true_file_is_good(
     compute_capability: u32,
     rules: &'static Rules,
 ) -> Option<bool> {
-    let system = true_file(machine, Form::SingleHost)?;
+    let searches = Searches::default();
+    let system = true_file(machine, Form::SingleHost, &searches)?;
     let conditions = Conditions {
         rules,
         ..Conditions::of_capability(compute_capability)
     };
-    outcome(&system, machine, conditions, 1).map(|outcome| outcome.is_good())
+    outcome(&system, machine, conditions, 1, &searches).map(|outcome| outcome.is_good())
 }
 
-fn true_file(machine: &Machine, form: Form) -> Option<System> {
-    let emitted = emit(machine, form).ok()?;
+fn true_file(machine: &Machine, form: Form, searches: &Searches) -> Option<System> {
+    let emitted = emit_with(machine, form, searches).ok()?;
     reader::parse(&emitted.xml).ok()
 }
 

@@ -15,6 +15,7 @@ use topology::machine::Machine;
 use topology::pci::PciAddress;
 
 use crate::element::{Element, MAX_FILE_ELEMENTS, MAX_FUSED_ELEMENTS};
+use crate::graph::Searches;
 use crate::outcome::{Outcome, ring_is_as_forced, worst_outcome};
 use crate::rules::Rules;
 
@@ -54,6 +55,15 @@ pub struct Emitted {
 /// A [`NotEmitted`] says what is missing for a true file; the answer to all of them is to set no
 /// `NCCL_TOPO_FILE`.
 pub fn emit(machine: &Machine, form: Form) -> Result<Emitted, NotEmitted> {
+    emit_with(machine, form, &Searches::default())
+}
+
+/// [`emit`] beside others of the same machine, whose searches it need not make again.
+pub(crate) fn emit_with(
+    machine: &Machine,
+    form: Form,
+    searches: &Searches,
+) -> Result<Emitted, NotEmitted> {
     if machine.nccl_gpus().next().is_none() {
         return Err(if machine.gpus.is_empty() {
             NotEmitted::NoNvidiaGpu
@@ -73,10 +83,10 @@ pub fn emit(machine: &Machine, form: Form) -> Result<Emitted, NotEmitted> {
     built.other = built
         .other
         .filter(|other| other.over_limit(&devices).is_none());
-    let Built { layout, system } = built.best(machine, form);
+    let Built { layout, system } = built.best(machine, form, searches);
     values::check_writable(&system)?;
     let xml = system.to_xml();
-    check_least_links(machine, &devices, &layout, &xml)?;
+    check_least_links(machine, &devices, &layout, &xml, searches)?;
     Ok(Emitted {
         xml,
         corrections: explain::corrections(machine, &devices, &layout),
@@ -120,7 +130,7 @@ fn build(machine: &Machine, devices: &Devices<'_>, form: Form) -> Result<Choice,
 
 impl Choice {
     /// The one on which NCCL's rings and trees cross between packages less often; the first where it is the same.
-    fn best(self, machine: &Machine, form: Form) -> Built {
+    fn best(self, machine: &Machine, form: Form, searches: &Searches) -> Built {
         // NVLinks would have to be in it, and decide the ring wherever they lead.
         let matters = machine.gpus.iter().all(|gpu| gpu.nvlinks.is_empty());
         let Some(other) = self.other.filter(|_| matters) else {
@@ -132,7 +142,7 @@ impl Choice {
         };
         let rules: Vec<_> = Rules::in_use().collect();
         let badness = |built: &Built| {
-            let outcome = worst_outcome(machine, &built.system.to_xml(), hosts, &rules);
+            let outcome = worst_outcome(machine, &built.system.to_xml(), hosts, &rules, searches);
             outcome.map(|outcome| outcome.badness())
         };
         match badness(&self.first) {
@@ -151,6 +161,7 @@ fn check_least_links(
     devices: &Devices<'_>,
     layout: &Layout,
     xml: &str,
+    searches: &Searches,
 ) -> Result<(), NotEmitted> {
     let slowest = layout::links_between_packages(machine, devices, layout)
         .filter(|(_, link)| link.is_least)
@@ -158,7 +169,7 @@ fn check_least_links(
     let Some((device, link)) = slowest else {
         return Ok(());
     };
-    if ring_is_as_forced(machine, xml) {
+    if ring_is_as_forced(machine, xml, searches) {
         return Ok(());
     }
     Err(NotEmitted::LinkTooSlow {

@@ -14,10 +14,12 @@ mod known;
 mod line;
 mod links;
 mod next;
+mod repeats;
 
 use job::{Job, Pattern, State};
 
 pub use line::Line;
+pub(crate) use repeats::Searches;
 
 /// The most channels of a ring (`MAXCHANNELS` / 2).
 const MAX_CHANNELS: usize = 32;

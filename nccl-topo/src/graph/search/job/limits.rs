@@ -2,7 +2,7 @@
 
 use super::Job;
 use super::state::{Pattern, as_f32};
-use crate::graph::nodes::{LinkType, PlaceKind};
+use crate::graph::nodes::{Graph, LinkType, PlaceKind};
 use crate::graph::path_type::PathType;
 use crate::processor::LOCAL_BANDWIDTH_GB_S;
 
@@ -53,22 +53,6 @@ impl Job<'_> {
         }
     }
 
-    pub(super) fn capability(&self) -> u32 {
-        let kind = if self.graph.rules().gpus_have_devices {
-            PlaceKind::Dev
-        } else {
-            PlaceKind::Gpu
-        };
-        let nodes = self
-            .graph
-            .of_kind(kind)
-            .filter_map(|id| self.graph.node(id));
-        nodes
-            .map(|node| node.compute_capability)
-            .min()
-            .unwrap_or_default()
-    }
-
     /// The most that leaves a GPU: its PCI link, or all its NVLinks (`getTotalBw`).
     pub(super) fn device_total(&self) -> f32 {
         let mut most = 0.0_f32;
@@ -109,4 +93,18 @@ impl Job<'_> {
         let members = |group| domain.iter().filter(|other| **other == group).count();
         (0..self.count).filter(|group| members(*group) > 1).count() == 2
     }
+}
+
+/// The least compute capability of the GPUs, major times 10 plus minor; 0 where there is no GPU.
+pub(in crate::graph::search) fn capability(graph: &Graph) -> u32 {
+    let kind = if graph.rules().gpus_have_devices {
+        PlaceKind::Dev
+    } else {
+        PlaceKind::Gpu
+    };
+    let nodes = graph.of_kind(kind).filter_map(|id| graph.node(id));
+    nodes
+        .map(|node| node.compute_capability)
+        .min()
+        .unwrap_or_default()
 }

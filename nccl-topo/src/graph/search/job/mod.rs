@@ -19,6 +19,7 @@ mod walk;
 
 use kinds::{all_net_kinds, farther, kinds, net_kinds};
 use limits::Speeds;
+pub(super) use limits::capability;
 use nets::net_of;
 use state::as_f32;
 pub(super) use state::{Pattern, State};
@@ -127,7 +128,7 @@ impl<'g> Job<'g> {
 
     /// `ncclTopoCompute`.
     pub(super) fn run(mut self) -> State {
-        let capability = self.capability();
+        let capability = capability(self.graph);
         let rules = self.graph.rules();
         let speeds = Speeds(if self.between_hosts {
             rules.speeds_between_hosts(capability)
