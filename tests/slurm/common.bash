@@ -32,7 +32,7 @@ run() { # OUTPUT COMMAND...
     local output=$1
     shift
     shown_facts=$output shown_errors=$output.err
-    timeout -k 5 60 "$@" >"$output" 2>"$output.err"
+    timeout -k 5 $((3 * ${LAB_PATIENCE:-20})) "$@" >"$output" 2>"$output.err"
     status=$?
 }
 

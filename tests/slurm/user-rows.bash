@@ -58,8 +58,8 @@ rows_of_users() {
     meet_srun "a working folder that is not there" 0 COMPLETED bound -D /nonexistent
     as=("${user[@]}" sh -c 'exec "$@" 2>/dev/full' sh)
     meet_srun "stderr cannot be written" 0 COMPLETED bound
-    # A task that itself writes to its stdout makes srun 22.05 hang, without any plugin, and one that writes to its stderr
-    # srun 26.05.
+    # A task that itself writes to its stdout makes srun 22.05 hang, without any plugin, and one that writes to its stderr a
+    # newer one.
     as=("${user[@]}" sh -c 'exec "$@" 0<&- 1>&- 2>&-' sh)
     ! slurm_alone_can "stdin, stdout and stderr are closed" srun -n2 sh -c 'echo a line >&2' ||
         meet "stdin, stdout and stderr are closed" 0 COMPLETED - srun "${two_tasks[@]}" "$option" true
