@@ -101,12 +101,24 @@ impl From {
 
     /// Reads the machine, and says on standard error what could not be read.
     pub(crate) fn read(&self) -> Result<Machine, CommandError> {
-        let machine = discovery::read_machine(&self.source())?;
-        for remark in &machine.remarks {
-            out::message(remark);
-        }
-        Ok(machine)
+        Ok(remarked(discovery::read_machine(&self.source())?))
     }
+
+    /// The same, without loading the driver of this machine's GPUs.
+    pub(crate) fn read_as_it_is(&self) -> Result<Machine, CommandError> {
+        if self.is_this_machine() {
+            return Ok(remarked(discovery::read_this_machine_as_it_is()?));
+        }
+        self.read()
+    }
+}
+
+/// The machine, once what could not be read has been said.
+fn remarked(machine: Machine) -> Machine {
+    for remark in &machine.remarks {
+        out::message(remark);
+    }
+    machine
 }
 
 /// In what form the answer is given.

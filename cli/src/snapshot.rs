@@ -86,7 +86,8 @@ impl Snapshot {
     }
 
     fn write(&self, out: &mut Out) -> Result<Outcome, CommandError> {
-        let machine = self.from.read()?;
+        // A service that loaded the driver would undo who has just unloaded it, to put a newer one in its place.
+        let machine = self.from.read_as_it_is()?;
         // Writable by root only, whatever the umask, or the plugins will not trust what is in it.
         fs::DirBuilder::new()
             .recursive(true)

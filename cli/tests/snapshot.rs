@@ -139,10 +139,9 @@ fn if_stale_writes_only_what_no_longer_holds() {
     assert_eq!(snapshot(folder.path(), &["--check"]).status.code(), Some(0));
 }
 
-/// A driver that never answers costs its facts and a few seconds, not the boot.  In a mount namespace with
-/// NVIDIA GPUs in /sys, without which NVML is not asked.
-#[test]
-fn a_hanging_nvml_is_given_up() {
+/// What `gpu-numa snapshot` says in a mount namespace with NVIDIA GPUs in /sys, where an NVML that never answers is
+/// installed, and the driver is loaded or not; and how long it took.
+fn snapshot_where_nvml_hangs(is_loaded: bool) -> (String, Duration) {
     let folder = written();
     let path = folder.path();
     let source = path.join("nvml.c");
@@ -167,18 +166,44 @@ fn a_hanging_nvml_is_given_up() {
     let begin = Instant::now();
     let output = as_root("unshare")
         .args(["-m", "--propagation", "private", "sh", "-c"])
-        .arg("mount --rbind \"$1/sys\" /sys && exec \"$0\" snapshot --dir \"$1\"")
+        .arg(
+            "mount --rbind \"$1/sys\" /sys && mount -t tmpfs tmpfs /proc/driver && mkdir -p $2 && \
+             exec \"$0\" snapshot --dir \"$1\"",
+        )
         .arg(env!("CARGO_BIN_EXE_gpu-numa"))
         .arg(path)
+        .arg(if is_loaded {
+            "/proc/driver/nvidia/gpus"
+        } else {
+            "/proc/driver"
+        })
         .env("LD_LIBRARY_PATH", path)
         .output()
         .unwrap();
     let took = begin.elapsed();
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert!(path.join("nccl-topo.xml").exists());
+    (errors, took)
+}
+
+/// A driver that never answers costs its facts and a few seconds, not the boot.
+#[test]
+fn a_hanging_nvml_is_given_up() {
+    let (errors, took) = snapshot_where_nvml_hangs(true);
     assert!(
         took < Duration::from_secs(20) && errors.contains("NVML: no answer within"),
         "{took:?}: {errors}"
     );
-    assert!(path.join("nccl-topo.xml").exists());
+}
+
+/// NVML would load it again, while somebody puts a newer one in its place.
+#[test]
+fn where_the_driver_is_not_loaded_nvml_is_not_asked() {
+    let (errors, took) = snapshot_where_nvml_hangs(false);
+    assert!(
+        took < Duration::from_secs(8)
+            && errors.contains("NVML: not asked, for the driver is not loaded"),
+        "{took:?}: {errors}"
+    );
 }

@@ -22,6 +22,7 @@ pub use error::{ACCEPTED, AskError, DiscoveryError, ProbeError};
 pub use nccl_xml::NcclXmlError;
 pub use source::Source;
 
+use merge::Place;
 use roxmltree::{Document, ParsingOptions};
 use source::Content;
 use topology::locality::Overrides;
@@ -42,6 +43,15 @@ pub fn read_machine(source: &Source) -> Result<Machine, DiscoveryError> {
     read_machine_with(source, Path::new("/proc/self/exe"))
 }
 
+/// Reads this machine as it is: NVML, which loads the driver where it is not, is asked only where it is.
+///
+/// # Errors
+/// As [`read_machine`].
+pub fn read_this_machine_as_it_is() -> Result<Machine, DiscoveryError> {
+    let program = Path::new("/proc/self/exe");
+    merge::read_root(Path::new("/"), Place::LiveAsItIs, program)
+}
+
 /// The processes that NVML lists on each GPU; none where it cannot be asked, or numbers processes otherwise than the
 /// caller: in a container it gives the host's numbers.
 pub fn read_gpu_processes() -> BTreeMap<PciAddress, Vec<u32>> {
@@ -59,11 +69,11 @@ pub fn read_gpu_processes() -> BTreeMap<PciAddress, Vec<u32>> {
 /// As [`read_machine`].
 pub fn read_machine_with(source: &Source, program: &Path) -> Result<Machine, DiscoveryError> {
     let path = match source {
-        Source::ThisMachine => return merge::read_root(Path::new("/"), true, program),
+        Source::ThisMachine => return merge::read_root(Path::new("/"), Place::Live, program),
         Source::Path(path) => path,
     };
     match source::open(path)? {
-        Content::Root => merge::read_root(path, false, program),
+        Content::Root => merge::read_root(path, Place::Recorded, program),
         Content::HwlocXml(text) => read_hwloc_xml(path, text, program),
         Content::NcclXml(text) => {
             nccl_xml::parse_machine(&text).map_err(|error| DiscoveryError::NcclXml {

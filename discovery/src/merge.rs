@@ -22,12 +22,24 @@ use crate::hwloc::HwlocAnswer;
 use crate::nvml::{NvmlAnswer, NvmlGpu};
 use crate::probe;
 
-/// Reads a filesystem root; `live` says that it is this machine's.
+/// Whose filesystem root it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A recorded one.
+    Recorded,
+    /// This machine's.
+    Live,
+    /// This machine's, for which nothing is to be loaded.
+    LiveAsItIs,
+}
+
+/// Reads a filesystem root.
 pub(crate) fn read_root(
     root: &Path,
-    live: bool,
+    place: Place,
     program: &Path,
 ) -> Result<Machine, DiscoveryError> {
+    let live = place != Place::Recorded;
     let (overrides, complaints) = sysfs::read_overrides(root);
     let mut machine = sysfs::read_machine(root, &overrides)?;
     let complaints = complaints.iter().map(ToString::to_string);
@@ -45,11 +57,19 @@ pub(crate) fn read_root(
             ));
         }
     }
-    if live {
+    let has_gpus = machine.gpus.iter().any(is_nvmls);
+    if place == Place::LiveAsItIs && !is_nvmls_driver_loaded(root) {
+        // Where there is no GPU of its kind, nothing is missing.
+        if has_gpus {
+            machine.remarks.push(
+                "NVML: not asked, for the driver is not loaded; NVLink and MIG instances are not seen, nor names and UUIDs"
+                    .to_owned(),
+            );
+        }
+    } else if live {
         match probe::ask_nvml(program) {
             Ok(answer) => add_nvml(&mut machine, answer),
-            // Where there is no GPU of its kind, nothing is missing.
-            Err(AskError::Refused(_)) if !machine.gpus.iter().any(is_nvmls) => {}
+            Err(AskError::Refused(_)) if !has_gpus => {}
             Err(error) => machine.remarks.push(format!(
                 "NVML: {error}; NVLink and MIG instances are not seen, nor names and UUIDs that the driver's \
                  files lack"
@@ -128,6 +148,14 @@ fn cut_to_recorded_cgroup(machine: &mut Machine, answer: &HwlocAnswer) {
 
 fn is_nvmls(gpu: &Gpu) -> bool {
     gpu.is_listed_by(Library::Nvml)
+}
+
+/// Whether the driver that NVML speaks to is there.
+fn is_nvmls_driver_loaded(root: &Path) -> bool {
+    GpuVendor::of_library(Library::Nvml).is_some_and(|vendor| {
+        let signs = [Some(vendor.driver.version), vendor.driver.gpus];
+        signs.iter().flatten().any(|sign| root.join(sign).exists())
+    })
 }
 
 /// Adds the GPUs that NVML alone lists: where `/sys` is not the host's, as in some containers.
