@@ -349,7 +349,8 @@ impl Plan {
             let cpus: CpuSet = list.parse().map_err(|problem| {
                 CommandError::Argument(format!("--mask \"{list}\": {problem}"))
             })?;
-            if cpus.is_empty() || !cpus.is_subset(step_cpus) {
+            // Where Slurm binds no task by itself, its mask is the host's.
+            if !cpus.intersects(step_cpus) {
                 return Err(CommandError::Argument(format!(
                     "--mask \"{list}\": expected some of the step's CPUs {step_cpus}"
                 )));
