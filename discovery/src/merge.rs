@@ -153,7 +153,9 @@ fn is_nvmls(gpu: &Gpu) -> bool {
 /// Whether the driver that NVML speaks to is there.
 fn is_nvmls_driver_loaded(root: &Path) -> bool {
     GpuVendor::of_library(Library::Nvml).is_some_and(|vendor| {
-        let signs = [Some(vendor.driver.version), vendor.driver.gpus];
+        // The folder of the module, or the driver's own.
+        let module = Path::new(vendor.driver.version).parent();
+        let signs = [module, vendor.driver.gpus.map(Path::new)];
         signs.iter().flatten().any(|sign| root.join(sign).exists())
     })
 }

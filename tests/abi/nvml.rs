@@ -35,9 +35,7 @@ fn world(scenario: &str) -> World {
         world.write(&format!("dev/nvidia{minor}"), "");
     }
     let program = build::program();
-    // NVML is asked where the driver is loaded.
     let text = r#"mount --bind "$0" /sys && cp -a /dev/null "$3" && mount --bind "$3" /dev || exit 77
-        mount -t tmpfs tmpfs /proc/driver && mkdir -p /proc/driver/nvidia/gpus || exit 77
         exec "$1" snapshot --dir "$2""#;
     let output = Command::new("unshare")
         .args(["--mount", "sh", "-c", text])
@@ -81,6 +79,8 @@ fn write_sys(world: &World) {
         put(format!("devices/system/node/node{node}/cpumap"), map);
     }
     copy(&world.path("devices"), &world.path("sys/bus/pci/devices"));
+    // NVML is asked where the driver is loaded.
+    fs::create_dir_all(world.path("sys/module/nvidia")).unwrap();
 }
 
 fn copy(from: &Path, to: &Path) {
