@@ -362,7 +362,7 @@ impl<'a> Host<'a> {
                     format!(
                         "{}'s GPUs have no lines here: slurmd finds them and their cores by AutoDetect={}",
                         maker.name,
-                        maker.autodetect.first().copied().unwrap_or_default()
+                        self.autodetect().unwrap_or_default()
                     )
                 }),
             ),
@@ -437,7 +437,7 @@ impl<'a> Host<'a> {
         if let Some(memory) = self.memory_mib {
             line.push_str(&format!(" RealMemory={memory}"));
         }
-        let mut items = gres_items(gpus);
+        let mut items = kinds::gres_items(gpus).join(",");
         if let Some(shards) = shards.filter(|_| !gpus.is_empty()) {
             items.push_str(&format!(",shard:{}", shards as usize * gpus.len()));
         }
@@ -446,27 +446,6 @@ impl<'a> Host<'a> {
         }
         line
     }
-}
-
-/// `gpu:h100:4,gpu:a30:2`, the value of the node's `Gres=`, from the type of each GPU.
-fn gres_items(gpus: &[Option<String>]) -> String {
-    let mut kinds: Vec<(Option<&str>, usize)> = Vec::new();
-    for gpu in gpus {
-        match kinds.iter_mut().find(|(kind, _)| *kind == gpu.as_deref()) {
-            Some((_, count)) => *count += 1,
-            None => kinds.push((gpu.as_deref(), 1)),
-        }
-    }
-    let items: Vec<String> = kinds
-        .iter()
-        .map(|(kind, count)| {
-            kind.map_or_else(
-                || format!("gpu:{count}"),
-                |kind| format!("gpu:{kind}:{count}"),
-            )
-        })
-        .collect();
-    items.join(",")
 }
 
 /// `h100` of "NVIDIA H100 80GB HBM3", `rtx_4090` of "NVIDIA GeForce RTX 4090"; Slurm matches a type

@@ -27,12 +27,7 @@ fn offered(file: &std::path::Path, words: &[&str]) -> Vec<String> {
 
 #[test]
 fn bash_completes_commands_their_options_and_what_is_below_them() {
-    let folder = tempfile::tempdir().unwrap();
-    let status = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
-        .arg("__generate")
-        .arg(folder.path())
-        .status();
-    assert!(status.unwrap().success());
+    let folder = generated();
     let file = folder.path().join("completions/gpu-numa");
     for (words, expected) in [
         (&["gpu-numa", "sh"][..], &["show"][..]),
@@ -135,13 +130,8 @@ zpty -d z
 
 #[test]
 fn zsh_and_fish_complete_as_bash_does() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = generated();
     let program = env!("CARGO_BIN_EXE_gpu-numa");
-    let status = Command::new(program)
-        .arg("__generate")
-        .arg(folder.path())
-        .status();
-    assert!(status.unwrap().success());
     let completions = folder.path().join("completions");
     let bin = std::path::Path::new(program).parent().unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
@@ -178,15 +168,9 @@ fn zsh_and_fish_complete_as_bash_does() {
 
 #[test]
 fn man_pages_and_completions_name_every_command_that_help_names() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = generated();
     let program = env!("CARGO_BIN_EXE_gpu-numa");
     let dir = folder.path();
-    let status = Command::new(program)
-        .arg("__generate")
-        .arg(dir)
-        .status()
-        .unwrap();
-    assert!(status.success());
     let help = Command::new(program).arg("-h").output().unwrap().stdout;
     let help = String::from_utf8(help).unwrap();
     let list = help

@@ -496,7 +496,7 @@ mod tests {
     /// As real ones of 22.05, 24.11, 25.05, 25.11 and 26.05 answered (`make test-gres`).
     #[test]
     fn what_slurm_cannot_read_is_found() {
-        for (text, release, expected) in [
+        let slurm = [
             ("NodeName=n1 CPUs=2 Gres=gpu:4 SuspendTime=3", "26.05", None),
             ("NodeName=n1 Port=1-3 Weight=1K CPUs=0x10", "22.05", None),
             (
@@ -563,11 +563,8 @@ mod tests {
                 "22.05",
                 Some("unknown key \"noodes=ALL\""),
             ),
-        ] {
-            let found = fault(text, ConfFile::Slurm, release);
-            assert_eq!(found.as_deref(), expected, "{text} {release}");
-        }
-        for (text, release, expected) in [
+        ];
+        let cgroup = [
             ("ConstrainCores=yes", "22.05", None),
             (
                 "ConstrainCore=yes",
@@ -585,8 +582,11 @@ mod tests {
                 "22.05",
                 Some("unknown key \"nodename=n1\""),
             ),
-        ] {
-            let found = fault(text, ConfFile::Cgroup, release);
+        ];
+        let slurm = slurm.map(|row| (ConfFile::Slurm, row));
+        let cgroup = cgroup.map(|row| (ConfFile::Cgroup, row));
+        for (file, (text, release, expected)) in slurm.into_iter().chain(cgroup) {
+            let found = fault(text, file, release);
             assert_eq!(found.as_deref(), expected, "{text} {release}");
         }
     }

@@ -11,8 +11,7 @@ use super::world::World;
 /// The type that the site gives a GPU, in its own spelling: that of the line that names its device file, else the only one of
 /// the node's line, else the one that AutoDetect would take; None where there is none or it is not known.
 pub(crate) fn of_gpu(world: &World<'_>, gpu: &Gpu) -> Option<String> {
-    let (lines, node) = site(world)?;
-    let gres = NodeGres::of(lines, &node.name, "gpu");
+    let (gres, node) = site(world)?;
     let file = devices::file_of(world.machine, gpu);
     let mut named = gres.lines.iter().filter(|line| {
         let files = line.files();
@@ -50,8 +49,7 @@ pub(crate) fn of_gpu(world: &World<'_>, gpu: &Gpu) -> Option<String> {
 
 /// The type of the MIG instance of these device files, as a line of gres.conf has it.
 pub(crate) fn of_instance(world: &World<'_>, files: &str) -> Option<String> {
-    let (lines, node) = site(world)?;
-    let gres = NodeGres::of(lines, &node.name, "gpu");
+    let (gres, _) = site(world)?;
     let mut own = gres
         .lines
         .iter()
@@ -66,8 +64,7 @@ pub(crate) fn instances(world: &World<'_>, file: &str) -> Option<Vec<String>> {
     if tree.exists("/proc/driver/nvidia/capabilities") {
         return None;
     }
-    let (lines, node) = site(world)?;
-    let gres = NodeGres::of(lines, &node.name, "gpu");
+    let (gres, _) = site(world)?;
     let all = gres.lines.iter().map(GresLine::several_files);
     let own = all.filter(|files| files.first().is_some_and(|first| first == file));
     let own: Vec<String> = own.map(|files| files.join(",")).collect();
@@ -77,27 +74,17 @@ pub(crate) fn instances(world: &World<'_>, file: &str) -> Option<Vec<String>> {
 /// The value of `Gres=` with as many GPUs as the host has: the node's own types and its other GRES are kept.  None where the
 /// node has several types and how many there are of each is not known.
 pub(crate) fn gres_value(world: &World<'_>, node: &Node) -> Option<String> {
-    let kinds: Vec<Option<String>> = world.given().map(|gpu| of_gpu(world, gpu)).collect();
+    let mut kinds: Vec<Option<String>> = world.given().map(|gpu| of_gpu(world, gpu)).collect();
     let declared = node.gres("gpu");
     let is_typed = match declared.as_slice() {
         [] => kinds.iter().all(Option::is_some),
         items => items.iter().any(|(kind, _)| kind.is_some()),
     };
-    let mut counts: Vec<(Option<String>, u64)> = Vec::new();
-    for kind in kinds {
-        let kind = if is_typed { Some(kind?) } else { None };
-        match counts.iter_mut().find(|(own, _)| *own == kind) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((kind, 1)),
-        }
+    if !is_typed {
+        kinds.fill(None);
+    } else if kinds.iter().any(Option::is_none) {
+        return None;
     }
-    let gpus = counts.iter().map(|(kind, count)| {
-        kind.as_ref().map_or_else(
-            || format!("gpu:{count}"),
-            |kind| format!("gpu:{kind}:{count}"),
-        )
-    });
-    let gpus: Vec<String> = gpus.collect();
     let mut items = node.gres_items();
     let is_gpu = |item: &String| {
         item.split(':')
@@ -106,13 +93,30 @@ pub(crate) fn gres_value(world: &World<'_>, node: &Node) -> Option<String> {
     };
     let at = items.iter().position(is_gpu).unwrap_or(0);
     items.retain(|item| !is_gpu(item));
-    items.splice(at..at, gpus);
+    items.splice(at..at, gres_items(&kinds));
     Some(items.join(","))
 }
 
-/// gres.conf's lines and the node's line.
-fn site<'a>(world: &'a World<'_>) -> Option<(&'a [slurm_config::config::Line], &'a Node)> {
+/// `gpu:h100:4`, `gpu:a30:2`, the items of the node's `Gres=`, from the type of each GPU.
+pub(crate) fn gres_items(gpus: &[Option<String>]) -> Vec<String> {
+    let mut kinds: Vec<(Option<&str>, usize)> = Vec::new();
+    for gpu in gpus {
+        match kinds.iter_mut().find(|(kind, _)| *kind == gpu.as_deref()) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((gpu.as_deref(), 1)),
+        }
+    }
+    let item = |(kind, count): &(Option<&str>, usize)| match kind {
+        None => format!("gpu:{count}"),
+        Some(kind) => format!("gpu:{kind}:{count}"),
+    };
+    kinds.iter().map(item).collect()
+}
+
+/// The node's GPUs in gres.conf, and the node's line.
+fn site<'a>(world: &'a World<'_>) -> Option<(NodeGres<'a>, &'a Node)> {
     let slurm = world.slurm.as_ref()?;
+    let node = slurm.node.as_ref()?;
     let lines = slurm.gres.as_deref().unwrap_or_default();
-    Some((lines, slurm.node.as_ref()?))
+    Some((NodeGres::of(lines, &node.name, "gpu"), node))
 }

@@ -183,14 +183,12 @@ fn draw_gpu(svg: &mut Svg, (machine, tasks): Scene<'_>, index: usize, area: Area
         [] => BOLD,
         // No colour can be read on several others.
         _ => {
-            let width = (svg::width(&title, size) + 8.0).min(area.width - 4.0);
-            let plate = Area {
-                x: area.middle() - width / 2.0,
+            let place = Area {
                 y: area.y + 4.0,
-                width,
                 height: 16.0,
+                ..area
             };
-            svg.rectangle(plate, 6.0, Paint::new("#ffffff", "none"), "");
+            svg.plate(place, (&title, size), area.width - 4.0);
             BOLD
         }
     };

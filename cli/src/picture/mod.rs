@@ -351,15 +351,12 @@ impl<'a> Picture<'a> {
         svg.rectangle(bar, 2.0, Paint::new("none", "#9aa5b1"), &cpus);
         let words = format!("memory {}", memory(node.memory_bytes));
         if !holders.is_empty() {
-            // Dark words on a dark colour cannot be read.
-            let width = (svg::width(&words, 10.5) + 8.0).min(bar.width);
-            let plate = Area {
-                x: bar.middle() - width / 2.0,
+            let place = Area {
                 y: bar.y + 2.5,
-                width,
                 height: 13.0,
+                ..bar
             };
-            svg.rectangle(plate, 6.0, Paint::new("#ffffff", "none"), "");
+            svg.plate(place, (&words, 10.5), bar.width);
         }
         svg.text(
             (bar.middle(), bar.y + 13.0),

@@ -96,6 +96,18 @@ impl Svg {
         self.body.push('\n');
     }
 
+    /// A white plate for words of that size in the middle of `place`, `most` wide at most: dark words on a dark colour
+    /// cannot be read.
+    pub(crate) fn plate(&mut self, place: Area, (words, size): (&str, f64), most: f64) {
+        let width = (width(words, size) + 8.0).min(most);
+        let plate = Area {
+            x: place.middle() - width / 2.0,
+            width,
+            ..place
+        };
+        self.rectangle(plate, 6.0, Paint::new("#ffffff", "none"), "");
+    }
+
     /// A rectangle with rounded corners; `title` shows when a pointer rests on it.
     pub(crate) fn rectangle(&mut self, area: Area, radius: f64, paint: Paint<'_>, title: &str) {
         let Area {
