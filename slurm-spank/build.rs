@@ -12,7 +12,9 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|is| is == value);
     let is_native = env::var("HOST").ok() == env::var("TARGET").ok();
-    if !is_native || !is("CARGO_CFG_TARGET_ENV", "gnu") || unwinder().is_none() {
+    // AddressSanitizer must see a panic unwind, and sees what the shared unwinder does (make test-asan).
+    let is_sanitized = env::var_os("CARGO_CFG_SANITIZE").is_some();
+    if is_sanitized || !is_native || !is("CARGO_CFG_TARGET_ENV", "gnu") || unwinder().is_none() {
         return;
     }
     let Some(folder) = env::var_os("OUT_DIR").map(PathBuf::from) else {

@@ -25,7 +25,7 @@ use crate::out::{self, Out, WriteError};
   gpu-numa snapshot --from /srv/recorded/node7 --dir /tmp/node7
   gpu-numa snapshot --check
 
-Run at boot by gpu-numa-bind.service, before slurmd.  Each file is replaced in one step.  If no correct NCCL file can be written for the machine, none is written, and NCCL detects the machine by itself.")]
+Run at boot by gpu-numa-bind.service, before slurmd.  Each file is replaced in one step, and node.json is there only while all of them are of one machine.  If no correct NCCL file can be written for the machine, none is written, and NCCL detects the machine by itself.")]
 pub(crate) struct Snapshot {
     #[command(flatten)]
     from: From,
@@ -94,11 +94,13 @@ impl Snapshot {
             .mode(0o755)
             .create(&self.dir)
             .map_err(|error| WriteError::file("make", &self.dir, error))?;
+        // First gone and last written: without it the plugins use none of the files, so that one who is ended in between
+        // leaves no file of NCCL's beside another machine.
+        let path = self.dir.join(NODE_FILE);
+        remove_old(&path)?;
         for form in Form::ALL {
             write_nccl(out, &machine, &self.dir.join(form.file_name()), form)?;
         }
-        // Last: the plugins look for this one first.
-        let path = self.dir.join(NODE_FILE);
         let text = stamp(machine)
             .to_json()
             .map_err(|error| CommandError::Argument(format!("{}: {error}", path.display())))?;
@@ -163,16 +165,20 @@ fn write_nccl(
             out.line(format_args!("{} written", path.display()))?;
         }
         Err(why) => {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(WriteError::file("remove", path, error).into());
-                }
-                Ok(()) | Err(_) => {}
-            }
+            remove_old(path)?;
             out::message(&format!("{} not written: {why}", path.display()));
         }
     }
     Ok(())
+}
+
+fn remove_old(path: &Path) -> Result<(), WriteError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(WriteError::file("remove", path, error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Replaces a file in one step, readable by all.

@@ -207,3 +207,19 @@ fn where_the_driver_is_not_loaded_nvml_is_not_asked() {
         "{took:?}: {errors}"
     );
 }
+
+#[test]
+fn a_writer_that_does_not_come_to_its_end_leaves_no_node_json() {
+    let folder = written();
+    let file = folder.path().join("nccl-topo.xml");
+    let _ = fs::remove_file(&file);
+    // What can neither be replaced nor removed ends the writer half way.
+    fs::create_dir(&file).unwrap();
+    fs::write(file.join("full"), "").unwrap();
+    let output = snapshot(folder.path(), &[]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    refuses(folder.path(), "no ");
+    fs::remove_dir_all(&file).unwrap();
+    assert_eq!(snapshot(folder.path(), &[]).status.code(), Some(0));
+    assert_eq!(snapshot(folder.path(), &["--check"]).status.code(), Some(0));
+}

@@ -25,7 +25,7 @@ pub(super) struct DriverGpu {
 /// Whether this vendor's driver lists GPUs at all.
 pub(super) fn is_loaded(root: Root<'_>, vendor: &GpuVendor) -> bool {
     let folder = vendor.driver.gpus;
-    folder.is_some_and(|folder| root.path(folder).is_dir())
+    folder.is_some_and(|folder| root.is_dir(folder))
 }
 
 /// The drivers' GPUs by address: the `Bus Location` in their file, else their directory's name.

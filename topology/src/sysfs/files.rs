@@ -1,9 +1,17 @@
 //! Bounded reads of small text files under a root that need not be trusted.
+//!
+//! Below `/` every path is the kernel's own.  Any other root is somebody's folder: whoever reads it, maybe as root, must not
+//! be led out of it, so the kernel keeps each path inside (`RESOLVE_IN_ROOT`, Linux 5.6; links are not followed before).
 
-use std::fs::{self, OpenOptions};
+use std::ffi::OsString;
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Dir, Mode, OFlags, ResolveFlags, open, openat, openat2, readlinkat};
+use rustix::io::Errno;
 
 use crate::set::{IndexSet, MAX_INDEX};
 
@@ -17,9 +25,65 @@ const MAX_ENTRIES: usize = 32 * 1024;
 pub(super) struct Root<'a>(pub(super) &'a Path);
 
 impl Root<'_> {
-    /// The path of `relative` in it.
-    pub(super) fn path(self, relative: &str) -> PathBuf {
-        self.0.join(relative)
+    fn is_this_host(self) -> bool {
+        self.0 == Path::new("/")
+    }
+
+    /// Opens what `relative` leads to in a recorded root.
+    fn open_inside(self, relative: &str, flags: OFlags) -> Option<File> {
+        let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = open(self.0, folder, Mode::empty()).ok()?;
+        let flags = flags | OFlags::CLOEXEC;
+        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        match openat2(&root, relative, flags, Mode::empty(), inside) {
+            // Older kernels, and filters of system calls that do not know it.
+            Err(Errno::NOSYS | Errno::PERM) => open_step_by_step(&root.into(), relative, flags),
+            opened => opened.ok().map(File::from),
+        }
+    }
+
+    /// What `relative` leads to; none where nothing is there.
+    fn metadata(self, relative: &str, flags: OFlags) -> Option<Metadata> {
+        self.open_inside(relative, OFlags::PATH | flags)?
+            .metadata()
+            .ok()
+    }
+
+    /// Whether `relative` leads to something.
+    pub(super) fn exists(self, relative: &str) -> bool {
+        if self.is_this_host() {
+            return self.0.join(relative).exists();
+        }
+        self.metadata(relative, OFlags::empty()).is_some()
+    }
+
+    /// Whether `relative` leads to a folder.
+    pub(super) fn is_dir(self, relative: &str) -> bool {
+        if self.is_this_host() {
+            return self.0.join(relative).is_dir();
+        }
+        self.metadata(relative, OFlags::empty())
+            .is_some_and(|found| found.is_dir())
+    }
+
+    /// What is at `relative` itself, a link as a link; none where nothing is there.
+    pub(super) fn kind(self, relative: &str) -> Option<FileType> {
+        let found = if self.is_this_host() {
+            fs::symlink_metadata(self.0.join(relative)).ok()
+        } else {
+            self.metadata(relative, OFlags::NOFOLLOW)
+        };
+        found.map(|found| found.file_type())
+    }
+
+    /// The text of a link, wherever it leads.
+    pub(super) fn link(self, relative: &str) -> Option<PathBuf> {
+        if self.is_this_host() {
+            return fs::read_link(self.0.join(relative)).ok();
+        }
+        let link = self.open_inside(relative, OFlags::PATH | OFlags::NOFOLLOW)?;
+        let text = readlinkat(&link, "", Vec::new()).ok()?;
+        Some(OsString::from_vec(text.into_bytes()).into())
     }
 
     /// The text of a regular file, trimmed; none for anything else, so that no FIFO can block.
@@ -41,11 +105,16 @@ impl Root<'_> {
     /// The first `limit` bytes of a regular file; none for anything else.
     pub(super) fn bytes_up_to(self, relative: &str, limit: u64) -> Option<Vec<u8>> {
         // What it is, is asked of what was opened: a tree's owner may put a FIFO or a link there in between.
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(self.path(relative))
-            .ok()?;
+        let file = if self.is_this_host() {
+            OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+                .open(self.0.join(relative))
+                .ok()?
+        } else {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+            self.open_inside(relative, flags)?
+        };
         if !file.metadata().ok()?.is_file() {
             return None;
         }
@@ -75,15 +144,24 @@ impl Root<'_> {
 
     /// The names in a directory, sorted; empty when there is none.
     pub(super) fn entries(self, relative: &str) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.path(relative)) else {
-            return Vec::new();
+        let names = if self.is_this_host() {
+            names_at(&self.0.join(relative))
+        } else {
+            self.names_inside(relative)
         };
-        let mut names: Vec<_> = entries
-            .take(MAX_ENTRIES)
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .collect();
+        let mut names = names.unwrap_or_default();
         names.sort_unstable();
         names
+    }
+
+    fn names_inside(self, relative: &str) -> Option<Vec<String>> {
+        let folder = self.open_inside(relative, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let entries = Dir::new(folder).ok()?;
+        let names = entries.filter_map(|entry| {
+            let name = entry.ok()?.file_name().to_str().ok()?.to_owned();
+            (name != "." && name != "..").then_some(name)
+        });
+        Some(names.take(MAX_ENTRIES).collect())
     }
 
     /// The numbers N of the names `prefixN` in a directory, ascending.
@@ -96,6 +174,27 @@ impl Root<'_> {
         numbers.sort_unstable();
         numbers
     }
+}
+
+fn names_at(folder: &Path) -> Option<Vec<String>> {
+    let entries = fs::read_dir(folder).ok()?.take(MAX_ENTRIES);
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Some(names.collect())
+}
+
+/// Opens `relative` below `root` where no part of it is a link.
+fn open_step_by_step(root: &File, relative: &str, flags: OFlags) -> Option<File> {
+    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let (parents, name) = relative.rsplit_once('/').unwrap_or(("", relative));
+    let mut at = root.try_clone().ok()?;
+    for part in parents.split('/').filter(|part| !part.is_empty()) {
+        if part == ".." {
+            return None;
+        }
+        at = openat(&at, part, folder, Mode::empty()).ok()?.into();
+    }
+    let opened = openat(&at, name, flags | OFlags::NOFOLLOW, Mode::empty());
+    opened.ok().map(File::from)
 }
 
 /// A set index in plain decimal digits.
@@ -161,5 +260,45 @@ mod tests {
         assert_eq!(root.text("file").as_deref(), Some("1"));
         assert_eq!(root.text("link"), None);
         assert_eq!(root.text("."), None);
+    }
+
+    #[test]
+    fn no_link_of_a_recorded_root_leads_out_of_it() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("file"), "secret\n").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        fs::write(dir.path().join("a/b/file"), "1\n").unwrap();
+        for (target, name) in [
+            (outside.path(), "a/out"),
+            (Path::new("b"), "a/in"),
+            (Path::new("../../../../../../../../a/b"), "a/up"),
+            (Path::new("/a/b"), "a/absolute"),
+        ] {
+            std::os::unix::fs::symlink(target, dir.path().join(name)).unwrap();
+        }
+        let root = Root(dir.path());
+        assert_eq!(root.text("a/out/file"), None);
+        assert!(root.entries("a/out").is_empty() && !root.exists("a/out") && !root.is_dir("a/out"));
+        assert_eq!(root.link("a/out").as_deref(), Some(outside.path()));
+        assert!(root.kind("a/out").unwrap().is_symlink());
+        for inside in ["a/in", "a/up", "a/absolute", "a/b"] {
+            assert_eq!(root.text(&format!("{inside}/file")).as_deref(), Some("1"));
+            assert_eq!(root.entries(inside), ["file"]);
+            assert!(root.is_dir(inside), "{inside}");
+        }
+        assert_eq!(root.text("../file"), None);
+    }
+
+    #[test]
+    fn without_the_kernels_help_no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        fs::write(dir.path().join("a/b/file"), "1\n").unwrap();
+        std::os::unix::fs::symlink("b", dir.path().join("a/in")).unwrap();
+        let root = File::open(dir.path()).unwrap();
+        let opens = |relative| open_step_by_step(&root, relative, OFlags::RDONLY).is_some();
+        assert!(opens("a/b/file") && opens("a/b") && opens("a"));
+        assert!(!opens("a/in/file") && !opens("a/in") && !opens("a/../a/b/file"));
     }
 }

@@ -174,7 +174,7 @@ pub fn read_pci(root: &Path) -> PciSide {
             number_by_device_files(root, vendor, &mut side.gpus);
         }
     }
-    if !root.path("sys/bus/pci/devices").is_dir() && side.gpus.is_empty() {
+    if !root.is_dir("sys/bus/pci/devices") && side.gpus.is_empty() {
         side.remarks
             .push("sys/bus/pci is not there; GPUs and NICs cannot be seen".to_owned());
     }

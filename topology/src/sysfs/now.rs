@@ -22,7 +22,7 @@ pub fn read_now(root: &Path, gpus: &[PciAddress]) -> HostNow {
     let is_there = |gpu: &&PciAddress| {
         iter::once("sys/bus/pci/devices")
             .chain(folders())
-            .any(|folder| root.path(&format!("{folder}/{gpu}")).exists())
+            .any(|folder| root.exists(&format!("{folder}/{gpu}")))
     };
     let appeared = folders()
         .flat_map(|folder| root.entries(folder))

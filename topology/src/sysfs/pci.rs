@@ -1,7 +1,6 @@
 //! The PCI side: GPUs, NICs and the bridges above them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 use super::files::Root;
 use crate::machine::RdmaPort;
@@ -66,7 +65,7 @@ pub(super) fn read(
 /// Whether it is a virtual function of a device that is there too, as on a host that gives parts of its GPUs to
 /// virtual machines; inside such a machine the part is a GPU.
 fn is_part_of_another(root: Root<'_>, place: &Place, places: &BTreeMap<PciAddress, Place>) -> bool {
-    let physical = fs::read_link(root.path(&format!("{}/physfn", place.dir))).ok();
+    let physical = root.link(&format!("{}/physfn", place.dir));
     let name = physical
         .as_deref()
         .and_then(|path| path.file_name()?.to_str());
@@ -153,7 +152,7 @@ fn find(root: Root<'_>) -> BTreeMap<PciAddress, Place> {
 /// A link that leads elsewhere than into `/sys/devices` is not followed.
 fn place_of(root: Root<'_>, name: &str) -> Place {
     let entry = format!("{DEVICES}/{name}");
-    let target = fs::read_link(root.path(&entry)).ok();
+    let target = root.link(&entry);
     let target = target.as_deref().and_then(|path| path.to_str());
     match target.and_then(|text| text.split_once("devices/")) {
         Some((up, path)) if up.trim_start_matches("../").is_empty() && !path.contains("..") => {
@@ -170,7 +169,7 @@ fn walk(root: Root<'_>, dir: &str, depth: usize, found: &mut BTreeMap<PciAddress
     for name in root.entries(dir) {
         let path = format!("{dir}/{name}");
         let inner = name.parse::<PciAddress>();
-        let is_dir = fs::symlink_metadata(root.path(&path)).is_ok_and(|entry| entry.is_dir());
+        let is_dir = root.kind(&path).is_some_and(|kind| kind.is_dir());
         if !is_dir || (inner.is_err() && parse_root_bus(&name).is_none()) {
             continue;
         }
