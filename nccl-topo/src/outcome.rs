@@ -194,7 +194,7 @@ pub(crate) fn worst_outcome(
     rules: &[&'static Rules],
     searches: &Searches,
 ) -> Option<Outcome> {
-    let system = reader::parse(xml).ok()?;
+    let system = reader::read(xml).system?;
     let capabilities =
         machine_capability(machine).map_or_else(|| vec![80, 90], |one| vec![one.min(90)]);
     let mut all = Vec::new();

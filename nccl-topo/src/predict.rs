@@ -18,7 +18,7 @@ use topology::quantity::count;
 
 use crate::capability::machine_capability;
 use crate::emit::{Form, emit_with};
-use crate::graph::{Reach, Search, Searches};
+use crate::graph::{Reach, Searches};
 use crate::model::nets::{rdma_ports, with_nets};
 use crate::model::{COMPUTE_CAPABILITY, Conditions, Model, gpus_of, with_nvlinks};
 use crate::outcome::{Outcome, outcome};
@@ -116,20 +116,23 @@ impl fmt::Display for Prediction {
 /// The predictions for `machine` under its own true file, worst first for each kind; none where it has no
 /// such file, where NVLink is seen to join GPUs, and where all is well.
 pub fn predict(machine: &Machine) -> Vec<Prediction> {
-    predict_for(machine, Rules::assumed())
+    predict_for(machine, Rules::assumed(), &Searches::default())
 }
 
-/// [`predict`] for an NCCL with these rules.
-pub fn predict_for(machine: &Machine, rules: &'static Rules) -> Vec<Prediction> {
+/// [`predict`] for an NCCL with these rules; `searches` are those that were made of this machine.
+pub fn predict_for(
+    machine: &Machine,
+    rules: &'static Rules,
+    searches: &Searches,
+) -> Vec<Prediction> {
     let mut predictions = Vec::new();
     if machine.gpus.iter().any(|gpu| !gpu.nvlinks.is_empty()) {
         return predictions;
     }
     let known = machine_capability(machine);
     let capabilities = known.map_or_else(|| vec![80, 90, 100], |known| vec![known]);
-    let searches = Searches::default();
     for hosts in [1, 2] {
-        let Some(system) = true_file(machine, Form::for_hosts(hosts), &searches) else {
+        let Some(system) = true_file(machine, Form::for_hosts(hosts), searches) else {
             continue;
         };
         for compute_capability in &capabilities {
@@ -139,7 +142,7 @@ pub fn predict_for(machine: &Machine, rules: &'static Rules) -> Vec<Prediction> 
                     ..Conditions::of_capability(*compute_capability)
                 }
                 .with_p2p(with_p2p);
-                let Some(outcome) = outcome(&system, machine, conditions, hosts, &searches) else {
+                let Some(outcome) = outcome(&system, machine, conditions, hosts, searches) else {
                     continue;
                 };
                 let prediction = Prediction {
@@ -240,15 +243,12 @@ impl fmt::Display for Split {
 
 /// How NCCL with these rules cuts `machine` under its own true file, with the RDMA ports that it has; none where it
 /// keeps it whole, and where there is no such file.
-pub fn split_for(machine: &Machine, rules: &'static Rules) -> Option<Split> {
+pub fn split_for(machine: &Machine, rules: &'static Rules, searches: &Searches) -> Option<Split> {
     let ports = rdma_ports(machine);
     if ports.is_empty() {
         return None;
     }
-    let system = with_nvlinks(
-        &true_file(machine, Form::SingleHost, &Searches::default())?,
-        machine,
-    );
+    let system = with_nvlinks(&true_file(machine, Form::SingleHost, searches)?, machine);
     let system = with_nets(&system, &ports);
     let gpus = gpus_of(&system);
     let conditions = |is_whole| Conditions {
@@ -264,10 +264,10 @@ pub fn split_for(machine: &Machine, rules: &'static Rules) -> Option<Split> {
         return None;
     }
     let by_network = rules.parts_of_host_join_over_network;
-    let cut = Route::of(&model, by_network)?;
+    let cut = Route::of(&model, by_network, searches)?;
     let whole = Model::of(&system, &gpus, conditions(true));
-    let ring = Search::of(&whole.graph, &whole.paths)?.ring;
-    let route = Route::of(&whole, by_network)?;
+    let ring = searches.search(&whole.graph, &whole.paths, false)?.ring;
+    let route = Route::of(&whole, by_network, searches)?;
     let address = |rank: &usize| gpus.get(*rank)?.parse::<PciAddress>().ok();
     let package = |rank: usize| machine.gpu(address(&rank)?)?.locality.package;
     let most = |all: &[Vec<RankHop>]| {
@@ -296,25 +296,50 @@ pub fn split_for(machine: &Machine, rules: &'static Rules) -> Option<Split> {
     })
 }
 
-/// Whether a true file of `machine` would leave no ring above the fewest crossings, for GPUs of this
-/// compute capability with P2P.  None where there is no true file.
-pub fn true_file_is_good(
+/// What a true file of a machine comes to, for jobs on one host with P2P.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum TrueFile {
+    /// There is none.
+    Missing,
+    /// On it NCCL's rings and trees are as good as the GPUs' places allow.
+    Good,
+    /// Not even on it, and why; without a reason where NVLink is seen to join GPUs.
+    NotEnough(Option<Prediction>),
+}
+
+/// What a true file of `machine` would come to, for GPUs of this compute capability.
+pub fn true_file_for(
     machine: &Machine,
     compute_capability: u32,
     rules: &'static Rules,
-) -> Option<bool> {
-    let searches = Searches::default();
-    let system = true_file(machine, Form::SingleHost, &searches)?;
+    searches: &Searches,
+) -> TrueFile {
     let conditions = Conditions {
         rules,
         ..Conditions::of_capability(compute_capability)
     };
-    outcome(&system, machine, conditions, 1, &searches).map(|outcome| outcome.is_good())
+    let system = true_file(machine, Form::SingleHost, searches);
+    let found = system.and_then(|system| outcome(&system, machine, conditions, 1, searches));
+    match found {
+        None => TrueFile::Missing,
+        Some(outcome) if outcome.is_good() => TrueFile::Good,
+        Some(outcome) => {
+            let is_linked = machine.gpus.iter().any(|gpu| !gpu.nvlinks.is_empty());
+            TrueFile::NotEnough((!is_linked).then_some(Prediction {
+                compute_capability,
+                is_known: machine_capability(machine) == Some(compute_capability),
+                with_p2p: true,
+                nvlink_seen: machine.nvlink_visible,
+                several_hosts: false,
+                outcome,
+            }))
+        }
+    }
 }
 
 fn true_file(machine: &Machine, form: Form, searches: &Searches) -> Option<System> {
     let emitted = emit_with(machine, form, searches).ok()?;
-    reader::parse(&emitted.xml).ok()
+    reader::read(&emitted.xml).system
 }
 
 #[cfg(test)]
@@ -379,7 +404,11 @@ mod tests {
             gpu.device = 0x2bb5;
         }
         assert!(predict(&machine)[0].outcome.nothing_found());
-        let found = predict_for(&machine, Rules::of("2.31.0".parse().unwrap()));
+        let found = predict_for(
+            &machine,
+            Rules::of("2.31.0".parse().unwrap()),
+            &Searches::default(),
+        );
         assert!(found.iter().all(|found| !found.with_p2p), "{found:?}");
     }
 

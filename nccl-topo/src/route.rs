@@ -1,7 +1,7 @@
 //! The rings and trees of a communicator whose ranks are all on one host, rank by rank (`connect.cc`,
 //! `ncclTopoPostset`), whatever parts NCCL cuts the host into.
 
-use crate::graph::{Channels, PathType, Search, hops};
+use crate::graph::{Channels, PathType, Searches, hops};
 use crate::model::{Model, Part};
 
 /// By what a hop goes.
@@ -49,10 +49,10 @@ struct Found {
 
 impl Route {
     /// The rings and trees of a communicator of all GPUs of `model`; `by_network` says whether its parts are joined
-    /// over the network, and not over shared memory.
+    /// over the network, and not over shared memory; `searches` are those that were made of this machine.
     ///
     /// None where there are fewer than two GPUs, and where nothing can join the parts.
-    pub fn of(model: &Model, by_network: bool) -> Option<Self> {
+    pub fn of(model: &Model, by_network: bool, searches: &Searches) -> Option<Self> {
         if model.gpus.len() < 2 {
             return None;
         }
@@ -60,7 +60,7 @@ impl Route {
         let is_cut = parts.len() > 1;
         let found: Option<Vec<Found>> = parts
             .into_iter()
-            .map(|part| Found::of(model, part, is_cut))
+            .map(|part| Found::of(model, part, is_cut, searches))
             .collect();
         let found = found?;
         let channels = found.iter().map(|found| found.ring.len()).min()?;
@@ -86,12 +86,8 @@ impl Route {
 }
 
 impl Found {
-    fn of(model: &Model, part: Part, is_cut: bool) -> Option<Self> {
-        let search = if is_cut {
-            Search::between_hosts(&part.graph, &part.paths)?
-        } else {
-            Search::of(&part.graph, &part.paths)?
-        };
+    fn of(model: &Model, part: Part, is_cut: bool, searches: &Searches) -> Option<Self> {
+        let search = searches.search(&part.graph, &part.paths, is_cut)?;
         let rank = |place: &usize| model.gpus.get(*place).map(|gpu| gpu.rank);
         let ranks: Option<Vec<usize>> = part.gpus.iter().map(rank).collect();
         let ranks = ranks?;

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use discovery::Source;
 use nccl_topo::capability::machine_capability;
-use nccl_topo::emit::{Form, emit};
-use nccl_topo::graph::{Channels, Path, PathType, Reach, Search, hops};
+use nccl_topo::emit::{Form, emit_with};
+use nccl_topo::graph::{Channels, Path, PathType, Reach, Searches, hops};
 use nccl_topo::model::nets::{NetDevice, named_in, rdma_ports, with_nets};
 use nccl_topo::model::{
     COMPUTE_CAPABILITY, Conditions, Model, ModelGpu, Part, gpus_of, with_nvlinks,
 };
-use nccl_topo::predict::{predict_for, true_file_is_good};
+use nccl_topo::predict::{TrueFile, true_file_for};
 use nccl_topo::reader::{self, System};
 use serde::Serialize;
 use topology::crossings::fewest;
@@ -206,7 +206,8 @@ impl PathsOf {
             Some(_) if is_here => None,
             Some(_) | None => Some(self.from.read()?),
         };
-        let Some(system) = self.system(machine.as_ref())? else {
+        let searches = Searches::default();
+        let Some(system) = self.system(machine.as_ref(), &searches)? else {
             return Ok(Outcome::Wanting);
         };
         let all = gpus_of(&system);
@@ -233,6 +234,7 @@ impl PathsOf {
                 version,
                 sockets: machine.as_ref(),
                 capability,
+                searches: &searches,
             };
             view.build()
         });
@@ -254,19 +256,25 @@ impl PathsOf {
     }
 
     /// The file that is named, else the machine's own; none where there is none, which is said.
-    fn system(&self, machine: Option<&Machine>) -> Result<Option<System>, CommandError> {
+    fn system(
+        &self,
+        machine: Option<&Machine>,
+        searches: &Searches,
+    ) -> Result<Option<System>, CommandError> {
         let system = match (&self.file, machine) {
             (Some(file), _) => super::read_accepted(file)?,
-            (None, Some(machine)) => match emit(machine, Form::for_hosts(self.hosts)) {
-                Ok(emitted) => match reader::read(&emitted.xml).system {
-                    Some(system) => system,
-                    None => return Ok(None),
-                },
-                Err(why) => {
-                    out::message(&format!("no NCCL topology file: {why}"));
-                    return Ok(None);
+            (None, Some(machine)) => {
+                match emit_with(machine, Form::for_hosts(self.hosts), searches) {
+                    Ok(emitted) => match reader::read(&emitted.xml).system {
+                        Some(system) => system,
+                        None => return Ok(None),
+                    },
+                    Err(why) => {
+                        out::message(&format!("no NCCL topology file: {why}"));
+                        return Ok(None);
+                    }
                 }
-            },
+            }
             (None, None) => return Ok(None),
         };
         Ok(Some(match machine {
@@ -342,6 +350,8 @@ struct View<'a> {
     version: &'a For,
     sockets: Option<&'a Machine>,
     capability: u32,
+    /// Those that were made for this page.
+    searches: &'a Searches,
 }
 
 /// A model, for what is asked of it.
@@ -414,11 +424,8 @@ impl View<'_> {
 impl Modelled<'_> {
     /// Ring and tree of a part, as pages show them.
     fn search(&self, part: &Part, between_hosts: bool) -> Option<(ChannelGraph, ChannelGraph)> {
-        let search = if between_hosts {
-            Search::between_hosts(&part.graph, &part.paths)?
-        } else {
-            Search::of(&part.graph, &part.paths)?
-        };
+        let searches = self.of.searches;
+        let search = searches.search(&part.graph, &part.paths, between_hosts)?;
         let ring = self.graph(part, &search.ring, !between_hosts);
         let tree = self.graph(part, &search.tree, false);
         Some((ring, tree))
@@ -601,16 +608,11 @@ impl Modelled<'_> {
             return String::new();
         };
         let (capability, rules) = (self.of.capability, self.of.version.rules);
-        match true_file_is_good(machine, capability, rules) {
-            Some(true) => "; `gpu-numa nccl emit` writes a file that fixes this".to_owned(),
-            Some(false) => predict_for(machine, rules)
-                .iter()
-                .find(|found| found.with_p2p && found.compute_capability == capability)
-                .map_or_else(
-                    || "; no true topology file can fix this".to_owned(),
-                    |found| format!("; {found}"),
-                ),
-            None => String::new(),
+        match true_file_for(machine, capability, rules, self.of.searches) {
+            TrueFile::Good => "; `gpu-numa nccl emit` writes a file that fixes this".to_owned(),
+            TrueFile::NotEnough(Some(why)) => format!("; {why}"),
+            TrueFile::NotEnough(None) => "; no true topology file can fix this".to_owned(),
+            TrueFile::Missing => String::new(),
         }
     }
 }

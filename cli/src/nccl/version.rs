@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use nccl_topo::graph::Searches;
 use nccl_topo::predict::{Prediction, gpus_without_nvlink, predict_for, split_for};
 use nccl_topo::rules::{NEWEST, Rules, Version};
 use topology::machine::Machine;
@@ -119,11 +120,12 @@ fn found_here() -> Option<Asked> {
 /// What no true file can fix, and how NCCL cuts the host, in words: what holds for all versions once, the rest with
 /// its version.
 pub(crate) fn predictions(machine: &Machine, versions: &[For]) -> Vec<String> {
+    let searches = Searches::default();
     let each: Vec<(&For, Vec<String>)> = versions
         .iter()
         .map(|one| {
-            let found = predict_for(machine, one.rules);
-            let split = split_for(machine, one.rules);
+            let found = predict_for(machine, one.rules, &searches);
+            let split = split_for(machine, one.rules, &searches);
             let texts = found.iter().map(with_remedy);
             let texts = texts.chain(split.map(|split| split.to_string()));
             (one, texts.collect())

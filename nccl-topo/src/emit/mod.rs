@@ -58,8 +58,12 @@ pub fn emit(machine: &Machine, form: Form) -> Result<Emitted, NotEmitted> {
     emit_with(machine, form, &Searches::default())
 }
 
-/// [`emit`] beside others of the same machine, whose searches it need not make again.
-pub(crate) fn emit_with(
+/// [`emit`] with the searches that were made of this machine, so that they are not made again.
+///
+/// # Errors
+///
+/// As [`emit`].
+pub fn emit_with(
     machine: &Machine,
     form: Form,
     searches: &Searches,

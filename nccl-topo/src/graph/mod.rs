@@ -15,5 +15,5 @@ mod search;
 pub use nodes::{Graph, Link, LinkType, Net, Node, NodeId, PlaceKind};
 pub use path_type::PathType;
 pub use paths::{Hop, Path, Paths, Reach};
-pub(crate) use search::Searches;
-pub use search::{Channels, Line, Search, hops};
+
+pub use search::{Channels, Line, Search, Searches, hops};

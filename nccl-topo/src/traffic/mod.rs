@@ -11,7 +11,7 @@ use topology::machine::Machine;
 use topology::path::{PciPath, crosses_socket, pci_path};
 use topology::pci::PciAddress;
 
-use crate::graph::{PathType, Reach};
+use crate::graph::{PathType, Reach, Searches};
 use crate::model::nets::{NetDevice, with_nets};
 use crate::model::{Conditions, Model, with_nvlinks};
 use crate::reader::System;
@@ -278,6 +278,7 @@ impl Forecast {
             ..Conditions::of_capability(members.capability)
         };
         let by_network = members.parts_join_over_network().unwrap_or_default();
+        let searches = Searches::default();
         let mut seen: Vec<Seen> = Vec::new();
         let no_nets = vec![Vec::new()];
         let alternatives = if members.nets.is_empty() {
@@ -305,7 +306,7 @@ impl Forecast {
             if seen.contains(&one) {
                 continue;
             }
-            let Some(route) = Route::of(&model, by_network) else {
+            let Some(route) = Route::of(&model, by_network, &searches) else {
                 continue;
             };
             seen.push(one);

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::super::nodes::{Graph, LinkType, Node, PlaceKind};
 use super::super::path_type::PathType;
 use super::super::paths::Paths;
-use super::known::spread;
-use super::links::{Links, ONE_OF, Way};
+use super::links::{Links, Way};
+use super::whole::Whole;
 
 /// One end of a way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,10 +25,10 @@ pub(super) struct Capacity {
     /// The way between each two ends, row by row, GPUs first; none from network device to network device.
     ways: Vec<Way>,
     left: Left,
+    /// The same in whole thousandths of GB/s, for as long as that is exact.
+    whole: Whole,
     /// Whether every link's bandwidth is whole, and no way takes a link twice.
     is_regular: bool,
-    /// Whether some way takes a part of its bandwidth from a link back.
-    has_shares: bool,
     /// Whether what is taken and given back leaves every link as it was: what NCCL rounds, it does not change.
     is_stable: bool,
     /// The widths of links, each once.
@@ -70,23 +70,28 @@ impl Capacity {
         let bandwidths = links.bandwidths();
         let is_regular = bandwidths.iter().all(|width| is_whole(*width))
             && ways.iter().all(Way::takes_each_link_once);
-        let has_shares = ways.iter().any(Way::has_shares);
         Self {
             gpus,
             ends,
             widths: widths(&ways, &bandwidths, ends),
             leaving: leaving(graph),
+            whole: Whole::of(&ways, &bandwidths),
             ways,
-            left: Left::of(bandwidths),
+            left: Left(bandwidths),
             is_regular,
-            has_shares,
-            is_stable: is_regular && !has_shares,
+            is_stable: false,
         }
     }
 
-    /// Makes ready for a search with this bandwidth to network devices.
-    pub(super) fn begin(&mut self, bandwidth: f32) {
-        self.is_stable = self.is_regular && (!self.has_shares || is_whole(bandwidth / ONE_OF));
+    /// Makes ready for a search that takes these bandwidths.
+    pub(super) fn begin(&mut self, bandwidths: [f32; 3]) {
+        self.is_stable = self.is_regular && self.whole.begin(&self.left, bandwidths);
+    }
+
+    /// Makes every search one that repeats what NCCL does step by step, to compare with.
+    #[cfg(test)]
+    pub(super) fn make_plain(&mut self) {
+        self.is_regular = false;
     }
 
     /// Whether what is taken and given back leaves every link as it was.
@@ -127,7 +132,7 @@ impl Capacity {
 
     /// What is left of all links, as one number: the same for the same.
     pub(super) fn left_as_number(&self) -> u64 {
-        self.left.as_number
+        self.whole.as_number
     }
 
     fn place(&self, from: End, to: End) -> usize {
@@ -152,20 +157,21 @@ impl Capacity {
         to: End,
         (bandwidth, farthest, both_ways): (f32, PathType, bool),
     ) -> Option<usize> {
+        let place = self.place(from, to);
         let allowed = |way: Option<&Way>| {
             way.and_then(|way| way.kind)
                 .is_some_and(|kind| kind <= farthest)
         };
-        if !allowed(self.way(from, to)) || (both_ways && !allowed(self.way(to, from))) {
+        if !allowed(self.ways.get(place)) || (both_ways && !allowed(self.way(to, from))) {
             return None;
         }
-        let all = self.way(from, to).map_or(0, |way| way.steps.len());
-        if self.is_stable && !self.has_room(from, to, bandwidth) {
-            return None;
+        if self.is_stable {
+            return self.whole.take(place, bandwidth);
         }
-        let taken = self.follow(from, to, all, bandwidth);
+        let all = self.ways.get(place).map_or(0, |way| way.steps.len());
+        let taken = self.follow(place, all, bandwidth);
         if taken < all {
-            self.follow(from, to, taken, -bandwidth);
+            self.follow(place, taken, -bandwidth);
             return None;
         }
         Some(taken)
@@ -173,28 +179,15 @@ impl Capacity {
 
     /// Undoes [`Capacity::take`]; gives how many links have their bandwidth again.
     pub(super) fn give_back(&mut self, from: End, to: End, bandwidth: f32) -> usize {
-        self.follow(from, to, usize::MAX, -bandwidth)
-    }
-
-    /// Whether every link of a path that takes each link once has that much left.
-    fn has_room(&self, from: End, to: End, bandwidth: f32) -> bool {
-        let Some(way) = self.way(from, to) else {
-            return true;
-        };
-        let over_pci = way.over_pci(bandwidth);
-        let mut steps = way.steps.iter();
-        steps.all(|step| {
-            let wanted = if step.pci { over_pci } else { bandwidth };
-            let back = step
-                .back
-                .is_none_or(|(link, share)| self.left.has(link, wanted / share));
-            back && self.left.has(step.link, wanted)
-        })
+        let place = self.place(from, to);
+        if self.is_stable {
+            return self.whole.give_back(place, bandwidth);
+        }
+        self.follow(place, usize::MAX, -bandwidth)
     }
 
     /// Subtracts from the links of a path until one has too little; gives how many had enough.
-    fn follow(&mut self, from: End, to: End, most: usize, bandwidth: f32) -> usize {
-        let place = self.place(from, to);
+    fn follow(&mut self, place: usize, most: usize, bandwidth: f32) -> usize {
         let Some(way) = self.ways.get(place) else {
             return 0;
         };
@@ -217,41 +210,17 @@ impl Capacity {
     }
 }
 
-/// What is left of each link's bandwidth.
-struct Left {
-    /// By link: in GB/s, and its factor in `as_number`.
-    links: Vec<(f32, u64)>,
-    /// All of them in one number: the same for the same.
-    as_number: u64,
-}
+/// What is left of each link's bandwidth, in GB/s, by link.
+pub(super) struct Left(pub(super) Vec<f32>);
 
 impl Left {
-    fn of(bandwidths: Vec<f32>) -> Self {
-        let with_factor = |(link, bandwidth)| (bandwidth, spread(link) | 1);
-        Self {
-            links: bandwidths
-                .into_iter()
-                .enumerate()
-                .map(with_factor)
-                .collect(),
-            as_number: 0,
-        }
-    }
-
     fn has(&self, link: usize, wanted: f32) -> bool {
-        self.links
-            .get(link)
-            .is_some_and(|(left, _)| *left >= wanted)
+        self.0.get(link).is_some_and(|left| *left >= wanted)
     }
 
-    /// Takes from a link; its factor spreads the change of its bits over the whole number.
     fn subtract(&mut self, link: usize, wanted: f32) {
-        if let Some((left, factor)) = self.links.get_mut(link) {
-            let before = left.to_bits();
+        if let Some(left) = self.0.get_mut(link) {
             *left = less(*left, wanted);
-            let change = i64::from(left.to_bits()) - i64::from(before);
-            let change = factor.wrapping_mul(change.cast_unsigned());
-            self.as_number = self.as_number.wrapping_add(change);
         }
     }
 }
@@ -308,13 +277,13 @@ fn leaving(graph: &Graph) -> Vec<Vec<f32>> {
 }
 
 /// What is left after a bandwidth is taken, as NCCL rounds it (`SUB_ROUND`).
-fn less(left: f32, wanted: f32) -> f32 {
+pub(super) fn less(left: f32, wanted: f32) -> f32 {
     rounded((left - wanted) * 1000.0) / 1000.0
 }
 
 /// Whether NCCL's rounding does not change a bandwidth.
 #[expect(clippy::float_cmp, reason = "whether it is the same")]
-fn is_whole(bandwidth: f32) -> bool {
+pub(super) fn is_whole(bandwidth: f32) -> bool {
     less(bandwidth, 0.0) == bandwidth
 }
 

@@ -38,6 +38,7 @@ impl Line<'_> {
 
     fn fits(&self, graph: &Graph, paths: &Paths, speed: f32) -> bool {
         let mut capacity = Capacity::of(graph, paths, false);
+        capacity.begin([speed; 3]);
         (0..self.channels).all(|_| {
             hops(self.order, true).all(|(from, to)| {
                 let wanted = (speed, PathType::Sys, false);

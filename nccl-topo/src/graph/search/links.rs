@@ -41,11 +41,6 @@ impl Way {
         let is_twice = links.windows(2).any(|two| matches!(two, [a, b] if a == b));
         !is_twice && back.all(is_part)
     }
-
-    /// Whether it takes a part of its bandwidth from a link back.
-    pub(super) fn has_shares(&self) -> bool {
-        self.steps.iter().any(|step| step.back.is_some())
-    }
 }
 
 /// A link on a way, by its place among all links.

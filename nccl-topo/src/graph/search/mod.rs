@@ -15,11 +15,14 @@ mod line;
 mod links;
 mod next;
 mod repeats;
+#[cfg(test)]
+mod tests;
+mod whole;
 
 use job::{Job, Pattern, State};
 
 pub use line::Line;
-pub(crate) use repeats::Searches;
+pub use repeats::Searches;
 
 /// The most channels of a ring (`MAXCHANNELS` / 2).
 const MAX_CHANNELS: usize = 32;
@@ -78,13 +81,25 @@ impl Search {
         may.then(|| Self::run(graph, paths, true))
     }
 
+    /// The same answer step by step, as NCCL comes to it.
+    #[cfg(test)]
+    fn plain(graph: &Graph, paths: &Paths, between_hosts: bool) -> Self {
+        Self::with(between_hosts, |pattern, channels| {
+            let job = Job::new(graph, paths, between_hosts, pattern, channels);
+            job.made_plain().run()
+        })
+    }
+
     fn run(graph: &Graph, paths: &Paths, between_hosts: bool) -> Self {
-        let job = |pattern, least, most| {
-            Job::new(graph, paths, between_hosts, pattern, (least, most)).run()
-        };
-        let ring = job(Pattern::Ring, 1, MAX_CHANNELS);
+        Self::with(between_hosts, |pattern, channels| {
+            Job::new(graph, paths, between_hosts, pattern, channels).run()
+        })
+    }
+
+    fn with(between_hosts: bool, job: impl Fn(Pattern, (usize, usize)) -> State) -> Self {
+        let ring = job(Pattern::Ring, (1, MAX_CHANNELS));
         let channels = ring.channels;
-        let tree = job(Pattern::BalancedTree, channels, channels);
+        let tree = job(Pattern::BalancedTree, (channels, channels));
         let finished = |state: State| Channels {
             orders: state.orders(),
             nets: if between_hosts {

@@ -78,12 +78,10 @@ impl Next {
     }
 
     /// Whether all ways from `from` to these GPUs are alike.
-    pub(super) fn are_alike(&self, from: usize, to: &[usize]) -> bool {
-        let score = |to: &usize| self.scores.get(from * self.count + to);
-        to.windows(2).all(|two| match two {
-            [a, b] => score(a) == score(b),
-            _ => true,
-        })
+    pub(super) fn are_alike(&self, from: usize, to: impl Iterator<Item = usize>) -> bool {
+        let mut scores = to.map(|to| self.scores.get(from * self.count + to));
+        let first = scores.next();
+        scores.all(|score| first == Some(score))
     }
 }
 

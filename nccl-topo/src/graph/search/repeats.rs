@@ -12,9 +12,9 @@ use super::Search;
 /// Searches kept at most; the first go first.
 const KEPT: usize = 64;
 
-/// The searches of one question, each made once.
+/// The searches of one question, each made once: for callers that ask of one machine in several ways.
 #[derive(Debug, Default)]
-pub(crate) struct Searches(RefCell<Vec<(Asked, Option<Search>)>>);
+pub struct Searches(RefCell<Vec<(Asked, Option<Search>)>>);
 
 /// All that decides a search.
 #[derive(Debug, PartialEq)]
@@ -57,13 +57,8 @@ impl Asked {
 }
 
 impl Searches {
-    /// [`Search::of`], or [`Search::between_hosts`] where that is asked.
-    pub(crate) fn search(
-        &self,
-        graph: &Graph,
-        paths: &Paths,
-        between_hosts: bool,
-    ) -> Option<Search> {
+    /// [`Search::of`], or [`Search::between_hosts`] where that is asked; none as these.
+    pub fn search(&self, graph: &Graph, paths: &Paths, between_hosts: bool) -> Option<Search> {
         let asked = Asked::of(graph, paths, between_hosts);
         let mut kept = self.0.borrow_mut();
         if let Some((_, found)) = kept.iter().find(|(before, _)| *before == asked) {

@@ -24,6 +24,9 @@ use nets::net_of;
 use state::as_f32;
 pub(super) use state::{Pattern, State};
 
+/// What the first two GPUs of a tree carry each of its bandwidth to network devices.
+pub(super) const HALF: f32 = 0.5;
+
 /// Steps of a search with one order for all channels, and with an order for each.
 const STEPS_SAME: i64 = 1 << 8;
 const STEPS: i64 = 1 << 14;
@@ -40,6 +43,8 @@ pub(super) struct Job<'g> {
     /// What the channels so far leave of the links, and of the network devices.
     capacity: Capacity,
     net_left: Vec<f32>,
+    /// The adapter and port of each network device.
+    ports: Vec<Option<(u64, i64)>>,
     next: Next,
     /// The network devices to try from each GPU and from all, once they were asked for, by their farthest type.
     nets_to_try: BTreeMap<(Option<usize>, PathType), Rc<[usize]>>,
@@ -114,6 +119,9 @@ impl<'g> Job<'g> {
             net_left: (0..nets)
                 .map(|net| net_of(graph, paths, net).map_or(0.0, |net| net.bandwidth_gb_s))
                 .collect(),
+            ports: (0..nets)
+                .map(|net| net_of(graph, paths, net).map(|net| (net.asic, net.port)))
+                .collect(),
             nets_to_try: BTreeMap::new(),
             used: vec![0; count],
             best: trial.clone(),
@@ -124,6 +132,13 @@ impl<'g> Job<'g> {
             members: 0,
             completed: 0,
         }
+    }
+
+    /// One that tries all that NCCL tries.
+    #[cfg(test)]
+    pub(super) fn made_plain(mut self) -> Self {
+        self.capacity.make_plain();
+        self
     }
 
     /// `ncclTopoCompute`.
@@ -292,7 +307,9 @@ impl<'g> Job<'g> {
         } else {
             STEPS
         };
-        self.capacity.begin(self.trial.bandwidth_between_hosts);
+        let between = self.trial.bandwidth_between_hosts;
+        self.capacity
+            .begin([self.trial.bandwidth, between, between * HALF]);
         let asked = self.capacity.is_stable().then(|| self.asked());
         let known = asked.as_ref().and_then(|asked| self.known.search(asked));
         if let Some(left) = known.and_then(|tried| self.would_leave(tried)) {

@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use super::Job;
 use super::kinds::farther;
 use super::state::Pattern;
 use super::walk::{Back, Order};
+use super::{HALF, Job};
 use crate::graph::nodes::{Graph, Net};
 use crate::graph::path_type::PathType;
 use crate::graph::paths::Paths;
@@ -84,10 +84,9 @@ impl Job<'_> {
 
     /// Takes a bandwidth from all network devices of an adapter's port.
     fn charge_net(&mut self, net: usize, bandwidth: f32) {
-        let of = |net| net_of(self.graph, self.paths, net).map(|net| (net.asic, net.port));
-        let own = of(net);
-        for (other, left) in self.net_left.iter_mut().enumerate() {
-            if net_of(self.graph, self.paths, other).map(|net| (net.asic, net.port)) == own {
+        let own = self.ports.get(net);
+        for (port, left) in self.ports.iter().zip(&mut self.net_left) {
+            if Some(port) == own {
                 *left -= bandwidth;
             }
         }
@@ -166,7 +165,7 @@ impl Job<'_> {
     pub(super) fn step_to_net(&mut self, gpu: usize, step: usize, order: Order, back: Back) {
         let is_balanced = self.trial.pattern == Pattern::BalancedTree;
         // The first two GPUs carry half each.
-        let share = if is_balanced { 0.5 } else { 1.0 };
+        let share = if is_balanced { HALF } else { 1.0 };
         let next = Back {
             to_net: (is_balanced && step == 0).then_some(1),
             ..back

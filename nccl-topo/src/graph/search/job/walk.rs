@@ -160,9 +160,21 @@ impl Job<'_> {
                     self.try_next(gpu, next, step, order, back);
                 }
             }
-            Order::Search if back.to_net.is_none() => {
-                for place in 0..self.count {
-                    let Some(next) = self.next.after(gpu, None).get(place).copied() else {
+            Order::Search => {
+                let start = back.to_net.and_then(|_| {
+                    let nets = self.trial.inter.get(self.trial.channels);
+                    nets.map(|nets| nets[0])
+                });
+                let is_backwards = back.to_net.is_some_and(|to_net| to_net != step + 1)
+                    && self.are_free_alike(gpu, start);
+                let count = self.next.after(gpu, start).len();
+                for place in 0..count {
+                    let place = if is_backwards {
+                        count - 1 - place
+                    } else {
+                        place
+                    };
+                    let Some(next) = self.next.after(gpu, start).get(place).copied() else {
                         return;
                     };
                     if self.is_free(next) {
@@ -170,23 +182,14 @@ impl Job<'_> {
                     }
                 }
             }
-            Order::Search => {
-                let start = self
-                    .trial
-                    .inter
-                    .get(self.trial.channels)
-                    .map(|nets| nets[0]);
-                let after = self.next.after(gpu, start).iter().copied();
-                let mut free: Vec<usize> = after.filter(|next| self.is_free(*next)).collect();
-                let leaves_next = back.to_net == Some(step + 1);
-                if !leaves_next && self.next.are_alike(gpu, &free) {
-                    free.reverse();
-                }
-                for next in free {
-                    self.try_next(gpu, next, step, order, back);
-                }
-            }
         }
+    }
+
+    /// Whether the ways to all GPUs that can follow are alike.
+    fn are_free_alike(&self, gpu: usize, start: Option<usize>) -> bool {
+        let after = self.next.after(gpu, start).iter().copied();
+        self.next
+            .are_alike(gpu, after.filter(|next| self.is_free(*next)))
     }
 
     fn is_free(&self, gpu: usize) -> bool {

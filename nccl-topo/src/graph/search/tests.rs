@@ -1,0 +1,84 @@
+//! Searches that pass over what repeats, against those that do as NCCL does, step by step.
+
+use machines::Declared;
+use topology::sysfs::{read_machine, read_overrides};
+
+use super::Search;
+use crate::emit::{Form, emit};
+use crate::graph::{PathType, Reach};
+use crate::model::nets::{NetDevice, rdma_ports, with_nets};
+use crate::model::{Conditions, Model, gpus_of, with_nvlinks};
+use crate::reader;
+use crate::rules::Rules;
+
+/// Compares the searches of a machine for a job on one host and on several; how many there were.
+fn compare(declared: &Declared) -> usize {
+    let recording = declared.record();
+    let (overrides, _) = read_overrides(recording.root());
+    let machine = read_machine(recording.root(), &overrides).unwrap();
+    let mut compared = 0;
+    for form in [Form::SingleHost, Form::MultiHost] {
+        let Ok(emitted) = emit(&machine, form) else {
+            continue;
+        };
+        let system = with_nvlinks(&reader::read(&emitted.xml).system.unwrap(), &machine);
+        let orders = [
+            gpus_of(&system),
+            gpus_of(&system).into_iter().rev().collect(),
+        ];
+        for nets in [rdma_ports(&machine), vec![NetDevice::socket()]] {
+            let system = with_nets(&system, &nets);
+            for ranks in &orders {
+                for (capability, p2p_limit) in [(75, None), (80, Some(PathType::Loc)), (90, None)] {
+                    let conditions = Conditions {
+                        compute_capability: capability,
+                        rules: Rules::assumed(),
+                        reach: Reach {
+                            p2p_limit,
+                            is_whole: false,
+                            without_shm: false,
+                        },
+                    };
+                    let model = Model::of(&system, ranks, conditions);
+                    for part in model.parts() {
+                        for between_hosts in [false, true] {
+                            let search = if between_hosts {
+                                Search::between_hosts(&part.graph, &part.paths)
+                            } else {
+                                Search::of(&part.graph, &part.paths)
+                            };
+                            let Some(search) = search else { continue };
+                            let plain = Search::plain(&part.graph, &part.paths, between_hosts);
+                            assert_eq!(
+                                search, plain,
+                                "{} {form:?} {capability} {between_hosts} {ranks:?}",
+                                declared.name
+                            );
+                            compared += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    compared
+}
+
+#[test]
+fn what_is_passed_over_changes_no_answer() {
+    // Where a search ends early; the others, which take as long as NCCL's, are in the test below.
+    let few = |declared: &Declared| declared.truth.gpus.len() <= 4;
+    let compared: usize = machines::all()
+        .iter()
+        .filter(|one| few(one))
+        .map(compare)
+        .sum();
+    assert!(compared > 100, "{compared}");
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn what_is_passed_over_changes_no_answer_on_any_machine() {
+    let compared: usize = machines::all().iter().map(compare).sum();
+    println!("{compared} searches are the same");
+}
