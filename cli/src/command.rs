@@ -1,5 +1,6 @@
 //! What commands share: their arguments, how they end, and how they fail.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -121,6 +122,16 @@ fn remarked(machine: Machine) -> Machine {
     machine
 }
 
+/// A word of a command that is printed, quoted where a shell would split or change it.
+pub(crate) fn shell_word(word: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:,=@%+".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        Cow::Borrowed(word)
+    } else {
+        Cow::Owned(format!("'{}'", word.replace('\'', "'\\''")))
+    }
+}
+
 /// In what form the answer is given.
 #[derive(Debug, Args)]
 pub(crate) struct Format {
@@ -147,7 +158,8 @@ pub(crate) fn parse_gpus(
                 continue;
             }
             return Err(CommandError::Argument(format!(
-                "{argument} \"{list}\": GPU {gpu} is named twice; expected each GPU once"
+                "{argument} \"{list}\": {} is named twice; expected each GPU once",
+                hardware::gpu_label(machine, gpu)
             )));
         }
         gpus.push(gpu);
@@ -157,7 +169,11 @@ pub(crate) fn parse_gpus(
 
 fn parse_gpu(machine: &Machine, argument: &str, entry: &str) -> Result<PciAddress, CommandError> {
     hardware::find_gpu(machine, entry).ok_or_else(|| {
-        let known: Vec<String> = machine.gpus.iter().map(|gpu| gpu.pci.to_string()).collect();
+        let known: Vec<String> = machine
+            .gpus
+            .iter()
+            .map(|gpu| hardware::gpu_label(machine, gpu.pci))
+            .collect();
         let why = if known.is_empty() {
             "the machine has no GPU".to_owned()
         } else {

@@ -234,6 +234,65 @@ fn the_device_file_that_it_holds_open_goes_before_what_it_was_given() {
 }
 
 #[test]
+fn half_of_what_a_task_was_given_is_unsure_until_it_is_known_to_be_used() {
+    let host = Host::new("dgx-h100");
+    let report = r#"GPU_NUMA_BIND_REPORT={"gpus":["0000:1b:00.0","0000:df:00.0"]}"#;
+    let near_the_second = Recorded {
+        pid: 4711,
+        name: "python",
+        threads: &[("python", "56-59")],
+        environment: &[report],
+        maps: NODE_1,
+        ..Recorded::default()
+    };
+    let document = host.verify(&near_the_second);
+    assert_eq!(document["verdict"], Value::Null);
+    assert_eq!(
+        texts(&document["findings"]),
+        [
+            "it may not run on any CPU that is local to GPU0 0000:1b:00.0, which it was given too: partial if it uses them, \
+             else name those that it uses with --gpus"
+        ]
+    );
+    host.write(&near_the_second);
+    let named = host.run(&["4711", "--gpus", "0,7"]);
+    assert_eq!(named.status.code(), Some(1));
+    let text = String::from_utf8(named.stdout).unwrap();
+    assert!(
+        text.contains(
+            "WRONG   it may not run on any CPU that is local to GPU0 0000:1b:00.0: partial"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn numbers_that_count_elsewhere_and_hidden_gpus_are_told() {
+    let host = Host::new("dgx-h100");
+    let finding = |environment: &[&str]| {
+        let document = host.verify(&Recorded {
+            pid: 4711,
+            name: "python",
+            threads: &[("python", "0-3")],
+            environment,
+            maps: NODE_0,
+            ..Recorded::default()
+        });
+        texts(&document["findings"]).join("; ")
+    };
+    assert_eq!(
+        finding(&["CUDA_VISIBLE_DEVICES=0,1"]),
+        "CUDA_VISIBLE_DEVICES=\"0,1\" counts among the GPUs that the process may open, and which these are cannot be seen \
+         from here; name them with --gpus"
+    );
+    assert!(
+        finding(&["CUDA_VISIBLE_DEVICES=", WITH_GPU_0]).starts_with("CUDA_VISIBLE_DEVICES hides")
+    );
+    // The last of the host's: so all count.
+    assert!(finding(&["CUDA_VISIBLE_DEVICES=6,7"]).contains("its GPUs are on node 1"));
+}
+
+#[test]
 fn a_thread_that_was_moved_is_named_and_memory_elsewhere_is_told() {
     let host = Host::new("dgx-h100");
     let document = host.verify(&Recorded {
@@ -348,6 +407,38 @@ fn following_says_what_changes_until_the_process_ends() {
     next("process 100 (python): has ended");
     // It was wrong for a while.
     assert_eq!(follow.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_page_says_whose_it_is() {
+    let own = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+        .arg("verify")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(own.stdout).unwrap();
+    let title = text.lines().next().unwrap();
+    assert!(
+        title.starts_with("process ")
+            && title.contains("(gpu-numa): this command itself, with the CPUs and memory policy"),
+        "{text}"
+    );
+    let mut other = Command::new("sleep").arg("30").spawn().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+        .args(["verify", &other.id().to_string()])
+        .output();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let text = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert_eq!(
+        text.lines().next(),
+        Some(format!("process {} (sleep)", other.id()).as_str())
+    );
+    // Of a recorded host a process with this command's own number is another one.
+    let host = Host::new("dgx-h100");
+    host.write(&python_on_node_0(&[WITH_GPU_0]));
+    let recorded = host.run(&["100"]);
+    let text = String::from_utf8(recorded.stdout).unwrap();
+    assert_eq!(text.lines().next(), Some("process 100 (python)"), "{text}");
 }
 
 #[test]

@@ -74,6 +74,7 @@ pub(crate) fn visible(bytes: &[u8]) {
     };
     let view = TaskView {
         visible: maybe("GPU-aa").or_else(|| Some(text.clone().into_owned())),
+        within: maybe("0"),
         order: maybe("FASTEST_FIRST"),
         step_list: maybe("0,1"),
         on_host: maybe("2"),

@@ -24,6 +24,9 @@ pub const PROFILER: &str = "NCCL_PROFILER_PLUGIN";
 /// What was decided for the task, as one line of JSON.
 const REPORT: &str = "GPU_NUMA_BIND_REPORT";
 
+/// The first of the numbers that stand for `extern`, `batch` and so on (slurm.h, SLURM_MAX_NORMAL_STEP_ID, 22.05 to 26.05).
+const FIRST_NAMED_STEP: u32 = 0xffff_fff0;
+
 /// What `gpu-numa run` chose, as one line of JSON.
 const RUN: &str = "GPU_NUMA_RUN";
 
@@ -176,7 +179,7 @@ fn step_text(environment: &impl Environment) -> Option<String> {
 
 /// The GPUs and CPUs of a task whose report says that some of these CPUs are not near them (`partial`); none for any other.
 pub fn reported_partial(environment: &impl Environment) -> Option<(Vec<PciAddress>, CpuSet)> {
-    let report: serde_json::Value = serde_json::from_str(&environment.get(REPORT)?).ok()?;
+    let report = report(environment)?;
     if report.get("verdict")?.as_str()? != "partial" {
         return None;
     }
@@ -184,10 +187,32 @@ pub fn reported_partial(environment: &impl Environment) -> Option<(Vec<PciAddres
     Some((reported_gpus(environment), cpus))
 }
 
+/// A task's report; none where it has none, and where it is that of another step, around this one.
+fn report(environment: &impl Environment) -> Option<serde_json::Value> {
+    let report: serde_json::Value = serde_json::from_str(&environment.get(REPORT)?).ok()?;
+    let number = |name: &str| environment.get(name)?.trim().parse::<u32>().ok();
+    let reported_job = report.get("job").and_then(serde_json::Value::as_u64);
+    // The components of a heterogeneous job have numbers of their own.
+    let job = number("SLURM_JOB_ID").filter(|_| environment.get("SLURM_HET_SIZE").is_none());
+    let is_of_job = reported_job
+        .zip(job)
+        .is_none_or(|(own, job)| own == u64::from(job));
+    let reported_step = report
+        .get("step")
+        .and_then(|step| step.as_str()?.rsplit_once('.').map(|(_, step)| step));
+    // A batch script's own has a number of this range, or none.
+    let step = number("SLURM_STEP_ID").filter(|step| *step < FIRST_NAMED_STEP);
+    let is_of_step = match (reported_step, step) {
+        (Some(reported), Some(step)) => reported == step.to_string(),
+        (Some(_) | None, _) => true,
+    };
+    (is_of_job && is_of_step).then_some(report)
+}
+
 /// The GPUs that a task's report names; none where it has no report.
 pub fn reported_gpus(environment: &impl Environment) -> Vec<PciAddress> {
     let gpus = || {
-        let report: serde_json::Value = serde_json::from_str(&environment.get(REPORT)?).ok()?;
+        let report = report(environment)?;
         let gpus = report.get("gpus")?.as_array()?.iter();
         Some(gpus.filter_map(|gpu| gpu.as_str()?.parse().ok()).collect())
     };

@@ -1,6 +1,9 @@
 //! `/proc/PID/numa_maps` (proc(5)), summed.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 
 use serde::Serialize;
 use topology::set::NodeSet;
@@ -19,8 +22,7 @@ pub struct ProcessMemory {
 impl ProcessMemory {
     /// The nodes that the policy names; none under `default` and `local`.
     pub fn named(&self) -> Option<NodeSet> {
-        let (_, list) = self.policy.rsplit_once(':')?;
-        list.parse().ok()
+        nodes_of(&self.policy)
     }
 
     /// All of it, and what of it lies outside `nodes`, in bytes.
@@ -34,6 +36,11 @@ impl ProcessMemory {
         };
         (sum(&|_| true), sum(&|node| !nodes.contains(node)))
     }
+}
+
+/// The nodes that a policy names, `bind:0-1`; none under `default` and `local`.
+pub fn nodes_of(policy: &str) -> Option<NodeSet> {
+    policy.rsplit_once(':')?.1.parse().ok()
 }
 
 /// Adds up a file; what is only a file's cache is left out, for it is where whoever read it first put it.
@@ -52,8 +59,10 @@ pub fn parse(text: &str) -> ProcessMemory {
                 .split_whitespace()
                 .filter_map(|field| field.split_once('='))
         };
-        if !fields().any(|(key, value)| key == "anon" || (key == "file" && is_shared_memory(value)))
-        {
+        // Huge pages are no file's cache either.
+        let is_huge = details.split_whitespace().any(|word| word == "huge");
+        let is_own = |(key, value)| key == "anon" || (key == "file" && is_shared_memory(value));
+        if !is_huge && !fields().any(is_own) {
             continue;
         }
         let page_kib = fields()
@@ -79,11 +88,22 @@ pub fn parse(text: &str) -> ProcessMemory {
     memory
 }
 
-/// Memory that processes share and that no disk backs.
+/// The policy of the thread whose numa_maps is at `path`, as its first mapping has it; none where it may not be read.
+///
+/// A mapping without a policy of its own is shown with that of the thread that is asked about (`show_numa_map`,
+/// fs/proc/task_mmu.c), and the first one is the program's.  The kernel walks no more memory than fills what is read.
+pub fn read_policy(path: &Path) -> Option<String> {
+    let mut start = [0; 128];
+    let length = File::open(path).ok()?.read(&mut start).ok()?;
+    let text = String::from_utf8_lossy(start.get(..length)?).into_owned();
+    let (_, rest) = text.lines().next()?.split_once(' ')?;
+    Some(policy_of(rest).to_owned())
+}
+
+/// Memory that processes share and that no disk backs; a container has its `/dev/shm` below another root.
 fn is_shared_memory(file: &str) -> bool {
-    ["/dev/shm/", "/SYSV", "/memfd:", "/dev/zero"]
-        .iter()
-        .any(|start| file.starts_with(start))
+    let starts = ["/SYSV", "/memfd:", "/dev/zero", "/anon_hugepage"];
+    file.contains("/dev/shm/") || starts.iter().any(|start| file.starts_with(start))
 }
 
 /// The policy at the start of a line (`mpol_to_str`, mm/mempolicy.c): words with blanks end at a colon.

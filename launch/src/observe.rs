@@ -13,6 +13,7 @@ use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
 use topology::visible::{TaskView, Visible, find_visible};
 
+use crate::used::Seen;
 use crate::variables::Environment;
 
 /// The mask and the memory policy that a task came with, asked for once.
@@ -120,12 +121,66 @@ pub fn view_of_task(
 
 /// The GPUs that a process sees which no Slurm gave any: also those whose device file is not there or not known.
 pub fn visible_to_process(machine: &Machine, environment: &impl Environment) -> Visible {
-    let openable = gpus_where(machine, |gpu| access_to(gpu) != Some(Access::Denied));
+    visible_of(machine, environment, openable_by_process(machine))
+}
+
+fn visible_of(
+    machine: &Machine,
+    environment: &impl Environment,
+    openable: Vec<PciAddress>,
+) -> Visible {
     let view = TaskView {
         on_host: Some(openable.len().to_string()),
         ..TaskView::read(machine, openable, |name| environment.get(name))
     };
     find_visible(machine, &view)
+}
+
+/// The GPUs that the calling process may open, and those whose device file is not there or not known.
+pub fn openable_by_process(machine: &Machine) -> Vec<PciAddress> {
+    gpus_where(machine, |gpu| access_to(gpu) != Some(Access::Denied))
+}
+
+/// What the environment of a process that may open `openable`, where that is known, says of its GPUs.
+pub fn seen_in(
+    machine: &Machine,
+    environment: &impl Environment,
+    openable: Option<Vec<PciAddress>>,
+) -> Seen {
+    let variables = &machine.launch_vendor().variables;
+    let names = std::iter::once(&variables.visible).chain(variables.within);
+    let mut set = names.filter_map(|name| Some((*name, environment.get(name)?)));
+    let Some((variable, list)) = set.next() else {
+        return openable.map_or(Seen::NotNamed, Seen::Openable);
+    };
+    let more = set.next().is_some();
+    let entries = entries_of(&list);
+    let last = entries
+        .iter()
+        .filter_map(|entry| entry.parse::<usize>().ok());
+    // Numbers up to the host's last GPU count among all of them.
+    let counts_all = last
+        .max()
+        .is_some_and(|last| last + 1 == machine.gpus.len());
+    let is_by_name = !more && entries.iter().all(|entry| entry.parse::<usize>().is_err());
+    let all = || gpus_where(machine, |_| true);
+    let Some(openable) = openable.or_else(|| (is_by_name || counts_all).then(all)) else {
+        return Seen::Numbered(variable, list.clone(), entries.len());
+    };
+    let visible = visible_of(machine, environment, openable);
+    match visible.remark {
+        None => Seen::Listed(variable, visible.gpus),
+        Some(_) => Seen::Openable(visible.gpus),
+    }
+}
+
+/// The entries of a vendor's list, up to a -1, which ends it.
+fn entries_of(list: &str) -> Vec<&str> {
+    let entries = list.split(',').map(str::trim);
+    let entries = entries.take_while(|entry| *entry != "-1");
+    entries
+        .filter(|entry| !entry.is_empty() && *entry != "NoDevFiles")
+        .collect()
 }
 
 /// A task of a Slurm step as it is before it is bound: its GPUs, Slurm's mask, what its user bound; and what was odd.

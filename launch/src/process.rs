@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use topology::machine::Machine;
+use ffi::linux::access::{DeviceNumber, read_device_number};
+use topology::machine::{Gpu, Machine};
 use topology::pci::PciAddress;
-use topology::set::CpuSet;
-use topology::vendor::VENDORS;
+use topology::set::{CpuSet, NodeSet};
 
 use crate::environment::reported_partial;
 use crate::numa_maps::{self, ProcessMemory};
 use crate::observe::{self, status_list};
+use crate::used::Seen;
 use crate::variables::Environment;
 
 /// A process as it is now.
@@ -28,6 +29,10 @@ pub struct Process {
     /// The GPUs and CPUs that a launch gave its task of which it said `partial`, by its report; none where it has no
     /// report, or another.
     pub bound_partly: Option<(Vec<PciAddress>, CpuSet)>,
+    /// Threads that take new memory by another policy than the first one, by that policy.
+    pub policies: BTreeMap<String, Vec<Thread>>,
+    /// The nodes that its cpuset lets it have memory from; none where that is not known.
+    pub allowed_nodes: Option<NodeSet>,
     /// When it was started, in clock ticks since the host was (proc_pid_stat(5), starttime); 0 where that is not known.
     started: u64,
 }
@@ -53,6 +58,8 @@ impl Process {
             masks,
             memory: ProcessMemory::default(),
             bound_partly: reported_partial(&StartEnvironment::of(root, pid)),
+            policies: BTreeMap::new(),
+            allowed_nodes: None,
             started: read_start(&folder),
         };
         process.read_memory(root);
@@ -72,8 +79,33 @@ impl Process {
 
     /// Reads again where its memory is: the kernel walks all of it for that.
     pub fn read_memory(&mut self, root: &Path) {
-        let text = fs::read_to_string(folder_of(root, self.pid).join("numa_maps"));
+        let folder = folder_of(root, self.pid);
+        let text = fs::read_to_string(folder.join("numa_maps"));
         self.memory = text.map(|text| numa_maps::parse(&text)).unwrap_or_default();
+        self.policies = self.other_policies(&folder);
+        let status = fs::read_to_string(folder.join("status")).unwrap_or_default();
+        let nodes = status_list(&status, "Mems_allowed_list").map(str::parse::<NodeSet>);
+        self.allowed_nodes = nodes.and_then(Result::ok).filter(|nodes| !nodes.is_empty());
+    }
+
+    /// The policies of threads that differ from that of the process's first thread.
+    fn other_policies(&self, folder: &Path) -> BTreeMap<String, Vec<Thread>> {
+        let of = |path: PathBuf| numa_maps::read_policy(&path.join("numa_maps"));
+        let mut others: BTreeMap<String, Vec<Thread>> = BTreeMap::new();
+        let Some(first) = of(folder.to_owned()) else {
+            return others;
+        };
+        let threads = self.masks.values().flat_map(|(_, threads)| threads);
+        for thread in threads.filter(|thread| thread.id != self.pid) {
+            let policy = of(folder.join(format!("task/{}", thread.id)));
+            if let Some(policy) = policy.filter(|policy| *policy != first) {
+                others.entry(policy).or_default().push(thread.clone());
+            }
+        }
+        for threads in others.values_mut() {
+            threads.sort_by_key(|thread| thread.id);
+        }
+        others
     }
 
     /// The CPUs that any of its threads may run on.
@@ -123,41 +155,87 @@ fn cgroup_of(root: &Path, pid: u32) -> String {
     fs::read_to_string(folder_of(root, pid).join("cgroup")).unwrap_or_default()
 }
 
-/// The GPUs that process `pid` of this host sees, in the order of its own numbering; empty where that is not known.
+/// What the environment of process `pid` of this host says of the GPUs that it sees.
 ///
-/// Numbers count within what the process may open, which only a process of its own cgroup can ask; UUIDs stand for
-/// themselves.
-pub fn visible_to(machine: &Machine, pid: u32) -> Vec<PciAddress> {
+/// Numbers count within what the process may open.  Only a process of its own cgroup can ask the kernel for that; but a
+/// container has the files of its GPUs alone, a number that is the last of the host's says that all count, and UUIDs
+/// stand for themselves.
+pub fn seen_by(machine: &Machine, pid: u32) -> Seen {
     let root = Path::new("/");
-    let environment = StartEnvironment::of(root, pid);
-    let has_same_fence = cgroup_of(root, pid) == cgroup_of(root, std::process::id());
-    if has_same_fence || names_by_uuid(&environment) {
-        observe::visible_to_process(machine, &environment).gpus
-    } else {
-        Vec::new()
-    }
+    let Some(environment) = StartEnvironment::read(root, pid) else {
+        return Seen::Unreadable;
+    };
+    let own = std::process::id();
+    let fences = [pid, own].map(|pid| fence(&cgroup_of(root, pid)));
+    let has_same_fence = matches!(&fences, [Some(its), Some(own)] if its == own);
+    let present = present_to(machine, root, pid, own);
+    let openable = match present {
+        Some(present) if present.len() < machine.gpus.len() && !present.is_empty() => Some(present),
+        Some(_) => has_same_fence.then(|| observe::openable_by_process(machine)),
+        None => None,
+    };
+    observe::seen_in(machine, &environment, openable)
 }
 
-/// The GPUs that process `pid` of the recorded `/proc` below `root` saw, where its environment names them by UUID; what
-/// numbers counted is not recorded.
-pub fn recorded_visible(root: &Path, machine: &Machine, pid: u32) -> Vec<PciAddress> {
-    let environment = StartEnvironment::of(root, pid);
-    if names_by_uuid(&environment) {
-        observe::visible_to_process(machine, &environment).gpus
-    } else {
-        Vec::new()
-    }
-}
-
-/// Whether a vendor's variable names GPUs by nothing but UUIDs.
-fn names_by_uuid(environment: &StartEnvironment) -> bool {
-    VENDORS.iter().any(|vendor| {
-        let list = environment.get(vendor.variables.visible);
-        list.is_some_and(|list| {
-            let mut entries = list.split(',').map(str::trim);
-            entries.all(|entry| entry.starts_with("GPU-") || entry.starts_with("MIG-"))
-        })
+/// What the environment of process `pid` of the recorded `/proc` below `root` says of the GPUs that it saw; what numbers
+/// counted is not recorded.
+pub fn recorded_seen(root: &Path, machine: &Machine, pid: u32) -> Seen {
+    StartEnvironment::read(root, pid).map_or(Seen::Unreadable, |environment| {
+        observe::seen_in(machine, &environment, None)
     })
+}
+
+/// The GPUs whose device file is in the `/dev` of process `pid`: those that `own` sees there too where both have the same; none
+/// where it may not be looked at.
+fn present_to(machine: &Machine, root: &Path, pid: u32, own: u32) -> Option<Vec<PciAddress>> {
+    let mounts = [pid, own].map(|pid| fs::read_link(folder_of(root, pid).join("ns/mnt")).ok());
+    let [Some(its), Some(own)] = mounts else {
+        return None;
+    };
+    let all = || machine.gpus.iter().map(|gpu| gpu.pci).collect();
+    let is_at_root =
+        fs::read_link(folder_of(root, pid).join("root")).is_ok_and(|path| path == Path::new("/"));
+    if its == own && is_at_root {
+        return Some(all());
+    }
+    let its_root = folder_of(root, pid).join("root");
+    let is_there = |gpu: &&Gpu| {
+        let device = gpu.device_path();
+        device.is_some_and(|device| its_root.join(device.trim_start_matches('/')).exists())
+    };
+    Some(
+        machine
+            .gpus
+            .iter()
+            .filter(is_there)
+            .map(|gpu| gpu.pci)
+            .collect(),
+    )
+}
+
+/// What decides which devices the processes of a cgroup may open, by `/proc/PID/cgroup`; none where that is empty.
+///
+/// Version 1 has a hierarchy of its own for that (cgroups(7)).  In version 2 programs are attached to a cgroup by whoever
+/// made it; a user's own service manager may attach none, so all below the user's slice have the same.
+fn fence(cgroup: &str) -> Option<String> {
+    let lines = || {
+        cgroup
+            .lines()
+            .filter_map(|line| line.split_once(':')?.1.split_once(':'))
+    };
+    let first = lines().find(|(controllers, _)| controllers.split(',').any(|own| own == "devices"));
+    if let Some((_, path)) = first {
+        return Some(path.to_owned());
+    }
+    let (_, path) = lines().find(|(controllers, _)| controllers.is_empty())?;
+    let parts: Vec<&str> = path.split('/').collect();
+    let of_user = match parts.as_slice() {
+        ["", "user.slice", user, ..] if user.starts_with("user-") => {
+            Some(format!("/user.slice/{user}"))
+        }
+        _ => None,
+    };
+    Some(of_user.unwrap_or_else(|| path.to_owned()))
 }
 
 /// The GPUs whose device file process `pid` holds open.
@@ -166,13 +244,34 @@ pub fn open_gpus(root: &Path, machine: &Machine, pid: u32) -> Vec<PciAddress> {
 }
 
 /// The environment of a process as it was started.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct StartEnvironment(Vec<u8>);
 
 impl StartEnvironment {
     /// Of process `pid` of the `/proc` below `root`; empty where it may not be read.
     pub fn of(root: &Path, pid: u32) -> Self {
-        Self(fs::read(folder_of(root, pid).join("environ")).unwrap_or_default())
+        Self::read(root, pid).unwrap_or_default()
+    }
+
+    /// As [`Self::of`]; none where it may not be read.
+    pub fn read(root: &Path, pid: u32) -> Option<Self> {
+        let folder = folder_of(root, pid);
+        let own = fs::read(folder.join("environ")).ok()?;
+        if !own.is_empty() {
+            return Some(Self(own));
+        }
+        // Of a process whose first thread has ended only the others have it.
+        let threads = fs::read_dir(folder.join("task"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let others = threads.filter_map(|thread| fs::read(thread.path().join("environ")).ok());
+        Some(Self(
+            others
+                .into_iter()
+                .find(|text| !text.is_empty())
+                .unwrap_or_default(),
+        ))
     }
 }
 
@@ -223,17 +322,31 @@ fn read_masks(folder: &Path) -> Option<BTreeMap<String, (CpuSet, Vec<Thread>)>> 
     (!masks.is_empty()).then_some(masks)
 }
 
+/// By the file's name, and on this host by its device number too: in a container or below another root it may have another name.
 fn read_open_gpus(folder: &Path, machine: &Machine) -> Vec<PciAddress> {
     let files = fs::read_dir(folder.join("fd"))
         .into_iter()
         .flatten()
         .flatten();
-    let targets: Vec<PathBuf> = files
-        .filter_map(|entry| fs::read_link(entry.path()).ok())
+    let open: Vec<(PathBuf, Option<DeviceNumber>)> = files
+        .filter_map(|entry| {
+            let target = fs::read_link(entry.path()).ok()?;
+            let number = target
+                .is_absolute()
+                .then(|| read_device_number(&entry.path()))
+                .flatten();
+            Some((target, number))
+        })
         .collect();
     let gpus = machine.gpus.iter().filter(|gpu| {
-        gpu.device_path()
-            .is_some_and(|device| targets.contains(&PathBuf::from(device)))
+        let Some(device) = gpu.device_path().map(PathBuf::from) else {
+            return false;
+        };
+        let number = read_device_number(&device);
+        open.iter().any(|(target, own)| match (own, number) {
+            (Some(own), Some(number)) => *own == number,
+            (Some(_) | None, _) => *target == device,
+        })
     });
     gpus.map(|gpu| gpu.pci).collect()
 }
@@ -282,6 +395,37 @@ mod tests {
             "",
         );
         assert_eq!(of_job(root.path(), "7"), [11, 12]);
+    }
+
+    #[test]
+    fn what_fences_devices_is_told_by_the_cgroup() {
+        let v2 = |path: &str| fence(&format!("0::{path}\n"));
+        assert_eq!(
+            v2("/user.slice/user-7.slice/session-5.scope"),
+            v2("/user.slice/user-7.slice/user@7.service/app.slice/x.scope")
+        );
+        assert_ne!(
+            v2("/user.slice/user-7.slice/session-5.scope"),
+            v2("/user.slice/user-8.slice/session-6.scope")
+        );
+        assert_ne!(
+            v2("/system.slice/slurmstepd.scope/job_7/step_0/user/task_0"),
+            v2("/system.slice/slurmstepd.scope/job_7/step_0/user/task_1")
+        );
+        let v1 = |devices: &str, other: &str| {
+            fence(&format!(
+                "4:cpu,cpuacct:{other}\n3:devices:{devices}\n0::{other}\n"
+            ))
+        };
+        assert_eq!(
+            v1("/slurm/uid_1/job_7", "/a"),
+            v1("/slurm/uid_1/job_7", "/b")
+        );
+        assert_ne!(
+            v1("/slurm/uid_1/job_7", "/a"),
+            v1("/slurm/uid_1/job_8", "/a")
+        );
+        assert_eq!(fence(""), None);
     }
 
     #[test]

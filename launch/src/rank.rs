@@ -18,7 +18,7 @@ struct Launcher {
 const TASK: &str = "SLURM_LOCALID";
 
 /// First found, first taken.
-const LAUNCHERS: [Launcher; 7] = [
+const LAUNCHERS: [Launcher; 11] = [
     // torchrun, and accelerate and deepspeed after it.
     launcher("LOCAL_RANK", "LOCAL_WORLD_SIZE", Some("WORLD_SIZE"), true),
     // Open MPI.
@@ -42,8 +42,36 @@ const LAUNCHERS: [Launcher; 7] = [
         Some("MV2_COMM_WORLD_SIZE"),
         false,
     ),
+    // MVAPICH 3 (mpirun_rsh).
+    launcher(
+        "MVP_COMM_WORLD_LOCAL_RANK",
+        "MVP_COMM_WORLD_LOCAL_SIZE",
+        Some("MVP_COMM_WORLD_SIZE"),
+        false,
+    ),
+    // IBM's jsrun.
+    launcher(
+        "JSM_NAMESPACE_LOCAL_RANK",
+        "JSM_NAMESPACE_LOCAL_SIZE",
+        Some("JSM_NAMESPACE_SIZE"),
+        false,
+    ),
     // Others with PMI.
     launcher("PMI_LOCAL_RANK", "PMI_LOCAL_SIZE", Some("PMI_SIZE"), false),
+    // HPE's PALS (mpiexec on Cray EX).
+    launcher(
+        "PALS_LOCAL_RANKID",
+        "PALS_LOCAL_SIZE",
+        Some("PALS_SIZE"),
+        false,
+    ),
+    // Horovod's own launcher (Gloo).
+    launcher(
+        "HOROVOD_LOCAL_RANK",
+        "HOROVOD_LOCAL_SIZE",
+        Some("HOROVOD_SIZE"),
+        true,
+    ),
     // Flux (flux-run(1)), which does not say how many there are on the host.
     launcher("FLUX_TASK_LOCAL_ID", "", Some("FLUX_JOB_SIZE"), false),
     // Slurm.

@@ -3,7 +3,8 @@
 //! What a process was given and what it uses are two things: each rank of torchrun is given all GPUs of its task and
 //! uses one.  The evidence is asked in this order: who asks; NVML's list of processes; the one device file that it holds
 //! open; what `gpu-numa run` chose for it; the report of its Slurm task; the GPUs that it sees.  The last three may be
-//! for several ranks, and a launcher's variables say which of them this is.
+//! for several ranks, and a launcher's variables say which of them this is.  What `run` and the task's report name was
+//! given to the first process; one that it started may see fewer of them, or none.
 
 use topology::machine::Machine;
 use topology::pci::PciAddress;
@@ -40,8 +41,64 @@ pub enum Evidence {
     Rank(LocalRank),
     /// It sees them.
     Visible,
-    /// Nothing says that it has any.
-    Nothing,
+    /// Nothing says that it has any, for this reason.
+    Nothing(Silence),
+}
+
+/// Why nothing says that a process has a GPU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Silence {
+    /// Neither its files nor its environment name one.
+    NotNamed,
+    /// Its environment and its open files may not be read.
+    Unreadable,
+    /// This variable hides all GPUs from it.
+    Hidden(&'static str),
+    /// This variable, with this value, counts among the GPUs that the process's own cgroup or container lets it open, and which these
+    /// are is not known.
+    Numbered(&'static str, String),
+}
+
+impl Evidence {
+    /// Whether it says what the process does; what it was given, it need not use.
+    pub fn is_of_use(&self) -> bool {
+        matches!(self, Self::Named | Self::Nvml | Self::OpenFile)
+    }
+}
+
+/// What a process's environment says of the GPUs that it sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Seen {
+    /// It names none, and what the process may open is not known.
+    #[default]
+    NotNamed,
+    /// It may not be read.
+    Unreadable,
+    /// It names none, and these the process may open.
+    Openable(Vec<PciAddress>),
+    /// A variable names these, in the order of the process's own numbering; none where it hides all.
+    Listed(&'static str, Vec<PciAddress>),
+    /// A variable, with this value, names as many as this by numbers that count among GPUs which are not known.
+    Numbered(&'static str, String, usize),
+}
+
+impl Seen {
+    /// Those that are known, in the order of the process's own numbering where that is known.
+    fn gpus(&self) -> &[PciAddress] {
+        match self {
+            Self::Openable(gpus) | Self::Listed(_, gpus) => gpus,
+            Self::NotNamed | Self::Unreadable | Self::Numbered(..) => &[],
+        }
+    }
+
+    fn silence(&self) -> Silence {
+        match self {
+            Self::NotNamed | Self::Openable(_) => Silence::NotNamed,
+            Self::Unreadable => Silence::Unreadable,
+            Self::Listed(variable, _) => Silence::Hidden(variable),
+            Self::Numbered(variable, value, _) => Silence::Numbered(variable, value.clone()),
+        }
+    }
 }
 
 /// What is known of a process.
@@ -51,8 +108,8 @@ pub struct Facts {
     pub in_nvml: Vec<PciAddress>,
     /// Those whose device file it holds open.
     pub open: Vec<PciAddress>,
-    /// Those that it sees, in the order of its own numbering; empty where that is not known.
-    pub visible: Vec<PciAddress>,
+    /// What its environment says.
+    pub seen: Seen,
 }
 
 impl UsedGpus {
@@ -76,6 +133,8 @@ struct Given {
     evidence: Evidence,
     /// The rank that takes its share of them; none where all are for this process.
     rank: Option<LocalRank>,
+    /// Whether it sees fewer, and which is not known.
+    is_narrowed: bool,
 }
 
 /// The GPUs that a process uses; `environment` is the one that it was started with.
@@ -95,16 +154,26 @@ pub fn find_used(machine: &Machine, facts: &Facts, environment: &impl Environmen
     if given.gpus.is_empty() {
         // One of several open files may be that of the GPU that it works on.
         return match facts.open.as_slice() {
-            [] => UsedGpus::all(Vec::new(), Evidence::Nothing),
+            [] => UsedGpus::all(Vec::new(), Evidence::Nothing(facts.seen.silence())),
             open => {
                 let rank = LocalRank::read(environment);
                 of_rank(open, rank, Evidence::OpenFile)
             }
         };
     }
-    let used = of_rank(&given.gpus, given.rank, given.evidence);
+    let mut used = if given.is_narrowed {
+        UsedGpus {
+            gpus: given.gpus,
+            uses_all: false,
+            evidence: given.evidence,
+        }
+    } else {
+        of_rank(&given.gpus, given.rank, given.evidence)
+    };
     let is_open = |gpu: &PciAddress| facts.open.is_empty() || facts.open.contains(gpu);
     if used.gpus.iter().any(is_open) {
+        // It works on none whose file it does not hold open.
+        used.gpus.retain(is_open);
         return used;
     }
     // It works on others than it was given.
@@ -115,13 +184,44 @@ pub fn find_used(machine: &Machine, facts: &Facts, environment: &impl Environmen
     }
 }
 
-fn given(facts: &Facts, environment: &impl Environment) -> Given {
-    let rank = LocalRank::read(environment);
-    let all = |gpus, evidence, rank| Given {
+/// What was given to a process that sees `seen`.
+fn narrow(
+    gpus: Vec<PciAddress>,
+    evidence: Evidence,
+    rank: Option<LocalRank>,
+    seen: &Seen,
+) -> Given {
+    let given = |gpus, evidence, is_narrowed| Given {
         gpus,
         evidence,
         rank,
+        is_narrowed,
     };
+    match seen {
+        Seen::Listed(_, seen) => {
+            let both = seen.iter().copied().filter(|gpu| gpus.contains(gpu));
+            let both: Vec<PciAddress> = both.collect();
+            if both.is_empty() {
+                // It was started with others than those that its task was bound for.
+                given(seen.clone(), Evidence::Visible, false)
+            } else if both.len() < gpus.len() {
+                given(both, Evidence::Visible, false)
+            } else {
+                // In the order of its own numbers.
+                given(both, evidence, false)
+            }
+        }
+        Seen::Numbered(_, _, count) => {
+            let is_narrowed = *count < gpus.len();
+            given(gpus, evidence, is_narrowed)
+        }
+        Seen::NotNamed | Seen::Unreadable | Seen::Openable(_) => given(gpus, evidence, false),
+    }
+}
+
+fn given(facts: &Facts, environment: &impl Environment) -> Given {
+    let rank = LocalRank::read(environment);
+    let all = |gpus, evidence, rank| narrow(gpus, evidence, rank, &facts.seen);
     if let Some(choice) = RunChoice::read(environment).filter(|choice| !choice.gpus.is_empty()) {
         let rank = rank.filter(|_| !choice.is_for_rank(environment));
         return all(choice.gpus, Evidence::Run, rank);
@@ -145,9 +245,10 @@ fn given(facts: &Facts, environment: &impl Environment) -> Given {
     // Slurm's tasks may each have GPUs of their own, and then see no others.
     let on_host = environment.get("SLURM_GPUS_ON_NODE");
     let on_host = on_host.and_then(|count| count.trim().parse::<usize>().ok());
-    let has_own = on_host.is_some_and(|count| facts.visible.len() < count);
+    let visible = facts.seen.gpus();
+    let has_own = on_host.is_some_and(|count| visible.len() < count);
     let rank = rank.filter(|rank| !(rank.is_of_task() && has_own));
-    all(facts.visible.clone(), Evidence::Visible, rank)
+    all(visible.to_vec(), Evidence::Visible, rank)
 }
 
 /// What the process of `rank` uses of the GPUs that all ranks of its host see: the one with its number, as frameworks
@@ -213,7 +314,7 @@ mod tests {
 
     fn sees(count: u8) -> Facts {
         Facts {
-            visible: gpus(0..count),
+            seen: Seen::Openable(gpus(0..count)),
             ..Facts::default()
         }
     }
@@ -305,6 +406,91 @@ mod tests {
             ("GPU_NUMA_RUN", for_all.as_str()),
         ];
         assert_eq!(used(&sees(2), &step), (vec![0, 1], false));
+    }
+
+    #[test]
+    fn a_program_that_sees_fewer_than_its_task_uses_those() {
+        let report = report(4);
+        let task = [("GPU_NUMA_BIND_REPORT", report.as_str())];
+        let listed = |of: std::ops::Range<u8>| Facts {
+            seen: Seen::Listed("CUDA_VISIBLE_DEVICES", gpus(of)),
+            ..Facts::default()
+        };
+        assert_eq!(used(&listed(2..3), &task), (vec![2], true));
+        assert_eq!(used(&listed(2..4), &task), (vec![2, 3], false));
+        assert_eq!(used(&listed(0..4), &task), (vec![0, 1, 2, 3], true));
+        // It was started with others.
+        assert_eq!(used(&listed(6..7), &task), (vec![6], true));
+        // A rank counts within its own list.
+        let rank = [("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "2")];
+        assert_eq!(
+            used(&listed(2..4), &[&task[..], &rank].concat()),
+            (vec![3], true)
+        );
+        let numbered = |count| Facts {
+            seen: Seen::Numbered("CUDA_VISIBLE_DEVICES", "0".to_owned(), count),
+            ..Facts::default()
+        };
+        assert_eq!(used(&numbered(4), &task), (vec![0, 1, 2, 3], true));
+        assert_eq!(used(&numbered(1), &task), (vec![0, 1, 2, 3], false));
+    }
+
+    #[test]
+    fn where_nothing_is_found_the_reason_is_given() {
+        let silence = |seen: Seen, variables: &[(&str, &str)]| {
+            let facts = Facts {
+                seen,
+                ..Facts::default()
+            };
+            find_used(&machine(), &facts, &Variables::of(variables)).evidence
+        };
+        let report = report(4);
+        let task = [("GPU_NUMA_BIND_REPORT", report.as_str())];
+        for variables in [&task[..], &[]] {
+            assert_eq!(
+                silence(Seen::Listed("ROCR", Vec::new()), variables),
+                Evidence::Nothing(Silence::Hidden("ROCR"))
+            );
+        }
+        assert_eq!(
+            silence(Seen::Unreadable, &[]),
+            Evidence::Nothing(Silence::Unreadable)
+        );
+        assert_eq!(
+            silence(Seen::Numbered("ROCR", "0".to_owned(), 1), &[]),
+            Evidence::Nothing(Silence::Numbered("ROCR", "0".to_owned()))
+        );
+        assert_eq!(
+            silence(Seen::NotNamed, &[]),
+            Evidence::Nothing(Silence::NotNamed)
+        );
+    }
+
+    #[test]
+    fn of_its_tasks_gpus_it_uses_those_whose_files_it_holds_open() {
+        let report = report(4);
+        let task = [("GPU_NUMA_BIND_REPORT", report.as_str())];
+        let facts = Facts {
+            open: gpus(1..3),
+            ..sees(8)
+        };
+        assert_eq!(used(&facts, &task), (vec![1, 2], true));
+    }
+
+    #[test]
+    fn the_report_of_the_step_around_is_not_its_own() {
+        let of_script = r#"{"job":7,"step":"7.batch","gpus":["0000:20:00.0"]}"#;
+        let with = |variables: &[(&str, &str)]| {
+            let report = [("GPU_NUMA_BIND_REPORT", of_script)];
+            used(&Facts::default(), &[&report[..], variables].concat()).0
+        };
+        let job = ("SLURM_JOB_ID", "7");
+        assert_eq!(with(&[job]), [0]);
+        assert_eq!(with(&[job, ("SLURM_STEP_ID", "4294967291")]), [0]);
+        assert_eq!(with(&[job, ("SLURM_STEP_ID", "0")]), [0usize; 0]);
+        assert_eq!(with(&[("SLURM_JOB_ID", "8")]), [0usize; 0]);
+        let parts = [("SLURM_JOB_ID", "8"), ("SLURM_HET_SIZE", "2")];
+        assert_eq!(with(&parts), [0]);
     }
 
     #[test]

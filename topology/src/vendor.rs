@@ -41,6 +41,8 @@ pub struct GpuVendor {
 pub struct Variables {
     /// Lists the GPUs that a program sees, by index or UUID.
     pub visible: &'static str,
+    /// Those of the runtime above, whose indexes count within `visible`'s; the first that is set counts.
+    pub within: &'static [&'static str],
     /// Says in which order the indexes count; None where there is but one order.
     pub order: Option<OrderVariable>,
 }
@@ -151,6 +153,7 @@ pub static VENDORS: [GpuVendor; 2] = [
         device_file: "dev/nvidia",
         variables: Variables {
             visible: "CUDA_VISIBLE_DEVICES",
+            within: &[],
             order: Some(OrderVariable {
                 name: "CUDA_DEVICE_ORDER",
                 by_address: "PCI_BUS_ID",
@@ -177,6 +180,8 @@ pub static VENDORS: [GpuVendor; 2] = [
         device_file: "dev/dri/renderD",
         variables: Variables {
             visible: "ROCR_VISIBLE_DEVICES",
+            // HIP reads CUDA's where its own is not set (clr, rocclr/utils/flags.hpp and device.cpp).
+            within: &["HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"],
             order: None,
         },
         driver: Driver {

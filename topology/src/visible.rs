@@ -17,6 +17,8 @@ pub struct TaskView {
     pub openable: Vec<PciAddress>,
     /// The variable that lists the GPUs that a program sees ([`crate::vendor::Variables::visible`]).
     pub visible: Option<String>,
+    /// The variable of the runtime above that counts within these ([`crate::vendor::Variables::within`]).
+    pub within: Option<String>,
     /// The variable that says how they are numbered ([`crate::vendor::Variables::order`]).
     pub order: Option<String>,
     /// `SLURM_STEP_GPUS` (for a batch script `SLURM_JOB_GPUS`) as the step had it before the fork.
@@ -36,6 +38,7 @@ impl TaskView {
         Self {
             openable,
             visible: env(variables.visible),
+            within: variables.within.iter().find_map(|name| env(name)),
             order: variables.order.and_then(|order| env(order.name)),
             step_list: None,
             on_host: env("SLURM_GPUS_ON_NODE"),
@@ -54,6 +57,26 @@ pub struct Visible {
 
 /// The GPUs that a task sees on `machine`.
 pub fn find_visible(machine: &Machine, view: &TaskView) -> Visible {
+    let outer = find_outer(machine, view);
+    let Some(list) = &view.within else {
+        return outer;
+    };
+    let gpus: Vec<&Gpu> = outer
+        .gpus
+        .iter()
+        .filter_map(|pci| machine.gpu(*pci))
+        .collect();
+    match parse_list(machine, &gpus, list) {
+        Ok(gpus) => Visible {
+            gpus,
+            remark: outer.remark,
+        },
+        Err(_) => outer,
+    }
+}
+
+/// Without the variable of the runtime above.
+fn find_outer(machine: &Machine, view: &TaskView) -> Visible {
     if !has_gpus(view) {
         return Visible::default();
     }
@@ -115,7 +138,7 @@ fn has_gpus(view: &TaskView) -> bool {
         .on_host
         .as_ref()
         .is_some_and(|count| count.trim().parse::<u32>().is_ok_and(|n| n > 0));
-    listed || counted
+    listed || counted || view.within.is_some()
 }
 
 /// Without the vendor's variable: all openable ones, but without a fence only those of the step's list.
@@ -276,6 +299,22 @@ mod tests {
         assert_eq!(find_visible(&machine, &all).gpus.len(), 4);
         machine.gpus.iter_mut().for_each(|gpu| gpu.mig.clear());
         assert_eq!(find_visible(&machine, &all).gpus, [address(2)]);
+    }
+
+    #[test]
+    fn the_runtime_above_counts_within_what_the_one_below_shows() {
+        let within = |outer, list: &str| {
+            seen(&TaskView {
+                within: Some(list.to_owned()),
+                on_host: Some("4".to_owned()),
+                ..view(&[0, 1, 2, 3], outer)
+            })
+        };
+        assert_eq!(within(Some("1,3"), "1"), [3]);
+        assert_eq!(within(Some("3,1"), "0"), [3]);
+        assert_eq!(within(None, "2,0"), [2, 0]);
+        assert_eq!(within(None, ""), [0u32; 0]);
+        assert_eq!(within(Some("1,3"), "7"), [1, 3]);
     }
 
     #[test]

@@ -43,6 +43,8 @@ mod vendors {
                 vendor.driver.version.to_owned(),
             ]);
             words.extend(vendor.driver.gpus.map(str::to_owned));
+            let within = vendor.variables.within.iter();
+            words.extend(within.map(|name| format!("\"{name}\"")));
             let order = vendor.variables.order;
             words.extend(order.map(|order| format!("\"{}\"", order.name)));
         }

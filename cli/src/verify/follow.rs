@@ -10,6 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use topology::set::CpuSet;
 
+use launch::used::Evidence;
+
 use super::judge::{Finding, judge};
 use super::{Checked, Host, NVML_AGE, title, words};
 use crate::command::{CommandError, Outcome};
@@ -19,7 +21,7 @@ use crate::out::Out;
 const REST: u32 = 3000;
 /// Memory is looked at no more often.
 const MEMORY_REST: Duration = Duration::from_secs(60);
-/// How long after the first look NVML is asked again about a process whose GPUs are not sure.
+/// How long after the first look NVML is asked again which GPUs a process uses.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// A process that is followed.
@@ -63,8 +65,8 @@ impl Followed {
             self.memory_due = Instant::now() + MEMORY_REST.max(now.elapsed() * REST);
         }
         let mut changes = Vec::new();
-        let is_sure = !self.checked.used.gpus.is_empty() && self.checked.used.uses_all;
-        if !is_sure && now >= self.gpus_due {
+        let is_named = self.checked.used.evidence == Evidence::Named;
+        if !is_named && now >= self.gpus_due {
             let start = Instant::now();
             let used = host.used(self.checked.process.pid, NVML_AGE);
             if used != self.checked.used {
@@ -191,7 +193,7 @@ fn begun(
         .filter(|pid| !is_followed(pid))
         // NVML does not list it yet.
         .filter_map(|pid| host.check(*pid, Duration::MAX));
-    new.filter(|checked| !checked.used.gpus.is_empty())
+    new.filter(|checked| !checked.is_without_gpu())
         .map(Followed::new)
         .collect()
 }

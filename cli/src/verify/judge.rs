@@ -1,7 +1,8 @@
 //! What is wrong with a process, measured against the GPUs that it uses.
 
+use launch::numa_maps;
 use launch::process::{Process, Thread};
-use launch::used::UsedGpus;
+use launch::used::{Evidence, Silence, UsedGpus};
 use topology::binding::{Verdict, judge_cpus, memory_nodes};
 use topology::machine::Machine;
 use topology::pci::PciAddress;
@@ -30,8 +31,8 @@ pub(super) struct Judgement {
 pub(super) enum Finding {
     /// The machine has no GPU.
     NoGpuOnHost,
-    /// Nothing says that the process has a GPU.
-    NoGpuOfProcess,
+    /// Nothing says that the process has a GPU, for this reason.
+    NoGpuOfProcess(Silence),
     /// The NUMA node of this GPU is unknown.
     UnknownNode(PciAddress),
     /// It may use any of these GPUs, and its CPUs are not local to all of them.
@@ -51,8 +52,28 @@ pub(super) enum Finding {
     },
     /// It uses these GPUs and others, and none of its threads may run near these.
     FarGpus(Vec<PciAddress>),
+    /// It was given these GPUs and others, and none of its threads may run near these; whether it uses them is not known.
+    FarIfUsed(Vec<PciAddress>),
     /// Its memory may not be read.
     MemoryUnreadable,
+    /// Its cpuset lets it have no memory on its GPUs' nodes.
+    MemoryNotAllowed {
+        /// The nodes that it may have memory from.
+        allowed: NodeSet,
+        /// The right ones.
+        nodes: NodeSet,
+    },
+    /// Threads take new memory by a policy that names nodes that are not its GPUs'.
+    ThreadsPolicy {
+        /// They, in the order of their numbers.
+        threads: Vec<Thread>,
+        /// How many threads the process has.
+        of: usize,
+        /// The policy, as the kernel writes it.
+        policy: String,
+        /// The right nodes.
+        nodes: NodeSet,
+    },
     /// Its memory policy names nodes that are not its GPUs'.
     MemoryPolicy {
         /// The policy, as the kernel writes it.
@@ -79,7 +100,8 @@ impl Finding {
         matches!(
             self,
             Self::NoGpuOnHost
-                | Self::NoGpuOfProcess
+                | Self::NoGpuOfProcess(_)
+                | Self::FarIfUsed(_)
                 | Self::UnknownNode(_)
                 | Self::AnyOf(_)
                 | Self::MemoryUnreadable
@@ -110,7 +132,11 @@ pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Ju
         findings.push(if machine.gpus.is_empty() {
             Finding::NoGpuOnHost
         } else {
-            Finding::NoGpuOfProcess
+            Finding::NoGpuOfProcess(if let Evidence::Nothing(silence) = &used.evidence {
+                silence.clone()
+            } else {
+                Silence::NotNamed
+            })
         });
         return judgement;
     }
@@ -140,7 +166,12 @@ pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Ju
         let far = placed.far_gpus(&used.gpus);
         let is_chosen = placed.chosen == Some(&placed.cpus());
         if findings.is_empty() && !far.is_empty() && !is_chosen {
-            findings.push(Finding::FarGpus(far));
+            if used.evidence.is_of_use() {
+                findings.push(Finding::FarGpus(far));
+            } else {
+                findings.push(Finding::FarIfUsed(far));
+                judgement.verdict = None;
+            }
         }
         judge_memory(findings, process, &memory_nodes(machine, &nodes));
     } else {
@@ -257,6 +288,24 @@ fn judge_memory(findings: &mut Vec<Finding>, process: &Process, nodes: &NodeSet)
     let memory = &process.memory;
     if memory.policy.is_empty() {
         findings.push(Finding::MemoryUnreadable);
+    }
+    let allowed = process.allowed_nodes.as_ref();
+    if let Some(allowed) = allowed.filter(|allowed| !allowed.intersects(nodes)) {
+        findings.push(Finding::MemoryNotAllowed {
+            allowed: allowed.clone(),
+            nodes: nodes.clone(),
+        });
+    }
+    for (policy, threads) in &process.policies {
+        let named = numa_maps::nodes_of(policy);
+        if named.is_some_and(|named| !named.is_subset(nodes)) {
+            findings.push(Finding::ThreadsPolicy {
+                threads: threads.clone(),
+                of: process.threads(),
+                policy: policy.clone(),
+                nodes: nodes.clone(),
+            });
+        }
     }
     let others = memory
         .named()

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use launch::numa_maps::ProcessMemory;
 use launch::process::{self, Process, StartEnvironment};
-use launch::used::{Evidence, Facts, UsedGpus, find_used};
+use launch::used::{Evidence, Facts, Silence, UsedGpus, find_used};
 use serde::Serialize;
 use topology::binding::{Verdict, judge_cpus};
 use topology::machine::Machine;
@@ -40,8 +40,9 @@ something is wrong or cannot be known, so one line in a job script can stop the 
 
 The GPUs are those on which NVML lists the process; else the one whose device file it holds open; else those that \
 gpu-numa run chose, or its Slurm task was bound for, or that it sees: of these a rank of torchrun or MPI uses the one \
-of its number.  Of a recorded process (--from) only the device files, what its environment says and UUIDs count, as what \
-numbers in CUDA_VISIBLE_DEVICES stood for is not recorded.  Where that leaves several on different NUMA nodes, they are named, and it is right only where it would \
+of its number; and where CUDA_VISIBLE_DEVICES names fewer, those.  Numbers there count among the GPUs that a process may open: of \
+a process in another cgroup or container, or a recorded one (--from), these are known only where it has the files of \
+some GPUs alone, or names the host's last; UUIDs always count.  Where that leaves several on different NUMA nodes, they are named, and it is right only where it would \
 be with each of them.")]
 pub(crate) struct Verify {
     /// The process (default: this command itself, which has what its shell or task gave it, as any program started there)
@@ -121,6 +122,16 @@ struct Checked {
     judgement: Judgement,
 }
 
+impl Checked {
+    /// Whether it is taken to have no GPU, rather than that it is not known which.
+    fn is_without_gpu(&self) -> bool {
+        matches!(
+            &self.used.evidence,
+            Evidence::Nothing(Silence::NotNamed | Silence::Hidden(_))
+        )
+    }
+}
+
 /// The processes on each GPU.
 type GpuProcesses = BTreeMap<PciAddress, Vec<u32>>;
 
@@ -166,14 +177,14 @@ impl Host<'_> {
             ..Facts::default()
         };
         if self.is_live {
+            if pid == std::process::id() {
+                // Says what is odd in the variables that it was started with.
+                read_visible(machine);
+            }
             facts.in_nvml = self.in_nvml(pid, age);
-            facts.visible = if pid == std::process::id() {
-                read_visible(machine)
-            } else {
-                process::visible_to(machine, pid)
-            };
+            facts.seen = process::seen_by(machine, pid);
         } else {
-            facts.visible = process::recorded_visible(self.root, machine, pid);
+            facts.seen = process::recorded_seen(self.root, machine, pid);
         }
         find_used(machine, &facts, &StartEnvironment::of(self.root, pid))
     }
@@ -195,7 +206,7 @@ impl Host<'_> {
         let pids = process::of_job(self.root, job).into_iter();
         let checked = pids.filter_map(|pid| self.check(pid, NVML_AGE));
         checked
-            .filter(|checked| checked.used.evidence != Evidence::Nothing)
+            .filter(|checked| !checked.is_without_gpu())
             .collect()
     }
 }

@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use launch::process::Thread;
-use launch::used::{Evidence, UsedGpus};
+use launch::used::{Evidence, Silence, UsedGpus};
 use topology::binding::Verdict;
 use topology::machine::Machine;
 use topology::option::printable;
-use topology::pci::PciAddress;
 use topology::quantity::{count, volume};
 use topology::set::{CpuSet, NodeSet};
 
 use super::Host;
 use super::judge::{Finding, Judgement};
+use crate::hardware::gpu_label;
 
 /// The most threads that are named.
 const MOST_THREADS: usize = 4;
@@ -22,11 +22,11 @@ pub(super) fn gpus(machine: &Machine, used: &UsedGpus) -> String {
     let names: Vec<String> = used
         .gpus
         .iter()
-        .map(|gpu| gpu_name(machine, *gpu))
+        .map(|gpu| gpu_label(machine, *gpu))
         .collect();
     let names = names.join(", ");
     match (&used.evidence, used.uses_all) {
-        (Evidence::Nothing, _) => "none found".to_owned(),
+        (Evidence::Nothing(_), _) => "none found".to_owned(),
         (Evidence::Named, _) => format!("{names} (named by --gpus)"),
         (Evidence::Nvml, _) => format!("{names} (in use, according to NVML)"),
         (Evidence::OpenFile, true) => format!("{names} (holds the device file open)"),
@@ -94,9 +94,23 @@ pub(super) fn all_well(verdict: Option<Verdict>, gpus: usize) -> String {
 pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Finding) -> String {
     match finding {
         Finding::NoGpuOnHost => "no GPU found on this machine; nothing to check".to_owned(),
-        Finding::NoGpuOfProcess => "no GPU found for the process; name them with --gpus".to_owned(),
+        Finding::NoGpuOfProcess(silence) => match silence {
+            Silence::NotNamed => "no GPU found for the process; name them with --gpus".to_owned(),
+            Silence::Unreadable => "which GPUs the process has cannot be read: run this as its user or as root, or name them with \
+                 --gpus"
+                .to_owned(),
+            Silence::Hidden(variable) => format!(
+                "{variable} hides all GPUs from the process; if it has one in spite of that, name it with --gpus"
+            ),
+            Silence::Numbered(variable, value) => format!(
+                "{variable}=\"{}\" counts among the GPUs that the process may open, and which these are cannot be seen from here; \
+                 name them with --gpus",
+                printable(value)
+            ),
+        },
         Finding::UnknownNode(gpu) => format!(
-            "the NUMA node of GPU {gpu} is unknown (name the node in /{})",
+            "the NUMA node of {} is unknown (name the node in /{})",
+            gpu_label(machine, *gpu),
             topology::sysfs::OVERRIDE_FILE
         ),
         Finding::AnyOf(gpus) => {
@@ -107,7 +121,7 @@ pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Findin
                         .gpu(*gpu)
                         .and_then(|gpu| gpu.locality.numa_nodes.clone())
                         .unwrap_or_default();
-                    let name = gpu_name(machine, *gpu);
+                    let name = gpu_label(machine, *gpu);
                     format!("{name} ({}: {})", nodes(&known), word(*verdict))
                 })
                 .collect();
@@ -146,11 +160,40 @@ pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Findin
             }
         }
         Finding::FarGpus(gpus) => {
-            let names: Vec<String> = gpus.iter().map(|gpu| gpu_name(machine, *gpu)).collect();
+            let names: Vec<String> = gpus.iter().map(|gpu| gpu_label(machine, *gpu)).collect();
             format!(
                 "it may not run on any CPU that is local to {}: partial",
                 names.join(", ")
             )
+        }
+        Finding::FarIfUsed(gpus) => {
+            let names: Vec<String> = gpus.iter().map(|gpu| gpu_label(machine, *gpu)).collect();
+            format!(
+                "it may not run on any CPU that is local to {}, which it was given too: partial if it uses them, else name those \
+                 that it uses with --gpus",
+                names.join(", ")
+            )
+        }
+        Finding::MemoryNotAllowed { allowed, nodes: right } => {
+            let (allowed, right) = (nodes(allowed), nodes(right));
+            if judgement.gpus == 1 {
+                format!("its cpuset gives it memory from {allowed} only; its GPU is on {right}")
+            } else {
+                format!("its cpuset gives it memory from {allowed} only; its GPUs are on {right}")
+            }
+        }
+        Finding::ThreadsPolicy {
+            threads,
+            of,
+            policy,
+            nodes: right,
+        } => {
+            let (who, right) = (who(threads, *of), nodes(right));
+            if judgement.gpus == 1 {
+                format!("{who} took another memory policy, \"{policy}\"; its GPU is on {right}")
+            } else {
+                format!("{who} took another memory policy, \"{policy}\"; its GPUs are on {right}")
+            }
         }
         Finding::MemoryUnreadable => "its memory cannot be read (numa_maps)".to_owned(),
         Finding::MemoryPolicy {
@@ -177,14 +220,6 @@ pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Findin
                 format!("{far} of its {all} of memory are not on its GPUs' {right}")
             }
         }
-    }
-}
-
-/// `GPU2 0000:83:00.0`: by its number in `show`, and its address.
-fn gpu_name(machine: &Machine, pci: PciAddress) -> String {
-    match machine.gpus.iter().position(|gpu| gpu.pci == pci) {
-        Some(number) => format!("GPU{number} {pci}"),
-        None => pci.to_string(),
     }
 }
 
