@@ -26,20 +26,21 @@ const UUID: &str = "UUID";
 /// A device and what it is called.
 type Named = (String, PciAddress);
 
-/// Prints one row per GPU, with the devices in a table of their own where `width` allows no more; nothing on a
-/// machine without GPUs.
+/// Prints one row per device with its paths, or the paths of GPUs and the devices in tables of their own where `width`
+/// allows no more, and on a machine without GPUs, whose NICs no path is of use to.
 pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<(), CommandError> {
-    if machine.gpus.is_empty() {
-        return Ok(());
-    }
     let gpus: Vec<Named> = named("GPU", machine.gpus.iter().map(|gpu| gpu.pci));
     let nics: Vec<Named> = named("NIC", machine.nics.iter().map(|nic| nic.pci).take(MAX_NICS));
     let all: Vec<&Named> = gpus.iter().chain(&nics).collect();
+    if all.is_empty() {
+        return Ok(());
+    }
     let mut table = Table::new(heads(&all).chain(PLACE.map(Column::left)));
-    for row in &gpus {
+    for row in &all {
         table.row([paths(machine, row, &all), place(machine, row)].concat());
     }
-    if table.width() <= width {
+    let is_one_table = table.width() <= width && !gpus.is_empty();
+    if is_one_table {
         out.table(&table)?;
     } else {
         let cell = 2 + all.iter().map(|(name, _)| name.len()).max().unwrap_or(5);
@@ -50,7 +51,8 @@ pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<()
         } else {
             vec![gpus.iter().collect(), nics.iter().collect()]
         };
-        for block in blocks.iter().flat_map(|block| block.chunks(columns)) {
+        let blocks = blocks.iter().filter(|_| !gpus.is_empty());
+        for block in blocks.flat_map(|block| block.chunks(columns)) {
             let mut table = Table::new(heads(block));
             for row in &gpus {
                 table.row(paths(machine, row, block));
@@ -76,7 +78,8 @@ pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<()
         }
         out.table(&table)?;
     }
-    for note in legend(machine, &all)
+    let from = if is_one_table { all.len() } else { gpus.len() };
+    for note in legend(machine, &all, from)
         .iter()
         .chain(&inferred(machine, &[gpus.as_slice(), &nics].concat()))
     {
@@ -92,12 +95,12 @@ pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<()
     Ok(())
 }
 
-/// What the words in this matrix mean (`nvidia-smi topo -m` has the same words).
-fn legend(machine: &Machine, all: &[&Named]) -> Option<String> {
-    let used: BTreeSet<String> = machine
-        .gpus
+/// What the words in the rows of the first `rows` devices mean (`nvidia-smi topo -m` has the same words).
+fn legend(machine: &Machine, all: &[&Named], rows: usize) -> Option<String> {
+    let used: BTreeSet<String> = all
         .iter()
-        .flat_map(|gpu| all.iter().map(move |(_, to)| (gpu.pci, *to)))
+        .take(rows)
+        .flat_map(|(_, from)| all.iter().map(move |(_, to)| (*from, *to)))
         .filter(|(a, b)| a != b)
         .filter_map(|(a, b)| hardware::path(machine, a, b))
         .collect();
