@@ -1,4 +1,4 @@
-/* misbound WORD...: a process that is bound as WORDs say, one after the other; then it prints its number and waits for ever.
+/* misbound WORD...: a process that is bound as WORDs say, one after the other; then it prints its number and waits without a limit.
  *
  *   open FILE           holds FILE open
  *   cpus FIRST LAST     binds the calling thread
