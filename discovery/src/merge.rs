@@ -16,6 +16,7 @@ use topology::text::plain;
 use topology::vendor::{GpuVendor, Library};
 use tracing::debug;
 
+use crate::child::ChildError;
 use crate::error::AskError;
 use crate::error::DiscoveryError;
 use crate::hwloc::HwlocAnswer;
@@ -41,15 +42,23 @@ pub(crate) fn read_root(
 ) -> Result<Machine, DiscoveryError> {
     let live = place != Place::Recorded;
     let (overrides, complaints) = sysfs::read_overrides(root);
-    let mut machine = sysfs::read_machine(root, &overrides)?;
+    let ask = || {
+        if live {
+            probe::ask_hwloc_live(program)
+        } else {
+            probe::ask_hwloc_root(program, root)
+        }
+    };
+    // hwloc takes as long as our own reading does.
+    let (machine, answer) = std::thread::scope(|scope| {
+        let asked = scope.spawn(ask);
+        let machine = sysfs::read_machine(root, &overrides);
+        (machine, asked.join())
+    });
+    let mut machine = machine?;
     let complaints = complaints.iter().map(ToString::to_string);
     machine.remarks.extend(complaints);
-    let answer = if live {
-        probe::ask_hwloc_live(program)
-    } else {
-        probe::ask_hwloc_root(program, root)
-    };
-    match answer {
+    match answer.unwrap_or(Err(AskError::Child(ChildError::Died))) {
         Ok(answer) => add_hwloc(&mut machine, answer, live),
         Err(error) => {
             machine.remarks.push(format!(
