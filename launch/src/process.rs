@@ -79,25 +79,25 @@ impl Process {
 
     /// Reads again where its memory is: the kernel walks all of it for that.
     pub fn read_memory(&mut self, root: &Path) {
-        let folder = folder_of(root, self.pid);
+        let folder = living_folder_of(root, self.pid);
         let text = fs::read_to_string(folder.join("numa_maps"));
         self.memory = text.map(|text| numa_maps::parse(&text)).unwrap_or_default();
-        self.policies = self.other_policies(&folder);
+        self.policies = self.other_policies(&folder, &folder_of(root, self.pid).join("task"));
         let status = fs::read_to_string(folder.join("status")).unwrap_or_default();
         let nodes = status_list(&status, "Mems_allowed_list").map(str::parse::<NodeSet>);
         self.allowed_nodes = nodes.and_then(Result::ok).filter(|nodes| !nodes.is_empty());
     }
 
-    /// The policies of threads that differ from that of the process's first thread.
-    fn other_policies(&self, folder: &Path) -> BTreeMap<String, Vec<Thread>> {
-        let of = |path: PathBuf| numa_maps::read_policy(&path.join("numa_maps"));
+    /// The policies of the threads in `tasks` that differ from that of `first`.
+    fn other_policies(&self, first: &Path, tasks: &Path) -> BTreeMap<String, Vec<Thread>> {
+        let of = |folder: &Path| numa_maps::read_policy(&folder.join("numa_maps"));
         let mut others: BTreeMap<String, Vec<Thread>> = BTreeMap::new();
-        let Some(first) = of(folder.to_owned()) else {
+        let Some(first) = of(first) else {
             return others;
         };
         let threads = self.masks.values().flat_map(|(_, threads)| threads);
         for thread in threads.filter(|thread| thread.id != self.pid) {
-            let policy = of(folder.join(format!("task/{}", thread.id)));
+            let policy = of(&tasks.join(thread.id.to_string()));
             if let Some(policy) = policy.filter(|policy| *policy != first) {
                 others.entry(policy).or_default().push(thread.clone());
             }
@@ -188,17 +188,18 @@ pub fn recorded_seen(root: &Path, machine: &Machine, pid: u32) -> Seen {
 /// The GPUs whose device file is in the `/dev` of process `pid`: those that `own` sees there too where both have the same; none
 /// where it may not be looked at.
 fn present_to(machine: &Machine, root: &Path, pid: u32, own: u32) -> Option<Vec<PciAddress>> {
-    let mounts = [pid, own].map(|pid| fs::read_link(folder_of(root, pid).join("ns/mnt")).ok());
+    let mounts =
+        [pid, own].map(|pid| fs::read_link(living_folder_of(root, pid).join("ns/mnt")).ok());
     let [Some(its), Some(own)] = mounts else {
         return None;
     };
     let all = || machine.gpus.iter().map(|gpu| gpu.pci).collect();
-    let is_at_root =
-        fs::read_link(folder_of(root, pid).join("root")).is_ok_and(|path| path == Path::new("/"));
+    let is_at_root = fs::read_link(living_folder_of(root, pid).join("root"))
+        .is_ok_and(|path| path == Path::new("/"));
     if its == own && is_at_root {
         return Some(all());
     }
-    let its_root = folder_of(root, pid).join("root");
+    let its_root = living_folder_of(root, pid).join("root");
     let is_there = |gpu: &&Gpu| {
         let device = gpu.device_path();
         device.is_some_and(|device| its_root.join(device.trim_start_matches('/')).exists())
@@ -240,7 +241,7 @@ fn fence(cgroup: &str) -> Option<String> {
 
 /// The GPUs whose device file process `pid` holds open.
 pub fn open_gpus(root: &Path, machine: &Machine, pid: u32) -> Vec<PciAddress> {
-    read_open_gpus(&folder_of(root, pid), machine)
+    read_open_gpus(&living_folder_of(root, pid), machine)
 }
 
 /// The environment of a process as it was started.
@@ -255,23 +256,8 @@ impl StartEnvironment {
 
     /// As [`Self::of`]; none where it may not be read.
     pub fn read(root: &Path, pid: u32) -> Option<Self> {
-        let folder = folder_of(root, pid);
-        let own = fs::read(folder.join("environ")).ok()?;
-        if !own.is_empty() {
-            return Some(Self(own));
-        }
-        // Of a process whose first thread has ended only the others have it.
-        let threads = fs::read_dir(folder.join("task"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        let others = threads.filter_map(|thread| fs::read(thread.path().join("environ")).ok());
-        Some(Self(
-            others
-                .into_iter()
-                .find(|text| !text.is_empty())
-                .unwrap_or_default(),
-        ))
+        let environ = living_folder_of(root, pid).join("environ");
+        Some(Self(fs::read(environ).ok()?))
     }
 }
 
@@ -289,6 +275,29 @@ fn folder_of(root: &Path, pid: u32) -> PathBuf {
     root.join(format!("proc/{pid}"))
 }
 
+/// The folder in which a process's memory, files and environment are: of one whose first thread has ended, that of another
+/// thread.
+fn living_folder_of(root: &Path, pid: u32) -> PathBuf {
+    let folder = folder_of(root, pid);
+    if !has_ended(&folder) {
+        return folder;
+    }
+    let threads = fs::read_dir(folder.join("task"));
+    let mut threads = threads.into_iter().flatten().flatten();
+    let living = threads.find(|thread| !has_ended(&thread.path()));
+    living.map_or(folder, |thread| thread.path())
+}
+
+/// Whether the process or thread of this folder has ended, and only its end is still to be asked for (proc_pid_status(5), State).
+fn has_ended(folder: &Path) -> bool {
+    let status = fs::read_to_string(folder.join("status")).unwrap_or_default();
+    is_over(&status)
+}
+
+fn is_over(status: &str) -> bool {
+    status_list(status, "State").is_some_and(|state| state.starts_with(['Z', 'X']))
+}
+
 fn read_start(folder: &Path) -> u64 {
     let stat = fs::read_to_string(folder.join("stat")).unwrap_or_default();
     // The name before it, in brackets, may hold anything.
@@ -302,6 +311,9 @@ fn read_masks(folder: &Path) -> Option<BTreeMap<String, (CpuSet, Vec<Thread>)>> 
     for thread in fs::read_dir(folder.join("task")).ok()?.flatten() {
         // A thread may end while it is looked at.
         let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        if is_over(&status) {
+            continue;
+        }
         let mask = status_list(&status, "Cpus_allowed_list").map(str::parse::<CpuSet>);
         let id = thread
             .file_name()
@@ -395,6 +407,37 @@ mod tests {
             "",
         );
         assert_eq!(of_job(root.path(), "7"), [11, 12]);
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_is_that_of_the_others() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = root.path().join("proc/7").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        put("status", "State:\tZ (zombie)\nCpus_allowed_list:\t0-7\n");
+        put("environ", "");
+        put(
+            "task/7/status",
+            "State:\tZ (zombie)\nCpus_allowed_list:\t0-7\n",
+        );
+        assert!(Process::read(root.path(), 7).is_none());
+        put(
+            "task/8/status",
+            "State:\tS (sleeping)\nCpus_allowed_list:\t3\n",
+        );
+        put("task/8/environ", "LOCAL_RANK=2\0");
+        put(
+            "task/8/numa_maps",
+            "1 bind:1 anon=1 N1=1 kernelpagesize_kB=4\n",
+        );
+        let process = Process::read(root.path(), 7).unwrap();
+        assert_eq!(process.cpus().to_string(), "3");
+        assert_eq!(process.memory.policy, "bind:1");
+        let environment = StartEnvironment::of(root.path(), 7);
+        assert_eq!(environment.get("LOCAL_RANK").as_deref(), Some("2"));
     }
 
     #[test]

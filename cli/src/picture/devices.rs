@@ -227,7 +227,9 @@ fn draw_gpu(svg: &mut Svg, (machine, tasks): Scene<'_>, index: usize, area: Area
 fn write_facts(svg: &mut Svg, machine: &Machine, gpu: &Gpu, name: &str, area: Area) {
     let short = name
         .trim_start_matches("NVIDIA ")
-        .trim_start_matches("Tesla ");
+        .trim_start_matches("Tesla ")
+        .trim_start_matches("AMD ")
+        .trim_start_matches("Instinct ");
     let link = links::describe(&links::of(machine, gpu.pci), true);
     let link = if link == "-" { String::new() } else { link };
     let links: u32 = gpu.nvlinks.values().copied().max().unwrap_or(0);
