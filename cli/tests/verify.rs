@@ -367,6 +367,12 @@ fn a_job_is_all_processes_of_its_cgroup_or_its_number_but_slurms_own() {
     );
     let none = host.run(&["--job", "8"]);
     assert_eq!(none.status.code(), Some(2));
+    let of_array = host.run(&["--job", "7_3"]);
+    assert_eq!(of_array.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8(of_array.stderr).unwrap(),
+        "gpu-numa: --job \"7_3\": expected a job's number; squeue -o %A prints that of an array's task\n"
+    );
 }
 
 #[test]

@@ -264,6 +264,12 @@ impl Verify {
             })?,
             named => named.to_owned(),
         };
+        if !job.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(CommandError::Argument(format!(
+                "--job \"{}\": expected a job's number; squeue -o %A prints that of an array's task",
+                printable(&job)
+            )));
+        }
         let checked = host.check_job(&job);
         if checked.is_empty() {
             return Err(CommandError::Argument(format!(
