@@ -64,6 +64,8 @@ pub enum KeyFault {
     },
     /// A key whose option has been removed, as `key=value`.
     Removed(String),
+    /// FrontendName, which is in slurm.conf of a Slurm of another build only (`--enable-front-end`), as `key=value`.
+    FrontEnd(String),
     /// A key that no release of the table has there.
     Unknown {
         /// The pair.
@@ -95,6 +97,12 @@ impl fmt::Display for KeyFault {
             Self::Stray(words) => write!(f, "\"{words}\" is no Key=Value"),
             Self::Behind { pair, key } => write!(f, "\"{pair}\" stands behind {key}="),
             Self::Removed(pair) => write!(f, "\"{pair}\", which Slurm has no more"),
+            Self::FrontEnd(pair) => {
+                write!(
+                    f,
+                    "\"{pair}\", which a Slurm built with --enable-front-end alone takes"
+                )
+            }
             Self::Unknown { pair, .. } => write!(f, "unknown key \"{pair}\""),
             Self::OtherRelease {
                 pair,
@@ -320,15 +328,6 @@ const PARTITION_LINE: &[Keys] = &[
 const DOWN_LINE: &[Keys] = &[Keys::of(Value::Text, "reason state")];
 /// Behind `NodeSet=` (`_parse_nodeset`).
 const SET_LINE: &[Keys] = &[Keys::of(Value::Text, "feature nodes")];
-/// Behind `FrontendName=` (`_parse_frontend`).
-const FRONTEND_LINE: &[Keys] = &[
-    Keys::of(Value::Bits16, "port").before(25, 5),
-    Keys::of(
-        Value::Text,
-        "allowgroups allowusers denygroups denyusers frontendaddr reason state",
-    )
-    .before(25, 5),
-];
 /// Behind `PowerAction=` (`_parse_power_action`).
 const POWER_LINE: &[Keys] = &[Keys::of(Value::Text, "location program").since(26, 5)];
 /// cgroup.conf (`_read_slurm_cgroup_conf`, interfaces/cgroup.c; common/cgroup.c in 22.05).  All releases have CgroupReleaseAgentDir
@@ -365,7 +364,6 @@ const CGROUP_CONF: &[Keys] = &[
 /// The lines that have several pairs, by their first key, and the keys behind it (`S_P_ARRAY` with a handler that reads on).
 const LINES: &[(&str, &[Keys])] = &[
     ("downnodes", DOWN_LINE),
-    ("frontendname", FRONTEND_LINE),
     ("nodename", NODE_LINE),
     ("nodeset", SET_LINE),
     ("partitionname", PARTITION_LINE),
@@ -385,6 +383,9 @@ pub fn fault_of(line: &Line, file: ConfFile, release: Option<Release>) -> Option
     }
     if let Some(fault) = fault_in(table, first, release) {
         return Some(fault);
+    }
+    if first.0 == "frontendname" {
+        return Some(KeyFault::FrontEnd(shown(first)));
     }
     let mut lines = LINES.iter().filter(|_| file == ConfFile::Slurm);
     let behind = lines.find(|(key, _)| *key == first.0);
@@ -519,7 +520,13 @@ mod tests {
                 "25.05",
                 Some("\"frontendname=n1\", which Slurm has only before 25.05"),
             ),
-            ("FrontendName=n1 State=UP", "", None),
+            (
+                "FrontendName=n1 State=UP",
+                "24.11",
+                Some(
+                    "\"frontendname=n1\", which a Slurm built with --enable-front-end alone takes",
+                ),
+            ),
             (
                 "SallocDefaultCommand=x",
                 "24.11",

@@ -26,6 +26,11 @@ pub struct Series {
     /// The methods of gres.conf's `AutoDetect=` other than off (`_handle_autodetect_flags`, interfaces/gres.c;
     /// common/gres.c in 22.05).
     pub autodetect: &'static [&'static str],
+    /// Whether slurmd registers the machine's sockets where the node's line divides as many cores into other ones
+    /// (`_read_config`, slurmd/slurmd.c); else it registers those of the line.
+    pub divides_as_the_machine: bool,
+    /// What `RestrictedCoresPerGPU=` of a node's line does (`validate_node_specs` and `_set_gpu_spec`, slurmctld/node_mgr.c).
+    pub restricted_cores: RestrictedCores,
     /// Whether `Parameters=` on a node's line and `slurmd --parameters` are joined to SlurmdParameters
     /// (`_parse_nodename`, common/read_config.c; slurmd/slurmd.c).
     pub has_node_parameters: bool,
@@ -49,6 +54,17 @@ pub struct Series {
     pub loads_cgroup: bool,
     /// Which `Flags=` of gres.conf must be the same on every line of a GRES (`_parse_gres_config`, interfaces/gres.c).
     pub flags: FlagsRule,
+}
+
+/// What becomes of a node whose line has `RestrictedCoresPerGPU=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestrictedCores {
+    /// The release does not have it.
+    NotThere,
+    /// It is drained where its GPUs do not have as many cores; what else slurmctld has against its GPUs is forgotten.
+    Alone,
+    /// It is drained where its GPUs do not have as many cores, and for all that a node without it is drained for.
+    Besides,
 }
 
 /// Which `Flags=` must be the same on every line of a GRES.  A line without Flags= takes those of the line before, and the
@@ -80,6 +96,8 @@ const V22_05: Series = Series {
     loads_plugin: true,
     cores: CoresRule::AnySet,
     autodetect: &["nvml", "rsmi", "oneapi"],
+    divides_as_the_machine: true,
+    restricted_cores: RestrictedCores::NotThere,
     has_node_parameters: false,
     leaves_out_ecores: false,
     has_env_uuid: false,
@@ -107,6 +125,7 @@ const V23_11: Series = Series {
 const V24_05: Series = Series {
     number: (24, 5),
     api: 41,
+    restricted_cores: RestrictedCores::Alone,
     task_plugins: &["affinity", "cgroup", "none"],
     proctrack_plugins: &["cgroup", "linuxproc", "pgid"],
     select_plugins: &["cons_tres", "linear"],
@@ -123,6 +142,7 @@ const V24_11: Series = Series {
 const V25_05: Series = Series {
     number: (25, 5),
     api: 43,
+    restricted_cores: RestrictedCores::Besides,
     slurmd_loads_select: false,
     ..V24_11
 };
@@ -130,6 +150,7 @@ const V25_11: Series = Series {
     number: (25, 11),
     api: 44,
     cores: CoresRule::OneSocketOrAll,
+    divides_as_the_machine: false,
     has_node_parameters: true,
     ..V25_05
 };
@@ -280,13 +301,6 @@ impl CoresRule {
                 cores.len() as u64 == shape.cores() || (is_whole && held.len() <= 1)
             }
         }
-    }
-
-    /// Whether slurmctld goes by the sockets that slurmd counts rather than by the node's line (`_check_core_range_matches_sock`
-    /// with `rebuild_topo->cores_per_sock`, interfaces/gres.c of 24.11 and 25.05; 25.11 goes by what the line makes of the node).
-    /// The two differ where the line divides the machine's cores in another way.
-    pub fn goes_by_the_machine(self) -> bool {
-        self == Self::WholeSockets
     }
 
     /// The smallest set that slurmctld takes and that holds `cores`.

@@ -1,6 +1,6 @@
 """Nodes that nobody thought of: machines, node lines and gres.conf put together at random, the same for the same seed.
 
-`node(seed)` gives a `Node`; tests/slurm/gres asks doctor and a real Slurm of each.  Slurm's core numbers are counted here
+`node(seed, series)` gives a `Node`; tests/slurm/gres asks doctor and a real Slurm of each.  Slurm's core numbers are counted here
 again, from the declaration alone: by package, then by NUMA node, each by its lowest CPU.
 """
 import random
@@ -34,6 +34,7 @@ class Machine:
     is_interleaved: bool = False
     is_together: bool = False
     offline: str = ""
+    cores_per_l3: int = 0           # none: one cache for each node
 
     @property
     def nodes(self):
@@ -67,7 +68,7 @@ class Machine:
     def declare(self):
         cores = "\n".join(
             f"  {{ package = {n // self.nodes_per_socket}, node = {n}, cpus = \"{','.join(map(str, sorted(self.cpus(n))))}\", "
-            f"threads = {self.threads}, siblings = \"{'together' if self.is_together else 'apart'}\" }},"
+            f"threads = {self.threads}, {f'cores_per_l3 = {self.cores_per_l3}, ' if self.cores_per_l3 else ''}siblings = \"{'together' if self.is_together else 'apart'}\" }},"
             for n in range(self.nodes))
         memory = "\n".join(f"  {{ id = {n}, memory = \"8G\" }}," for n in range(self.nodes))
 
@@ -102,7 +103,8 @@ def ranges(numbers):
 class Maker:
     """The choices of one node."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, series):
+        self.series = series
         self.random = random.Random(seed)
         self.about = []
 
@@ -124,6 +126,8 @@ class Maker:
         own.gpu_nodes = sorted(self.random.randrange(own.nodes) for _ in range(count))
         if self.chance(4):
             self.random.shuffle(own.gpu_nodes)
+        if own.cores_per_node % 2 == 0 and self.chance(4):
+            own.cores_per_l3 = own.cores_per_node // 2
         if self.chance(12) and own.cores > 2:
             own.offline = str(self.random.choice([cpu for n in range(own.nodes) for cpu in own.cpus(n) if cpu]))
             self.say("offline")
@@ -133,12 +137,14 @@ class Maker:
         """The words for sockets and cores, and SlurmdParameters."""
         exact = (own.sockets, own.cores_per_socket)
         nodes = (own.nodes, own.cores_per_node)
+        per_cache = own.cores_per_l3 or own.cores_per_node
+        caches = (own.cores // per_cache, per_cache)
         kind = self.say(self.one_of("exact", "exact", "exact", "exact", "nodes", "nodes", "nodes", "nodes-not-told", "packages-of-nodes",
-                                    "boards", "cpus-alone", "no-sockets", "one-socket", "fewer-sockets", "fewer-cores", "more-cores",
+                                    "caches", "boards", "cpus-alone", "cpus-alone", "no-sockets", "one-socket", "fewer-sockets", "fewer-cores", "more-cores",
                                     "fewer-threads", "more-threads", "overrides", "cores-for-cpus", "wrong-cpus"))
-        sockets, cores = nodes if kind in ("nodes", "nodes-not-told") else exact
+        sockets, cores = nodes if kind in ("nodes", "nodes-not-told") else caches if kind == "caches" else exact
         threads = own.threads
-        parameters = {"nodes": "numa_node_as_socket", "packages-of-nodes": "numa_node_as_socket", "overrides": "config_overrides"}.get(kind, "")
+        parameters = {"nodes": "numa_node_as_socket", "packages-of-nodes": "numa_node_as_socket", "overrides": "config_overrides", "caches": "l3cache_as_socket"}.get(kind, "")
         cpus = ""
         if kind == "boards" and sockets % 2 == 0:
             return f"Boards=2 SocketsPerBoard={sockets // 2} CoresPerSocket={cores} ThreadsPerCore={threads}", parameters
@@ -251,7 +257,7 @@ class Maker:
             if kind and not self.chance(20):
                 word += f" Type={kind}"
             files = f"/dev/nvidia[{numbers[0]}-{numbers[-1]}]" if numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1 else \
-                ",".join(f"/dev/nvidia{n}" for n in numbers)
+                ",".join(f"/dev/nvidia{n}" for n in numbers) if self.chance(2) else f"/dev/nvidia[{','.join(map(str, numbers))}]"
             if self.chance(25):
                 files = "/dev/nvidia77"
                 self.say("no such file")
@@ -278,6 +284,16 @@ class Maker:
             lines.append("NodeName=gpu[8-9] Name=gpu File=/dev/nvidia[0-7] Cores=0-999")
         return lines
 
+    def as_people_write(self, words):
+        """The same with other letters and blanks."""
+        kind = self.one_of("", "", "", "lower", "upper", "blanks", "tabs")
+        if kind in ("lower", "upper"):
+            pairs = (pair.split("=", 1) for pair in words.split(" "))
+            words = " ".join(f"{key.lower() if kind == 'lower' else key.upper()}={value}" for key, value in pairs)
+        elif kind:
+            words = words.replace(" ", "   " if kind == "blanks" else "\t")
+        return words
+
     def make(self):
         own = self.make_machine()
         kinds = TYPES[own.model]
@@ -286,11 +302,20 @@ class Maker:
         words = f"{geometry} Gres={item}"
         if self.chance(8) and own.cores > 1:
             words += f" CoreSpecCount={self.say('kept') and 1}"
+        elif self.chance(8):
+            last = own.cores * own.threads - 1
+            words += f" CpuSpecList={self.say('list kept') and self.one_of('0', str(last), f'0,{last}')}"
+        # slurmctld of an older series reads no line that has it.
+        if self.chance(8) and self.series >= (24, 5):
+            words += f" RestrictedCoresPerGPU={self.say('cores for GPUs') and self.one_of(1, 1, 2)}"
+        if self.chance(10):
+            words += f" MemSpecLimit={self.one_of(1, 500)} RealMemory=900"
         if self.chance(10):
             words += " Feature=a,b Weight=7"
         if self.chance(20):
             words += " State=CLOUD"
             self.say("cloud")
+        words = self.as_people_write(words)
         detection = self.one_of("", "", "", "nvml", "nvml", "nvml", "off", "beside", "beside")
         # Slurm's fake_gpus.conf has cores in its own numbers, where a line's have become the machine's.
         self.has_cores = detection != "beside" or (own.threads == 1 and not own.is_interleaved)
@@ -310,14 +335,18 @@ class Maker:
                                  [f"Name=shard Count={gpus}"], [f"Name=shard Count={2 * gpus} File=/dev/nvidia[0-{gpus - 1}]"],
                                  [f"Name=shard Count=2 File=/dev/nvidia{n}" for n in range(gpus)], [f"Name=shard Count={2 * gpus} File=/dev/nvidia0"])
         self.say(detection or "by hand")
-        name = MODELS[own.model]
+        names = [MODELS[own.model]] * len(own.gpu_nodes)
+        if self.chance(6):
+            other = self.one_of(*MODELS.values())
+            names = [other if self.chance(2) else own_name for own_name in names]
+            self.say("several models")
         links = [["-1" if a == b else "0" for b in range(len(own.gpu_nodes))] for a in range(len(own.gpu_nodes))]
-        kind = name.lower().replace(" ", "_")
-        found = "".join(f"{kind}|{own.cores}|{ranges(own.slurm_cores(node))}|{','.join(links[number])}|/dev/nvidia{number}\n"
+        found = "".join(f"{names[number].lower().replace(' ', '_')}|{own.cores}|{ranges(own.slurm_cores(node))}|{','.join(links[number])}|/dev/nvidia{number}\n"
                         for number, node in enumerate(own.gpu_nodes))
-        return Node(", ".join(map(str, self.about)), own.declare(), [name] * len(own.gpu_nodes), words, "\n".join(lines) + "\n", parameters,
+        return Node(", ".join(map(str, self.about)), own.declare(), names, words, "\n".join(lines) + "\n", parameters,
                     found if detection in ("nvml", "beside") else "")
 
 
-def node(seed):
-    return Maker(seed).make()
+def node(seed, series):
+    """The node of a seed for a series of Slurm, such as (24, 11)."""
+    return Maker(seed, series).make()

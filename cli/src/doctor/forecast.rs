@@ -5,16 +5,17 @@
 use serde::Serialize;
 use slurm_config::cores::{CoreMap, Counts};
 use slurm_config::gres::{NodeGres, fault_of};
-use slurm_config::node::{Node, Shape};
+use slurm_config::node::{self, Node, Shape};
 use slurm_config::registration::{Fatal, Record, Refused, Registration, type_of_name};
 use slurm_config::release::Release;
-use slurm_config::rules::{self, Series};
+use slurm_config::rules::{self, RestrictedCores, Series};
 use topology::machine::Gpu;
 
 use super::devices::{self, DeviceFile};
 use super::foretold::{ForecastOutcome, Foretold};
 use super::keys;
 use super::report::{DoctorFinding, DoctorReport, Harm};
+use super::reserved;
 use super::slurm::Slurm;
 use super::world::World;
 
@@ -78,12 +79,15 @@ fn all<'w>(world: &'w World<'_>) -> Option<&'w [Foretold]> {
     Some(world.foretold.get_or_init(foretell_all))
 }
 
+/// The series of the release at hand, the newest where that is not known.
+fn series_at_hand(world: &World<'_>) -> &'static Series {
+    world.release.map_or_else(Series::newest, Series::of)
+}
+
 /// What becomes of it under the release at hand, the newest where that is not known.
 fn at_hand<'w>(world: &'w World<'_>) -> Option<&'w Foretold> {
-    let series = world.release.map_or_else(Series::newest, Series::of);
-    all(world)?
-        .iter()
-        .find(|own| own.release == series.release())
+    let release = series_at_hand(world).release();
+    all(world)?.iter().find(|own| own.release == release)
 }
 
 impl Forecast {
@@ -173,7 +177,7 @@ pub(super) fn accepts_gres(world: &World<'_>, node: &Node, gres: &str) -> bool {
     for line in [&mut node.line, &mut node.whole] {
         line.pairs.push(("gres".to_owned(), gres.to_owned()));
     }
-    let release = world.release.unwrap_or_else(|| Series::newest().release());
+    let release = series_at_hand(world).release();
     matches!(
         foretell(world, slurm, &node, release).outcome,
         ForecastOutcome::Accepted | ForecastOutcome::Unknown
@@ -252,14 +256,21 @@ fn foretell(world: &World<'_>, slurm: &Slurm, node: &Node, release: Release) -> 
     if let Err((ForecastOutcome::NoStart, why)) = registered {
         return told(ForecastOutcome::NoStart, Some(why));
     }
+    let series = Series::of(release);
+    let shape = node.geometry().shape();
+    // slurmd registers what these say, whatever the machine has.
     let overrides = slurm.parameters(Some(release)).overrides_machine();
+    let counts = world.counts(Some(release));
+    let counts = counts.filter(|_| !overrides && !node.is_dynamic());
     let judged = registered.as_ref().map(|registration| {
-        let counted = world.counts(Some(release)).filter(|_| !overrides);
-        judge(registration, node.geometry().shape(), counted, release)
+        let own = counts.map_or(shape, |counts| {
+            shape.registered(counts, series, slurm.selects_cores())
+        });
+        judge(world, registration, node, own, series)
     });
     let refused = judged.as_ref().ok().and_then(|own| own.clone().err());
     // What the machine lacks is so whatever is known of its GPUs.
-    let lacking = lacks(world, node, node.geometry().shape(), release).filter(|_| !overrides);
+    let lacking = lacks(world, node, shape, counts).filter(|_| !overrides);
     let mut own = match (lacking, judged) {
         (Some(why), _) => told(ForecastOutcome::Drained, Some(why)),
         (None, Err((outcome, why))) => told(*outcome, Some(why.clone())),
@@ -270,36 +281,42 @@ fn foretell(world: &World<'_>, slurm: &Slurm, node: &Node, release: Release) -> 
     own
 }
 
-/// Whether slurmctld of `release` takes what slurmd registers for a line of `shape`; `counted` is what slurmd counts of the
-/// machine, None where it believes the line.
+/// Whether slurmctld of `series` takes what slurmd registers, on a node of `shape`.
 fn judge(
+    world: &World<'_>,
     registration: &Registration,
+    node: &Node,
     shape: Shape,
-    counted: Option<Counts>,
-    release: Release,
+    series: &Series,
 ) -> Result<(), Refused> {
-    let rule = Series::of(release).cores;
-    let counted = counted.filter(|_| rule.goes_by_the_machine());
-    let counted = counted.map_or(shape, |counts| Shape {
-        sockets: counts.sockets as u64,
-        cores_per_socket: counts.cores_per_socket as u64,
-        ..shape
-    });
-    // Cores beyond the line's last are none in any release that looks.
-    match registration.judge(rule, shape) {
-        Err(why @ Refused::NoSuchCore { .. }) => Err(why),
-        _ => registration.judge(rule, counted),
+    let own = registration.judge(series.cores, shape);
+    let Some(per_gpu) = node.restricted_cores_per_gpu() else {
+        return own;
+    };
+    let kept = || {
+        let map = world.map_of(Some(series.release()));
+        map.and_then(|map| reserved::kept_cores(node, &map))
+    };
+    let restricted = || {
+        let kept = kept().unwrap_or_default();
+        registration.judge_restricted(per_gpu, &kept, series.cores, shape)
+    };
+    match series.restricted_cores {
+        RestrictedCores::NotThere => own,
+        RestrictedCores::Alone => restricted(),
+        RestrictedCores::Besides => own.and_then(|()| restricted()),
     }
 }
 
 /// What the machine has less of than the node's line says; slurmd believes a line that says less
 /// (`_read_config`, slurmd/slurmd.c), and slurmctld drains a node that has less (`validate_node_specs`).
-fn lacks(world: &World<'_>, node: &Node, shape: Shape, release: Release) -> Option<String> {
-    let counts = world.counts(Some(release))?;
-    if (counts.cpus as u64) < shape.cpus {
+fn lacks(world: &World<'_>, node: &Node, shape: Shape, counts: Option<Counts>) -> Option<String> {
+    if let Some(cpus) = counts.map(|counts| counts.cpus as u64)
+        && cpus < shape.cpus
+    {
         return Some(format!(
-            "the line has CPUs={} and the machine {}",
-            shape.cpus, counts.cpus
+            "the line has CPUs={} and the machine {cpus}",
+            shape.cpus
         ));
     }
     let given = node.real_memory_mib()?;
@@ -319,6 +336,13 @@ fn register(
     let own = NodeGres::of(lines, &node.name, "gpu");
     if let Some(stop) = keys::stop(slurm, release) {
         return Err(stop);
+    }
+    if let Some((name, line)) = node::named_twice(&slurm.conf) {
+        let why = format!(
+            "{}: {name} is named by an earlier NodeName line, too",
+            line.place()
+        );
+        return Err((ForecastOutcome::NoStart, why));
     }
     let mut faults = lines.iter();
     if let Some((fault, line)) = faults.find_map(|line| Some((fault_of(line)?, line))) {
@@ -349,18 +373,6 @@ fn register(
     } else {
         None
     };
-    if node.is_cloud() && detected.is_some() {
-        let why = format!(
-            "slurmctld cannot use AutoDetect for {}, {}, and knows its GPUs only once it has registered",
-            node.name,
-            if node.is_dynamic() {
-                "which registers itself"
-            } else {
-                "whose State is CLOUD"
-            }
-        );
-        return Err((ForecastOutcome::Unknown, why));
-    }
     Registration::of(&own, node, detected, Series::of(release))
         .map_err(|why| (ForecastOutcome::NoStart, why.to_string()))
 }

@@ -42,7 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) enum Hwloc {
     /// `libhwloc.so.5`: NUMA nodes within a socket are sockets, and socket parameters are errors.
     One,
-    /// `libhwloc.so.15` and later.
+    /// `libhwloc.so.15` before `.15.5` (hwloc 2.5): it does not tell Slurm of E-cores, which are CPUs like others.
+    WithoutKinds,
+    /// hwloc 2.5 and later.
     Later,
 }
 
@@ -50,10 +52,15 @@ pub(crate) enum Hwloc {
 pub(crate) fn find_hwloc(tree: &Tree) -> Option<Hwloc> {
     let names = LIBRARIES.iter().flat_map(|folder| tree.entries(folder));
     let mut found = names.filter_map(|name| {
-        let version = name.strip_prefix("libhwloc.so.")?;
-        let number = version.split('.').next()?.parse::<u32>().ok()?;
-        Some(if number < 15 {
-            Hwloc::One
+        let mut version = name.strip_prefix("libhwloc.so.")?.split('.');
+        let number = version.next()?.parse::<u32>().ok()?;
+        if number < 15 {
+            return Some(Hwloc::One);
+        }
+        // The link says the interface alone; the file that it leads to, the version.
+        let minor = version.next()?.parse::<u32>().ok()?;
+        Some(if (number, minor) < (15, 5) {
+            Hwloc::WithoutKinds
         } else {
             Hwloc::Later
         })

@@ -128,7 +128,7 @@ fn report_line(
         KeyFault::Unknown {
             meant: Some(meant), ..
         } => format!("{place}: {meant}= (in any case), or remove the key"),
-        KeyFault::Unknown { meant: None, .. } | KeyFault::Removed(_) => {
+        KeyFault::Unknown { meant: None, .. } | KeyFault::Removed(_) | KeyFault::FrontEnd(_) => {
             format!("{place}: remove the key")
         }
         KeyFault::OtherRelease { .. } => {

@@ -3,7 +3,7 @@
 use slurm_config::config::has_word;
 use slurm_config::cores::{Counts, SocketKind};
 use slurm_config::gres::{GresLine, NodeGres};
-use slurm_config::node::Node;
+use slurm_config::node::{self, Node};
 use slurm_config::rules::Series;
 
 use super::forecast;
@@ -18,6 +18,8 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
         report_no_line(world, slurm, report);
         return;
     };
+    check_twice(slurm, report);
+    check_gres_conf(node, report);
     check_gres(world, slurm, node, report);
     check_memory(world, node, report);
     if world.parameters().overrides_machine() {
@@ -55,6 +57,41 @@ fn report_no_line(world: &World<'_>, slurm: &Slurm, report: &mut DoctorReport) {
         slurm.path,
         host.unwrap_or("this host, whose name is unknown")
     ));
+}
+
+/// A node that two lines name, whichever it is.
+fn check_twice(slurm: &Slurm, report: &mut DoctorReport) {
+    let Some((name, line)) = node::named_twice(&slurm.conf) else {
+        return;
+    };
+    report.find(
+        "node-line",
+        Harm::StopsJobs,
+        format!(
+            "{}: {name} is named by an earlier NodeName line, too",
+            line.place()
+        ),
+        "slurmctld and slurmd do not start (\"Duplicated NodeHostName\")",
+        format!(
+            "{}: without {name}, or the earlier line without it",
+            line.place()
+        ),
+    );
+}
+
+/// `GresConf=` on a line of slurm.conf (`_parse_nodename`, common/read_config.c; `create_dynamic_nodes`,
+/// slurmctld/node_mgr.c, 25.11 on).
+fn check_gres_conf(node: &Node, report: &mut DoctorReport) {
+    if node.line.get("gresconf").is_none() || node.is_dynamic() {
+        return;
+    }
+    report.find(
+        "node-line",
+        Harm::StopsBinding,
+        node.line.quote("GresConf"),
+        "Slurm reads GresConf= where scontrol creates a cloud node, and takes nothing from it on a line of slurm.conf",
+        "what it says as lines of gres.conf",
+    );
 }
 
 /// Whether the GPUs can be asked for at all.

@@ -37,23 +37,28 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
 
 /// What the node's line keeps from jobs: the evidence, and the CPUs.
 fn of_slurm(node: &Node, map: &CoreMap, report: &mut DoctorReport) -> Option<(String, CpuSet)> {
-    let place = node.line.place();
-    let (evidence, cores) = if let Some(list) = node.whole.get("cpuspeclist") {
-        let evidence = format!("{place}: CpuSpecList={list}");
-        let Ok(cpus) = list.parse::<CoreSet>() else {
-            report.skip(format!("{evidence}: not a list of CPU numbers"));
-            return None;
-        };
-        (evidence, map.reserved_by_list(&cpus))
-    } else {
-        let count = node.whole.get("corespeccount")?.parse::<usize>().ok()?;
-        (
-            format!("{place}: CoreSpecCount={count}"),
-            map.reserved_by_count(count),
-        )
+    let key = ["CpuSpecList", "CoreSpecCount"]
+        .into_iter()
+        .find(|key| node.whole.get(&key.to_ascii_lowercase()).is_some())?;
+    let value = node.whole.get(&key.to_ascii_lowercase())?;
+    let evidence = format!("{}: {key}={value}", node.line.place());
+    let Some(cores) = kept_cores(node, map) else {
+        report.skip(format!(
+            "{evidence}: no number of cores, or no list of CPU numbers"
+        ));
+        return None;
     };
     let cpus = map.cpus_of(&cores);
     (!cpus.is_empty()).then(|| (format!("{evidence} keeps CPUs {cpus} from jobs"), cpus))
+}
+
+/// The cores that the node's line keeps from jobs; None where it keeps none or they cannot be read.
+pub(super) fn kept_cores(node: &Node, map: &CoreMap) -> Option<CoreSet> {
+    if let Some(list) = node.whole.get("cpuspeclist") {
+        return Some(map.reserved_by_list(&list.parse().ok()?));
+    }
+    let count = node.whole.get("corespeccount")?.parse().ok()?;
+    Some(map.reserved_by_count(count))
 }
 
 /// CPUs that the kernel keeps its own work off, and Slurm the jobs.

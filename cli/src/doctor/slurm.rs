@@ -227,6 +227,15 @@ impl Slurm {
         config::last(&self.conf, key)
     }
 
+    /// Whether jobs are given cores rather than whole nodes, or preemption is by GANG: slurmd then goes by the node's line where it
+    /// can (`_read_config`, slurmd/slurmd.c).
+    pub(crate) fn selects_cores(&self) -> bool {
+        let value = |key| self.value(key).map(|(value, _)| value.to_ascii_lowercase());
+        let select = value("selecttype").unwrap_or_default();
+        let preempt = value("preemptmode").unwrap_or_default();
+        !select.contains("linear") || preempt.contains("gang")
+    }
+
     /// What slurmd of `release` is told of this host.
     pub(crate) fn parameters(&self, release: Option<Release>) -> SlurmdParameters {
         let option = self.options.parameters();

@@ -174,6 +174,10 @@ impl<'a> World<'a> {
     ///
     /// Linux lists the others in `/sys/devices/cpu_core/cpus` where an Intel processor has both kinds.
     fn left_out(&self, release: Option<Release>) -> CpuSet {
+        // `_remove_ecores` is empty in a Slurm that was built with hwloc before 2.5 (slurmd/common/xcpuinfo.c).
+        if matches!(self.hwloc, Some(Hwloc::One | Hwloc::WithoutKinds)) {
+            return CpuSet::new();
+        }
         let parameters = self.slurm.as_ref().map(|slurm| slurm.parameters(release));
         if !parameters.unwrap_or_default().leaves_out_ecores(release) {
             return CpuSet::new();

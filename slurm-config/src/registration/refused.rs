@@ -65,6 +65,19 @@ pub enum Refused {
         /// Slurm's core numbers.
         cores: CoreSet,
     },
+    /// `RestrictedCoresPerGPU=` on a node whose GPUs have neither cores nor a type, or that has none.
+    RestrictedWithoutPlaces,
+    /// GPUs without as many cores of their own as `RestrictedCoresPerGPU=` asks for.
+    Restricted {
+        /// How many are asked for, for each GPU.
+        per_gpu: u64,
+        /// The cores of these GPUs, which others may have and the system may keep.
+        cores: CoreSet,
+        /// How many are left of them.
+        left: u64,
+        /// How many these GPUs need.
+        needed: u64,
+    },
 }
 
 impl fmt::Display for Refused {
@@ -106,6 +119,18 @@ impl fmt::Display for Refused {
             Self::NoSuchCore { cores } => {
                 write!(f, "cores {cores} go beyond the node's last core")
             }
+            Self::RestrictedWithoutPlaces => f.write_str(
+                "RestrictedCoresPerGPU= needs GPUs with Cores= or a type (\"don't have any topology\")",
+            ),
+            Self::Restricted {
+                per_gpu,
+                cores,
+                left,
+                needed,
+            } => write!(
+                f,
+                "RestrictedCoresPerGPU={per_gpu} needs {needed} cores of {cores}, of which {left} are left"
+            ),
         }
     }
 }
@@ -166,6 +191,50 @@ impl Registration {
             }),
             None => Ok(()),
         }
+    }
+
+    /// Whether each GPU has `per_gpu` cores for itself on a node of `shape`, without those that are `kept` for the system, taken
+    /// from the lowest, record by record (`_set_gpu_spec`, slurmctld/node_mgr.c).  Cores that `rule` refuses count for none, and
+    /// nothing is looked at behind them.
+    ///
+    /// # Errors
+    /// [`Refused::RestrictedWithoutPlaces`] or [`Refused::Restricted`].
+    pub fn judge_restricted(
+        &self,
+        per_gpu: u64,
+        kept: &CoreSet,
+        rule: CoresRule,
+        shape: Shape,
+    ) -> Result<(), Refused> {
+        if self.records.is_empty() || !(self.has_places() || !self.shared.is_empty()) {
+            return Err(Refused::RestrictedWithoutPlaces);
+        }
+        let all: CoreSet = (0..u32::try_from(shape.cores()).unwrap_or(u32::MAX)).collect();
+        let has_cores = self.records.iter().any(|record| record.cores.is_some());
+        let mut taken = kept.clone();
+        for record in self.records.iter().filter(|_| has_cores) {
+            let cores = match &record.cores {
+                None => &all,
+                Some(Ok(cores)) if rule.admits_in(shape, cores) => cores,
+                Some(_) => return Ok(()),
+            };
+            let needed = record.count.saturating_mul(per_gpu);
+            let open = cores.difference(&taken);
+            let left = open.len() as u64;
+            if left < needed {
+                return Err(Refused::Restricted {
+                    per_gpu,
+                    cores: cores.clone(),
+                    left,
+                    needed,
+                });
+            }
+            let own = open
+                .iter()
+                .take(usize::try_from(needed).unwrap_or(usize::MAX));
+            taken.extend_with(&own.collect());
+        }
+        Ok(())
     }
 
     /// Whether a record has cores or a type.

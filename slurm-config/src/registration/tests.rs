@@ -309,3 +309,69 @@ fn autodetect_gives_a_type_that_is_a_part_of_the_name() {
         );
     }
 }
+
+/// Cores for GPUs (`RestrictedCoresPerGPU=`) of a node of two sockets of four cores.
+fn restricted(gres: &str, declared: &str, per_gpu: u64, kept: &str) -> String {
+    let lines = of_text(gres, "gres.conf");
+    let gres = NodeGres::of(&lines, "n1", "gpu");
+    let text = format!("NodeName=n1 Sockets=2 CoresPerSocket=4 Gres={declared}");
+    let node = node::find(&of_text(&text, "slurm.conf"), None).unwrap();
+    let series = TABLE.last().unwrap();
+    let own = Registration::of(&gres, &node, None, series).unwrap();
+    let kept = kept.parse().unwrap();
+    match own.judge_restricted(per_gpu, &kept, series.cores, node.geometry().shape()) {
+        Err(refused) => refused.to_string(),
+        Ok(()) => "enough".to_owned(),
+    }
+}
+
+/// As real ones of 24.11 and later answered (`make test-gres`, rows `cores-for-gpus...`).
+#[test]
+fn gpus_have_cores_of_their_own() {
+    let four =
+        "Name=gpu File=/dev/nvidia[0-1] Cores=0-3\nName=gpu File=/dev/nvidia[2-3] Cores=4-7\n";
+    for (gres, declared, per_gpu, kept, expected) in [
+        (four, "gpu:4", 2, "", "enough"),
+        (
+            four,
+            "gpu:4",
+            3,
+            "",
+            "RestrictedCoresPerGPU=3 needs 6 cores of 0-3, of which 4 are left",
+        ),
+        (
+            four,
+            "gpu:4",
+            2,
+            "7",
+            "RestrictedCoresPerGPU=2 needs 4 cores of 4-7, of which 3 are left",
+        ),
+        (
+            "Name=gpu File=/dev/nvidia0\n",
+            "gpu:1",
+            1,
+            "",
+            "RestrictedCoresPerGPU= needs GPUs with Cores= or a type (\"don't have any topology\")",
+        ),
+        (
+            "Name=gpu Type=a File=/dev/nvidia0\n",
+            "gpu:a:1",
+            1,
+            "",
+            "enough",
+        ),
+        (
+            "Name=gpu File=/dev/nvidia0 Cores=0-1\nName=gpu File=/dev/nvidia1 Cores=4-7\n",
+            "gpu:2",
+            9,
+            "",
+            "enough",
+        ),
+    ] {
+        assert_eq!(
+            restricted(gres, declared, per_gpu, kept),
+            expected,
+            "{gres}"
+        );
+    }
+}
