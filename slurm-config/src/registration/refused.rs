@@ -206,7 +206,8 @@ impl Registration {
         rule: CoresRule,
         shape: Shape,
     ) -> Result<(), Refused> {
-        if self.records.is_empty() || !(self.has_places() || !self.shared.is_empty()) {
+        let looks = self.has_places() || !self.shared.is_empty();
+        if self.records.is_empty() || !looks {
             return Err(Refused::RestrictedWithoutPlaces);
         }
         let all: CoreSet = (0..u32::try_from(shape.cores()).unwrap_or(u32::MAX)).collect();
