@@ -37,8 +37,9 @@ pub(crate) struct Given {
     pub(crate) again: String,
     /// Options for `gpu-numa run`.
     pub(crate) of_run: Vec<String>,
-    /// `taskset -c 0-3 ` before the launcher, where CPUs were given; otherwise empty.
-    pub(crate) taskset: String,
+    /// What stands before the launcher, with a blank at its end: `CUDA_VISIBLE_DEVICES=1,3 ` where it is not to use the
+    /// first GPUs, `taskset -c 0-3 ` where CPUs were given; otherwise empty.
+    pub(crate) before: String,
 }
 
 /// The flags that fit, and what there is to know of them.
@@ -98,7 +99,7 @@ impl FlagsDocument {
         let mut per_rank = words_of(&["gpu-numa", "run"]);
         per_rank.extend(given.of_run.iter().cloned());
         per_rank.extend(words_of(&["--per-rank", "--"]));
-        let (again, taskset) = (&given.again, &given.taskset);
+        let (again, before) = (&given.again, &given.before);
         match row.framework {
             Framework::Vllm => self.for_vllm(machine, step, given),
             Framework::Sglang => self.for_sglang(machine, step, given),
@@ -110,7 +111,7 @@ impl FlagsDocument {
                 };
                 self.flags = vec![format!("TLLM_NUMA_AWARE_WORKER_AFFINITY={value}")];
                 self.note(&format!(
-                    "a variable: {taskset}env $({again}) trtllm-serve ..."
+                    "a variable: {before}env $({again}) trtllm-serve ..."
                 ));
             }
             Framework::Ray => {
@@ -124,21 +125,19 @@ impl FlagsDocument {
             Framework::Torchrun => {
                 self.flags = words_of(&["--nproc-per-node", &workers, "--no-python"]);
                 self.flags.extend(per_rank);
-                self.note(&format!(
-                    "for: {taskset}torchrun $({again}) python train.py"
-                ));
+                self.note(&format!("for: {before}torchrun $({again}) python train.py"));
             }
             Framework::Accelerate => {
                 self.flags = words_of(&["--num_processes", &workers, "--no_python"]);
                 self.flags.extend(per_rank);
                 self.note(&format!(
-                    "for: {taskset}accelerate launch $({again}) python train.py"
+                    "for: {before}accelerate launch $({again}) python train.py"
                 ));
             }
             Framework::Mpirun => {
                 self.flags = words_of(&["-np", &workers, "--bind-to", "none"]);
                 self.flags.extend(per_rank);
-                self.note(&format!("for: {taskset}mpirun $({again}) ./solver"));
+                self.note(&format!("for: {before}mpirun $({again}) ./solver"));
             }
             Framework::OpenMp => {}
         }
@@ -155,7 +154,7 @@ impl FlagsDocument {
         self.flags.extend(cpus);
         self.note(&format!(
             "for: {}vllm serve MODEL --tensor-parallel-size {} $({})",
-            given.taskset,
+            given.before,
             self.workers.len(),
             given.again
         ));
@@ -170,7 +169,7 @@ impl FlagsDocument {
         self.flags.extend(nodes);
         self.note(&format!(
             "for: {}python -m sglang.launch_server --model-path MODEL --tp-size {} $({})",
-            given.taskset,
+            given.before,
             self.workers.len(),
             given.again
         ));

@@ -18,7 +18,7 @@ use topology::quantity::count;
 use topology::set::CpuSet;
 use topology::words::{self, TaskDocument, Verb, Voice};
 
-use crate::command::{CommandError, Format, From, Outcome, parse_gpus};
+use crate::command::{CommandError, Format, From, Outcome, parse_gpus, shell_word};
 use crate::compare::{Alone, before};
 use crate::flags::{FlagsDocument, Given};
 use crate::option::OptionItems;
@@ -134,9 +134,11 @@ impl Plan {
         if let Some(row) = self.row()
             && plan.refusal.is_none()
         {
+            let gpus = self.workers_gpus(&machine)?;
+            let given = self.given(&machine, &gpus);
             return self.print_flags(
                 out,
-                &FlagsDocument::new(row, &machine, &step, &plan, &self.given()),
+                &FlagsDocument::new(row, &machine, &step, &plan, &given),
             );
         }
         if let Some(path) = &self.svg {
@@ -212,7 +214,7 @@ impl Plan {
     }
 
     /// What was given, for what `--for` prints.
-    fn given(&self) -> Given {
+    fn given(&self, machine: &Machine, gpus: &[PciAddress]) -> Given {
         let mut of_run = Vec::new();
         for list in &self.gpus {
             of_run.extend(["--gpus".to_owned(), list.clone()]);
@@ -222,7 +224,9 @@ impl Plan {
         }
         of_run.extend(self.option.given());
         let name = self.for_framework.as_deref().unwrap_or_default();
-        let mut again = vec!["gpu-numa plan --for".to_owned(), name.to_owned()];
+        let mut again: Vec<String> = ["gpu-numa", "plan", "--for", name]
+            .map(str::to_owned)
+            .into();
         let from = self.from.path().map(|path| path.display().to_string());
         again.extend(
             from.into_iter()
@@ -232,13 +236,45 @@ impl Plan {
         let allowed = self.allowed.iter();
         again.extend(allowed.flat_map(|list| ["--allowed".to_owned(), list.clone()]));
         Given {
-            again: again.join(" "),
+            again: again
+                .iter()
+                .map(|word| shell_word(word))
+                .collect::<Vec<_>>()
+                .join(" "),
             of_run,
-            taskset: self
-                .allowed
-                .as_ref()
-                .map_or_else(String::new, |list| format!("taskset -c {list} ")),
+            before: format!("{}{}", self.choice(machine, gpus), self.taskset()),
         }
+    }
+
+    /// `CUDA_VISIBLE_DEVICES=1,3 ` where `--gpus` names others than the first that a program sees: worker k uses the k-th
+    /// of these.  Numbers count among what it may open.
+    fn choice(&self, machine: &Machine, gpus: &[PciAddress]) -> String {
+        let seen: Vec<PciAddress> = if self.from.is_this_machine() {
+            launch::observe::openable_by_process(machine)
+        } else {
+            machine.gpus.iter().map(|gpu| gpu.pci).collect()
+        };
+        if self.gpus.is_empty() || seen.starts_with(gpus) {
+            return String::new();
+        }
+        let numbers: Option<Vec<String>> = gpus
+            .iter()
+            .map(|gpu| Some(seen.iter().position(|own| own == gpu)?.to_string()))
+            .collect();
+        let uuids: Option<Vec<String>> = gpus
+            .iter()
+            .map(|gpu| machine.gpu(*gpu)?.uuid.clone())
+            .collect();
+        let variables = &machine.launch_vendor().variables;
+        match numbers.or(uuids) {
+            Some(list) => format!("{}={} ", variables.visible, list.join(",")),
+            None => String::new(),
+        }
+    }
+
+    fn taskset(&self) -> String {
+        let list = self.allowed.as_ref();
+        list.map_or_else(String::new, |list| format!("taskset -c {list} "))
     }
 
     fn print_flags(&self, out: &mut Out, flags: &FlagsDocument) -> Result<Outcome, CommandError> {

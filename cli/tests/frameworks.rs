@@ -59,6 +59,72 @@ fn launchers_start_our_program_for_each_rank() {
     }
 }
 
+/// What is said beside the flags.
+fn said(host: &Host, arguments: &[&str]) -> String {
+    let output = host.run(&[&["plan"], arguments].concat());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn the_command_that_is_printed_keeps_what_was_given() {
+    let host = Host::new();
+    let given = [
+        "--cpus-per-task",
+        "2",
+        "--option",
+        "node",
+        "--allowed",
+        "0-7",
+    ];
+    let text = said(&host, &[&["--for", "torchrun"], &given[..]].concat());
+    let root = host.root().display();
+    let wanted = format!(
+        "gpu-numa: for: taskset -c 0-7 torchrun $(gpu-numa plan --for torchrun --from {root} --cpus-per-task 2 --option node \
+         --allowed 0-7) python train.py\n"
+    );
+    assert_eq!(text, wanted);
+    let flags = flags(&host, &[&["--for", "torchrun"], &given[..]].concat());
+    assert!(
+        flags.ends_with("gpu-numa run --cpus-per-task 2 --option node --per-rank --"),
+        "{flags}"
+    );
+}
+
+#[test]
+fn launchers_of_workers_on_other_gpus_than_the_first_are_told_which_to_see() {
+    let host = Host::new();
+    for (word, launcher) in [
+        ("torchrun", "torchrun"),
+        ("accelerate", "accelerate launch"),
+        ("mpirun", "mpirun"),
+        ("vllm", "vllm serve"),
+        ("sglang", "python -m sglang.launch_server"),
+        ("trtllm", "env"),
+    ] {
+        let text = said(&host, &["--for", word, "--gpus", "1,3"]);
+        let wanted = format!(" CUDA_VISIBLE_DEVICES=1,3 {launcher} ");
+        assert!(text.contains(&wanted), "{word}: {text}");
+        let first = said(&host, &["--for", word, "--gpus", "0,1,2"]);
+        assert!(!first.contains("CUDA_VISIBLE_DEVICES"), "{word}: {first}");
+    }
+}
+
+#[test]
+fn a_path_with_blanks_is_quoted_in_the_command_that_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("a host's");
+    let host = Host::new();
+    std::os::unix::fs::symlink(host.root(), &link).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+        .args(["plan", "--for", "mpirun", "--from"])
+        .arg(&link)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    let wanted = format!("--from '{}/a host'\\''s')", folder.path().display());
+    assert!(text.contains(&wanted), "{text}");
+}
+
 #[test]
 fn a_gpu_whose_node_is_unknown_has_no_flag() {
     let declared = machines::named("vm-flat-unknown").record();
