@@ -13,7 +13,7 @@ pub(super) fn table(hosts: &[Host]) -> (String, Vec<&str>) {
     let mut left_out = Vec::new();
     let mut kinds: BTreeMap<&Seats, Vec<&str>> = BTreeMap::new();
     for host in hosts {
-        let seats = host.seats.as_ref().filter(|seats| seats.gpus > 0);
+        let seats = host.seats.as_deref().filter(|seats| seats.gpus > 0);
         if let Some(seats) = seats {
             if is_node_name(&host.name) {
                 kinds.entry(seats).or_default().push(&host.name);

@@ -4,6 +4,7 @@
 //! its own host, and a file that cannot be read is named and skipped.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use discovery::MACHINE_SCHEMA;
 use ffi::linux::file::{FileError, read_own_text};
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeSeed, Error as _, IntoDeserializer as _, MapAccess, Visitor};
 use topology::machine::Machine;
 use topology::option::{one_line, printable};
 use topology::snapshot::{MAX_BYTES, NODE_FILE, SCHEMA, Snapshot, SnapshotError};
@@ -35,16 +38,14 @@ pub(super) struct Host {
     pub(super) name: String,
     /// Where the machine is from, or the findings where there is none.
     pub(super) file: String,
-    /// The file's name without folder and ending.
-    stem: String,
     /// When it was read, in seconds since 1970; 0 where that is not recorded.
     created_unix: u64,
     /// Equal ones are the same allocation.
     pub(super) facts: Option<Arc<Facts>>,
     /// Memory by node, in bytes.
-    pub(super) memory: Vec<(u32, u64)>,
+    pub(super) memory: Box<[(u32, u64)]>,
     /// Its GPUs and the CPUs beside them; none where there is no machine.
-    pub(super) seats: Option<Seats>,
+    pub(super) seats: Option<Arc<Seats>>,
     /// What doctor found.
     pub(super) findings: Vec<Found>,
 }
@@ -65,8 +66,12 @@ pub(super) struct Read {
     pub(super) skipped: Vec<SkippedFile>,
 }
 
-/// Facts seen so far, so that equal ones take memory once.
-type Seen = Mutex<HashSet<Arc<Facts>>>;
+/// What was seen so far, so that what is equal takes memory once.
+#[derive(Debug, Default)]
+struct Seen {
+    facts: Mutex<HashSet<Arc<Facts>>>,
+    seats: Mutex<HashSet<Arc<Seats>>>,
+}
 
 /// Why a file gives no host.
 #[derive(Debug, thiserror::Error)]
@@ -176,9 +181,9 @@ fn merge(hosts: &mut BTreeMap<String, Host>, mut host: Host) {
     if let Some(known) = hosts.get(&host.name)
         && host.facts.is_some()
         && known.facts.is_some()
-        && known.stem != host.stem
+        && stem_of(Path::new(&known.file)) != stem_of(Path::new(&host.file))
     {
-        host.name = format!("{} ({})", host.name, host.stem);
+        host.name = format!("{} ({})", host.name, stem_of(Path::new(&host.file)));
     }
     let Some(known) = hosts.get_mut(&host.name) else {
         hosts.insert(host.name.clone(), host);
@@ -189,7 +194,6 @@ fn merge(hosts: &mut BTreeMap<String, Host>, mut host: Host) {
         known.memory = host.memory;
         known.seats = host.seats;
         known.file = host.file;
-        known.stem = host.stem;
         known.created_unix = host.created_unix;
     }
     for finding in host.findings {
@@ -237,6 +241,73 @@ fn list_files(paths: &[PathBuf], skipped: &mut Vec<SkippedFile>) -> Vec<PathBuf>
     files
 }
 
+/// A document of a schema, which is its first entry.
+enum Document {
+    Snapshot(Box<Snapshot>),
+    Machine(Box<Machine>),
+    Doctor(Doctor),
+}
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ByFirstKey)
+    }
+}
+
+struct ByFirstKey;
+
+impl<'de> Visitor<'de> for ByFirstKey {
+    type Value = Document;
+
+    fn expecting(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.write_str("a document that begins with its schema")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
+        if map.next_key::<String>()?.as_deref() != Some("schema") {
+            return Err(A::Error::missing_field("schema"));
+        }
+        let schema: String = map.next_value()?;
+        let whole = MapAccessDeserializer::new(Whole {
+            schema: Some(schema.clone()),
+            rest: map,
+        });
+        Ok(match schema.as_str() {
+            SCHEMA => Document::Snapshot(Box::deserialize(whole)?),
+            MACHINE_SCHEMA => Document::Machine(Box::deserialize(whole)?),
+            DOCTOR_SCHEMA => Document::Doctor(Doctor::deserialize(whole)?),
+            other => return Err(A::Error::unknown_variant(other, &[])),
+        })
+    }
+}
+
+/// A map whose first entry, the schema, was read already.
+struct Whole<A> {
+    schema: Option<String>,
+    rest: A,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Whole<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        if self.schema.is_some() {
+            return seed.deserialize("schema".into_deserializer()).map(Some);
+        }
+        self.rest.next_key_seed(seed)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        match self.schema.take() {
+            Some(schema) => seed.deserialize(schema.into_deserializer()),
+            None => self.rest.next_value_seed(seed),
+        }
+    }
+}
+
 fn read_file(path: &Path, seen: &Seen) -> FileResult {
     parse_file(path, &read_own_text(path, MAX_BYTES)?, seen)
 }
@@ -258,6 +329,27 @@ struct Doctor {
 }
 
 fn parse_file(path: &Path, text: &str, seen: &Seen) -> FileResult {
+    match parse_at_once(path, text, seen) {
+        Some(hosts) => Ok(hosts),
+        None => parse_by_schema(path, text, seen),
+    }
+}
+
+/// Reads documents that begin with their schema, as ours do; none where one does not, or is broken.
+fn parse_at_once(path: &Path, text: &str, seen: &Seen) -> Option<Vec<Host>> {
+    // Most files hold one.
+    let mut hosts = Vec::with_capacity(1);
+    for document in serde_json::Deserializer::from_str(text).into_iter::<Document>() {
+        if hosts.len() == MOST_DOCUMENTS {
+            return None;
+        }
+        hosts.push(host_of(path, document.ok()?, seen).ok()?);
+    }
+    (!hosts.is_empty()).then_some(hosts)
+}
+
+/// Looks for each document's schema first, and so walks it twice; says what is wrong.
+fn parse_by_schema(path: &Path, text: &str, seen: &Seen) -> FileResult {
     let mut hosts = Vec::new();
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Head>();
     let mut start = 0;
@@ -297,25 +389,28 @@ fn parse_document(path: &Path, schema: &str, text: &str, seen: &Seen) -> Result<
         schema: schema.to_owned(),
         error,
     };
-    let snapshot = match schema {
-        SCHEMA => Snapshot::parse(text)?,
-        MACHINE_SCHEMA => {
-            let machine: Machine = serde_json::from_str(text).map_err(bad)?;
-            Snapshot {
-                schema: SCHEMA.to_owned(),
-                boot_id: None,
-                driver: None,
-                created_unix: 0,
-                machine,
-            }
-        }
-        DOCTOR_SCHEMA => {
-            let doctor: Doctor = serde_json::from_str(text).map_err(bad)?;
-            return Ok(host_of_doctor(path, doctor));
-        }
+    let document = match schema {
+        SCHEMA => Document::Snapshot(Box::new(Snapshot::parse(text)?)),
+        MACHINE_SCHEMA => Document::Machine(serde_json::from_str(text).map_err(bad)?),
+        DOCTOR_SCHEMA => Document::Doctor(serde_json::from_str(text).map_err(bad)?),
         other => {
             return Err(SkipReason::UnknownSchema(printable(other)));
         }
+    };
+    host_of(path, document, seen)
+}
+
+fn host_of(path: &Path, document: Document, seen: &Seen) -> Result<Host, SkipReason> {
+    let snapshot = match document {
+        Document::Snapshot(snapshot) => *snapshot,
+        Document::Machine(machine) => Snapshot {
+            schema: SCHEMA.to_owned(),
+            boot_id: None,
+            driver: None,
+            created_unix: 0,
+            machine: *machine,
+        },
+        Document::Doctor(doctor) => return Ok(host_of_doctor(path, doctor)),
     };
     let facts = list_facts(&snapshot)?;
     if facts.facts.is_empty() || snapshot.machine.online.is_empty() {
@@ -325,15 +420,14 @@ fn parse_document(path: &Path, schema: &str, text: &str, seen: &Seen) -> Result<
     Ok(Host {
         name: name_of(path, machine.hostname.as_deref()),
         file: show(path),
-        stem: stem_of(path),
         created_unix: snapshot.created_unix,
-        facts: Some(intern(seen, facts)),
+        facts: Some(intern(&seen.facts, facts)),
         memory: machine
             .numa_nodes
             .iter()
             .filter_map(|node| Some((node.id, node.memory_bytes?)))
             .collect(),
-        seats: Some(Seats::of(machine)),
+        seats: Some(intern(&seen.seats, Seats::of(machine))),
         findings: Vec::new(),
     })
 }
@@ -343,10 +437,9 @@ fn host_of_doctor(path: &Path, doctor: Doctor) -> Host {
     Host {
         name: name_of(path, doctor.host.as_deref()),
         file: show(path),
-        stem: stem_of(path),
         created_unix: 0,
         facts: None,
-        memory: Vec::new(),
+        memory: Box::default(),
         seats: None,
         findings: doctor
             .findings
@@ -373,12 +466,12 @@ fn stem_of(path: &Path) -> String {
     one_line(&stem.to_string_lossy())
 }
 
-fn intern(seen: &Seen, facts: Facts) -> Arc<Facts> {
+fn intern<T: Eq + Hash>(seen: &Mutex<HashSet<Arc<T>>>, value: T) -> Arc<T> {
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = seen.get(&facts) {
+    if let Some(known) = seen.get(&value) {
         return Arc::clone(known);
     }
-    let facts = Arc::new(facts);
-    seen.insert(Arc::clone(&facts));
-    facts
+    let value = Arc::new(value);
+    seen.insert(Arc::clone(&value));
+    value
 }

@@ -6,7 +6,7 @@ use topology::machine::Machine;
 use topology::set::NodeSet;
 
 /// What of a host a job's GPUs and CPUs must share.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Seats {
     /// GPUs.
     pub(super) gpus: usize,
