@@ -121,6 +121,8 @@ fn end(child: &mut Child) {
 /// Whether the child ends within `time`.
 fn is_gone(child: &mut Child, time: Duration) -> bool {
     let start = Instant::now();
+    // Most end at once: a whole millisecond would be a tenth of what `show` takes.
+    let mut pause = Duration::from_micros(50);
     loop {
         if !matches!(child.try_wait(), Ok(None)) {
             return true;
@@ -128,7 +130,8 @@ fn is_gone(child: &mut Child, time: Duration) -> bool {
         if start.elapsed() > time {
             return false;
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(1));
     }
 }
 
