@@ -164,7 +164,11 @@ fn draw_gpu(svg: &mut Svg, (machine, tasks): Scene<'_>, index: usize, area: Area
     }
     let (title, size) = match users.as_slice() {
         [] => (format!("GPU{index}"), TITLE),
-        [one] => (format!("GPU{index} task {}", tasks.number(*one)), TITLE),
+        [one] => {
+            let named = format!("GPU{index} task {}", tasks.number(*one));
+            let is_wide = svg::width(&named, TITLE) > area.width - 10.0;
+            (named, if is_wide { TITLE - 1.5 } else { TITLE })
+        }
         several => {
             let numbers: Vec<String> = several.iter().map(|user| tasks.number(*user)).collect();
             let named = format!("GPU{index} tasks {}", numbers.join(","));
