@@ -149,7 +149,7 @@ impl Draft<'_> {
         let cpus = match slurm {
             Some(mask) if left => mask.clone(),
             // Left with a mask that is not known, it may run wherever the step may.
-            None if found.is_empty() => self.step.step_cpus.clone(),
+            None if left => self.step.step_cpus.clone(),
             Some(_) | None => found,
         };
         // Where a GPU's place is not known there is nothing to judge.

@@ -47,10 +47,12 @@ pub enum Summary {
         partial: Vec<(usize, NodeSet)>,
         /// How many tasks get a memory policy.
         memory: usize,
-        /// The fewest CPUs that a task gets.
+        /// The fewest CPUs that a task has, of those whose CPUs are known; 0 where no task's are.
         fewest_cpus: usize,
-        /// The most CPUs that a task gets.
+        /// The most CPUs that a task has, in the same way.
         most_cpus: usize,
+        /// How many tasks' CPUs are known.
+        known_cpus: usize,
         /// How many tasks keep their CPUs because these are near the memory that the user chose.
         at_memory: usize,
         /// Whether tasks that see the same GPUs are taken to use a share each.
@@ -123,7 +125,12 @@ pub fn summarize(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Summ
     if local == 0 && !is_dry_run && tasks().all(is_left) {
         return Summary::Unbound { nodes };
     }
-    let widths = || tasks().map(|task| task.cpus.len());
+    // Of a task that is left with a mask which nobody knows, what it may use is no width.
+    let is_known = |task: &&TaskPlan| {
+        let request = step.tasks.get(task.task);
+        task.bind_cpus || request.is_some_and(|request| request.slurm_cpus.is_some())
+    };
+    let widths = || tasks().filter(is_known).map(|task| task.cpus.len());
     Summary::Bound {
         nodes,
         local,
@@ -133,6 +140,7 @@ pub fn summarize(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Summ
         memory,
         fewest_cpus: widths().min().unwrap_or(0),
         most_cpus: widths().max().unwrap_or(0),
+        known_cpus: widths().count(),
         at_memory: tasks()
             .filter(|task| left(task) == Some(CpusLeft::UserMemory))
             .count(),

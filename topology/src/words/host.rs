@@ -30,12 +30,18 @@ pub fn summary_line(host: &str, summary: &Summary) -> String {
             memory,
             fewest_cpus,
             most_cpus,
+            known_cpus,
             at_memory,
             is_mapped,
             is_dry_run,
         } => {
             let tasks = nodes.len();
-            let width = phrases::widths(tasks, *fewest_cpus, *most_cpus);
+            let width = phrases::widths(*known_cpus, *fewest_cpus, *most_cpus);
+            let width = match *known_cpus {
+                0 => "CPUs as Slurm gives them".to_owned(),
+                known if known < tasks => format!("{width} where bound"),
+                _ => width,
+            };
             let width = match at_memory {
                 0 => width,
                 1 => format!("{width}; 1 task stays near the memory that --mem-bind names"),

@@ -502,6 +502,7 @@ fn bound(lists: &[&str], local: usize, memory: usize) -> Summary {
         memory,
         fewest_cpus: 2,
         most_cpus: 2,
+        known_cpus: lists.len(),
         at_memory: 0,
         is_mapped: false,
         is_dry_run: false,
@@ -581,6 +582,7 @@ fn a_host_in_which_tasks_are_bound_says_how_many_are_on_what() {
             nodes,
             fewest_cpus,
             most_cpus,
+            known_cpus,
             ..
         } = summary
         else {
@@ -595,6 +597,7 @@ fn a_host_in_which_tasks_are_bound_says_how_many_are_on_what() {
             memory,
             fewest_cpus,
             most_cpus,
+            known_cpus,
             at_memory: 0,
             is_mapped: false,
             is_dry_run: true,
@@ -615,6 +618,7 @@ fn a_summary_gives_widths_and_shares_and_cuts_a_long_list() {
         memory: 17,
         fewest_cpus: 1,
         most_cpus: 3,
+        known_cpus: 17,
         at_memory: 0,
         is_mapped: true,
         is_dry_run: false,
@@ -624,6 +628,22 @@ fn a_summary_gives_widths_and_shares_and_cuts_a_long_list() {
         "h: 17 tasks on their GPUs' CPUs and memory (nodes 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 ...), 1 to 3 CPUs; \
          task k is taken to use the k-th share of the GPUs it sees"
     );
+}
+
+#[test]
+fn a_width_is_said_of_tasks_whose_cpus_are_known() {
+    let line = |known: usize| {
+        let mut summary = bound(&["0", "0", "", ""], 2, 2);
+        let Summary::Bound { known_cpus, .. } = &mut summary else {
+            unreachable!()
+        };
+        *known_cpus = known;
+        summary_line("h", &summary)
+    };
+    let begin = "h: 2 of 4 tasks on their GPUs' CPUs and 2 on their memory (nodes 0 0 ? ?)";
+    assert_eq!(line(4), format!("{begin}, 2 CPUs each"));
+    assert_eq!(line(2), format!("{begin}, 2 CPUs each where bound"));
+    assert_eq!(line(0), format!("{begin}, CPUs as Slurm gives them"));
 }
 
 #[test]
@@ -644,6 +664,7 @@ fn a_summary_names_the_tasks_that_local_cpus_were_too_few_for() {
             memory: 4,
             fewest_cpus: 2,
             most_cpus: 2,
+            known_cpus: 4,
             at_memory: 0,
             is_mapped: false,
             is_dry_run: false,

@@ -1,7 +1,8 @@
 //! GPUs whose CPUs a step does not have, or not enough of.
 
-use topology::binding::{Verdict, plan_step};
+use topology::binding::{Verdict, plan_step, summarize};
 use topology::machine::MeasuredLatency;
+use topology::words::summary_line;
 
 use super::made_up::{TWO_SOCKETS, cpus, lists, machine, message, step, verdicts, with_masks};
 
@@ -148,4 +149,21 @@ fn a_task_whose_gpu_nobody_can_place_makes_way_too() {
         "{}",
         message(&plan, 3)
     );
+}
+
+#[test]
+fn a_task_left_with_a_mask_that_nobody_knows_has_no_width() {
+    let machine = machine(2, 1, 4, 1, &["0", "0", "?", "?"]);
+    let step = step(&machine, "", 1, &[&[0], &[1], &[2], &[3]]);
+    let plan = plan_step(&machine, &step);
+    assert_eq!(lists(&plan), ["0-1", "2-3", "0-7", "0-7"]);
+    assert_eq!(
+        summary_line("h", &summarize(&machine, &step, &plan)),
+        "h: 2 of 4 tasks on their GPUs' CPUs and 2 on their memory (nodes 0 0 ? ?), 2 CPUs each where bound"
+    );
+    let masks = &["0", "1", "2", "4-5"];
+    let step = with_masks(step, masks);
+    let plan = plan_step(&machine, &step);
+    let line = summary_line("h", &summarize(&machine, &step, &plan));
+    assert!(line.ends_with("1 to 2 CPUs"), "{line}: {:?}", lists(&plan));
 }
