@@ -201,11 +201,14 @@ pub(super) fn now<'w>(world: &'w World<'_>) -> Option<&'w Foretold> {
     others.iter().all(is_same).then_some(first)
 }
 
-/// That the node does not register, where no other finding says so.
+/// That the node does not register, where no other finding says so; and that it does, where another says that it does not.
 pub(super) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(((_, node), own)) = subject(world).zip(now(world)) else {
         return;
     };
+    if own.outcome == ForecastOutcome::Accepted {
+        forget_what_slurm_forgets(world, node, report);
+    }
     let Some(why) = &own.why else { return };
     let effect = match own.outcome {
         ForecastOutcome::Accepted | ForecastOutcome::Unknown => return,
@@ -241,6 +244,35 @@ pub(super) fn check(world: &World<'_>, report: &mut DoctorReport) {
         effect,
         "gres.conf and the node's line as `gpu-numa gres-conf` prints them",
     );
+}
+
+/// Where slurmctld looks at nothing of the GPUs but `RestrictedCoresPerGPU=`, a node is not drained for what else is wrong
+/// with them.
+fn forget_what_slurm_forgets(world: &World<'_>, node: &Node, report: &mut DoctorReport) {
+    let Some(series) = world.release.map(Series::of) else {
+        return;
+    };
+    let forgets = series.restricted_cores == RestrictedCores::Alone;
+    let mut newer = rules::TABLE.iter();
+    let Some(looks) = newer.find(|series| series.restricted_cores == RestrictedCores::Besides)
+    else {
+        return;
+    };
+    if !forgets || node.restricted_cores_per_gpu().is_none() {
+        return;
+    }
+    let findings = report.findings.iter_mut();
+    for own in findings.filter(|own| {
+        own.harm == Harm::StopsJobs && ["gres-count", "gres-cores"].contains(&own.check)
+    }) {
+        own.harm = Harm::StopsBinding;
+        own.effect = format!(
+            "from {} on: {}; {} forgets it beside RestrictedCoresPerGPU= and takes the node",
+            looks.release(),
+            own.effect,
+            series.release()
+        );
+    }
 }
 
 fn foretell(world: &World<'_>, slurm: &Slurm, node: &Node, release: Release) -> Foretold {
@@ -373,6 +405,13 @@ fn register(
     } else {
         None
     };
+    if node.is_dynamic() && detected.is_some() {
+        let why = format!(
+            "slurmctld cannot use AutoDetect for {}, which registers itself",
+            node.name
+        );
+        return Err((ForecastOutcome::Unknown, why));
+    }
     Registration::of(&own, node, detected, Series::of(release))
         .map_err(|why| (ForecastOutcome::NoStart, why.to_string()))
 }

@@ -187,8 +187,9 @@ impl Judge<'_> {
             );
             return;
         }
-        let detected = gpus.iter().map(|(_, gpu)| self.detected(map, gpu));
-        if self.detects && detected.flatten().any(|found| found != *cores) {
+        let mut detected = gpus.iter().map(|(_, gpu)| self.detected(map, gpu));
+        let mut differs = || detected.any(|found| found.is_some_and(|found| found != *cores));
+        if self.detects && !self.registers && differs() {
             report.find(
                 "gres-autodetect",
                 Harm::StopsJobs,

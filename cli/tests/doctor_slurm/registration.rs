@@ -159,3 +159,23 @@ fn a_dynamic_node_is_what_slurmd_says_of_it() {
         forecast(&host, "24.11")
     );
 }
+
+/// 24.05 and 24.11 look at no count of the GPUs where they look at their cores; a finding must not say that they do.
+#[test]
+fn what_slurm_forgets_of_the_gpus_drains_no_node() {
+    let host = Host::new();
+    driver(&host, [0, 1, 2, 3]);
+    host.replace(NODES, "gpu:l40s:4", "gpu:l40s:5 RestrictedCoresPerGPU=1");
+    for (release, harm) in [("24.11", "stops-binding"), ("25.05", "stops-jobs")] {
+        let found = super::found(&host, release, "gres-count");
+        assert!(
+            found.len() == 1 && found[0].starts_with(harm),
+            "{release}: {found:?}"
+        );
+    }
+    assert!(
+        forecast(&host, "24.11").contains("accepted from 24.05 to 24.11; refused from 25.05 on"),
+        "{}",
+        forecast(&host, "24.11")
+    );
+}
