@@ -24,7 +24,7 @@ pub const PROFILER: &str = "NCCL_PROFILER_PLUGIN";
 /// What was decided for the task, as one line of JSON.
 const REPORT: &str = "GPU_NUMA_BIND_REPORT";
 
-/// The first of the numbers that stand for `extern`, `batch` and so on (slurm.h, SLURM_MAX_NORMAL_STEP_ID, 22.05 to 26.05).
+/// The first of the numbers that stand for `extern`, `batch` and so on (slurm.h, SLURM_MAX_NORMAL_STEP_ID).
 const FIRST_NAMED_STEP: u32 = 0xffff_fff0;
 
 /// What `gpu-numa run` chose, as one line of JSON.

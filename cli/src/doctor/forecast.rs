@@ -6,7 +6,9 @@ use serde::Serialize;
 use slurm_config::cores::{CoreMap, Counts};
 use slurm_config::gres::{NodeGres, fault_of};
 use slurm_config::node::{self, Node, Shape};
-use slurm_config::registration::{Fatal, Record, Refused, Registration, type_of_name};
+use slurm_config::registration::{
+    Fatal, Record, Refused, Registration, registered_shape, type_of_name,
+};
 use slurm_config::release::Release;
 use slurm_config::rules::{self, RestrictedCores, Series};
 use topology::machine::Gpu;
@@ -296,7 +298,7 @@ fn foretell(world: &World<'_>, slurm: &Slurm, node: &Node, release: Release) -> 
     let counts = counts.filter(|_| !overrides && !node.is_dynamic());
     let judged = registered.as_ref().map(|registration| {
         let own = counts.map_or(shape, |counts| {
-            shape.registered(counts, series, slurm.selects_cores())
+            registered_shape(shape, counts, series, slurm.selects_cores())
         });
         judge(world, registration, node, own, series)
     });

@@ -7,6 +7,7 @@
 
 mod detected;
 mod refused;
+mod shape;
 mod shared;
 mod stop;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use stop::{check_files, check_lines, read_lines};
 
 pub use detected::{is_part_of, type_of_name};
 pub use refused::Refused;
+pub use shape::registered_shape;
 pub use stop::Fatal;
 
 /// GPUs that Slurm holds as one record.

@@ -11,6 +11,7 @@ use super::paths::Paths;
 mod capacity;
 mod job;
 mod known;
+mod left;
 mod line;
 mod links;
 mod next;

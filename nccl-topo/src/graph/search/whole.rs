@@ -3,8 +3,8 @@
 //! NCCL rounds what is left of a link to thousandths after each step.  Where all links and all that is taken of them
 //! are thousandths already, whole numbers say the same, need no rounding, and what is given back leaves all as it was.
 
-use super::capacity::{Left, is_whole};
 use super::known::spread;
+use super::left::{Left, is_whole};
 use super::links::{ONE_OF, Way};
 
 /// The parts of a bandwidth that a link can be asked for.
