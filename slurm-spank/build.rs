@@ -12,7 +12,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|is| is == value);
     let is_native = env::var("HOST").ok() == env::var("TARGET").ok();
-    // AddressSanitizer must see a panic unwind, and sees what the shared unwinder does (make test-asan).
+    // AddressSanitizer must see a panic unwind, and sees what the shared unwinder does.
     let is_sanitized = env::var_os("CARGO_CFG_SANITIZE").is_some();
     if is_sanitized || !is_native || !is("CARGO_CFG_TARGET_ENV", "gnu") || unwinder().is_none() {
         return;

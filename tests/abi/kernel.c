@@ -179,7 +179,7 @@ static int find_plugin(struct dl_phdr_info *object, size_t size, void *unused)
     return 1;
 }
 
-/* AddressSanitizer (make test-asan) has a malloc of its own, which starts before this program does. */
+/* AddressSanitizer has a malloc of its own, which starts before this program does. */
 #ifndef __SANITIZE_ADDRESS__
 #define STARVED ((uintptr_t)__builtin_return_address(0) - starved_from < starved_to - starved_from)
 

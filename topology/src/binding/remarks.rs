@@ -125,7 +125,7 @@ pub fn summarize(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Summ
     if local == 0 && !is_dry_run && tasks().all(is_left) {
         return Summary::Unbound { nodes };
     }
-    // Of a task that is left with a mask which nobody knows, what it may use is no width.
+    // Of a task that is left with an unknown mask, what it may use is no width.
     let is_known = |task: &&TaskPlan| {
         let request = step.tasks.get(task.task);
         task.bind_cpus || request.is_some_and(|request| request.slurm_cpus.is_some())
