@@ -184,7 +184,7 @@ pub fn reported_partial(environment: &impl Environment) -> Option<(Vec<PciAddres
         return None;
     }
     let cpus = report.get("cpus")?.as_str()?.parse().ok()?;
-    Some((reported_gpus(environment), cpus))
+    Some((gpus_in(&report), cpus))
 }
 
 /// A task's report; none where it has none, and where it is that of another step, around this one.
@@ -211,12 +211,15 @@ fn report(environment: &impl Environment) -> Option<serde_json::Value> {
 
 /// The GPUs that a task's report names; none where it has no report.
 pub fn reported_gpus(environment: &impl Environment) -> Vec<PciAddress> {
-    let gpus = || {
-        let report = report(environment)?;
-        let gpus = report.get("gpus")?.as_array()?.iter();
-        Some(gpus.filter_map(|gpu| gpu.as_str()?.parse().ok()).collect())
-    };
-    gpus().unwrap_or_default()
+    report(environment).as_ref().map_or_else(Vec::new, gpus_in)
+}
+
+fn gpus_in(report: &serde_json::Value) -> Vec<PciAddress> {
+    let gpus = report.get("gpus").and_then(serde_json::Value::as_array);
+    gpus.into_iter()
+        .flatten()
+        .filter_map(|gpu| gpu.as_str()?.parse().ok())
+        .collect()
 }
 
 #[cfg(test)]

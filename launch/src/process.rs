@@ -188,30 +188,18 @@ pub fn recorded_seen(root: &Path, machine: &Machine, pid: u32) -> Seen {
 /// The GPUs whose device file is in the `/dev` of process `pid`: those that `own` sees there too where both have the same; none
 /// where it may not be looked at.
 fn present_to(machine: &Machine, root: &Path, pid: u32, own: u32) -> Option<Vec<PciAddress>> {
-    let mounts =
-        [pid, own].map(|pid| fs::read_link(living_folder_of(root, pid).join("ns/mnt")).ok());
-    let [Some(its), Some(own)] = mounts else {
-        return None;
-    };
-    let all = || machine.gpus.iter().map(|gpu| gpu.pci).collect();
-    let is_at_root = fs::read_link(living_folder_of(root, pid).join("root"))
-        .is_ok_and(|path| path == Path::new("/"));
-    if its == own && is_at_root {
-        return Some(all());
-    }
-    let its_root = living_folder_of(root, pid).join("root");
+    let folder = living_folder_of(root, pid);
+    let namespace = |folder: &Path| fs::read_link(folder.join("ns/mnt")).ok();
+    let its_root = folder.join("root");
+    let is_at_root = || fs::read_link(&its_root).is_ok_and(|path| path == Path::new("/"));
+    let has_same = namespace(&folder)? == namespace(&living_folder_of(root, own))? && is_at_root();
     let is_there = |gpu: &&Gpu| {
         let device = gpu.device_path();
         device.is_some_and(|device| its_root.join(device.trim_start_matches('/')).exists())
     };
-    Some(
-        machine
-            .gpus
-            .iter()
-            .filter(is_there)
-            .map(|gpu| gpu.pci)
-            .collect(),
-    )
+    let gpus = machine.gpus.iter();
+    let present = gpus.filter(|gpu| has_same || is_there(gpu));
+    Some(present.map(|gpu| gpu.pci).collect())
 }
 
 /// What decides which devices the processes of a cgroup may open, by `/proc/PID/cgroup`; none where that is empty.

@@ -5,7 +5,7 @@
 use serde::Serialize;
 use slurm_config::cores::{CoreMap, Counts};
 use slurm_config::gres::{NodeGres, fault_of};
-use slurm_config::node::{self, Node, Shape};
+use slurm_config::node::{Node, Shape};
 use slurm_config::registration::{
     Fatal, Record, Refused, Registration, registered_shape, type_of_name,
 };
@@ -251,22 +251,21 @@ pub(super) fn check(world: &World<'_>, report: &mut DoctorReport) {
 /// Where slurmctld looks at nothing of the GPUs but `RestrictedCoresPerGPU=`, a node is not drained for what else is wrong
 /// with them.
 fn forget_what_slurm_forgets(world: &World<'_>, node: &Node, report: &mut DoctorReport) {
-    let Some(series) = world.release.map(Series::of) else {
+    let forgets = |series: &&Series| series.restricted_cores == RestrictedCores::Alone;
+    let Some(series) = world.release.map(Series::of).filter(forgets) else {
         return;
     };
-    let forgets = series.restricted_cores == RestrictedCores::Alone;
     let mut newer = rules::TABLE.iter();
     let Some(looks) = newer.find(|series| series.restricted_cores == RestrictedCores::Besides)
     else {
         return;
     };
-    if !forgets || node.restricted_cores_per_gpu().is_none() {
+    if node.restricted_cores_per_gpu().is_none() {
         return;
     }
     let findings = report.findings.iter_mut();
-    for own in findings.filter(|own| {
-        own.harm == Harm::StopsJobs && ["gres-count", "gres-cores"].contains(&own.check)
-    }) {
+    // What is wrong with cores asks the forecast by itself.
+    for own in findings.filter(|own| own.harm == Harm::StopsJobs && own.check == "gres-count") {
         own.harm = Harm::StopsBinding;
         own.effect = format!(
             "from {} on: {}; {} forgets it beside RestrictedCoresPerGPU= and takes the node",
@@ -371,11 +370,7 @@ fn register(
     if let Some(stop) = keys::stop(slurm, release) {
         return Err(stop);
     }
-    if let Some((name, line)) = node::named_twice(&slurm.conf) {
-        let why = format!(
-            "{}: {name} is named by an earlier NodeName line, too",
-            line.place()
-        );
+    if let Some((why, ..)) = slurm.named_twice() {
         return Err((ForecastOutcome::NoStart, why));
     }
     let mut faults = lines.iter();

@@ -187,9 +187,11 @@ impl Judge<'_> {
             );
             return;
         }
-        let mut detected = gpus.iter().map(|(_, gpu)| self.detected(map, gpu));
-        let mut differs = || detected.any(|found| found.is_some_and(|found| found != *cores));
-        if self.detects && !self.registers && differs() {
+        let differs = |gpu| {
+            let found = self.detected(map, gpu);
+            found.is_some_and(|found| found != *cores)
+        };
+        if self.detects && !self.registers && gpus.iter().any(|(_, gpu)| differs(gpu)) {
             report.find(
                 "gres-autodetect",
                 Harm::StopsJobs,

@@ -3,7 +3,7 @@
 use slurm_config::config::has_word;
 use slurm_config::cores::{Counts, SocketKind};
 use slurm_config::gres::{GresLine, NodeGres};
-use slurm_config::node::{self, Node};
+use slurm_config::node::Node;
 use slurm_config::rules::Series;
 
 use super::forecast;
@@ -61,16 +61,13 @@ fn report_no_line(world: &World<'_>, slurm: &Slurm, report: &mut DoctorReport) {
 
 /// A node that two lines name, whichever it is.
 fn check_twice(slurm: &Slurm, report: &mut DoctorReport) {
-    let Some((name, line)) = node::named_twice(&slurm.conf) else {
+    let Some((evidence, name, line)) = slurm.named_twice() else {
         return;
     };
     report.find(
         "node-line",
         Harm::StopsJobs,
-        format!(
-            "{}: {name} is named by an earlier NodeName line, too",
-            line.place()
-        ),
+        evidence,
         "slurmctld and slurmd do not start (\"Duplicated NodeHostName\")",
         format!(
             "{}: without {name}, or the earlier line without it",

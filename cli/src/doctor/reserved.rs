@@ -37,10 +37,8 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
 
 /// What the node's line keeps from jobs: the evidence, and the CPUs.
 fn of_slurm(node: &Node, map: &CoreMap, report: &mut DoctorReport) -> Option<(String, CpuSet)> {
-    let key = ["CpuSpecList", "CoreSpecCount"]
-        .into_iter()
-        .find(|key| node.whole.get(&key.to_ascii_lowercase()).is_some())?;
-    let value = node.whole.get(&key.to_ascii_lowercase())?;
+    let value = |key: &'static str| Some((key, node.whole.get(&key.to_ascii_lowercase())?));
+    let (key, value) = value("CpuSpecList").or_else(|| value("CoreSpecCount"))?;
     let evidence = format!("{}: {key}={value}", node.line.place());
     let Some(cores) = kept_cores(node, map) else {
         report.skip(format!(

@@ -227,6 +227,14 @@ impl Slurm {
         config::last(&self.conf, key)
     }
 
+    /// A node that two lines name, whichever it is: what to say, the node and the second line.
+    pub(crate) fn named_twice(&self) -> Option<(String, String, &Line)> {
+        let (name, line) = node::named_twice(&self.conf)?;
+        let place = line.place();
+        let evidence = format!("{place}: {name} is named by an earlier NodeName line, too");
+        Some((evidence, name, line))
+    }
+
     /// Whether jobs are given cores rather than whole nodes, or preemption is by GANG: slurmd then goes by the node's line where it
     /// can (`_read_config`, slurmd/slurmd.c).
     pub(crate) fn selects_cores(&self) -> bool {

@@ -7,6 +7,7 @@ use launch::used::{Evidence, Silence, UsedGpus};
 use topology::binding::Verdict;
 use topology::machine::Machine;
 use topology::option::printable;
+use topology::pci::PciAddress;
 use topology::quantity::{count, volume};
 use topology::set::{CpuSet, NodeSet};
 
@@ -19,12 +20,7 @@ const MOST_THREADS: usize = 4;
 
 /// `GPU2 0000:83:00.0 (by LOCAL_RANK=2 of 4)`.
 pub(super) fn gpus(machine: &Machine, used: &UsedGpus) -> String {
-    let names: Vec<String> = used
-        .gpus
-        .iter()
-        .map(|gpu| gpu_label(machine, *gpu))
-        .collect();
-    let names = names.join(", ");
+    let names = labels(machine, &used.gpus);
     match (&used.evidence, used.uses_all) {
         (Evidence::Nothing(_), _) => "none found".to_owned(),
         (Evidence::Named, _) => format!("{names} (named by --gpus)"),
@@ -160,18 +156,16 @@ pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Findin
             }
         }
         Finding::FarGpus(gpus) => {
-            let names: Vec<String> = gpus.iter().map(|gpu| gpu_label(machine, *gpu)).collect();
             format!(
                 "it may not run on any CPU that is local to {}: partial",
-                names.join(", ")
+                labels(machine, gpus)
             )
         }
         Finding::FarIfUsed(gpus) => {
-            let names: Vec<String> = gpus.iter().map(|gpu| gpu_label(machine, *gpu)).collect();
             format!(
                 "it may not run on any CPU that is local to {}, which it was given too: partial if it uses them, else name those \
                  that it uses with --gpus",
-                names.join(", ")
+                labels(machine, gpus)
             )
         }
         Finding::MemoryNotAllowed { allowed, nodes: right } => {
@@ -221,6 +215,12 @@ pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Findin
             }
         }
     }
+}
+
+/// `GPU0 0000:23:00.0, GPU2 0000:83:00.0`.
+fn labels(machine: &Machine, gpus: &[PciAddress]) -> String {
+    let labels: Vec<String> = gpus.iter().map(|gpu| gpu_label(machine, *gpu)).collect();
+    labels.join(", ")
 }
 
 /// `local`: a verdict as plans and launch lines have it.

@@ -42,37 +42,39 @@ impl Root<'_> {
         }
     }
 
-    /// What `relative` leads to; none where nothing is there.
-    fn metadata(self, relative: &str, flags: OFlags) -> Option<Metadata> {
-        self.open_inside(relative, OFlags::PATH | flags)?
-            .metadata()
-            .ok()
+    /// What `relative` leads to, or is itself, a link as a link, unless it `follows`; none where nothing is there.
+    fn metadata(self, relative: &str, follows: bool) -> Option<Metadata> {
+        if self.is_this_host() {
+            let path = self.0.join(relative);
+            let found = if follows {
+                fs::metadata(path)
+            } else {
+                fs::symlink_metadata(path)
+            };
+            return found.ok();
+        }
+        let flags = if follows {
+            OFlags::PATH
+        } else {
+            OFlags::PATH | OFlags::NOFOLLOW
+        };
+        self.open_inside(relative, flags)?.metadata().ok()
     }
 
     /// Whether `relative` leads to something.
     pub(super) fn exists(self, relative: &str) -> bool {
-        if self.is_this_host() {
-            return self.0.join(relative).exists();
-        }
-        self.metadata(relative, OFlags::empty()).is_some()
+        self.metadata(relative, true).is_some()
     }
 
     /// Whether `relative` leads to a folder.
     pub(super) fn is_dir(self, relative: &str) -> bool {
-        if self.is_this_host() {
-            return self.0.join(relative).is_dir();
-        }
-        self.metadata(relative, OFlags::empty())
-            .is_some_and(|found| found.is_dir())
+        let found = self.metadata(relative, true);
+        found.is_some_and(|found| found.is_dir())
     }
 
     /// What is at `relative` itself, a link as a link; none where nothing is there.
     pub(super) fn kind(self, relative: &str) -> Option<FileType> {
-        let found = if self.is_this_host() {
-            fs::symlink_metadata(self.0.join(relative)).ok()
-        } else {
-            self.metadata(relative, OFlags::NOFOLLOW)
-        };
+        let found = self.metadata(relative, false);
         found.map(|found| found.file_type())
     }
 
