@@ -46,7 +46,7 @@ pub fn device_order(
     environment: &impl Environment,
 ) -> Option<(&'static str, &'static str)> {
     let order = machine.launch_vendor().variables.order?;
-    let is_free = environment.get(order.name).is_none();
+    let is_free = !environment.has(order.name);
     is_free.then_some((order.name, order.by_address))
 }
 
@@ -85,15 +85,17 @@ impl Marks {
     }
 }
 
-/// Sets a bound task's variables, marked as ours, and its report ([`BindReport::to_json`]).
-pub fn set_marked(task: &impl TaskEnvironment, variables: &[(&str, String)], report: &str) {
-    let set = variables
-        .iter()
-        .filter(|(name, value)| task.set(name, value))
-        .map(|(name, value)| format!("{name}={value}"));
-    let marks: Vec<String> = set.collect();
+/// Sets a bound task's variables, none of which is set, marked as ours, and its report ([`BindReport::to_json`]).
+pub fn set_marked(task: &impl TaskEnvironment, variables: &[(&str, &str)], report: &str) {
+    let mut marks = String::with_capacity(512);
+    for (name, value) in variables {
+        if task.add(name, value) {
+            let before = if marks.is_empty() { "" } else { "\n" };
+            marks.extend([before, name, "=", value]);
+        }
+    }
     // Even an empty one tells an inner step that the report is ours.
-    task.set(MARKS, &marks.join("\n"));
+    task.set(MARKS, &marks);
     task.set(REPORT, report);
 }
 
@@ -235,7 +237,7 @@ mod tests {
         let recorded = Recorded::new(&task);
         recorded.remove(TOPO_FILE);
         recorded.remove("GPU_NUMA_NOT_THERE");
-        set_marked(&recorded, &[(TOPO_FILE, "/own.xml".to_owned())], "{}");
+        set_marked(&recorded, &[(TOPO_FILE, "/own.xml")], "{}");
         assert_eq!(task.get(REPORT).as_deref(), Some("{}"));
         recorded.take_back();
         assert_eq!(*task.0.borrow(), *Variables::of(&before).0.borrow());

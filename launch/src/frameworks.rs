@@ -138,8 +138,7 @@ pub fn keep_still(
     environment: &impl Environment,
 ) -> impl Iterator<Item = (&'static str, &'static str)> {
     let all = FRAMEWORKS.iter().flat_map(|row| row.keep_still);
-    all.copied()
-        .filter(|(name, _)| environment.get(name).is_none())
+    all.copied().filter(|(name, _)| !environment.has(name))
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use topology::machine::Machine;
 use topology::snapshot::{MAX_BYTES, NODE_FILE, Snapshot, SnapshotError, Stale};
 use topology::sysfs::{self, SysfsError};
 
+use crate::observe::Devices;
+
 /// This host's files.
 const ROOT: &str = "/";
 /// The longest NCCL topology file that is read, in bytes; NCCL takes at most 255 elements.
@@ -121,10 +123,24 @@ pub fn read_sys() -> Result<Machine, SysfsError> {
 pub struct KnownHost {
     /// The machine.
     pub machine: Machine,
+    /// The device files of its GPUs.
+    pub devices: Devices,
     /// The folder whose NCCL files fit it; none where it was read from `/sys`.
     pub folder: Option<PathBuf>,
     /// Why the snapshot is not used; none where it is.
     pub fault: Option<SnapshotFault>,
+}
+
+impl KnownHost {
+    /// A machine from the snapshot in `folder`, or from `/sys` because of a fault of that.
+    pub fn new(machine: Machine, folder: Option<PathBuf>, fault: Option<SnapshotFault>) -> Self {
+        Self {
+            devices: Devices::of(&machine),
+            machine,
+            folder,
+            fault,
+        }
+    }
 }
 
 /// Why nothing is known of a host.
@@ -144,20 +160,12 @@ pub struct UnknownHost {
 pub fn read_host(folder: &Path) -> Result<KnownHost, UnknownHost> {
     let fault = match read_snapshot(folder, Trust::Root) {
         Ok(machine) => {
-            return Ok(KnownHost {
-                machine,
-                folder: Some(folder.to_owned()),
-                fault: None,
-            });
+            return Ok(KnownHost::new(machine, Some(folder.to_owned()), None));
         }
         Err(fault) => fault,
     };
     match read_sys() {
-        Ok(machine) => Ok(KnownHost {
-            machine,
-            folder: None,
-            fault: Some(fault),
-        }),
+        Ok(machine) => Ok(KnownHost::new(machine, None, Some(fault))),
         Err(sysfs) => Err(UnknownHost {
             snapshot: fault,
             sysfs,

@@ -59,18 +59,21 @@ fn topology_path(
 #[derive(Debug)]
 pub struct UsableFile {
     path: PathBuf,
+    /// The path as a variable has it.
+    text: String,
     id: FileId,
 }
 
 impl UsableFile {
     fn find(path: PathBuf) -> Option<Self> {
         let id = roots_file(&path)?;
-        Some(Self { path, id })
+        let text = path.to_string_lossy().into_owned();
+        Some(Self { path, text, id })
     }
 
     /// Its path.
-    pub fn path(&self) -> String {
-        self.path.to_string_lossy().into_owned()
+    pub fn path(&self) -> &str {
+        &self.text
     }
 
     /// Whether the caller, maybe in a mount namespace of its own, may use it too.
@@ -181,7 +184,7 @@ impl<'e, E: Environment> Answered<'e, E> {
             UsersConf::Text(text) => sets(text, variable),
             UsersConf::AnyThing(_) => true,
         };
-        self.environment.get(variable).is_some() || in_conf()
+        self.environment.has(variable) || in_conf()
     }
 
     /// Why it is not known what the configuration file sets; none where that is known, or where it was not looked at.

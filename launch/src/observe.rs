@@ -95,10 +95,31 @@ pub fn kernel() -> KernelVersion {
     release.unwrap_or(KernelVersion { major: 0, minor: 0 })
 }
 
-/// Asks the kernel, through the device cgroup, whether a GPU may be opened; nothing is.
-fn access_to(gpu: &Gpu) -> Option<Access> {
-    let device = CString::new(gpu.device_path()?).ok()?;
-    Some(read_access(&device))
+/// The device files of a machine's GPUs, by which the kernel is asked who may open them.
+#[derive(Debug, Default)]
+pub struct Devices(Vec<(PciAddress, Option<CString>)>);
+
+impl Devices {
+    /// Of all GPUs of `machine`, in its order.
+    pub fn of(machine: &Machine) -> Self {
+        let path = |gpu: &Gpu| CString::new(gpu.device_path()?).ok();
+        let gpus = machine.gpus.iter();
+        Self(gpus.map(|gpu| (gpu.pci, path(gpu))).collect())
+    }
+
+    /// The GPUs of which the kernel's answer, through the device cgroup, is one that is wanted; nothing is opened.  There
+    /// is no answer where a GPU's device file is not known.
+    fn whose(&self, is_wanted: impl Fn(Option<Access>) -> bool) -> Vec<PciAddress> {
+        let ask = |device: &Option<CString>| device.as_deref().map(read_access);
+        let gpus = self.0.iter().filter(|(_, device)| is_wanted(ask(device)));
+        gpus.map(|(address, _)| *address).collect()
+    }
+
+    /// The GPUs that the calling task may open.
+    #[inline]
+    fn openable(&self) -> Vec<PciAddress> {
+        self.whose(|answer| answer == Some(Access::Allowed))
+    }
 }
 
 fn gpus_where(machine: &Machine, is_wanted: impl Fn(&Gpu) -> bool) -> Vec<PciAddress> {
@@ -107,15 +128,15 @@ fn gpus_where(machine: &Machine, is_wanted: impl Fn(&Gpu) -> bool) -> Vec<PciAdd
 }
 
 /// What says which GPUs a task of a Slurm step sees; `step_list` is the step's list as it was before the fork.
-pub fn view_of_task(
+fn view_of_task(
     machine: &Machine,
+    devices: &Devices,
     environment: &impl Environment,
     step_list: Option<&str>,
 ) -> TaskView {
-    let openable = gpus_where(machine, |gpu| access_to(gpu) == Some(Access::Allowed));
     TaskView {
         step_list: step_list.map(str::to_owned),
-        ..TaskView::read(machine, openable, |name| environment.get(name))
+        ..TaskView::read(machine, devices.openable(), |name| environment.get(name))
     }
 }
 
@@ -138,7 +159,7 @@ fn visible_of(
 
 /// The GPUs that the calling process may open, and those whose device file is not there or not known.
 pub fn openable_by_process(machine: &Machine) -> Vec<PciAddress> {
-    gpus_where(machine, |gpu| access_to(gpu) != Some(Access::Denied))
+    Devices::of(machine).whose(|answer| answer != Some(Access::Denied))
 }
 
 /// What the environment of a process that may open `openable`, where that is known, says of its GPUs.
@@ -185,16 +206,20 @@ fn entries_of(list: &str) -> Vec<&str> {
 
 /// A task of a Slurm step as it is before it is bound: its GPUs, Slurm's mask, what its user bound; and what was odd.
 ///
-/// `is_script` says that it is a batch script's own or an interactive step, whose `--cpu-bind` is that of the steps
+/// `devices` are those of `machine`; `is_script` says that it is a batch script's own or an interactive step, whose `--cpu-bind` is that of the steps
 /// in it.
 pub fn read_task(
     machine: &Machine,
+    devices: &Devices,
     environment: &impl Environment,
     came: &Came,
     step_list: Option<&str>,
     is_script: bool,
 ) -> (TaskRequest, Option<String>) {
-    let visible = find_visible(machine, &view_of_task(machine, environment, step_list));
+    let visible = find_visible(
+        machine,
+        &view_of_task(machine, devices, environment, step_list),
+    );
     let user_cpu_bind = !is_script && is_bound_by_user(environment);
     let request = TaskRequest {
         visible: visible.gpus,
@@ -299,7 +324,8 @@ mod tests {
         let environment = Variables::default();
         for minor in [Some(4095), None] {
             let machine = machine(minor);
-            let task = view_of_task(&machine, &environment, Some("0"));
+            let devices = Devices::of(&machine);
+            let task = view_of_task(&machine, &devices, &environment, Some("0"));
             assert!(task.openable.is_empty());
             let process = visible_to_process(&machine, &environment);
             assert_eq!(process.gpus, [machine.gpus[0].pci]);
@@ -310,8 +336,9 @@ mod tests {
     fn the_users_own_cpu_bind_counts_in_an_ordinary_step_alone() {
         let environment = Variables::of(&[("SLURM_CPU_BIND_TYPE", "quiet,map_cpu:")]);
         let bound = |is_script| {
-            let (request, _) =
-                read_task(&machine(None), &environment, &Came::read(), None, is_script);
+            let (machine, came) = (machine(None), Came::read());
+            let devices = Devices::of(&machine);
+            let (request, _) = read_task(&machine, &devices, &environment, &came, None, is_script);
             request.user_cpu_bind
         };
         assert!(bound(false) && !bound(true));

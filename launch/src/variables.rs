@@ -12,6 +12,11 @@ pub trait Environment {
     /// The value of a variable, what is not UTF-8 of it as U+FFFD; none where it is not set.
     fn get(&self, name: &str) -> Option<String>;
 
+    /// Whether a variable is set.
+    fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
     /// A variable that holds a path, in whatever encoding; none where it is not set.
     fn path(&self, name: &str) -> Option<PathBuf> {
         self.get(name).map(PathBuf::from)
@@ -22,6 +27,10 @@ pub trait Environment {
 pub trait TaskEnvironment: Environment {
     /// Sets a variable; false where the launcher refuses.
     fn set(&self, name: &str, value: &str) -> bool;
+    /// The same for one that is known not to be set.
+    fn add(&self, name: &str, value: &str) -> bool {
+        self.set(name, value)
+    }
     /// Removes a variable.
     fn remove(&self, name: &str);
 }
@@ -43,6 +52,10 @@ impl Environment for OwnEnvironment {
 impl Environment for Spank<'_> {
     fn get(&self, name: &str) -> Option<String> {
         self.env(name)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.has_env(name)
     }
 
     fn path(&self, name: &str) -> Option<PathBuf> {
@@ -75,7 +88,7 @@ impl<'e, E: TaskEnvironment> Recorded<'e, E> {
     pub fn new(environment: &'e E) -> Self {
         Self {
             environment,
-            replaced: RefCell::new(Vec::new()),
+            replaced: RefCell::new(Vec::with_capacity(16)),
         }
     }
 
@@ -89,8 +102,7 @@ impl<'e, E: TaskEnvironment> Recorded<'e, E> {
         }
     }
 
-    fn record(&self, name: &str) {
-        let before = self.environment.get(name);
+    fn record(&self, name: &str, before: Option<String>) {
         self.replaced.borrow_mut().push((name.to_owned(), before));
     }
 }
@@ -100,6 +112,10 @@ impl<E: TaskEnvironment> Environment for Recorded<'_, E> {
         self.environment.get(name)
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.environment.has(name)
+    }
+
     fn path(&self, name: &str) -> Option<PathBuf> {
         self.environment.path(name)
     }
@@ -107,12 +123,17 @@ impl<E: TaskEnvironment> Environment for Recorded<'_, E> {
 
 impl<E: TaskEnvironment> TaskEnvironment for Recorded<'_, E> {
     fn set(&self, name: &str, value: &str) -> bool {
-        self.record(name);
+        self.record(name, self.environment.get(name));
+        self.environment.set(name, value)
+    }
+
+    fn add(&self, name: &str, value: &str) -> bool {
+        self.record(name, None);
         self.environment.set(name, value)
     }
 
     fn remove(&self, name: &str) {
-        self.record(name);
+        self.record(name, self.environment.get(name));
         self.environment.remove(name);
     }
 }

@@ -1,7 +1,9 @@
 //! Who says which line of [`topology::words`], and when.
 
+use std::cell::OnceCell;
 use std::fmt::Display;
 
+use ffi::spank::Spank;
 use ffi::spank::log::{To, write_line};
 use ffi::spank::sys;
 use launch::host::SnapshotFault;
@@ -29,31 +31,46 @@ pub(crate) fn say(line: &str) {
 pub(crate) struct Reporter<'a> {
     step: &'a Step,
     asked: &'a Asked,
-    /// Slurm's name of this host.
-    pub(crate) host: String,
-    /// The same with the step's name where several steps may speak on one terminal.
-    label: String,
+    spank: &'a Spank<'a>,
     local_id: usize,
+    /// Made when something is said: most tasks say nothing.
+    host: OnceCell<String>,
+    label: OnceCell<String>,
 }
 
 impl<'a> Reporter<'a> {
-    pub(crate) fn new(step: &'a Step, asked: &'a Asked, host: String, local_id: usize) -> Self {
-        let label = if step.is_one_of_several {
-            words::host_and_step(&host, &step_name(step))
-        } else {
-            host.clone()
-        };
+    pub(crate) fn new(
+        step: &'a Step,
+        asked: &'a Asked,
+        spank: &'a Spank<'a>,
+        local_id: usize,
+    ) -> Self {
         let report = Self {
             step,
             asked,
-            host,
-            label,
+            spank,
             local_id,
+            host: OnceCell::new(),
+            label: OnceCell::new(),
         };
         for problem in &asked.problems {
             report.trouble(&problem.to_string());
         }
         report
+    }
+
+    /// Slurm's name of this host.
+    pub(crate) fn host(&self) -> &str {
+        self.host.get_or_init(|| self.step.name_here(self.spank))
+    }
+
+    /// The same with the step's name where several steps may speak on one terminal.
+    fn label(&self) -> &str {
+        if !self.step.is_one_of_several {
+            return self.host();
+        }
+        let label = || words::host_and_step(self.host(), &step_name(self.step));
+        self.label.get_or_init(label)
     }
 
     /// A line about the host, said once.
@@ -65,22 +82,22 @@ impl<'a> Reporter<'a> {
 
     /// A line about this task.
     pub(crate) fn trouble_of_task(&self, line: &str) {
-        say(&words::of_task(&self.label, self.local_id, line));
+        say(&words::of_task(self.label(), self.local_id, line));
     }
 
     /// A host of which nothing is known.
     pub(crate) fn unknown_host(&self, why: &UnknownHost) {
-        self.trouble(&words::unknown_host_line(&self.label, why));
+        self.trouble(&words::unknown_host_line(self.label(), why));
     }
 
     /// A snapshot that cannot be used.
     pub(crate) fn unusable_snapshot(&self, fault: &SnapshotFault) {
-        self.trouble(&words::on_host(&self.label, &words::no_snapshot(fault)));
+        self.trouble(&words::on_host(self.label(), &words::no_snapshot(fault)));
     }
 
     /// The plugin of NCCL's that was asked for is not there.
     pub(crate) fn no_profiler(&self) {
-        self.trouble(&words::no_profiler(&self.label));
+        self.trouble(&words::no_profiler(self.label()));
     }
 
     /// CPUs that the kernel would not bind this task to.
@@ -96,7 +113,7 @@ impl<'a> Reporter<'a> {
     /// NCCL's variables that are left alone, because the user's configuration file was not read: when asked for detail.
     pub(crate) fn unread_conf(&self, why: &dyn Display) {
         if self.is_verbose() {
-            self.trouble(&words::on_host(&self.label, &words::unread_conf(why)));
+            self.trouble(&words::on_host(self.label(), &words::unread_conf(why)));
         }
     }
 
@@ -111,7 +128,7 @@ impl<'a> Reporter<'a> {
         let (step, policy) = (step_name(self.step), self.asked.settings.policy);
         let (tasks, advice) = (plan.tasks.len(), advise(machine, request, plan));
         vec![
-            words::step_refused_line(&step, &self.host, policy, tasks, refusal),
+            words::step_refused_line(&step, self.host(), policy, tasks, refusal),
             self.of_step(words::advice_line(refusal, &advice, self.step.verb)),
         ]
     }
@@ -119,7 +136,7 @@ impl<'a> Reporter<'a> {
     /// `line`, with the step's name where several steps may speak on one terminal.
     fn of_step(&self, line: String) -> String {
         if self.step.is_one_of_several {
-            words::on_host(&self.label, &line)
+            words::on_host(self.label(), &line)
         } else {
             line
         }
@@ -128,7 +145,7 @@ impl<'a> Reporter<'a> {
     /// A host without GPUs: one line when asked for detail.
     pub(crate) fn no_gpu(&self) {
         if self.is_verbose() {
-            self.trouble(&words::no_gpu_in_step(&self.label));
+            self.trouble(&words::no_gpu_in_step(self.label()));
         }
     }
 
@@ -149,7 +166,7 @@ impl<'a> Reporter<'a> {
     fn no_gpu_seen(&self) -> Option<String> {
         let detail = || {
             self.is_verbose()
-                .then(|| words::no_gpu_in_step(&self.label))
+                .then(|| words::no_gpu_in_step(self.label()))
         };
         self.unseen_gpus().or_else(detail)
     }
@@ -165,7 +182,7 @@ impl<'a> Reporter<'a> {
         let (step, policy) = (step_name(self.step), self.asked.settings.policy);
         let refused = self.refuses_unseen_gpus();
         self.step.has_gpus.then(|| {
-            words::unseen_gpus_line(&self.host, refused.then_some((step.as_str(), policy)))
+            words::unseen_gpus_line(self.host(), refused.then_some((step.as_str(), policy)))
         })
     }
 
@@ -188,7 +205,7 @@ impl<'a> Reporter<'a> {
         }
         let mut lines = Vec::new();
         if self.is_verbose() {
-            lines.push(words::task_line(&self.label, own, Voice::Step));
+            lines.push(words::task_line(self.label(), own, Voice::Step));
         }
         // A shell that starts its tasks by srun: each of those steps speaks for itself.
         if !speaks || self.is_shell_of_steps() {
@@ -196,7 +213,7 @@ impl<'a> Reporter<'a> {
         }
         if self.asked.settings.report == Verbosity::Line {
             let summary = summarize(machine, request, plan);
-            lines.push(words::summary_line(&self.label, &summary));
+            lines.push(words::summary_line(self.label(), &summary));
         }
         self.add_trouble(&mut lines, plan);
         self.add_advice(&mut lines, machine, request, plan);
@@ -217,10 +234,10 @@ impl<'a> Reporter<'a> {
         let mut lines = Vec::new();
         if self.is_verbose() {
             let own = plan.tasks.iter();
-            lines.extend(own.map(|own| words::task_line(&self.label, own, Voice::Step)));
+            lines.extend(own.map(|own| words::task_line(self.label(), own, Voice::Step)));
         }
         if speaks && self.asked.settings.report != Verbosity::Quiet {
-            lines.push(words::alone_line(&self.label));
+            lines.push(words::alone_line(self.label()));
         }
         self.add_trouble(&mut lines, plan);
         if speaks {
@@ -236,9 +253,9 @@ impl<'a> Reporter<'a> {
         }
         let troubled: Vec<&TaskPlan> = plan.tasks.iter().filter(|task| task.is_trouble).collect();
         let told = troubled.iter().take(MOST_TROUBLED);
-        lines.extend(told.map(|task| words::task_line(&self.label, task, Voice::Step)));
+        lines.extend(told.map(|task| words::task_line(self.label(), task, Voice::Step)));
         let more = troubled.len().saturating_sub(MOST_TROUBLED);
-        lines.extend((more > 0).then(|| words::more_trouble_line(&self.label, more)));
+        lines.extend((more > 0).then(|| words::more_trouble_line(self.label(), more)));
     }
 
     /// What would fit better.
@@ -249,7 +266,7 @@ impl<'a> Reporter<'a> {
         request: &StepRequest,
         plan: &StepPlan,
     ) {
-        let host = &self.label;
+        let host = self.label();
         let advice = advise(machine, request, plan);
         let near = words::near_cpus_advice(&advice, self.step.verb);
         lines.extend(near.map(|line| self.of_step(line)));

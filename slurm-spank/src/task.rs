@@ -38,7 +38,7 @@ pub(crate) fn run_in(
         }
         return;
     };
-    let report = Reporter::new(step, &bind.asked, step.name_here(spank), local_id);
+    let report = Reporter::new(step, &bind.asked, spank, local_id);
     let host = match &bind.host {
         Ok(host) => host,
         Err(why) => {
@@ -63,7 +63,14 @@ pub(crate) fn run_in(
     };
     let is_script = step.kind == StepKind::Script;
     let step_list = step.gpu_list.as_deref();
-    let (request, remark) = observe::read_task(&host.machine, spank, came, step_list, is_script);
+    let (request, remark) = observe::read_task(
+        &host.machine,
+        &host.devices,
+        spank,
+        came,
+        step_list,
+        is_script,
+    );
     let (order, decision) = task.decide(request);
     if let Some(remark) = remark {
         task.report.trouble_of_task(&remark);
@@ -283,7 +290,7 @@ impl Task<'_> {
             return String::new();
         }
         let step = step_name(self.step);
-        BindReport::new(&self.report.host, self.step.job, &step, own).to_json()
+        BindReport::new(self.report.host(), self.step.job, &step, own).to_json()
     }
 
     /// Of tasks that plan alone the first that refuses says so, and all go.
@@ -326,12 +333,13 @@ impl Task<'_> {
         if order.report.is_empty() {
             return;
         }
-        let mut variables = Vec::new();
-        let set = device_order(self.machine, self.spank);
-        variables.extend(set.map(|(name, value)| (name, value.to_owned())));
-        if order.keeps_still {
-            let set = frameworks::keep_still(self.spank);
-            variables.extend(set.map(|(name, value)| (name, value.to_owned())));
+        let mut variables = Vec::with_capacity(8);
+        let still = order
+            .keeps_still
+            .then(|| frameworks::keep_still(self.spank));
+        let order_of_gpus = device_order(self.machine, self.spank).into_iter();
+        for variable in order_of_gpus.chain(still.into_iter().flatten()) {
+            variables.push(variable);
         }
         let answered = Answered::in_task(self.spank);
         let files = &self.bind.files;

@@ -172,11 +172,7 @@ fn run(given: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let items = [(S_JOB_ID, 12), (S_JOB_STEPID, 0), (S_TASK_ID, 0)];
     let mut step = step(Some(given), &[], &items, variables).unwrap();
     let bind = step.bind.as_mut().unwrap();
-    bind.host = Ok(KnownHost {
-        machine: one_gpu(),
-        folder: None,
-        fault: None,
-    });
+    bind.host = Ok(KnownHost::new(one_gpu(), None, None));
     take_lines();
     run_task(&hook(&items, variables), &step);
     take_lines()

@@ -49,29 +49,33 @@ impl FromStr for PciAddress {
 }
 
 fn parse_address(text: &str) -> Option<PciAddress> {
-    let (domain, rest) = text.split_once(':')?;
-    let (bus, rest) = rest.split_once(':')?;
-    let (device, function) = rest.split_once('.')?;
-    if !(4..=8).contains(&domain.len())
-        || bus.len() != 2
-        || device.len() != 2
-        || function.len() != 1
-    {
+    let text = text.as_bytes();
+    let (domain, rest) = text.split_at_checked(text.len().checked_sub(":00:00.0".len())?)?;
+    let &[b':', bus, low_bus, b':', device, low_device, b'.', function] = rest else {
+        return None;
+    };
+    if !(4..=8).contains(&domain.len()) {
         return None;
     }
-    let hex = |digits: &str| {
-        digits
-            .bytes()
-            .all(|b| b.is_ascii_hexdigit())
-            .then(|| u32::from_str_radix(digits, 16).ok())?
-    };
+    let byte = |high, low| Some(digit(high)? << 4 | digit(low)?);
+    let wider = |domain, next: &u8| Some(domain << 4 | u32::from(digit(*next)?));
     let address = PciAddress {
-        domain: hex(domain)?,
-        bus: u8::try_from(hex(bus)?).ok()?,
-        device: u8::try_from(hex(device)?).ok()?,
-        function: u8::try_from(hex(function)?).ok()?,
+        domain: domain.iter().try_fold(0, wider)?,
+        bus: byte(bus, low_bus)?,
+        device: byte(device, low_device)?,
+        function: digit(function)?,
     };
     (address.device < 32 && address.function < 8).then_some(address)
+}
+
+/// The value of a hexadecimal digit.
+fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
 }
 
 impl Serialize for PciAddress {

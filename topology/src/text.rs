@@ -29,7 +29,7 @@ fn shown(c: char) -> char {
 
 /// Whether a character is seen as itself: `escape_debug` has the table of those that are not.
 pub fn is_printable(c: char) -> bool {
-    matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
+    matches!(c, ' '..='~') || c.escape_debug().len() == 1
 }
 
 /// The word that `typed` was meant for, if one is near: one slip in three letters is still that word.

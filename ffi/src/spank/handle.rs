@@ -1,8 +1,10 @@
 //! Safe calls on the handle that Slurm gives each hook.
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 use std::marker::PhantomData;
 use std::ptr;
+
+use smallvec::SmallVec;
 
 use super::sys;
 
@@ -52,6 +54,25 @@ pub struct Spank<'hook> {
 
 /// The longest environment value that is read, in bytes.
 const LONGEST_VALUE: usize = 1 << 20;
+
+/// A text with a NUL at its end, without an allocation where it is as short as a name or a path.
+struct CText(SmallVec<[u8; 128]>);
+
+impl CText {
+    /// None where a NUL is in the text.
+    fn new(text: &str) -> Option<Self> {
+        let mut bytes = SmallVec::with_capacity(text.len() + 1);
+        bytes.extend_from_slice(text.as_bytes());
+        bytes.push(0);
+        CStr::from_bytes_with_nul(&bytes)
+            .is_ok()
+            .then_some(Self(bytes))
+    }
+
+    fn as_ptr(&self) -> *const c_char {
+        self.0.as_ptr().cast()
+    }
+}
 
 impl Spank<'_> {
     /// Wraps the handle of a hook.
@@ -138,12 +159,25 @@ impl Spank<'_> {
     /// is not taken for none; [`Spank::env_bytes`] has it whole.
     pub fn env(&self, name: &str) -> Option<String> {
         let value = self.env_bytes(name)?;
-        Some(String::from_utf8_lossy(&value).into_owned())
+        let lossy = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Some(String::from_utf8(value).unwrap_or_else(|error| lossy(error.into_bytes())))
+    }
+
+    /// Whether the variable is set, however long its value is.
+    pub fn has_env(&self, name: &str) -> bool {
+        let Some(name) = CText::new(name) else {
+            return false;
+        };
+        let mut first = 0u8;
+        // SAFETY: the name is a C string, the buffer has the one byte that the length says.
+        let code =
+            unsafe { sys::spank_getenv(self.handle, name.as_ptr(), (&raw mut first).cast(), 1) };
+        matches!(code, sys::ESPANK_SUCCESS | sys::ESPANK_NOSPACE)
     }
 
     /// The same, byte by byte.
     pub fn env_bytes(&self, name: &str) -> Option<Vec<u8>> {
-        let name = CString::new(name).ok()?;
+        let name = CText::new(name)?;
         let mut short = [0u8; 256];
         let mut long = Vec::new();
         let mut buffer = short.as_mut_slice();
@@ -170,14 +204,14 @@ impl Spank<'_> {
     /// Sets a variable of the task's environment, over any value it has.
     ///
     /// # Errors
-    /// What Slurm answers; a NUL in name or value is refused here with code 3001 (`ESPANK_BAD_ARG`).
+    /// What Slurm answers; a NUL in name or value is refused here, as `ESPANK_BAD_ARG`.
     pub fn set_env(&self, name: &str, value: &str) -> Result<(), SpankError> {
         let failed = |code| SpankError {
             call: format!("spank_setenv({name})"),
             code,
         };
-        let (Ok(c_name), Ok(c_value)) = (CString::new(name), CString::new(value)) else {
-            return Err(failed(3001));
+        let (Some(c_name), Some(c_value)) = (CText::new(name), CText::new(value)) else {
+            return Err(failed(sys::ESPANK_BAD_ARG));
         };
         // SAFETY: both are C strings that outlive the call, which copies them.
         match unsafe { sys::spank_setenv(self.handle, c_name.as_ptr(), c_value.as_ptr(), 1) } {
@@ -195,8 +229,8 @@ impl Spank<'_> {
             call: format!("spank_unsetenv({name})"),
             code,
         };
-        let Ok(c_name) = CString::new(name) else {
-            return Err(failed(3001));
+        let Some(c_name) = CText::new(name) else {
+            return Err(failed(sys::ESPANK_BAD_ARG));
         };
         // SAFETY: a C string that outlives the call.
         match unsafe { sys::spank_unsetenv(self.handle, c_name.as_ptr()) } {

@@ -11,6 +11,8 @@ pub type SpankHandle = *mut c_void;
 pub type SpankErr = c_int;
 /// `ESPANK_SUCCESS`.
 pub const ESPANK_SUCCESS: SpankErr = 0;
+/// `ESPANK_BAD_ARG`: an argument that cannot be taken.
+pub const ESPANK_BAD_ARG: SpankErr = 3001;
 /// `ESPANK_ENV_NOEXIST`: the variable is not in the job's environment.
 pub const ESPANK_ENV_NOEXIST: SpankErr = 3004;
 /// `ESPANK_NOSPACE`: the buffer is too small.

@@ -113,10 +113,12 @@ pub trait SharedMemory: Debug {
 impl SharedMemory for SharedWords {
     type Word = AtomicU32;
 
+    #[inline]
     fn words(&self) -> &[AtomicU32] {
         self.words()
     }
 
+    #[inline]
     fn wait_while(&self, word: &AtomicU32, seen: u32, limit: Duration) {
         wait_while(word, seen, limit);
     }
@@ -125,6 +127,7 @@ impl SharedMemory for SharedWords {
         wake_all(word);
     }
 
+    #[inline]
     fn now_micros(&self) -> u64 {
         monotonic_micros()
     }

@@ -576,6 +576,7 @@ fn load(words: &[impl Word<Value = u32>]) -> Vec<u32> {
 }
 
 /// Writes a set in halves; none where it is wider than `to`.
+#[inline]
 fn write_set(to: &mut [u32], set: &[u64]) -> Option<()> {
     for (pair, word) in to.chunks_mut(2).zip(set) {
         for (half, value) in pair.iter_mut().zip([low(*word), low(*word >> 32)]) {
