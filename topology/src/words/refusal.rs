@@ -105,10 +105,10 @@ pub fn refusal_reason(refusal: &Refusal, voice: Voice) -> String {
             let left = phrases::cpu_count(*local);
             match (voice, *local) {
                 (Voice::Step, 0) => format!(
-                    "task {task} asked for {asked}, but the other tasks need all of the step's CPUs ({has}) on {nodes} of {gpus}"
+                    "task {task} asked for {asked}, but the other tasks need all that the step ({has}) has on {nodes} of {gpus}"
                 ),
                 (Voice::Step, _) => format!(
-                    "task {task} asked for {asked}, but the other tasks leave it {left} of the step's ({has}) on {nodes} of {gpus}"
+                    "task {task} asked for {asked}, but the other tasks leave it {left} of what the step ({has}) has on {nodes} of {gpus}"
                 ),
                 (Voice::Process, 0) => format!(
                     "rank {task} needs {asked}, but the other ranks need all CPUs (of {has}) on {nodes} of {gpus}"

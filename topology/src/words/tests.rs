@@ -438,7 +438,7 @@ fn every_refusal_says_what_does_not_fit_and_what_would() {
                 asked: 3,
                 local: 2,
             },
-            "task 1 asked for 3 CPUs, but the other tasks leave it 2 CPUs of the step's (CPUs 0-3) on node 0 of \
+            "task 1 asked for 3 CPUs, but the other tasks leave it 2 CPUs of what the step (CPUs 0-3) has on node 0 of \
              GPU 0000:21:00.0",
             "rank 1 needs 3 CPUs, but the other ranks leave it 2 CPUs (of CPUs 0-3) on node 0 of GPU 0000:21:00.0",
             "--cpus-per-task=2, or sbatch --exclusive",
@@ -450,7 +450,7 @@ fn every_refusal_says_what_does_not_fit_and_what_would() {
                 asked: 1,
                 local: 0,
             },
-            "task 1 asked for 1 CPU, but the other tasks need all of the step's CPUs (CPUs 0-3) on node 0 of \
+            "task 1 asked for 1 CPU, but the other tasks need all that the step (CPUs 0-3) has on node 0 of \
              GPU 0000:21:00.0",
             "rank 1 needs 1 CPU, but the other ranks need all CPUs (of CPUs 0-3) on node 0 of GPU 0000:21:00.0",
             "--cpus-per-task=1, or sbatch --exclusive",
