@@ -216,14 +216,15 @@ impl Draft<'_> {
             TaskCase::NoGpu
         } else if let Some(gpu) = near.first_unknown() {
             TaskCase::UnknownNode { gpu }
+        } else if let Some(why) = near.left {
+            // Wherever the step has CPUs: it would keep its own.
+            TaskCase::CpusLeft { gpu_nodes, why }
         } else if near.cpus.is_empty() {
             TaskCase::Far {
                 gpu_nodes,
                 step: judge::place_of_step(self.machine, self.step),
                 cost: self.cost(),
             }
-        } else if let Some(why) = near.left {
-            TaskCase::CpusLeft { gpu_nodes, why }
         } else if left {
             TaskCase::Crowded { gpu_nodes }
         } else {
