@@ -6,24 +6,26 @@
 use std::collections::{BTreeSet, HashMap};
 
 /// How good a split is: tasks with a local CPU where each must have one, CPUs asked for, local CPUs, tasks wholly local
-/// with a CPU near each of their GPUs, tasks on one node, on one package, evenness in cores' worth of CPUs, tasks below
-/// one last-level cache, caches that tasks have CPUs below, tasks with whole cores, evenness in CPUs.
+/// with a CPU near each of their GPUs, tasks on one node, on one package, local CPUs up to an even share, tasks below one
+/// last-level cache, tasks with whole cores, evenness in cores' worth of CPUs, caches that tasks have CPUs below,
+/// evenness in CPUs.
 ///
 /// Evenness is less the sum of squares, and caches are counted less than zero: more is worse.
-pub type Merit = [i64; 11];
+pub type Merit = [i64; 12];
 
 /// What each part of a [`Merit`] is, the first of the order first.
-pub const PARTS: [&str; 11] = [
+pub const PARTS: [&str; 12] = [
     "tasks with a local CPU",
     "CPUs as asked",
     "local CPUs",
     "tasks wholly local",
     "tasks on one node",
     "tasks on one package",
-    "as many cores' worth of CPUs for each",
+    "local CPUs up to an even share",
     "tasks below one cache",
-    "few caches for each",
     "tasks with whole cores",
+    "as many cores' worth of CPUs for each",
+    "few caches for each",
     "as many CPUs for each",
 ];
 
@@ -34,7 +36,7 @@ pub struct Cpu {
     pub node: usize,
     /// Its package.
     pub package: usize,
-    /// Its last-level cache; any one number where caches are not known.
+    /// Its last-level cache; any one number where caches are not known or a core's own.
     pub cache: usize,
     /// Its core.
     pub core: usize,
@@ -91,9 +93,9 @@ impl Step {
 
     /// The merit of a split: for each task, which of the step's CPUs it has.  One that several have is local once.
     pub fn merit(&self, split: &[Vec<usize>]) -> Merit {
-        let mut merit = [0; 11];
+        let mut merit = [0; 12];
         let mut counted = BTreeSet::new();
-        let threads = self.threads();
+        let (threads, shares) = (self.threads(), self.even_shares());
         for (task, (wants, mine)) in self.tasks.iter().zip(split).enumerate() {
             let mut facts = Facts::default();
             let mut caches = BTreeSet::new();
@@ -118,7 +120,8 @@ impl Step {
                 facts.shares_core |= others.any(|(_, other)| has_of(other));
             }
             facts.caches = caches.len();
-            add(&mut merit, self.merit_of(wants, &facts, threads));
+            let share = shares.get(task).copied().unwrap_or(0);
+            add(&mut merit, self.merit_of(wants, &facts, share, threads));
             // What a task is near to it has, though another has it too.
             merit[2] += local - number(facts.local);
         }
@@ -132,9 +135,39 @@ impl Step {
         sizes.max().unwrap_or(1)
     }
 
-    fn merit_of(&self, task: &Task, facts: &Facts, threads: usize) -> Merit {
+    /// The CPUs of as many whole cores as each task has where what is local to those who meet on some node, or meet
+    /// others who do, is dealt evenly.
+    fn even_shares(&self) -> Vec<usize> {
+        let threads = self.threads();
+        let share = |task: &Task| {
+            let mut nodes: BTreeSet<usize> = task.gpus.iter().flatten().copied().collect();
+            let meets = |task: &&Task, nodes: &BTreeSet<usize>| {
+                nodes.iter().any(|node| task.is_near(*node))
+            };
+            loop {
+                let met = self.tasks.iter().filter(|task| meets(task, &nodes));
+                let wider: BTreeSet<usize> = met
+                    .flat_map(|task| task.gpus.iter().flatten().copied())
+                    .collect();
+                if wider.len() <= nodes.len() {
+                    break;
+                }
+                nodes = wider;
+            }
+            let local = self
+                .cpus
+                .iter()
+                .filter(|cpu| nodes.contains(&cpu.node))
+                .count();
+            let tasks = self.tasks.iter().filter(|task| meets(task, &nodes)).count();
+            (local / threads).checked_div(tasks).unwrap_or(0) * threads
+        };
+        self.tasks.iter().map(share).collect()
+    }
+
+    fn merit_of(&self, task: &Task, facts: &Facts, share: usize, threads: usize) -> Merit {
         if facts.held == 0 {
-            return [0; 11];
+            return [0; 12];
         }
         let is_there =
             |nodes: &BTreeSet<usize>| self.cpus.iter().any(|cpu| nodes.contains(&cpu.node));
@@ -150,10 +183,11 @@ impl Step {
             i64::from(facts.local == facts.held && touches_all),
             i64::from(is_together && facts.nodes.len() == 1),
             i64::from(is_together && facts.packages.len() == 1),
-            -number(facts.held.div_ceil(threads)).pow(2),
+            number(facts.local.min(share)),
             i64::from(is_together && facts.caches == 1),
-            -number(facts.caches),
             i64::from(!facts.shares_core),
+            -number(facts.held.div_ceil(threads)).pow(2),
+            -number(facts.caches),
             -number(facts.held).pow(2),
         ]
     }
@@ -171,6 +205,7 @@ impl Step {
             step: self,
             packages: nodes.iter().map(package_of).collect(),
             threads: self.threads(),
+            shares: self.even_shares(),
             known: HashMap::new(),
             choices: HashMap::new(),
             nodes,
@@ -224,6 +259,7 @@ struct Search<'a> {
     nodes: Vec<usize>,
     packages: Vec<usize>,
     threads: usize,
+    shares: Vec<usize>,
     /// What the tasks from one on make of what is left.
     known: HashMap<(usize, Vec<NodeLeft>), Option<Merit>>,
     choices: HashMap<NodeLeft, Vec<Choice<NodeLeft>>>,
@@ -232,7 +268,7 @@ struct Search<'a> {
 impl Search<'_> {
     fn best_from(&mut self, task: usize, left: &[NodeLeft]) -> Option<Merit> {
         if task == self.step.tasks.len() {
-            return Some([0; 11]);
+            return Some([0; 12]);
         }
         let key = (task, left.to_vec());
         if let Some(known) = self.known.get(&key) {
@@ -273,7 +309,8 @@ impl Search<'_> {
             if facts.held < step.least() {
                 return;
             }
-            let mut merit = step.merit_of(wants, &facts, self.threads);
+            let share = self.shares.get(task).copied().unwrap_or(0);
+            let mut merit = step.merit_of(wants, &facts, share, self.threads);
             let rest: Vec<NodeLeft> = taken.iter().map(|choice| choice.left.clone()).collect();
             if let Some(others) = self.best_from(task + 1, &rest) {
                 add(&mut merit, others);

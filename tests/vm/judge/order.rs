@@ -32,7 +32,16 @@ impl Order {
         let cpu = |cpu: &u32| Cpu {
             node: position(nodes.clone(), *cpu),
             package: machine.package_of.get(cpu).map_or(0, |id| *id as usize),
-            cache: position(machine.caches.iter().copied().collect(), *cpu),
+            // A core's own says nothing of tasks.
+            cache: position(
+                machine
+                    .caches
+                    .iter()
+                    .copied()
+                    .filter(|cache| !machine.cores.contains(cache))
+                    .collect(),
+                *cpu,
+            ),
             core: position(machine.cores.iter().copied().collect(), *cpu),
         };
         let near = |node: &u32| -> BTreeSet<usize> {

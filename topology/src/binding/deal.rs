@@ -52,8 +52,37 @@ struct Base {
     taker: usize,
     /// How many CPUs.
     cpus: u32,
+    /// How many it is to have in the end below the cache that it gets these of.
+    grown: u32,
     /// Whether it gets none elsewhere.
     is_all: bool,
+}
+
+/// How many CPUs more of an area a task is to get.
+struct Quota {
+    taker: usize,
+    cpus: u32,
+    /// The only cell that they may be of: it has no CPU elsewhere, and is to keep to one cache.
+    cell: Option<usize>,
+}
+
+/// What of a cell nobody has.
+struct Stock {
+    /// The sizes of its free cores, the largest last.
+    cores: Vec<u32>,
+    /// The CPUs of these.
+    free: u32,
+    /// How many tasks keep to this cell.
+    members: u32,
+    /// What these have.
+    held: u32,
+}
+
+impl Stock {
+    /// What each of those who keep to it can come to.
+    fn prospect(&self) -> u32 {
+        (self.free + self.held) / self.members.max(1)
+    }
 }
 
 /// What a task has been given.
@@ -65,6 +94,9 @@ struct Share {
     /// The areas that these are of, and the cells.
     areas: Vec<usize>,
     cells: Vec<(usize, usize)>,
+    /// The cell that it keeps to, with its area; none for one whose even share is not below one cache, or that gets what
+    /// nobody else who keeps to a cache would.
+    keeps: Option<(usize, usize)>,
     /// Their packages.
     packages: Vec<Option<u32>>,
     /// Whether one is not local to it.
@@ -150,10 +182,12 @@ impl<'a> Dealing<'a> {
         let bases = rows.iter().enumerate().map(|(taker, row)| Base {
             taker,
             cpus: row.at(index),
+            grown: row.at(index),
             is_all: row.held().count() == 1,
         });
-        let bases: Vec<Base> = bases.filter(|base| base.cpus > 0).collect();
-        let by_cell = self.seat_below_caches(tables, &bases);
+        let mut bases: Vec<Base> = bases.filter(|base| base.cpus > 0).collect();
+        self.let_grow(area, &mut bases);
+        let by_cell = self.seat_below_caches((index, area), tables, &bases);
         // CPUs that are local to somebody go to nobody else without need.
         let is_wanted = (0..self.takers.len()).any(|taker| self.is_local(taker, area));
         let shared = if bases.iter().any(|base| self.held(base.taker) > 0) {
@@ -202,33 +236,90 @@ impl<'a> Dealing<'a> {
         }
     }
 
+    /// Those with all they have in an area that is local to them grow to an even share of it.
+    fn let_grow(&self, area: &Area, bases: &mut [Base]) {
+        let Most::Local = self.most else {
+            return;
+        };
+        let is_local = |base: &Base| self.is_local(base.taker, area);
+        let (locals, others): (Vec<&Base>, Vec<&Base>) =
+            bases.iter().partition(|base| is_local(base));
+        let exact: u32 = others.iter().map(|base| base.cpus).sum();
+        let threads = self.pool.threads();
+        let left = count(&area.cpus).saturating_sub(exact) / threads;
+        let share = left.checked_div(count_of(&locals)).unwrap_or(0) * threads;
+        for base in bases
+            .iter_mut()
+            .filter(|base| base.is_all && is_local(base))
+        {
+            let fair = self.takers.get(base.taker).map_or(0, |taker| taker.fair);
+            base.grown = base.cpus.max(fair.min(share));
+        }
+    }
+
     /// What each task gets at least below each cache.
-    fn seat_below_caches(&self, tables: &[Table<'_>], bases: &[Base]) -> Vec<Vec<Base>> {
+    fn seat_below_caches(
+        &mut self,
+        (index, area): (usize, &Area),
+        tables: &[Table<'_>],
+        bases: &[Base],
+    ) -> Vec<Vec<Base>> {
+        let threads = self.pool.threads();
         let mut room: Vec<u32> = tables.iter().map(Table::room).collect();
         let mut by_cell: Vec<Vec<Base>> = vec![Vec::new(); tables.len()];
         let mut later = Vec::new();
-        // Those with all they get here first, each below a cache with nobody yet or with most room: what is left over
-        // goes to who is there.
-        let (all, parts): (Vec<&Base>, Vec<&Base>) = bases.iter().partition(|base| base.is_all);
-        for base in all.into_iter().chain(parts) {
+        // Those with all they get here first, of these those who grow: what is left over below a cache goes to who is
+        // there, so each goes where most squares are saved by one more.
+        let mut order: Vec<(bool, &Base)> = bases
+            .iter()
+            .map(|base| (base.is_all && self.is_local(base.taker, area), base))
+            .collect();
+        order.sort_by_key(|(is_local, base)| (!is_local, !base.is_all));
+        let takers = self.takers;
+        let is_spanning = |base: &Base| takers.get(base.taker).is_some_and(Taker::is_spanning);
+        let mut members: Vec<u32> = vec![0; tables.len()];
+        for (is_local, base) in order {
             let mask = self.mask(base.taker);
-            let fitting = room
-                .iter()
-                .enumerate()
-                .filter(|(_, room)| **room >= base.cpus);
-            let best = fitting.max_by_key(|(cell, room)| {
-                let kept = tables.get(*cell).map_or(0, |table| table.kept(mask));
-                let is_empty = by_cell.get(*cell).is_some_and(Vec::is_empty);
-                (is_empty, **room, kept, usize::MAX - cell)
-            });
-            match best.map(|(cell, _)| cell) {
-                Some(cell) => {
-                    if let (Some(room), Some(here)) = (room.get_mut(cell), by_cell.get_mut(cell)) {
-                        *room -= base.cpus;
-                        here.push(*base);
-                    }
-                }
-                None => later.push(*base),
+            let roomy = |least: u32, is_growing: bool| {
+                let fitting = room.iter().enumerate().filter(|(_, room)| **room >= least);
+                let best = fitting.max_by_key(|(cell, room)| {
+                    let kept = tables.get(*cell).map_or(0, |table| table.kept(mask));
+                    let is_empty = by_cell.get(*cell).is_some_and(Vec::is_empty);
+                    let of = members.get(*cell).copied().filter(|_| is_growing);
+                    let gain = match (of, tables.get(*cell)) {
+                        (Some(members @ 1..), Some(table)) => {
+                            let cores = table.room().div_ceil(threads);
+                            squares(cores, members) - squares(cores, members + 1)
+                        }
+                        _ => **room,
+                    };
+                    (is_empty, gain, kept, usize::MAX - cell)
+                });
+                best.map(|(cell, _)| cell)
+            };
+            let keeps = roomy(base.grown, is_local).filter(|_| base.is_all);
+            let taken = if keeps.is_some() {
+                base.grown
+            } else {
+                base.cpus
+            };
+            let Some(cell) = keeps.or_else(|| roomy(base.cpus, false)) else {
+                later.push(*base);
+                continue;
+            };
+            if let (Some(room), Some(here), Some(members)) = (
+                room.get_mut(cell),
+                by_cell.get_mut(cell),
+                members.get_mut(cell),
+            ) {
+                *room -= taken;
+                here.push(*base);
+                *members += u32::from(is_local && keeps.is_some());
+            }
+            if let Some(share) = self.shares.get_mut(base.taker) {
+                share.keeps = keeps
+                    .map(|cell| (index, cell))
+                    .filter(|_| !is_spanning(base));
             }
         }
         let size = |cell: usize| tables.get(cell).map_or(0, Table::room);
@@ -279,13 +370,27 @@ impl<'a> Dealing<'a> {
                 }
             }
         }
-        let mut sizes: Vec<u32> = tables.iter().flat_map(Table::whole_cores).collect();
-        sizes.sort_unstable_by_key(|size| u32::MAX - size);
-        let mut quotas = self.quotas(index, area, &takers, &sizes);
+        let (own, mut quotas): (Vec<Quota>, Vec<Quota>) = self
+            .quotas(index, area, &takers, tables)
+            .into_iter()
+            .partition(|quota| quota.cell.is_some());
+        for Quota {
+            taker,
+            mut cpus,
+            cell,
+        } in own
+        {
+            if let Some(cell) = cell {
+                self.take_cores((index, cell), tables, taker, &mut cpus);
+            }
+        }
         self.fill_own_cells(index, tables, &mut quotas);
         // Those with most to come first: each where it finds all, in the smallest such cell, else as much as can be in one.
-        quotas.sort_by_key(|(_, quota)| u32::MAX - quota);
-        for (taker, quota) in &mut quotas {
+        quotas.sort_by_key(|quota| u32::MAX - quota.cpus);
+        for Quota {
+            taker, cpus: quota, ..
+        } in &mut quotas
+        {
             while *quota > 0 {
                 let open = tables.iter().enumerate();
                 let open = open.map(|(cell, table)| (cell, table.room_in_cores()));
@@ -310,7 +415,10 @@ impl<'a> Dealing<'a> {
             while tables.get(cell).is_some_and(|table| table.room() > 0) {
                 let open = takers.iter().copied();
                 let open = open.filter(|taker| self.may_take(*taker) > 0);
-                let least = open.min_by_key(|taker| self.rank(*taker, index, area, 0));
+                let least = open.min_by_key(|taker| {
+                    let has_other = self.own_cell(*taker, index).is_some_and(|own| own != cell);
+                    (has_other, self.rank(*taker, index, area, 0))
+                });
                 let (Some(owner), Some(table)) = (least, tables.get_mut(cell)) else {
                     break;
                 };
@@ -338,52 +446,119 @@ impl<'a> Dealing<'a> {
         )
     }
 
-    /// How many CPUs of an area each of some tasks is to get, where whole cores of these `sizes` are dealt one by one.
+    /// The cell of an area that a task keeps to.
+    fn own_cell(&self, taker: usize, index: usize) -> Option<usize> {
+        let keeps = self.shares.get(taker)?.keeps;
+        keeps
+            .filter(|(area, _)| *area == index)
+            .map(|(_, cell)| cell)
+    }
+
+    /// How many CPUs of an area each of some tasks is to get, where its whole cores are dealt one by one, and none of
+    /// another cache to a task that keeps to one.
     fn quotas(
-        &self,
+        &mut self,
         index: usize,
         area: &Area,
         takers: &[usize],
-        sizes: &[u32],
-    ) -> Vec<(usize, u32)> {
-        let rank = |taker: usize, more: u32| Reverse(self.rank(taker, index, area, more));
-        if sizes.is_empty() {
+        tables: &[Table<'_>],
+    ) -> Vec<Quota> {
+        let stock = |table: &Table<'_>| {
+            let mut cores: Vec<u32> = table.whole_cores().collect();
+            cores.sort_unstable();
+            Stock {
+                cores,
+                free: table.room_in_cores(),
+                members: 0,
+                held: 0,
+            }
+        };
+        let mut stocks: Vec<Stock> = tables.iter().map(stock).collect();
+        if stocks.iter().all(|stock| stock.free == 0) {
             return Vec::new();
         }
-        let mut quotas = vec![0; self.takers.len()];
-        let mut queue: BinaryHeap<_> = takers.iter().map(|taker| rank(*taker, 0)).collect();
-        for size in sizes {
-            // One that may take less than a core takes none, and is out.
-            let next = loop {
-                let Some(Reverse((.., taker))) = queue.pop() else {
-                    break None;
-                };
-                let quota = quotas.get(taker).copied().unwrap_or(0);
-                if self.may_take(taker) >= quota + size {
-                    break Some((taker, quota + size));
-                }
-            };
-            let Some((taker, quota)) = next else {
-                break;
-            };
-            if let Some(slot) = quotas.get_mut(taker) {
-                *slot = quota;
+        let asking = takers.iter().filter(|taker| self.may_take(**taker) > 0);
+        let mut quotas: Vec<Quota> = asking
+            .map(|taker| Quota {
+                taker: *taker,
+                cpus: 0,
+                cell: self.own_cell(*taker, index),
+            })
+            .collect();
+        for quota in &quotas {
+            if let Some(stock) = quota.cell.and_then(|cell| stocks.get_mut(cell)) {
+                stock.members += 1;
+                stock.held += self.held(quota.taker);
             }
-            queue.push(rank(taker, quota));
         }
-        let quotas = quotas.into_iter().enumerate();
-        quotas.filter(|(_, quota)| *quota > 0).collect()
+        self.free_one(index, area, &mut quotas, &mut stocks);
+        let rank = |place: usize, quota: &Quota| {
+            Reverse((self.rank(quota.taker, index, area, quota.cpus), place))
+        };
+        let mut queue: BinaryHeap<_> = quotas
+            .iter()
+            .enumerate()
+            .map(|(place, quota)| rank(place, quota))
+            .collect();
+        while let Some(Reverse((_, place))) = queue.pop() {
+            let Some(quota) = quotas.get_mut(place) else {
+                continue;
+            };
+            let open = quota.cell.or_else(|| roomiest(&stocks));
+            let stock = open.and_then(|cell| stocks.get_mut(cell));
+            // One that may take less than a core takes none, and is out.
+            let may_take = self.may_take(quota.taker) - quota.cpus;
+            let core = |stock: &mut Stock| stock.cores.pop_if(|size| *size <= may_take);
+            let Some((stock, size)) = stock.and_then(|stock| {
+                let size = core(stock)?;
+                Some((stock, size))
+            }) else {
+                continue;
+            };
+            stock.free -= size;
+            quota.cpus += size;
+            if quota.cell.is_some() {
+                stock.held += size;
+            }
+            queue.push(rank(place, quota));
+        }
+        quotas.retain(|quota| quota.cpus > 0);
+        quotas
+    }
+
+    /// Where nobody has CPUs below some cache and all keep to another one, the task that can come to least there is the
+    /// one that does not.
+    fn free_one(&mut self, index: usize, area: &Area, quotas: &mut [Quota], stocks: &mut [Stock]) {
+        let is_open = |quota: &Quota| {
+            quota.cell.is_none() && self.loss(quota.taker, index, area) == Loss::default()
+        };
+        let is_nobodys = |stock: &Stock| stock.members == 0 && stock.free > 0;
+        if !stocks.iter().any(is_nobodys) || quotas.iter().any(is_open) {
+            return;
+        }
+        let prospect = |quota: &&mut Quota| {
+            let stock = quota.cell.and_then(|cell| stocks.get(cell));
+            (stock.map(Stock::prospect), quota.taker)
+        };
+        let keeping = quotas.iter_mut().filter(|quota| quota.cell.is_some());
+        if let Some(quota) = keeping.min_by_key(prospect)
+            && let Some(stock) = quota.cell.take().and_then(|cell| stocks.get_mut(cell))
+        {
+            stock.members -= 1;
+            stock.held -= self.held(quota.taker);
+            if let Some(share) = self.shares.get_mut(quota.taker) {
+                share.keeps = None;
+            }
+        }
     }
 
     /// Gives each what it is to get of an area, as far as there is room below the caches that it has CPUs of.
-    fn fill_own_cells(
-        &mut self,
-        index: usize,
-        tables: &mut [Table<'_>],
-        quotas: &mut [(usize, u32)],
-    ) {
+    fn fill_own_cells(&mut self, index: usize, tables: &mut [Table<'_>], quotas: &mut [Quota]) {
         for cell in 0..tables.len() {
-            for (taker, quota) in quotas.iter_mut() {
+            for Quota {
+                taker, cpus: quota, ..
+            } in quotas.iter_mut()
+            {
                 let has_some = |share: &Share| share.cells.contains(&(index, cell));
                 if self.shares.get(*taker).is_some_and(has_some) {
                     self.take_cores((index, cell), tables, *taker, quota);
@@ -484,6 +659,31 @@ fn hand(shares: &mut [Share], core: &CpuSet, from: usize, to: usize) {
     if let Some(share) = shares.get_mut(to) {
         share.cpus.extend_with(core);
     }
+}
+
+/// The cell to take a core of for a task that keeps to none: one that nobody keeps to, else where those who do can come
+/// to most.
+fn roomiest(stocks: &[Stock]) -> Option<usize> {
+    let open = stocks
+        .iter()
+        .enumerate()
+        .filter(|(_, stock)| stock.free > 0);
+    let best = open.max_by_key(|(cell, stock)| {
+        let is_nobodys = stock.members == 0;
+        (is_nobodys, stock.prospect(), usize::MAX - cell)
+    });
+    best.map(|(cell, _)| cell)
+}
+
+/// The sum of the squares of `total` in so many even parts.
+fn squares(total: u32, parts: u32) -> u32 {
+    let each = total.checked_div(parts).unwrap_or(0);
+    let more = total - each * parts;
+    more * (each + 1).pow(2) + (parts - more) * each.pow(2)
+}
+
+fn count_of<T>(some: &[T]) -> u32 {
+    u32::try_from(some.len()).unwrap_or(u32::MAX)
 }
 
 fn note<T: PartialEq>(seen: &mut Vec<T>, one: T) {

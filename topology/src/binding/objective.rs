@@ -7,11 +7,11 @@
 //! 3. local CPUs in total;
 //! 4. tasks wholly local;
 //! 5. tasks on one NUMA node, then on one package;
-//! 6. as many CPUs for each, in cores' worth: the least sum of squares, so that what is left when all have what they
-//!    asked for goes to nobody alone;
-//! 7. tasks below one last-level cache, then few caches for each;
+//! 6. where there are more local CPUs than were asked for: as many for each, up to an even share in whole cores;
+//! 7. tasks below one last-level cache that several cores share;
 //! 8. tasks that share no core;
-//! 9. as many CPUs for each, one by one.
+//! 9. what is left then goes to all alike: the least sum of squares, in cores' worth; few caches for each; the least sum
+//!    of squares of CPUs.
 //!
 //! Where Slurm's own split is as good in all of these, it is kept; else tasks come out with as much of what Slurm gave
 //! them as that leaves.
@@ -20,7 +20,7 @@ use std::cmp::Reverse;
 use std::ops::{AddAssign, SubAssign};
 
 use super::near::Near;
-use super::pool::Pool;
+use super::pool::{Area, Pool};
 use crate::set::{CpuSet, NodeSet};
 
 /// How good a split is, or one task of it; the greater, the better.
@@ -38,14 +38,16 @@ pub(super) struct Merit {
     one_node: usize,
     /// Tasks on one package, in the same way.
     one_package: usize,
-    /// The squares of the CPUs of each, in cores' worth.
-    uneven_cores: Reverse<usize>,
-    /// Tasks below one last-level cache, in the same way.
+    /// Local CPUs up to an even share for each.
+    fair: usize,
+    /// Tasks below one last-level cache, in the same way as those on one node.
     one_cache: usize,
-    /// The caches that each has CPUs below.
-    caches: Reverse<usize>,
     /// Tasks that share no core with another.
     whole_cores: usize,
+    /// The squares of the CPUs of each, in cores' worth.
+    uneven_cores: Reverse<usize>,
+    /// The caches that each has CPUs below.
+    caches: Reverse<usize>,
     /// The squares of the CPUs of each.
     uneven_cpus: Reverse<usize>,
 }
@@ -55,6 +57,8 @@ pub(super) struct Merit {
 pub(super) struct Facts {
     /// How many it has.
     pub(super) held: usize,
+    /// Its even share ([`fair_shares`]).
+    pub(super) fair: usize,
     /// How many of them are local.
     pub(super) local: usize,
     /// Whether one is near each of its GPUs that the pool has a CPU near to.
@@ -76,6 +80,8 @@ pub(super) struct Wants<'a> {
     pub(super) near: &'a [Near],
     /// Whether each task takes part in the split.
     pub(super) takes_part: &'a [bool],
+    /// The even share of each ([`fair_shares`]).
+    pub(super) fair: &'a [usize],
     /// CPUs that each asked for.
     pub(super) asked: usize,
     /// CPUs of a core.
@@ -87,10 +93,15 @@ pub(super) struct Wants<'a> {
 impl<'a> Wants<'a> {
     /// What is near those who take part.
     pub(super) fn takers(&self) -> impl Iterator<Item = &'a Near> + use<'a> {
-        let tasks = self.near.iter().zip(self.takes_part);
+        self.takers_with_shares().map(|(near, _)| near)
+    }
+
+    /// The same, each with its even share.
+    pub(super) fn takers_with_shares(&self) -> impl Iterator<Item = (&'a Near, usize)> + use<'a> {
+        let tasks = self.near.iter().zip(self.fair).zip(self.takes_part);
         tasks
             .filter(|(_, takes_part)| **takes_part)
-            .map(|(near, _)| near)
+            .map(|((near, fair), _)| (near, *fair))
     }
 
     /// What one task adds to the merit of a split.
@@ -107,10 +118,11 @@ impl<'a> Wants<'a> {
             whole: usize::from(facts.local == facts.held && facts.touches_all),
             one_node,
             one_package,
-            uneven_cores: Reverse(facts.held.div_ceil(self.threads).pow(2)),
+            fair: facts.local.min(facts.fair),
             one_cache: is_counted(facts.caches == 1),
-            caches: Reverse(facts.caches),
             whole_cores: usize::from(!facts.shares_core),
+            uneven_cores: Reverse(facts.held.div_ceil(self.threads).pow(2)),
+            caches: Reverse(facts.caches),
             uneven_cpus: Reverse(facts.held.pow(2)),
         }
     }
@@ -124,15 +136,21 @@ impl<'a> Wants<'a> {
             near_somebody.extend_with(&near.cpus);
         }
         let local = near_somebody.intersection(&pool.cpus).len();
-        let (cores, cpus) = self.even_shares(pool, least.max(1));
-        let cells = pool.areas.iter().flat_map(|area| &area.cells);
-        let widest = cells.map(|cell| cell.cpus.len()).max().unwrap_or(1).max(1);
+        let groups = groups(self.takers());
+        let (cores, cpus) = self.even_shares(pool, &groups, least.max(1));
+        let widest = pool.widest_cell();
         // Of the last core's worth one CPU may be all.
         let caches = |share: &Share| {
             let cpus = share.each.saturating_sub(1) * self.threads + 1;
             cpus.div_ceil(widest)
         };
-        let below_one = cores.iter().filter(|share| caches(share) == 1);
+        let has_room =
+            |(near, fair): &(&Near, usize)| !near.is_spanning() && least.max(*fair) <= widest;
+        let below_one = self.takers_with_shares().filter(has_room).count();
+        // Where a group has more caches than tasks, one of them has CPUs below several, if all that is local is dealt.
+        let wide_groups = groups
+            .iter()
+            .filter(|group| group.cells(pool) > group.tasks);
         Merit {
             reached: if self.must_reach {
                 takers.min(local)
@@ -144,42 +162,21 @@ impl<'a> Wants<'a> {
             whole: self.most_whole(pool, least.max(1), local),
             one_node: together,
             one_package: together,
-            uneven_cores: Reverse(cores.iter().map(Share::squares).sum()),
-            one_cache: together.min(below_one.map(|share| share.tasks).sum()),
-            caches: Reverse(cores.iter().map(|share| share.tasks * caches(share)).sum()),
+            fair: self.takers_with_shares().map(|(_, fair)| fair).sum(),
+            one_cache: below_one.min(takers - wide_groups.count()),
             whole_cores: takers,
+            uneven_cores: Reverse(cores.iter().map(Share::squares).sum()),
+            caches: Reverse(cores.iter().map(|share| share.tasks * caches(share)).sum()),
             uneven_cpus: Reverse(cpus.iter().map(Share::squares).sum()),
         }
     }
 
-    /// The shares of the tasks where all that is local is dealt, as evenly as can be among those that have nodes in
-    /// common: in cores' worth and in CPUs.
-    fn even_shares(&self, pool: &Pool, least: usize) -> (Vec<Share>, Vec<Share>) {
-        let mut groups: Vec<(NodeSet, usize)> = Vec::new();
-        for near in self.takers() {
-            let is_in = |(nodes, _): &&mut (NodeSet, usize)| {
-                near.nodes.is_subset(nodes) && (!near.nodes.is_empty() || nodes.is_empty())
-            };
-            if let Some((_, tasks)) = groups.iter_mut().find(is_in) {
-                *tasks += 1;
-                continue;
-            }
-            let mut group = (near.nodes.clone(), 1);
-            groups.retain(|(nodes, tasks)| {
-                let is_apart = !nodes.intersects(&near.nodes);
-                if !is_apart {
-                    group.0.extend_with(nodes);
-                    group.1 += tasks;
-                }
-                is_apart
-            });
-            groups.push(group);
-        }
+    /// The shares of the tasks where all that is local is dealt, as evenly as can be among those of a group: in cores'
+    /// worth and in CPUs.
+    fn even_shares(&self, pool: &Pool, groups: &[Group], least: usize) -> (Vec<Share>, Vec<Share>) {
         let (mut cores, mut cpus) = (Vec::new(), Vec::new());
-        for (nodes, tasks) in groups {
-            let areas = pool.areas.iter();
-            let here = areas.filter(|area| area.node.is_some_and(|node| nodes.contains(node)));
-            let local: usize = here.map(|area| area.cpus.len()).sum();
+        for group in groups {
+            let (local, tasks) = (group.cpus(pool), group.tasks);
             let least_cores = tasks * least.div_ceil(self.threads);
             cores.extend(Share::even(
                 local.div_ceil(self.threads).max(least_cores),
@@ -208,6 +205,76 @@ impl<'a> Wants<'a> {
     }
 }
 
+/// Tasks that have nodes in common, one with the next.
+struct Group {
+    nodes: NodeSet,
+    tasks: usize,
+}
+
+impl Group {
+    fn areas<'p>(&self, pool: &'p Pool) -> impl Iterator<Item = &'p Area> {
+        let is_here = |area: &&Area| area.node.is_some_and(|node| self.nodes.contains(node));
+        pool.areas.iter().filter(is_here)
+    }
+
+    /// How many of the pool's CPUs are near them.
+    fn cpus(&self, pool: &Pool) -> usize {
+        self.areas(pool).map(|area| area.cpus.len()).sum()
+    }
+
+    /// Below how many caches these are.
+    fn cells(&self, pool: &Pool) -> usize {
+        self.areas(pool).map(|area| area.cells.len()).sum()
+    }
+}
+
+/// The groups of some tasks.
+fn groups<'a>(takers: impl Iterator<Item = &'a Near>) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for near in takers {
+        let has = |group: &&mut Group| {
+            near.nodes.is_subset(&group.nodes) && (!near.nodes.is_empty() || group.nodes.is_empty())
+        };
+        if let Some(group) = groups.iter_mut().find(has) {
+            group.tasks += 1;
+            continue;
+        }
+        let mut joined = Group {
+            nodes: near.nodes.clone(),
+            tasks: 1,
+        };
+        groups.retain(|group| {
+            let is_apart = !group.nodes.intersects(&near.nodes);
+            if !is_apart {
+                joined.nodes.extend_with(&group.nodes);
+                joined.tasks += group.tasks;
+            }
+            is_apart
+        });
+        groups.push(joined);
+    }
+    groups
+}
+
+/// The CPUs of as many whole cores as each task has where what is local to a group is dealt evenly; 0 for those that do
+/// not take part.
+pub(super) fn fair_shares(pool: &Pool, near: &[Near], takes_part: &[bool]) -> Vec<usize> {
+    let tasks = || near.iter().zip(takes_part);
+    let takers = tasks().filter(|(_, takes_part)| **takes_part);
+    let groups = groups(takers.map(|(near, _)| near));
+    let threads = pool.threads() as usize;
+    let shares: Vec<usize> = groups
+        .iter()
+        .map(|group| group.cpus(pool) / threads / group.tasks.max(1) * threads)
+        .collect();
+    let fair = tasks().map(|(near, takes_part)| {
+        let mut known = groups.iter().zip(&shares);
+        let mine = known.find(|(group, _)| near.nodes.intersects(&group.nodes));
+        mine.filter(|_| *takes_part).map_or(0, |(_, share)| *share)
+    });
+    fair.collect()
+}
+
 /// Tasks with as much each.
 struct Share {
     tasks: usize,
@@ -232,11 +299,13 @@ impl Merit {
     pub(super) fn of(pool: &Pool, wants: Wants<'_>, plan: &[CpuSet]) -> Self {
         let mut merit = Self::default();
         let shared = pool.cores_of_several(&plan.iter().collect::<Vec<_>>());
-        for ((near, takes_part), cpus) in wants.near.iter().zip(wants.takes_part).zip(plan) {
+        let tasks = wants.near.iter().zip(wants.fair);
+        for (((near, fair), takes_part), cpus) in tasks.zip(wants.takes_part).zip(plan) {
             if *takes_part && !cpus.is_empty() {
                 let spread = pool.spread(cpus);
                 merit += wants.merit_of(Facts {
                     held: cpus.len(),
+                    fair: *fair,
                     local: cpus.common(&near.cpus),
                     touches_all: near.touches_all(pool, &spread.areas),
                     is_spanning: near.is_spanning(),
@@ -250,7 +319,7 @@ impl Merit {
     }
 
     /// Its parts, the first of the order first.
-    fn parts(&mut self) -> [&mut usize; 11] {
+    fn parts(&mut self) -> [&mut usize; 12] {
         [
             &mut self.reached,
             &mut self.asked,
@@ -258,10 +327,11 @@ impl Merit {
             &mut self.whole,
             &mut self.one_node,
             &mut self.one_package,
-            &mut self.uneven_cores.0,
+            &mut self.fair,
             &mut self.one_cache,
-            &mut self.caches.0,
             &mut self.whole_cores,
+            &mut self.uneven_cores.0,
+            &mut self.caches.0,
             &mut self.uneven_cpus.0,
         ]
     }

@@ -19,6 +19,8 @@ pub(super) struct Taker<'a> {
     pub(super) gpus_on: Vec<(u32, u32)>,
     /// What Slurm gave it; none where that is not known.
     pub(super) mask: Option<&'a CpuSet>,
+    /// CPUs of whole cores that it has where what is local is dealt evenly.
+    pub(super) fair: u32,
 }
 
 impl Taker<'_> {

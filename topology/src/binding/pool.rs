@@ -25,7 +25,7 @@ pub(super) struct Area {
     pub(super) package: Option<u32>,
     /// Its CPUs.
     pub(super) cpus: CpuSet,
-    /// The same by last-level cache; one where caches are not known.
+    /// The same by last-level cache that several cores share; one where there is none.
     pub(super) cells: Vec<Cell>,
 }
 
@@ -69,7 +69,7 @@ impl Pool {
             }
             last_node.map(|node| node.id)
         };
-        let caches = &machine.last_level_caches;
+        let caches = shared_caches(machine);
         let mut last_cache: Option<usize> = None;
         let mut cache_of = |core: &CpuSet| {
             let is_in = |cache: usize| caches.get(cache).is_some_and(|cpus| cpus.intersects(core));
@@ -123,6 +123,12 @@ impl Pool {
             }
         }
         pool
+    }
+
+    /// The most CPUs below one cache, at least 1.
+    pub(super) fn widest_cell(&self) -> usize {
+        let cells = self.areas.iter().flat_map(|area| &area.cells);
+        cells.map(|cell| cell.cpus.len()).max().unwrap_or(1).max(1)
     }
 
     /// CPUs of its largest core, at least 1.
@@ -223,6 +229,16 @@ impl Area {
             })
             .0
     }
+}
+
+/// The last-level caches that several cores share: on one that a core has to itself no task could be with two cores.
+fn shared_caches(machine: &Machine) -> Vec<&CpuSet> {
+    let widest = machine.cores.iter().map(CpuSet::len).max().unwrap_or(1);
+    let is_of_one_core = |cache: &CpuSet| {
+        cache.len() <= widest && machine.cores.iter().any(|core| cache.is_subset(core))
+    };
+    let caches = machine.last_level_caches.iter();
+    caches.filter(|cache| !is_of_one_core(cache)).collect()
 }
 
 /// How many CPUs are in `cpus`.

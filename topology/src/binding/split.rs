@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use super::deal::{Most, deal};
 use super::flow::Units;
 use super::near::Near;
-use super::objective::{Merit, Wants};
+use super::objective::{Merit, Wants, fair_shares};
 use super::place::{Preference, Sizes, Taker, place};
 use super::pool::{Pool, count};
 use super::request::StepRequest;
@@ -31,8 +31,8 @@ const STARTS: usize = 4;
 /// The CPUs of each task; empty for a task that is left as Slurm made it and whose mask is not known.
 pub(super) fn plan_exclusive(machine: &Machine, step: &StepRequest, near: &[Near]) -> Vec<CpuSet> {
     let takers = near.iter().filter(|near| near.is_placed()).count();
-    if step.step_cpus.len() < takers {
-        // Overcommitted: there is no CPU for each, so tasks alike share.
+    if step.step_cpus.len() < takers * step.asked.max(1) as usize {
+        // Overcommitted (`srun -O`): tasks alike share, so that each has as many as it asked for.
         return width::plan_shared(machine, step, near);
     }
     let clear_of = |left: &[Claim]| step.step_cpus.difference(&masks_of(step, near, left));
@@ -125,6 +125,8 @@ struct Split<'a> {
     /// Whether each task takes part: those with a share, those that move, and those that nothing is local to and whose
     /// masks are not known, so that the others do not take all.
     takes_part: Vec<bool>,
+    /// The even share of each.
+    fair: Vec<usize>,
 }
 
 /// The best split of `cpus` that is found.
@@ -148,11 +150,13 @@ fn best(
     if let Some(plan) = all_local(step, near, cpus, &takes_part) {
         return plan;
     }
+    let pool = Pool::new(machine, cpus);
     let split = Split {
         machine,
         step,
         near,
-        pool: Pool::new(machine, cpus),
+        fair: fair_shares(&pool, near, &takes_part),
+        pool,
         takes_part,
     };
     split.best()
@@ -235,10 +239,10 @@ impl<'a> Split<'a> {
     }
 
     fn takers(&self) -> Vec<Taker<'a>> {
-        let tasks = self.step.tasks.iter().zip(self.near).zip(&self.takes_part);
-        let taking = tasks.filter(|(_, takes_part)| **takes_part);
+        let tasks = self.step.tasks.iter().zip(self.near).zip(&self.fair);
+        let taking = tasks.zip(&self.takes_part).filter(|(_, takes)| **takes);
         taking
-            .map(|((request, near), _)| {
+            .map(|(((request, near), fair), _)| {
                 let is_known = near.first_unknown().is_none();
                 Taker {
                     nodes: if is_known {
@@ -248,6 +252,7 @@ impl<'a> Split<'a> {
                     },
                     gpus_on: if is_known { near.gpus_on() } else { Vec::new() },
                     mask: request.slurm_cpus.as_ref(),
+                    fair: u32::try_from(*fair).unwrap_or(u32::MAX),
                 }
             })
             .collect()
@@ -309,6 +314,7 @@ impl<'a> Split<'a> {
         Wants {
             near: self.near,
             takes_part: &self.takes_part,
+            fair: &self.fair,
             asked: self.step.asked.max(1) as usize,
             threads: self.pool.threads() as usize,
             must_reach: self.must_reach(),

@@ -88,6 +88,8 @@ impl Core {
 /// Tasks whose GPUs are near the same nodes.
 struct Class<'a> {
     gpu_nodes: &'a [Option<NodeSet>],
+    /// Their even share.
+    fair: usize,
     is_spanning: bool,
     /// Whether each stall is local to them.
     is_local: Vec<bool>,
@@ -190,8 +192,8 @@ impl<'a> Market<'a> {
                 }));
             }
         }
-        for near in wants.takers() {
-            let class = market.class_of(pool, near);
+        for (near, fair) in wants.takers_with_shares() {
+            let class = market.class_of(pool, near, fair);
             market.add_owner(Some(class));
         }
         market.add_owner(None);
@@ -204,7 +206,7 @@ impl<'a> Market<'a> {
         market
     }
 
-    fn class_of(&mut self, pool: &Pool, near: &'a Near) -> usize {
+    fn class_of(&mut self, pool: &Pool, near: &'a Near, fair: usize) -> usize {
         let alike = |class: &Class<'_>| class.gpu_nodes == near.gpu_nodes.as_slice();
         if let Some(class) = self.classes.iter().position(alike) {
             return class;
@@ -223,6 +225,7 @@ impl<'a> Market<'a> {
             .flat_map(|area| area.cells.iter().map(move |_| area));
         self.classes.push(Class {
             gpu_nodes: &near.gpu_nodes,
+            fair,
             is_spanning: near.is_spanning(),
             is_local: cells.map(|area| area.cpus.intersects(&near.cpus)).collect(),
             areas_of_gpus: of_gpus.filter(|areas| !areas.is_empty()).collect(),
@@ -280,6 +283,7 @@ impl<'a> Market<'a> {
         };
         let mut facts = Facts {
             held: 0,
+            fair: class.fair,
             local: 0,
             touches_all: true,
             is_spanning: class.is_spanning,

@@ -31,7 +31,10 @@ fn judged(machine: &Machine, step: &StepRequest) -> (Step, Vec<u32>) {
             *cpu,
         )
         .unwrap(),
-        cache: position(machine.last_level_caches.iter().collect(), *cpu).unwrap_or(0),
+        // A core's own says nothing of tasks.
+        cache: position(machine.last_level_caches.iter().collect(), *cpu)
+            .filter(|cache| !machine.cores.contains(&machine.last_level_caches[*cache]))
+            .unwrap_or(0),
         core: position(machine.cores.iter().collect(), *cpu).unwrap(),
     };
     let nodes_of = |address| -> BTreeSet<usize> {
@@ -134,7 +137,9 @@ fn step_of(
             cpus.intersects(&step.step_cpus)
         })
     };
-    let is_placed = step.step_cpus.len() >= places.len() && gpus.iter().all(near);
+    // With fewer, tasks share.
+    let has_enough = step.step_cpus.len() >= places.len() * asked as usize;
+    let is_placed = has_enough && gpus.iter().all(near);
     // GPUs of one task that share a node only in part are no machine's.
     let is_real = !pairs || places.iter().all(|place| !place.contains('-'));
     (is_placed && is_real).then_some((machine, step))

@@ -70,6 +70,27 @@ fn more_tasks_than_cpus_share_what_is_local() {
 }
 
 #[test]
+fn overcommitted_tasks_share_so_that_each_has_what_it_asked_for() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let step = with_masks(
+        step(&machine, "", 3, &[&[0], &[1], &[2]]),
+        &["0-2", "0-2", "0-2"],
+    );
+    let overcommitted = StepRequest {
+        step_cpus: cpus("0-2"),
+        ..step.clone()
+    };
+    let plan = plan_step(&machine, &overcommitted);
+    assert_eq!(lists(&plan), ["0-2", "0-2", "0-2"]);
+    assert!(plan.tasks.iter().all(|task| !task.bind_cpus));
+    let wider = StepRequest {
+        step_cpus: cpus("0-6"),
+        ..step
+    };
+    assert_eq!(lists(&plan_step(&machine, &wider)), ["0-3", "0-3", "4-6"]);
+}
+
+#[test]
 fn tasks_that_see_all_take_even_shares_and_visible_takes_all() {
     let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
     let all: &[usize] = &[0, 1, 2, 3];

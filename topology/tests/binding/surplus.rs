@@ -1,10 +1,11 @@
-//! More local CPUs than were asked for: as many for each, by whole caches where these come out even.
+//! More local CPUs than were asked for: an even share for each, one cache for each where that leaves an even share, and
+//! the rest evenly.
 
 use topology::binding::{StepPlan, plan_step};
 use topology::machine::Machine;
 use topology::set::CpuSet;
 
-use super::made_up::{lists, machine, step, with_masks};
+use super::made_up::{cpus, lists, machine, step, with_masks};
 
 /// One socket of so many cores of two threads, eight cores below each last-level cache, and so many GPUs.
 fn with_caches(cores: u32, gpus: usize) -> Machine {
@@ -74,7 +75,7 @@ fn caches_stay_whole_where_they_come_out_even() {
 
 #[test]
 fn what_does_not_come_out_even_differs_by_one_core() {
-    for gpus in [5, 7, 9, 11] {
+    for gpus in [5, 7, 9] {
         let (machine, plan) = plan(48, gpus, 1);
         let (fewest, most) = (
             widths(&plan).into_iter().min(),
@@ -91,6 +92,35 @@ fn what_does_not_come_out_even_differs_by_one_core() {
             assert_eq!(on_it.count(), 1, "{gpus}: {core} of {:?}", lists(&plan));
         }
     }
+}
+
+#[test]
+fn each_keeps_to_one_cache_where_an_even_share_fits_below_it() {
+    let (machine, plan) = plan(48, 11, 1);
+    let mut widths = widths(&plan);
+    widths.sort_unstable();
+    assert_eq!(widths, [8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 16]);
+    assert_eq!(sharers(&machine, &plan), [2, 2, 2, 2, 2, 1]);
+}
+
+#[test]
+fn three_tasks_on_two_caches_of_four_cores_are_on_one_each() {
+    let mut machine = machine(1, 1, 8, 1, &["0", "0", "0"]);
+    machine.last_level_caches = vec![cpus("0-3"), cpus("4-7")];
+    let gpus: &[&[usize]] = &[&[0], &[1], &[2]];
+    let plan = plan_step(&machine, &step(&machine, "", 1, gpus));
+    assert_eq!(lists(&plan), ["0-1", "4-7", "2-3"]);
+}
+
+#[test]
+fn a_cache_that_a_core_has_to_itself_is_nobodys_home() {
+    let mut machine = machine(1, 1, 8, 1, &["0"; 5]);
+    machine.last_level_caches = machine.cores.clone();
+    let gpus: &[&[usize]] = &[&[0], &[1], &[2], &[3], &[4]];
+    let plan = plan_step(&machine, &step(&machine, "", 1, gpus));
+    let mut widths = widths(&plan);
+    widths.sort_unstable();
+    assert_eq!(widths, [1, 1, 2, 2, 2]);
 }
 
 #[test]

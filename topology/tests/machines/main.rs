@@ -282,7 +282,7 @@ fn exclusive_deals_out_all_that_is_near() {
 }
 
 #[test]
-fn tasks_with_gpus_near_the_same_node_get_as_many_cores_each() {
+fn tasks_with_gpus_near_the_same_node_get_as_many_cores_each_or_an_even_share_below_one_cache() {
     for one in machines() {
         let largest = one.read.cores.iter().map(CpuSet::len).max().unwrap_or(1);
         for (on_each, asked) in [(1, 1), (1, 2), (1, 5), (2, 1), (3, 2), (5, 1)] {
@@ -306,8 +306,11 @@ fn tasks_with_gpus_near_the_same_node_get_as_many_cores_each() {
                     let (Some(fewest), Some(most)) = (fewest, most) else {
                         continue;
                     };
+                    let caches = one.read.last_level_caches.iter();
+                    let has_several = caches.filter(|cache| cache.intersects(mine)).count() > 1;
+                    let share = mine.len() / largest / counts.len() * largest;
                     assert!(
-                        most - fewest <= largest,
+                        most - fewest <= largest || has_several && *fewest >= share,
                         "{} {width}, {on_each} per GPU, -c{asked}, GPU {gpu}: {counts:?}",
                         one.name()
                     );
