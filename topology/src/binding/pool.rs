@@ -15,6 +15,8 @@ pub(super) struct Pool {
     pub(super) areas: Vec<Area>,
     /// The area and the cell of each CPU, by its number.
     places: Vec<(u32, u32)>,
+    /// CPUs of its largest core, at least 1.
+    threads: u32,
 }
 
 /// One NUMA node's part of a pool.
@@ -60,6 +62,7 @@ impl Pool {
             }
         }
         cores.extend(rest.iter().map(CpuSet::single));
+        let threads = cores.iter().map(count).max().unwrap_or(1);
         // Cores lie in order, mostly: the node and cache of the last one are asked first.
         let mut last_node: Option<&NumaNode> = None;
         let mut node_of = |core: &CpuSet| {
@@ -109,6 +112,7 @@ impl Pool {
         let mut pool = Self {
             cpus: cpus.clone(),
             areas: areas.collect(),
+            threads,
             places: vec![(0, 0); cpus.last().map_or(0, |last| last as usize + 1)],
         };
         let mut cell = 0;
@@ -133,13 +137,7 @@ impl Pool {
 
     /// CPUs of its largest core, at least 1.
     pub(super) fn threads(&self) -> u32 {
-        let cells = self.areas.iter().flat_map(|area| &area.cells);
-        cells
-            .flat_map(|cell| &cell.cores)
-            .map(count)
-            .max()
-            .unwrap_or(1)
-            .max(1)
+        self.threads
     }
 
     /// Over what of it `cpus`, which are all of it, are spread.
