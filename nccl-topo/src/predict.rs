@@ -20,7 +20,7 @@ use crate::capability::machine_capability;
 use crate::emit::{Form, emit_with};
 use crate::graph::{Reach, Searches};
 use crate::model::nets::{rdma_ports, with_nets};
-use crate::model::{COMPUTE_CAPABILITY, Conditions, Model, gpus_of, with_nvlinks};
+use crate::model::{COMPUTE_CAPABILITY, Conditions, Model, gpus_of, with_links};
 use crate::outcome::{Outcome, outcome};
 use crate::reader::{self, System};
 use crate::route::{By, RankHop, Route};
@@ -248,7 +248,7 @@ pub fn split_for(machine: &Machine, rules: &'static Rules, searches: &Searches) 
     if ports.is_empty() {
         return None;
     }
-    let system = with_nvlinks(&true_file(machine, Form::SingleHost, searches)?, machine);
+    let system = with_links(&true_file(machine, Form::SingleHost, searches)?, machine);
     let system = with_nets(&system, &ports);
     let gpus = gpus_of(&system);
     let conditions = |is_whole| Conditions {

@@ -94,6 +94,16 @@ pub struct Model {
     pub compute_capability: Option<u32>,
     /// The generation of the links between GPUs; None for models that have none.
     pub link_generation: Option<u8>,
+    /// What the link to a processor on the same module (NVLink-C2C) carries each way, in GB/s; None where there is none.
+    pub processor_link_gb_s: Option<u16>,
+}
+
+/// A model on one module with its processor.
+const fn on_module(model: Model, processor_link_gb_s: u16) -> Model {
+    Model {
+        processor_link_gb_s: Some(processor_link_gb_s),
+        ..model
+    }
 }
 
 const fn model(first: u16, last: u16, capability: u32, link: u8) -> Model {
@@ -105,35 +115,41 @@ const fn model(first: u16, last: u16, capability: u32, link: u8) -> Model {
             Some(capability)
         },
         link_generation: if link == 0 { None } else { Some(link) },
+        processor_link_gb_s: None,
     }
 }
 
 /// NVIDIA's, from the PCI ID repository of 2026: first and last id, compute capability, NVLink's generation
 /// (0 is none).
 const NVIDIA_MODELS: &[Model] = &[
-    model(0x0000, 0x0000, 0, 1),   // an id that was not recorded
-    model(0x0001, 0x15ef, 0, 0),   // Fermi, Kepler, Maxwell GM10x and GM206
-    model(0x15f7, 0x15f8, 60, 0),  // P100 PCIe
-    model(0x15f0, 0x15ff, 60, 1),  // P100
-    model(0x1600, 0x1aff, 0, 0),   // Maxwell GM20x
-    model(0x1b00, 0x1d7f, 61, 0),  // Pascal GP102 to GP108 (P40 1b38, P4 1bb3)
-    model(0x1d80, 0x1dff, 70, 2),  // V100
-    model(0x1eb8, 0x1eb8, 75, 0),  // T4
-    model(0x1e00, 0x1eff, 75, 2),  // Turing TU102, TU104
-    model(0x1f00, 0x1fff, 75, 0),  // Turing TU106, TU117
-    model(0x2080, 0x20ff, 80, 3),  // A100, A30
-    model(0x2180, 0x21ff, 75, 0),  // Turing TU116
-    model(0x2236, 0x2237, 86, 0),  // A10, A10G
-    model(0x2200, 0x22ff, 86, 3),  // Ampere GA102
-    model(0x2300, 0x23ff, 90, 4),  // H100, H200, GH200
-    model(0x2400, 0x247f, 86, 3),  // not given out yet
-    model(0x2480, 0x25ff, 86, 0),  // Ampere GA104, GA106, GA107 (A2 and A16 25b6)
-    model(0x2600, 0x28ff, 89, 0),  // Ada (L40S 26b9, L4 27b8)
-    model(0x2900, 0x29ff, 100, 5), // B100, B200, GB200
-    model(0x2b00, 0x2b7f, 120, 5), // not given out yet
-    model(0x2b80, 0x2dff, 120, 0), // Blackwell GB20x (GeForce, RTX PRO)
-    model(0x2e00, 0x2eff, 121, 5), // GB10
-    model(0x3180, 0x31ff, 103, 5), // B300, GB300
+    model(0x0000, 0x0000, 0, 1),  // an id that was not recorded
+    model(0x0001, 0x15ef, 0, 0),  // Fermi, Kepler, Maxwell GM10x and GM206
+    model(0x15f7, 0x15f8, 60, 0), // P100 PCIe
+    model(0x15f0, 0x15ff, 60, 1), // P100
+    model(0x1600, 0x1aff, 0, 0),  // Maxwell GM20x
+    model(0x1b00, 0x1d7f, 61, 0), // Pascal GP102 to GP108 (P40 1b38, P4 1bb3)
+    model(0x1d80, 0x1dff, 70, 2), // V100
+    model(0x1eb8, 0x1eb8, 75, 0), // T4
+    model(0x1e00, 0x1eff, 75, 2), // Turing TU102, TU104
+    model(0x1f00, 0x1fff, 75, 0), // Turing TU106, TU117
+    model(0x2080, 0x20ff, 80, 3), // A100, A30
+    model(0x2180, 0x21ff, 75, 0), // Turing TU116
+    model(0x2236, 0x2237, 86, 0), // A10, A10G
+    model(0x2200, 0x22ff, 86, 3), // Ampere GA102
+    // GH200: 900 GB/s both ways together, as NVIDIA's data sheet says
+    on_module(model(0x2340, 0x234f, 90, 4), 450),
+    model(0x2300, 0x23ff, 90, 4),                  // H100, H200
+    model(0x2400, 0x247f, 86, 3),                  // not given out yet
+    model(0x2480, 0x25ff, 86, 0),                  // Ampere GA104, GA106, GA107 (A2 and A16 25b6)
+    model(0x2600, 0x28ff, 89, 0),                  // Ada (L40S 26b9, L4 27b8)
+    on_module(model(0x2940, 0x294f, 100, 5), 450), // GB200, as GH200
+    model(0x2900, 0x29ff, 100, 5),                 // B100, B200
+    model(0x2b00, 0x2b7f, 120, 5),                 // not given out yet
+    model(0x2b80, 0x2dff, 120, 0),                 // Blackwell GB20x (GeForce, RTX PRO)
+    // GB10: eight links of 43.125 GB/s in NCCL's own dump (NVIDIA/nccl pull request 2202)
+    on_module(model(0x2e00, 0x2eff, 121, 5), 345),
+    on_module(model(0x31c0, 0x31ff, 103, 5), 450), // GB300, as GH200
+    model(0x3180, 0x31ff, 103, 5),                 // B300
 ];
 
 /// AMD's that xGMI may join, from the PCI ID repository of 2026.

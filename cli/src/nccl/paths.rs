@@ -9,7 +9,7 @@ use nccl_topo::emit::{Form, emit_with};
 use nccl_topo::graph::{Channels, Path, PathType, Reach, Searches, hops};
 use nccl_topo::model::nets::{NetDevice, named_in, rdma_ports, with_nets};
 use nccl_topo::model::{
-    COMPUTE_CAPABILITY, Conditions, Model, ModelGpu, Part, gpus_of, with_nvlinks,
+    COMPUTE_CAPABILITY, Conditions, Model, ModelGpu, Part, gpus_of, with_links,
 };
 use nccl_topo::predict::{TrueFile, true_file_for};
 use nccl_topo::reader::{self, System};
@@ -278,7 +278,7 @@ impl PathsOf {
             (None, None) => return Ok(None),
         };
         Ok(Some(match machine {
-            Some(machine) => with_nvlinks(&system, machine),
+            Some(machine) => with_links(&system, machine),
             None => system,
         }))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use topology::machine::Machine;
+use topology::machine::{Gpu, Machine};
 use topology::pci::PciAddress;
 
 use crate::element::{Element, GPU_CLASS, integer};
@@ -427,52 +427,77 @@ fn ids(pci: &Element) -> u64 {
     })
 }
 
-/// The file with the NVLinks that NCCL would find by itself on `machine`: at GPUs whose element names none.
+/// The file with the NVLinks and the links to processors that NCCL would find by itself on `machine`: at GPUs whose element
+/// names none.
 #[must_use]
-pub fn with_nvlinks(system: &System, machine: &Machine) -> System {
+pub fn with_links(system: &System, machine: &Machine) -> System {
     let mut system = system.clone();
-    add_nvlinks(&mut system.root, machine);
+    add_links(&mut system.root, machine);
     system
 }
 
-fn add_nvlinks(element: &mut Element, machine: &Machine) {
+fn add_links(element: &mut Element, machine: &Machine) {
     let own = element.get("busid").and_then(|busid| busid.parse().ok());
-    let links = own
-        .and_then(|own| machine.gpu(own))
-        .map(|gpu| gpu.nvlinks.clone())
-        .unwrap_or_default();
-    if !links.is_empty() {
-        if element.named("gpu").next().is_none() {
-            element.children.push(Element::new("gpu"));
-        }
-        if let Some(gpu) = element
-            .children
-            .iter_mut()
-            .find(|child| child.name == "gpu")
-            && gpu.named("nvlink").next().is_none()
-        {
-            let nvlink = |target: String, count: u32, class: &str| {
-                Element::new("nvlink")
-                    .with("target", target)
-                    .with("count", count.to_string())
-                    .with("tclass", class)
-            };
-            match through_switch(&links) {
-                Some(count) => {
-                    let target = NVSWITCH_ADDRESS.to_owned();
-                    gpu.children.push(nvlink(target, count, NVSWITCH));
-                }
-                None => gpu.children.extend(
-                    links
-                        .into_iter()
-                        .map(|(to, count)| nvlink(to.to_string(), count, DIRECT)),
-                ),
-            }
+    if let Some(gpu) = own.and_then(|own| machine.gpu(own)) {
+        let links = [nvlinks(gpu), processor_links(gpu)];
+        for links in links.into_iter().filter(|links| !links.is_empty()) {
+            add_where_none(gpu_element(element), links);
         }
     }
     for child in &mut element.children {
-        add_nvlinks(child, machine);
+        add_links(child, machine);
     }
+}
+
+/// The `<gpu>` of a `<pci>`, made where there is none.
+fn gpu_element(pci: &mut Element) -> &mut Element {
+    let known = pci.children.iter().position(|child| child.name == "gpu");
+    let place = known.unwrap_or_else(|| {
+        pci.children.push(Element::new("gpu"));
+        pci.children.len() - 1
+    });
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the place was found, or made, in the lines above"
+    )]
+    &mut pci.children[place]
+}
+
+/// Adds elements of one name to a `<gpu>` that has none of that name.
+fn add_where_none(gpu: &mut Element, elements: Vec<Element>) {
+    let is_known = |one: &Element| gpu.children.iter().any(|child| child.name == one.name);
+    if !elements.first().is_some_and(is_known) {
+        gpu.children.extend(elements);
+    }
+}
+
+/// As NCCL writes the NVLinks of a GPU.
+fn nvlinks(gpu: &Gpu) -> Vec<Element> {
+    let nvlink = |target: String, count: u32, class: &str| {
+        Element::new("nvlink")
+            .with("target", target)
+            .with("count", count.to_string())
+            .with("tclass", class)
+    };
+    match through_switch(&gpu.nvlinks) {
+        Some(count) => vec![nvlink(NVSWITCH_ADDRESS.to_owned(), count, NVSWITCH)],
+        None => gpu
+            .nvlinks
+            .iter()
+            .map(|(to, count)| nvlink(to.to_string(), *count, DIRECT))
+            .collect(),
+    }
+}
+
+/// As NCCL writes the links of a GPU to a processor on its module; as one, for only what all carry together matters.
+fn processor_links(gpu: &Gpu) -> Vec<Element> {
+    let gb_s = gpu.model().and_then(|model| model.processor_link_gb_s);
+    let link = |gb_s| {
+        Element::new("c2c")
+            .with("bw", (u32::from(gb_s) * 1000).to_string())
+            .with("count", "1")
+    };
+    gb_s.map(link).into_iter().collect()
 }
 
 /// The links of a GPU to an NVSwitch: as many lead to each other GPU, and more in all than a GPU has.  None where the

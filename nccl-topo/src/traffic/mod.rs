@@ -13,7 +13,7 @@ use topology::pci::PciAddress;
 
 use crate::graph::{PathType, Reach, Searches};
 use crate::model::nets::{NetDevice, with_nets};
-use crate::model::{Conditions, Model, with_nvlinks};
+use crate::model::{Conditions, Model, with_links};
 use crate::reader::System;
 use crate::route::{By, RankHop, Route};
 use crate::rules::Rules;
@@ -270,7 +270,7 @@ impl Forecast {
         file: &System,
         members: &Members,
     ) {
-        let system = with_nvlinks(file, machine);
+        let system = with_links(file, machine);
         let ranks: Vec<String> = self.gpus.iter().map(ToString::to_string).collect();
         let conditions = Conditions {
             reach: members.reach,

@@ -7,7 +7,7 @@ use super::Search;
 use crate::emit::{Form, emit};
 use crate::graph::{PathType, Reach};
 use crate::model::nets::{NetDevice, rdma_ports, with_nets};
-use crate::model::{Conditions, Model, gpus_of, with_nvlinks};
+use crate::model::{Conditions, Model, gpus_of, with_links};
 use crate::reader;
 use crate::rules::Rules;
 
@@ -21,7 +21,7 @@ fn compare(declared: &Declared) -> usize {
         let Ok(emitted) = emit(&machine, form) else {
             continue;
         };
-        let system = with_nvlinks(&reader::read(&emitted.xml).system.unwrap(), &machine);
+        let system = with_links(&reader::read(&emitted.xml).system.unwrap(), &machine);
         let orders = [
             gpus_of(&system),
             gpus_of(&system).into_iter().rev().collect(),
