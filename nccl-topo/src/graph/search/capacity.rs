@@ -36,6 +36,8 @@ pub(super) struct Capacity {
     widths: Vec<Width>,
     /// The widths of the links by which something leaves each GPU.
     leaving: Vec<Vec<f32>>,
+    /// The PCI link of each GPU, there and back.
+    pci: Vec<Option<[usize; 2]>>,
 }
 
 /// What links there are.
@@ -76,6 +78,11 @@ impl Capacity {
             ends,
             widths: widths(&ways, &bandwidths, ends),
             leaving: leaving(graph),
+            pci: paths
+                .gpus()
+                .iter()
+                .map(|gpu| links.pci_of_gpu(*gpu))
+                .collect(),
             whole: Whole::of(&ways, &bandwidths),
             ways,
             left: Left(bandwidths),
@@ -134,6 +141,26 @@ impl Capacity {
     /// What is left of all links, as one number: the same for the same.
     pub(super) fn left_as_number(&self) -> u64 {
         self.whole.as_number
+    }
+
+    /// What is left of the PCI link of a GPU, there and back, in whole GB/s; -1 where it has none.
+    pub(super) fn left_of_pci(&self, gpu: usize) -> i64 {
+        let Some(links) = self.pci.get(gpu).copied().flatten() else {
+            return -1;
+        };
+        let left = links.map(|link| {
+            if self.is_stable {
+                self.whole.left_of(link)
+            } else {
+                self.left.of(link)
+            }
+        });
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a bandwidth in GB/s, a few thousand at most"
+        )]
+        let whole = left[0].min(left[1]).trunc() as i64;
+        whole
     }
 
     fn place(&self, from: End, to: End) -> usize {

@@ -3,11 +3,13 @@
 //! NCCL counts its steps, and stops where they are used up; so what is passed over is counted all the same, and the
 //! answer is the same to the last channel.
 //!
-//! Two things repeat.  A search as a whole is tried again with another type of path that no pair has, with another use
-//! of network devices on a host that uses none, or with less bandwidth of which no more channels fit.  And within a search the same GPUs in another order
-//! mostly leave the same of every link: what followed then led nowhere, and does so again.
+//! Three things repeat.  A search as a whole is tried again with another type of path that no pair has, with another use
+//! of network devices on a host that uses none, or with less bandwidth of which no more channels fit.  Within a channel
+//! the same GPUs in another order mostly leave the same of every link: what followed then led nowhere, and does so again.
+//! And the channels after one in another order that leaves the same of every link are the same: where they offered nothing
+//! that is better than the best so far, they do not now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::super::path_type::PathType;
 use super::job::Pattern;
@@ -44,11 +46,44 @@ pub(super) struct Tried {
     pub(super) completed: Option<f32>,
 }
 
+/// What all channels that can follow some others offer.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Offer {
+    /// The steps that it takes to try them all.
+    pub(super) steps: i64,
+    /// The fewest links that one more channel takes, that two more take, and so on; none where no search completed as
+    /// many.
+    pub(super) hops: Vec<Option<i64>>,
+}
+
+impl Offer {
+    /// So many more channels were completed, which take so many links.
+    pub(super) fn add(&mut self, channels: usize, hops: i64) {
+        let Some(place) = channels.checked_sub(1) else {
+            return;
+        };
+        if self.hops.len() < channels {
+            self.hops.resize(channels, None);
+        }
+        if let Some(least) = self.hops.get_mut(place) {
+            *least = Some(least.map_or(hops, |known| known.min(hops)));
+        }
+    }
+
+    /// All that it offers: how many more channels, and their links.
+    pub(super) fn all(&self) -> impl Iterator<Item = (usize, i64)> + '_ {
+        let numbered = (1..).zip(&self.hops);
+        numbered.filter_map(|(channels, hops)| Some((channels, (*hops)?)))
+    }
+}
+
 /// What is known.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     searches: BTreeMap<Asked, Tried>,
     dead_ends: Vec<DeadEnd>,
+    /// By what is left of the links and what else decides; those of the present search.
+    offers: HashMap<u64, Offer>,
 }
 
 impl Known {
@@ -60,6 +95,21 @@ impl Known {
     /// Keeps what a search came to.
     pub(super) fn keep_search(&mut self, asked: Asked, tried: Tried) {
         self.searches.insert(asked, tried);
+    }
+
+    /// What can follow in a state; none where it is not known.
+    pub(super) fn offer(&self, state: u64) -> Option<&Offer> {
+        self.offers.get(&state)
+    }
+
+    /// Keeps what can follow in a state.
+    pub(super) fn keep_offer(&mut self, state: u64, offer: Offer) {
+        self.offers.insert(state, offer);
+    }
+
+    /// Forgets what the search before found to follow, for with other bandwidths it is not so.
+    pub(super) fn forget_offers(&mut self) {
+        self.offers.clear();
     }
 
     /// The steps that a state takes, where it is known to lead nowhere.

@@ -4,6 +4,11 @@
 pub(super) struct Left(pub(super) Vec<f32>);
 
 impl Left {
+    /// What is left of a link, in GB/s.
+    pub(super) fn of(&self, link: usize) -> f32 {
+        self.0.get(link).copied().unwrap_or_default()
+    }
+
     pub(super) fn has(&self, link: usize, wanted: f32) -> bool {
         self.0.get(link).is_some_and(|left| *left >= wanted)
     }

@@ -98,6 +98,18 @@ impl<'g> Links<'g> {
         }
     }
 
+    /// The PCI link of a GPU, there and back (`gpuPciBw`); none where it has none.
+    pub(super) fn pci_of_gpu(&self, gpu: usize) -> Option<[usize; 2]> {
+        let own = self.graph.node(gpu)?.device?;
+        let mut links = self.graph.node(own)?.links.iter().enumerate();
+        links.find_map(|(at, link)| {
+            let mut back = self.graph.node(link.to)?.links.iter();
+            let back = back.position(|back| back.to == own)?;
+            let starts = (self.starts.get(own)?, self.starts.get(link.to)?);
+            (link.kind == LinkType::Pci).then_some([starts.0 + at, starts.1 + back])
+        })
+    }
+
     fn step(&self, hop: Hop, from_gpu: bool) -> Option<Step> {
         let link = self.link(hop)?;
         let entered = self.graph.node(link.to)?;

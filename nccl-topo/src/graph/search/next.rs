@@ -1,6 +1,5 @@
 //! In which order a search tries the GPUs after one (`ncclTopoSearchNextGpuSort`).
 
-use super::super::nodes::{Graph, LinkType};
 use super::super::paths::Paths;
 use super::capacity::{Capacity, End};
 
@@ -11,9 +10,17 @@ pub(super) struct Next {
     /// By GPU.
     inside: Vec<Vec<usize>>,
     /// By network device and GPU, where the way back to the device counts.
-    to_net: Vec<Vec<usize>>,
-    /// Bandwidth and length of each way, row by row.
-    scores: Vec<(i64, usize)>,
+    to_net: Vec<Vec<Candidate>>,
+}
+
+/// A GPU that can follow another on the way to a network device, and what decides when it is tried.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    gpu: usize,
+    /// The way from the network device to it: bandwidth and length.
+    back: (i64, usize),
+    /// The way to it.
+    way: (i64, usize),
 }
 
 /// As C turns a bandwidth into a whole number.
@@ -27,68 +34,72 @@ fn whole(bandwidth: f32) -> i64 {
 }
 
 impl Next {
-    pub(super) fn of(graph: &Graph, paths: &Paths, capacity: &Capacity, nets: usize) -> Self {
+    pub(super) fn of(paths: &Paths, capacity: &Capacity, nets: usize) -> Self {
         let count = paths.gpus().len();
-        let pci: Vec<i64> = paths
-            .gpus()
-            .iter()
-            .map(|gpu| pci_bandwidth(graph, *gpu))
-            .collect();
-        let score = |from: usize, to: usize| {
-            let way = capacity.way(End::Gpu(from), End::Gpu(to));
+        let score = |from: End, to: usize| {
+            let way = capacity.way(from, End::Gpu(to));
             way.map_or((0, 0), |way| (whole(way.bandwidth), way.steps.len()))
         };
-        let pairs = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
-        let order = |from: usize, net: Option<usize>| {
-            let mut scored: Vec<_> = (1..count)
-                .map(|i| (from + i) % count)
-                .filter(|to| score(from, *to).1 > 0)
-                .enumerate()
-                .map(|(start, to)| {
-                    let back = net.and_then(|net| capacity.way(End::Net(net), End::Gpu(to)));
-                    let (back_width, back_hops) =
-                        back.map_or((0, 0), |way| (whole(way.bandwidth), way.steps.len()));
-                    let own_pci = net.and_then(|_| pci.get(to).copied()).unwrap_or_default();
-                    let (width, hops) = score(from, to);
-                    // Least first: what is better the larger it is, is negative.
-                    ((-back_width, -own_pci, back_hops, -width, hops, start), to)
-                })
-                .collect();
-            scored.sort_unstable();
-            scored.into_iter().map(|(_, to)| to).collect()
+        let others = |from: usize| {
+            let others = (1..count).map(move |i| (from + i) % count);
+            others.filter(move |to| score(End::Gpu(from), *to).1 > 0)
+        };
+        let order = |from: usize| {
+            let mut order: Vec<usize> = others(from).collect();
+            order.sort_by_key(|to| {
+                let (width, hops) = score(End::Gpu(from), *to);
+                (-width, hops)
+            });
+            order
+        };
+        let candidates = |net: usize, from: usize| {
+            let candidate = |to| Candidate {
+                gpu: to,
+                back: score(End::Net(net), to),
+                way: score(End::Gpu(from), to),
+            };
+            others(from).map(candidate).collect()
         };
         Self {
             count,
-            inside: (0..count).map(|from| order(from, None)).collect(),
+            inside: (0..count).map(order).collect(),
             to_net: (0..nets)
                 .flat_map(|net| (0..count).map(move |from| (net, from)))
-                .map(|(net, from)| order(from, Some(net)))
+                .map(|(net, from)| candidates(net, from))
                 .collect(),
-            scores: pairs.map(|(from, to)| score(from, to)).collect(),
         }
     }
 
-    /// The order after `from`, with the way back to `net` where that counts.
-    pub(super) fn after(&self, from: usize, net: Option<usize>) -> &[usize] {
-        let row = match net {
-            Some(net) => self.to_net.get(net * self.count + from),
-            None => self.inside.get(from),
-        };
-        row.map_or(&[], Vec::as_slice)
+    /// The order after `from` inside a host.
+    pub(super) fn after(&self, from: usize) -> &[usize] {
+        self.inside.get(from).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether all ways from `from` to these GPUs are alike.
-    pub(super) fn are_alike(&self, from: usize, to: impl Iterator<Item = usize>) -> bool {
-        let mut scores = to.map(|to| self.scores.get(from * self.count + to));
-        let first = scores.next();
-        scores.all(|score| first == Some(score))
+    /// The order of the free GPUs after `from` where the way back to `net` counts, and whether all ways to them are alike.
+    /// What is left of the PCI links counts too, so it is another after each channel.
+    pub(super) fn after_from_net(
+        &self,
+        from: usize,
+        net: usize,
+        capacity: &Capacity,
+        is_free: impl Fn(usize) -> bool,
+    ) -> (Vec<usize>, bool) {
+        let all = self.to_net.get(net * self.count + from);
+        let free = all.into_iter().flatten().filter(|other| is_free(other.gpu));
+        let mut free: Vec<(i64, &Candidate)> = free
+            .map(|other| (capacity.left_of_pci(other.gpu), other))
+            .collect();
+        // Stable: of what is alike the one that comes next by number is first.
+        free.sort_by_key(|(pci, other)| {
+            let (back_width, back_hops) = other.back;
+            let (width, hops) = other.way;
+            (-back_width, -pci, back_hops, -width, hops)
+        });
+        let are_alike = free.windows(2).all(|two| match two {
+            [(_, a), (_, b)] => a.way == b.way,
+            _ => true,
+        });
+        let order = free.into_iter().map(|(_, other)| other.gpu);
+        (order.collect(), are_alike)
     }
-}
-
-/// The PCI link of a GPU, in whole GB/s (`gpuPciBw`).
-fn pci_bandwidth(graph: &Graph, gpu: usize) -> i64 {
-    let device = graph.node(gpu).and_then(|gpu| graph.node(gpu.device?));
-    let links = device.into_iter().flat_map(|device| &device.links);
-    let mut links = links.filter(|link| link.kind == LinkType::Pci);
-    links.next().map_or(-1, |link| whole(link.bandwidth_gb_s))
 }

@@ -6,7 +6,7 @@ use topology::sysfs::{read_machine, read_overrides};
 use super::Search;
 use crate::emit::{Form, emit};
 use crate::graph::{PathType, Reach};
-use crate::model::nets::{NetDevice, rdma_ports, with_nets};
+use crate::model::nets::{NetDevice, named_in, rdma_ports, with_nets};
 use crate::model::{Conditions, Model, gpus_of, with_links};
 use crate::reader;
 use crate::rules::Rules;
@@ -81,4 +81,50 @@ fn what_is_passed_over_changes_no_answer() {
 fn what_is_passed_over_changes_no_answer_on_any_machine() {
     let compared: usize = machines::all().iter().map(compare).sum();
     println!("{compared} searches are the same");
+}
+
+/// Eight sockets of Ice Lake with nine GPUs, two of them on the first and two on the last socket, none on the second, and
+/// a network device on the first.
+fn nine_gpus() -> String {
+    let gpus = [2, 0, 1, 1, 1, 1, 1, 2];
+    let mut bus = 0x10;
+    let mut cpus = String::new();
+    for (numaid, count) in gpus.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+        cpus += &format!(
+            "<cpu numaid=\"{numaid}\" affinity=\"\" arch=\"x86_64\" vendor=\"GenuineIntel\" familyid=\"6\" \
+             modelid=\"106\">"
+        );
+        for _ in 0..count {
+            bus += 1;
+            cpus += &format!(
+                "<pci busid=\"0000:{bus:02x}:00.0\" class=\"0x030200\" link_speed=\"32.0 GT/s PCIe\" \
+                 link_width=\"16\"/>"
+            );
+        }
+        if numaid == 0 {
+            cpus += "<pci busid=\"0000:80:00.0\" class=\"0x020700\" link_speed=\"32.0 GT/s PCIe\" \
+                     link_width=\"16\"><nic><net name=\"mlx5_0\" speed=\"100000\" port=\"1\" guid=\"0x1\" gdr=\"1\"/>\
+                     </nic></pci>";
+        }
+        cpus += "</cpu>";
+    }
+    format!("<system version=\"1\">{cpus}</system>")
+}
+
+#[test]
+fn what_is_left_of_pci_links_decides_which_gpu_is_next_between_hosts() {
+    let system = reader::read(&nine_gpus()).system.unwrap();
+    let system = with_nets(&system, &named_in(&system));
+    let conditions = Conditions {
+        compute_capability: 90,
+        rules: Rules::assumed(),
+        reach: Reach::default(),
+    };
+    let model = Model::of(&system, &gpus_of(&system), conditions);
+    let search = Search::between_hosts(&model.graph, &model.paths).unwrap();
+    // As NCCL 2.30.7 answers: after its first channel a hop through an Intel CPU has left the last GPU less than others.
+    assert_eq!(
+        search.ring.orders,
+        [[0, 1, 8, 7, 6, 5, 4, 3, 2], [0, 1, 6, 8, 7, 5, 2, 3, 4]]
+    );
 }

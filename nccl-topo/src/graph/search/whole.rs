@@ -162,6 +162,11 @@ impl Whole {
         usize::from(self.lengths.get(way).copied().unwrap_or_default())
     }
 
+    /// What is left of a link, in GB/s.
+    pub(super) fn left_of(&self, link: usize) -> f32 {
+        in_gb_s(self.left.get(link).copied().unwrap_or_default())
+    }
+
     fn range(&self, way: usize) -> (usize, usize) {
         match self.starts.get(way..way + 2) {
             Some([start, end]) => (*start as usize, *end as usize),

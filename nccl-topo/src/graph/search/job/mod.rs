@@ -7,7 +7,7 @@ use crate::graph::nodes::{Graph, PlaceKind};
 use crate::graph::path_type::PathType;
 use crate::graph::paths::Paths;
 use crate::graph::search::capacity::Capacity;
-use crate::graph::search::known::{Asked, Known, Tried};
+use crate::graph::search::known::{Asked, Known, Offer, Tried};
 use crate::graph::search::next::Next;
 use crate::processor::Processor;
 
@@ -61,6 +61,16 @@ pub(super) struct Job<'g> {
     members: u64,
     /// Channels that were completed in this search so far, better or not.
     completed: u64,
+    /// What was found to follow so far, for each place of the present way that is to be kept.
+    following: Vec<Following>,
+}
+
+/// What was found to follow some channels so far.
+struct Following {
+    /// The channels, and the links that they take.
+    channels: usize,
+    hops: i64,
+    offer: Offer,
 }
 
 impl<'g> Job<'g> {
@@ -114,7 +124,7 @@ impl<'g> Job<'g> {
             count,
             has_nvswitch: graph.of_kind(PlaceKind::NvSwitch).next().is_some(),
             between_hosts,
-            next: Next::of(graph, paths, &capacity, nets),
+            next: Next::of(paths, &capacity, nets),
             capacity,
             net_left: (0..nets)
                 .map(|net| net_of(graph, paths, net).map_or(0.0, |net| net.bandwidth_gb_s))
@@ -131,6 +141,7 @@ impl<'g> Job<'g> {
             searches: 0,
             members: 0,
             completed: 0,
+            following: Vec::new(),
         }
     }
 
@@ -319,6 +330,7 @@ impl<'g> Job<'g> {
         self.time = steps;
         self.trial.channels = 0;
         self.searches += 1;
+        self.known.forget_offers();
         let completed = self.completed;
         self.channel();
         if let Some(asked) = asked.filter(|_| self.time != -1) {

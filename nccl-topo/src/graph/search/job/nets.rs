@@ -25,6 +25,14 @@ impl Job<'_> {
             }),
             to_first: None,
         };
+        if self.trial.channels > 0 && self.trial.same_channels {
+            self.channel_from_each_net(bandwidth, back);
+        } else {
+            self.once(|job| job.channel_from_each_net(bandwidth, back));
+        }
+    }
+
+    fn channel_from_each_net(&mut self, bandwidth: f32, back: Back) {
         let nets = self.nets_to_try(None);
         let channel = self.trial.channels;
         for place in 0..nets.len() {

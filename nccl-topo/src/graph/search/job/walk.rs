@@ -1,10 +1,10 @@
 //! From GPU to GPU, channel by channel (`ncclTopoSearchRecGpu`).
 
-use super::Job;
-use super::state::{Pattern, as_i64};
+use super::state::{Pattern, as_f32, as_i64};
+use super::{Following, Job};
 use crate::graph::path_type::PathType;
 use crate::graph::search::capacity::End;
-use crate::graph::search::known::{mixed, spread};
+use crate::graph::search::known::{Offer, mixed, spread};
 
 /// Which GPU comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +43,94 @@ impl Job<'_> {
             self.start(self.replayed(0), Order::Replay, back);
         }
         if is_first || !self.trial.same_channels {
-            for gpu in 0..self.count {
-                self.start(gpu, Order::Search, back);
+            self.once(|job| {
+                for gpu in 0..job.count {
+                    job.start(gpu, Order::Search, back);
+                }
+            });
+        }
+    }
+
+    /// Tries all that can follow the channels so far, whatever their order; passed over where that was tried with as much
+    /// left of all links, and offered nothing that would be better now.
+    pub(super) fn once(&mut self, try_all: impl FnOnce(&mut Self)) {
+        if self.time <= 0 {
+            return;
+        }
+        let is_kept = self.trial.channels > 0 && self.capacity.is_stable();
+        let state = is_kept.then(|| self.state_of_channels());
+        if let Some(offer) = state.and_then(|state| self.known.offer(state))
+            && !self.may_be_better(offer)
+        {
+            self.time = (self.time - offer.steps).max(0);
+            if let Some(following) = self.following.last_mut() {
+                let channels = self.trial.channels - following.channels;
+                let hops = self.trial.hops - following.hops;
+                for (more, links) in offer.all() {
+                    following.offer.add(channels + more, hops + links);
+                }
+            }
+            return;
+        }
+        self.following.push(Following {
+            channels: self.trial.channels,
+            hops: self.trial.hops,
+            offer: Offer::default(),
+        });
+        let time = self.time;
+        try_all(self);
+        let Some(Following {
+            channels,
+            hops,
+            mut offer,
+        }) = self.following.pop()
+        else {
+            return;
+        };
+        if let Some(before) = self.following.last_mut() {
+            for (more, links) in offer.all() {
+                let more = channels - before.channels + more;
+                before.offer.add(more, hops - before.hops + links);
             }
         }
+        // Where the steps ran out, not all was tried.
+        if let Some(state) = state
+            && self.time > 0
+        {
+            offer.steps = time - self.time;
+            self.known.keep_offer(state, offer);
+        }
+    }
+
+    /// Whether something that can follow would be better than the best so far, which only becomes better.
+    fn may_be_better(&self, offer: &Offer) -> bool {
+        let (trial, best) = (&self.trial, &self.best);
+        offer.all().any(|(more, links)| {
+            let total = as_f32(trial.channels + more) * trial.bandwidth;
+            total > best.total() || (total >= best.total() && trial.hops + links < best.hops)
+        })
+    }
+
+    /// All that decides what can follow the channels so far, as a number.
+    fn state_of_channels(&self) -> u64 {
+        let channel = self.trial.channels;
+        let mut state = self.capacity.left_as_number();
+        let mut add = |number: u64| {
+            state = mixed(state.rotate_left(7) ^ number.wrapping_add(0x9e37_79b9));
+        };
+        add(channel as u64);
+        if self.between_hosts {
+            let before = channel
+                .checked_sub(1)
+                .and_then(|before| self.trial.inter.get(before))
+                .copied()
+                .unwrap_or_default();
+            add((before[0] | before[1] << 16) as u64);
+            for left in &self.net_left {
+                add(u64::from(left.to_bits()));
+            }
+        }
+        state
     }
 
     /// The GPU of the channel before at a step.
@@ -160,36 +244,37 @@ impl Job<'_> {
                     self.try_next(gpu, next, step, order, back);
                 }
             }
-            Order::Search => {
-                let start = back.to_net.and_then(|_| {
-                    let nets = self.trial.inter.get(self.trial.channels);
-                    nets.map(|nets| nets[0])
-                });
-                let is_backwards = back.to_net.is_some_and(|to_net| to_net != step + 1)
-                    && self.are_free_alike(gpu, start);
-                let count = self.next.after(gpu, start).len();
-                for place in 0..count {
-                    let place = if is_backwards {
-                        count - 1 - place
-                    } else {
-                        place
-                    };
-                    let Some(next) = self.next.after(gpu, start).get(place).copied() else {
-                        return;
-                    };
-                    if self.is_free(next) {
-                        self.try_next(gpu, next, step, order, back);
+            Order::Search => match back.to_net {
+                Some(to_net) => self.try_on_way_to_net(gpu, step, back, to_net),
+                None => {
+                    let count = self.next.after(gpu).len();
+                    for place in 0..count {
+                        let Some(next) = self.next.after(gpu).get(place).copied() else {
+                            return;
+                        };
+                        if self.is_free(next) {
+                            self.try_next(gpu, next, step, order, back);
+                        }
                     }
                 }
-            }
+            },
         }
     }
 
-    /// Whether the ways to all GPUs that can follow are alike.
-    fn are_free_alike(&self, gpu: usize, start: Option<usize>) -> bool {
-        let after = self.next.after(gpu, start).iter().copied();
-        self.next
-            .are_alike(gpu, after.filter(|next| self.is_free(*next)))
+    /// The next GPUs where the channel goes back to a network device at step `to_net`.
+    fn try_on_way_to_net(&mut self, gpu: usize, step: usize, back: Back, to_net: usize) {
+        let nets = self.trial.inter.get(self.trial.channels);
+        let start = nets.map(|nets| nets[0]).unwrap_or_default();
+        let is_free = |other| self.is_free(other);
+        let (mut order, are_alike) = self
+            .next
+            .after_from_net(gpu, start, &self.capacity, is_free);
+        if to_net != step + 1 && are_alike {
+            order.reverse();
+        }
+        for next in order {
+            self.try_next(gpu, next, step, Order::Search, back);
+        }
     }
 
     fn is_free(&self, gpu: usize) -> bool {
@@ -217,7 +302,7 @@ impl Job<'_> {
         };
         wanted.dedup();
         wanted.reverse();
-        let reached = self.next.after(gpu, None);
+        let reached = self.next.after(gpu);
         wanted.retain(|next| reached.contains(next) && self.is_free(*next));
         wanted
     }
@@ -230,6 +315,12 @@ impl Job<'_> {
         self.time -= 1;
         self.completed += 1;
         self.trial.channels += 1;
+        if let Some(following) = self.following.last_mut() {
+            let channels = self.trial.channels - following.channels;
+            following
+                .offer
+                .add(channels, self.trial.hops - following.hops);
+        }
         let full = self.trial.channels >= self.trial.max_channels;
         if self.is_better() {
             self.best.clone_from(&self.trial);
