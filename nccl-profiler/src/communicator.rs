@@ -313,8 +313,11 @@ impl Communicator {
             self.counts.add_captured();
             return true;
         }
-        self.counts.add_call(func);
-        let size = element_bytes(call.datatype.read()).filter(|_| func == Func::Broadcast);
+        self.counts.add_call();
+        if func != Func::Broadcast {
+            return false;
+        }
+        let size = element_bytes(call.datatype.read());
         if let Some(size) = size {
             // NCCL has no other way for it than a ring.
             let bytes = size.saturating_mul(call.count as u64);

@@ -1,12 +1,13 @@
 //! What a rank counts: collectives by function and algorithm.
 //!
-//! Atomics only: NCCL may plan collectives of one communicator on several threads.
+//! Atomics only: NCCL may plan collectives of one communicator on several threads.  Mostly it is one, which counts without
+//! a locked operation.
 
 use std::array::from_fn;
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use launch::shared::tally::{Amount, Tally};
+use ffi::linux::process::thread_number;
+use launch::shared::tally::{Amount, By, Counter, First, Tally};
 
 /// A collective function whose way is modelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,14 +166,16 @@ pub(crate) struct Sum {
 /// The counters of a communicator.
 #[derive(Debug)]
 pub(crate) struct Counts {
+    /// The thread that counts most.
+    first: First,
     planned: Tally<5, 2>,
     /// Bytes of Broadcasts and Reduces by root.
-    by_root: [Box<[AtomicU64]>; 2],
-    /// Collectives as they were called, by function; those recorded into CUDA graphs apart.
-    called: [AtomicU64; 5],
-    captured: AtomicU64,
+    by_root: [Box<[Counter]>; 2],
+    /// Collectives as they were called; those recorded into CUDA graphs apart.
+    called: Counter,
+    captured: Counter,
     /// Collectives that are not counted, by reason.
-    uncounted: [AtomicU64; Uncounted::ALL.len()],
+    uncounted: [Counter; Uncounted::ALL.len()],
 }
 
 /// Roots that are counted apart; a Broadcast from beyond counts as from a rank elsewhere.
@@ -181,47 +184,48 @@ const MOST_ROOTS: usize = 1024;
 impl Counts {
     /// All zero.
     pub(crate) fn new(ranks: usize) -> Self {
-        let roots = || {
-            (0..ranks.min(MOST_ROOTS))
-                .map(|_| AtomicU64::new(0))
-                .collect()
-        };
+        let roots = || (0..ranks.min(MOST_ROOTS)).map(|_| Counter::new()).collect();
         Self {
+            first: First::new(),
             planned: Tally::new(),
             by_root: [roots(), roots()],
-            called: from_fn(|_| AtomicU64::new(0)),
-            captured: AtomicU64::new(0),
-            uncounted: from_fn(|_| AtomicU64::new(0)),
+            called: Counter::new(),
+            captured: Counter::new(),
+            uncounted: from_fn(|_| Counter::new()),
         }
+    }
+
+    /// What the calling thread may write.
+    fn by(&self) -> By {
+        self.first.by(thread_number())
     }
 
     /// A collective of `bytes` that runs.
     pub(crate) fn add(&self, func: Func, algo: Algo, bytes: u64, root: usize) {
-        self.planned.add(func as usize, algo as usize, bytes);
+        let by = self.by();
+        self.planned.add(func as usize, algo as usize, bytes, by);
         if func.is_rooted()
             && let Some(roots) = self.by_root.get(usize::from(func == Func::Reduce))
             && let Some(sum) = roots.get(root)
         {
-            sum.fetch_add(bytes, Ordering::Relaxed);
+            sum.add(bytes, by);
         }
     }
 
     /// A call of a collective.
-    pub(crate) fn add_call(&self, func: Func) {
-        if let Some(called) = self.called.get(func as usize) {
-            called.fetch_add(1, Ordering::Relaxed);
-        }
+    pub(crate) fn add_call(&self) {
+        self.called.add(1, self.by());
     }
 
     /// A collective that is recorded into a CUDA graph.
     pub(crate) fn add_captured(&self) {
-        self.captured.fetch_add(1, Ordering::Relaxed);
+        self.captured.add(1, self.by());
     }
 
     /// A collective that is not counted.
     pub(crate) fn add_uncounted(&self, reason: Uncounted) {
         if let Some(count) = self.uncounted.get(reason as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
+            count.add(1, self.by());
         }
     }
 
@@ -242,26 +246,25 @@ impl Counts {
     pub(crate) fn by_root(&self, func: Func) -> Vec<(usize, u64)> {
         let roots = self.by_root.get(usize::from(func == Func::Reduce));
         let sums = roots.into_iter().flat_map(|roots| roots.iter().enumerate());
-        sums.map(|(root, sum)| (root, sum.load(Ordering::Relaxed)))
+        sums.map(|(root, sum)| (root, sum.sum()))
             .filter(|(_, bytes)| *bytes > 0)
             .collect()
     }
 
     /// Collectives recorded into CUDA graphs, whose replays NCCL does not report.
     pub(crate) fn captured(&self) -> u64 {
-        self.captured.load(Ordering::Relaxed)
+        self.captured.sum()
     }
 
     /// Collectives that are not counted, by reason; those that there are none of are left out.
     pub(crate) fn uncounted(&self) -> Vec<(Uncounted, u64)> {
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let called: u64 = self.called.iter().map(load).sum();
         let planned: u64 = self.sums().iter().map(|sum| sum.amount.calls).sum();
-        let told: u64 = self.uncounted.iter().map(load).sum();
+        let told: u64 = self.uncounted.iter().map(Counter::sum).sum();
+        let called = self.called.sum();
         let unplanned = called.saturating_sub(planned).saturating_sub(told);
         let told = Uncounted::ALL
             .into_iter()
-            .zip(self.uncounted.iter().map(load));
+            .zip(self.uncounted.iter().map(Counter::sum));
         let mut all: Vec<_> = told.filter(|(_, count)| *count > 0).collect();
         if unplanned > 0 {
             all.push((Uncounted::Unplanned, unplanned));
@@ -299,7 +302,7 @@ mod tests {
     fn calls_that_were_never_planned_are_not_counted() {
         let counts = Counts::new(2);
         for _ in 0..5 {
-            counts.add_call(Func::AllGather);
+            counts.add_call();
         }
         counts.add(Func::AllGather, Algo::Ring, 1, 0);
         assert_eq!(counts.uncounted(), [(Uncounted::Unplanned, 4)]);

@@ -410,7 +410,7 @@ mod tests {
     fn a_ring_of_two_sockets_carries_each_all_reduce_once_each_way() {
         let counts = Counts::new(2);
         for _ in 0..4 {
-            counts.add_call(Func::AllReduce);
+            counts.add_call();
             counts.add(Func::AllReduce, Algo::Ring, 1 << 30, 0);
         }
         let said = line(Moment::Summary, &counts, Sent::default()).unwrap();

@@ -50,6 +50,14 @@ pub fn effective_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// A number of the calling thread that no other has while it runs, and never 0; one that has ended may leave it to
+/// another.
+#[inline]
+pub fn thread_number() -> u64 {
+    // SAFETY: it has no precondition.
+    unsafe { libc::pthread_self() }
+}
+
 /// Milliseconds of the monotonic clock, to the tick: a few nanoseconds to ask for.
 pub fn coarse_millis() -> u64 {
     read_clock(ClockId::MonotonicCoarse) / 1000

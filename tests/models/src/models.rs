@@ -7,7 +7,7 @@ use launch::shared::duty::{Duty, Role};
 use launch::shared::listening::Listening;
 use launch::shared::page::{Meeting, Order, Page, words_for};
 use launch::shared::peers::{Peers, RankOnHost};
-use launch::shared::tally::Tally;
+use launch::shared::tally::{First, Tally};
 use loom::model::Builder;
 use loom::sync::Arc;
 use loom::sync::atomic::Ordering;
@@ -309,16 +309,35 @@ pub fn whoever_leaves_last_takes_the_name_away() {
 
 pub fn a_sum_that_is_seen_has_the_bytes_of_its_calls() {
     every_order(3, || {
-        let tally = Arc::new(Tally::<1, 1, U64>::new());
+        let tally = Arc::new((Tally::<1, 1, U64>::new(), First::<U64>::new()));
         let other = {
             let tally = Arc::clone(&tally);
-            spawn(move || tally.add(0, 0, 100))
+            spawn(move || tally.0.add(0, 0, 100, tally.1.by(1)))
         };
-        let [[sum]] = tally.amounts();
+        let [[sum]] = tally.0.amounts();
         assert!(sum.bytes >= 100 * sum.calls, "{sum:?}");
         assert!(sum.calls == 0 || sum.least <= sum.most, "{sum:?}");
         other.join().unwrap();
-        assert_eq!(tally.amounts()[0][0].calls, 1);
+        assert_eq!(tally.0.amounts()[0][0].calls, 1);
+    });
+}
+
+pub fn threads_that_count_at_once_lose_nothing() {
+    every_order(3, || {
+        let tally = Arc::new((Tally::<1, 1, U64>::new(), First::<U64>::new()));
+        let count = |tally: &(Tally<1, 1, U64>, First<U64>), thread| {
+            for _ in 0..2 {
+                tally.0.add(0, 0, 10, tally.1.by(thread));
+            }
+        };
+        let other = {
+            let tally = Arc::clone(&tally);
+            spawn(move || count(&tally, 2))
+        };
+        count(&tally, 1);
+        other.join().unwrap();
+        let [[sum]] = tally.0.amounts();
+        assert_eq!((sum.calls, sum.bytes), (4, 40));
     });
 }
 

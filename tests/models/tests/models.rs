@@ -20,6 +20,7 @@ models! {
     one_rank_speaks_for_a_host_whoever_came_first
     whoever_leaves_last_takes_the_name_away
     a_sum_that_is_seen_has_the_bytes_of_its_calls
+    threads_that_count_at_once_lose_nothing
     one_thread_settles_the_role_and_it_leaves_the_count_once
     a_communicator_that_begins_is_in_the_mask_whatever_others_write
 }
