@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 mod archive;
+mod cache;
 mod command;
 mod compare;
 mod completions;
@@ -12,6 +13,7 @@ mod fleet;
 mod generate;
 mod gres_conf;
 mod hardware;
+mod heal;
 mod links;
 mod man;
 mod measure;
@@ -23,6 +25,7 @@ mod out;
 mod paper;
 mod picture;
 mod plan;
+mod progress;
 mod run;
 #[cfg(test)]
 mod schemas;
@@ -76,6 +79,10 @@ enum Command {
     Run(run::Run),
     /// Check whether a process runs near its GPUs
     Verify(verify::Verify),
+    /// Move a process's memory to its GPUs' NUMA node
+    Heal(heal::Heal),
+    /// Show on which NUMA nodes the cached pages of files are
+    Cache(cache::Cache),
     /// Check this host and its Slurm setup; print the fix per problem
     Doctor(doctor::Doctor),
     /// Group hosts by hardware and list the ones that differ
@@ -103,6 +110,8 @@ fn run(command: &Command, out: &mut Out) -> Result<Outcome, CommandError> {
         Command::Plan(plan) => plan.run(out),
         Command::Run(run) => run.run(out),
         Command::Verify(verify) => verify.run(out),
+        Command::Heal(heal) => heal.run(out),
+        Command::Cache(cache) => cache.run(out),
         Command::Doctor(doctor) => doctor.run(out),
         Command::Fleet(fleet) => fleet.run(out),
         Command::GresConf(gres_conf) => gres_conf.run(out),

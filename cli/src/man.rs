@@ -29,7 +29,7 @@ const FILES: [(&str, &str); 5] = [
 ];
 
 /// Variables that commands read.
-const VARIABLES: [(&str, &str); 5] = [
+const VARIABLES: [(&str, &str); 6] = [
     (
         "GPU_NUMA_BIND",
         "items for the kinds that --option does not name (run, plan)",
@@ -41,6 +41,10 @@ const VARIABLES: [(&str, &str); 5] = [
     (
         "GPU_NUMA_RUN, GPU_NUMA_BIND_REPORT",
         "set by gpu-numa run and by the Slurm plugin: what was chosen for a process (verify)",
+    ),
+    (
+        "SLURM_JOB_ID, PBS_JOBID, LSB_JOBID, FLUX_JOB_ID",
+        "the job whose processes are meant where --job names none (verify, heal)",
     ),
     ("SLURM_CONF", "where slurm.conf is (doctor, gres-conf)"),
     (

@@ -19,7 +19,7 @@ fn schema<T: JsonSchema>(name: &str) -> Schema {
 }
 
 /// Every JSON document, by file.
-fn documents() -> [(&'static str, Schema); 17] {
+fn documents() -> [(&'static str, Schema); 19] {
     fn of<T: JsonSchema>(name: &'static str) -> (&'static str, Schema) {
         (name, schema::<T>(&name.replace("-1", "/1")))
     }
@@ -30,6 +30,8 @@ fn documents() -> [(&'static str, Schema); 17] {
         of::<crate::flags::FlagsDocument>("flags-1"),
         of::<crate::verify::VerifyDocument>("verify-1"),
         of::<crate::verify::VerifyJobDocument>("verify-job-1"),
+        of::<crate::heal::HealDocument>("heal-1"),
+        of::<crate::cache::CacheDocument>("cache-1"),
         of::<crate::doctor::DoctorDocument<'_>>("doctor-1"),
         of::<crate::fleet::document::FleetDocument>("fleet-1"),
         of::<crate::gres_conf::GresConfDocument>("gres-conf-1"),

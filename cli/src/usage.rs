@@ -31,6 +31,26 @@ pub(crate) fn parse_pid(text: &str) -> Result<u32, String> {
     number.ok_or_else(|| "expected a process id, such as 12345".to_owned())
 }
 
+/// Reads a number of bytes, for clap: `500M` is 500 MiB.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let end = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text
+        .get(end.len()..)
+        .unwrap_or_default()
+        .to_ascii_uppercase();
+    let shift = match unit.trim_end_matches("IB").trim_end_matches('B') {
+        "" => Some(0),
+        "K" => Some(10),
+        "M" => Some(20),
+        "G" => Some(30),
+        "T" => Some(40),
+        _ => None,
+    };
+    let bytes = shift.and_then(|shift| end.parse::<u64>().ok()?.checked_mul(1 << shift));
+    let bytes = bytes.filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| "expected a number of bytes, such as 500M or 2G".to_owned())
+}
+
 /// Reads the name of a picture's file, for clap.
 pub(crate) fn parse_svg(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);

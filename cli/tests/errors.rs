@@ -203,6 +203,8 @@ fn help_fits_80_columns() {
         "doctor",
         "gres-conf",
         "measure",
+        "heal",
+        "cache",
         "snapshot",
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))

@@ -22,6 +22,7 @@ mod frameworks;
 mod generate;
 mod gres_conf;
 mod measure;
+mod memory;
 mod nccl;
 mod nvml;
 mod pages;

@@ -315,7 +315,7 @@ fn a_thread_that_was_moved_is_named_and_memory_elsewhere_is_told() {
             "2 of 4 threads (4713 pt_data_worker, 4714 pt_data_worker) may run on CPUs 50-60; CPUs 56-60 are not \
              local to its GPU (node 0, CPUs 0-55,112-167): partial",
             "its memory policy \"bind:1\" names node 1; its GPU is on node 0",
-            "35.1 MiB of its 35.1 MiB of memory are not on its GPU's node 0",
+            "35.1 MiB of its 35.1 MiB of memory are not on its GPU's node 0; gpu-numa heal moves them",
         ]
     );
     let names = document["threads"].as_array().unwrap();
@@ -367,11 +367,89 @@ fn a_job_is_all_processes_of_its_cgroup_or_its_number_but_slurms_own() {
     );
     let none = host.run(&["--job", "8"]);
     assert_eq!(none.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8(none.stderr).unwrap(),
+        "gpu-numa: --job: job 8 has no process on this host\n"
+    );
     let of_array = host.run(&["--job", "7_3"]);
     assert_eq!(of_array.status.code(), Some(2));
     assert_eq!(
         String::from_utf8(of_array.stderr).unwrap(),
         "gpu-numa: --job \"7_3\": expected a job's number; squeue -o %A prints that of an array's task\n"
+    );
+}
+
+#[test]
+fn a_large_file_that_is_cached_elsewhere_is_a_note_and_no_mistake() {
+    let host = Host::new("dgx-h100");
+    let far = "2 default file=/models/a\\040b mapped=32768 N1=32768 kernelpagesize_kB=4\n";
+    let maps = format!("{NODE_0}{far}");
+    let mut python = python_on_node_0(&[WITH_GPU_0]);
+    python.maps = &maps;
+    let document = host.verify(&python);
+    assert_eq!(document["ok"], true, "{document:#}");
+    assert_eq!(document["memory"]["files"][0]["path"], "/models/a b");
+    host.write(&python);
+    let page = String::from_utf8(host.run(&["100"]).stdout).unwrap();
+    assert!(
+        page.contains(
+            "  note    128.0 MiB of a file that it has mapped are cached elsewhere than on node 0: gpu-numa cache '/models/a b'"
+        ),
+        "{page}"
+    );
+}
+
+#[test]
+fn what_mpirun_started_is_looked_at_with_it() {
+    let host = Host::new("dgx-h100");
+    let report = report_of_all();
+    let with_parent = |pid: u32, parent: u32, rank: &str, mask: &str| {
+        let rank = format!("OMPI_COMM_WORLD_LOCAL_RANK={rank}");
+        let set = [report.as_str(), &rank, "OMPI_COMM_WORLD_LOCAL_SIZE=8"];
+        host.write(&Recorded {
+            pid,
+            name: "train",
+            threads: &[("train", mask)],
+            environment: if parent == 1 { &[] } else { &set },
+            maps: NODE_0,
+            ..Recorded::default()
+        });
+        fs::write(
+            host.folder(pid).join("stat"),
+            format!("{pid} (train) S {parent} 1"),
+        )
+        .unwrap();
+    };
+    with_parent(100, 1, "", "0-223");
+    with_parent(110, 100, "0", "0-3");
+    with_parent(120, 100, "7", "0-3");
+    with_parent(130, 1, "7", "0-3");
+    let output = host.run(&["--children", "100", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    hold(&document);
+    assert_eq!(
+        (&document["started_by"], &document["job"]),
+        (&100.into(), &Value::Null)
+    );
+    let processes = document["processes"].as_array().unwrap().iter();
+    let found: Vec<_> = processes
+        .map(|own| (own["pid"].clone(), own["verdict"].clone()))
+        .collect();
+    assert_eq!(
+        found,
+        [(110.into(), "local".into()), (120.into(), "remote".into())]
+    );
+    let none = host.run(&["--children", "130"]);
+    assert_eq!(
+        String::from_utf8(none.stderr).unwrap(),
+        "gpu-numa: --children: nothing says that process 130, or one that it started, has a GPU\n"
+    );
+    let no_job = host.run(&["--job"]);
+    let text = String::from_utf8(no_job.stderr).unwrap();
+    assert!(
+        text.contains("runs in no job (SLURM_JOB_ID, PBS_JOBID"),
+        "{text}"
     );
 }
 

@@ -7,6 +7,13 @@ use std::fmt;
 pub struct Errno(pub i32);
 
 impl Errno {
+    /// `ESRCH`: there is no such process.
+    pub const NO_PROCESS: Self = Self(libc::ESRCH);
+    /// `EPERM`: what a filter of system calls says, as containers have one.
+    pub const NOT_PERMITTED: Self = Self(libc::EPERM);
+    /// `ENOSYS`: the kernel has no such call.
+    pub const NO_SUCH_CALL: Self = Self(libc::ENOSYS);
+
     /// The calling thread's `errno`.
     pub fn last() -> Self {
         Self(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))

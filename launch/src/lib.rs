@@ -9,7 +9,9 @@
 pub mod apply;
 pub mod environment;
 pub mod frameworks;
+pub mod heal;
 pub mod host;
+pub mod job;
 pub mod nccl;
 pub mod numa_maps;
 pub mod observe;

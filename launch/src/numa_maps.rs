@@ -17,7 +17,23 @@ pub struct ProcessMemory {
     pub policy: String,
     /// Its own memory by node, in bytes: anonymous pages, and shared memory that it has mapped.
     pub anonymous_bytes: BTreeMap<u32, u64>,
+    /// The large files that it has mapped, as weights are; of each what is in its page table.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<MappedFile>,
 }
+
+/// A file that a process has mapped.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MappedFile {
+    /// Its path, as the process sees it.
+    pub path: String,
+    /// Its cached pages by node, in bytes.
+    pub bytes: BTreeMap<u32, u64>,
+}
+
+/// Mapped files with fewer bytes in memory are not named: a process has hundreds of libraries.
+const LARGE_BYTES: u64 = 64 << 20;
 
 impl ProcessMemory {
     /// The nodes that the policy names; none under `default` and `local`.
@@ -43,15 +59,29 @@ pub fn nodes_of(policy: &str) -> Option<NodeSet> {
     policy.rsplit_once(':')?.1.parse().ok()
 }
 
-/// Adds up a file; what is only a file's cache is left out, for it is where whoever read it first put it.
-pub fn parse(text: &str) -> ProcessMemory {
-    let mut memory = ProcessMemory::default();
-    let mut by_policy: BTreeMap<&str, u64> = BTreeMap::new();
-    for line in text.lines() {
+/// A mapping of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping<'t> {
+    /// Where it begins.
+    pub start: u64,
+    /// Its policy, or that of the thread that is asked about.
+    policy: &'t str,
+    /// Whether its pages are the process's own: anonymous, shared memory, huge; else they are a file's cache, and are where
+    /// whoever read it first put them.
+    pub is_own: bool,
+    /// The file, as the kernel writes it: a blank is `\040`.
+    file: Option<&'t str>,
+    /// The size of its pages, in bytes.
+    pub page_bytes: u64,
+    /// How many of them each node has.
+    pub pages: Vec<(u32, u64)>,
+}
+
+impl<'t> Mapping<'t> {
+    fn parse(line: &'t str) -> Option<Self> {
         // ADDRESS POLICY [KEY=VALUE | WORD]...; a policy may hold a blank, "prefer (many):0".
-        let Some((_, rest)) = line.split_once(' ') else {
-            continue;
-        };
+        let (start, rest) = line.split_once(' ')?;
+        let start = u64::from_str_radix(start, 16).ok()?;
         let policy = policy_of(rest);
         let details = rest.get(policy.len()..).unwrap_or_default();
         let fields = || {
@@ -59,33 +89,92 @@ pub fn parse(text: &str) -> ProcessMemory {
                 .split_whitespace()
                 .filter_map(|field| field.split_once('='))
         };
+        let value_of = |name: &str| {
+            fields()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| value)
+        };
         // Huge pages are no file's cache either.
         let is_huge = details.split_whitespace().any(|word| word == "huge");
-        let is_own = |(key, value)| key == "anon" || (key == "file" && is_shared_memory(value));
-        if !is_huge && !fields().any(is_own) {
-            continue;
-        }
-        let page_kib = fields()
-            .find(|(key, _)| *key == "kernelpagesize_kB")
-            .and_then(|(_, value)| value.parse::<u64>().ok())
-            .unwrap_or(4);
-        for (key, value) in fields() {
-            let node = key
-                .strip_prefix('N')
-                .and_then(|node| node.parse::<u32>().ok());
-            let (Some(node), Ok(pages)) = (node, value.parse::<u64>()) else {
-                continue;
-            };
-            let bytes = pages.saturating_mul(page_kib << 10);
-            *memory.anonymous_bytes.entry(node).or_default() += bytes;
-            *by_policy.entry(policy).or_default() += bytes;
+        let file = value_of("file");
+        let is_own = is_huge || value_of("anon").is_some() || file.is_some_and(is_shared_memory);
+        let page_kib = value_of("kernelpagesize_kB").and_then(|value| value.parse::<u64>().ok());
+        let pages = fields().filter_map(|(key, value)| {
+            let node = key.strip_prefix('N')?.parse::<u32>().ok()?;
+            Some((node, value.parse::<u64>().ok()?))
+        });
+        Some(Self {
+            start,
+            policy,
+            is_own,
+            file,
+            page_bytes: page_kib.unwrap_or(4) << 10,
+            pages: pages.collect(),
+        })
+    }
+
+    /// How much each node has of it, in bytes.
+    pub fn bytes(&self) -> impl Iterator<Item = (u32, u64)> {
+        let bytes_of = |(node, pages): &(u32, u64)| (*node, pages.saturating_mul(self.page_bytes));
+        self.pages.iter().map(bytes_of)
+    }
+}
+
+/// The mappings of a `numa_maps`, in the order of their addresses.
+pub fn mappings(text: &str) -> impl Iterator<Item = Mapping<'_>> {
+    text.lines().filter_map(Mapping::parse)
+}
+
+/// Adds up a file.
+pub fn parse(text: &str) -> ProcessMemory {
+    let mut memory = ProcessMemory::default();
+    let mut by_policy: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut files: BTreeMap<&str, BTreeMap<u32, u64>> = BTreeMap::new();
+    for mapping in mappings(text) {
+        let file = mapping.file.filter(|_| !mapping.is_own);
+        for (node, bytes) in mapping.bytes() {
+            if mapping.is_own {
+                *memory.anonymous_bytes.entry(node).or_default() += bytes;
+                *by_policy.entry(mapping.policy).or_default() += bytes;
+            } else if let Some(file) = file {
+                *files.entry(file).or_default().entry(node).or_default() += bytes;
+            }
         }
     }
     let most = by_policy.into_iter().max_by_key(|(_, bytes)| *bytes);
     memory.policy = most
         .map(|(policy, _)| policy.to_owned())
         .unwrap_or_default();
+    let files = files.into_iter().map(|(path, bytes)| MappedFile {
+        path: unescape(path),
+        bytes,
+    });
+    memory.files = files
+        .filter(|file| file.bytes.values().sum::<u64>() >= LARGE_BYTES)
+        .collect();
     memory
+}
+
+/// A path in which the kernel has written a blank and the like as `\040` (`mangle_path`, fs/seq_file.c).
+fn unescape(path: &str) -> String {
+    let mut parts = path.split('\\');
+    let mut text = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let code = part
+            .get(..3)
+            .and_then(|code| u8::from_str_radix(code, 8).ok());
+        match code {
+            Some(code) => {
+                text.push(code);
+                text.extend(part.bytes().skip(3));
+            }
+            None => {
+                text.push(b'\\');
+                text.extend(part.bytes());
+            }
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// The policy of the thread whose numa_maps is at `path`, as its first mapping has it; none where it may not be read.
@@ -138,6 +227,20 @@ mod tests {
             BTreeMap::from([(0, (500 << 12) + (4 << 20)), (1, 15 << 12)])
         );
         assert_eq!(memory.outside(&NodeSet::single(0)).1, 15 << 12);
+    }
+
+    #[test]
+    fn large_files_are_named_as_they_are_called() {
+        let memory = parse(
+            "7f00 default file=/models/a\\040b\\\\x.safetensors mapped=32768 N0=1 N1=32767 kernelpagesize_kB=4\n\
+             7f01 default file=/usr/lib/libc.so mapped=300 N1=300 kernelpagesize_kB=4\n",
+        );
+        let [file] = memory.files.as_slice() else {
+            panic!("{memory:?}")
+        };
+        assert_eq!(file.path, "/models/a b\\\\x.safetensors");
+        assert_eq!(file.bytes, BTreeMap::from([(0, 4096), (1, 32767 << 12)]));
+        assert!(memory.anonymous_bytes.is_empty());
     }
 
     #[test]

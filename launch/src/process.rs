@@ -1,8 +1,9 @@
-//! What `/proc` says of a process: threads, memory, GPUs, and which processes a job has.
+//! What `/proc` says of a process: threads, memory and GPUs.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use ffi::linux::access::{DeviceNumber, read_device_number};
 use topology::machine::{Gpu, Machine};
@@ -123,56 +124,31 @@ impl Process {
     }
 }
 
-/// The processes of Slurm job `job` in the `/proc` below `root` that may be read, the calling one left out: those whose cgroup is the
-/// job's, and those that were started with its number.
-pub fn of_job(root: &Path, job: &str) -> Vec<u32> {
-    let own = std::process::id();
-    let is_of_job = |pid: &u32| {
-        let cgroup = cgroup_of(root, *pid);
-        let variable = || StartEnvironment::of(root, *pid).get("SLURM_JOB_ID");
-        // slurmstepd's own is `.../step_0/slurm`.
-        let is_slurms = cgroup.lines().any(|line| line.ends_with("/slurm"));
-        let is_cgroups = cgroup.lines().any(|line| {
-            line.split('/')
-                .any(|part| part.strip_prefix("job_") == Some(job))
-        });
-        *pid != own && !is_slurms && (is_cgroups || variable().as_deref() == Some(job))
-    };
-    let entries = fs::read_dir(root.join("proc"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let mut pids: Vec<u32> = entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(is_of_job)
-        .collect();
-    pids.sort_unstable();
-    pids
-}
-
 /// `/proc/PID/cgroup`; empty where it may not be read.
-fn cgroup_of(root: &Path, pid: u32) -> String {
+pub(crate) fn cgroup_of(root: &Path, pid: u32) -> String {
     fs::read_to_string(folder_of(root, pid).join("cgroup")).unwrap_or_default()
 }
 
 /// What the environment of process `pid` of this host says of the GPUs that it sees.
 ///
-/// Numbers count within what the process may open.  Only a process of its own cgroup can ask the kernel for that; but a
-/// container has the files of its GPUs alone, a number that is the last of the host's says that all count, and UUIDs
-/// stand for themselves.
+/// Numbers count within what the process may open.  Only a process of its own cgroup can ask the kernel for that; but
+/// version 1 of cgroups lists what another one may open, a container has the files of its GPUs alone, a number that is the last
+/// of the host's says that all count, and UUIDs stand for themselves.
 pub fn seen_by(machine: &Machine, pid: u32) -> Seen {
     let root = Path::new("/");
     let Some(environment) = StartEnvironment::read(root, pid) else {
         return Seen::Unreadable;
     };
     let own = std::process::id();
-    let fences = [pid, own].map(|pid| fence(&cgroup_of(root, pid)));
+    let its_cgroup = cgroup_of(root, pid);
+    let fences = [fence(&its_cgroup), fence(&cgroup_of(root, own))];
     let has_same_fence = matches!(&fences, [Some(its), Some(own)] if its == own);
+    let listed = || listed_in_cgroup(machine, root, &its_cgroup);
     let present = present_to(machine, root, pid, own);
     let openable = match present {
         Some(present) if present.len() < machine.gpus.len() && !present.is_empty() => Some(present),
-        Some(_) => has_same_fence.then(|| observe::openable_by_process(machine)),
-        None => None,
+        Some(_) if has_same_fence => Some(observe::openable_by_process(machine)),
+        Some(_) | None => listed(),
     };
     observe::seen_in(machine, &environment, openable)
 }
@@ -207,16 +183,10 @@ fn present_to(machine: &Machine, root: &Path, pid: u32, own: u32) -> Option<Vec<
 /// Version 1 has a hierarchy of its own for that (cgroups(7)).  In version 2 programs are attached to a cgroup by whoever
 /// made it; a user's own service manager may attach none, so all below the user's slice have the same.
 fn fence(cgroup: &str) -> Option<String> {
-    let lines = || {
-        cgroup
-            .lines()
-            .filter_map(|line| line.split_once(':')?.1.split_once(':'))
-    };
-    let first = lines().find(|(controllers, _)| controllers.split(',').any(|own| own == "devices"));
-    if let Some((_, path)) = first {
+    if let Some((_, path)) = devices_hierarchy(cgroup) {
         return Some(path.to_owned());
     }
-    let (_, path) = lines().find(|(controllers, _)| controllers.is_empty())?;
+    let (_, path) = hierarchies(cgroup).find(|(controllers, _)| controllers.is_empty())?;
     let parts: Vec<&str> = path.split('/').collect();
     let of_user = match parts.as_slice() {
         ["", "user.slice", user, ..] if user.starts_with("user-") => {
@@ -225,6 +195,49 @@ fn fence(cgroup: &str) -> Option<String> {
         _ => None,
     };
     Some(of_user.unwrap_or_else(|| path.to_owned()))
+}
+
+/// The GPUs that the processes of a cgroup of version 1 may open, by what its `devices.list` says; none where that is another
+/// version, or may not be read.
+fn listed_in_cgroup(machine: &Machine, root: &Path, cgroup: &str) -> Option<Vec<PciAddress>> {
+    let (_, path) = devices_hierarchy(cgroup)?;
+    let folder = root
+        .join("sys/fs/cgroup/devices")
+        .join(path.trim_start_matches('/'));
+    let list = fs::read_to_string(folder.join("devices.list")).ok()?;
+    let gpus = machine.gpus.iter().filter_map(|gpu| {
+        let number = read_device_number(Path::new(&gpu.device_path()?))?;
+        may_open(&list, number).then_some(gpu.pci)
+    });
+    Some(gpus.collect())
+}
+
+/// Whether a `devices.list` (Documentation/admin-guide/cgroup-v1/devices.rst) lets a character device be read and written.
+fn may_open(list: &str, (major, minor): DeviceNumber) -> bool {
+    list.lines().any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [kind, number, access] = words.as_slice() else {
+            return false;
+        };
+        let is = |part: &str, own: u32| part == "*" || part.parse() == Ok(own);
+        let is_number = number
+            .split_once(':')
+            .is_some_and(|(x, y)| is(x, major) && is(y, minor));
+        matches!(*kind, "a" | "c") && is_number && access.contains('r') && access.contains('w')
+    })
+}
+
+/// The controllers and the path of the hierarchy of version 1 that fences devices, of `/proc/PID/cgroup`.
+fn devices_hierarchy(cgroup: &str) -> Option<(&str, &str)> {
+    let mut lines = hierarchies(cgroup);
+    lines.find(|(controllers, _)| controllers.split(',').any(|own| own == "devices"))
+}
+
+/// The controllers and the path of each hierarchy, of `/proc/PID/cgroup`.
+fn hierarchies(cgroup: &str) -> impl Iterator<Item = (&str, &str)> {
+    cgroup
+        .lines()
+        .filter_map(|line| line.split_once(':')?.1.split_once(':'))
 }
 
 /// The GPUs whose device file process `pid` holds open.
@@ -287,11 +300,20 @@ fn is_over(status: &str) -> bool {
 }
 
 fn read_start(folder: &Path) -> u64 {
-    let stat = fs::read_to_string(folder.join("stat")).unwrap_or_default();
-    // The name before it, in brackets, may hold anything.
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let start = fields.split_whitespace().nth(19);
-    start.and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+    read_stat(folder, 19).unwrap_or(0)
+}
+
+/// The process that started process `pid` of the `/proc` below `root`, or took it over; 0 where that is not known.
+pub(crate) fn read_parent(root: &Path, pid: u32) -> u32 {
+    read_stat(&folder_of(root, pid), 1).unwrap_or(0)
+}
+
+/// A field of `stat` (proc_pid_stat(5)), counted from 0 behind the process's name.
+fn read_stat<T: FromStr>(folder: &Path, field: usize) -> Option<T> {
+    let stat = fs::read_to_string(folder.join("stat")).ok()?;
+    // The name before them, in brackets, may hold anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(field)?.parse().ok()
 }
 
 fn read_masks(folder: &Path) -> Option<BTreeMap<String, (CpuSet, Vec<Thread>)>> {
@@ -369,35 +391,6 @@ mod tests {
     }
 
     #[test]
-    fn a_jobs_processes_are_those_of_its_cgroup_and_those_started_with_its_number() {
-        let root = tempfile::tempdir().unwrap();
-        let put = |pid: u32, cgroup: &str, environment: &str| {
-            let folder = root.path().join(format!("proc/{pid}"));
-            fs::create_dir_all(&folder).unwrap();
-            fs::write(folder.join("cgroup"), cgroup).unwrap();
-            fs::write(folder.join("environ"), environment).unwrap();
-        };
-        put(11, "0::/slurm/uid_1/job_7/step_0/task_0\n", "");
-        put(12, "0::/user.slice\n", "SLURM_JOB_ID=7\0");
-        put(
-            13,
-            "0::/slurm/uid_1/job_77/step_0/task_0\n",
-            "SLURM_JOB_ID=77\0",
-        );
-        put(
-            14,
-            "0::/system.slice/slurmstepd.scope/job_7/step_0/slurm\n",
-            "",
-        );
-        put(
-            std::process::id(),
-            "0::/slurm/uid_1/job_7/step_0/task_1\n",
-            "",
-        );
-        assert_eq!(of_job(root.path(), "7"), [11, 12]);
-    }
-
-    #[test]
     fn a_process_whose_first_thread_has_ended_is_that_of_the_others() {
         let root = tempfile::tempdir().unwrap();
         let put = |path: &str, text: &str| {
@@ -457,6 +450,15 @@ mod tests {
             v1("/slurm/uid_1/job_8", "/a")
         );
         assert_eq!(fence(""), None);
+    }
+
+    #[test]
+    fn a_devices_list_says_what_may_be_opened() {
+        let list = "c 1:3 rwm\nb 195:1 rwm\nc 195:0 rw\nc 195:2 r\n";
+        assert!(may_open(list, (195, 0)) && may_open(list, (1, 3)));
+        assert!(!may_open(list, (195, 1)) && !may_open(list, (195, 2)));
+        assert!(may_open("a *:* rwm\n", (195, 1)) && may_open("c 195:* rwm\n", (195, 7)));
+        assert!(!may_open("", (195, 0)));
     }
 
     #[test]

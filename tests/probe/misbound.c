@@ -6,12 +6,16 @@
  *   memory MIB          allocates and writes memory
  *   at MIB NODE         the same, in a mapping with a policy of its own (mbind)
  *   shared MIB NODE     the same, shared, without a file system
+ *   locked MIB NODE     as "at", and locked in memory (mlock)
+ *   pinned MIB NODE     as "at", and pinned by the kernel, as registered memory is (io_uring's registered buffers)
+ *   map FILE            maps FILE and reads all of it
  *   thread NAME         starts a thread that does the WORDs up to "end", and waits
  *   fork                goes on in a child; the parent prints its own number and waits
  *   exec PROGRAM...     becomes another program
  *   leave               ends the first thread, while the others live on */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <linux/mempolicy.h>
 #include <pthread.h>
 #include <sched.h>
@@ -19,7 +23,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static char **words;
@@ -52,7 +58,7 @@ static void bind_cpus(void)
 }
 
 /* `node` below 0: no policy of its own. */
-static void take(size_t mib, int node, int kind)
+static char *take(size_t mib, int node, int kind)
 {
     size_t size = mib << 20;
     unsigned long nodes = node < 0 ? 0 : 1UL << node;
@@ -62,6 +68,38 @@ static void take(size_t mib, int node, int kind)
     if (nodes && syscall(SYS_mbind, memory, size, MPOL_BIND, &nodes, 8 * sizeof nodes, 0))
         fail("mbind");
     memset(memory, 1, size);
+    return memory;
+}
+
+static void take_locked(size_t mib, int node)
+{
+    if (mlock(take(mib, node, MAP_PRIVATE), mib << 20))
+        fail("mlock");
+}
+
+static void take_pinned(size_t mib, int node)
+{
+    struct io_uring_params parameters = {0};
+    struct iovec buffer = {take(mib, node, MAP_PRIVATE), mib << 20};
+    int ring = syscall(SYS_io_uring_setup, 1, &parameters);
+    if (ring < 0 || syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &buffer, 1))
+        fail("io_uring");
+}
+
+static void map_file(const char *path)
+{
+    volatile char sum = 0;
+    struct stat is;
+    off_t at;
+    int file = open(path, O_RDONLY);
+    char *memory;
+    if (file < 0 || fstat(file, &is))
+        fail(path);
+    memory = mmap(NULL, is.st_size, PROT_READ, MAP_SHARED, file, 0);
+    if (memory == MAP_FAILED)
+        fail("mmap");
+    for (at = 0; at < is.st_size; at += 4096)
+        sum += memory[at];
 }
 
 static void *run(void *name);
@@ -104,6 +142,11 @@ static void act(void)
         } else if (!strcmp(what, "at") || !strcmp(what, "shared")) {
             size_t mib = strtoul(word(), NULL, 10);
             take(mib, atoi(word()), what[0] == 'a' ? MAP_PRIVATE : MAP_SHARED);
+        } else if (!strcmp(what, "locked") || !strcmp(what, "pinned")) {
+            size_t mib = strtoul(word(), NULL, 10);
+            (what[0] == 'l' ? take_locked : take_pinned)(mib, atoi(word()));
+        } else if (!strcmp(what, "map")) {
+            map_file(word());
         } else if (!strcmp(what, "thread")) {
             start_thread();
         } else if (!strcmp(what, "fork")) {

@@ -14,7 +14,7 @@ use discovery::Source;
 use ffi::errno::Errno;
 use ffi::linux::mempolicy::{self, Mode};
 use ffi::linux::{affinity, pages::Pages};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
 use topology::machine::{Machine, MeasuredLatency, NodeKind, NumaNode};
 use topology::quantity::{count, size, volume};
@@ -24,6 +24,7 @@ use topology::sysfs::{LATENCY_FILE, write_latencies};
 use crate::command::{CommandError, Format, Outcome};
 use crate::hardware::times_local;
 use crate::out::{self, Out, WriteError};
+use crate::progress::steps_bar;
 use crate::snapshot::write_atomically;
 use crate::table::{Cell, Column, Table};
 pub(crate) use copies::Copies;
@@ -96,7 +97,7 @@ impl Measure {
             .iter()
             .filter(|node| node.has_memory() && node.kind != NodeKind::Gpu)
             .collect();
-        let bar = progress(sources.len() * (readers.len() + 1));
+        let bar = steps_bar(sources.len() * (readers.len() + 1));
         let (mut pairs, buffer_words) =
             measure_all(&machine, &readers, &sources, &bar, &mut remarks);
         bar.set_message("copies to GPUs");
@@ -195,15 +196,6 @@ fn measure_all(
         }
     }
     (pairs, buffer_words)
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn progress(steps: usize) -> ProgressBar {
-    let bar = ProgressBar::new(steps as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 /// Each node's cores that this process may use, a CPU of each.

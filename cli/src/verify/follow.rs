@@ -10,10 +10,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use topology::set::CpuSet;
 
+use launch::job::Group;
 use launch::used::Evidence;
 
-use super::judge::{Finding, judge};
-use super::{Checked, Host, NVML_AGE, title, words};
+use super::host::{Checked, Host, NVML_AGE};
+use super::judge::{FarFile, Finding, judge};
+use super::words;
 use crate::command::{CommandError, Outcome};
 use crate::out::Out;
 
@@ -102,6 +104,10 @@ impl Followed {
             let sentence = words::finding(host.machine, judgement, finding);
             changes.push(format!("no longer so: {sentence}"));
         }
+        let was_far = |file: &FarFile| judgement.far_files.iter().any(|own| own.path == file.path);
+        for file in new.far_files.iter().filter(|file| !was_far(file)) {
+            changes.push(format!("note: {}", words::far_file(&new, file)));
+        }
         let cpus = process.cpus();
         if changes.is_empty() && cpus != self.cpus {
             let verdict = new.verdict.map_or("not known", words::word);
@@ -112,19 +118,24 @@ impl Followed {
         changes
     }
 
+    fn title(&self) -> String {
+        let process = &self.checked.process;
+        words::title(process.pid, &process.name)
+    }
+
     fn is_wrong(&self) -> bool {
         let mut findings = self.checked.judgement.findings.iter();
         findings.any(|finding| !finding.is_doubt())
     }
 }
 
-/// Follows processes until the last has ended, of a job also those that begin meanwhile; wanting where one of them was
+/// Follows processes until the last has ended, of a group also those that begin meanwhile; wanting where one of them was
 /// wrong at any time.
 pub(super) fn follow(
     out: &mut Out,
     host: &Host<'_>,
     checked: Vec<Checked>,
-    job: Option<&str>,
+    group: Option<&Group>,
     every: u32,
 ) -> Result<Outcome, CommandError> {
     let mut followed: Vec<Followed> = checked.into_iter().map(Followed::new).collect();
@@ -138,7 +149,7 @@ pub(super) fn follow(
         let mut took = Duration::ZERO;
         let mut left = Vec::new();
         for mut own in followed {
-            let name = title(&own.checked.process);
+            let name = own.title();
             let Some(look) = own.look(host) else {
                 out.line(format_args!("{} {name}: has ended", time()))?;
                 continue;
@@ -151,13 +162,11 @@ pub(super) fn follow(
             left.push(own);
         }
         followed = left;
-        if let Some(job) = job {
+        if let Some(group) = group {
             let start = Instant::now();
-            let pids: BTreeSet<u32> = launch::process::of_job(host.root, job)
-                .into_iter()
-                .collect();
+            let pids: BTreeSet<u32> = group.pids(host.root).into_iter().collect();
             for new in begun(host, &pids, &looked_at, &followed) {
-                let name = title(&new.checked.process);
+                let name = new.title();
                 let verdict = new
                     .checked
                     .judgement
@@ -180,7 +189,7 @@ pub(super) fn follow(
     })
 }
 
-/// Those of the job's processes that have begun since the last look, and have GPUs.
+/// Those of the group's processes that have begun since the last look, and have GPUs.
 fn begun(
     host: &Host<'_>,
     pids: &BTreeSet<u32>,

@@ -11,24 +11,40 @@ use topology::set::{CpuSet, NodeSet};
 /// Pages elsewhere that are too few to matter, in bytes: what was there before a policy was set.
 const FEW_BYTES: u64 = 1 << 20;
 
+/// Of a mapped file, what is elsewhere and too little to be worth a word, in bytes.
+const LARGE_FILE_BYTES: u64 = 64 << 20;
+
 /// The verdict on a process.
 #[derive(Debug)]
-pub(super) struct Judgement {
+pub(crate) struct Judgement {
     /// How many GPUs it has.
     pub(super) gpus: usize,
     /// The NUMA nodes of its GPUs; none where one is unknown, or it has no GPU.
     pub(super) nodes: Option<NodeSet>,
     /// The CPUs of these nodes.
     pub(super) local_cpus: Option<CpuSet>,
+    /// Where its memory belongs; none where that is not known, or depends on which GPU it uses.
+    pub(crate) memory_nodes: Option<NodeSet>,
     /// That of its worst thread; none where it cannot be known.
     pub(super) verdict: Option<Verdict>,
     /// What is wrong, or cannot be known.
     pub(super) findings: Vec<Finding>,
+    /// Large files that it has mapped, cached elsewhere: no fault of the process's, which reads what somebody else put there.
+    pub(super) far_files: Vec<FarFile>,
+}
+
+/// A file that a process has mapped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FarFile {
+    /// Its path, as the process sees it.
+    pub(super) path: String,
+    /// What of it the process has mapped and is not on the right nodes, in bytes.
+    pub(super) far: u64,
 }
 
 /// One thing that is wrong, or cannot be known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(crate) enum Finding {
     /// The machine has no GPU.
     NoGpuOnHost,
     /// Nothing says that the process has a GPU, for this reason.
@@ -124,8 +140,10 @@ pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Ju
         gpus: used.gpus.len(),
         nodes: None,
         local_cpus: None,
+        memory_nodes: None,
         verdict: None,
         findings: Vec::new(),
+        far_files: Vec::new(),
     };
     let findings = &mut judgement.findings;
     if used.gpus.is_empty() {
@@ -173,7 +191,10 @@ pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Ju
                 judgement.verdict = None;
             }
         }
-        judge_memory(findings, process, &memory_nodes(machine, &nodes));
+        let right = memory_nodes(machine, &nodes);
+        judge_memory(findings, process, &right);
+        judgement.far_files = far_files(process, &right);
+        judgement.memory_nodes = Some(right);
     } else {
         let verdicts = placed.with_each(&used.gpus);
         let first = verdicts.first().map(|(_, verdict)| *verdict);
@@ -284,6 +305,20 @@ fn thread_verdict(mask: &CpuSet, local: &CpuSet) -> Option<Verdict> {
 }
 
 /// Memory is wrong when a policy names other nodes, or when more than a tenth of it lies on them.
+fn far_files(process: &Process, nodes: &NodeSet) -> Vec<FarFile> {
+    let files = process.memory.files.iter().map(|file| {
+        let far = file
+            .bytes
+            .iter()
+            .filter(|(node, _)| !nodes.contains(**node));
+        FarFile {
+            path: file.path.clone(),
+            far: far.map(|(_, bytes)| bytes).sum(),
+        }
+    });
+    files.filter(|file| file.far >= LARGE_FILE_BYTES).collect()
+}
+
 fn judge_memory(findings: &mut Vec<Finding>, process: &Process, nodes: &NodeSet) {
     let memory = &process.memory;
     if memory.policy.is_empty() {

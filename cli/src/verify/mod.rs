@@ -1,30 +1,30 @@
 //! `gpu-numa verify`: what a process really has, against the GPUs that it uses.
 
 mod follow;
+mod host;
 mod judge;
+mod whom;
 mod words;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::time::{Duration, Instant};
 
 use clap::Args;
+use launch::job::Group;
 use launch::numa_maps::ProcessMemory;
-use launch::process::{self, Process, StartEnvironment};
-use launch::used::{Evidence, Facts, Silence, UsedGpus, find_used};
 use serde::Serialize;
 use topology::binding::{Verdict, judge_cpus};
 use topology::machine::Machine;
-use topology::option::printable;
 use topology::pci::PciAddress;
 use topology::quantity::{count, volume};
 use topology::set::CpuSet;
 
-use crate::command::{CommandError, Format, From, Outcome, parse_gpus};
+use crate::command::{CommandError, Format, From, Outcome};
 use crate::out::Out;
-use crate::run::read_visible;
-use judge::{Finding, Judgement, judge};
+pub(crate) use host::{Checked, Host, NVML_AGE};
+use judge::Finding;
+pub(crate) use whom::Whom;
+pub(crate) use words::{gpus as gpus_in_words, no_gpu_in_group, not_read, title};
 
 /// Checks a process.
 #[derive(Debug, Args)]
@@ -33,6 +33,7 @@ use judge::{Finding, Judgement, judge};
   gpu-numa verify 12345
   gpu-numa verify --gpus 0 $(pgrep -n python)
   srun --overlap --jobid 4711 gpu-numa verify --job
+  gpu-numa verify --children $(pgrep -o mpirun)
   gpu-numa verify --follow 12345
 
 Looks at every thread's CPUs, at the memory policy, and at where the pages are.  The exit status is 1 when \
@@ -44,16 +45,12 @@ of its number; and where CUDA_VISIBLE_DEVICES names fewer, those.  Numbers there
 a process in another cgroup or container, or a recorded one (--from), these are known only where it has the files of \
 some GPUs alone, or names the host's last; UUIDs always count.  Where that leaves several on different NUMA nodes, they are named, and it is right only where it would \
 be with each of them.")]
+#[command(mut_arg("pid", |pid| pid.help(
+    "The process (default: this command itself, which has what its shell or task gave it, as any program started there)"
+)))]
 pub(crate) struct Verify {
-    /// The process (default: this command itself, which has what its shell or task gave it, as any program started there)
-    #[arg(value_parser = crate::usage::parse_pid)]
-    pid: Option<u32>,
-    /// All processes on this host of this Slurm job, or of the one named, that have GPUs
-    #[arg(long, value_name = "JOB", num_args = 0..=1, default_missing_value = "", conflicts_with = "pid")]
-    job: Option<String>,
-    /// Its GPUs, by number in PCI order or by PCI address (default: those it is found to use)
-    #[arg(long, value_name = "GPU,GPU", conflicts_with = "job")]
-    gpus: Option<String>,
+    #[command(flatten)]
+    whom: Whom,
     /// Look again until it ends, and print a line whenever something changes
     #[arg(long, conflicts_with = "json")]
     follow: bool,
@@ -105,110 +102,19 @@ struct Threads {
     verdict: Option<Verdict>,
 }
 
-/// The JSON document of a job.
+/// The JSON document of several processes: a job's, or one and those that it started.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct VerifyJobDocument {
     schema: &'static str,
-    job: String,
+    /// The job's number; absent with `started_by`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<String>,
+    /// The process that started them, as `--children` was asked about; absent with `job`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_by: Option<u32>,
     processes: Vec<VerifyDocument>,
     ok: bool,
-}
-
-/// A process, its GPUs, and what is wrong with it.
-struct Checked {
-    process: Process,
-    used: UsedGpus,
-    judgement: Judgement,
-}
-
-impl Checked {
-    /// Whether it is taken to have no GPU, rather than that it is not known which.
-    fn is_without_gpu(&self) -> bool {
-        matches!(
-            &self.used.evidence,
-            Evidence::Nothing(Silence::NotNamed | Silence::Hidden(_))
-        )
-    }
-}
-
-/// The processes on each GPU.
-type GpuProcesses = BTreeMap<PciAddress, Vec<u32>>;
-
-/// Where processes are looked at.
-struct Host<'m> {
-    machine: &'m Machine,
-    /// Below which `/proc` is.
-    root: &'m Path,
-    /// Whether it is this one, so that the kernel and NVML can be asked too.
-    is_live: bool,
-    /// The GPUs that the user named.
-    named: Option<Vec<PciAddress>>,
-    /// What NVML said of processes, and when.
-    nvml: RefCell<Option<(Instant, GpuProcesses)>>,
-}
-
-/// NVML is asked once about all processes of a job.
-const NVML_AGE: Duration = Duration::from_secs(30);
-
-impl Host<'_> {
-    /// The GPUs on which NVML lists a process, by an answer that is no older than `age`.
-    fn in_nvml(&self, pid: u32, age: Duration) -> Vec<PciAddress> {
-        let mut nvml = self.nvml.borrow_mut();
-        let is_new = nvml
-            .as_ref()
-            .is_some_and(|(asked, _)| asked.elapsed() <= age);
-        if !is_new {
-            *nvml = Some((Instant::now(), discovery::read_gpu_processes()));
-        }
-        let gpus = nvml.iter().flat_map(|(_, gpus)| gpus);
-        let gpus = gpus.filter(|(_, pids)| pids.contains(&pid));
-        gpus.map(|(gpu, _)| *gpu).collect()
-    }
-
-    /// The GPUs that a process uses, by an answer of NVML that is no older than `age`.
-    fn used(&self, pid: u32, age: Duration) -> UsedGpus {
-        if let Some(named) = &self.named {
-            return UsedGpus::named(named.clone());
-        }
-        let machine = self.machine;
-        let mut facts = Facts {
-            open: process::open_gpus(self.root, machine, pid),
-            ..Facts::default()
-        };
-        if self.is_live {
-            if pid == std::process::id() {
-                // Says what is odd in the variables that it was started with.
-                read_visible(machine);
-            }
-            facts.in_nvml = self.in_nvml(pid, age);
-            facts.seen = process::seen_by(machine, pid);
-        } else {
-            facts.seen = process::recorded_seen(self.root, machine, pid);
-        }
-        find_used(machine, &facts, &StartEnvironment::of(self.root, pid))
-    }
-
-    /// Reads and judges a process; none where it cannot be read.
-    fn check(&self, pid: u32, age: Duration) -> Option<Checked> {
-        let process = Process::read(self.root, pid)?;
-        let used = self.used(pid, age);
-        let judgement = judge(self.machine, &process, &used);
-        Some(Checked {
-            process,
-            used,
-            judgement,
-        })
-    }
-
-    /// The job's processes that have GPUs.
-    fn check_job(&self, job: &str) -> Vec<Checked> {
-        let pids = process::of_job(self.root, job).into_iter();
-        let checked = pids.filter_map(|pid| self.check(pid, NVML_AGE));
-        checked
-            .filter(|checked| !checked.is_without_gpu())
-            .collect()
-    }
 }
 
 impl Verify {
@@ -216,21 +122,17 @@ impl Verify {
         let is_live = self.from.is_this_machine();
         // Remarks on what could not be read are for `show`; those of a recording nobody else gives.
         let machine = discovery::read_machine(&self.from.source())?;
-        let named = match &self.gpus {
-            Some(list) => Some(parse_gpus(&machine, "--gpus", list)?),
-            None => None,
-        };
         let host = Host {
             machine: &machine,
             root: self.from.root(),
             is_live,
-            named,
+            named: self.whom.gpus(&machine)?,
             nvml: RefCell::new(None),
         };
-        if let Some(job) = &self.job {
-            return self.run_job(out, &host, job);
+        if let Some(group) = self.whom.group()? {
+            return self.run_group(out, &host, &group);
         }
-        let pid = match self.pid {
+        let pid = match self.whom.pid {
             Some(pid) => pid,
             None if is_live && !self.follow => std::process::id(),
             None => {
@@ -255,26 +157,15 @@ impl Verify {
         Ok(outcome(document.ok))
     }
 
-    fn run_job(&self, out: &mut Out, host: &Host<'_>, job: &str) -> Result<Outcome, CommandError> {
-        let job = match job {
-            "" => std::env::var("SLURM_JOB_ID").map_err(|_| {
-                CommandError::Argument(
-                    "--job: no SLURM_JOB_ID in the environment; run it by srun in the job, or name the job".to_owned(),
-                )
-            })?,
-            named => named.to_owned(),
-        };
-        if !job.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(CommandError::Argument(format!(
-                "--job \"{}\": expected a job's number; squeue -o %A prints that of an array's task",
-                printable(&job)
-            )));
-        }
-        let checked = host.check_job(&job);
+    fn run_group(
+        &self,
+        out: &mut Out,
+        host: &Host<'_>,
+        group: &Group,
+    ) -> Result<Outcome, CommandError> {
+        let (checked, count) = host.check_group(group);
         if checked.is_empty() {
-            return Err(CommandError::Argument(format!(
-                "--job: no process of job {job} on this host has a GPU"
-            )));
+            return Err(CommandError::Argument(words::no_gpu_in_group(group, count)));
         }
         if self.format.json {
             let processes: Vec<VerifyDocument> = checked
@@ -282,9 +173,14 @@ impl Verify {
                 .map(|checked| document(host.machine, checked))
                 .collect();
             let ok = processes.iter().all(|process| process.ok);
+            let (job, started_by) = match group {
+                Group::Job(job) => (Some(job.clone()), None),
+                Group::StartedBy(pid) => (None, Some(*pid)),
+            };
             out.json(&VerifyJobDocument {
                 schema: "gpu-numa/verify-job/1",
                 job,
+                started_by,
                 processes,
                 ok,
             })?;
@@ -294,7 +190,7 @@ impl Verify {
             print(out, host, checked)?;
         }
         if self.follow {
-            return follow::follow(out, host, checked, Some(&job), self.every);
+            return follow::follow(out, host, checked, Some(group), self.every);
         }
         let mut findings = checked.iter().map(|checked| &checked.judgement.findings);
         Ok(outcome(findings.all(Vec::is_empty)))
@@ -343,11 +239,6 @@ fn document(machine: &Machine, checked: &Checked) -> VerifyDocument {
     }
 }
 
-/// `process 4711 (python)`; the process chose its name.
-fn title(process: &Process) -> String {
-    format!("process {} ({})", process.pid, printable(&process.name))
-}
-
 fn print(
     out: &mut Out,
     Host {
@@ -364,10 +255,10 @@ fn print(
         out.line(format_args!(
             "{}: this command itself, with the CPUs and memory policy that a program started from here gets (give a PID for \
              another process)",
-            title(process)
+            title(process.pid, &process.name)
         ))?;
     } else {
-        out.line(title(process))?;
+        out.line(title(process.pid, &process.name))?;
     }
     out.line(format_args!("  GPUs    {}", words::gpus(machine, used)))?;
     let local = match &judgement.local_cpus {
@@ -406,6 +297,12 @@ fn print(
     for finding in &judgement.findings {
         let sentence = words::finding(machine, judgement, finding);
         out.line(format_args!("  {:<6}  {sentence}", mark(finding)))?;
+    }
+    for file in &judgement.far_files {
+        out.line(format_args!(
+            "  note    {}",
+            words::far_file(judgement, file)
+        ))?;
     }
     if judgement.findings.is_empty() {
         let well = words::all_well(judgement.verdict, used.gpus.len());

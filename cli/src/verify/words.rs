@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use launch::job::Group;
 use launch::process::Thread;
 use launch::used::{Evidence, Silence, UsedGpus};
 use topology::binding::Verdict;
@@ -11,15 +12,21 @@ use topology::pci::PciAddress;
 use topology::quantity::{count, volume};
 use topology::set::{CpuSet, NodeSet};
 
-use super::Host;
-use super::judge::{Finding, Judgement};
+use super::host::Host;
+use super::judge::{FarFile, Finding, Judgement};
+use crate::command::shell_word;
 use crate::hardware::gpu_label;
 
 /// The most threads that are named.
 const MOST_THREADS: usize = 4;
 
+/// `process 4711 (python)`; the process chose its name.
+pub(crate) fn title(pid: u32, name: &str) -> String {
+    format!("process {pid} ({})", printable(name))
+}
+
 /// `GPU2 0000:83:00.0 (by LOCAL_RANK=2 of 4)`.
-pub(super) fn gpus(machine: &Machine, used: &UsedGpus) -> String {
+pub(crate) fn gpus(machine: &Machine, used: &UsedGpus) -> String {
     let names = labels(machine, &used.gpus);
     match (&used.evidence, used.uses_all) {
         (Evidence::Nothing(_), _) => "none found".to_owned(),
@@ -50,7 +57,7 @@ pub(super) fn gpus(machine: &Machine, used: &UsedGpus) -> String {
 }
 
 /// Process `pid` could not be read; `recording` is what `--from` names.
-pub(super) fn not_read(host: &Host<'_>, pid: u32, recording: Option<&Path>) -> String {
+pub(crate) fn not_read(host: &Host<'_>, pid: u32, recording: Option<&Path>) -> String {
     let is_there = host.root.join(format!("proc/{pid}")).exists();
     match (recording, is_there) {
         (Some(path), false) => format!(
@@ -66,6 +73,29 @@ pub(super) fn not_read(host: &Host<'_>, pid: u32, recording: Option<&Path>) -> S
         }
         (None, true) => format!(
             "process {pid} cannot be read: it has just ended, or another user's are hidden here"
+        ),
+    }
+}
+
+/// No process of `group` has a GPU; `count` is how many could be read.
+pub(crate) fn no_gpu_in_group(group: &Group, count: usize) -> String {
+    match (group, count) {
+        (Group::Job(job), 0) => {
+            format!("--job: job {} has no process on this host", printable(job))
+        }
+        (Group::Job(job), 1) => format!(
+            "--job: job {} has one process on this host, and nothing says that it has a GPU",
+            printable(job)
+        ),
+        (Group::Job(job), several) => format!(
+            "--job: job {} has {several} processes on this host, and nothing says that one of them has a GPU",
+            printable(job)
+        ),
+        (Group::StartedBy(pid), 0) => {
+            format!("--children: no process {pid} on this host that can be read")
+        }
+        (Group::StartedBy(pid), _) => format!(
+            "--children: nothing says that process {pid}, or one that it started, has a GPU"
         ),
     }
 }
@@ -209,12 +239,21 @@ pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Findin
         } => {
             let (far, all, right) = (volume(*far), volume(*all), nodes(right));
             if judgement.gpus == 1 {
-                format!("{far} of its {all} of memory are not on its GPU's {right}")
+                format!("{far} of its {all} of memory are not on its GPU's {right}; gpu-numa heal moves them")
             } else {
-                format!("{far} of its {all} of memory are not on its GPUs' {right}")
+                format!("{far} of its {all} of memory are not on its GPUs' {right}; gpu-numa heal moves them")
             }
         }
     }
+}
+
+/// What is to be known of a file that is cached elsewhere.
+pub(super) fn far_file(judgement: &Judgement, file: &FarFile) -> String {
+    let right = nodes(&judgement.memory_nodes.clone().unwrap_or_default());
+    let (far, path) = (volume(file.far), shell_word(&file.path).into_owned());
+    format!(
+        "{far} of a file that it has mapped are cached elsewhere than on {right}: gpu-numa cache {path}"
+    )
 }
 
 /// `GPU0 0000:23:00.0, GPU2 0000:83:00.0`.

@@ -1,9 +1,11 @@
-//! Linux system calls that std lacks: affinity, memory policy, device access, a shared page.
+//! Linux system calls that std lacks: affinity, memory policy, pages and their nodes, device access, a shared page.
 
 pub mod access;
 pub mod affinity;
+pub mod cached;
 pub mod file;
 pub mod mempolicy;
+pub mod migrate;
 pub mod mounts;
 pub mod named;
 pub mod pages;

@@ -1,0 +1,111 @@
+//! The processes of a host, each with the GPUs that it uses and what is wrong with it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use launch::job::Group;
+use launch::process::{self, Process, StartEnvironment};
+use launch::used::{Evidence, Facts, Silence, UsedGpus, find_used};
+use topology::machine::Machine;
+use topology::pci::PciAddress;
+
+use super::judge::{Judgement, judge};
+use crate::run::read_visible;
+
+/// A process, its GPUs, and what is wrong with it.
+pub(crate) struct Checked {
+    pub(crate) process: Process,
+    pub(crate) used: UsedGpus,
+    pub(crate) judgement: Judgement,
+}
+
+impl Checked {
+    /// Whether it is taken to have no GPU, rather than that it is not known which.
+    pub(crate) fn is_without_gpu(&self) -> bool {
+        matches!(
+            &self.used.evidence,
+            Evidence::Nothing(Silence::NotNamed | Silence::Hidden(_))
+        )
+    }
+}
+
+/// The processes on each GPU.
+pub(crate) type GpuProcesses = BTreeMap<PciAddress, Vec<u32>>;
+
+/// Where processes are looked at.
+pub(crate) struct Host<'m> {
+    pub(crate) machine: &'m Machine,
+    /// Below which `/proc` is.
+    pub(crate) root: &'m Path,
+    /// Whether it is this one, so that the kernel and NVML can be asked too.
+    pub(crate) is_live: bool,
+    /// The GPUs that the user named.
+    pub(crate) named: Option<Vec<PciAddress>>,
+    /// What NVML said of processes, and when.
+    pub(crate) nvml: RefCell<Option<(Instant, GpuProcesses)>>,
+}
+
+/// NVML is asked once about all processes of a job.
+pub(crate) const NVML_AGE: Duration = Duration::from_secs(30);
+
+impl Host<'_> {
+    /// The GPUs on which NVML lists a process, by an answer that is no older than `age`.
+    fn in_nvml(&self, pid: u32, age: Duration) -> Vec<PciAddress> {
+        let mut nvml = self.nvml.borrow_mut();
+        let is_new = nvml
+            .as_ref()
+            .is_some_and(|(asked, _)| asked.elapsed() <= age);
+        if !is_new {
+            *nvml = Some((Instant::now(), discovery::read_gpu_processes()));
+        }
+        let gpus = nvml.iter().flat_map(|(_, gpus)| gpus);
+        let gpus = gpus.filter(|(_, pids)| pids.contains(&pid));
+        gpus.map(|(gpu, _)| *gpu).collect()
+    }
+
+    /// The GPUs that a process uses, by an answer of NVML that is no older than `age`.
+    pub(crate) fn used(&self, pid: u32, age: Duration) -> UsedGpus {
+        if let Some(named) = &self.named {
+            return UsedGpus::named(named.clone());
+        }
+        let machine = self.machine;
+        let mut facts = Facts {
+            open: process::open_gpus(self.root, machine, pid),
+            ..Facts::default()
+        };
+        if self.is_live {
+            if pid == std::process::id() {
+                // Says what is odd in the variables that it was started with.
+                read_visible(machine);
+            }
+            facts.in_nvml = self.in_nvml(pid, age);
+            facts.seen = process::seen_by(machine, pid);
+        } else {
+            facts.seen = process::recorded_seen(self.root, machine, pid);
+        }
+        find_used(machine, &facts, &StartEnvironment::of(self.root, pid))
+    }
+
+    /// Reads and judges a process; none where it cannot be read.
+    pub(crate) fn check(&self, pid: u32, age: Duration) -> Option<Checked> {
+        let process = Process::read(self.root, pid)?;
+        let used = self.used(pid, age);
+        let judgement = judge(self.machine, &process, &used);
+        Some(Checked {
+            process,
+            used,
+            judgement,
+        })
+    }
+
+    /// Those of a group's processes that have GPUs, and how many could be read.
+    pub(crate) fn check_group(&self, group: &Group) -> (Vec<Checked>, usize) {
+        let pids = group.pids(self.root).into_iter();
+        let all: Vec<Checked> = pids.filter_map(|pid| self.check(pid, NVML_AGE)).collect();
+        let count = all.len();
+        let with_gpus = all.into_iter().filter(|checked| !checked.is_without_gpu());
+        (with_gpus.collect(), count)
+    }
+}

@@ -1,0 +1,65 @@
+//! Which processes are looked at, as `verify` and `heal` take it on their command line.
+
+use clap::Args;
+use launch::job::{self, Group};
+use launch::variables::OwnEnvironment;
+use topology::machine::Machine;
+use topology::option::printable;
+use topology::pci::PciAddress;
+
+use crate::command::{CommandError, parse_gpus};
+
+/// A process, or several that belong together.
+#[derive(Debug, Args)]
+pub(crate) struct Whom {
+    /// The process
+    #[arg(value_parser = crate::usage::parse_pid)]
+    pub(crate) pid: Option<u32>,
+    /// All processes on this host of this job (Slurm, PBS, LSF, Flux), or of the one named, that have GPUs
+    #[arg(long, value_name = "JOB", num_args = 0..=1, default_missing_value = "", conflicts_with = "pid")]
+    job: Option<String>,
+    /// With PID: it and all processes that it started, as mpirun or torchrun does, that have GPUs
+    #[arg(long, requires = "pid", conflicts_with_all = ["job", "gpus"])]
+    children: bool,
+    /// Its GPUs, by number in PCI order or by PCI address (default: those it is found to use)
+    #[arg(long, value_name = "GPU,GPU", conflicts_with = "job")]
+    gpus: Option<String>,
+}
+
+impl Whom {
+    /// The GPUs that the user named.
+    pub(crate) fn gpus(&self, machine: &Machine) -> Result<Option<Vec<PciAddress>>, CommandError> {
+        let named = self.gpus.as_ref();
+        named
+            .map(|list| parse_gpus(machine, "--gpus", list))
+            .transpose()
+    }
+
+    /// The processes that belong together; none where the user names a process alone, or none.
+    pub(crate) fn group(&self) -> Result<Option<Group>, CommandError> {
+        if let Some(job) = &self.job {
+            return Ok(Some(Group::Job(job_number(job)?)));
+        }
+        Ok(self.pid.filter(|_| self.children).map(Group::StartedBy))
+    }
+}
+
+/// The number of the job that `--job` names; where it names none, that of the job that this command runs in.
+fn job_number(named: &str) -> Result<String, CommandError> {
+    if named.is_empty() {
+        return job::own_job(&OwnEnvironment).ok_or_else(|| {
+            CommandError::Argument(format!(
+                "--job: this command runs in no job ({} are unset); name the job, or the process that started its \
+                 processes: gpu-numa verify --children PID",
+                job::job_variables()
+            ))
+        });
+    }
+    if !job::is_job_number(named) {
+        return Err(CommandError::Argument(format!(
+            "--job \"{}\": expected a job's number; squeue -o %A prints that of an array's task",
+            printable(named)
+        )));
+    }
+    Ok(named.to_owned())
+}

@@ -1,0 +1,196 @@
+//! On which nodes the cached pages of a file are, without reading any of it in.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+
+use rustix::fs::Advice;
+
+use crate::errno::{Errno, check};
+use crate::linux::migrate::{Page, locate_pages, page_bytes};
+
+/// What of a part of a file is cached, in pages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CachedPages {
+    /// By node, ascending.
+    pub by_node: Vec<(u32, u64)>,
+    /// Pages that were cached, and whose node the kernel did not say: dropped meanwhile, or cut off the file.
+    pub unknown: u64,
+}
+
+/// A part of a file, mapped so that the kernel can be asked about it.
+struct Window {
+    start: NonNull<libc::c_void>,
+    length: usize,
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        // SAFETY: this is the mapping that `map` made, and nothing refers to its content.
+        unsafe { libc::munmap(self.start.as_ptr(), self.length) };
+    }
+}
+
+/// The cached pages of `length` bytes of `file` from `offset`, which is a multiple of a page.
+///
+/// `mincore` says which pages are cached; these, and no others, are entered into a page table of this process, where
+/// `move_pages` sees their node.  Reading ahead is off for it.  A page that the kernel drops between the two questions is
+/// read in again: one at most of each run.
+///
+/// Since Linux 5.2 `mincore` tells only those who own the file or may write it, and calls all of another file's pages cached
+/// (`can_do_mincore`, mm/mincore.c): do not ask about such files.
+///
+/// # Errors
+/// `ENODEV` for a file system whose files cannot be mapped, `ENOMEM`, and those of [`locate_pages`].
+pub fn find_cached(file: &File, offset: u64, length: usize) -> Result<CachedPages, Errno> {
+    let window = map(file, offset, length)?;
+    let page = page_bytes();
+    let mut resident = vec![0u8; length.div_ceil(page)];
+    // SAFETY: the range is the window, and there is a byte for each of its pages.
+    check(libc::c_long::from(unsafe {
+        libc::mincore(window.start.as_ptr(), length, resident.as_mut_ptr())
+    }))?;
+    let mut addresses = Vec::new();
+    let mut index = 0;
+    while index < resident.len() {
+        let rest = resident.get(index..).unwrap_or_default();
+        let is_cached = |byte: &&u8| **byte & 1 == 1;
+        let run = rest.iter().take_while(is_cached).count();
+        if run == 0 {
+            index += 1;
+            continue;
+        }
+        let start = window.start.as_ptr() as usize + index * page;
+        enter(start, run, page);
+        addresses.extend((0..run).map(|number| start + number * page));
+        index += run;
+    }
+    let mut cached = CachedPages::default();
+    if addresses.is_empty() {
+        return Ok(cached);
+    }
+    for page in locate_pages(0, &addresses)? {
+        match page {
+            Page::On(node) => match cached.by_node.iter_mut().find(|(own, _)| *own == node) {
+                Some((_, count)) => *count += 1,
+                None => cached.by_node.push((node, 1)),
+            },
+            Page::Nowhere | Page::Shared | Page::Busy | Page::NoRoom | Page::Left(_) => {
+                cached.unknown += 1;
+            }
+        }
+    }
+    cached.by_node.sort_unstable();
+    Ok(cached)
+}
+
+fn map(file: &File, offset: u64, length: usize) -> Result<Window, Errno> {
+    use std::os::fd::AsRawFd as _;
+    let offset = libc::off_t::try_from(offset).map_err(|_| Errno(libc::EOVERFLOW))?;
+    // SAFETY: a mapping at an address of the kernel's choice touches nothing that exists.
+    let start = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            length,
+            libc::PROT_READ,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            offset,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        return Err(Errno::last());
+    }
+    let start = NonNull::new(start).ok_or(Errno(libc::ENOMEM))?;
+    // No reading ahead, and no mark on the pages that somebody used them.
+    // SAFETY: the range is the mapping just made; the advice changes no contents.
+    unsafe { libc::madvise(start.as_ptr(), length, libc::MADV_RANDOM) };
+    Ok(Window { start, length })
+}
+
+/// Enters a run of cached pages into the page table.  A page that is cut off the file meanwhile is an error of the call, where
+/// reading it would end the process.
+fn enter(start: usize, pages: usize, page: usize) {
+    /// `MADV_POPULATE_READ` of `linux/mman.h`, Linux 5.14.
+    const POPULATE_READ: libc::c_int = 22;
+    // SAFETY: the range lies in a window; the advice changes no contents.
+    if unsafe { libc::madvise(start as *mut libc::c_void, pages * page, POPULATE_READ) } == 0 {
+        return;
+    }
+    // An older kernel, or a page that cannot be had: one byte of each page, copied by the kernel.
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let mut byte = 0u8;
+    for number in 0..pages {
+        let to = libc::iovec {
+            iov_base: (&raw mut byte).cast(),
+            iov_len: 1,
+        };
+        let from = libc::iovec {
+            iov_base: (start + number * page) as *mut libc::c_void,
+            iov_len: 1,
+        };
+        // SAFETY: `to` is one live byte; what is read is checked by the kernel, which gives an error for what is not there.
+        unsafe { libc::process_vm_readv(pid, &raw const to, 1, &raw const from, 1, 0) };
+    }
+}
+
+/// Has the kernel drop the cached pages of a file that no process has mapped, once they are written to disk.
+///
+/// # Errors
+/// What `fdatasync` and `posix_fadvise` say; `ESPIPE` for a pipe.
+pub fn evict(file: &File) -> io::Result<()> {
+    // Pages that are still to be written stay.
+    file.sync_data()?;
+    Ok(rustix::fs::fadvise(
+        file.as_fd(),
+        0,
+        None,
+        Advice::DontNeed,
+    )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+
+    fn sum(cached: &CachedPages) -> u64 {
+        cached.by_node.iter().map(|(_, count)| count).sum()
+    }
+
+    #[test]
+    fn what_was_written_is_cached_until_it_is_evicted_and_asking_reads_nothing_in() {
+        // Beside the program: /tmp may be memory, which is never dropped.
+        let folder = std::env::current_exe().unwrap();
+        let mut file = tempfile(folder.parent().unwrap());
+        let page = page_bytes();
+        file.write_all(&vec![1; 100 * page + 1]).unwrap();
+        let length = 101 * page;
+        let all = find_cached(&file, 0, length).unwrap();
+        assert_eq!((sum(&all), all.unknown), (101, 0));
+        evict(&file).unwrap();
+        for _ in 0..2 {
+            assert_eq!(
+                find_cached(&file, 0, length).unwrap(),
+                CachedPages::default()
+            );
+        }
+        let tail = find_cached(&file, 64 * page as u64, 37 * page).unwrap();
+        assert_eq!(tail, CachedPages::default());
+        let mut start = [0; 1];
+        let mut reader = &file;
+        std::io::Seek::rewind(&mut reader).unwrap();
+        reader.read_exact(&mut start).unwrap();
+        assert!(sum(&find_cached(&file, 0, length).unwrap()) > 0);
+    }
+
+    /// A file without a name.
+    fn tempfile(folder: &std::path::Path) -> File {
+        let path = folder.join(format!("cached-{}", std::process::id()));
+        let mut options = File::options();
+        let file = options.read(true).write(true).create_new(true).open(&path);
+        std::fs::remove_file(path).unwrap();
+        file.unwrap()
+    }
+}
