@@ -1,9 +1,11 @@
 //! Child processes that are bounded in time and in what they say.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
+
+use ffi::linux::fork::Forked;
 
 /// How long an ended child may take to be gone.
 const END_TIME: Duration = Duration::from_millis(500);
@@ -27,7 +29,19 @@ pub enum ChildError {
 }
 
 /// A child's standard output, of which only so much is read.
-pub(crate) type Output = BufReader<io::Take<ChildStdout>>;
+pub(crate) type Output = BufReader<io::Take<Box<dyn Read + Send>>>;
+
+/// A child that was started, and is ended at the latest when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Started {
+    child: AnyChild,
+}
+
+#[derive(Debug)]
+enum AnyChild {
+    Executed(Child),
+    Forked(Forked),
+}
 
 /// All that `command` prints, if it has closed its output within `time`; it is ended then.
 ///
@@ -38,55 +52,115 @@ pub fn read_output(command: Command, time: Duration) -> Result<Vec<u8>, ChildErr
         let mut bytes = Vec::new();
         output.read_to_end(&mut bytes).map(|_| bytes)
     };
-    read_within(command, None, time, all, None)
+    Started::execute(command, None)?.read_within(time, all, None)
 }
 
-/// What `read` makes of the output of `command`, whose input is `input`; it is ended then, at the latest after
-/// `time`.  Says `late` on standard error where there is no answer after [`PATIENCE`].
-pub(crate) fn read_within<T: Send + 'static>(
-    mut command: Command,
-    input: Option<String>,
-    time: Duration,
-    read: impl FnOnce(&mut Output) -> io::Result<T> + Send + 'static,
-    late: Option<&str>,
-) -> Result<T, ChildError> {
-    let mut child = command
-        .stdin(if input.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        })
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(ChildError::Start)?;
-    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
-        // A child that ends early closes the pipe; its answer tells why.
-        std::thread::spawn(move || stdin.write_all(input.as_bytes()));
-    }
-    let (sender, receiver) = channel();
-    if let Some(stdout) = child.stdout.take() {
-        std::thread::spawn(move || {
-            sender.send(read(&mut BufReader::new(stdout.take(MAX_OUTPUT_BYTES))))
-        });
-    }
-    let mut answer = receiver.recv_timeout(time.min(PATIENCE));
-    if let (Err(RecvTimeoutError::Timeout), Some(rest)) = (&answer, time.checked_sub(PATIENCE)) {
-        if let Some(late) = late {
-            // When standard error is closed there is nobody left to tell.
-            let _ = writeln!(
-                io::stderr(),
-                "gpu-numa: {late}; going on without it in {} s",
-                rest.as_secs()
-            );
+impl Started {
+    /// Starts `command`, whose input is `input`.
+    pub(crate) fn execute(mut command: Command, input: Option<String>) -> Result<Self, ChildError> {
+        let mut child = command
+            .stdin(if input.is_some() {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(ChildError::Start)?;
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+            // A child that ends early closes the pipe; its answer tells why.
+            std::thread::spawn(move || stdin.write_all(input.as_bytes()));
         }
-        answer = receiver.recv_timeout(rest);
+        Ok(Self {
+            child: AnyChild::Executed(child),
+        })
     }
-    end(&mut child);
-    match answer {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => Err(ChildError::Died),
-        Err(RecvTimeoutError::Timeout) => Err(ChildError::Time(time)),
+
+    /// A child of our own code.
+    pub(crate) fn forked(child: Forked) -> Self {
+        Self {
+            child: AnyChild::Forked(child),
+        }
+    }
+
+    /// What `read` makes of its output; it is ended then, at the latest after `time`.  Says `late` on standard error where
+    /// there is no answer after [`PATIENCE`].
+    pub(crate) fn read_within<T: Send + 'static>(
+        mut self,
+        time: Duration,
+        read: impl FnOnce(&mut Output) -> io::Result<T> + Send + 'static,
+        late: Option<&str>,
+    ) -> Result<T, ChildError> {
+        let (sender, receiver) = channel();
+        if let Some(output) = self.take_output() {
+            let mut output = BufReader::new(output.take(MAX_OUTPUT_BYTES));
+            std::thread::spawn(move || sender.send(read(&mut output)));
+        }
+        let mut answer = receiver.recv_timeout(time.min(PATIENCE));
+        if let (Err(RecvTimeoutError::Timeout), Some(rest)) = (&answer, time.checked_sub(PATIENCE))
+        {
+            if let Some(late) = late {
+                // When standard error is closed there is nobody left to tell.
+                let _ = writeln!(
+                    io::stderr(),
+                    "gpu-numa: {late}; going on without it in {} s",
+                    rest.as_secs()
+                );
+            }
+            answer = receiver.recv_timeout(rest);
+        }
+        match answer {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => Err(ChildError::Died),
+            Err(RecvTimeoutError::Timeout) => Err(ChildError::Time(time)),
+        }
+    }
+
+    fn take_output(&mut self) -> Option<Box<dyn Read + Send>> {
+        match &mut self.child {
+            AnyChild::Executed(child) => Some(Box::new(child.stdout.take()?)),
+            AnyChild::Forked(child) => Some(Box::new(child.take_output()?)),
+        }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        match &mut self.child {
+            AnyChild::Executed(child) => !matches!(child.try_wait(), Ok(None)),
+            AnyChild::Forked(child) => child.has_ended(),
+        }
+    }
+
+    /// Whether the child ends within `time`.
+    fn is_gone(&mut self, time: Duration) -> bool {
+        let start = Instant::now();
+        // Most end at once: a whole millisecond would be a tenth of what `show` takes.
+        let mut pause = Duration::from_micros(50);
+        loop {
+            if self.has_ended() {
+                return true;
+            }
+            if start.elapsed() > time {
+                return false;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Ends the child and takes its status, without waiting for one that the kernel cannot end now.
+impl Drop for Started {
+    fn drop(&mut self) {
+        // One that has answered ends by itself.
+        if self.is_gone(Duration::from_millis(20)) {
+            return;
+        }
+        match &mut self.child {
+            AnyChild::Executed(child) => drop(child.kill()),
+            AnyChild::Forked(child) => child.kill(),
+        }
+        self.is_gone(END_TIME);
     }
 }
 
@@ -105,33 +179,6 @@ pub(crate) fn read_marked_line(output: &mut Output, mark: u8) -> io::Result<Vec<
             output.read_until(b'\n', &mut line)?;
             return Ok(line);
         }
-    }
-}
-
-/// Ends a child and takes its status, without waiting for one that the kernel cannot end now.
-fn end(child: &mut Child) {
-    // One that has answered ends by itself.
-    if is_gone(child, Duration::from_millis(20)) {
-        return;
-    }
-    let _ = child.kill();
-    is_gone(child, END_TIME);
-}
-
-/// Whether the child ends within `time`.
-fn is_gone(child: &mut Child, time: Duration) -> bool {
-    let start = Instant::now();
-    // Most end at once: a whole millisecond would be a tenth of what `show` takes.
-    let mut pause = Duration::from_micros(50);
-    loop {
-        if !matches!(child.try_wait(), Ok(None)) {
-            return true;
-        }
-        if start.elapsed() > time {
-            return false;
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(1));
     }
 }
 

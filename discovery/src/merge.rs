@@ -16,12 +16,11 @@ use topology::text::plain;
 use topology::vendor::{GpuVendor, Library};
 use tracing::debug;
 
-use crate::child::ChildError;
 use crate::error::AskError;
 use crate::error::DiscoveryError;
 use crate::hwloc::HwlocAnswer;
 use crate::nvml::{NvmlAnswer, NvmlGpu};
-use crate::probe;
+use crate::probe::{self, HwlocQuestion};
 
 /// Whose filesystem root it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,24 +40,13 @@ pub(crate) fn read_root(
     program: &Path,
 ) -> Result<Machine, DiscoveryError> {
     let live = place != Place::Recorded;
-    let (overrides, complaints) = sysfs::read_overrides(root);
-    let ask = || {
-        if live {
-            probe::ask_hwloc_live(program)
-        } else {
-            probe::ask_hwloc_root(program, root)
-        }
-    };
     // hwloc takes as long as our own reading does.
-    let (machine, answer) = std::thread::scope(|scope| {
-        let asked = scope.spawn(ask);
-        let machine = sysfs::read_machine(root, &overrides);
-        (machine, asked.join())
-    });
-    let mut machine = machine?;
+    let asked = HwlocQuestion::ask(program, (!live).then_some(root));
+    let (overrides, complaints) = sysfs::read_overrides(root);
+    let mut machine = sysfs::read_machine(root, &overrides)?;
     let complaints = complaints.iter().map(ToString::to_string);
     machine.remarks.extend(complaints);
-    match answer.unwrap_or(Err(AskError::Child(ChildError::Died))) {
+    match asked.answer() {
         Ok(answer) => add_hwloc(&mut machine, answer, live),
         Err(error) => {
             machine.remarks.push(format!(

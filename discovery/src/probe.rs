@@ -1,6 +1,6 @@
 //! Questions to C libraries, asked in a child process that is bounded in time and in what it says.
 //!
-//! The child is the same program, started as `PROGRAM __probe WHAT`; it prints one JSON value, a
+//! The child is the same program, started as `PROGRAM __probe WHAT`, or forked where hwloc is asked; it prints one JSON value, a
 //! `Result` in serde's form, on a line of its own that begins with [`MARK`]: a library may print too.
 
 use std::ffi::{OsStr, OsString};
@@ -9,9 +9,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use ffi::linux::fork::{Variable, fork_answer};
 use serde::de::DeserializeOwned;
 
-use crate::child::{ChildError, read_marked_line, read_within};
+use crate::child::{ChildError, Started, read_marked_line};
 use crate::error::{AskError, ProbeError};
 use crate::hwloc::{self, HwlocAnswer};
 use crate::nvml::{self, GpuProcesses, NvmlAnswer};
@@ -28,21 +29,60 @@ const CHILD_TIME: Duration = Duration::from_secs(15);
 /// Begins the answer: a control character, which JSON never holds.
 const MARK: u8 = 0x1e;
 
-/// Asks hwloc about this machine.
-pub(crate) fn ask_hwloc_live(program: &Path) -> Result<HwlocAnswer, AskError> {
-    let mut command = hwloc_command(program, "hwloc");
-    command.env("HWLOC_COMPONENTS", "linux,stop");
-    ask(command, None, HWLOC_TIME)
+/// hwloc, asked about a filesystem root: meanwhile the caller reads it too.
+pub(crate) struct HwlocQuestion(Result<Started, AskError>);
+
+impl HwlocQuestion {
+    /// Asks about this machine, or about the recorded filesystem root at `recorded`.
+    ///
+    /// The child is a fork of this process where that has one thread, as `gpu-numa` has then: `program` need not be loaded anew,
+    /// which takes as long as half of what hwloc does on a small machine.
+    pub(crate) fn ask(program: &Path, recorded: Option<&Path>) -> Self {
+        let root = recorded.map(|root| root.as_os_str().to_owned());
+        Self(start_hwloc(program, root.as_deref()))
+    }
+
+    /// What hwloc says.
+    pub(crate) fn answer(self) -> Result<HwlocAnswer, AskError> {
+        let read = |output: &mut _| read_marked_line(output, MARK);
+        parse_answer(&self.0?.read_within(HWLOC_TIME, read, None)?)
+    }
 }
 
-/// Asks hwloc about a recorded filesystem root.
-pub(crate) fn ask_hwloc_root(program: &Path, root: &Path) -> Result<HwlocAnswer, AskError> {
+fn start_hwloc(program: &Path, root: Option<&OsStr>) -> Result<Started, AskError> {
+    let named = root.map(|root| root.to_str());
+    let own = hwloc_variables();
+    // A root whose name is not UTF-8 goes the long way.
+    if named != Some(None) {
+        let given: Vec<String> = std::env::vars_os()
+            .filter_map(|(name, _)| name.into_string().ok())
+            .filter(|name| name.starts_with("HWLOC_"))
+            .collect();
+        let mut variables: Vec<Variable<'_>> =
+            given.iter().map(|name| (name.as_str(), None)).collect();
+        variables.extend(own.map(|(name, value)| (name, Some(value))));
+        variables.push(("HWLOC_COMPONENTS", Some("linux,stop")));
+        if let Some(root) = named.flatten() {
+            variables.extend([
+                ("HWLOC_FSROOT", Some(root)),
+                ("HWLOC_THISSYSTEM", Some("0")),
+            ]);
+        }
+        let seconds = u32::try_from(CHILD_TIME.as_secs()).unwrap_or(u32::MAX);
+        if let Ok(Some(child)) =
+            fork_answer(&variables, seconds, || answer_line(OsStr::new("hwloc")))
+        {
+            return Ok(Started::forked(child));
+        }
+    }
     let mut command = hwloc_command(program, "hwloc");
-    command
-        .env("HWLOC_FSROOT", root)
-        .env("HWLOC_THISSYSTEM", "0")
-        .env("HWLOC_COMPONENTS", "linux,stop");
-    ask(command, None, HWLOC_TIME)
+    command.env("HWLOC_COMPONENTS", "linux,stop");
+    if let Some(root) = root {
+        command
+            .env("HWLOC_FSROOT", root)
+            .env("HWLOC_THISSYSTEM", "0");
+    }
+    Ok(Started::execute(command, None)?)
 }
 
 /// Has hwloc read an XML.
@@ -71,7 +111,15 @@ fn command(program: &Path, what: &str) -> Command {
     command
 }
 
-/// The user's own `HWLOC_*` would change the answer, and hwloc's plugins would load CUDA and OpenCL.
+/// hwloc's plugins would load CUDA and OpenCL.
+fn hwloc_variables() -> [(&'static str, &'static str); 2] {
+    [
+        ("HWLOC_PLUGINS_PATH", "/nonexistent"),
+        ("HWLOC_HIDE_ERRORS", "2"),
+    ]
+}
+
+/// The user's own `HWLOC_*` would change the answer.
 fn hwloc_command(program: &Path, what: &str) -> Command {
     let mut command = command(program, what);
     for (name, _) in std::env::vars_os() {
@@ -79,9 +127,7 @@ fn hwloc_command(program: &Path, what: &str) -> Command {
             command.env_remove(name);
         }
     }
-    command
-        .env("HWLOC_PLUGINS_PATH", "/nonexistent")
-        .env("HWLOC_HIDE_ERRORS", "2");
+    command.envs(hwloc_variables());
     command
 }
 
@@ -100,7 +146,7 @@ fn ask_aloud<T: DeserializeOwned>(
     late: Option<&str>,
 ) -> Result<T, AskError> {
     let read = |output: &mut _| read_marked_line(output, MARK);
-    parse_answer(&read_within(command, input, time, read, late)?)
+    parse_answer(&Started::execute(command, input)?.read_within(time, read, late)?)
 }
 
 fn parse_answer<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, AskError> {
@@ -121,15 +167,21 @@ pub fn answer(mut arguments: impl Iterator<Item = OsString>) {
         ffi::linux::process::exit_now(2);
     });
     std::panic::set_hook(Box::new(|_| {}));
-    let answer = std::panic::catch_unwind(|| answer_json(what.as_os_str()))
-        .unwrap_or_else(|_| refuse(&ProbeError::Panicked));
-    let mut line = vec![b'\n', MARK];
-    line.extend_from_slice(answer.as_bytes());
-    line.push(b'\n');
+    let line = answer_line(what.as_os_str());
     let mut out = io::stdout().lock();
     let written = out.write_all(&line).and_then(|()| out.flush());
     // At once: a library's own exit handlers may hang.
     ffi::linux::process::exit_now(if written.is_ok() { 0 } else { 2 });
+}
+
+/// The answer as the parent looks for it.
+fn answer_line(what: &OsStr) -> Vec<u8> {
+    let answer = std::panic::catch_unwind(|| answer_json(what))
+        .unwrap_or_else(|_| refuse(&ProbeError::Panicked));
+    let mut line = vec![b'\n', MARK];
+    line.extend_from_slice(answer.as_bytes());
+    line.push(b'\n');
+    line
 }
 
 fn answer_json(what: &OsStr) -> String {
