@@ -19,6 +19,7 @@ mod man;
 mod measure;
 mod models;
 mod nccl;
+mod nics;
 mod option;
 mod option_page;
 mod out;

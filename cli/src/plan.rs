@@ -12,6 +12,7 @@ use topology::binding::{
     find_spanning, plan_step, summarize,
 };
 use topology::machine::Machine;
+use topology::nics::{NicShare, nics_of_tasks};
 use topology::option::{Policy, Width};
 use topology::pci::PciAddress;
 use topology::quantity::count;
@@ -21,6 +22,7 @@ use topology::words::{self, TaskDocument, Verb, Voice};
 use crate::command::{CommandError, Format, From, Outcome, parse_gpus, shell_word};
 use crate::compare::{Alone, before};
 use crate::flags::{FlagsDocument, Given};
+use crate::nics::{self, NicDocument};
 use crate::option::OptionItems;
 use crate::out::{self, Out};
 use crate::paper::Ink;
@@ -94,6 +96,24 @@ pub(crate) struct PlanDocument<'a> {
     policy: Policy,
     width: Width,
     tasks: Vec<TaskDocument<'a>>,
+    /// The NICs that each task should use, the nearest to its GPUs.
+    nics: Vec<TaskNics>,
+}
+
+/// The NICs of a task.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct TaskNics {
+    /// Local task id.
+    task: usize,
+    #[serde(flatten)]
+    share: NicDocument,
+}
+
+/// The NICs of each task of a plan.
+fn task_nics(machine: &Machine, plan: &StepPlan) -> Vec<NicShare> {
+    let gpus: Vec<Vec<PciAddress>> = plan.tasks.iter().map(|task| task.gpus.clone()).collect();
+    nics_of_tasks(machine, &gpus)
 }
 
 impl Plan {
@@ -151,6 +171,15 @@ impl Plan {
                 policy: step.settings.policy,
                 width: step.settings.width,
                 tasks: tasks.collect(),
+                nics: plan
+                    .tasks
+                    .iter()
+                    .zip(task_nics(&machine, &plan))
+                    .map(|(task, share)| TaskNics {
+                        task: task.task,
+                        share: NicDocument::new(&machine, &share),
+                    })
+                    .collect(),
             })?;
         } else {
             print(out, &machine, &step, &plan)?;
@@ -486,6 +515,12 @@ fn print(
     }
     if let Some(link) = find_socket_link(machine, plan, 1) {
         out.told(Ink::Plain, words::socket_link_line(host, &link))?;
+    }
+    if !machine.nics.is_empty() {
+        out.told(
+            Ink::Plain,
+            nics::of_tasks(machine, host, &task_nics(machine, plan)),
+        )?;
     }
     let advice = advise(machine, step, plan);
     if let Some(line) = words::near_cpus_advice(&advice, Verb::Srun) {

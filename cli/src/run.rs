@@ -14,11 +14,13 @@ use launch::rank::{Rank, read_rank};
 use launch::variables::OwnEnvironment;
 use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
 use topology::machine::Machine;
+use topology::nics::nics_of_tasks;
 use topology::option::{Policy, Settings, Verbosity};
 use topology::pci::PciAddress;
 use topology::words::{self, Voice};
 
 use crate::command::{CommandError, Outcome, parse_gpus};
+use crate::nics;
 use crate::option::OptionItems;
 use crate::out::{self, Out};
 use crate::usage::whole;
@@ -79,6 +81,7 @@ impl Run {
                 .find(|task| Some(task.task) == rank.map(|rank| rank.index));
             if let Some(own) = own.or(plan.tasks.first()) {
                 tell(&machine, settings, own);
+                tell_nics(&machine, settings, &plan, own);
                 apply(settings, own);
                 let is_ranks = self.per_rank || self.gpus.is_some();
                 let choice = RunChoice::new(&OwnEnvironment, own.gpus.clone(), is_ranks);
@@ -170,6 +173,20 @@ fn tell(machine: &Machine, settings: Settings, own: &TaskPlan) {
     }
     if own.is_trouble || settings.report == Verbosity::Verbose {
         out::message(&words::task_line(host, own, Voice::Process));
+    }
+}
+
+/// The NICs that the command should use, where lines are asked for: of what all ranks of the host take, its share.
+fn tell_nics(machine: &Machine, settings: Settings, plan: &StepPlan, own: &TaskPlan) {
+    if settings.report != Verbosity::Verbose || machine.nics.is_empty() || own.gpus.is_empty() {
+        return;
+    }
+    let gpus: Vec<Vec<PciAddress>> = plan.tasks.iter().map(|task| task.gpus.clone()).collect();
+    let mut shares = plan.tasks.iter().zip(nics_of_tasks(machine, &gpus));
+    let share = shares.find(|(task, _)| task.task == own.task);
+    if let Some((_, share)) = share {
+        let host = machine.hostname.as_deref().unwrap_or("this host");
+        out::message(&nics::of_process(machine, host, &share));
     }
 }
 

@@ -2,10 +2,12 @@
 
 use serde::Serialize;
 use topology::machine::Machine;
+use topology::nics::deal_nics;
 use topology::path::crosses_socket;
 use topology::pci::PciAddress;
 
 use crate::hardware;
+use crate::nics::NicDocument;
 
 /// The machine, and what lies between its devices.
 #[derive(Debug, Serialize)]
@@ -17,6 +19,17 @@ pub(crate) struct ShowDocument<'a> {
     machine: &'a Machine,
     /// Every two GPUs, and every GPU with every NIC, once.
     pairs: Vec<DevicePair>,
+    /// The NICs that each GPU should use, where all GPUs are at work: the nearest, dealt evenly where several are.
+    gpu_nics: Vec<GpuNics>,
+}
+
+/// The NICs of a GPU.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct GpuNics {
+    gpu: PciAddress,
+    #[serde(flatten)]
+    share: NicDocument,
 }
 
 /// Two GPUs, or a GPU and a NIC.
@@ -65,6 +78,14 @@ impl<'a> ShowDocument<'a> {
             schema: discovery::MACHINE_SCHEMA,
             machine,
             pairs,
+            gpu_nics: gpus
+                .iter()
+                .zip(deal_nics(machine, &gpus))
+                .map(|(gpu, share)| GpuNics {
+                    gpu: *gpu,
+                    share: NicDocument::new(machine, &share),
+                })
+                .collect(),
         }
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod explain;
 pub(crate) mod json;
 mod matrix;
+mod nics;
 mod nodes;
 mod sockets;
 mod verdict;

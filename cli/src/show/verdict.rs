@@ -3,6 +3,7 @@
 use topology::machine::{Machine, MigInstance, NodeKind};
 use topology::set::NodeSet;
 
+use super::nics;
 use super::sockets::{self, GpuSet, number};
 use crate::command::CommandError;
 use crate::hardware::{join, times_local, times_measured};
@@ -15,6 +16,7 @@ pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<()
     let sentences: Vec<String> = [
         distances(machine),
         sockets::sentences(machine),
+        nics::sentences(machine),
         p2p(machine),
         reduced_links(machine),
         older_slots(machine),
