@@ -196,7 +196,8 @@ pub static VENDORS: [GpuVendor; 2] = [
         device_file: "dev/dri/renderD",
         variables: Variables {
             visible: "ROCR_VISIBLE_DEVICES",
-            // HIP reads CUDA's where its own is not set (clr, rocclr/utils/flags.hpp and device.cpp).
+            // HIP reads CUDA's where its own is not set (clr, rocclr/device/rocm/rocdevice.cpp); one that is set and empty shows no GPU
+            // (rocclr/utils/flags.cpp, from ROCm 5.6 on).
             within: &["HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"],
             order: None,
         },

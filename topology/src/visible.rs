@@ -69,9 +69,16 @@ pub fn find_visible(machine: &Machine, view: &TaskView) -> Visible {
         .iter()
         .filter_map(|pci| machine.gpu(*pci))
         .collect();
+    // HIP drops an entry that names no GPU and all behind it, and shows no GPU where the list is empty
+    // (clr, rocclr/device/rocm/rocdevice.cpp and rocclr/utils/flags.cpp, from ROCm 5.6 on).  Which GPU a name stands for is not
+    // known here where no UUID is.
     match parse_list(machine, &gpus, list) {
         Ok(gpus) => Visible {
             gpus,
+            remark: outer.remark,
+        },
+        Err(odd) if odd.named.parse::<i64>().is_ok() => Visible {
+            gpus: odd.before,
             remark: outer.remark,
         },
         Err(_) => outer,
@@ -114,7 +121,7 @@ fn find_outer(machine: &Machine, view: &TaskView) -> Visible {
         }
         Err(odd) => Visible {
             gpus: all(),
-            remark: Some(odd_entry(variables.visible, odd, openable.is_empty())),
+            remark: Some(odd_entry(variables.visible, odd.named, openable.is_empty())),
         },
     }
 }
@@ -181,14 +188,22 @@ fn are_alike(gpus: &[&Gpu]) -> bool {
     })
 }
 
+/// An entry of a list that names no openable GPU.
+#[derive(Debug)]
+struct OddEntry<'l> {
+    named: &'l str,
+    /// The GPUs of the entries before it.
+    before: Vec<PciAddress>,
+}
+
 /// Reads a list as CUDA does: indexes into the openable GPUs in PCI order, UUIDs or their beginnings, a
-/// -1 ends it.  The error is the entry that names no openable GPU.
+/// -1 ends it.  The error is the first entry that names no openable GPU.
 #[inline]
 fn parse_list<'l>(
     machine: &Machine,
     openable: &[&Gpu],
     list: &'l str,
-) -> Result<Vec<PciAddress>, &'l str> {
+) -> Result<Vec<PciAddress>, OddEntry<'l>> {
     let mut gpus = Vec::with_capacity(openable.len());
     for entry in list
         .split(',')
@@ -204,7 +219,12 @@ fn parse_list<'l>(
             Err(_) => one_of_uuid(openable.iter().copied(), entry)
                 .or_else(|| by_uuid_anywhere(machine, entry)),
         };
-        let gpu = found.ok_or(entry)?;
+        let Some(gpu) = found else {
+            return Err(OddEntry {
+                named: entry,
+                before: gpus,
+            });
+        };
         if !gpus.contains(&gpu.pci) {
             gpus.push(gpu.pci);
         }
@@ -320,7 +340,11 @@ mod tests {
         assert_eq!(within(Some("3,1"), "0"), [3]);
         assert_eq!(within(None, "2,0"), [2, 0]);
         assert_eq!(within(None, ""), [0u32; 0]);
-        assert_eq!(within(Some("1,3"), "7"), [1, 3]);
+        assert_eq!(within(Some("1,3"), ""), [0u32; 0]);
+        assert_eq!(within(Some("1,3"), "7"), [0u32; 0]);
+        assert_eq!(within(Some("1,3"), "1,7,0"), [3]);
+        assert_eq!(within(Some("1,3"), "0,-1,1"), [1]);
+        assert_eq!(within(Some("1,3"), "GPU-ffff"), [1, 3]);
     }
 
     #[test]
