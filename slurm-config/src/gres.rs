@@ -7,6 +7,7 @@ use topology::set::ParseSetError;
 use crate::config::Line;
 use crate::cores::CoreSet;
 use crate::hostlist;
+use crate::keys::count_of;
 use crate::rules;
 
 /// The highest number of links (`GRES_MAX_LINK`, interfaces/gres.h).
@@ -221,7 +222,7 @@ impl<'a> GresLine<'a> {
         self.given_count().ok().flatten()
     }
 
-    /// `Count=`, with a suffix as in `1K` (`suffix_mult`, common/slurm_protocol_api.c); None where it is missing.
+    /// `Count=`, which may have a suffix; None where it is missing.
     ///
     /// # Errors
     /// No number, at which slurmd stops.
@@ -229,24 +230,7 @@ impl<'a> GresLine<'a> {
         let Some(value) = self.line.get("count") else {
             return Ok(None);
         };
-        let digits = value.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, suffix) = value.split_at_checked(digits).ok_or(BadCount)?;
-        let number: u64 = number.parse().map_err(|_| BadCount)?;
-        let factor: u64 = match suffix.to_ascii_lowercase().as_str() {
-            "" => 1,
-            "k" | "kib" => 1 << 10,
-            "m" | "mib" => 1 << 20,
-            "g" | "gib" => 1 << 30,
-            "t" | "tib" => 1 << 40,
-            "p" | "pib" => 1 << 50,
-            "kb" => 1000,
-            "mb" => 1_000_000,
-            "gb" => 1_000_000_000,
-            "tb" => 1_000_000_000_000,
-            "pb" => 1_000_000_000_000_000,
-            _ => return Err(BadCount),
-        };
-        Ok(Some(number.saturating_mul(factor)))
+        count_of(value).map(Some).ok_or(BadCount)
     }
 
     /// How many devices the line declares.

@@ -483,6 +483,28 @@ pub fn number(text: &str) -> Option<u64> {
     number.ok()?.checked_mul(factor)
 }
 
+/// A number with a suffix as in `1K` (`suffix_mult`, common/slurm_protocol_api.c); None where it is none.
+pub(crate) fn count_of(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, suffix) = text.split_at_checked(digits)?;
+    let number: u64 = number.parse().ok()?;
+    let factor: u64 = match suffix.to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "p" | "pib" => 1 << 50,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        "pb" => 1_000_000_000_000_000,
+        _ => return None,
+    };
+    Some(number.saturating_mul(factor))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

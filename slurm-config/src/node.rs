@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::config::Line;
 use crate::hostlist;
-use crate::keys;
+use crate::keys::{self, count_of};
 use crate::mig::is_mig_type;
 
 /// A host's own line, with the defaults of the `NodeName=DEFAULT` lines before it.
@@ -21,8 +21,10 @@ pub struct Node {
 /// What a line declares; None where neither it nor a default before it says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Geometry {
-    /// `Sockets=`, or `Boards=` times `SocketsPerBoard=`.
+    /// `Boards=` times `SocketsPerBoard=`, which goes before `Sockets=`.
     pub sockets: Option<u64>,
+    /// `Boards=`.
+    pub boards: Option<u64>,
     /// `CoresPerSocket=`.
     pub cores_per_socket: Option<u64>,
     /// `ThreadsPerCore=`.
@@ -46,8 +48,8 @@ pub struct Shape {
 
 impl Geometry {
     /// What slurmctld makes of it (`_parse_nodename`, common/read_config.c): cores and threads are one
-    /// where they are not said, sockets are as many as the CPUs then need, and CPUs that fit none of these numbers
-    /// are set to their product.
+    /// where they are not said, sockets are as many as the CPUs then need, or as there are boards where the CPUs do not come out
+    /// even, and CPUs that fit none of these numbers are set to their product.
     pub fn shape(self) -> Shape {
         let at_least_one = |value: Option<u64>| value.unwrap_or(1).max(1);
         let cores_per_socket = at_least_one(self.cores_per_socket);
@@ -55,8 +57,10 @@ impl Geometry {
         let of_socket = cores_per_socket.saturating_mul(threads_per_core);
         let sockets = match (self.sockets, self.cpus) {
             (Some(sockets), _) => sockets.max(1),
-            (None, Some(cpus)) => (cpus / of_socket).max(1),
-            (None, None) => 1,
+            (None, Some(cpus)) if cpus >= of_socket && cpus.is_multiple_of(of_socket) => {
+                cpus / of_socket
+            }
+            (None, _) => at_least_one(self.boards),
         };
         let cores = sockets.saturating_mul(cores_per_socket);
         let all = cores.saturating_mul(threads_per_core);
@@ -180,11 +184,14 @@ impl Node {
     /// What it declares.
     pub fn geometry(&self) -> Geometry {
         let number = |key: &str| self.whole.get(key).and_then(keys::number);
-        let boards = number("boards").unwrap_or(1);
+        let boards = number("boards");
+        let of_boards = number("socketsperboard").map(|sockets| {
+            let boards = boards.unwrap_or(1).max(1);
+            sockets.max(1).saturating_mul(boards)
+        });
         Geometry {
-            sockets: number("sockets").or_else(|| {
-                number("socketsperboard").and_then(|sockets| sockets.checked_mul(boards))
-            }),
+            sockets: of_boards.or_else(|| number("sockets")),
+            boards,
             cores_per_socket: number("corespersocket"),
             threads_per_core: number("threadspercore"),
             cpus: number("cpus").or_else(|| number("procs")),
@@ -196,28 +203,62 @@ impl Node {
         self.whole.get("realmemory").and_then(keys::number)
     }
 
+    /// `TmpDisk=`, in MiB; None where it is missing, zero or no number.
+    pub fn tmp_disk_mib(&self) -> Option<u64> {
+        let given = self.whole.get("tmpdisk").and_then(keys::number);
+        given.filter(|given| *given > 0)
+    }
+
     /// `RestrictedCoresPerGPU=`, cores that are kept for jobs with GPUs; None where there are none.
     pub fn restricted_cores_per_gpu(&self) -> Option<u64> {
         let value = self.whole.get("restrictedcorespergpu")?;
         keys::number(value).filter(|cores| *cores > 0)
     }
 
-    /// Whether it is started when it is needed (`State=CLOUD`) or registers itself: slurmctld then reads gres.conf for it and refuses
-    /// AutoDetect there (`_gres_reconfig`, slurmctld/read_config.c; `gres_g_node_config_load`).
-    pub fn is_cloud(&self) -> bool {
-        let state = self.whole.get("state");
-        state.is_some_and(|state| state.eq_ignore_ascii_case("CLOUD")) || self.is_dynamic()
+    /// `CoreSpecCount=`, cores that are kept from jobs; None where it is missing or no number.  As many as the line has are set to one
+    /// (`_parse_nodename`, common/read_config.c).
+    pub fn core_spec_count(&self) -> Option<u64> {
+        let count = self.whole.get("corespeccount").and_then(keys::number)?;
+        let cores = self.geometry().shape().cores();
+        Some(if count >= cores { 1 } else { count })
     }
 
-    /// Whether the node registers itself (`slurmd -Z`), with no line in slurm.conf.
+    /// `MemSpecLimit=`, in MiB; None where it is missing, zero or no number.
+    pub fn mem_spec_limit_mib(&self) -> Option<u64> {
+        let given = self.whole.get("memspeclimit").and_then(keys::number);
+        given.filter(|given| *given > 0)
+    }
+
+    /// Whether it is started when it is needed (`State=CLOUD`): slurmctld then reads gres.conf for it and refuses AutoDetect there
+    /// (`_gres_reconfig`, slurmctld/read_config.c; `gres_g_node_config_load`).
+    pub fn is_cloud(&self) -> bool {
+        let state = self.whole.get("state");
+        state.is_some_and(|state| state.eq_ignore_ascii_case("CLOUD"))
+    }
+
+    /// Whether the node registers itself (`slurmd -Z`), with no line in slurm.conf.  slurmctld then reads no gres.conf for it
+    /// (`create_dynamic_reg_node`, slurmctld/node_mgr.c), so that AutoDetect is as good there as elsewhere.
     pub fn is_dynamic(&self) -> bool {
         self.whole.get("state") == Some(DYNAMIC)
     }
 
-    /// How many of GRES `name` (in lower case) `Gres=` declares: the sum over types; None where it declares none.
+    /// Whether slurmd puts the machine's own CPUs, sockets, cores and threads into the line of a node that registers itself, because
+    /// that names none of them (`_dynamic_init`, slurmd/slurmd.c).
+    pub fn takes_machines_shape(&self) -> bool {
+        const KEYS: [&str; 5] = [
+            "cpus",
+            "boards",
+            "socketsperboard",
+            "corespersocket",
+            "threadspercore",
+        ];
+        self.is_dynamic() && KEYS.iter().all(|key| self.whole.get(key).is_none())
+    }
+
+    /// How many of GRES `name` `Gres=` declares: the sum over items, whatever types they have; None where it has none.
     pub fn gres_count(&self, name: &str) -> Option<u64> {
-        let items = self.gres(name);
-        let counts = items.into_iter().map(|(_, count)| count);
+        let items = self.gres_by_item(name).into_iter();
+        let counts = items.map(|(_, count)| count);
         counts.reduce(u64::saturating_add)
     }
 
@@ -238,27 +279,49 @@ impl Node {
             .collect()
     }
 
-    /// The items of GRES `name` (in lower case) in `Gres=`: the type, None where none is named, and how many.
+    /// The types of GRES `name` in `Gres=`, None where an item names none, and how many of each.
     pub fn gres(&self, name: &str) -> Vec<(Option<String>, u64)> {
+        let items = self.gres_by_item(name).into_iter();
+        let each = items.flat_map(|(types, count)| {
+            let untyped = types.is_empty().then_some((None, count));
+            let typed = types.into_iter().map(move |own| (Some(own), count));
+            typed.chain(untyped)
+        });
+        each.collect()
+    }
+
+    /// The items of GRES `name` in `Gres=`: their types, and how many.
+    ///
+    /// As Slurm reads them (`_get_gres_cnt`, interfaces/gres.c): names in this very case; the last part is the number where it begins
+    /// with a digit, else there is one; every other part is a type that there are as many of; and behind the bare name, or a number
+    /// with something else in it, nothing is read.
+    fn gres_by_item(&self, name: &str) -> Vec<(Vec<String>, u64)> {
         let gres = self.whole.get("gres").unwrap_or_default();
-        let item = |item: &str| {
+        let mut found = Vec::new();
+        for item in split_gres(gres) {
             // Sockets and the like stand in brackets behind.
             let item = item.split('(').next().unwrap_or_default();
-            let mut parts: Vec<&str> = item.split(':').map(str::trim).collect();
-            if parts.is_empty() || !parts.remove(0).eq_ignore_ascii_case(name) {
-                return None;
+            let Some((own, rest)) = item.split_once(':') else {
+                if item == name {
+                    return vec![(Vec::new(), 1)];
+                }
+                continue;
+            };
+            if own != name {
+                continue;
             }
-            // Only the last part is a number; a number before it is a type.
-            let last = parts.last().and_then(|part| part.parse::<u64>().ok());
-            if last.is_some() {
-                parts.pop();
-            }
-            parts.retain(|part| !part.is_empty() && *part != "no_consume");
-            let kind = parts.pop().map(str::to_owned);
-            let count = last.unwrap_or(1);
-            Some((kind, count))
-        };
-        split_gres(gres).into_iter().filter_map(item).collect()
+            let (before, last) = rest.rsplit_once(':').unwrap_or(("", rest));
+            let (types, count) = if last.starts_with(|c: char| c.is_ascii_digit()) {
+                let Some(count) = count_of(last) else { break };
+                (before, count)
+            } else {
+                (rest, 1)
+            };
+            let types = types.split(':').filter(|own| !own.is_empty());
+            let types = types.filter(|own| !own.eq_ignore_ascii_case("no_consume"));
+            found.push((types.map(str::to_owned).collect(), count));
+        }
+        found
     }
 }
 
@@ -372,6 +435,11 @@ mod tests {
             ),
             ("CPUs=7 Sockets=2 CoresPerSocket=16", (32, 2, 16, 1)),
             ("Boards=2 SocketsPerBoard=2 CoresPerSocket=4", (16, 4, 4, 1)),
+            ("Sockets=8 SocketsPerBoard=2 CoresPerSocket=4", (8, 2, 4, 1)),
+            ("Boards=2 CoresPerSocket=4", (8, 2, 4, 1)),
+            ("CPUs=10 CoresPerSocket=4", (4, 1, 4, 1)),
+            ("CPUs=10 Boards=2 CoresPerSocket=4", (8, 2, 4, 1)),
+            ("Boards=0 SocketsPerBoard=0 CoresPerSocket=4", (4, 1, 4, 1)),
             ("Gres=gpu:1", (1, 1, 1, 1)),
         ] {
             let text = format!("NodeName=n1 {words}");
@@ -384,6 +452,40 @@ mod tests {
             );
             assert_eq!(got, shape, "{words}");
         }
+    }
+
+    /// As a real slurmd counted them (`make test-gres`, rows `a-number-for-a-type`, `a-colon-at-the-end` and their neighbours).
+    #[test]
+    fn items_of_gres_are_read_as_slurm_reads_them() {
+        for (value, expected) in [
+            ("gpu", &[(None, 1)][..]),
+            ("gpu:4", &[(None, 4)]),
+            ("gpu:", &[(None, 1)]),
+            ("gpu::4", &[(None, 4)]),
+            ("gpu:4:", &[(Some("4"), 1)]),
+            ("gpu:8:4", &[(Some("8"), 4)]),
+            ("gpu:l40s", &[(Some("l40s"), 1)]),
+            ("gpu:4:l40s", &[(Some("4"), 1), (Some("l40s"), 1)]),
+            ("gpu:1K", &[(None, 1024)]),
+            ("gpu:4x,gpu:2", &[]),
+            ("gpu,gpu:a:2", &[(None, 1)]),
+            ("GPU:4", &[]),
+            (
+                "nic:1,gpu:a:no_consume:2(S:0,1),gpu:b:1",
+                &[(Some("a"), 2), (Some("b"), 1)],
+            ),
+        ] {
+            let text = format!("NodeName=n1 Gres={value}");
+            let node = find(&lines(&text), None).unwrap();
+            let found = node.gres("gpu");
+            let found: Vec<(Option<&str>, u64)> = found
+                .iter()
+                .map(|(kind, count)| (kind.as_deref(), *count))
+                .collect();
+            assert_eq!(found, expected, "{value}");
+        }
+        let node = find(&lines("NodeName=n1 Gres=gpu:4:l40s,gpu:2"), None).unwrap();
+        assert_eq!(node.gres_count("gpu"), Some(3));
     }
 
     #[test]

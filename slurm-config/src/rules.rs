@@ -232,6 +232,21 @@ pub fn gives_links(method: &str) -> bool {
     method != "nvidia"
 }
 
+/// The first release whose slurmctld goes on where gres.conf has AutoDetect for a node with State=CLOUD (`gres_g_node_config_load`,
+/// interfaces/gres.c; `fatal` before it).
+pub const DETECTION_OF_CLOUDS: Release = Release {
+    major: 23,
+    minor: 11,
+    micro: Some(4),
+};
+
+/// Whether slurmctld of `release` stops where gres.conf has AutoDetect for a node with State=CLOUD; a series without a patch stands for
+/// its newest one.
+pub fn stops_at_detection_of_clouds(release: Release) -> bool {
+    release.series() < DETECTION_OF_CLOUDS.series()
+        || release.micro.is_some() && release < DETECTION_OF_CLOUDS
+}
+
 /// Whether `release` stands in the table, whatever its patch.
 pub fn is_in_table(release: Release) -> bool {
     Series::of(release).number == release.series()
@@ -346,6 +361,20 @@ mod tests {
     use crate::cores::SocketKind;
     use topology::machine::{Machine, Package};
     use topology::set::{CpuSet, NodeSet};
+
+    #[test]
+    fn detection_of_clouds_stops_slurmctld_before_a_patch_of_23_11() {
+        for (text, stops) in [
+            ("22.05", true),
+            ("23.02.8", true),
+            ("23.11.3", true),
+            ("23.11.4", false),
+            ("23.11", false),
+            ("26.05", false),
+        ] {
+            assert_eq!(stops_at_detection_of_clouds(release(text)), stops, "{text}");
+        }
+    }
 
     fn release(text: &str) -> Release {
         Release::find(text).unwrap()

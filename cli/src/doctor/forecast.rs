@@ -265,7 +265,10 @@ fn forget_what_slurm_forgets(world: &World<'_>, node: &Node, report: &mut Doctor
     }
     let findings = report.findings.iter_mut();
     // What is wrong with cores asks the forecast by itself.
-    for own in findings.filter(|own| own.harm == Harm::StopsJobs && own.check == "gres-count") {
+    let is_forgotten = |own: &&mut DoctorFinding| {
+        own.harm == Harm::StopsJobs && ["gres-count", "gres-type"].contains(&own.check)
+    };
+    for own in findings.filter(is_forgotten) {
         own.harm = Harm::StopsBinding;
         own.effect = format!(
             "from {} on: {}; {} forgets it beside RestrictedCoresPerGPU= and takes the node",
@@ -290,7 +293,7 @@ fn foretell(world: &World<'_>, slurm: &Slurm, node: &Node, release: Release) -> 
         return told(ForecastOutcome::NoStart, Some(why));
     }
     let series = Series::of(release);
-    let shape = node.geometry().shape();
+    let shape = world.shape_of(node, Some(release));
     // slurmd registers what these say, whatever the machine has.
     let overrides = slurm.parameters(Some(release)).overrides_machine();
     let counts = world.counts(Some(release));
@@ -308,10 +311,34 @@ fn foretell(world: &World<'_>, slurm: &Slurm, node: &Node, release: Release) -> 
         (Some(why), _) => told(ForecastOutcome::Drained, Some(why)),
         (None, Err((outcome, why))) => told(*outcome, Some(why.clone())),
         (None, Ok(Ok(()))) => told(ForecastOutcome::Accepted, None),
+        (None, Ok(Err(why))) if is_judged_before(node, &why) => told(
+            ForecastOutcome::Unknown,
+            Some(format!(
+                "slurmctld takes the node as it is where it has this gres.conf itself (State=CLOUD); else it drains it, because {why}"
+            )),
+        ),
         (None, Ok(Err(why))) => told(ForecastOutcome::Drained, Some(why.to_string())),
     };
     own.refused = refused;
     own
+}
+
+/// Whether slurmctld may have judged this by its own gres.conf before the node started, and then looks no more than at how many GPUs it
+/// registers (`_node_config_validate`, interfaces/gres.c: nothing is new where their number is not).
+fn is_judged_before(node: &Node, why: &Refused) -> bool {
+    node.is_cloud()
+        && match why {
+            Refused::Fewer { .. }
+            | Refused::FewerShared { .. }
+            | Refused::Restricted { .. }
+            | Refused::RestrictedWithoutPlaces => false,
+            Refused::FewerOfType { .. }
+            | Refused::OtherType { .. }
+            | Refused::NoNumbers { .. }
+            | Refused::Cores { .. }
+            | Refused::Links { .. }
+            | Refused::NoSuchCore { .. } => true,
+        }
 }
 
 /// Whether slurmctld of `series` takes what slurmd registers, on a node of `shape`.
@@ -352,10 +379,18 @@ fn lacks(world: &World<'_>, node: &Node, shape: Shape, counts: Option<Counts>) -
             shape.cpus
         ));
     }
-    let given = node.real_memory_mib()?;
-    let there = world.real_memory_mib()?;
-    (given.saturating_mul(world.registered_percent()) > there.saturating_mul(100))
-        .then(|| format!("the line has RealMemory={given} and the machine {there}"))
+    if let Some((given, there)) = node.real_memory_mib().zip(world.real_memory_mib())
+        && !world.takes_memory(given, there)
+    {
+        return Some(format!(
+            "the line has RealMemory={given} and the machine {there}"
+        ));
+    }
+    let (given, there) = node.tmp_disk_mib().zip(world.tmp_disk_mib())?;
+    (given > there).then(|| {
+        let path = world.tmp_fs();
+        format!("the line has TmpDisk={given} and {path} {there}")
+    })
 }
 
 /// What slurmd registers, or what happens instead and why.
@@ -372,6 +407,10 @@ fn register(
     }
     if let Some((why, ..)) = slurm.named_twice() {
         return Err((ForecastOutcome::NoStart, why));
+    }
+    if node.is_cloud() && own.detects() && rules::stops_at_detection_of_clouds(release) {
+        let why = "slurmctld does not start (\"Cannot use AutoDetect on cloud node\")";
+        return Err((ForecastOutcome::Unknown, why.to_owned()));
     }
     let mut faults = lines.iter();
     if let Some((fault, line)) = faults.find_map(|line| Some((fault_of(line)?, line))) {
@@ -402,13 +441,6 @@ fn register(
     } else {
         None
     };
-    if node.is_dynamic() && detected.is_some() {
-        let why = format!(
-            "slurmctld cannot use AutoDetect for {}, which registers itself",
-            node.name
-        );
-        return Err((ForecastOutcome::Unknown, why));
-    }
     Registration::of(&own, node, detected, Series::of(release))
         .map_err(|why| (ForecastOutcome::NoStart, why.to_string()))
 }

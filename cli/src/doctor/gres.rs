@@ -56,7 +56,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     check_keys(lines, report);
     check_flags(world, &gres, report);
     check_detection(world, slurm, &gres, report);
-    check_cloud(node, &gres, report);
+    check_cloud(world, node, &gres, report);
     for line in &gres.lines {
         check_files(world, line, gres.detects(), report);
     }
@@ -369,32 +369,51 @@ fn check_driver(
     }
 }
 
-/// AutoDetect for a node that slurmctld must know before it has started.
-fn check_cloud(node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
-    let Some((_, line)) = gres
-        .autodetect
-        .filter(|_| gres.detects() && node.is_cloud())
-    else {
+/// AutoDetect for a node that slurmctld must know before it has started; it reads the same gres.conf, or has none of its own.
+fn check_cloud(world: &World<'_>, node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    if !node.is_cloud() {
         return;
+    }
+    let Some((_, line)) = gres.autodetect.filter(|_| gres.detects()) else {
+        report.skip(format!(
+            "{}: NodeName={} has State=CLOUD: whether slurmctld's own gres.conf has the lines for it; without them slurmctld drains a node \
+             that it starts for a job (\"gres/gpu count changed and jobs are using them\")",
+            node.line.place(),
+            node.name
+        ));
+        return;
+    };
+    let (harm, effect) = match world.release {
+        Some(release) if rules::stops_at_detection_of_clouds(release) => (
+            Harm::StopsJobs,
+            "slurmctld reads gres.conf for such a node, cannot detect there, and does not start (\"Cannot use AutoDetect on cloud node\"): \
+             no job of the cluster runs"
+                .to_owned(),
+        ),
+        release => (
+            Harm::StopsBinding,
+            format!(
+                "slurmctld reads gres.conf for such a node before it starts, and cannot detect there (\"Cannot use AutoDetect on \
+                 cloud/dynamic node\"): until the node has registered it does not know which cores are near its GPUs{}",
+                match release {
+                    Some(_) => String::new(),
+                    None => format!(
+                        ", and before {} it does not start",
+                        rules::DETECTION_OF_CLOUDS
+                    ),
+                }
+            ),
+        ),
     };
     report.find(
         "gres-autodetect",
-        Harm::StopsBinding,
-        if node.is_dynamic() {
-            format!(
-                "{}, but {} registers itself (slurmd -Z)",
-                line.quote("AutoDetect"),
-                node.name
-            )
-        } else {
-            format!(
-                "{}, but NodeName={} has State=CLOUD",
-                line.quote("AutoDetect"),
-                node.name
-            )
-        },
-        "slurmctld reads gres.conf for such a node before it starts, and cannot detect there (\"Cannot use AutoDetect on \
-         cloud/dynamic node\"): until the node has registered it does not know which cores are near its GPUs",
+        harm,
+        format!(
+            "{}, but NodeName={} has State=CLOUD",
+            line.quote("AutoDetect"),
+            node.name
+        ),
+        effect,
         format!(
             "{}: NodeName={} AutoDetect=off, and the lines that `gpu-numa gres-conf` prints on such a node",
             line.place(),

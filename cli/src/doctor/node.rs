@@ -21,11 +21,14 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     check_twice(slurm, report);
     check_gres_conf(node, report);
     check_gres(world, slurm, node, report);
-    check_memory(world, node, report);
     if world.parameters().overrides_machine() {
-        report.skip("sockets and cores: with SlurmdParameters=config_overrides Slurm believes its configuration, not the machine");
+        report.skip(
+            "sockets, cores and memory: with SlurmdParameters=config_overrides Slurm believes its configuration, not the machine",
+        );
         return;
     }
+    check_memory(world, node, report);
+    check_disk(world, node, report);
     let Some(counts) = world.counts(world.release) else {
         return;
     };
@@ -331,7 +334,7 @@ fn check_memory(world: &World<'_>, node: &Node, report: &mut DoctorReport) {
         ));
         return;
     };
-    if given.saturating_mul(world.registered_percent()) > there.saturating_mul(100) {
+    if !world.takes_memory(given, there) {
         report.find(
             "node-line",
             Harm::StopsJobs,
@@ -342,6 +345,32 @@ fn check_memory(world: &World<'_>, node: &Node, report: &mut DoctorReport) {
             ),
             "slurmctld drains the node (\"Low RealMemory\")",
             format!("{}: RealMemory={there}, or less", node.line.place()),
+        );
+    }
+}
+
+/// `TmpDisk=` (in MiB) against what slurmd will report.
+fn check_disk(world: &World<'_>, node: &Node, report: &mut DoctorReport) {
+    let Some(given) = node.tmp_disk_mib() else {
+        return;
+    };
+    let (path, place) = (world.tmp_fs(), node.line.place());
+    let Some(there) = world.tmp_disk_mib() else {
+        report.skip(format!(
+            "{place}: TmpDisk={given}: the size of {path} is not recorded"
+        ));
+        return;
+    };
+    if given > there {
+        report.find(
+            "node-line",
+            Harm::StopsJobs,
+            format!(
+                "{place}: NodeName={}: TmpDisk={given} ({path} has {there})",
+                node.name
+            ),
+            "slurmctld drains the node (\"Low TmpDisk\")",
+            format!("{place}: TmpDisk={there}, or less; or TmpFS= with the path of the disk that is meant"),
         );
     }
 }

@@ -42,7 +42,7 @@ fn of_slurm(node: &Node, map: &CoreMap, report: &mut DoctorReport) -> Option<(St
     let evidence = format!("{}: {key}={value}", node.line.place());
     let Some(cores) = kept_cores(node, map) else {
         report.skip(format!(
-            "{evidence}: no number of cores, or no list of CPU numbers"
+            "{evidence}: no number of cores, or no list of the line's CPUs"
         ));
         return None;
     };
@@ -52,11 +52,20 @@ fn of_slurm(node: &Node, map: &CoreMap, report: &mut DoctorReport) -> Option<(St
 
 /// The cores that the node's line keeps from jobs; None where it keeps none or they cannot be read.
 pub(super) fn kept_cores(node: &Node, map: &CoreMap) -> Option<CoreSet> {
-    if let Some(list) = node.whole.get("cpuspeclist") {
-        return Some(map.reserved_by_list(&list.parse().ok()?));
+    if let Some(list) = cpu_spec_list(node) {
+        return Some(map.reserved_by_list(&list));
     }
-    let count = node.whole.get("corespeccount")?.parse().ok()?;
-    Some(map.reserved_by_count(count))
+    let count = usize::try_from(node.core_spec_count()?);
+    Some(map.reserved_by_count(count.unwrap_or(usize::MAX)))
+}
+
+/// `CpuSpecList=`, Slurm's own numbers of CPUs, which goes before CoreSpecCount; None where it is missing, no list, or has a CPU beyond the
+/// line's last one, with which Slurm ignores it (`_parse_nodename`, common/read_config.c).
+fn cpu_spec_list(node: &Node) -> Option<CoreSet> {
+    let list: CoreSet = node.whole.get("cpuspeclist")?.parse().ok()?;
+    let cpus = node.geometry().shape().cpus;
+    let is_there = list.last().is_none_or(|last| u64::from(last) < cpus);
+    is_there.then_some(list)
 }
 
 /// CPUs that the kernel keeps its own work off, and Slurm the jobs.
@@ -77,11 +86,10 @@ fn check_quiet(evidence: &str, kept: &CpuSet, ticks: &CpuSet, report: &mut Docto
 
 /// `MemSpecLimit=` that Slurm resets (`_check_callback` of a node's line, common/read_config.c).
 fn check_memory(node: &Node, report: &mut DoctorReport) {
-    let number = |key: &str| node.whole.get(key)?.parse::<u64>().ok();
-    let Some(kept) = number("memspeclimit").filter(|kept| *kept > 0) else {
+    let Some(kept) = node.mem_spec_limit_mib() else {
         return;
     };
-    let whole = number("realmemory");
+    let whole = node.real_memory_mib();
     // 1 MiB where the line does not say.
     if kept < whole.unwrap_or(1) {
         return;

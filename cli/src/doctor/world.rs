@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use discovery::Source;
 use slurm_config::cores::{CoreMap, Counts, SocketKind};
-use slurm_config::node::{self, Node};
+use slurm_config::node::{self, Node, Shape};
 use slurm_config::parameters::SlurmdParameters;
 use slurm_config::release::Release;
 use slurm_config::rules;
@@ -141,6 +141,19 @@ impl<'a> World<'a> {
         Counts::of(self.machine, kind, &self.left_out(release))
     }
 
+    /// What slurmctld of `release` holds of a node: what its line declares, or what the machine has where slurmd says that.
+    pub(crate) fn shape_of(&self, node: &Node, release: Option<Release>) -> Shape {
+        let counts = self.counts(release);
+        let shape = |counts: Counts| Shape {
+            cpus: counts.cpus as u64,
+            sockets: counts.sockets as u64,
+            cores_per_socket: counts.cores_per_socket as u64,
+            threads_per_core: counts.threads_per_core as u64,
+        };
+        let own = counts.filter(|_| node.takes_machines_shape()).map(shape);
+        own.unwrap_or_else(|| node.geometry().shape())
+    }
+
     /// What `slurmd -C` prints with `kind` for a socket; None for a machine without cores.
     pub(crate) fn counts_with(&self, kind: SocketKind) -> Option<Counts> {
         Counts::of(self.machine, kind, &self.left_out(self.release))
@@ -211,15 +224,50 @@ impl<'a> World<'a> {
         tree.exists("/dev").then(|| tree.exists(file))
     }
 
-    /// The percentage of RealMemory that a node must have (`node_reg_mem_percent`, slurmctld/node_mgr.c).
-    pub(crate) fn registered_percent(&self) -> u64 {
-        let Some(slurm) = &self.slurm else { return 100 };
-        let given = slurm.value("slurmctldparameters").and_then(|(value, _)| {
+    /// Whether slurmctld takes a node that has `there` MiB of memory where its line says `given`: `node_reg_mem_percent` of it must
+    /// be there (`validate_node_specs`, slurmctld/node_mgr.c).
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "slurmctld reckons so, and memory in MiB has fewer digits than a double"
+    )]
+    pub(crate) fn takes_memory(&self, given: u64, there: u64) -> bool {
+        let Some(slurm) = &self.slurm else {
+            return true;
+        };
+        let percent = slurm.value("slurmctldparameters").and_then(|(value, _)| {
             let mut words = value.split(',').map(str::trim);
-            words.find_map(|word| word.strip_prefix("node_reg_mem_percent=")?.parse().ok())
+            words.find_map(|word| {
+                word.strip_prefix("node_reg_mem_percent=")?
+                    .parse::<f64>()
+                    .ok()
+            })
         });
         let is_cloud = slurm.node.as_ref().is_some_and(Node::is_cloud);
-        given.unwrap_or(if is_cloud { 90 } else { 100 })
+        let percent = percent.unwrap_or(if is_cloud { 90.0 } else { 100.0 });
+        there as f64 / given as f64 * 100.0 >= percent
+    }
+
+    /// The file system that TmpDisk= is held against: `TmpFS=` with the names of node and host in it, `/tmp` without.
+    pub(crate) fn tmp_fs(&self) -> String {
+        let slurm = self.slurm.as_ref();
+        let given = slurm.and_then(|slurm| slurm.value("tmpfs"));
+        let Some((path, _)) = given else {
+            return "/tmp".to_owned();
+        };
+        let node = slurm.and_then(|slurm| slurm.node.as_ref());
+        let name = node.map_or("", |node| node.name.as_str());
+        let host = self.machine.hostname.as_deref().unwrap_or_default();
+        path.replace("%n", name).replace("%h", host)
+    }
+
+    /// The size in MiB of that file system as slurmd reports it (`get_tmp_disk`, slurmd/get_mach_stat.c); None where it is not that
+    /// of this host.
+    pub(crate) fn tmp_disk_mib(&self) -> Option<u64> {
+        let bytes = self
+            .is_live
+            .then(|| ffi::linux::file::file_system_bytes(Path::new(&self.tmp_fs())))?;
+        // One that cannot be asked has none, for slurmd.
+        Some(bytes.unwrap_or(0) >> 20)
     }
 
     /// The host's memory in MiB as slurmd reports it; None where `/proc/meminfo` is not recorded.

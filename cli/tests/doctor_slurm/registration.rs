@@ -146,18 +146,48 @@ fn a_dynamic_node_is_what_slurmd_says_of_it() {
         "{}",
         forecast(&host, "24.11")
     );
+    // slurmctld reads no gres.conf for it.
     host.write(GRES, "AutoDetect=nvml\n");
     let found = super::found(&host, "24.11", "gres-autodetect");
+    assert!(found.is_empty(), "{found:?}");
+    let by_line = "slurmd on gpu1 will register 4 gpu:l40s, cores 0-3 / 4-7: accepted";
     assert!(
-        found.len() == 1 && found[0].contains("but gpu1 registers itself (slurmd -Z)"),
-        "{found:?}"
-    );
-    assert!(
-        forecast(&host, "24.11")
-            .contains("slurmctld cannot use AutoDetect for gpu1, which registers itself"),
+        forecast(&host, "24.11").starts_with(by_line),
         "{}",
         forecast(&host, "24.11")
     );
+    // A line that says nothing of the machine gets what that has from slurmd.
+    host.write(
+        "etc/default/slurmd",
+        "SLURMD_OPTIONS=\"-Z --conf 'Gres=gpu:l40s:4 Feature=x'\"\n",
+    );
+    assert!(
+        forecast(&host, "24.11").starts_with(by_line),
+        "{}",
+        forecast(&host, "24.11")
+    );
+}
+
+/// Before 23.11.4 slurmctld stops at AutoDetect for a node in the cloud.
+#[test]
+fn detection_of_a_node_in_the_cloud_stops_slurmctld_of_old() {
+    let host = Host::new();
+    driver(&host, [0, 1, 2, 3]);
+    host.replace(NODES, "Gres=", "State=CLOUD Gres=");
+    host.write(GRES, "AutoDetect=nvml\n");
+    for (release, harm, outcome) in [
+        ("22.05", "stops-jobs", "slurmctld does not start"),
+        ("23.11.3", "stops-jobs", "accepted"),
+        ("24.11", "stops-binding", "accepted"),
+    ] {
+        let found = super::found(&host, release, "gres-autodetect");
+        assert!(
+            found.len() == 1 && found[0].starts_with(harm),
+            "{release}: {found:?}"
+        );
+        let told = forecast(&host, release);
+        assert!(told.contains(outcome), "{release}: {told}");
+    }
 }
 
 /// 24.05 and 24.11 look at no count of the GPUs where they look at their cores; a finding must not say that they do.

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fstatvfs};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fstatvfs, statvfs};
 
 use super::process::effective_user;
 
@@ -152,6 +152,15 @@ fn unmapped_user() -> u32 {
 
 fn is_read_only(file: &File) -> bool {
     fstatvfs(file).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// The size in bytes of the file system that holds `path`, used or not (statvfs(3)).
+///
+/// # Errors
+/// What the kernel answers, such as that there is no such path.
+pub fn file_system_bytes(path: &Path) -> std::io::Result<u64> {
+    let stat = statvfs(path)?;
+    Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
 }
 
 fn not_trusted(path: &Path, meta: &Metadata) -> FileError {

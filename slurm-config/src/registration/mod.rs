@@ -47,7 +47,9 @@ pub struct Record {
 /// The GPUs of a node as slurmd registers them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
-    /// What the node's line declares, a type each.
+    /// How many the node's line declares.
+    wanted: u64,
+    /// What it declares of each type.
     declared: Vec<(Option<String>, u64)>,
     /// What slurmd has.
     pub records: Vec<Record>,
@@ -101,6 +103,7 @@ impl Registration {
             shared.extend(Shared::of(name, gres, node, &records)?);
         }
         Ok(Self {
+            wanted: node.gres_count("gpu").unwrap_or(0),
             declared,
             records,
             shared,

@@ -135,6 +135,13 @@ impl fmt::Display for Refused {
     }
 }
 
+/// Whether a release with `rule` refuses `cores` because one of them is behind the last of a node of `shape`; before there were rules,
+/// nothing looked.
+fn is_beyond(rule: CoresRule, shape: Shape, cores: &CoreSet) -> bool {
+    let last = cores.last().map_or(0, u64::from);
+    rule != CoresRule::AnySet && last >= shape.cores()
+}
+
 impl Registration {
     /// Whether slurmctld of a release with `rule` takes it for a node of `shape`.
     ///
@@ -142,7 +149,7 @@ impl Registration {
     /// Why it does not.
     pub fn judge(&self, rule: CoresRule, shape: Shape) -> Result<(), Refused> {
         let found: u64 = self.records.iter().map(|record| record.count).sum();
-        let wanted: u64 = self.declared.iter().map(|(_, count)| count).sum();
+        let wanted = self.wanted;
         if found < wanted {
             return Err(Refused::Fewer {
                 found,
@@ -167,10 +174,7 @@ impl Registration {
                 }
                 Some(Ok(cores)) => cores,
             };
-            let is_beyond = cores
-                .last()
-                .is_some_and(|last| u64::from(last) >= shape.cores());
-            if is_beyond && rule != CoresRule::AnySet {
+            if is_beyond(rule, shape, cores) {
                 return Err(Refused::NoSuchCore {
                     cores: cores.clone(),
                 });
@@ -216,7 +220,11 @@ impl Registration {
         for record in self.records.iter().filter(|_| has_cores) {
             let cores = match &record.cores {
                 None => &all,
-                Some(Ok(cores)) if rule.admits_in(shape, cores) => cores,
+                Some(Ok(cores))
+                    if !is_beyond(rule, shape, cores) && rule.admits_in(shape, cores) =>
+                {
+                    cores
+                }
                 Some(_) => return Ok(()),
             };
             let needed = record.count.saturating_mul(per_gpu);

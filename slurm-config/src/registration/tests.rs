@@ -367,6 +367,13 @@ fn gpus_have_cores_of_their_own() {
             "",
             "enough",
         ),
+        (
+            "Name=gpu File=/dev/nvidia0 Cores=8-11\n",
+            "gpu:1",
+            9,
+            "",
+            "enough",
+        ),
     ] {
         assert_eq!(
             restricted(gres, declared, per_gpu, kept),
