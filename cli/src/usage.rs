@@ -65,12 +65,21 @@ pub(crate) fn parse_svg(text: &str) -> Result<PathBuf, String> {
 /// The fault of a command line that `root` refused, with where to read on.
 pub(crate) fn line(error: &Error, root: &Command, words: &[String]) -> String {
     let (path, command) = chosen(root, words);
-    let fault = fault(error, command);
+    let fault = negative(error, words).unwrap_or_else(|| fault(error, command));
     if fault.ends_with('?') {
         format!("{fault} (see {path} --help)")
     } else {
         format!("{fault}; see {path} --help")
     }
+}
+
+/// What is wrong with a negative number after an option, which clap takes for an option; none where it is something else.
+fn negative(error: &Error, words: &[String]) -> Option<String> {
+    let argument = text(error, ContextKind::InvalidArg);
+    let is_number = error.kind() == ErrorKind::UnknownArgument && argument.parse::<f64>().is_ok();
+    let at = words.iter().position(|word| *word == argument)?;
+    let option = words.get(at.checked_sub(1)?).filter(|word| word.starts_with("--"))?;
+    is_number.then(|| format!("{option} \"{argument}\": expected a number that is not negative"))
 }
 
 /// The innermost command that the words name, and how it is called.

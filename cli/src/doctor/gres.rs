@@ -276,7 +276,7 @@ fn check_files(world: &World<'_>, line: &GresLine<'_>, detects: bool, report: &m
         }
     }
     if !missing.is_empty() {
-        report_missing(&line.line.quote("File"), &place, &missing, report);
+        report_missing(line, &missing, report);
     }
     if is_by_order {
         report.skip(format!("device numbers: {}", devices::assumption(machine)));
@@ -284,16 +284,23 @@ fn check_files(world: &World<'_>, line: &GresLine<'_>, detects: bool, report: &m
 }
 
 /// One finding for the device files of a line that the host does not have.
-fn report_missing(evidence: &str, place: &str, missing: &[String], report: &mut DoctorReport) {
-    let names = missing.join(", ");
+fn report_missing(line: &GresLine<'_>, missing: &[String], report: &mut DoctorReport) {
+    let (names, place) = (missing.join(", "), line.line.place());
+    // A part of a GPU is no part without one of its files.
+    let (key, change) = if line.is_of_several_files() {
+        let change = "all files of a part that is there (for MIG /proc/driver/nvidia-caps/mig-minors has the numbers), or no such line";
+        ("MultipleFiles", format!("{place}: {change}"))
+    } else {
+        ("File", format!("{place}: remove {names}"))
+    };
     report.find(
         "gres-file",
         Harm::StopsJobs,
-        evidence,
+        line.line.quote(key),
         format!(
             "the host has no {names}: slurmd waits 20 seconds for a file and does not start (\"can't stat gres.conf file\")"
         ),
-        format!("{place}: remove {names}"),
+        change,
     );
 }
 
@@ -336,12 +343,7 @@ fn check_missing(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorRepo
         let all = line.files().into_iter().chain(line.several_files());
         let missing: Vec<String> = all.filter(|file| is_gone(file)).collect();
         if !missing.is_empty() {
-            let key = if line.is_of_several_files() {
-                "MultipleFiles"
-            } else {
-                "File"
-            };
-            report_missing(&line.line.quote(key), &line.line.place(), &missing, report);
+            report_missing(line, &missing, report);
         }
     }
 }
