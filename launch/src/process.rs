@@ -132,7 +132,7 @@ pub(crate) fn cgroup_of(root: &Path, pid: u32) -> String {
 /// What the environment of process `pid` of this host says of the GPUs that it sees.
 ///
 /// Numbers count within what the process may open.  Only a process of its own cgroup can ask the kernel for that; but
-/// version 1 of cgroups lists what another one may open, a container has the files of its GPUs alone, a number that is the last
+/// version 1 of cgroups lists what another one may open where it is a list and not all but some, a container has the files of its GPUs alone, a number that is the last
 /// of the host's says that all count, and UUIDs stand for themselves.
 pub fn seen_by(machine: &Machine, pid: u32) -> Seen {
     let root = Path::new("/");
@@ -198,18 +198,27 @@ fn fence(cgroup: &str) -> Option<String> {
 }
 
 /// The GPUs that the processes of a cgroup of version 1 may open, by what its `devices.list` says; none where that is another
-/// version, or may not be read.
+/// version, or may not be read, or lets all be opened but for exceptions, as Slurm's cgroups do: these the kernel does not list
+/// (`devcgroup_seq_show`, security/device_cgroup.c).
 fn listed_in_cgroup(machine: &Machine, root: &Path, cgroup: &str) -> Option<Vec<PciAddress>> {
     let (_, path) = devices_hierarchy(cgroup)?;
     let folder = root
         .join("sys/fs/cgroup/devices")
         .join(path.trim_start_matches('/'));
     let list = fs::read_to_string(folder.join("devices.list")).ok()?;
+    if has_exceptions(&list) {
+        return None;
+    }
     let gpus = machine.gpus.iter().filter_map(|gpu| {
         let number = read_device_number(Path::new(&gpu.device_path()?))?;
         may_open(&list, number).then_some(gpu.pci)
     });
     Some(gpus.collect())
+}
+
+/// Whether a `devices.list` is of a cgroup that lets all be opened, with or without exceptions.
+fn has_exceptions(list: &str) -> bool {
+    list.lines().any(|line| line.starts_with("a "))
 }
 
 /// Whether a `devices.list` (Documentation/admin-guide/cgroup-v1/devices.rst) lets a character device be read and written.
@@ -223,7 +232,7 @@ fn may_open(list: &str, (major, minor): DeviceNumber) -> bool {
         let is_number = number
             .split_once(':')
             .is_some_and(|(x, y)| is(x, major) && is(y, minor));
-        matches!(*kind, "a" | "c") && is_number && access.contains('r') && access.contains('w')
+        *kind == "c" && is_number && access.contains('r') && access.contains('w')
     })
 }
 
@@ -457,8 +466,8 @@ mod tests {
         let list = "c 1:3 rwm\nb 195:1 rwm\nc 195:0 rw\nc 195:2 r\n";
         assert!(may_open(list, (195, 0)) && may_open(list, (1, 3)));
         assert!(!may_open(list, (195, 1)) && !may_open(list, (195, 2)));
-        assert!(may_open("a *:* rwm\n", (195, 1)) && may_open("c 195:* rwm\n", (195, 7)));
-        assert!(!may_open("", (195, 0)));
+        assert!(may_open("c 195:* rwm\n", (195, 7)) && !may_open("", (195, 0)));
+        assert!(has_exceptions("a *:* rwm\n") && !has_exceptions(list));
     }
 
     #[test]
