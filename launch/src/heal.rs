@@ -145,6 +145,14 @@ pub struct Healed {
 }
 
 impl Healed {
+    /// Has the sums agree with what is elsewhere now, in bytes: a huge page moves whole, also what of it was not asked for yet.
+    fn settle(&mut self, before: u64, now: u64) {
+        self.moved = self.moved.max(before.saturating_sub(now));
+        self.no_room = self.no_room.saturating_sub(self.left().saturating_sub(now));
+        // What the kernel did not say a word of, or what came meanwhile.
+        self.other += now.saturating_sub(self.left());
+    }
+
     /// All that stayed where it was.
     pub fn left(&self) -> u64 {
         self.shared + self.busy + self.no_room + self.other
@@ -220,12 +228,11 @@ impl Mover<'_> {
                 return Err((all, Errno::NO_PROCESS));
             };
             rest = found;
-            // What the kernel did not say a word of.
-            all.other += rest.bytes.saturating_sub(all.left());
             if rest.bytes == 0 || !has_moved {
                 break;
             }
         }
+        all.settle(misplaced.bytes, rest.bytes);
         Ok(all)
     }
 
@@ -411,6 +418,23 @@ mod tests {
             &[0, 1].into_iter().collect(),
         );
         assert_eq!(all, Misplaced::default());
+    }
+
+    #[test]
+    fn the_sums_agree_with_what_is_elsewhere_at_the_end() {
+        let settled = |moved, busy, no_room, before, now| {
+            let mut healed = Healed {
+                moved,
+                busy,
+                no_room,
+                ..Healed::default()
+            };
+            healed.settle(before, now);
+            (healed.moved, healed.busy, healed.no_room, healed.other)
+        };
+        assert_eq!(settled(30, 8, 0, 40, 8), (32, 8, 0, 0));
+        assert_eq!(settled(30, 0, 12, 40, 8), (32, 0, 8, 0));
+        assert_eq!(settled(30, 8, 0, 40, 11), (30, 8, 0, 3));
     }
 
     #[test]
