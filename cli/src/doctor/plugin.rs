@@ -265,7 +265,7 @@ fn check_file(slurm: &Slurm, entry: &Entry, path: &str, report: &mut DoctorRepor
         "plugin-file",
         Harm::StopsBinding,
         format!("{}: there is no {path}", entry.place()),
-        "--gpu-numa-bind is an unknown option, and before 25.11 every srun complains of the file",
+        "--gpu-numa-bind is an unknown option, and srun of older releases complains of the file each time",
         format!("install gpu-numa-bind-slurm, or correct {}", entry.place()),
     );
 }
