@@ -89,7 +89,7 @@ fn call(pid: u32, addresses: &[usize], node: Option<u32>) -> Result<Vec<Page>, E
         .as_ref()
         .map_or(std::ptr::null(), |nodes| nodes.as_ptr());
     // SAFETY: the three lists are as long as is said, the addresses are numbers to the kernel, and only `status` is written.
-    check(unsafe {
+    let done = check(unsafe {
         libc::syscall(
             libc::SYS_move_pages,
             pid,
@@ -99,7 +99,12 @@ fn call(pid: u32, addresses: &[usize], node: Option<u32>) -> Result<Vec<Page>, E
             status.as_mut_ptr(),
             MOVE,
         )
-    })?;
+    });
+    match done {
+        // Of a process that has ended and whose end was not asked for yet (`find_mm_struct`, mm/migrate.c).
+        Err(Errno(libc::EINVAL)) => return Err(Errno::NO_PROCESS),
+        other => other?,
+    };
     Ok(status.into_iter().map(Page::of).collect())
 }
 
