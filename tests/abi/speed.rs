@@ -269,8 +269,8 @@ fn what_each_plugin_costs() {
 const INSTRUCTIONS: [(Plugin, usize, &str, u64); 4] = [
     (Plugin::Unused, 1, "task_init", 20),
     (Plugin::Binding, 1, "user_init", 600_000),
-    (Plugin::Binding, 1, "task_init", 167_000),
-    (Plugin::Binding, 16, "task_init", 3_370_000),
+    (Plugin::Binding, 1, "task_init", 137_000),
+    (Plugin::Binding, 16, "task_init", 2_680_000),
 ];
 
 /// How often a hook is counted again that took too many.
