@@ -78,7 +78,9 @@ fn negative(error: &Error, words: &[String]) -> Option<String> {
     let argument = text(error, ContextKind::InvalidArg);
     let is_number = error.kind() == ErrorKind::UnknownArgument && argument.parse::<f64>().is_ok();
     let at = words.iter().position(|word| *word == argument)?;
-    let option = words.get(at.checked_sub(1)?).filter(|word| word.starts_with("--"))?;
+    let option = words
+        .get(at.checked_sub(1)?)
+        .filter(|word| word.starts_with("--"))?;
     is_number.then(|| format!("{option} \"{argument}\": expected a number that is not negative"))
 }
 
