@@ -22,6 +22,7 @@ use topology::quantity::{count, volume};
 use topology::set::NodeSet;
 
 use crate::command::{CommandError, Format, Outcome, parse_gpus};
+use crate::hardware;
 use crate::out::{self, Out};
 use crate::paper::Ink;
 use crate::progress::bytes_so_far;
@@ -440,19 +441,11 @@ fn print(out: &mut Out, document: &CacheDocument, is_evicting: bool) -> Result<(
             out.line(format_args!(
                 "WRONG  {} are on other nodes than the GPUs' {}; --evict drops them, so that the next reader puts them near itself",
                 volume(far),
-                nodes_in_words(right)
+                hardware::nodes(right)
             ))?;
         }
     }
     Ok(())
-}
-
-fn nodes_in_words(nodes: &NodeSet) -> String {
-    if nodes.len() == 1 {
-        format!("node {nodes}")
-    } else {
-        format!("nodes {nodes}")
-    }
 }
 
 fn row(

@@ -6,6 +6,7 @@ use topology::machine::{Gpu, Machine, MemoryRating, NumaNode, Package};
 use topology::path::{nvlinks, pci_path};
 use topology::pci::PciAddress;
 use topology::quantity::{count, volume};
+use topology::set::NodeSet;
 
 use crate::models;
 
@@ -28,6 +29,15 @@ pub(crate) fn summary(machine: &Machine) -> String {
         count(machine.gpus.len(), "GPU"),
         count(machine.nics.len(), "NIC"),
     )
+}
+
+/// `node 0`, `nodes 0-1`.
+pub(crate) fn nodes(nodes: &NodeSet) -> String {
+    if nodes.len() == 1 {
+        format!("node {nodes}")
+    } else {
+        format!("nodes {nodes}")
+    }
 }
 
 /// A node's memory, `503.5 GiB`; `?` where its size is not recorded.

@@ -18,6 +18,7 @@ use topology::quantity::volume;
 use topology::set::NodeSet;
 
 use crate::command::{CommandError, Format, Outcome};
+use crate::hardware;
 use crate::out::Out;
 use crate::progress::bytes_bar;
 use crate::usage::parse_bytes;
@@ -282,15 +283,9 @@ fn print(out: &mut Out, document: &HealDocument) -> Result<(), CommandError> {
         out.line(title(process.pid, &process.name))?;
         out.line(format_args!("  GPUs    {}", process.gpus))?;
         if let Some(nodes) = &process.nodes {
-            let is_one = nodes.len() == 1;
-            let place = if is_one {
-                format!("node {nodes}")
-            } else {
-                format!("nodes {nodes}")
-            };
             out.line(format_args!(
                 "  memory  {}",
-                moved_line(document.dry_run, process, &place)
+                moved_line(document.dry_run, process, &hardware::nodes(nodes))
             ))?;
         }
         for (reason, bytes) in &process.left_bytes {

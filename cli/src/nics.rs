@@ -1,11 +1,18 @@
 //! The NICs of GPUs and tasks, in words and in JSON.
 
 use serde::Serialize;
+use topology::binding::StepPlan;
 use topology::machine::Machine;
-use topology::nics::{NicPath, NicShare};
+use topology::nics::{NicPath, NicShare, nics_of_tasks};
 use topology::pci::PciAddress;
 
 use crate::hardware::join;
+
+/// The NICs of each task of a plan.
+pub(crate) fn of_plan(machine: &Machine, plan: &StepPlan) -> Vec<NicShare> {
+    let gpus: Vec<Vec<PciAddress>> = plan.tasks.iter().map(|task| task.gpus.clone()).collect();
+    nics_of_tasks(machine, &gpus)
+}
 
 /// The NICs of a GPU or a task.
 #[derive(Debug, Clone, Serialize)]

@@ -12,7 +12,6 @@ use topology::binding::{
     find_spanning, plan_step, summarize,
 };
 use topology::machine::Machine;
-use topology::nics::{NicShare, nics_of_tasks};
 use topology::option::{Policy, Width};
 use topology::pci::PciAddress;
 use topology::quantity::count;
@@ -110,12 +109,6 @@ struct TaskNics {
     share: NicDocument,
 }
 
-/// The NICs of each task of a plan.
-fn task_nics(machine: &Machine, plan: &StepPlan) -> Vec<NicShare> {
-    let gpus: Vec<Vec<PciAddress>> = plan.tasks.iter().map(|task| task.gpus.clone()).collect();
-    nics_of_tasks(machine, &gpus)
-}
-
 impl Plan {
     pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
         let argument = |name: &str, problem: &dyn std::fmt::Display| {
@@ -174,7 +167,7 @@ impl Plan {
                 nics: plan
                     .tasks
                     .iter()
-                    .zip(task_nics(&machine, &plan))
+                    .zip(nics::of_plan(&machine, &plan))
                     .map(|(task, share)| TaskNics {
                         task: task.task,
                         share: NicDocument::new(&machine, &share),
@@ -519,7 +512,7 @@ fn print(
     if !machine.nics.is_empty() {
         out.told(
             Ink::Plain,
-            nics::of_tasks(machine, host, &task_nics(machine, plan)),
+            nics::of_tasks(machine, host, &nics::of_plan(machine, plan)),
         )?;
     }
     let advice = advise(machine, step, plan);

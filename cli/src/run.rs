@@ -14,7 +14,6 @@ use launch::rank::{Rank, read_rank};
 use launch::variables::OwnEnvironment;
 use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
 use topology::machine::Machine;
-use topology::nics::nics_of_tasks;
 use topology::option::{Policy, Settings, Verbosity};
 use topology::pci::PciAddress;
 use topology::words::{self, Voice};
@@ -181,8 +180,7 @@ fn tell_nics(machine: &Machine, settings: Settings, plan: &StepPlan, own: &TaskP
     if settings.report != Verbosity::Verbose || machine.nics.is_empty() || own.gpus.is_empty() {
         return;
     }
-    let gpus: Vec<Vec<PciAddress>> = plan.tasks.iter().map(|task| task.gpus.clone()).collect();
-    let mut shares = plan.tasks.iter().zip(nics_of_tasks(machine, &gpus));
+    let mut shares = plan.tasks.iter().zip(nics::of_plan(machine, plan));
     let share = shares.find(|(task, _)| task.task == own.task);
     if let Some((_, share)) = share {
         let host = machine.hostname.as_deref().unwrap_or("this host");

@@ -206,8 +206,8 @@ fn entries_of(list: &str) -> Vec<&str> {
 
 /// A task of a Slurm step as it is before it is bound: its GPUs, Slurm's mask, what its user bound; and what was odd.
 ///
-/// `devices` are those of `machine`; `is_script` says that it is a batch script's own or an interactive step, whose `--cpu-bind` is that of the steps
-/// in it.
+/// `devices` are those of `machine`; `is_script` says that it is a batch script's own or an interactive step, whose
+/// `--cpu-bind` is that of the steps in it.
 pub fn read_task(
     machine: &Machine,
     devices: &Devices,

@@ -132,8 +132,8 @@ pub(crate) fn cgroup_of(root: &Path, pid: u32) -> String {
 /// What the environment of process `pid` of this host says of the GPUs that it sees.
 ///
 /// Numbers count within what the process may open.  Only a process of its own cgroup can ask the kernel for that; but
-/// version 1 of cgroups lists what another one may open where it is a list and not all but some, a container has the files of its GPUs alone, a number that is the last
-/// of the host's says that all count, and UUIDs stand for themselves.
+/// version 1 of cgroups lists what another one may open where it is a list and not all but some, a container has the files
+/// of its GPUs alone, a number that is the last of the host's says that all count, and UUIDs stand for themselves.
 pub fn seen_by(machine: &Machine, pid: u32) -> Seen {
     let root = Path::new("/");
     let Some(environment) = StartEnvironment::read(root, pid) else {

@@ -73,6 +73,20 @@ impl Element {
         self.children.iter().filter(move |child| child.name == name)
     }
 
+    /// The first child with this tag, made where there is none.
+    pub(crate) fn child(&mut self, name: &str) -> &mut Element {
+        let known = self.children.iter().position(|child| child.name == name);
+        let place = known.unwrap_or_else(|| {
+            self.children.push(Element::new(name));
+            self.children.len() - 1
+        });
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "the place was found, or made, in the lines above"
+        )]
+        &mut self.children[place]
+    }
+
     /// How many elements this one and all below it are.
     pub fn count(&self) -> usize {
         1 + self.children.iter().map(Element::count).sum::<usize>()

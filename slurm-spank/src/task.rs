@@ -334,12 +334,12 @@ impl Task<'_> {
             return;
         }
         let mut variables = Vec::with_capacity(8);
-        let still = order
-            .keeps_still
-            .then(|| frameworks::keep_still(self.spank));
-        let order_of_gpus = device_order(self.machine, self.spank).into_iter();
-        for variable in order_of_gpus.chain(still.into_iter().flatten()) {
-            variables.push(variable);
+        variables.extend(device_order(self.machine, self.spank));
+        if order.keeps_still {
+            // One by one: in an `extend` all would have to be as long-lived as these.
+            for variable in frameworks::keep_still(self.spank) {
+                variables.push(variable);
+            }
         }
         let answered = Answered::in_task(self.spank);
         let files = &self.bind.files;

@@ -57,25 +57,20 @@ fn parse_address(text: &str) -> Option<PciAddress> {
     if !(4..=8).contains(&domain.len()) {
         return None;
     }
-    let byte = |high, low| Some(digit(high)? << 4 | digit(low)?);
-    let wider = |domain, next: &u8| Some(domain << 4 | u32::from(digit(*next)?));
+    let hex = |digits: &[u8]| {
+        let mut digits = digits.iter();
+        digits.try_fold(0, |value, digit| {
+            Some(value << 4 | char::from(*digit).to_digit(16)?)
+        })
+    };
+    let byte = |digits: &[u8]| u8::try_from(hex(digits)?).ok();
     let address = PciAddress {
-        domain: domain.iter().try_fold(0, wider)?,
-        bus: byte(bus, low_bus)?,
-        device: byte(device, low_device)?,
-        function: digit(function)?,
+        domain: hex(domain)?,
+        bus: byte(&[bus, low_bus])?,
+        device: byte(&[device, low_device])?,
+        function: byte(&[function])?,
     };
     (address.device < 32 && address.function < 8).then_some(address)
-}
-
-/// The value of a hexadecimal digit.
-fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    }
 }
 
 impl Serialize for PciAddress {

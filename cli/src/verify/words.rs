@@ -10,12 +10,12 @@ use topology::machine::Machine;
 use topology::option::printable;
 use topology::pci::PciAddress;
 use topology::quantity::{count, volume};
-use topology::set::{CpuSet, NodeSet};
+use topology::set::CpuSet;
 
 use super::host::Host;
 use super::judge::{FarFile, Finding, Judgement};
 use crate::command::shell_word;
-use crate::hardware::gpu_label;
+use crate::hardware::{gpu_label, nodes};
 
 /// The most threads that are named.
 const MOST_THREADS: usize = 4;
@@ -330,14 +330,6 @@ pub(super) fn threads_of_mask(cpus_of: &CpuSet, threads: &[Thread]) -> String {
         cpus(cpus_of),
         names(threads)
     )
-}
-
-fn nodes(nodes: &NodeSet) -> String {
-    if nodes.len() == 1 {
-        format!("node {nodes}")
-    } else {
-        format!("nodes {nodes}")
-    }
 }
 
 fn cpus(cpus: &CpuSet) -> String {

@@ -441,26 +441,12 @@ fn add_links(element: &mut Element, machine: &Machine) {
     if let Some(gpu) = own.and_then(|own| machine.gpu(own)) {
         let links = [nvlinks(gpu), processor_links(gpu)];
         for links in links.into_iter().filter(|links| !links.is_empty()) {
-            add_where_none(gpu_element(element), links);
+            add_where_none(element.child("gpu"), links);
         }
     }
     for child in &mut element.children {
         add_links(child, machine);
     }
-}
-
-/// The `<gpu>` of a `<pci>`, made where there is none.
-fn gpu_element(pci: &mut Element) -> &mut Element {
-    let known = pci.children.iter().position(|child| child.name == "gpu");
-    let place = known.unwrap_or_else(|| {
-        pci.children.push(Element::new("gpu"));
-        pci.children.len() - 1
-    });
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "the place was found, or made, in the lines above"
-    )]
-    &mut pci.children[place]
 }
 
 /// Adds elements of one name to a `<gpu>` that has none of that name.

@@ -119,7 +119,7 @@ pub fn with_nets(system: &System, devices: &[NetDevice]) -> System {
         if let Some(place) = place {
             let mut net = Element::new("net").with("name", device.name.as_str());
             fill(&mut net, dev, device);
-            nic_of(place).children.push(net);
+            place.child("nic").children.push(net);
         }
     }
     drop_unnumbered(&mut system.root);
@@ -191,21 +191,4 @@ fn pci_element<'e>(element: &'e mut Element, busid: &str) -> Option<&'e mut Elem
         .children
         .iter_mut()
         .find_map(|child| pci_element(child, busid))
-}
-
-/// The first `<nic>` of an element, made where there is none.
-fn nic_of(element: &mut Element) -> &mut Element {
-    let known = element
-        .children
-        .iter()
-        .position(|child| child.name == "nic");
-    let place = known.unwrap_or_else(|| {
-        element.children.push(Element::new("nic"));
-        element.children.len() - 1
-    });
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "the place was found, or made, in the lines above"
-    )]
-    &mut element.children[place]
 }
