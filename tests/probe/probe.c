@@ -1,11 +1,12 @@
 /* probe: prints on one line what a task itself has, as KEY=VALUE words.
  *
- *   probe [--mib N] [--children] [--sleep S] [--env PREFIX]...
+ *   probe [--label NAME] [--mib N] [--children] [--sleep S] [--env PREFIX]...
  *
  * The checks of tests/vm and tests/slurm judge a binding by this line alone: by what the kernel says of
  * this very process, never by what the plugin says that it did.  It is plain C, linked statically, because
  * an emulated guest pays for every file that a program opens when it starts.
  *
+ *   --label NAME   print label=NAME too, so that the lines of several probes of one script can be told apart
  *   --mib N        touch N MiB of fresh memory and count its pages by NUMA node (16; 0 touches none)
  *   --children     also print the line from a child and from its child, as a program under mpirun would be
  *   --sleep S      stay for S seconds after printing, so that other steps can be started beside this one
@@ -33,6 +34,7 @@ enum { MAX_GPUS = 64, MAX_NODES = 1024, MAX_PREFIXES = 32 };
 
 static char line[1 << 17];
 static size_t used;
+static const char *label;
 
 static void put_char(char c)
 {
@@ -305,6 +307,8 @@ static void report(int depth, long long start_ns, size_t mib, char *const *prefi
 {
     used = 0;
     variable("task", "SLURM_LOCALID");
+    if (label)
+        fact("label", label);
     variable("procid", "SLURM_PROCID");
     variable("jobid", "SLURM_JOB_ID");
     variable("stepid", "SLURM_STEP_ID");
@@ -343,6 +347,8 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--children"))
             depths = 2;
+        else if (!strcmp(argv[i], "--label") && i + 1 < argc)
+            label = argv[++i];
         else if (!strcmp(argv[i], "--mib") && i + 1 < argc)
             mib = strtoul(argv[++i], NULL, 10);
         else if (!strcmp(argv[i], "--sleep") && i + 1 < argc)

@@ -131,20 +131,41 @@ pub(crate) fn unescape(value: &str) -> String {
 #[derive(Default)]
 pub(crate) struct Launch {
     pub(crate) status: i32,
-    /// By job, step and node, then by local task: jobs of an array have steps of one number.
-    pub(crate) steps: BTreeMap<(usize, String), BTreeMap<usize, Task>>,
+    /// By local task: jobs of an array have steps of one number.
+    pub(crate) steps: BTreeMap<StepKey, BTreeMap<usize, Task>>,
     pub(crate) said: Vec<String>,
 }
 
+/// One step on one node, by what is the same in two launches of one line.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct StepKey {
+    job: usize,
+    /// Which probe of the line its tasks ran: steps that start side by side get their numbers from Slurm by chance.
+    label: String,
+    /// Slurm's number of the step among those of its label; [`Launch::number`] makes it count from 0.
+    step: usize,
+    node: String,
+}
+
 impl Launch {
-    /// Gives its jobs numbers from 0, so that those of two launches can be compared.
-    fn number_jobs(&mut self) {
-        let jobs: BTreeSet<usize> = self.steps.keys().map(|(job, _)| *job).collect();
+    /// Gives its jobs numbers from 0, and the steps of one label, so that those of two launches can be compared.
+    fn number(&mut self) {
+        let keys: Vec<StepKey> = self.steps.keys().cloned().collect();
+        let jobs: BTreeSet<usize> = keys.iter().map(|key| key.job).collect();
+        let number = |key: StepKey| {
+            let alike = |other: &&StepKey| {
+                (other.job, &other.label, &other.node) == (key.job, &key.label, &key.node)
+            };
+            let step = keys
+                .iter()
+                .filter(alike)
+                .filter(|other| **other < key)
+                .count();
+            let job = jobs.iter().position(|job| *job == key.job).unwrap_or(0);
+            StepKey { job, step, ..key }
+        };
         let steps = std::mem::take(&mut self.steps).into_iter();
-        let number = |job: usize| jobs.iter().position(|other| *other == job).unwrap_or(0);
-        self.steps = steps
-            .map(|((job, step), tasks)| ((number(job), step), tasks))
-            .collect();
+        self.steps = steps.map(|(key, tasks)| (number(key), tasks)).collect();
     }
 }
 
@@ -247,9 +268,9 @@ pub(crate) fn read(text: &str) -> Input {
             }
             "@end" => {
                 if let Some(shape) = input.shapes.last_mut() {
-                    shape.alone.number_jobs();
-                    shape.bound.number_jobs();
-                    shape.done.number_jobs();
+                    shape.alone.number();
+                    shape.bound.number();
+                    shape.done.number();
                 }
             }
             _ => {
@@ -262,11 +283,14 @@ pub(crate) fn read(text: &str) -> Input {
                 } else if line.starts_with("task=") {
                     let task = Task::parse(line);
                     let id = task.get("task").parse().unwrap_or(0);
-                    let job = task.get("SLURM_JOB_ID").parse().unwrap_or(0);
                     // Parts of a het job have one job and step, and a node each.
-                    let (step, node) = (task.get("stepid"), task.get("SLURMD_NODENAME"));
-                    let step = (job, format!("{step} {node}"));
-                    launch.steps.entry(step).or_default().insert(id, task);
+                    let key = StepKey {
+                        job: task.get("SLURM_JOB_ID").parse().unwrap_or(0),
+                        label: task.get("label").to_owned(),
+                        step: task.get("stepid").parse().unwrap_or(0),
+                        node: task.get("SLURMD_NODENAME").to_owned(),
+                    };
+                    launch.steps.entry(key).or_default().insert(id, task);
                 }
             }
         }

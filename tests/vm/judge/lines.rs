@@ -92,7 +92,7 @@ pub(crate) fn judge_lines(told: &Told<'_>, wrong: &mut Vec<String>) {
     for text in ours(&told.shape.bound.said) {
         let line = Line::parse(text);
         let first = told.named.first();
-        if line.step.is_none() || first.is_some_and(|task| line.is_of(task, told.shape)) {
+        if first.is_none_or(|task| line.is_of(task, told.shape)) {
             let complaints = told.complaints(&line);
             wrong.extend(
                 complaints
@@ -104,17 +104,18 @@ pub(crate) fn judge_lines(told: &Told<'_>, wrong: &mut Vec<String>) {
 }
 
 impl Line<'_> {
-    /// Whether it names the step of a task.
+    /// Whether it names the step of a task, or none where the step is its job's first: the others' lines name theirs.
     fn is_of(&self, task: &Task, shape: &Shape) -> bool {
         let (node, own) = (task.get("SLURMD_NODENAME"), task.get("stepid"));
         // The parts of a het job have a number each, and in their tasks' environment all have the first one's.
         let is_of_job = |job: &str| {
             shape.name.contains(" : ") && node == self.host || job == task.get("SLURM_JOB_ID")
         };
-        self.step.is_some_and(|(job, step)| {
-            let is_of_step = step == own || step == "batch" && own == "-";
-            is_of_job(job) && is_of_step && (node == "-" || node == self.host)
-        })
+        let Some((job, step)) = self.step else {
+            return self.host.is_empty() || matches!(own, "0" | "-");
+        };
+        let is_of_step = step == own || step == "batch" && own == "-";
+        is_of_job(job) && is_of_step && (node == "-" || node == self.host)
     }
 }
 
@@ -388,7 +389,7 @@ impl Told<'_> {
         let known = [
             "--cpus-per-task=",
             "--gpus-per-task=1",
-            "--gres-flags=enforce-binding",
+            "--gres-flags=enforce-binding (needs right Cores= in gres.conf)",
             "--exclusive",
         ];
         let ways = text.split_once(": ").map_or("", |(_, ways)| ways);
@@ -406,8 +407,7 @@ impl Told<'_> {
         }
         let is_short = (0..self.tasks.len()).any(|task| {
             let cpus = self.tasks[task].cpus();
-            let near = self.machine.cpus(&self.judged.nodes[task]);
-            ones(cpus & near) < self.shape.asked || !self.touches(task)
+            ones(cpus & self.judged.near[task]) < self.shape.asked || !self.touches(task)
         });
         wrong.extend(complain(!is_short, || {
             "every task has the local CPUs that it asked for".to_owned()
@@ -420,7 +420,7 @@ impl Told<'_> {
         let nodes = &self.judged.nodes[task];
         nodes
             .iter()
-            .all(|node| self.cpus_of(*node) & self.tasks[task].cpus() != 0)
+            .all(|node| self.cpus_of(*node) & self.judged.step & self.tasks[task].cpus() != 0)
     }
 
     /// The line of all tasks: how many are local, their memory, the nodes, how wide they are, and who is not local.

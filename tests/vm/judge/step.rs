@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gpu_numa_tests::optimum::PARTS;
 
 use crate::Tally;
-use crate::input::{Machine, Shape, Task};
+use crate::input::{Launch, Machine, Shape, StepKey, Task};
 use crate::memory::judge_memory;
 use crate::order::Order;
 use crate::plan::judge_plan;
@@ -59,7 +59,7 @@ fn used(tasks: &[&Task], items: &str) -> Vec<Vec<String>> {
 pub(crate) fn judge_step(
     machine: &Machine,
     shape: &Shape,
-    step: &(usize, String),
+    step: &StepKey,
     tally: &mut Tally,
     snapshot: Option<&str>,
     index: usize,
@@ -82,9 +82,7 @@ pub(crate) fn judge_step(
     let Some(bound) = shape.bound.steps.get(step) else {
         return;
     };
-    // Steps of two launches of one script are told apart by their number.
-    let empty = BTreeMap::new();
-    let alone = shape.alone.steps.get(step).unwrap_or(&empty);
+    let alone = same_step(shape, &shape.alone, step, bound);
     if alone.len() != bound.len() {
         tally.check(
             &name,
@@ -95,7 +93,7 @@ pub(crate) fn judge_step(
     }
     let tasks: Vec<&Task> = bound.values().collect();
     let before: Vec<&Task> = alone.values().collect();
-    let done = shape.done.steps.get(step).unwrap_or(&empty);
+    let done = same_step(shape, &shape.done, step, bound);
     let done: Vec<&Task> = done.values().collect();
     let users = used(&tasks, &shape.items);
     let gpus: Vec<Vec<u32>> = users
@@ -223,6 +221,32 @@ pub(crate) fn judge_step(
             &judge_plan(shape, &judged, &tasks, &before, snapshot),
         );
     }
+}
+
+/// The tasks of the same step in another launch of the shape; none where it has none.
+///
+/// Of steps that start side by side each takes what the others left, by chance: there it is the one with the same
+/// GPUs and CPUs, if there is one.
+fn same_step<'s>(
+    shape: &Shape,
+    launch: &'s Launch,
+    step: &StepKey,
+    tasks: &BTreeMap<usize, Task>,
+) -> &'s BTreeMap<usize, Task> {
+    static NONE: BTreeMap<usize, Task> = BTreeMap::new();
+    let given = |tasks: &BTreeMap<usize, Task>| {
+        let keys = ["opens", "cvd", "cpuset"];
+        let of = |task: &Task| keys.map(|key| task.get(key).to_owned());
+        tasks.values().map(of).collect::<Vec<_>>()
+    };
+    let by_name = launch.steps.get(step).unwrap_or(&NONE);
+    if !shape.name.contains(" & ") || given(by_name) == given(tasks) {
+        return by_name;
+    }
+    let mut others = launch.steps.values();
+    others
+        .find(|other| given(other) == given(tasks))
+        .unwrap_or(by_name)
 }
 
 /// A second thread that no mask has is never used (`--hint=nomultithread`).

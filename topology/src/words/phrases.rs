@@ -167,7 +167,10 @@ pub(super) fn ways(advice: &Advice, verb: Verb) -> Option<String> {
         ways.push("--gpus-per-task=1".to_owned());
     }
     if advice.enforce_binding {
-        ways.push(format!("{job}--gres-flags=enforce-binding"));
+        // Slurm goes by what gres.conf says of a GPU's cores, which is not seen from within a step.
+        ways.push(format!(
+            "{job}--gres-flags=enforce-binding (needs right Cores= in gres.conf)"
+        ));
     }
     if advice.whole_host {
         ways.push(format!("{job}--exclusive"));

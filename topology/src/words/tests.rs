@@ -408,7 +408,7 @@ fn every_refusal_says_what_does_not_fit_and_what_would() {
             },
             "task 1's GPU 0000:83:00.0 is on node 1, but the step only has CPUs 0-3, on node 0",
             "GPU 0000:83:00.0 is on node 1, but this process may only use CPUs 0-3, on node 0",
-            "sbatch --gres-flags=enforce-binding, or sbatch --exclusive",
+            "sbatch --gres-flags=enforce-binding (needs right Cores= in gres.conf), or sbatch --exclusive",
         ),
         (
             Misfit::NoSharedNode {

@@ -42,7 +42,7 @@ fn only_what_was_tried_on_this_host_is_advised() {
     far.step_cpus = cpus("0-3");
     assert_eq!(
         line(&far).unwrap(),
-        "would have local CPUs for every task: --gres-flags=enforce-binding, or --exclusive"
+        "would have local CPUs for every task: --gres-flags=enforce-binding (needs right Cores= in gres.conf), or --exclusive"
     );
     far.step_cpus = machine.online.clone();
     assert_eq!(line(&far), None, "nothing is wrong");
@@ -69,7 +69,7 @@ fn strict_policies_refuse_and_say_what_would_fit() {
     );
     assert_eq!(
         advice_line(&machine, &far),
-        "would fit: sbatch --gres-flags=enforce-binding, or sbatch --exclusive; to run as it is: \
+        "would fit: sbatch --gres-flags=enforce-binding (needs right Cores= in gres.conf), or sbatch --exclusive; to run as it is: \
          --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the whole step"
     );
     assert_eq!(verdicts(&plan), [Verdict::Refused; 2]);
