@@ -79,6 +79,17 @@ pub(crate) fn machine(
     machine
 }
 
+/// The same machine with so many cores below each last-level cache.
+pub(crate) fn with_caches(mut machine: Machine, cores: usize) -> Machine {
+    let below = |cores: &[CpuSet]| {
+        cores
+            .iter()
+            .fold(CpuSet::new(), |all, core| all.union(core))
+    };
+    machine.last_level_caches = machine.cores.chunks(cores).map(below).collect();
+    machine
+}
+
 pub(crate) fn gpu(index: usize) -> PciAddress {
     format!("0000:{:02x}:00.0", 0x20 + index).parse().unwrap()
 }

@@ -10,7 +10,7 @@ use topology::binding::{StepPlan, StepRequest, plan_step};
 use topology::machine::Machine;
 use topology::set::CpuSet;
 
-use super::made_up::{gpu, lists, machine, step};
+use super::made_up::{gpu, lists, machine, step, with_caches};
 
 /// The step as the judge takes it, and the numbers of its CPUs.
 fn judged(machine: &Machine, step: &StepRequest) -> (Step, Vec<u32>) {
@@ -66,20 +66,6 @@ fn split_of(plan: &StepPlan, numbers: &[u32]) -> Vec<Vec<usize>> {
         .collect()
 }
 
-/// Whatever the caches: below one each, in pairs of cores, or as wide as a node.
-fn with_caches(mut machine: Machine, cores_below_each: u32) -> Machine {
-    machine.last_level_caches = machine
-        .cores
-        .chunks(cores_below_each as usize)
-        .map(|cores| {
-            cores
-                .iter()
-                .fold(CpuSet::new(), |all, core| all.union(core))
-        })
-        .collect();
-    machine
-}
-
 /// Packages, nodes each, cores each, threads each; cores below each cache; the nodes of each task's GPU.
 type Shape = ((u32, u32, u32, u32), u32, Vec<&'static str>);
 
@@ -114,7 +100,10 @@ fn step_of(
     policy: &str,
 ) -> Option<(Machine, StepRequest)> {
     let (packages, nodes, cores, threads) = *shape;
-    let machine = with_caches(machine(packages, nodes, cores, threads, places), *below);
+    let machine = with_caches(
+        machine(packages, nodes, cores, threads, places),
+        *below as usize,
+    );
     let gpus: Vec<Vec<usize>> = (0..places.len())
         .map(|index| {
             if pairs && index > 0 {

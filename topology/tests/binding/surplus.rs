@@ -5,26 +5,16 @@ use topology::binding::{StepPlan, plan_step};
 use topology::machine::Machine;
 use topology::set::CpuSet;
 
-use super::made_up::{cpus, lists, machine, step, with_masks};
+use super::made_up::{cpus, lists, machine, step, with_caches, with_masks};
 
 /// One socket of so many cores of two threads, eight cores below each last-level cache, and so many GPUs.
-fn with_caches(cores: u32, gpus: usize) -> Machine {
-    let mut machine = machine(1, 1, cores, 2, &vec!["0"; gpus]);
-    machine.last_level_caches = machine
-        .cores
-        .chunks(8)
-        .map(|below| {
-            below
-                .iter()
-                .fold(CpuSet::new(), |all, core| all.union(core))
-        })
-        .collect();
-    machine
+fn one_socket(cores: u32, gpus: usize) -> Machine {
+    with_caches(machine(1, 1, cores, 2, &vec!["0"; gpus]), 8)
 }
 
 /// One task per GPU on such a socket.
 fn plan(cores: u32, gpus: usize, asked: u32) -> (Machine, StepPlan) {
-    let machine = with_caches(cores, gpus);
+    let machine = one_socket(cores, gpus);
     let one: Vec<[usize; 1]> = (0..gpus).map(|gpu| [gpu]).collect();
     let views: Vec<&[usize]> = one.iter().map(|gpu| gpu.as_slice()).collect();
     let plan = plan_step(&machine, &step(&machine, "", asked, &views));
@@ -153,16 +143,7 @@ fn an_uneven_split_of_slurms_that_uses_all_makes_way_for_an_even_one() {
 
 #[test]
 fn tasks_wider_than_a_cache_have_no_cpu_in_common_where_there_are_enough() {
-    let mut machine = machine(1, 1, 12, 1, &["0", "0", "0"]);
-    machine.last_level_caches = machine
-        .cores
-        .chunks(2)
-        .map(|below| {
-            below
-                .iter()
-                .fold(CpuSet::new(), |all, core| all.union(core))
-        })
-        .collect();
+    let machine = with_caches(machine(1, 1, 12, 1, &["0", "0", "0"]), 2);
     let gpus: &[&[usize]] = &[&[0], &[1], &[2]];
     let plan = plan_step(&machine, &step(&machine, "l3", 4, gpus));
     assert_eq!(lists(&plan), ["0-1,6-7", "2-3,8-9", "4-5,10-11"]);
