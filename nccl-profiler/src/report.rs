@@ -151,7 +151,8 @@ impl<'a> LinkReport<'a> {
         let mut parts = Vec::new();
         let ring = self.forecast.ring().both;
         if ring > 0 {
-            let hops = self.forecast.crossing_hops();
+            let (hops, are_all) = self.forecast.first_crossing_hops();
+            let which = if are_all { "" } else { "channel 0: " };
             let listed: Vec<String> = hops
                 .iter()
                 .take(4)
@@ -161,7 +162,7 @@ impl<'a> LinkReport<'a> {
             let list = if listed.is_empty() {
                 String::new()
             } else {
-                format!(" ({}{more})", listed.join(", "))
+                format!(" ({which}{}{more})", listed.join(", "))
             };
             let link = self.link();
             let times = times(ring);

@@ -403,16 +403,34 @@ impl Forecast {
             .unwrap_or(both_ways(self.least_chain))
     }
 
-    /// The hops of the first ring that cross; empty where it is not modelled, or its hops are not known.
+    /// The hops that cross, channel by channel; no channel where they are not modelled, or not known.
+    fn crossings(&self) -> impl Iterator<Item = Vec<(PciAddress, PciAddress)>> {
+        let rings = self.rings.iter().filter(|_| self.hops_are_known);
+        let ends = |step: &Step| Some((*self.gpus.get(step.from)?, *self.gpus.get(step.to)?));
+        rings.map(move |ring| {
+            let crossing = ring.iter().filter(|step| step.upward.is_some());
+            crossing.filter_map(ends).collect()
+        })
+    }
+
+    /// The hops of any ring that cross, each once; empty where rings are not modelled, or their hops are not known.
     pub fn crossing_hops(&self) -> Vec<(PciAddress, PciAddress)> {
-        let ring = self.rings.first().filter(|_| self.hops_are_known);
-        let crossing = ring
-            .into_iter()
-            .flatten()
-            .filter(|step| step.upward.is_some());
-        crossing
-            .filter_map(|step| Some((*self.gpus.get(step.from)?, *self.gpus.get(step.to)?)))
-            .collect()
+        let mut hops = Vec::new();
+        for hop in self.crossings().flatten() {
+            if !hops.contains(&hop) {
+                hops.push(hop);
+            }
+        }
+        hops
+    }
+
+    /// The hops of the first ring that cross, and whether every ring has the same.
+    pub fn first_crossing_hops(&self) -> (Vec<(PciAddress, PciAddress)>, bool) {
+        let first = self.crossings().next().unwrap_or_default();
+        let are_all = self
+            .crossings()
+            .all(|hops| hops.len() == first.len() && hops.iter().all(|hop| first.contains(hop)));
+        (first, are_all)
     }
 }
 
