@@ -400,7 +400,10 @@ impl Communicator {
                 return self.silence();
             }
         }
-        let far = self.far.get_or_init(|| self.far_ranks(&machine, &peers));
+        let far = self.far.get_or_init(|| {
+            let carrying = self.settings.reach.carrying(&machine);
+            self.far_ranks(&carrying, &peers)
+        });
         if speaks {
             let who = Who {
                 id: self.id,

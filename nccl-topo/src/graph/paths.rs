@@ -1,5 +1,9 @@
 //! The paths between GPUs, and between GPUs and network devices (`paths.cc`).
 
+use std::borrow::Cow;
+
+use topology::machine::Machine;
+
 use super::nodes::{Graph, LinkType, NodeId, PlaceKind};
 use super::path_type::PathType;
 use crate::processor::{LOCAL_BANDWIDTH_GB_S, Processor};
@@ -18,6 +22,22 @@ pub struct Reach {
     pub is_whole: bool,
     /// Whether there is no shared memory between ranks (`NCCL_SHM_DISABLE=1`).
     pub without_shm: bool,
+}
+
+impl Reach {
+    /// The machine as data goes through it: where the job allows no P2P, NVLinks carry nothing, and whether there are
+    /// any does not matter (`graph/paths.cc` `ncclTopoCheckP2p`).
+    pub fn carrying<'m>(&self, machine: &'m Machine) -> Cow<'m, Machine> {
+        if self.p2p_limit != Some(PathType::Loc) {
+            return Cow::Borrowed(machine);
+        }
+        let mut machine = machine.clone();
+        machine.nvlink_visible = true;
+        for gpu in &mut machine.gpus {
+            gpu.nvlinks.clear();
+        }
+        Cow::Owned(machine)
+    }
 }
 
 /// A path.

@@ -76,7 +76,7 @@ impl Members {
 /// Whether any two of the GPUs have no path but the socket link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crossing {
-    /// No two: they share a package, or NVLink joins them.
+    /// No two: they share a package, or NVLink joins them and is used.
     Never,
     /// NCCL sends over the network from package to package: it counts this host as several.
     OverNetwork,
@@ -98,6 +98,7 @@ pub enum Unknown {
 /// Looks at each two of the GPUs.
 pub fn crossing(machine: &Machine, members: &Members) -> Crossing {
     let gpus = members.known();
+    let machine = &*members.reach.carrying(machine);
     // What is not in the record may have any link.
     if gpus.iter().any(|gpu| machine.gpu(*gpu).is_none()) {
         return Crossing::Unknown(Unknown::Place);
@@ -234,12 +235,13 @@ impl Forecast {
     /// finds the machine by itself.
     pub fn of(machine: &Machine, members: &Members, file: Option<&System>) -> Self {
         let packages = packages_of(machine, members.known());
+        let carrying = members.reach.carrying(machine);
         let groups = if members.are_all() {
-            groups(machine, &packages, &packages)
+            groups(&carrying, &packages, &packages)
         } else {
             // Ranks that did not tell may hold any GPU, and so have any link.
             let all = packages_of(machine, machine.gpus.iter().map(|gpu| gpu.pci));
-            groups(machine, &packages, &all)
+            groups(&carrying, &packages, &all)
         };
         let mut distinct: Vec<u32> = packages.values().copied().collect();
         distinct.sort_unstable();

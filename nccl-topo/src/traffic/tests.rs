@@ -49,6 +49,21 @@ fn gpus_at_two_packages_cross_unless_nvlink_joins_or_may_join_them() {
     assert_eq!(crossing(&machine, &all), Crossing::Never);
 }
 
+#[test]
+fn nvlink_joins_nothing_where_the_job_allows_no_p2p() {
+    let mut machine = with_switches(machine(2, 1, 4), 1);
+    let mut all = members(&machine);
+    let far = machine.gpus[1].pci;
+    machine.gpus[0].nvlinks = [(far, 4)].into();
+    all.reach.p2p_limit = Some(PathType::Nvl);
+    assert_eq!(crossing(&machine, &all), Crossing::Never);
+    all.reach.p2p_limit = Some(PathType::Loc);
+    assert_eq!(crossing(&machine, &all), Crossing::Some);
+    assert_eq!(Forecast::of(&machine, &all, None).ring().both, 2);
+    machine.nvlink_visible = false;
+    assert_eq!(crossing(&machine, &all), Crossing::Some);
+}
+
 const WHOLE: Reach = Reach {
     p2p_limit: None,
     is_whole: true,
