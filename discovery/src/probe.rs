@@ -2,6 +2,9 @@
 //!
 //! The child is the same program, started as `PROGRAM __probe WHAT`, or forked where hwloc is asked; it prints one JSON value, a
 //! `Result` in serde's form, on a line of its own that begins with [`MARK`]: a library may print too.
+//!
+//! hwloc reads what others wrote, so its child is nobody and can only read ([`ffi::linux::confine`]), whoever asks.  NVML's keeps
+//! the caller's rights, because the driver's library has device files made where there are none.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
@@ -9,6 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use ffi::linux::confine::confine;
 use ffi::linux::fork::{Variable, fork_answer};
 use serde::de::DeserializeOwned;
 
@@ -25,7 +29,7 @@ const HWLOC_TIME: Duration = Duration::from_secs(10);
 /// How long NVML may take; waking eight idle GPUs without persistence mode takes some seconds.
 const NVML_TIME: Duration = Duration::from_secs(10);
 /// After how long a child ends by itself, should its parent be gone.
-const CHILD_TIME: Duration = Duration::from_secs(15);
+const CHILD_SECONDS: u32 = 15;
 /// Begins the answer: a control character, which JSON never holds.
 const MARK: u8 = 0x1e;
 
@@ -68,10 +72,11 @@ fn start_hwloc(program: &Path, root: Option<&OsStr>) -> Result<Started, AskError
                 ("HWLOC_THISSYSTEM", Some("0")),
             ]);
         }
-        let seconds = u32::try_from(CHILD_TIME.as_secs()).unwrap_or(u32::MAX);
-        if let Ok(Some(child)) =
-            fork_answer(&variables, seconds, || answer_line(OsStr::new("hwloc")))
-        {
+        let forked = fork_answer(&variables, CHILD_SECONDS, || {
+            confine_reader(root.map(Path::new));
+            answer_line(OsStr::new("hwloc"))
+        });
+        if let Ok(Some(child)) = forked {
             return Ok(Started::forked(child));
         }
     }
@@ -162,16 +167,34 @@ pub fn answer(mut arguments: impl Iterator<Item = OsString>) {
         return;
     }
     let what = arguments.next().unwrap_or_default();
-    std::thread::spawn(|| {
-        std::thread::sleep(CHILD_TIME);
-        ffi::linux::process::exit_now(2);
-    });
     std::panic::set_hook(Box::new(|_| {}));
+    match what.to_str() {
+        Some("hwloc") => confine_reader(std::env::var_os("HWLOC_FSROOT").as_deref().map(Path::new)),
+        Some("hwloc-xml") => confine(&[], CHILD_SECONDS),
+        // The driver's library starts programs, makes device files, and takes signals as it likes.
+        Some(_) | None => end_by_a_thread(),
+    }
     let line = answer_line(what.as_os_str());
     let mut out = io::stdout().lock();
     let written = out.write_all(&line).and_then(|()| out.flush());
     // At once: a library's own exit handlers may hang.
     ffi::linux::process::exit_now(if written.is_ok() { 0 } else { 2 });
+}
+
+/// Leaves hwloc the folders that it reads of this machine, or a recorded root.
+fn confine_reader(recorded: Option<&Path>) {
+    let own = ["/sys", "/proc"].map(Path::new);
+    match recorded {
+        Some(root) => confine(&[root], CHILD_SECONDS),
+        None => confine(&own, CHILD_SECONDS),
+    }
+}
+
+fn end_by_a_thread() {
+    std::thread::spawn(|| {
+        std::thread::sleep(Duration::from_secs(CHILD_SECONDS.into()));
+        ffi::linux::process::exit_now(2);
+    });
 }
 
 /// The answer as the parent looks for it.

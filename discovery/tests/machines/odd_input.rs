@@ -1,7 +1,10 @@
 //! Made-up machines, and input that is not what it should be.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use discovery::{Source, read_machine_with};
 use machines::Recording;
@@ -142,6 +145,49 @@ const XML: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
   </object>
 </topology>
 "#;
+
+/// A file that takes hwloc over would find itself with nothing: seen while the child waits for its input.
+#[test]
+fn the_process_that_reads_an_hwloc_xml_has_no_rights() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_gpu-numa-probe"))
+        .args(["__probe", "hwloc-xml"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let path = format!("/proc/{}/status", child.id());
+    let begin = Instant::now();
+    let status = loop {
+        let status = fs::read_to_string(&path).unwrap();
+        if status.contains("Seccomp:\t2") || begin.elapsed() > Duration::from_secs(10) {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let limits = fs::read_to_string(path.replace("status", "limits")).unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(XML.as_bytes()).unwrap();
+    drop(stdin);
+    let answer = child.wait_with_output().unwrap().stdout;
+    for expected in [
+        "Seccomp:\t2",
+        "NoNewPrivs:\t1",
+        "CapEff:\t0000000000000000",
+        "CapPrm:\t0000000000000000",
+    ] {
+        assert!(status.contains(expected), "{expected}\n{status}");
+    }
+    assert!(!status.contains("Uid:\t0\t"), "{status}");
+    let memory = limits
+        .lines()
+        .find(|line| line.starts_with("Max address space"));
+    assert!(!memory.unwrap().contains("unlimited"), "{limits}");
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(
+        answer.contains("\"Ok\""),
+        "it answers all the same: {answer}"
+    );
+}
 
 /// hwloc up to 2.4 leaves out nodes without memory: what held the device has CPUs, and no node.
 #[test]

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod affinity;
 pub mod cached;
+pub mod confine;
 pub mod file;
 pub mod fork;
 pub mod mempolicy;
