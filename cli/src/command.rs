@@ -9,7 +9,9 @@ use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use discovery::{DiscoveryError, Source};
 use topology::machine::Machine;
+use topology::option::printable;
 use topology::pci::PciAddress;
+use topology::set::CpuSet;
 
 use crate::archive::{self, ArchiveError, Unpacked};
 use crate::hardware;
@@ -140,6 +142,21 @@ pub(crate) struct Format {
     pub(crate) json: bool,
 }
 
+/// Reads a list of CPUs as the kernel writes it, which names at least one.
+///
+/// # Errors
+/// One line that names the list and what is accepted.
+pub(crate) fn parse_cpus(argument: &str, list: &str) -> Result<CpuSet, CommandError> {
+    let fault = |why: &dyn std::fmt::Display| {
+        CommandError::Argument(format!("{argument} \"{}\": {why}", printable(list)))
+    };
+    let cpus: CpuSet = list.parse().map_err(|problem| fault(&problem))?;
+    if cpus.is_empty() {
+        return Err(fault(&"the list is empty; expected CPUs such as 0-3,8"));
+    }
+    Ok(cpus)
+}
+
 /// Reads a list of GPUs, each named as [`hardware::find_gpu`] takes it.
 ///
 /// # Errors
@@ -150,11 +167,11 @@ pub(crate) fn parse_gpus(
     list: &str,
 ) -> Result<Vec<PciAddress>, CommandError> {
     let mut gpus = Vec::new();
-    for entry in list.split(',') {
-        let gpu = parse_gpu(machine, argument, entry.trim())?;
+    for entry in gpu_entries(argument, list)? {
+        let gpu = parse_gpu(machine, argument, entry)?;
         if gpus.contains(&gpu) {
             // Instances of one GPU are all where it is.
-            if entry.trim().starts_with("MIG-") {
+            if entry.starts_with("MIG-") {
                 continue;
             }
             return Err(CommandError::Argument(format!(
@@ -165,6 +182,21 @@ pub(crate) fn parse_gpus(
         gpus.push(gpu);
     }
     Ok(gpus)
+}
+
+/// The entries of a list of GPUs.
+///
+/// # Errors
+/// One line, where an entry is empty.
+pub(crate) fn gpu_entries<'a>(argument: &str, list: &'a str) -> Result<Vec<&'a str>, CommandError> {
+    let entries: Vec<&str> = list.split(',').map(str::trim).collect();
+    if entries.iter().any(|entry| entry.is_empty()) {
+        return Err(CommandError::Argument(format!(
+            "{argument} \"{}\": an entry is empty; expected GPUs such as 0,1",
+            printable(list)
+        )));
+    }
+    Ok(entries)
 }
 
 fn parse_gpu(machine: &Machine, argument: &str, entry: &str) -> Result<PciAddress, CommandError> {

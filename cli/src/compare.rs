@@ -2,8 +2,10 @@
 
 use topology::binding::{MemoryPlan, StepPlan, TaskCase, TaskPlan, Verdict, judge_cpus};
 use topology::machine::Machine;
-use topology::quantity::count;
 use topology::set::CpuSet;
+
+/// The heading of tasks that Slurm binds by itself.
+const BY_DEFAULT: &str = "Slurm alone (default distribution)";
 
 /// A step as it runs without the plugin.
 #[derive(Debug)]
@@ -23,29 +25,28 @@ impl Alone {
         }
     }
 
-    /// Of `tasks` tasks with `asked` CPUs each, in a job that gets no more than these of `free`.
-    ///
-    /// # Errors
-    /// One line: there are not so many CPUs.
-    pub(crate) fn in_own_job(
+    /// Of `tasks` tasks with `asked` CPUs each in a step that has just the CPUs of `free` that they ask for, in whole cores.
+    pub(crate) fn in_own_step(
         machine: &Machine,
         free: &CpuSet,
         tasks: usize,
         asked: usize,
-    ) -> Result<Self, String> {
+    ) -> Self {
         let masks = distribute(machine, free, tasks, asked);
-        if masks.iter().any(|mask| mask.len() < asked) {
-            return Err(format!(
-                "--compare: Slurm starts no step of {} with {} each on {}",
-                count(tasks, "task"),
-                count(asked, "CPU"),
-                count(free.len(), "CPU"),
-            ));
+        if masks.iter().all(|mask| mask.len() >= asked) {
+            return Self {
+                heading: BY_DEFAULT,
+                masks,
+            };
         }
-        Ok(Self {
-            heading: "Slurm alone (default distribution)",
-            masks,
-        })
+        // Tasks that share a core get no mask of their own.
+        let mut cpus = CpuSet::new();
+        for core in &machine.cores {
+            if cpus.len() < tasks * asked {
+                cpus.extend_with(&core.intersection(free));
+            }
+        }
+        Self::in_step(machine, &cpus, tasks, asked)
     }
 
     /// Of `tasks` tasks with `asked` CPUs each in a step that has `allowed`.
@@ -69,7 +70,7 @@ impl Alone {
         };
         match masks {
             Some(masks) => Self {
-                heading: "Slurm alone (default distribution)",
+                heading: BY_DEFAULT,
                 masks,
             },
             None => Self {
@@ -138,6 +139,17 @@ pub(crate) fn before(machine: &Machine, plan: &StepPlan, masks: &[CpuSet]) -> Ve
     let tasks = plan.tasks.iter().zip(masks);
     tasks
         .map(|(task, mask)| on_mask(machine, task, mask))
+        .collect()
+}
+
+/// The tasks of `plan`, of which those that it leaves as Slurm made them are on `masks`.
+pub(crate) fn after(plan: &StepPlan, masks: &[CpuSet]) -> Vec<TaskPlan> {
+    let tasks = plan.tasks.iter().zip(masks);
+    tasks
+        .map(|(task, mask)| TaskPlan {
+            cpus: if task.bind_cpus { &task.cpus } else { mask }.clone(),
+            ..task.clone()
+        })
         .collect()
 }
 

@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 mod archive;
+mod assumed;
 mod cache;
 mod command;
 mod compare;

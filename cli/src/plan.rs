@@ -18,9 +18,11 @@ use topology::quantity::count;
 use topology::set::CpuSet;
 use topology::words::{self, TaskDocument, Verb, Voice};
 
-use crate::command::{CommandError, Format, From, Outcome, parse_gpus, shell_word};
-use crate::compare::{Alone, before};
+use crate::assumed::{AssumedStep, CpusFrom};
+use crate::command::{CommandError, Format, From, Outcome, parse_cpus, parse_gpus, shell_word};
+use crate::compare::{Alone, after, before};
 use crate::flags::{FlagsDocument, Given};
+use crate::hardware;
 use crate::nics::{self, NicDocument};
 use crate::option::OptionItems;
 use crate::out::{self, Out};
@@ -36,18 +38,21 @@ use crate::usage::whole;
   gpu-numa plan --tasks 4 --cpus-per-task 2 --option restricted
   gpu-numa plan --gpus 0,1 --gpus 2,3 --allowed 0-15
   gpu-numa plan --from topo.xml --gpus 0000:23:00.0 --json
-  gpu-numa plan --tasks 4 --svg plan.svg --compare
+  gpu-numa plan -n4 -c2 --exact
+  gpu-numa plan -n4 -c2 --exact --svg plan.svg --compare
   vllm serve MODEL --tensor-parallel-size 4 $(gpu-numa plan --for vllm)
   torchrun $(gpu-numa plan --for torchrun) python train.py
 
-The exit status is 1 when a strict policy would refuse the step.")]
+Without --allowed, --mask or --exact the step has all CPUs of the host, as in a job with --exclusive; the first line \
+says what is assumed.  The exit status is 1 when a strict policy would refuse the step, and 2 when srun would start no \
+such step, because its tasks ask for more CPUs than it has.")]
 pub(crate) struct Plan {
     #[command(flatten)]
     from: From,
     #[command(flatten)]
     format: Format,
     /// Tasks on the host (default: GPUs divided by --gpus-per-task)
-    #[arg(long, value_name = "N", value_parser = whole(1..=4096))]
+    #[arg(short = 'n', long, alias = "ntasks", value_name = "N", value_parser = whole(1..=4096))]
     tasks: Option<u32>,
     /// GPUs per task; tasks get consecutive GPUs in PCI order, starting again after the last
     #[arg(long, value_name = "K", default_value_t = 1,
@@ -56,16 +61,23 @@ pub(crate) struct Plan {
     /// The GPUs of one task, by PCI address or number; once per task, in order
     #[arg(long, value_name = "GPU,GPU")]
     gpus: Vec<String>,
-    /// CPUs (threads) that each task asks for
-    #[arg(long, value_name = "C", default_value_t = 1,
-          value_parser = whole(1..=65536))]
-    cpus_per_task: u32,
-    /// The CPUs that Slurm gives one task before it is bound, such as 0-1; once per task, in order (default: unknown)
+    /// CPUs (threads) that each task asks for (default: 1)
+    #[arg(short = 'c', long, value_name = "C", value_parser = whole(1..=65536))]
+    cpus_per_task: Option<u32>,
+    /// The CPUs that Slurm gives one task before it is bound, such as 0-1; once per task, in order (default: unknown).
+    /// Without --allowed the step has the CPUs of all these
     #[arg(long, value_name = "LIST")]
     mask: Vec<String>,
     /// The step's CPUs, such as 0-3,8 (default: all that are online)
     #[arg(long, value_name = "LIST")]
     allowed: Option<String>,
+    /// The step has only the CPUs that its tasks ask for, as srun -c and srun --exact give them: by Slurm's default
+    /// distribution (block:cyclic), whole cores for each task, of --allowed or of the host
+    #[arg(long, conflicts_with = "mask")]
+    exact: bool,
+    /// Plan also where the tasks ask for more CPUs than the step has, as srun --overcommit starts them
+    #[arg(short = 'O', long)]
+    overcommit: bool,
     #[command(flatten)]
     option: OptionItems,
     /// Plan for this Linux kernel release, which decides which memory policies exist
@@ -76,14 +88,14 @@ pub(crate) struct Plan {
           conflicts_with = "json")]
     svg: Option<PathBuf>,
     /// Draw the step twice, on the same CPUs: as Slurm gives them to tasks by itself, and bound. The former are the CPUs of
-    /// --mask; without it those of Slurm's default distribution (block:cyclic), whole cores for each task. Without
-    /// --allowed the step has just these
+    /// --mask; without it those of Slurm's default distribution (block:cyclic), whole cores for each task, where the tasks
+    /// ask for all of the step's CPUs (--exact), else all of them for each
     #[arg(long, requires = "svg")]
     compare: bool,
     /// Print the flags with which this launcher or engine binds one worker per GPU in the same way; without --gpus and
     /// --allowed, for the GPUs and CPUs that this process sees
     #[arg(long = "for", value_name = "NAME", value_parser = PossibleValuesParser::new(crate::flags::words()),
-          conflicts_with_all = ["tasks", "gpus_per_task", "mask", "svg"])]
+          conflicts_with_all = ["tasks", "gpus_per_task", "mask", "exact", "svg"])]
     for_framework: Option<String>,
 }
 
@@ -94,6 +106,8 @@ pub(crate) struct PlanDocument<'a> {
     schema: &'static str,
     policy: Policy,
     width: Width,
+    /// The step that is planned.
+    step: &'a AssumedStep,
     tasks: Vec<TaskDocument<'a>>,
     /// The NICs that each task should use, the nearest to its GPUs.
     nics: Vec<TaskNics>,
@@ -120,23 +134,28 @@ impl Plan {
             .parse()
             .map_err(|problem| argument("--kernel", &problem))?;
         let machine = self.from.read()?;
-        let mut step_cpus = self.step_cpus(&machine)?;
-        self.check_size(&machine, &step_cpus)?;
-        let mut tasks = self.tasks(&machine, &step_cpus)?;
-        let alone = self.alone(&machine, &step_cpus, &tasks)?;
-        if let Some(alone) = &alone {
-            // What is compared is one step.
-            if self.allowed.is_none() {
-                step_cpus = alone.cpus();
-            }
-            for (task, mask) in tasks.iter_mut().zip(&alone.masks) {
+        let (own_cpus, cpus_from) = self.own_cpus(&machine)?;
+        let mut tasks = self.tasks(&machine, &own_cpus)?;
+        let mut assumed = AssumedStep {
+            cpus: own_cpus,
+            cpus_from,
+            tasks: tasks.len(),
+            cpus_per_task: self.cpus_per_task.unwrap_or(1),
+        };
+        self.check_size(&machine, &assumed)?;
+        let alone = self.alone(&machine, &mut assumed, &tasks);
+        if self.exact {
+            for (task, mask) in tasks
+                .iter_mut()
+                .zip(alone.iter().flat_map(|alone| &alone.masks))
+            {
                 task.slurm_cpus = Some(mask.clone());
             }
         }
         let step = StepRequest {
             settings,
-            step_cpus,
-            asked: self.cpus_per_task,
+            step_cpus: assumed.cpus.clone(),
+            asked: assumed.cpus_per_task,
             tasks,
             kernel,
             allowed_nodes: None,
@@ -155,7 +174,12 @@ impl Plan {
             );
         }
         if let Some(path) = &self.svg {
-            out.file(path, &self.picture(&machine, &step, &plan, alone.as_ref()))?;
+            let alone = alone.as_ref().filter(|_| self.compare);
+            out.file(path, &self.picture(&machine, &assumed, &plan, alone))?;
+            // A picture alone leaves out what has no place in it.
+            if path.as_os_str() != "-" {
+                print(out, &machine, &assumed, &step, &plan)?;
+            }
         } else if self.format.json {
             let plans = plan.tasks.iter();
             let tasks = plans.map(|task| TaskDocument::new(task, Voice::Step));
@@ -163,6 +187,7 @@ impl Plan {
                 schema: "gpu-numa/plan/1",
                 policy: step.settings.policy,
                 width: step.settings.width,
+                step: &assumed,
                 tasks: tasks.collect(),
                 nics: plan
                     .tasks
@@ -175,7 +200,7 @@ impl Plan {
                     .collect(),
             })?;
         } else {
-            print(out, &machine, &step, &plan)?;
+            print(out, &machine, &assumed, &step, &plan)?;
         }
         Ok(if plan.refusal.is_some() {
             Outcome::Wanting
@@ -184,49 +209,51 @@ impl Plan {
         })
     }
 
-    /// The step without the plugin, for `--compare`; none where that is not asked for, or there is no task.
+    /// The step as Slurm alone runs it, where that is needed; with `--exact` its CPUs become those of `assumed`.
     fn alone(
         &self,
         machine: &Machine,
-        step_cpus: &CpuSet,
+        assumed: &mut AssumedStep,
         tasks: &[TaskRequest],
-    ) -> Result<Option<Alone>, CommandError> {
-        if !self.compare || tasks.is_empty() {
-            return Ok(None);
+    ) -> Option<Alone> {
+        if tasks.is_empty() || !(self.exact || self.compare) {
+            return None;
         }
-        let (number, asked) = (tasks.len(), self.cpus_per_task as usize);
         let masks = tasks.iter().map(|task| task.slurm_cpus.clone());
-        Ok(Some(match masks.collect() {
-            Some(masks) => Alone::with_masks(masks),
-            None if self.allowed.is_some() => Alone::in_step(machine, step_cpus, number, asked),
-            None => Alone::in_own_job(machine, step_cpus, number, asked)
-                .map_err(CommandError::Argument)?,
-        }))
+        if let Some(masks) = masks.collect() {
+            return Some(Alone::with_masks(masks));
+        }
+        let asked = assumed.cpus_per_task as usize;
+        if self.exact {
+            let alone = Alone::in_own_step(machine, &assumed.cpus, tasks.len(), asked);
+            assumed.cpus = alone.cpus();
+            assumed.cpus_from = CpusFrom::Exact;
+            return Some(alone);
+        }
+        Some(Alone::in_step(machine, &assumed.cpus, tasks.len(), asked))
     }
 
     fn picture(
         &self,
         machine: &Machine,
-        step: &StepRequest,
+        assumed: &AssumedStep,
         plan: &StepPlan,
         alone: Option<&Alone>,
     ) -> String {
+        let words = assumed.note();
         let Some(alone) = alone else {
-            let knows_unbound = !self.mask.is_empty();
-            return Picture::new(machine, &plan.tasks, knows_unbound).draw();
+            let knows_unbound = self.exact || !self.mask.is_empty();
+            return Picture::new(machine, &plan.tasks, knows_unbound)
+                .with_note(&words)
+                .draw();
         };
         let tasks = before(machine, plan, &alone.masks);
-        let words = format!(
-            "a step of {} with {} each on CPUs {}",
-            count(step.tasks.len(), "task"),
-            count(step.asked as usize, "CPU"),
-            step.step_cpus
-        );
+        let bound = after(plan, &alone.masks);
         picture::compare(
             machine,
             &words,
             (alone.heading, &tasks),
-            ("--gpu-numa-bind", &plan.tasks),
+            ("--gpu-numa-bind", &bound),
         )
     }
 
@@ -241,8 +268,8 @@ impl Plan {
         for list in &self.gpus {
             of_run.extend(["--gpus".to_owned(), list.clone()]);
         }
-        if self.cpus_per_task != 1 {
-            of_run.extend(["--cpus-per-task".to_owned(), self.cpus_per_task.to_string()]);
+        if let Some(cpus) = self.cpus_per_task.filter(|cpus| *cpus != 1) {
+            of_run.extend(["--cpus-per-task".to_owned(), cpus.to_string()]);
         }
         of_run.extend(self.option.given());
         let name = self.for_framework.as_deref().unwrap_or_default();
@@ -317,8 +344,8 @@ impl Plan {
         })
     }
 
-    /// Whether one task asks for more than there is.
-    fn check_size(&self, machine: &Machine, step_cpus: &CpuSet) -> Result<(), CommandError> {
+    /// Whether the tasks ask for more than there is.
+    fn check_size(&self, machine: &Machine, assumed: &AssumedStep) -> Result<(), CommandError> {
         let gpus = machine.gpus.len();
         if gpus > 0 && self.gpus_per_task as usize > gpus {
             return Err(CommandError::Argument(format!(
@@ -327,47 +354,34 @@ impl Plan {
                 count(gpus, "GPU")
             )));
         }
-        let cpus = step_cpus.len();
-        if self.cpus_per_task as usize > cpus {
-            return Err(CommandError::Argument(format!(
-                "--cpus-per-task {}: the step has {}",
-                self.cpus_per_task,
-                count(cpus, "CPU")
-            )));
+        // Tasks that are one per GPU, and workers, ask for CPUs only where the user says how many.
+        let is_asked = self.tasks.is_some() || self.cpus_per_task.is_some();
+        match assumed.too_large() {
+            Some(why) if is_asked && !self.overcommit => Err(CommandError::Argument(why)),
+            Some(_) | None => Ok(()),
         }
-        Ok(())
     }
 
-    fn step_cpus(&self, machine: &Machine) -> Result<CpuSet, CommandError> {
-        let Some(list) = &self.allowed else {
-            return Ok(
-                if self.for_framework.is_some() && self.from.is_this_machine() {
-                    let own = observe::own_cpus().map_err(|error| {
-                        CommandError::Argument(format!("own affinity cannot be read: {error}"))
-                    })?;
-                    own.intersection(&machine.online)
-                } else {
-                    machine.online.clone()
-                },
-            );
-        };
-        let asked: CpuSet = list
-            .parse()
-            .map_err(|problem| CommandError::Argument(format!("--allowed: {problem}")))?;
-        let cpus = asked.intersection(&machine.online);
-        if cpus.is_empty() {
-            return Err(CommandError::Argument(format!(
-                "--allowed \"{list}\": none of these CPUs is online; expected some of {}",
-                machine.online
-            )));
+    /// The step's CPUs, but for what `--exact` leaves out, and from where they are.
+    fn own_cpus(&self, machine: &Machine) -> Result<(CpuSet, CpusFrom), CommandError> {
+        if let Some(list) = &self.allowed {
+            let cpus = online_cpus(machine, "--allowed", list)?;
+            return Ok((cpus, CpusFrom::Allowed));
         }
-        if cpus != asked {
-            out::message(&format!(
-                "CPUs {} are not online; left out",
-                asked.difference(&cpus)
-            ));
+        if !self.mask.is_empty() {
+            let mut cpus = CpuSet::new();
+            for list in &self.mask {
+                cpus.extend_with(&online_cpus(machine, "--mask", list)?);
+            }
+            return Ok((cpus, CpusFrom::Masks));
         }
-        Ok(cpus)
+        if self.for_framework.is_some() && self.from.is_this_machine() {
+            let own = observe::own_cpus().map_err(|error| {
+                CommandError::Argument(format!("own affinity cannot be read: {error}"))
+            })?;
+            return Ok((own.intersection(&machine.online), CpusFrom::Process));
+        }
+        Ok((machine.online.clone(), CpusFrom::Host))
     }
 
     fn tasks(
@@ -404,9 +418,7 @@ impl Plan {
             )));
         }
         for (task, list) in tasks.iter_mut().zip(&self.mask) {
-            let cpus: CpuSet = list.parse().map_err(|problem| {
-                CommandError::Argument(format!("--mask \"{list}\": {problem}"))
-            })?;
+            let cpus = parse_cpus("--mask", list)?;
             // Where Slurm binds no task by itself, its mask is the host's.
             if !cpus.intersects(step_cpus) {
                 return Err(CommandError::Argument(format!(
@@ -454,6 +466,25 @@ impl Plan {
     }
 }
 
+/// The CPUs of `list` that are online; the others are said to be left out.
+fn online_cpus(machine: &Machine, argument: &str, list: &str) -> Result<CpuSet, CommandError> {
+    let asked = parse_cpus(argument, list)?;
+    let cpus = asked.intersection(&machine.online);
+    if cpus.is_empty() {
+        return Err(CommandError::Argument(format!(
+            "{argument} \"{list}\": none of these CPUs is online; expected some of {}",
+            machine.online
+        )));
+    }
+    if cpus != asked {
+        out::message(&format!(
+            "{argument} \"{list}\": CPUs {} are not online; left out",
+            asked.difference(&cpus)
+        ));
+    }
+    Ok(cpus)
+}
+
 /// `--gpus` names the GPUs of more or fewer tasks than there are.
 fn uneven_gpus(named: usize, tasks: u32) -> String {
     format!(
@@ -473,6 +504,7 @@ fn times(number: usize) -> String {
 fn print(
     out: &mut Out,
     machine: &Machine,
+    assumed: &AssumedStep,
     step: &StepRequest,
     plan: &StepPlan,
 ) -> Result<(), CommandError> {
@@ -481,6 +513,7 @@ fn print(
         out.told(Ink::Plain, words::no_gpu_on_host(host))?;
         return Ok(());
     }
+    out.told(Ink::Faint, assumed.line(hardware::host(machine)))?;
     if let Some(refusal) = &plan.refusal {
         let policy = step.settings.policy;
         out.told(Ink::Bad, words::refused_line(policy, refusal, Voice::Step))?;

@@ -55,6 +55,7 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
 pub(crate) fn parse_svg(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     match path.extension() {
+        None if text.is_empty() => Err("expected the name of a file, or -".to_owned()),
         Some(extension) if !extension.eq_ignore_ascii_case("svg") => {
             Err("the picture is SVG; expected a name that ends in .svg, or -".to_owned())
         }

@@ -135,9 +135,33 @@ fn more_than_there_is_cannot_be_planned_and_a_refusal_has_its_status() {
     );
     let cpus = refused(&["plan", "--cpus-per-task", "1000", "--from", folder]);
     assert!(
-        cpus.contains("--cpus-per-task 1000: the step has 16 CPUs"),
+        cpus.contains(
+            "--cpus-per-task 1000: 4 tasks ask for 4000 CPUs, but the step has 16 (0-15), so srun would not start it; \
+             expected at most 4 (--overcommit "
+        ),
         "{cpus}"
     );
+    for (step, wanted) in [
+        (&["-c5"][..], "--cpus-per-task 5: 4 tasks ask for 20 CPUs"),
+        (&["-n17"], "--tasks 17: 17 tasks ask for 17 CPUs"),
+        (
+            &["-n2", "--allowed", "0"],
+            "--tasks 2: 2 tasks ask for 2 CPUs, but the step has 1 (0)",
+        ),
+        (
+            &["-c5", "--compare", "--svg", "-"],
+            "--cpus-per-task 5: 4 tasks",
+        ),
+    ] {
+        let words = [&["plan"], step, &["--from", folder]].concat();
+        let line = refused(&words);
+        assert!(line.contains(wanted), "{line}");
+        let words = [&words[..], &["--overcommit"]].concat();
+        let output = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+            .args(words)
+            .output();
+        assert_eq!(output.unwrap().status.code(), Some(0), "{step:?}");
+    }
     let status = |gpu: &str, allowed: &str| {
         let strict = [
             "plan",
@@ -190,6 +214,64 @@ fn a_plan_that_binds_nothing_says_so() {
             page.contains("gpu1: the task is left as Slurm made it (its GPUs: node "),
             "{page}"
         );
+    }
+}
+
+#[test]
+fn a_plan_says_which_step_it_assumes_and_hands_out_no_other_cpus() {
+    let host = Host::new();
+    let masks = ["--mask", "0", "--mask", "1", "--mask", "4-5", "--mask", "6"];
+    for (words, line, cpus, from) in [
+        (
+            &["-c2"][..],
+            "step assumed: 4 tasks with 2 CPUs each, in a job that has all 16 CPUs of gpu1; ",
+            "0-15",
+            "host",
+        ),
+        (
+            &["-c4"],
+            "step assumed: 4 tasks with 4 CPUs each, in a job that has all 16 CPUs of gpu1\n",
+            "0-15",
+            "host",
+        ),
+        (
+            &["-c2", "--exact"],
+            "step assumed: 4 tasks with 2 CPUs each, on CPUs 0-1,4-5,8-9,12-13, as ",
+            "0-1,4-5,8-9,12-13",
+            "exact",
+        ),
+        (
+            &["-n1", "--allowed", "0-3"],
+            "step: 1 task with 1 CPU, on CPUs 0-3 (--allowed)\n",
+            "0-3",
+            "allowed",
+        ),
+        (
+            &masks,
+            "step assumed: 4 tasks with 1 CPU each, on CPUs 0-1,4-6, all those of --mask\n",
+            "0-1,4-6",
+            "masks",
+        ),
+    ] {
+        let words = [&["plan"], words].concat();
+        let page = host.page(&words);
+        assert!(page.starts_with(line), "{page}");
+        let drawn = host.page(&[&words[..], &["--compare", "--svg", "-"]].concat());
+        assert!(drawn.contains(&format!(" on CPUs {cpus}<")), "{words:?}");
+        let svg = host.path("plan.svg");
+        let beside = host.page(&[&words[..], &["--svg", svg.to_str().unwrap()]].concat());
+        assert_eq!(beside, page);
+        let plan: serde_json::Value =
+            serde_json::from_str(&host.page(&[&words[..], &["--json"]].concat())).unwrap();
+        assert_eq!(
+            (&plan["step"]["cpus"], &plan["step"]["cpus_from"]),
+            (&cpus.into(), &from.into())
+        );
+        let step: topology::set::CpuSet = cpus.parse().unwrap();
+        for task in plan["tasks"].as_array().unwrap() {
+            let own: topology::set::CpuSet = task["cpus"].as_str().unwrap().parse().unwrap();
+            assert!(own.is_subset(&step), "{words:?}: {task}");
+        }
     }
 }
 

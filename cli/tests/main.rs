@@ -32,4 +32,5 @@ mod show_page;
 mod snapshot;
 mod svg;
 mod untrusted;
+mod values;
 mod verify;

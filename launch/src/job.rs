@@ -73,7 +73,9 @@ pub fn job_variables() -> String {
 /// Whether `text` can be a job's number: digits for Slurm and LSF, `7[1].server` for PBS, `f2oLkTLb` for Flux.
 pub fn is_job_number(text: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || ".-[]".contains(c);
-    !text.is_empty() && text.chars().all(is_part)
+    // None is 0 or a negative number (Slurm, PBS, LSF and Flux count from 1).
+    let begins = text.chars().find(|c| *c != '0');
+    begins.is_some_and(char::is_alphanumeric) && text.chars().all(is_part)
 }
 
 /// Processes that belong together.

@@ -49,7 +49,7 @@ pub enum ParseSetError {
     #[error("range \"{0}\" runs backwards; expected low-high")]
     Backwards(String),
     /// A number is beyond [`MAX_INDEX`].
-    #[error("\"{0}\" in a list is beyond {MAX_INDEX}")]
+    #[error("\"{0}\" in a list is too large; expected numbers from 0 to {MAX_INDEX}")]
     TooLarge(String),
 }
 
@@ -451,8 +451,8 @@ mod tests {
             ("1,,2", "\"\" in a list"),
             ("3-1", "\"3-1\" runs backwards"),
             ("-1", "\"-1\" in a list"),
-            ("0-4294967295", "beyond 65535"),
-            ("99999999999999999999", "beyond 65535"),
+            ("0-4294967295", "expected numbers from 0 to 65535"),
+            ("99999999999999999999", "expected numbers from 0 to 65535"),
         ] {
             let error = text.parse::<CpuSet>().unwrap_err().to_string();
             assert!(error.contains(says), "{text}: {error}");

@@ -19,7 +19,7 @@ use topology::machine::Machine;
 use topology::pci::PciAddress;
 use topology::quantity::count;
 
-use crate::command::{CommandError, Format, From, Outcome};
+use crate::command::{CommandError, Format, From, Outcome, gpu_entries};
 use crate::nccl::version::{For, ForNccl, without_nvlink};
 use crate::out::{self, Out};
 use crate::table::{Cell, Column, Table};
@@ -48,7 +48,7 @@ pub(crate) struct PathsOf {
     #[arg(long, value_name = "LIST")]
     gpus: Option<String>,
     /// Equal hosts of the job
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = crate::usage::whole(1..=65_536))]
     hosts: u32,
     /// How far P2P goes: on (as NCCL chooses), off (NCCL_P2P_DISABLE=1), or a value of NCCL_P2P_LEVEL
     #[arg(long, value_name = "LEVEL", default_value = "on", value_parser = parse_p2p)]
@@ -213,7 +213,8 @@ impl PathsOf {
         let all = gpus_of(&system);
         let ranks = match &self.gpus {
             Some(list) => {
-                let named = list.split(',').map(|entry| gpu(&all, entry.trim()));
+                let entries = gpu_entries("--gpus", list)?.into_iter();
+                let named = entries.map(|entry| gpu(&all, entry));
                 let named: Vec<String> = named.collect::<Result<_, _>>()?;
                 expect_once(&named)?;
                 named

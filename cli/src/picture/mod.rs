@@ -36,6 +36,8 @@ pub(crate) struct Picture<'a> {
     tasks: Tasks<'a>,
     /// In place of the host's name and its summary; none for a picture by itself.
     heading: Option<&'a str>,
+    /// What else is to be known, under the summary.
+    note: Option<&'a str>,
 }
 
 /// The room that a picture takes.
@@ -64,6 +66,7 @@ pub(crate) fn compare(
             machine,
             tasks,
             heading: Some(heading),
+            note: None,
         };
         picture.body()
     });
@@ -104,7 +107,14 @@ impl<'a> Picture<'a> {
                 knows_unbound,
             },
             heading: None,
+            note: None,
         }
+    }
+
+    /// The same with a line under the machine's summary.
+    pub(crate) fn with_note(mut self, note: &'a str) -> Self {
+        self.note = Some(note);
+        self
     }
 
     /// The SVG document.
@@ -182,7 +192,8 @@ impl<'a> Picture<'a> {
             Some(heading) => svg::width(heading, 18.0),
             None => svg::width(&hardware::summary(self.machine), 12.0),
         };
-        2.0 * MARGIN + lines.fold(title, f64::max)
+        let note = self.note.map_or(0.0, |note| svg::width(note, 12.0));
+        2.0 * MARGIN + lines.fold(title.max(note), f64::max)
     }
 
     /// The tasks that are far from their GPUs, each with the sockets of its CPUs and of its first GPU.
@@ -222,7 +233,11 @@ impl<'a> Picture<'a> {
         }
         let words = hardware::summary(machine);
         svg.text((MARGIN, MARGIN + 34.0), 12.0, Anchor::Start, FAINT, &words);
-        MARGIN + 50.0
+        let Some(note) = self.note else {
+            return MARGIN + 50.0;
+        };
+        svg.text((MARGIN, MARGIN + 52.0), 12.0, Anchor::Start, FAINT, note);
+        MARGIN + 68.0
     }
 
     /// The height of the highest node of a band.

@@ -16,8 +16,8 @@ pub(crate) struct Whom {
     #[arg(value_parser = crate::usage::parse_pid)]
     pub(crate) pid: Option<u32>,
     /// All processes on this host of this job (Slurm, PBS, LSF, Flux), or of the one named, that have GPUs
-    #[arg(long, value_name = "JOB", num_args = 0..=1, default_missing_value = "", conflicts_with = "pid")]
-    job: Option<String>,
+    #[arg(long, value_name = "JOB", num_args = 0..=1, conflicts_with = "pid")]
+    job: Option<Option<String>>,
     /// With PID: it and all processes that it started, as mpirun or torchrun does, that have GPUs
     #[arg(long, requires = "pid", conflicts_with_all = ["job", "gpus"])]
     children: bool,
@@ -38,15 +38,15 @@ impl Whom {
     /// The processes that belong together; none where the user names a process alone, or none.
     pub(crate) fn group(&self) -> Result<Option<Group>, CommandError> {
         if let Some(job) = &self.job {
-            return Ok(Some(Group::Job(job_number(job)?)));
+            return Ok(Some(Group::Job(job_number(job.as_deref())?)));
         }
         Ok(self.pid.filter(|_| self.children).map(Group::StartedBy))
     }
 }
 
 /// The number of the job that `--job` names; where it names none, that of the job that this command runs in.
-fn job_number(named: &str) -> Result<String, CommandError> {
-    if named.is_empty() {
+fn job_number(named: Option<&str>) -> Result<String, CommandError> {
+    let Some(named) = named else {
         return job::own_job(&OwnEnvironment).ok_or_else(|| {
             CommandError::Argument(format!(
                 "--job: this command runs in no job ({} are unset); name the job, or the process that started its \
@@ -54,7 +54,7 @@ fn job_number(named: &str) -> Result<String, CommandError> {
                 job::job_variables()
             ))
         });
-    }
+    };
     if !job::is_job_number(named) {
         return Err(CommandError::Argument(format!(
             "--job \"{}\": expected a job's number; squeue -o %A prints that of an array's task",

@@ -33,6 +33,7 @@ pub(crate) fn judge_plan(
         "--json",
         "--kernel",
         "6.1",
+        "--overcommit",
         "--allowed",
         &show_set(judged.step),
     ]);
