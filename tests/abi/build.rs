@@ -38,6 +38,16 @@ pub(crate) fn host_without_api_version() -> &'static Path {
     HOST.get_or_init(|| compile("spank_host_no_api", &["-DWITHOUT_API_VERSION"]))
 }
 
+/// The program that sees what the C host's hooks ask the kernel.
+pub(crate) fn tracer() -> &'static Path {
+    static TRACER: OnceLock<PathBuf> = OnceLock::new();
+    TRACER.get_or_init(|| {
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tracer");
+        by_c_compiler(&folder("abi"), &["tracer.c"], &[], &program).expect("the tracer compiles");
+        program
+    })
+}
+
 /// A plugin that makes only the system calls that are needed.
 pub(crate) fn floor() -> &'static Path {
     static FLOOR: OnceLock<PathBuf> = OnceLock::new();

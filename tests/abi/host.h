@@ -13,6 +13,8 @@ enum {
     MAX_TASKS = 4096, MAX_ENV = 512, MAX_ARGS = 32, MAX_ITEMS = 64, MAX_GPUS = 64, MAX_CPUS = 4096, MAX_NODES = 1024,
     LONG_BITS = 8 * sizeof(long), NVIDIA_MAJOR = 195, FIRST_GROUP = 70000, NO_NAMESPACE = 77
 };
+/* The operation of the prctl that tells tracer.c where a hook begins, by its name, and ends, by an empty one. */
+enum { MARK = 0x676e626d };
 enum { LOCAL = 1, REMOTE, ALLOCATOR, SLURMD };
 enum {
     ESPANK_SUCCESS, ESPANK_ERROR = 3000, ESPANK_BAD_ARG, ESPANK_NOT_TASK, ESPANK_ENV_EXISTS, ESPANK_ENV_NOEXIST, ESPANK_NOSPACE,
@@ -63,6 +65,9 @@ struct kernel {
     set cpus, nodes, mask, policy_nodes;
     char *status;
 };
+
+/* What stands for /proc/self/mountinfo; NULL for the kernel's own. */
+extern char *mounts;
 
 extern struct scenario scenario;
 extern struct kernel kernel;

@@ -23,5 +23,6 @@ mod option;
 mod snapshots;
 mod speed;
 mod tasks;
+mod traced;
 mod users_files;
 mod world;

@@ -209,6 +209,8 @@ static void take_line(char *line)
         scenario.uid = atoi(rest);
     else if (is_word(line, "kernel", &rest))
         make_kernel(rest);
+    else if (is_word(line, "mounts", &rest))
+        mounts = strdup(rest);
     else if (is_word(line, "deny", &rest))
         add_denied(rest);
     else

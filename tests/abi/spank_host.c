@@ -27,6 +27,7 @@
  *   die K, delay K MS     task K ends, or waits, before task_init
  *   kernel CPUS STATUS    a made-up kernel: affinity and memory policy are made up, the cpuset is CPUS, and
  *                         the file STATUS, with its Mems_allowed_list, stands for /proc/self/status
+ *   mounts FILE           a file that stands for /proc/self/mountinfo
  *   watch                 says each file that the plugin opens, or looks for with openat2
  *   timed                 only times: no hook is checked for what it leaves, and tasks say no more than how long theirs
  *                         took and how many pages it touched
@@ -217,9 +218,14 @@ static int run_hook(hook *function, const char *name)
 {
     char *before = scenario.is_timed ? NULL : strdup(state());
     long faults = faults_now();
+    /* Told to a tracer alone; where time is taken there is none. */
+    if (!scenario.is_timed)
+        prctl(MARK, name);
     long long from = nanos_now();
     int rc = function(&scenario.items, scenario.arg_count, scenario.args);
     long long to = nanos_now();
+    if (!scenario.is_timed)
+        prctl(MARK, "");
     faults = faults_now() - faults;
     const char *after = scenario.is_timed ? NULL : state();
     say("rc %s %d", name, rc);
