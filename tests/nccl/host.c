@@ -14,8 +14,8 @@
  *     sleep:MILLISECONDS       count    once all ranks are there, what the process holds
  *
  * --many N makes N communicators, whose ids follow the last that was given. Prints `mask RANK 0x...` after init,
- * `bench NANOSECONDS`, `held DESCRIPTORS MAPPINGS` for `count`, `left DESCRIPTORS MAPPINGS` before the first and after the
- * last communicator, and what get_env gave. MAPPINGS are those of files in /dev/shm. */
+ * `bench NANOSECONDS`, `held DESCRIPTORS MAPPINGS KIB` for `count`, `left` with the same before the first and after the
+ * last communicator, and what get_env gave. MAPPINGS are those of files in /dev/shm, KIB what it holds. */
 #define _GNU_SOURCE
 #include "nccl.h"
 
@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -190,7 +191,10 @@ static void count(const char *what) {
     if (!maps) fail("no maps");
     while (fgets(line, sizeof line, maps)) mappings += strstr(line, "/dev/shm/") != NULL;
     fclose(maps);
-    printf("%s %d %d\n", what, descriptors, mappings);
+    struct statvfs shared;
+    if (statvfs("/dev/shm", &shared)) fail("no /dev/shm");
+    unsigned long kib = (shared.f_blocks - shared.f_bfree) * (shared.f_frsize / 1024);
+    printf("%s %d %d %lu\n", what, descriptors, mappings, kib);
 }
 
 static void run_word(struct communicator *c, const char *word) {
