@@ -22,9 +22,7 @@ use crate::hardware;
 use crate::out::Out;
 use crate::progress::bytes_bar;
 use crate::usage::parse_bytes;
-use crate::verify::{
-    Checked, Host, NVML_AGE, Whom, gpus_in_words, no_gpu_in_group, not_read, title,
-};
+use crate::verify::{Checked, Host, Whom, gpus_in_words, no_gpu_in_group, title};
 
 /// What may stay elsewhere without being worth a word, in bytes: it comes back with each library that is loaded.
 const FEW_BYTES: u64 = 1 << 20;
@@ -34,7 +32,7 @@ const FEW_BYTES: u64 = 1 << 20;
 #[command(after_long_help = "Examples:
   gpu-numa heal --dry-run 12345
   gpu-numa heal 12345
-  gpu-numa heal --gpus 0 --limit 500M $(pgrep -n python)
+  gpu-numa heal --gpus 0 --limit 500M \"$(pgrep -n python)\"
   srun --overlap --jobid 4711 gpu-numa heal --job
 
 Memory stays where the thread that first wrote it put it; a process that was bound later keeps it there.  The kernel \
@@ -103,14 +101,15 @@ impl Heal {
             named: self.whom.gpus(&machine)?,
             nvml: RefCell::new(None),
         };
-        let checked = self.find(&host)?;
+        let (checked, all_read) = self.find(&host)?;
         let mut processes = Vec::new();
         for checked in &checked {
             processes.push(self.heal(&machine, checked));
         }
-        let ok = processes
-            .iter()
-            .all(|process| process.is_well(self.dry_run));
+        let ok = all_read
+            && processes
+                .iter()
+                .all(|process| process.is_well(self.dry_run));
         if let [process] = processes.as_slice()
             && let (None, Some(problem)) = (&process.nodes, &process.problem)
         {
@@ -131,23 +130,23 @@ impl Heal {
         Ok(if ok { Outcome::Done } else { Outcome::Wanting })
     }
 
-    fn find(&self, host: &Host<'_>) -> Result<Vec<Checked>, CommandError> {
+    /// The processes, and whether all that are named could be read.
+    fn find(&self, host: &Host<'_>) -> Result<(Vec<Checked>, bool), CommandError> {
         if let Some(group) = self.whom.group()? {
             let (checked, count) = host.check_group(&group);
             if checked.is_empty() {
                 return Err(CommandError::Argument(no_gpu_in_group(&group, count)));
             }
-            return Ok(checked);
+            return Ok((checked, true));
         }
-        let Some(pid) = self.whom.pid else {
+        let pids = self.whom.pids();
+        if pids.is_empty() {
             return Err(CommandError::Argument(
                 "PID is missing: name the process whose memory is to be moved, or a --job"
                     .to_owned(),
             ));
-        };
-        let checked = host.check(pid, NVML_AGE);
-        let checked = checked.ok_or_else(|| CommandError::Argument(not_read(host, pid, None)))?;
-        Ok(vec![checked])
+        }
+        host.check_named(&pids, None)
     }
 
     fn heal(&self, machine: &Machine, checked: &Checked) -> HealedProcess {

@@ -25,10 +25,18 @@ pub(crate) fn whole(
     }
 }
 
-/// Reads a process id, for clap.
-pub(crate) fn parse_pid(text: &str) -> Result<u32, String> {
-    let number = text.parse::<u32>().ok().filter(|pid| *pid > 0);
-    number.ok_or_else(|| "expected a process id, such as 12345".to_owned())
+/// Process ids in one argument: what `"$(pgrep python)"` gives.
+#[derive(Debug, Clone)]
+pub(crate) struct Pids(pub(crate) Vec<u32>);
+
+/// Reads process ids, for clap: at least one, so that a quoted `"$(pgrep ...)"` that finds nothing is an error.
+pub(crate) fn parse_pids(text: &str) -> Result<Pids, String> {
+    let number = |word: &str| word.parse::<u32>().ok().filter(|pid| *pid > 0);
+    let numbers: Option<Vec<u32>> = text.split_whitespace().map(number).collect();
+    match numbers {
+        Some(pids) if !pids.is_empty() => Ok(Pids(pids)),
+        Some(_) | None => Err("expected a process id, such as 12345".to_owned()),
+    }
 }
 
 /// Reads a number of bytes, for clap: `500M` is 500 MiB.

@@ -101,7 +101,7 @@ fn a_snapshot_and_its_check_keep_to_their_schemas() {
 #[test]
 fn a_process_of_this_host_keeps_to_its_schema() {
     let verify = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
-        .args(["verify", "--json"])
+        .args(["verify", "--self", "--json"])
         .output();
     hold(&document_of(&verify.unwrap()));
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use machines::Recording;
 use serde_json::Value;
+use topology::set::CpuSet;
 
 use crate::schemas::hold;
 
@@ -496,7 +497,7 @@ fn following_says_what_changes_until_the_process_ends() {
 #[test]
 fn a_page_says_whose_it_is() {
     let own = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
-        .arg("verify")
+        .args(["verify", "--self"])
         .output()
         .unwrap();
     let text = String::from_utf8(own.stdout).unwrap();
@@ -523,6 +524,79 @@ fn a_page_says_whose_it_is() {
     let recorded = host.run(&["100"]);
     let text = String::from_utf8(recorded.stdout).unwrap();
     assert_eq!(text.lines().next(), Some("process 100 (python)"), "{text}");
+}
+
+#[test]
+fn several_processes_are_judged_each_and_one_that_is_not_there_is_never_well() {
+    let host = Host::new("dgx-h100");
+    for pid in [100, 101] {
+        host.write(&Recorded {
+            pid,
+            ..python_on_node_0(&[WITH_GPU_0])
+        });
+    }
+    let verify = |pids: &[&str]| {
+        let output = host.run(&[pids, &["--json"]].concat());
+        let document = serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (document, output.status.code(), said)
+    };
+    // Each once, also as a quoted "$(pgrep python)" gives them.
+    for pids in [&["100", "101", "100"][..], &["100\n101"]] {
+        let (document, status, _) = verify(pids);
+        hold(&document);
+        assert_eq!(document["processes"].as_array().unwrap().len(), 2);
+        assert_eq!((status, &document["ok"]), (Some(0), &true.into()));
+    }
+    let (document, status, said) = verify(&["100", "102"]);
+    assert_eq!((status, &document["ok"]), (Some(1), &false.into()));
+    assert!(said.contains("process 102 is not recorded"), "{said}");
+    let (_, status, said) = verify(&["102", "103"]);
+    assert!(status == Some(2) && said.contains("process 103 is not recorded"));
+    let (_, status, said) = verify(&["100", "101", "--children"]);
+    assert!(
+        status == Some(2) && said.contains("2 processes are named; expected one"),
+        "{said}"
+    );
+}
+
+#[test]
+fn without_a_process_only_what_is_bound_or_in_a_job_is_looked_at() {
+    let verify = |prefix: &[&str], variables: &[(&str, &str)]| {
+        let mut words = prefix.to_vec();
+        words.push(env!("CARGO_BIN_EXE_gpu-numa"));
+        let (program, rest) = words.split_first().unwrap();
+        let output = Command::new(program)
+            .args(rest)
+            .arg("verify")
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (
+            String::from_utf8(output.stdout).unwrap(),
+            output.status.code(),
+            said,
+        )
+    };
+    for started_by in [("SLURM_JOB_ID", "7"), ("LOCAL_RANK", "0")] {
+        let (page, _, _) = verify(&[], &[started_by]);
+        assert!(page.contains("this command itself"), "{page}");
+    }
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+    let all = CpuSet::len(&online.parse().unwrap());
+    if cpus == all {
+        let (page, status, said) = verify(&[], &[]);
+        assert!(status == Some(2) && page.is_empty(), "{page}");
+        assert!(said.contains("did $(pgrep ...) find no process?"), "{said}");
+    }
+    if all > 1 {
+        let (page, _, _) = verify(&["taskset", "-c", "0"], &[]);
+        assert!(page.contains("this command itself"), "{page}");
+    }
 }
 
 #[test]

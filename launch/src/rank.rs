@@ -188,6 +188,11 @@ fn first_launcher(environment: &impl Environment) -> Option<(&'static Launcher, 
         .find_map(|launcher| Some((launcher, environment.get(launcher.rank)?)))
 }
 
+/// Whether a launcher started this process.
+pub fn is_rank(environment: &impl Environment) -> bool {
+    first_launcher(environment).is_some()
+}
+
 /// Reads the calling process's rank; `is_bound` says whether it may use fewer CPUs than its cpuset has.
 ///
 /// # Errors

@@ -12,6 +12,9 @@ use topology::machine::Machine;
 use topology::pci::PciAddress;
 
 use super::judge::{Judgement, judge};
+use super::words::not_read;
+use crate::command::CommandError;
+use crate::out;
 use crate::run::read_visible;
 
 /// A process, its GPUs, and what is wrong with it.
@@ -48,7 +51,7 @@ pub(crate) struct Host<'m> {
 }
 
 /// NVML is asked once about all processes of a job.
-pub(crate) const NVML_AGE: Duration = Duration::from_secs(30);
+pub(super) const NVML_AGE: Duration = Duration::from_secs(30);
 
 impl Host<'_> {
     /// The GPUs on which NVML lists a process, by an answer that is no older than `age`.
@@ -98,6 +101,33 @@ impl Host<'_> {
             used,
             judgement,
         })
+    }
+
+    /// Reads and judges the processes that the user names; and whether all of them could be read.  Those that could not are
+    /// said.
+    ///
+    /// # Errors
+    /// One line: none could be read.
+    pub(crate) fn check_named(
+        &self,
+        pids: &[u32],
+        recording: Option<&Path>,
+    ) -> Result<(Vec<Checked>, bool), CommandError> {
+        let mut read = Vec::new();
+        let mut faults = Vec::new();
+        for pid in pids {
+            match self.check(*pid, NVML_AGE) {
+                Some(checked) => read.push(checked),
+                None => faults.push(not_read(self.root, *pid, recording)),
+            }
+        }
+        if read.is_empty() {
+            return Err(CommandError::Argument(faults.join("; ")));
+        }
+        for fault in &faults {
+            out::message(fault);
+        }
+        Ok((read, faults.is_empty()))
     }
 
     /// Those of a group's processes that have GPUs, and how many could be read.

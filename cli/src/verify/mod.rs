@@ -3,6 +3,7 @@
 mod follow;
 mod host;
 mod judge;
+mod own;
 mod whom;
 mod words;
 
@@ -21,23 +22,29 @@ use topology::set::CpuSet;
 
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::out::Out;
-pub(crate) use host::{Checked, Host, NVML_AGE};
+pub(crate) use host::{Checked, Host};
 use judge::Finding;
 pub(crate) use whom::Whom;
-pub(crate) use words::{gpus as gpus_in_words, no_gpu_in_group, not_read, title};
+pub(crate) use words::{gpus as gpus_in_words, no_gpu_in_group, title};
 
 /// Checks a process.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
   srun ... --gpu-numa-bind gpu-numa verify
   gpu-numa verify 12345
-  gpu-numa verify --gpus 0 $(pgrep -n python)
+  gpu-numa verify --gpus 0 \"$(pgrep -n python)\"
+  gpu-numa verify $(pgrep python)
   srun --overlap --jobid 4711 gpu-numa verify --job
-  gpu-numa verify --children $(pgrep -o mpirun)
+  gpu-numa verify --children \"$(pgrep -o mpirun)\"
   gpu-numa verify --follow 12345
 
 Looks at every thread's CPUs, at the memory policy, and at where the pages are.  The exit status is 1 when \
 something is wrong or cannot be known, so one line in a job script can stop the job: `gpu-numa verify || exit`.
+
+Without PID it looks at itself, which has what its shell or task gave it, as any program started there: in a job, under \
+a launcher or gpu-numa run, and where it is bound.  Anywhere else that is an error, as nothing would be checked \
+(--self asks for it): an unquoted $(pgrep python) that finds nothing leaves no PID, so write the quotes where one \
+process is meant.
 
 The GPUs are those on which NVML lists the process; else the one whose device file it holds open; else those that \
 gpu-numa run chose, or its Slurm task was bound for, or that it sees: of these a rank of torchrun or MPI uses the one \
@@ -46,11 +53,14 @@ a process in another cgroup or container, or a recorded one (--from), these are 
 some GPUs alone, or names the host's last; UUIDs always count.  Where that leaves several on different NUMA nodes, they are named, and it is right only where it would \
 be with each of them.")]
 #[command(mut_arg("pid", |pid| pid.help(
-    "The process (default: this command itself, which has what its shell or task gave it, as any program started there)"
+    "The processes (default: this command itself, in a job or where it is bound)"
 )))]
 pub(crate) struct Verify {
     #[command(flatten)]
     whom: Whom,
+    /// Look at this command itself, wherever it runs
+    #[arg(long = "self", conflicts_with_all = ["pid", "job", "follow", "path"])]
+    own: bool,
     /// Look again until it ends, and print a line whenever something changes
     #[arg(long, conflicts_with = "json")]
     follow: bool,
@@ -102,15 +112,15 @@ struct Threads {
     verdict: Option<Verdict>,
 }
 
-/// The JSON document of several processes: a job's, or one and those that it started.
+/// The JSON document of several processes: a job's, one and those that it started, or those that were named.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct VerifyJobDocument {
     schema: &'static str,
-    /// The job's number; absent with `started_by`.
+    /// The job's number; absent where processes were named.
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<String>,
-    /// The process that started them, as `--children` was asked about; absent with `job`.
+    /// The process that started them, as `--children` was asked about; absent otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     started_by: Option<u32>,
     processes: Vec<VerifyDocument>,
@@ -132,18 +142,23 @@ impl Verify {
         if let Some(group) = self.whom.group()? {
             return self.run_group(out, &host, &group);
         }
-        let pid = match self.whom.pid {
-            Some(pid) => pid,
-            None if is_live && !self.follow => std::process::id(),
-            None => {
+        let pids = match self.whom.pids() {
+            pids if !pids.is_empty() => pids,
+            _ if !is_live || self.follow => {
                 return Err(CommandError::Argument(
                     "PID is missing: --follow and --from look at a process that you name, or at a --job".to_owned(),
                 ));
             }
+            _ if self.own || own::is_worth_a_look(&machine) => vec![std::process::id()],
+            _ => return Err(CommandError::Argument(own::NOTHING_TO_CHECK.to_owned())),
         };
-        let checked = host.check(pid, NVML_AGE);
-        let checked = checked
-            .ok_or_else(|| CommandError::Argument(words::not_read(&host, pid, self.from.path())))?;
+        let (mut checked, all_read) = host.check_named(&pids, self.from.path())?;
+        if pids.len() > 1 {
+            return self.tell_several(out, &host, checked, None, all_read);
+        }
+        let Some(checked) = checked.pop() else {
+            return Ok(Outcome::Wanting);
+        };
         if self.follow {
             print(out, &host, &checked)?;
             return follow::follow(out, &host, vec![checked], None, self.every);
@@ -167,15 +182,28 @@ impl Verify {
         if checked.is_empty() {
             return Err(CommandError::Argument(words::no_gpu_in_group(group, count)));
         }
+        self.tell_several(out, host, checked, Some(group), true)
+    }
+
+    /// Tells of several processes; all is well only where `all_read` says that none is missing.
+    fn tell_several(
+        &self,
+        out: &mut Out,
+        host: &Host<'_>,
+        checked: Vec<Checked>,
+        group: Option<&Group>,
+        all_read: bool,
+    ) -> Result<Outcome, CommandError> {
         if self.format.json {
             let processes: Vec<VerifyDocument> = checked
                 .iter()
                 .map(|checked| document(host.machine, checked))
                 .collect();
-            let ok = processes.iter().all(|process| process.ok);
+            let ok = all_read && processes.iter().all(|process| process.ok);
             let (job, started_by) = match group {
-                Group::Job(job) => (Some(job.clone()), None),
-                Group::StartedBy(pid) => (None, Some(*pid)),
+                Some(Group::Job(job)) => (Some(job.clone()), None),
+                Some(Group::StartedBy(pid)) => (None, Some(*pid)),
+                None => (None, None),
             };
             out.json(&VerifyJobDocument {
                 schema: "gpu-numa/verify-job/1",
@@ -190,10 +218,10 @@ impl Verify {
             print(out, host, checked)?;
         }
         if self.follow {
-            return follow::follow(out, host, checked, Some(group), self.every);
+            return follow::follow(out, host, checked, group, self.every);
         }
         let mut findings = checked.iter().map(|checked| &checked.judgement.findings);
-        Ok(outcome(findings.all(Vec::is_empty)))
+        Ok(outcome(all_read && findings.all(Vec::is_empty)))
     }
 }
 
@@ -251,10 +279,10 @@ fn print(
         used,
         judgement,
     } = checked;
-    if process.pid == std::process::id() && *is_live {
+    let is_own = process.pid == std::process::id() && *is_live;
+    if is_own {
         out.line(format_args!(
-            "{}: this command itself, with the CPUs and memory policy that a program started from here gets (give a PID for \
-             another process)",
+            "{}: this command itself, with the CPUs and memory policy that a program started from here gets (no PID was given)",
             title(process.pid, &process.name)
         ))?;
     } else {
@@ -306,7 +334,13 @@ fn print(
     }
     if judgement.findings.is_empty() {
         let well = words::all_well(judgement.verdict, used.gpus.len());
-        out.line(format_args!("  {well}"))?;
+        if is_own {
+            out.line(format_args!(
+                "  {well} (of this command itself; no other process was looked at)"
+            ))?;
+        } else {
+            out.line(format_args!("  {well}"))?;
+        }
     }
     Ok(())
 }

@@ -8,20 +8,21 @@ use topology::option::printable;
 use topology::pci::PciAddress;
 
 use crate::command::{CommandError, parse_gpus};
+use crate::usage::Pids;
 
 /// A process, or several that belong together.
 #[derive(Debug, Args)]
 pub(crate) struct Whom {
-    /// The process
-    #[arg(value_parser = crate::usage::parse_pid)]
-    pub(crate) pid: Option<u32>,
+    /// The processes
+    #[arg(value_name = "PID", value_parser = crate::usage::parse_pids)]
+    pid: Vec<Pids>,
     /// All processes on this host of this job (Slurm, PBS, LSF, Flux), or of the one named, that have GPUs
     #[arg(long, value_name = "JOB", num_args = 0..=1, conflicts_with = "pid")]
     job: Option<Option<String>>,
     /// With PID: it and all processes that it started, as mpirun or torchrun does, that have GPUs
     #[arg(long, requires = "pid", conflicts_with_all = ["job", "gpus"])]
     children: bool,
-    /// Its GPUs, by number in PCI order or by PCI address (default: those it is found to use)
+    /// Their GPUs, by number in PCI order or by PCI address (default: those that each is found to use)
     #[arg(long, value_name = "GPU,GPU", conflicts_with = "job")]
     gpus: Option<String>,
 }
@@ -35,12 +36,30 @@ impl Whom {
             .transpose()
     }
 
-    /// The processes that belong together; none where the user names a process alone, or none.
+    /// The processes that the user names, each once.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let mut pids = Vec::new();
+        for pid in self.pid.iter().flat_map(|pids| &pids.0) {
+            if !pids.contains(pid) {
+                pids.push(*pid);
+            }
+        }
+        pids
+    }
+
+    /// The processes that belong together; none where the user names processes by themselves, or none.
     pub(crate) fn group(&self) -> Result<Option<Group>, CommandError> {
         if let Some(job) = &self.job {
             return Ok(Some(Group::Job(job_number(job.as_deref())?)));
         }
-        Ok(self.pid.filter(|_| self.children).map(Group::StartedBy))
+        match self.pids().as_slice() {
+            _ if !self.children => Ok(None),
+            [pid] => Ok(Some(Group::StartedBy(*pid))),
+            several => Err(CommandError::Argument(format!(
+                "--children: {} processes are named; expected one, which started the others",
+                several.len()
+            ))),
+        }
     }
 }
 

@@ -12,7 +12,6 @@ use topology::pci::PciAddress;
 use topology::quantity::{count, volume};
 use topology::set::CpuSet;
 
-use super::host::Host;
 use super::judge::{FarFile, Finding, Judgement};
 use crate::command::shell_word;
 use crate::hardware::{gpu_label, nodes};
@@ -56,9 +55,9 @@ pub(crate) fn gpus(machine: &Machine, used: &UsedGpus) -> String {
     }
 }
 
-/// Process `pid` could not be read; `recording` is what `--from` names.
-pub(crate) fn not_read(host: &Host<'_>, pid: u32, recording: Option<&Path>) -> String {
-    let is_there = host.root.join(format!("proc/{pid}")).exists();
+/// Process `pid` of the host at `root` could not be read; `recording` is what `--from` names.
+pub(super) fn not_read(root: &Path, pid: u32, recording: Option<&Path>) -> String {
+    let is_there = root.join(format!("proc/{pid}")).exists();
     match (recording, is_there) {
         (Some(path), false) => format!(
             "process {pid} is not recorded: {} has no proc/{pid}",
