@@ -229,7 +229,7 @@ impl<'a> Host<'a> {
             let driver = world.other_driver(gpu)?;
             Some(format!("{} ({driver})", gpu.pci))
         });
-        let may_have = gpus.iter().any(|own| own.gpu.may_link());
+        let hides_links = gpus.iter().any(|own| machine.hides_links_of(own.gpu));
         let hides_mig = gpus
             .iter()
             .any(|own| own.instances.is_none() && !own.gpu.mig.is_empty());
@@ -240,7 +240,7 @@ impl<'a> Host<'a> {
             detected: detected.collect(),
             taken: taken.collect(),
             rule: CoresRule::of(world.release),
-            hides_nvlink: may_have && !machine.nvlink_visible && gpus.len() > 1,
+            hides_nvlink: hides_links && gpus.len() > 1,
             gpus,
             memory_mib: world.real_memory_mib(),
             hides_mig,

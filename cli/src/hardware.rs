@@ -85,8 +85,8 @@ pub(crate) fn gpu_link(machine: &Machine) -> &'static str {
 
 /// Whether there may be NVLink or xGMI that the source could not show.
 pub(crate) fn may_hide_gpu_link(machine: &Machine) -> bool {
-    let may_have = machine.gpus.iter().any(Gpu::may_link);
-    may_have && !machine.nvlink_visible && machine.gpus.len() > 1
+    let mut gpus = machine.gpus.iter();
+    machine.gpus.len() > 1 && gpus.any(|gpu| machine.hides_links_of(gpu))
 }
 
 /// The path between two devices in `nvidia-smi`'s words, `NV4` or `PIX`; None where it is not known.

@@ -73,6 +73,8 @@ pub(crate) fn visible(bytes: &[u8]) {
         _ => Some(text.clone().into_owned()),
     };
     let view = TaskView {
+        vendor: None,
+        within_name: "",
         visible: maybe("GPU-aa").or_else(|| Some(text.clone().into_owned())),
         within: maybe("0"),
         order: maybe("FASTEST_FIRST"),

@@ -45,7 +45,8 @@ pub fn device_order(
     machine: &Machine,
     environment: &impl Environment,
 ) -> Option<(&'static str, &'static str)> {
-    let order = machine.launch_vendor().variables.order?;
+    let mut vendors = machine.launch_vendors();
+    let order = vendors.find_map(|vendor| vendor.variables.order)?;
     let is_free = !environment.has(order.name);
     is_free.then_some((order.name, order.by_address))
 }

@@ -11,7 +11,8 @@ use topology::binding::{KernelVersion, MemoryPolicy, TaskRequest, UserMemory};
 use topology::machine::{Gpu, Machine};
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
-use topology::visible::{TaskView, Visible, find_visible};
+use topology::vendor::Variables;
+use topology::visible::{Asked, Visible, find_all};
 
 use crate::used::Seen;
 use crate::variables::Environment;
@@ -100,15 +101,21 @@ pub fn kernel() -> KernelVersion {
 pub struct Devices(Vec<(PciAddress, Option<CString>)>);
 
 impl Devices {
-    /// Of all GPUs of `machine`, in its order.
+    /// Of all GPUs of `machine`, in its order: one each, one for each part of a GPU that is divided.
     pub fn of(machine: &Machine) -> Self {
-        let path = |gpu: &Gpu| CString::new(gpu.device_path()?).ok();
-        let gpus = machine.gpus.iter();
-        Self(gpus.map(|gpu| (gpu.pci, path(gpu))).collect())
+        let mut devices = Vec::with_capacity(machine.gpus.len());
+        for gpu in &machine.gpus {
+            let paths = gpu.device_paths().map(|path| CString::new(path).ok());
+            devices.extend(paths.map(|path| (gpu.pci, path)));
+            if devices.last().is_none_or(|(last, _)| *last != gpu.pci) {
+                devices.push((gpu.pci, None));
+            }
+        }
+        Self(devices)
     }
 
     /// The GPUs of which the kernel's answer, through the device cgroup, is one that is wanted; nothing is opened.  There
-    /// is no answer where a GPU's device file is not known.
+    /// is no answer where a GPU's device file is not known.  One that is divided is there once for each such part.
     fn whose(&self, is_wanted: impl Fn(Option<Access>) -> bool) -> Vec<PciAddress> {
         let ask = |device: &Option<CString>| device.as_deref().map(read_access);
         let gpus = self.0.iter().filter(|(_, device)| is_wanted(ask(device)));
@@ -122,43 +129,60 @@ impl Devices {
     }
 }
 
-fn gpus_where(machine: &Machine, is_wanted: impl Fn(&Gpu) -> bool) -> Vec<PciAddress> {
-    let gpus = machine.gpus.iter().filter(|gpu| is_wanted(gpu));
-    gpus.map(|gpu| gpu.pci).collect()
-}
-
-/// What says which GPUs a task of a Slurm step sees; `step_list` is the step's list as it was before the fork.
-fn view_of_task(
+/// The GPUs that a task of a Slurm step sees; `step_list` is the step's list as it was before the fork.
+#[inline]
+fn visible_to_task(
     machine: &Machine,
     devices: &Devices,
     environment: &impl Environment,
     step_list: Option<&str>,
-) -> TaskView {
-    TaskView {
-        step_list: step_list.map(str::to_owned),
-        ..TaskView::read(machine, devices.openable(), |name| environment.get(name))
-    }
+) -> Visible {
+    let asked = Asked {
+        openable: &devices.openable(),
+        step_list,
+        on_host: environment.get("SLURM_GPUS_ON_NODE"),
+    };
+    find_all(machine, &asked, |name| environment.get(name))
 }
 
 /// The GPUs that a process sees which no Slurm gave any: also those whose device file is not there or not known.
 pub fn visible_to_process(machine: &Machine, environment: &impl Environment) -> Visible {
-    visible_of(machine, environment, openable_by_process(machine))
+    visible_of(machine, environment, &parts_openable_by_process(machine))
 }
 
 fn visible_of(
     machine: &Machine,
     environment: &impl Environment,
-    openable: Vec<PciAddress>,
+    openable: &[PciAddress],
 ) -> Visible {
-    let view = TaskView {
+    let asked = Asked {
+        openable,
+        step_list: None,
         on_host: Some(openable.len().to_string()),
-        ..TaskView::read(machine, openable, |name| environment.get(name))
     };
-    find_visible(machine, &view)
+    let mut visible = find_all(machine, &asked, |name| environment.get(name));
+    visible.gpus = once_each(visible.gpus);
+    visible
+}
+
+/// Each GPU once, where parts of it stand in a list.
+fn once_each(gpus: Vec<PciAddress>) -> Vec<PciAddress> {
+    let mut once = Vec::with_capacity(gpus.len());
+    for gpu in gpus {
+        if !once.contains(&gpu) {
+            once.push(gpu);
+        }
+    }
+    once
 }
 
 /// The GPUs that the calling process may open, and those whose device file is not there or not known.
 pub fn openable_by_process(machine: &Machine) -> Vec<PciAddress> {
+    once_each(parts_openable_by_process(machine))
+}
+
+/// As [`openable_by_process`]; a GPU that is divided is there once for each part.
+pub(crate) fn parts_openable_by_process(machine: &Machine) -> Vec<PciAddress> {
     Devices::of(machine).whose(|answer| answer != Some(Access::Denied))
 }
 
@@ -168,11 +192,23 @@ pub fn seen_in(
     environment: &impl Environment,
     openable: Option<Vec<PciAddress>>,
 ) -> Seen {
-    let variables = &machine.launch_vendor().variables;
-    let names = std::iter::once(&variables.visible).chain(variables.within);
-    let mut set = names.filter_map(|name| Some((*name, environment.get(name)?)));
+    let vendors = machine.launch_vendors().map(|vendor| &vendor.variables);
+    let mut variables: Vec<&Variables> = vendors.collect();
+    if variables.is_empty() {
+        variables.push(&machine.launch_vendor().variables);
+    }
+    let mut names: Vec<&'static str> = Vec::new();
+    for of_vendor in variables {
+        names.push(of_vendor.visible);
+        names.extend(of_vendor.within);
+    }
+    names.sort_unstable();
+    names.dedup();
+    let mut set = names
+        .into_iter()
+        .filter_map(|name| Some((name, environment.get(name)?)));
     let Some((variable, list)) = set.next() else {
-        return openable.map_or(Seen::NotNamed, Seen::Openable);
+        return openable.map_or(Seen::NotNamed, |gpus| Seen::Openable(once_each(gpus)));
     };
     let more = set.next().is_some();
     let entries = entries_of(&list);
@@ -182,13 +218,16 @@ pub fn seen_in(
     // Numbers up to the host's last GPU count among all of them.
     let counts_all = last
         .max()
-        .is_some_and(|last| last + 1 == machine.gpus.len());
+        .is_some_and(|last| last + 1 == machine.gpus.iter().map(Gpu::parts).sum::<usize>());
     let is_by_name = !more && entries.iter().all(|entry| entry.parse::<usize>().is_err());
-    let all = || gpus_where(machine, |_| true);
+    let all = || {
+        let parts = |gpu: &Gpu| std::iter::repeat_n(gpu.pci, gpu.parts());
+        machine.gpus.iter().flat_map(parts).collect()
+    };
     let Some(openable) = openable.or_else(|| (is_by_name || counts_all).then(all)) else {
         return Seen::Numbered(variable, list.clone(), entries.len());
     };
-    let visible = visible_of(machine, environment, openable);
+    let visible = visible_of(machine, environment, &openable);
     match visible.remark {
         None => Seen::Listed(variable, visible.gpus),
         Some(_) => Seen::Openable(visible.gpus),
@@ -216,10 +255,7 @@ pub fn read_task(
     step_list: Option<&str>,
     is_script: bool,
 ) -> (TaskRequest, Option<String>) {
-    let visible = find_visible(
-        machine,
-        &view_of_task(machine, devices, environment, step_list),
-    );
+    let visible = visible_to_task(machine, devices, environment, step_list);
     let user_cpu_bind = !is_script && is_bound_by_user(environment);
     let request = TaskRequest {
         visible: visible.gpus,
@@ -325,8 +361,8 @@ mod tests {
         for minor in [Some(4095), None] {
             let machine = machine(minor);
             let devices = Devices::of(&machine);
-            let task = view_of_task(&machine, &devices, &environment, Some("0"));
-            assert!(task.openable.is_empty());
+            let task = visible_to_task(&machine, &devices, &environment, Some("0"));
+            assert!(task.gpus.is_empty());
             let process = visible_to_process(&machine, &environment);
             assert_eq!(process.gpus, [machine.gpus[0].pci]);
         }

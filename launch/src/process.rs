@@ -147,7 +147,7 @@ pub fn seen_by(machine: &Machine, pid: u32) -> Seen {
     let present = present_to(machine, root, pid, own);
     let openable = match present {
         Some(present) if present.len() < machine.gpus.len() && !present.is_empty() => Some(present),
-        Some(_) if has_same_fence => Some(observe::openable_by_process(machine)),
+        Some(_) if has_same_fence => Some(observe::parts_openable_by_process(machine)),
         Some(_) | None => listed(),
     };
     observe::seen_in(machine, &environment, openable)
@@ -170,12 +170,13 @@ fn present_to(machine: &Machine, root: &Path, pid: u32, own: u32) -> Option<Vec<
     let is_at_root = || fs::read_link(&its_root).is_ok_and(|path| path == Path::new("/"));
     let has_same = namespace(&folder)? == namespace(&living_folder_of(root, own))? && is_at_root();
     let is_there = |gpu: &&Gpu| {
-        let device = gpu.device_path();
-        device.is_some_and(|device| its_root.join(device.trim_start_matches('/')).exists())
+        let mut devices = gpu.device_paths();
+        devices.any(|device| its_root.join(device.trim_start_matches('/')).exists())
     };
     let gpus = machine.gpus.iter();
     let present = gpus.filter(|gpu| has_same || is_there(gpu));
-    Some(present.map(|gpu| gpu.pci).collect())
+    let parts = present.flat_map(|gpu| std::iter::repeat_n(gpu.pci, gpu.parts()));
+    Some(parts.collect())
 }
 
 /// What decides which devices the processes of a cgroup may open, by `/proc/PID/cgroup`; none where that is empty.
@@ -209,9 +210,12 @@ fn listed_in_cgroup(machine: &Machine, root: &Path, cgroup: &str) -> Option<Vec<
     if has_exceptions(&list) {
         return None;
     }
-    let gpus = machine.gpus.iter().filter_map(|gpu| {
-        let number = read_device_number(Path::new(&gpu.device_path()?))?;
-        may_open(&list, number).then_some(gpu.pci)
+    let gpus = machine.gpus.iter().flat_map(|gpu| {
+        let numbers = gpu
+            .device_paths()
+            .map(|path| read_device_number(Path::new(&path)));
+        let open = numbers.filter(|number| number.is_some_and(|number| may_open(&list, number)));
+        open.map(|_| gpu.pci)
     });
     Some(gpus.collect())
 }
@@ -370,13 +374,12 @@ fn read_open_gpus(folder: &Path, machine: &Machine) -> Vec<PciAddress> {
         })
         .collect();
     let gpus = machine.gpus.iter().filter(|gpu| {
-        let Some(device) = gpu.device_path().map(PathBuf::from) else {
-            return false;
-        };
-        let number = read_device_number(&device);
-        open.iter().any(|(target, own)| match (own, number) {
-            (Some(own), Some(number)) => *own == number,
-            (Some(_) | None, _) => *target == device,
+        gpu.device_paths().map(PathBuf::from).any(|device| {
+            let number = read_device_number(&device);
+            open.iter().any(|(target, own)| match (own, number) {
+                (Some(own), Some(number)) => *own == number,
+                (Some(_) | None, _) => *target == device,
+            })
         })
     });
     gpus.map(|gpu| gpu.pci).collect()

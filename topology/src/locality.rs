@@ -61,6 +61,7 @@ pub const LADDER: &[Rung] = &[
     (NumaSource::NearestNode, own::by_nearest_node),
     (NumaSource::LocalCpulist, own::by_local_cpulist),
     (NumaSource::Hwloc, own::by_hwloc),
+    (NumaSource::Kfd, own::by_kfd),
     (NumaSource::Siblings, around::by_siblings),
     (NumaSource::Acpi, around::by_acpi),
     (NumaSource::Dmi, slots::by_dmi),

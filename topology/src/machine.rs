@@ -13,6 +13,9 @@ use crate::set::{CpuSet, NodeSet};
 use crate::text;
 use crate::vendor::{Collectives, GpuVendor, Library, Model, VENDORS};
 
+/// Into how many parts a GPU may be divided: AMD's MI300X into eight; more is a mistake of the source.
+pub const MAX_PARTS: usize = 64;
+
 /// A machine as read and understood.
 ///
 /// Numbers are OS indexes.  The lists are sorted: packages and NUMA nodes by id, cores by lowest CPU,
@@ -255,6 +258,8 @@ pub enum NumaSource {
     Override,
     /// Firmware's answer as Linux has it in the device's `numa_node`.
     NumaNode,
+    /// The node that its direct link leads to in the topology of AMD's compute driver.
+    Kfd,
     /// `numa_node` names a node without CPUs; its nearest ones with CPUs by SLIT.
     NearestNode,
     /// The device's `local_cpulist`, narrower than the machine.
@@ -290,6 +295,7 @@ impl NumaSource {
             | Self::NumaNode
             | Self::LocalCpulist
             | Self::Hwloc
+            | Self::Kfd
             | Self::OneNode
             | Self::Measured
             | Self::OnePackage
@@ -311,6 +317,7 @@ impl NumaSource {
             Self::NearestNode => "the node with CPUs that is nearest to its numa_node",
             Self::LocalCpulist => "its local_cpulist",
             Self::Hwloc => "where hwloc attaches it",
+            Self::Kfd => "KFD's topology",
             Self::OneNode => "being the only one with CPUs",
             Self::Siblings => "the devices below the same bridge",
             Self::Acpi => "ACPI",
@@ -329,11 +336,12 @@ impl NumaSource {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum MinorSource {
-    /// "Device Minor" in `/proc/driver/nvidia/gpus/*/information`.
+    /// The driver: "Device Minor" in `/proc/driver/nvidia/gpus/*/information`, `drm/renderDN` in the PCI folder of a GPU
+    /// of AMD's, `drm_render_minor` of its node in KFD's topology.
     Driver,
     /// NVML.
     Nvml,
-    /// Assumed: no driver could be asked, there are as many `/dev/nvidiaN` as GPUs, and N is taken to
+    /// Assumed: no driver could be asked, there are as many device files as GPUs, and N is taken to
     /// follow PCI order.
     DeviceOrder,
     /// Not known.
@@ -355,13 +363,13 @@ pub struct Gpu {
     #[serde(with = "hex4")]
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub device: u16,
-    /// N of `/dev/nvidiaN`; `null` when not known.
+    /// N of `/dev/nvidiaN` or `/dev/dri/renderDN`, the first of a GPU that is divided; `null` when not known.
     #[serde(default)]
     pub minor: Option<u32>,
     /// Where `minor` is from.
     #[serde(default)]
     pub minor_source: MinorSource,
-    /// NVIDIA's UUID (`GPU-...`); `null` when not known.
+    /// NVIDIA's UUID, or AMD's unique id in the runtime's form (`GPU-...`); `null` when not known.
     #[serde(default)]
     pub uuid: Option<String>,
     /// Product name from NVML or the driver; `null` when not known.
@@ -370,13 +378,16 @@ pub struct Gpu {
     /// MIG instances on it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mig: Vec<MigInstance>,
-    /// GPUs that an active NVLink joins it to, with the number of links; an NVSwitch shows as links to
-    /// every GPU.  Empty also when NVLink could not be seen ([`Machine::nvlink_visible`]).
+    /// GPUs that an active NVLink or xGMI joins it to, with the number of links; an NVSwitch shows as links to
+    /// every GPU.  Empty also when links could not be seen ([`Machine::hides_links_of`]).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub nvlinks: BTreeMap<PciAddress, u32>,
     /// Where NVML says it is; none when NVML was not asked or has no word on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nvml_place: Option<NvmlPlace>,
+    /// What AMD's drivers say of it; none for others, and where they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kfd: Option<KfdGpu>,
     /// NVML lists it, and neither `/sys` nor the driver's files do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub only_in_nvml: bool,
@@ -399,6 +410,7 @@ impl Gpu {
             mig: Vec::new(),
             nvlinks: BTreeMap::new(),
             nvml_place: None,
+            kfd: None,
             only_in_nvml: false,
             locality: Locality::default(),
         }
@@ -409,9 +421,23 @@ impl Gpu {
         GpuVendor::of(self.vendor)
     }
 
-    /// Its device file, `/dev/nvidia3`; None where its number is not known.
-    pub fn device_path(&self) -> Option<String> {
-        Some(self.maker()?.device_path(self.minor?))
+    /// Its device files, `/dev/nvidia3`: one, or one for each part of a GPU that is divided; empty where their numbers
+    /// are not known.
+    pub fn device_paths(&self) -> impl Iterator<Item = String> {
+        let parts = self.kfd.as_ref().map_or(&[][..], |kfd| &kfd.nodes);
+        let of_parts = parts.iter().filter_map(|part| part.minor);
+        let own = self.minor.filter(|_| parts.len() < 2);
+        let numbers = own
+            .into_iter()
+            .chain(of_parts.filter(move |_| own.is_none()));
+        let maker = self.maker();
+        numbers.filter_map(move |number| Some(maker?.device_path(number)))
+    }
+
+    /// How many GPUs its runtime makes of it: 1, or the number of parts of a GPU that is divided (AMD's DPX, TPX, CPX).
+    pub fn parts(&self) -> usize {
+        let parts = self.kfd.as_ref().map_or(1, |kfd| kfd.nodes.len());
+        parts.clamp(1, MAX_PARTS)
     }
 
     /// What is known of its model; None for a device id that the vendor's row does not list.
@@ -442,6 +468,50 @@ impl Gpu {
     pub fn is_bound_at_launch(&self) -> bool {
         self.maker().is_some_and(|maker| maker.is_bound_at_launch)
     }
+}
+
+/// What AMD's kernel drivers say of a GPU: amdgpu in its PCI folder, and KFD in `/sys/class/kfd/kfd/topology`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct KfdGpu {
+    /// Its nodes in KFD's topology, one for each part of a GPU that is divided, ascending; AMD's runtime numbers GPUs in
+    /// this order.  Empty where the topology was not there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<KfdNode>,
+    /// The NUMA node that its direct link leads to; none for node 0, which KFD also writes where it knows none
+    /// (amdkfd, kfd_crat.c, `kfd_fill_gpu_direct_io_link_to_cpu`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<u32>,
+    /// The GPUs that xGMI reaches over others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub beyond: Vec<PciAddress>,
+    /// How its compute units are divided (`current_compute_partition`: SPX, DPX, TPX, QPX, CPX); none where it cannot be.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "text::read_some_plain"
+    )]
+    pub compute_partition: Option<String>,
+    /// How its memory is divided (`current_memory_partition`: NPS1 to NPS8); none where it cannot be.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "text::read_some_plain"
+    )]
+    pub memory_partition: Option<String>,
+}
+
+/// A GPU, or a part of one, in KFD's topology.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct KfdNode {
+    /// N of `nodes/N`.
+    pub node: u32,
+    /// N of `/dev/dri/renderDN` (`drm_render_minor`); none where it has none.
+    #[serde(default)]
+    pub minor: Option<u32>,
+    /// Its unique id as AMD's runtime writes it, `GPU-` and 16 hex digits; none where the model has none.
+    #[serde(default, deserialize_with = "text::read_some_plain")]
+    pub uuid: Option<String>,
 }
 
 /// A MIG instance of a GPU.
@@ -559,6 +629,18 @@ impl Machine {
     /// The GPUs that NCCL runs on.
     pub fn nccl_gpus(&self) -> impl Iterator<Item = &Gpu> {
         self.gpus.iter().filter(|gpu| gpu.has_nccl())
+    }
+
+    /// Whether the source could not show the links of a GPU that may have some.
+    pub fn hides_links_of(&self, gpu: &Gpu) -> bool {
+        let is_shown = gpu.kfd.as_ref().is_some_and(|kfd| !kfd.nodes.is_empty());
+        gpu.may_link() && !self.nvlink_visible && !is_shown
+    }
+
+    /// The vendors of GPUs that are bound at launch.
+    pub fn launch_vendors(&self) -> impl Iterator<Item = &'static GpuVendor> {
+        let bound = VENDORS.iter().filter(|vendor| vendor.is_bound_at_launch);
+        bound.filter(|vendor| self.gpus.iter().any(|gpu| gpu.vendor == vendor.id))
     }
 
     /// The vendor whose variables and device files say which GPUs a task has: that of the first GPU that is
@@ -692,7 +774,9 @@ pub(crate) fn one_of_uuid<'g>(
     }
     let begins = |uuid: &str| plain_uuid(uuid).starts_with(&entry);
     let mut matching = gpus.into_iter().filter(|gpu| {
+        let mut parts = gpu.kfd.iter().flat_map(|kfd| &kfd.nodes);
         gpu.uuid.as_deref().is_some_and(begins)
+            || parts.any(|part| part.uuid.as_deref().is_some_and(begins))
             || gpu.mig.iter().any(|instance| begins(&instance.uuid))
     });
     match (matching.next(), matching.next()) {

@@ -100,12 +100,18 @@ pub fn nvlinks(machine: &Machine, a: PciAddress, b: PciAddress) -> u32 {
     told(a, b).max(told(b, a)).unwrap_or(0)
 }
 
+/// Whether xGMI takes `from` to `to` over other GPUs.
+fn is_beyond(machine: &Machine, from: PciAddress, to: PciAddress) -> bool {
+    let kfd = machine.gpu(from).and_then(|gpu| gpu.kfd.as_ref());
+    kfd.is_some_and(|kfd| kfd.beyond.contains(&to))
+}
+
 /// Whether traffic between two devices crosses the link between packages; none where that is not known.
 ///
-/// Not when they share a package or NVLink joins them.  In different packages it does, unless both are
-/// GPUs that may have NVLink and nobody could look ([`Machine::nvlink_visible`]).
+/// Not when they share a package or NVLink or xGMI joins them, be it over other GPUs.  In different packages it does, unless
+/// both are GPUs that may have such links and the source could not show them ([`Machine::hides_links_of`]).
 pub fn crosses_socket(machine: &Machine, a: PciAddress, b: PciAddress) -> Option<bool> {
-    if nvlinks(machine, a, b) > 0 {
+    if nvlinks(machine, a, b) > 0 || is_beyond(machine, a, b) || is_beyond(machine, b, a) {
         return Some(false);
     }
     let package_a = locality(machine, a)?.package?;
@@ -116,7 +122,7 @@ pub fn crosses_socket(machine: &Machine, a: PciAddress, b: PciAddress) -> Option
     let hidden_link = |address| {
         machine
             .gpu(address)
-            .is_some_and(|gpu| !machine.nvlink_visible && gpu.may_link())
+            .is_some_and(|gpu| machine.hides_links_of(gpu))
     };
     (!(hidden_link(a) && hidden_link(b))).then_some(true)
 }

@@ -14,7 +14,7 @@ pub struct GpuVendor {
     pub name: &'static str,
     /// PCI base classes of its GPUs: 03 is a display controller, 12 a processing accelerator.
     pub classes: &'static [u8],
-    /// A GPU's device file below `/`, up to its number.
+    /// A GPU's device file below `/`, up to its number; a GPU that is divided has one for each part.
     pub device_file: &'static str,
     /// What a task's environment says of its GPUs.
     pub variables: Variables,
@@ -41,10 +41,23 @@ pub struct GpuVendor {
 pub struct Variables {
     /// Lists the GPUs that a program sees, by index or UUID.
     pub visible: &'static str,
+    /// How its runtime reads that list.
+    pub list: ListRules,
     /// Those of the runtime above, whose indexes count within `visible`'s; the first that is set counts.
     pub within: &'static [&'static str],
     /// Says in which order the indexes count; None where there is but one order.
     pub order: Option<OrderVariable>,
+}
+
+/// How a vendor's runtime reads the list of the GPUs that a program is to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListRules {
+    /// CUDA's: indexes in PCI order, UUIDs or their beginnings; -1 ends it.
+    Cuda,
+    /// ROCR's (ROCR-Runtime, core/runtime/amd_filter_device.cpp, `RvdFilter`): indexes in the order of KFD's nodes, in any
+    /// base that C knows, and `GPU-` with a unique id or its beginning; the first entry that names no GPU, several, or one
+    /// that was named before ends it.
+    Rocr,
 }
 
 /// The variable that says in which order a vendor's runtime numbers GPUs.
@@ -65,6 +78,10 @@ pub struct Driver {
     pub version: &'static str,
     /// The folder with one folder for each GPU, named by PCI address; None where the driver has none.
     pub gpus: Option<&'static str>,
+    /// The folder in a GPU's PCI folder where its device file is listed; None where the driver lists none.
+    pub device_files: Option<&'static str>,
+    /// The folder with the nodes of the compute driver's topology; None where there is none.
+    pub topology: Option<&'static str>,
     /// The socket of the daemon that keeps idle GPUs initialised; None where nothing of the kind is needed.
     pub persistence_socket: Option<&'static str>,
 }
@@ -169,6 +186,7 @@ pub static VENDORS: [GpuVendor; 2] = [
         device_file: "dev/nvidia",
         variables: Variables {
             visible: "CUDA_VISIBLE_DEVICES",
+            list: ListRules::Cuda,
             within: &[],
             order: Some(OrderVariable {
                 name: "CUDA_DEVICE_ORDER",
@@ -179,6 +197,8 @@ pub static VENDORS: [GpuVendor; 2] = [
         driver: Driver {
             version: "sys/module/nvidia/version",
             gpus: Some("proc/driver/nvidia/gpus"),
+            device_files: None,
+            topology: None,
             persistence_socket: Some("run/nvidia-persistenced/socket"),
         },
         library: Some(Library::Nvml),
@@ -196,14 +216,17 @@ pub static VENDORS: [GpuVendor; 2] = [
         device_file: "dev/dri/renderD",
         variables: Variables {
             visible: "ROCR_VISIBLE_DEVICES",
+            list: ListRules::Rocr,
             // HIP reads CUDA's where its own is not set (clr, rocclr/device/rocm/rocdevice.cpp); one that is set and empty shows no GPU
-            // (rocclr/utils/flags.cpp, from ROCm 5.6 on).
+            // (rocclr/utils/flags.cpp, from ROCm 5.6 on).  It never reads GPU_DEVICE_ORDINAL, which is for OpenCL programs.
             within: &["HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"],
             order: None,
         },
         driver: Driver {
             version: "sys/module/amdgpu/version",
             gpus: None,
+            device_files: Some("drm"),
+            topology: Some("sys/class/kfd/kfd/topology/nodes"),
             persistence_socket: None,
         },
         library: None,

@@ -1,24 +1,28 @@
 //! Which GPUs a task sees.
 //!
-//! The vendor's variable (`CUDA_VISIBLE_DEVICES`) and `SLURM_STEP_GPUS` number GPUs from 0 inside a device
-//! cgroup, so in four tasks of one step they may all say 0 and mean four GPUs (gres.c,
+//! The vendor's variable (`CUDA_VISIBLE_DEVICES`, `ROCR_VISIBLE_DEVICES`) and `SLURM_STEP_GPUS` number GPUs from 0 inside a
+//! device cgroup, so in four tasks of one step they may all say 0 and mean four GPUs (gres.c,
 //! `gres_use_local_device_index`, Slurm 22.05 to 26.05).  What counts is which devices the kernel lets the
-//! task open; the variables are read as CUDA reads them, as indexes into those in PCI order.
+//! task open; the variables are read as the vendor's runtime reads them, as indexes into those.
 
 use crate::machine::{Gpu, Machine, one_of_uuid};
 use crate::option::printable;
 use crate::pci::PciAddress;
-use crate::vendor::{OrderVariable, Variables};
+use crate::vendor::{GpuVendor, ListRules, OrderVariable};
 
-/// What a task's environment and the kernel say of its GPUs.
+/// What a task's environment and the kernel say of its GPUs, those of one vendor.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskView {
-    /// The GPUs that the task may open.
+    /// The vendor; none for the machine's ([`Machine::launch_vendor`]).
+    pub vendor: Option<&'static GpuVendor>,
+    /// The GPUs that the task may open; one that is divided stands once for each part that it may open.
     pub openable: Vec<PciAddress>,
     /// The variable that lists the GPUs that a program sees ([`crate::vendor::Variables::visible`]).
     pub visible: Option<String>,
     /// The variable of the runtime above that counts within these ([`crate::vendor::Variables::within`]).
     pub within: Option<String>,
+    /// Its name.
+    pub within_name: &'static str,
     /// The variable that says how they are numbered ([`crate::vendor::Variables::order`]).
     pub order: Option<String>,
     /// `SLURM_STEP_GPUS` (for a batch script `SLURM_JOB_GPUS`) as the step had it before the fork.
@@ -28,39 +32,92 @@ pub struct TaskView {
 }
 
 impl TaskView {
-    /// What the variables say, by `env`; the step's list is only known before the fork.
-    pub fn read(
-        machine: &Machine,
-        openable: Vec<PciAddress>,
+    /// What the variables of `vendor` say, by `env`.
+    fn read(
+        vendor: &'static GpuVendor,
+        asked: &Asked<'_>,
         env: impl Fn(&str) -> Option<String>,
     ) -> Self {
-        let variables = &machine.launch_vendor().variables;
+        let variables = &vendor.variables;
+        let mut within = variables.within.iter();
+        let within = within.find_map(|name| Some((*name, env(name)?)));
+        let (within_name, within) = within.map_or(("", None), |(name, list)| (name, Some(list)));
         Self {
-            openable,
+            vendor: Some(vendor),
+            openable: asked.openable.to_vec(),
             visible: env(variables.visible),
-            within: variables.within.iter().find_map(|name| env(name)),
+            within,
+            within_name,
             order: variables.order.and_then(|order| env(order.name)),
-            step_list: None,
-            on_host: env("SLURM_GPUS_ON_NODE"),
+            step_list: asked.step_list.map(str::to_owned),
+            on_host: asked.on_host.clone(),
         }
     }
+}
+
+/// What is known of a task's GPUs beside its environment.
+#[derive(Debug, Clone, Default)]
+pub struct Asked<'a> {
+    /// As [`TaskView::openable`], of all vendors.
+    pub openable: &'a [PciAddress],
+    /// As [`TaskView::step_list`].
+    pub step_list: Option<&'a str>,
+    /// As [`TaskView::on_host`].
+    pub on_host: Option<String>,
 }
 
 /// The GPUs that a task sees, in the order of its own numbering.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Visible {
-    /// Their addresses.
+    /// Their addresses; one that is divided stands once for each part that the task sees.
     pub gpus: Vec<PciAddress>,
     /// What was odd, for a person.
     pub remark: Option<String>,
 }
 
-/// The GPUs that a task sees on `machine`.
+/// The GPUs of all vendors that a task with the environment `env` sees.
+///
+/// On a host with GPUs of several vendors one vendor's variable says nothing of the others' GPUs: where only another's is
+/// set, the task has those that the kernel lets it open, if it fences any.
+#[inline]
+pub fn find_all(
+    machine: &Machine,
+    asked: &Asked<'_>,
+    env: impl Fn(&str) -> Option<String>,
+) -> Visible {
+    let mut vendors = machine.launch_vendors();
+    let first = vendors.next().unwrap_or(machine.launch_vendor());
+    let Some(second) = vendors.next() else {
+        return find_visible(machine, &TaskView::read(first, asked, env));
+    };
+    let all: Vec<&'static GpuVendor> = [first, second].into_iter().chain(vendors).collect();
+    let any_is_set = all
+        .iter()
+        .any(|vendor| env(vendor.variables.visible).is_some());
+    let files: usize = all.iter().map(|vendor| askable(machine, vendor)).sum();
+    let is_fenced = asked.openable.len() < files;
+    let mut seen = Visible::default();
+    for vendor in all {
+        // Slurm's list numbers the GPUs of all lines of gres.conf, in an order that is not known here.
+        let mut view = TaskView::read(vendor, asked, &env);
+        view.step_list = None;
+        if view.visible.is_none() && any_is_set && !is_fenced {
+            continue;
+        }
+        let own = find_visible(machine, &view);
+        seen.gpus.extend(own.gpus);
+        seen.remark = seen.remark.or(own.remark);
+    }
+    seen
+}
+
+/// The GPUs of the view's vendor that a task sees on `machine`.
 ///
 /// Inlined, as all that each task of a step runs: code that lies together costs a new process fewer page faults.
 #[inline]
 pub fn find_visible(machine: &Machine, view: &TaskView) -> Visible {
-    let outer = find_outer(machine, view);
+    let vendor = view.vendor.unwrap_or(machine.launch_vendor());
+    let outer = find_outer(machine, vendor, view);
     let Some(list) = &view.within else {
         return outer;
     };
@@ -72,39 +129,69 @@ pub fn find_visible(machine: &Machine, view: &TaskView) -> Visible {
     // HIP drops an entry that names no GPU and all behind it, and shows no GPU where the list is empty
     // (clr, rocclr/device/rocm/rocdevice.cpp and rocclr/utils/flags.cpp, from ROCm 5.6 on).  Which GPU a name stands for is not
     // known here where no UUID is.
-    match parse_list(machine, &gpus, list) {
-        Ok(gpus) => Visible {
-            gpus,
-            remark: outer.remark,
-        },
-        Err(odd) if odd.named.parse::<i64>().is_ok() => Visible {
-            gpus: odd.before,
-            remark: outer.remark,
-        },
-        Err(_) => outer,
+    let within = match parse_list(machine, &gpus, list) {
+        Ok(gpus) => gpus,
+        Err(odd) if odd.named.parse::<i64>().is_ok() => odd.before,
+        Err(_) => return outer,
+    };
+    // Slurm gives both variables the same numbers where a line of gres.conf names no vendor's (gres_common.c,
+    // `gres_common_gpu_set_env`, 22.05 to 26.05), and these count within each other.
+    let is_doubled = within.is_empty() && view.within == view.visible && !outer.gpus.is_empty();
+    if is_doubled && !list.trim().is_empty() {
+        return Visible {
+            remark: Some(format!(
+                "{} is \"{}\" and counts within {}, so HIP shows no GPU; taking those of {} (gres.conf: Flags=amd_gpu_env sets it alone)",
+                view.within_name,
+                printable(list),
+                vendor.variables.visible,
+                vendor.variables.visible
+            )),
+            ..outer
+        };
+    }
+    Visible {
+        gpus: within,
+        remark: outer.remark,
+    }
+}
+
+/// The GPUs that the task may open, as its runtime numbers them; one that is divided stands once for each part.
+fn in_order<'m>(machine: &'m Machine, vendor: &GpuVendor, openable: &[PciAddress]) -> Vec<&'m Gpu> {
+    let own = machine.gpus.iter().filter(|gpu| gpu.vendor == vendor.id);
+    match vendor.variables.list {
+        ListRules::Cuda => own.filter(|gpu| openable.contains(&gpu.pci)).collect(),
+        ListRules::Rocr => {
+            let first = |gpu: &Gpu| Some(gpu.kfd.as_ref()?.nodes.first()?.node);
+            let mut gpus: Vec<&Gpu> = own.collect();
+            // Without KFD's order, that of their addresses, in which Linux finds them on most hosts.
+            if gpus.iter().all(|gpu| first(gpu).is_some()) {
+                gpus.sort_by_key(|gpu| first(gpu));
+            }
+            let parts = |gpu: &'m Gpu| {
+                let times = openable.iter().filter(|pci| **pci == gpu.pci).count();
+                std::iter::repeat_n(gpu, times.min(gpu.parts()))
+            };
+            gpus.into_iter().flat_map(parts).collect()
+        }
     }
 }
 
 /// Without the variable of the runtime above.
 #[inline]
-fn find_outer(machine: &Machine, view: &TaskView) -> Visible {
+fn find_outer(machine: &Machine, vendor: &GpuVendor, view: &TaskView) -> Visible {
     if !has_gpus(view) {
         return Visible::default();
     }
-    let openable: Vec<&Gpu> = machine
-        .gpus
-        .iter()
-        .filter(|gpu| view.openable.contains(&gpu.pci))
-        .collect();
+    let openable = in_order(machine, vendor, &view.openable);
     let all = || openable.iter().map(|gpu| gpu.pci).collect::<Vec<_>>();
     let Some(list) = &view.visible else {
         return Visible {
-            gpus: bound_by_step(machine, view, &openable),
+            gpus: bound_by_step(machine, vendor, view, &openable),
             remark: None,
         };
     };
-    let variables = &machine.launch_vendor().variables;
-    if let Some(order) = by_speed(variables, view).filter(|_| !are_alike(&openable)) {
+    let variables = &vendor.variables;
+    if let Some(order) = by_speed(vendor, view).filter(|_| !are_alike(&openable)) {
         return Visible {
             gpus: all(),
             remark: Some(format!(
@@ -113,17 +200,34 @@ fn find_outer(machine: &Machine, view: &TaskView) -> Visible {
             )),
         };
     }
-    match parse_list(machine, &openable, list) {
+    let parsed = match variables.list {
+        ListRules::Cuda => parse_list(machine, &openable, list),
+        ListRules::Rocr => parse_rocr(machine, &openable, list),
+    };
+    match parsed {
         Ok(gpus) => Visible { gpus, remark: None },
         // Variables inherited from the batch script, in a step that Slurm gave no GPU.
-        Err(_) if openable.is_empty() && view.step_list.is_none() && askable(machine) > 0 => {
+        Err(_)
+            if openable.is_empty() && view.step_list.is_none() && askable(machine, vendor) > 0 =>
+        {
             Visible::default()
         }
+        Err(odd) if odd.ends => Visible {
+            gpus: odd.before,
+            remark: Some(ending_entry(variables.visible, odd.named)),
+        },
         Err(odd) => Visible {
             gpus: all(),
             remark: Some(odd_entry(variables.visible, odd.named, openable.is_empty())),
         },
     }
+}
+
+fn ending_entry(variable: &str, odd: &str) -> String {
+    let odd = printable(odd);
+    format!(
+        "{variable} names \"{odd}\", which is no further GPU that it may open; ROCm shows none from there on"
+    )
 }
 
 fn odd_entry(variable: &str, odd: &str, none_openable: bool) -> String {
@@ -154,29 +258,39 @@ fn has_gpus(view: &TaskView) -> bool {
 }
 
 /// Without the vendor's variable: all openable ones, but without a fence only those of the step's list.
-fn bound_by_step(machine: &Machine, view: &TaskView, openable: &[&Gpu]) -> Vec<PciAddress> {
+fn bound_by_step(
+    machine: &Machine,
+    vendor: &GpuVendor,
+    view: &TaskView,
+    openable: &[&Gpu],
+) -> Vec<PciAddress> {
     let all = openable.iter().map(|gpu| gpu.pci).collect();
+    // Slurm numbers them by address, in whatever order the runtime has them (rocm_smi_main.cc sorts by it too).
+    let mut by_address = openable.to_vec();
+    by_address.sort_by_key(|gpu| gpu.pci);
     let listed = view
         .step_list
         .as_deref()
         // Where GPUs are divided by MIG it numbers instances.
         .filter(|_| machine.gpus.iter().all(|gpu| gpu.mig.is_empty()))
-        .and_then(|list| parse_list(machine, openable, list).ok());
+        .and_then(|list| parse_list(machine, &by_address, list).ok());
     match listed {
-        Some(listed) if openable.len() == askable(machine) && !listed.is_empty() => listed,
+        Some(listed) if openable.len() == askable(machine, vendor) && !listed.is_empty() => listed,
         Some(_) | None => all,
     }
 }
 
-/// How many GPUs have a device file whose name is known.
-fn askable(machine: &Machine) -> usize {
-    let named = machine.gpus.iter().filter(|gpu| gpu.minor.is_some());
-    named.count()
+/// How many device files of the vendor's GPUs have a name that is known.
+fn askable(machine: &Machine, vendor: &GpuVendor) -> usize {
+    let own = machine.gpus.iter().filter(|gpu| gpu.vendor == vendor.id);
+    let named = own.filter(|gpu| gpu.minor.is_some());
+    named.map(Gpu::parts).sum()
 }
 
 /// The order variable, where it says that numbers depend on the models.
-fn by_speed(variables: &Variables, view: &TaskView) -> Option<OrderVariable> {
-    variables
+fn by_speed(vendor: &GpuVendor, view: &TaskView) -> Option<OrderVariable> {
+    vendor
+        .variables
         .order
         .filter(|order| view.order.as_deref() == Some(order.by_speed))
 }
@@ -194,6 +308,8 @@ struct OddEntry<'l> {
     named: &'l str,
     /// The GPUs of the entries before it.
     before: Vec<PciAddress>,
+    /// Whether the runtime is known to show these alone.
+    ends: bool,
 }
 
 /// Reads a list as CUDA does: indexes into the openable GPUs in PCI order, UUIDs or their beginnings, a
@@ -205,6 +321,7 @@ fn parse_list<'l>(
     list: &'l str,
 ) -> Result<Vec<PciAddress>, OddEntry<'l>> {
     let mut gpus = Vec::with_capacity(openable.len());
+    let mut indexes = Vec::new();
     for entry in list
         .split(',')
         .map(str::trim)
@@ -214,22 +331,115 @@ fn parse_list<'l>(
         if entry == "-1" {
             break;
         }
-        let found = match entry.parse::<usize>() {
-            Ok(index) => openable.get(index).copied(),
-            Err(_) => one_of_uuid(openable.iter().copied(), entry)
+        let index = entry.parse::<usize>().ok();
+        let found = match index {
+            Some(index) => openable.get(index).copied(),
+            None => one_of_uuid(openable.iter().copied(), entry)
                 .or_else(|| by_uuid_anywhere(machine, entry)),
         };
         let Some(gpu) = found else {
             return Err(OddEntry {
                 named: entry,
                 before: gpus,
+                ends: false,
             });
         };
-        if !gpus.contains(&gpu.pci) {
+        // Of a GPU that is divided each index is another part.
+        let is_new_part = index.is_some_and(|index| gpu.parts() > 1 && !indexes.contains(&index));
+        indexes.extend(index);
+        if is_new_part || !gpus.contains(&gpu.pci) {
             gpus.push(gpu.pci);
         }
     }
     Ok(gpus)
+}
+
+/// Reads a list as ROCR does ([`ListRules::Rocr`]).  The error is the first entry that ends the list, but -1, which people
+/// write for that.
+fn parse_rocr<'l>(
+    machine: &Machine,
+    openable: &[&Gpu],
+    list: &'l str,
+) -> Result<Vec<PciAddress>, OddEntry<'l>> {
+    let mut gpus = Vec::with_capacity(openable.len());
+    let mut taken = Vec::new();
+    // As many entries as there are GPUs are looked at, and all where none may be opened.
+    for entry in list.split(',').map(str::trim).take(openable.len().max(1)) {
+        if entry == "-1" {
+            break;
+        }
+        let is_name = entry.starts_with(['g', 'G']);
+        let found = if is_name {
+            unique_index(openable, entry)
+        } else {
+            parse_c_number(entry).filter(|index| *index < openable.len())
+        };
+        let gpu = found
+            .filter(|index| !taken.contains(index))
+            .and_then(|index| openable.get(index));
+        if let (Some(index), Some(gpu)) = (found, gpu) {
+            taken.push(index);
+            gpus.push(gpu.pci);
+            continue;
+        }
+        if let Some(gpu) = is_name.then(|| by_uuid_anywhere(machine, entry)).flatten() {
+            gpus.push(gpu.pci);
+            continue;
+        }
+        // Which GPU a name stands for is not known where one has no unique id here.
+        let is_known = !is_name || openable.iter().all(|gpu| gpu.uuid.is_some());
+        return Err(OddEntry {
+            named: entry,
+            before: gpus,
+            ends: is_known && !openable.is_empty(),
+        });
+    }
+    Ok(gpus)
+}
+
+/// The place of the one GPU whose unique id begins as `entry` does, `GPU-` and at least one digit in any case.
+fn unique_index(openable: &[&Gpu], entry: &str) -> Option<usize> {
+    if !(5..=20).contains(&entry.len()) {
+        return None;
+    }
+    let begins = |id: &str| {
+        let start = id.as_bytes().get(..entry.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(entry.as_bytes()))
+    };
+    // The k-th part of a GPU of which the task may open all has an id of its own; of one that it may open in part it is not
+    // known which parts these are.
+    let id_of = |index: usize, gpu: &&'_ Gpu| -> Option<String> {
+        let parts = gpu.kfd.as_ref().map_or(&[][..], |kfd| &kfd.nodes);
+        let before = openable
+            .iter()
+            .take(index)
+            .filter(|other| other.pci == gpu.pci);
+        let all = openable.iter().filter(|other| other.pci == gpu.pci).count();
+        let part = parts.get(before.count()).filter(|_| all == parts.len());
+        part.map_or_else(|| gpu.uuid.clone(), |part| part.uuid.clone())
+    };
+    let mut matching = openable
+        .iter()
+        .enumerate()
+        .filter(|(index, gpu)| id_of(*index, gpu).is_some_and(|id| begins(&id)));
+    match (matching.next(), matching.next()) {
+        (Some((index, _)), None) => Some(index),
+        _ => None,
+    }
+}
+
+/// A number as C's `strtol` reads it with base 0: decimal, octal after `0`, hexadecimal after `0x`.
+fn parse_c_number(text: &str) -> Option<usize> {
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    let (digits, radix) = match digits.strip_prefix("0x").or(digits.strip_prefix("0X")) {
+        Some(rest) => (rest, 16),
+        None if digits.len() > 1 && digits.starts_with('0') => (digits, 8),
+        None => (digits, 10),
+    };
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    usize::from_str_radix(digits, radix)
+        .ok()
+        .filter(|_| is_plain)
 }
 
 /// Over the GPUs whose minor number is not known and which so cannot be asked for.
@@ -240,7 +450,7 @@ fn by_uuid_anywhere<'m>(machine: &'m Machine, entry: &str) -> Option<&'m Gpu> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::MigInstance;
+    use crate::machine::{KfdGpu, KfdNode, MigInstance};
     use crate::pci::PciDevice;
 
     fn machine() -> Machine {
@@ -396,6 +606,86 @@ mod tests {
             assert_eq!(seen(&view(&[0], Some(none))), [0u32; 0]);
         }
         assert_eq!(seen(&view(&[0, 1], Some("0,-1,1"))), [0]);
+    }
+
+    /// Four of AMD's, which its driver found in the order 2, 3, 0, 1.
+    fn amd(parts: u32) -> Machine {
+        let mut machine = machine();
+        for (index, gpu) in (0u32..).zip(&mut machine.gpus) {
+            let uuid = Some(format!("GPU-{index}aaabbbbccccdddd"));
+            let nodes = (0..parts).map(|part| KfdNode {
+                node: 2 + (index + 2) % 4 * parts + part,
+                minor: Some(128 + index * parts + part),
+                uuid: uuid.clone(),
+            });
+            gpu.kfd = Some(KfdGpu {
+                nodes: nodes.collect(),
+                ..KfdGpu::default()
+            });
+            (gpu.vendor, gpu.uuid) = (0x1002, uuid);
+            gpu.mig.clear();
+        }
+        machine
+    }
+
+    fn amd_seen(parts: u32, openable: &[u32], list: &str) -> (Vec<u32>, bool) {
+        let view = TaskView {
+            vendor: GpuVendor::of(0x1002),
+            ..view(openable, Some(list))
+        };
+        let seen = find_visible(&amd(parts), &view);
+        let gpus = seen.gpus.iter().map(|gpu| gpu.bus.into());
+        (gpus.collect(), seen.remark.is_some())
+    }
+
+    #[test]
+    fn rocr_counts_in_the_order_in_which_the_driver_found_them() {
+        let all = &[0, 1, 2, 3];
+        assert_eq!(amd_seen(1, all, "0"), (vec![2], false));
+        assert_eq!(amd_seen(1, all, "3,0x2, 01"), (vec![1, 0, 3], false));
+        assert_eq!(amd_seen(1, &[1, 2], "1,0"), (vec![1, 2], false));
+    }
+
+    #[test]
+    fn rocr_ends_a_list_at_what_names_no_further_gpu() {
+        let all = &[0, 1, 2, 3];
+        for (list, seen) in [
+            ("4", vec![]),
+            ("1,1,0", vec![3]),
+            ("1,x,0", vec![3]),
+            ("1,,0", vec![3]),
+            ("GPU-", vec![]),
+            ("gpu-", vec![]),
+            ("GPU-3AAA,GPU-f", vec![3]),
+            ("08", vec![]),
+        ] {
+            assert_eq!(amd_seen(1, all, list), (seen, true), "{list}");
+        }
+        assert_eq!(amd_seen(1, all, "2,-1,0"), (vec![0], false));
+        assert_eq!(amd_seen(1, all, "gpu-1aaaBBBB"), (vec![1], false));
+        assert_eq!(amd_seen(1, all, ""), (vec![], false));
+    }
+
+    #[test]
+    fn rocr_counts_the_parts_of_gpus_that_are_divided() {
+        let two = &[0, 0, 1, 1, 2, 2, 3, 3];
+        assert_eq!(amd_seen(2, two, "0,1,2"), (vec![2, 2, 3], false));
+        assert_eq!(amd_seen(2, &[0, 2, 2], "2"), (vec![0], false));
+        // All parts have the GPU's id, so it names none of them.
+        assert_eq!(amd_seen(2, two, "GPU-1"), (vec![], true));
+    }
+
+    #[test]
+    fn slurms_same_numbers_in_both_variables_are_said() {
+        let view = TaskView {
+            vendor: GpuVendor::of(0x1002),
+            within: Some("2,3".to_owned()),
+            within_name: "CUDA_VISIBLE_DEVICES",
+            ..view(&[0, 1, 2, 3], Some("2,3"))
+        };
+        let seen = find_visible(&amd(1), &view);
+        assert_eq!(seen.gpus, [address(0), address(1)]);
+        assert!(seen.remark.unwrap().contains("Flags=amd_gpu_env"));
     }
 
     #[test]

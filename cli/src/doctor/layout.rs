@@ -70,7 +70,7 @@ fn check_spans(world: &World<'_>, report: &mut DoctorReport) {
 
 /// A GPU without a link, where the others of its kind have one.
 fn check_lonely(machine: &Machine, report: &mut DoctorReport) {
-    if !machine.nvlink_visible {
+    if machine.gpus.iter().any(|gpu| machine.hides_links_of(gpu)) {
         return;
     }
     let link = gpu_link(machine);

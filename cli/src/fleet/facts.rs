@@ -136,7 +136,7 @@ fn add_gpus(facts: &mut Vec<Fact>, machine: &Machine) {
         let object = format!("GPU {}", gpu.pci);
         add_device(facts, &object, (gpu.vendor, gpu.device), &gpu.locality);
         add(facts, &object, "MIG instances", gpu.mig.len());
-        if machine.nvlink_visible {
+        if machine.nvlink_visible || (gpu.may_link() && !machine.hides_links_of(gpu)) {
             add(
                 facts,
                 &object,

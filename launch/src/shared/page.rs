@@ -15,7 +15,7 @@ use std::time::Duration;
 use ffi::errno::Errno;
 use ffi::linux::shared::SharedWords;
 use topology::binding::{MemoryPolicy, TaskRequest, UserMemory};
-use topology::machine::Machine;
+use topology::machine::{Gpu, Machine};
 use topology::set::{CpuSet, NodeSet};
 
 use super::{SharedMemory, Word};
@@ -145,7 +145,7 @@ impl Layout {
         let last_node = machine.numa_nodes.iter().map(|node| node.id).max();
         Self {
             tasks,
-            gpus: machine.gpus.len(),
+            gpus: machine.gpus.iter().map(Gpu::parts).sum(),
             cpus: machine.online.words().len().max(1) * 2,
             nodes: (last_node.unwrap_or(0) as usize / 64 + 1) * 2,
         }

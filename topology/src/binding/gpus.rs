@@ -14,16 +14,19 @@ pub(super) fn choose(tasks: &[TaskRequest], map: Map) -> (Vec<Vec<PciAddress>>, 
     let chosen = tasks
         .iter()
         .enumerate()
-        .map(|(task, request)| match shares {
-            None => request.visible.clone(),
-            Some(Share::One) => nth(&request.visible, task),
-            Some(Share::Block(size)) => request
-                .visible
-                .iter()
-                .skip(task * size)
-                .take(size)
-                .copied()
-                .collect(),
+        .map(|(task, request)| {
+            let own = match shares {
+                None => request.visible.clone(),
+                Some(Share::One) => nth(&request.visible, task),
+                Some(Share::Block(size)) => request
+                    .visible
+                    .iter()
+                    .skip(task * size)
+                    .take(size)
+                    .copied()
+                    .collect(),
+            };
+            without_parts(own)
         })
         .collect();
     (
@@ -54,6 +57,20 @@ fn shares_of(tasks: &[TaskRequest]) -> Option<Share> {
     } else {
         Share::One
     })
+}
+
+/// Each GPU once, where the task sees several parts of it.
+fn without_parts(mut gpus: Vec<PciAddress>) -> Vec<PciAddress> {
+    let mut index = 0;
+    while let Some(gpu) = gpus.get(index) {
+        let is_known = gpus.iter().take(index).any(|known| known == gpu);
+        if is_known {
+            gpus.remove(index);
+        } else {
+            index += 1;
+        }
+    }
+    gpus
 }
 
 fn nth(visible: &[PciAddress], task: usize) -> Vec<PciAddress> {

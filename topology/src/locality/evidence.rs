@@ -60,6 +60,8 @@ pub enum Grounds {
     },
     /// The object that hwloc or a file attaches it to.
     Attached(NodeSet),
+    /// The topology of AMD's compute driver.
+    Kfd(NodeSet),
     /// A bridge above it and what is below that.
     Siblings {
         /// The bridge.
@@ -142,6 +144,7 @@ impl fmt::Display for Grounds {
                 write!(f, "local_cpulist is {cpus}, on node {nodes}")
             }
             Self::Attached(nodes) => write!(f, "it is attached to node {nodes}"),
+            Self::Kfd(nodes) => write!(f, "KFD's topology links it to node {nodes}"),
             Self::Siblings { bridge, named } => write!(
                 f,
                 "numa_node is {named} at bridge {bridge} above it, or at another device below that bridge"
@@ -377,6 +380,12 @@ pub enum NoEvidence {
     /// NVML gave nothing on the device.
     #[error("NVML is not available, or does not say")]
     NvmlSilent,
+    /// AMD's compute driver does not list the device.
+    #[error("KFD's topology is not there, or does not list it")]
+    NotInKfd,
+    /// KFD's direct link leads to node 0.
+    #[error("KFD's topology links it to node 0, as it does where it knows no node")]
+    KfdSilent,
     /// NVML gives every node.
     #[error("NVML names nothing narrower than the machine")]
     NvmlTooBroad,

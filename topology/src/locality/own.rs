@@ -67,6 +67,23 @@ pub(super) fn by_nvml(facts: &Facts<'_>) -> RungAnswer {
     })
 }
 
+/// The node that KFD's direct link of the GPU leads to, which is its `numa_node` as the driver found it.
+pub(super) fn by_kfd(facts: &Facts<'_>) -> RungAnswer {
+    let machine = facts.machine;
+    let gpu = machine.gpu(facts.device.address);
+    let kfd = gpu.and_then(|gpu| gpu.kfd.as_ref());
+    let id = kfd.ok_or(NoEvidence::NotInKfd)?.numa_node;
+    let id = id.ok_or(NoEvidence::KfdSilent)?;
+    if machine.node(id).is_none() {
+        return Err(NoEvidence::NoSuchNode(id));
+    }
+    let nodes = with_cpus(machine, id)?;
+    Ok(Evidence {
+        because: Grounds::Kfd(nodes.clone()),
+        nodes,
+    })
+}
+
 pub(super) fn by_only_node(facts: &Facts<'_>) -> RungAnswer {
     let nodes = facts.machine.cpu_nodes();
     if nodes.len() != 1 {

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Gpu, Locality, MigInstance, MinorSource, Nic, NumaSource, NvmlPlace, RdmaPort, hex4};
+use super::{
+    Gpu, KfdGpu, Locality, MigInstance, MinorSource, Nic, NumaSource, NvmlPlace, RdmaPort, hex4,
+};
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
 use crate::text;
@@ -34,6 +36,8 @@ struct GpuFields {
     #[serde(default)]
     nvml_place: Option<NvmlPlace>,
     #[serde(default)]
+    kfd: Option<KfdGpu>,
+    #[serde(default)]
     only_in_nvml: bool,
     package: Option<u32>,
     numa_nodes: Option<NodeSet>,
@@ -55,6 +59,7 @@ impl<'de> Deserialize<'de> for Gpu {
             mig: fields.mig,
             nvlinks: fields.nvlinks,
             nvml_place: fields.nvml_place,
+            kfd: fields.kfd,
             only_in_nvml: fields.only_in_nvml,
             locality: Locality {
                 package: fields.package,

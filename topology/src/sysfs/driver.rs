@@ -22,7 +22,7 @@ pub(super) struct DriverGpu {
     pub(super) memory_node: Option<u32>,
 }
 
-/// Whether this vendor's driver lists GPUs at all.
+/// Whether this vendor's driver lists GPUs in a folder of its own.
 pub(super) fn is_loaded(root: Root<'_>, vendor: &GpuVendor) -> bool {
     let folder = vendor.driver.gpus;
     folder.is_some_and(|folder| root.is_dir(folder))

@@ -9,6 +9,7 @@ mod dmi;
 mod driver;
 mod files;
 mod firmware;
+mod kfd;
 mod latencies;
 mod now;
 mod overrides;
@@ -169,6 +170,9 @@ pub fn read_pci(root: &Path) -> PciSide {
             DeviceKind::Bridge | DeviceKind::Other => {}
         }
     }
+    for vendor in &VENDORS {
+        kfd::add(root, vendor, &found.gpu_folders, &mut side.gpus);
+    }
     for vendor in VENDORS.iter().filter(|vendor| vendor.is_bound_at_launch) {
         if !driver::is_loaded(root, vendor) {
             number_by_device_files(root, vendor, &mut side.gpus);
@@ -201,13 +205,19 @@ fn new_gpu(device: &PciDevice, driver: Option<&driver::DriverGpu>) -> Gpu {
 }
 
 /// Without a driver to ask: when there are as many device files as GPUs of the vendor, their numbers follow
-/// PCI order.
+/// PCI order.  Not where a GPU's number is known already, or where GPUs of another vendor may have such files too.
 fn number_by_device_files(root: Root<'_>, vendor: &GpuVendor, gpus: &mut [Gpu]) {
     let (folder, prefix) = vendor
         .device_file
         .rsplit_once('/')
         .unwrap_or(("", vendor.device_file));
     let minors = root.numbered(folder, prefix);
+    let is_shared = vendor.driver.device_files.is_some();
+    let has_others = gpus.iter().any(|gpu| gpu.vendor != vendor.id);
+    let is_known = |gpu: &Gpu| gpu.vendor == vendor.id && gpu.minor.is_some();
+    if is_shared && (has_others || gpus.iter().any(is_known)) {
+        return;
+    }
     let mut own: Vec<&mut Gpu> = gpus
         .iter_mut()
         .filter(|gpu| gpu.vendor == vendor.id)

@@ -26,6 +26,8 @@ struct Place {
 pub(super) struct Found {
     /// GPUs, NICs and bridges above them, by address.
     pub(super) devices: BTreeMap<PciAddress, PciDevice>,
+    /// The folders of the GPUs, relative to the root.
+    pub(super) gpu_folders: BTreeMap<PciAddress, String>,
     /// Interface names of the NICs.
     pub(super) nic_names: BTreeMap<PciAddress, Vec<String>>,
     /// Ports of the NICs' RDMA devices.
@@ -46,7 +48,9 @@ pub(super) fn read(
             .unwrap_or(0);
         match DeviceKind::of(class, vendor) {
             DeviceKind::Gpu if is_part_of_another(root, place, &places) => continue,
-            DeviceKind::Gpu => {}
+            DeviceKind::Gpu => {
+                found.gpu_folders.insert(*address, place.dir.clone());
+            }
             DeviceKind::Nic => {
                 let names = read_nic_names(root, &place.dir);
                 found.nic_names.insert(*address, names);

@@ -50,6 +50,9 @@ pub struct Declared {
     /// NVIDIA's driver; none where it is not loaded.
     #[serde(default)]
     pub driver: Option<Driver>,
+    /// AMD's drivers; none where they are not loaded.
+    #[serde(default)]
+    pub amdgpu: Option<Amdgpu>,
     /// ACPI's SRAT, which only root can read; none for the others.
     #[serde(default)]
     pub srat: Option<Srat>,
@@ -290,6 +293,35 @@ pub struct Driver {
     pub mig: Vec<Mig>,
 }
 
+/// AMD's drivers: amdgpu, and KFD with its topology.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Amdgpu {
+    /// How many parts each GPU is divided into.
+    #[serde(default = "one")]
+    pub parts: usize,
+    /// `current_compute_partition`; none for models that cannot be divided.
+    pub compute: Option<String>,
+    /// `current_memory_partition`; none for models that cannot be divided.
+    pub memory: Option<String>,
+    /// The GPUs in the order in which the driver found them; by address, where not said.
+    #[serde(default)]
+    pub found: Vec<Address>,
+    /// Pairs of GPUs that xGMI joins, with the number of links; all other pairs are joined over others.
+    #[serde(default)]
+    pub xgmi: Vec<(Address, Address, u32)>,
+    /// The number of links between every two GPUs.
+    pub xgmi_mesh: Option<u32>,
+}
+
+/// A part of a GPU in KFD's topology.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub(crate) gpu: Function,
+    pub(crate) node: u32,
+    pub(crate) minor: u32,
+}
+
 /// A MIG instance.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -519,6 +551,48 @@ impl Declared {
                 (gpu, own.unwrap_or(place))
             })
             .collect()
+    }
+
+    /// The NUMA nodes with CPUs, which KFD lists before the GPUs.
+    pub(crate) fn cpu_nodes(&self) -> Vec<u32> {
+        let ids = self.nodes.iter().map(|node| node.id);
+        ids.filter(|id| !self.cpus_of_node(*id).is_empty())
+            .collect()
+    }
+
+    /// The GPUs of AMD's driver, or their parts, in the order of KFD's topology.
+    pub(crate) fn kfd_parts(&self) -> Vec<Part> {
+        let Some(amdgpu) = &self.amdgpu else {
+            return Vec::new();
+        };
+        let mut gpus = self.gpus();
+        gpus.retain(|gpu| gpu.model.ids.0 == 0x1002);
+        let place = |gpu: &Function| amdgpu.found.iter().position(|found| *found == gpu.address);
+        gpus.sort_by_key(place);
+        let parts = gpus
+            .into_iter()
+            .flat_map(|gpu| std::iter::repeat_n(gpu, amdgpu.parts));
+        let first = u32::try_from(self.cpu_nodes().len()).expect("few nodes");
+        (0..)
+            .zip(parts)
+            .map(|(index, gpu)| Part {
+                gpu,
+                node: first + index,
+                minor: 128 + index,
+            })
+            .collect()
+    }
+
+    /// How many xGMI links join two GPUs; 0 where only other GPUs do, none where nothing does.
+    pub(crate) fn xgmi_links(&self, a: Address, b: Address) -> Option<u32> {
+        let amdgpu = self.amdgpu.as_ref()?;
+        if let Some(count) = amdgpu.xgmi_mesh {
+            return Some(count);
+        }
+        let is_pair =
+            |(x, y, _): &&(Address, Address, u32)| (*x, *y) == (a, b) || (*x, *y) == (b, a);
+        let found = amdgpu.xgmi.iter().find(is_pair);
+        (!amdgpu.xgmi.is_empty()).then(|| found.map_or(0, |(_, _, count)| *count))
     }
 
     fn add_device(

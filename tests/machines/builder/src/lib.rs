@@ -28,8 +28,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use declared::{
-    Cores, Declared, Device, Dmi, Driver, HostBridge, Mig, Models, Node, NvLink, Place, Port,
-    Processor, Quirk, Siblings, Srat, Truth,
+    Amdgpu, Cores, Declared, Device, Dmi, Driver, HostBridge, Mig, Models, Node, NvLink, Place,
+    Port, Processor, Quirk, Siblings, Srat, Truth,
 };
 pub use qemu::{NotForQemu, Qemu};
 pub use tree::Tree;

@@ -7,15 +7,15 @@ use serde::de::IntoDeserializer;
 use serde::de::value::Error as ValueError;
 use topology::machine::NumaSource;
 use topology::machine::{
-    Gpu, Locality, Machine, MigInstance, MinorSource, Nic, NodeKind, NumaNode, Package, Processor,
-    RdmaPort,
+    Gpu, KfdGpu, KfdNode, Locality, Machine, MigInstance, MinorSource, Nic, NodeKind, NumaNode,
+    Package, Processor, RdmaPort,
 };
 use topology::nvlink::Links;
 use topology::pci::{Link, PciAddress, PciDevice};
 use topology::set::NodeSet;
 
 use crate::declared::{Declared, Function, MEMORY_WITHOUT_NUMA, Place, Quirk, Role};
-use crate::root::uuid;
+use crate::root::{amd_uuid, uuid};
 use crate::values::Address;
 
 pub(crate) fn build(declared: &Declared) -> Machine {
@@ -247,6 +247,7 @@ fn gpus(declared: &Declared) -> Vec<Gpu> {
             }
             (_, _) => {}
         }
+        add_kfd(declared, &function, &mut gpu);
         gpu
     };
     declared
@@ -255,6 +256,48 @@ fn gpus(declared: &Declared) -> Vec<Gpu> {
         .zip(&declared.truth.gpus)
         .map(gpu)
         .collect()
+}
+
+/// Adds what AMD's drivers say of a GPU of theirs.
+fn add_kfd(declared: &Declared, function: &Function, gpu: &mut Gpu) {
+    let (Some(amdgpu), parts) = (&declared.amdgpu, declared.kfd_parts()) else {
+        return;
+    };
+    let own = parts
+        .iter()
+        .filter(|part| part.gpu.address == function.address);
+    let nodes: Vec<KfdNode> = own
+        .map(|part| KfdNode {
+            node: part.node,
+            minor: Some(part.minor),
+            uuid: Some(amd_uuid(function)),
+        })
+        .collect();
+    let Some(first) = nodes.first() else { return };
+    (gpu.minor, gpu.minor_source) = (first.minor, MinorSource::Driver);
+    gpu.uuid = Some(amd_uuid(function));
+    gpu.name = Some(function.model.product.to_owned()).filter(|name| !name.is_empty());
+    let mut kfd = KfdGpu {
+        numa_node: u32::try_from(function.node).ok().filter(|node| *node > 0),
+        compute_partition: amdgpu.compute.clone(),
+        memory_partition: amdgpu.memory.clone(),
+        nodes,
+        ..KfdGpu::default()
+    };
+    for other in declared
+        .gpus()
+        .iter()
+        .filter(|other| other.address != function.address)
+    {
+        match declared.xgmi_links(function.address, other.address) {
+            Some(0) => kfd.beyond.push(other.address.pci()),
+            // Between parts KFD does not say how many links there are.
+            Some(_) if amdgpu.parts > 1 => drop(gpu.nvlinks.insert(other.address.pci(), 1)),
+            Some(count) => drop(gpu.nvlinks.insert(other.address.pci(), count)),
+            None => {}
+        }
+    }
+    gpu.kfd = Some(kfd);
 }
 
 fn nics(declared: &Declared) -> Vec<Nic> {

@@ -23,6 +23,7 @@ pub(crate) fn build(declared: &Declared) -> Tree {
     root.nodes();
     root.pci();
     root.driver();
+    root.amdgpu();
     root.firmware();
     for (path, text) in &declared.files {
         root.tree.bytes(path.clone(), text.clone().into_bytes());
@@ -337,6 +338,90 @@ impl Root<'_> {
         }
     }
 
+    fn amdgpu(&mut self) {
+        let declared = self.declared;
+        let Some(amdgpu) = &declared.amdgpu else {
+            return;
+        };
+        self.tree.bytes("dev/kfd".to_owned(), Vec::new());
+        let topology = "sys/class/kfd/kfd/topology/nodes";
+        for (index, node) in declared.cpu_nodes().into_iter().enumerate() {
+            let count = declared.cpus_of_node(node).len();
+            let text = format!(
+                "cpu_cores_count {count}\nsimd_count 0\nvendor_id 0\nlocation_id 0\ndomain 0\ndrm_render_minor 0"
+            );
+            self.line(format!("{topology}/{index}/properties"), text);
+        }
+        let parts = declared.kfd_parts();
+        for part in &parts {
+            let (folder, at) = (&part.gpu.folder, part.gpu.address);
+            self.tree
+                .bytes(format!("dev/dri/renderD{}", part.minor), Vec::new());
+            let own: Vec<u32> = parts
+                .iter()
+                .filter(|other| other.gpu.address == at)
+                .map(|own| own.node)
+                .collect();
+            let number = part.node - own[0];
+            if number == 0 {
+                self.tree
+                    .folder(&format!("{folder}/drm/renderD{}", part.minor));
+                self.line(
+                    format!("{folder}/unique_id"),
+                    format!("{:016x}", unique_id(&part.gpu)),
+                );
+                if !part.gpu.model.product.is_empty() {
+                    self.line(format!("{folder}/product_name"), part.gpu.model.product);
+                }
+                let modes = [("compute", &amdgpu.compute), ("memory", &amdgpu.memory)];
+                for (kind, mode) in modes {
+                    if let Some(mode) = mode {
+                        self.line(format!("{folder}/current_{kind}_partition"), mode);
+                    }
+                }
+            }
+            let node = format!("{topology}/{}", part.node);
+            let location = u32::from(at.bus) << 8
+                | u32::from(at.device) << 3
+                | u32::from(at.function)
+                | number << 28;
+            let text = format!(
+                "cpu_cores_count 0\nsimd_count 304\nvendor_id 4098\nlocation_id {location}\ndomain {}\ndrm_render_minor {}\nhive_id 0\nunique_id {}",
+                at.domain,
+                part.minor,
+                unique_id(&part.gpu)
+            );
+            self.line(format!("{node}/properties"), text);
+            let link = |kind: u32, to: u32, weight: u32, (least, most): (u32, u32)| {
+                format!(
+                    "type {kind}\nversion_major 0\nversion_minor 0\nnode_from {}\nnode_to {to}\nweight {weight}\nmin_latency 0\n\
+                     max_latency 0\nmin_bandwidth {least}\nmax_bandwidth {most}\nrecommended_transfer_size 0\nflags 1",
+                    part.node
+                )
+            };
+            // Where Linux knows no node it writes 0.
+            let near = u32::try_from(part.gpu.node).unwrap_or(0);
+            let mut links = vec![link(2, near, 20, (312, 32000))];
+            for other in parts.iter().filter(|other| other.node != part.node) {
+                let is_own = other.gpu.address == at;
+                let count = if is_own {
+                    Some(1)
+                } else {
+                    declared.xgmi_links(at, other.gpu.address)
+                };
+                links.extend(count.map(|count| match count {
+                    _ if is_own => link(11, other.node, 13, (819_200, 819_200)),
+                    _ if amdgpu.parts > 1 => link(11, other.node, 41, (0, 0)),
+                    0 => link(11, other.node, 30, (0, 0)),
+                    count => link(11, other.node, 15, (50_000, 50_000 * count)),
+                }));
+            }
+            for (index, text) in links.into_iter().enumerate() {
+                self.line(format!("{node}/io_links/{index}/properties"), text);
+            }
+        }
+    }
+
     fn firmware(&mut self) {
         if let Some(srat) = &self.declared.srat {
             let table = firmware::srat(srat);
@@ -366,6 +451,21 @@ impl Root<'_> {
 pub(crate) fn is_rdma(name: &str) -> bool {
     let kinds = ["mlx", "rdmap", "cxi", "bnxt_re"];
     kinds.iter().any(|kind| name.starts_with(kind))
+}
+
+/// Made of the address, so that it differs and stays.
+fn unique_id(gpu: &Function) -> u64 {
+    let at = gpu.address;
+    let address = u64::from(at.domain & 0xffff) << 16
+        | u64::from(at.bus) << 8
+        | u64::from(at.device) << 3
+        | u64::from(at.function);
+    0x7a3d_0000_0000_0000 | address
+}
+
+/// As AMD's runtime writes it.
+pub(crate) fn amd_uuid(gpu: &Function) -> String {
+    format!("GPU-{:016x}", unique_id(gpu))
 }
 
 /// Made of the address, so that it differs and stays.

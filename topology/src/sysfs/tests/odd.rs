@@ -332,6 +332,82 @@ fn a_gpu_named_beside_its_own_memory_is_at_the_nearest_cpus() {
     assert_eq!(places(&machine), [nearest]);
 }
 
+/// A GPU of AMD's on each side of [`Tree::two_sockets`], with a topology of KFD's that says `properties` of the first and
+/// `link` of its one link.
+fn with_kfd(properties: &str, link: &str) -> Tree {
+    let nodes = "sys/class/kfd/kfd/topology/nodes";
+    let mut tree = Tree::two_sockets();
+    for (bus, node) in [(0x10, "-1"), (0x20, "-1")] {
+        let path = format!("pci0000:{bus:02x}/0000:{bus:02x}:00.0");
+        tree = tree.device(&path, "0x038000", "0x1002", node);
+    }
+    tree.file(&format!("{nodes}/0/properties"), "cpu_cores_count 4\nsimd_count 0")
+        .file(&format!("{nodes}/1/properties"), "cpu_cores_count 4\nsimd_count 0")
+        .file(&format!("{nodes}/2/properties"), properties)
+        .file(
+            &format!("{nodes}/3/properties"),
+            "cpu_cores_count 0\nsimd_count 208\nlocation_id 8192\ndomain 0\ndrm_render_minor 129\nunique_id 255",
+        )
+        .file(&format!("{nodes}/2/io_links/0/properties"), link)
+}
+
+const FIRST: &str =
+    "cpu_cores_count 0\nsimd_count 208\nlocation_id 4096\ndomain 0\ndrm_render_minor 128";
+
+#[test]
+fn kfd_places_a_gpu_that_it_links_to_another_node_than_0() {
+    let at = |to: u32| {
+        places(&with_kfd(FIRST, &format!("type 2\nnode_to {to}\nweight 20")).read())[0].clone()
+    };
+    assert_eq!(at(1), (NumaSource::Kfd, "1".to_owned()));
+    // Linux writes 0 where it knows no node, and a GPU's node is none of the CPUs'.
+    for to in [0, 3, 7, u32::MAX] {
+        assert_eq!(at(to), neither()[0], "{to}");
+    }
+}
+
+#[test]
+fn kfd_names_device_files_unique_ids_and_links() {
+    let link = "type 11\nnode_to 3\nweight 15\nmin_bandwidth 50000\nmax_bandwidth 200000";
+    let machine = with_kfd(FIRST, link).read();
+    let [first, second] = machine.gpus.as_slice() else {
+        panic!("{:?}", machine.gpus)
+    };
+    assert_eq!((first.minor, second.minor), (Some(128), Some(129)));
+    assert_eq!(
+        (first.uuid.as_deref(), second.uuid.as_deref()),
+        (None, Some("GPU-00000000000000ff"))
+    );
+    assert_eq!(first.nvlinks.get(&second.pci), Some(&4));
+    assert_eq!(
+        crate::path::crosses_socket(&machine, first.pci, second.pci),
+        Some(false)
+    );
+}
+
+#[test]
+fn what_kfd_cannot_mean_is_left_out() {
+    for properties in [
+        "",
+        "simd_count",
+        "simd_count 18446744073709551616",
+        "simd_count 4\nlocation_id 9\ndomain -1",
+    ] {
+        let machine = with_kfd(properties, "type 11\nnode_to 3").read();
+        assert!(machine.gpus[0].kfd.is_none(), "{properties}");
+    }
+    let much = "type 11\nnode_to 3\nweight 15\nmin_bandwidth 1\nmax_bandwidth 4294967295";
+    let machine = with_kfd(FIRST, much).read();
+    assert_eq!(machine.gpus[0].nvlinks.values().collect::<Vec<_>>(), [&16]);
+    let far = "type 11\nnode_to 3\nweight 30";
+    let machine = with_kfd(FIRST, far).read();
+    assert!(machine.gpus[0].nvlinks.is_empty());
+    assert_eq!(
+        machine.gpus[0].kfd.as_ref().unwrap().beyond,
+        [machine.gpus[1].pci]
+    );
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(32))]
     #[test]
@@ -339,5 +415,12 @@ proptest::proptest! {
         let entry = [dmi::tests::slot("CPU1", 0x20, 0), bytes.clone()].concat();
         let table = srat::tests::table(&[srat::tests::apic(0, 0), bytes]);
         let _ = nowhere().bytes(DMI, &entry).bytes(SRAT, &table).read();
+    }
+
+    #[test]
+    fn odd_topologies_never_panic(name in "[a-z_]{0,20}", value in proptest::num::u64::ANY, other in proptest::num::u64::ANY) {
+        let properties = format!("simd_count 4\nlocation_id {value}\ndomain {other}\ndrm_render_minor {value}\n{name} {value}");
+        let link = format!("type 11\nnode_to {}\nweight {other}\nmin_bandwidth {other}\nmax_bandwidth {value}", value % 5);
+        let _ = with_kfd(&properties, &link).read();
     }
 }
