@@ -21,6 +21,7 @@ loom::lazy_static! {
 loom::thread_local! {
     static NOW: Cell<u64> = Cell::new(0);
     static STEP: Cell<u64> = Cell::new(0);
+    static WRITES_LEFT: Cell<Option<u32>> = Cell::new(None);
 }
 
 /// loom's, as the protocols take words.
@@ -31,18 +32,48 @@ pub(crate) struct U64(atomic::AtomicU64);
 #[derive(Debug)]
 pub(crate) struct I32(atomic::AtomicI32);
 
-word!(
-    U32,
-    u32,
-    |value| Self(atomic::AtomicU32::new(value)),
-    |word| word.0
-);
-word!(
-    U64,
-    u64,
-    |value| Self(atomic::AtomicU64::new(value)),
-    |word| word.0
-);
+/// Words that a dead thread leaves as they are: what it asks for is as if it had it, so that its code comes to its end.
+macro_rules! mortal {
+    ($type:ident, $value:ty, $atomic:ty, $($fetch:ident)*) => {
+        impl Word for $type {
+            type Value = $value;
+            fn new(value: $value) -> Self {
+                Self(<$atomic>::new(value))
+            }
+            fn load(&self, order: Ordering) -> $value {
+                self.0.load(order)
+            }
+            fn store(&self, value: $value, order: Ordering) {
+                if lives() {
+                    self.0.store(value, order);
+                }
+            }
+            fn compare_exchange(
+                &self,
+                from: $value,
+                to: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                if lives() {
+                    self.0.compare_exchange(from, to, success, failure)
+                } else {
+                    Ok(from)
+                }
+            }
+            $(fn $fetch(&self, value: $value, order: Ordering) -> $value {
+                if lives() {
+                    self.0.$fetch(value, order)
+                } else {
+                    self.0.load(Ordering::Relaxed)
+                }
+            })*
+        }
+    };
+}
+
+mortal!(U32, u32, atomic::AtomicU32, swap fetch_add fetch_sub fetch_or fetch_min fetch_max);
+mortal!(U64, u64, atomic::AtomicU64, swap fetch_add fetch_sub fetch_or fetch_min fetch_max);
 word!(
     I32,
     i32,
@@ -53,6 +84,29 @@ word!(
 /// Has this thread's clock run on by a minute with each look, so that no wait of its lasts.
 pub(crate) fn hurry() {
     STEP.with(|step| step.set(60_000_000));
+}
+
+/// Has this thread be killed after so many writes: whatever it does then, nobody sees.
+pub(crate) fn die_after(writes: u32) {
+    hurry();
+    WRITES_LEFT.with(|left| left.set(Some(writes)));
+}
+
+/// Whether this thread still lives, for one write.
+fn lives() -> bool {
+    WRITES_LEFT.with(|left| match left.get() {
+        Some(0) => false,
+        Some(some) => {
+            left.set(Some(some - 1));
+            true
+        }
+        None => true,
+    })
+}
+
+/// Whether this thread has been killed.
+pub(crate) fn is_dead() -> bool {
+    WRITES_LEFT.with(|left| left.get() == Some(0))
 }
 
 fn is_hurried() -> bool {
@@ -94,6 +148,9 @@ impl SharedMemory for Words {
     }
 
     fn wake_all(&self, _word: &U32) {
+        if is_dead() {
+            return;
+        }
         let _queue = QUEUE.0.lock().unwrap();
         QUEUE.1.notify_all();
     }
@@ -129,6 +186,9 @@ impl NamedMemory for NamedFile {
 
     /// As the real one, leaves a newer file of that name.
     fn unlink(&self) {
+        if is_dead() {
+            return;
+        }
         let mut named = NAMED.lock().unwrap();
         let is_this = named
             .as_ref()

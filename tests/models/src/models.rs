@@ -17,7 +17,7 @@ use topology::machine::{Gpu, Machine};
 use topology::pci::{PciAddress, PciDevice};
 use topology::set::CpuSet;
 
-use crate::memory::{I32, NamedFile, U32, U64, Words, hurry, name_is_there};
+use crate::memory::{I32, NamedFile, U32, U64, Words, die_after, hurry, is_dead, name_is_there};
 
 /// Tries every order in which at most `switches` times a thread is interrupted where it need not wait.
 fn every_order(switches: usize, model: impl Fn() + Sync + Send + 'static) {
@@ -72,6 +72,9 @@ fn orders(tasks: usize) -> Vec<Order> {
     decide(&told)
 }
 
+/// More than a task of three writes in all.
+const MOST_WRITES: u32 = 40;
+
 /// What becomes of a task that is to decide.
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
@@ -84,7 +87,13 @@ enum Fate {
 
 /// As the Slurm plugin does: none where the task plans alone, or dies.
 fn meet(page: &Page<Words>, task: usize, machine: &Machine, fate: Fate) -> Option<Order> {
-    match page.meet(task, &request(task, machine), machine, 0) {
+    let meeting = page.meet(task, &request(task, machine), machine, 0);
+    if is_dead() {
+        // Nobody hears of it, nor of what it would give back.
+        std::mem::forget(meeting);
+        return None;
+    }
+    match meeting {
         Meeting::Decides(decider) => match fate {
             Fate::Decides => {
                 let orders = decide(&page.read(machine));
@@ -170,6 +179,43 @@ pub fn a_fault_of_the_one_that_decides_keeps_nobody_waiting() {
             assert!(order.is_none_or(|order| order == expected));
         }
     });
+}
+
+pub fn a_task_that_is_killed_at_any_write_leaves_the_others_what_all_do() {
+    // A task writes its word, some of its request, its count, and where it is the last the orders of all.
+    for writes in 0..MOST_WRITES {
+        every_order(1, move || {
+            let machine = Arc::new(machine());
+            let page = Arc::new(page(3, &machine));
+            let threads: Vec<_> = (0..2)
+                .map(|task| {
+                    let (page, machine) = (Arc::clone(&page), Arc::clone(&machine));
+                    spawn(move || {
+                        if task == 1 {
+                            die_after(writes);
+                        } else {
+                            hurry();
+                        }
+                        let done = meet(&page, task, &machine, Fate::Decides);
+                        (task, done, is_dead())
+                    })
+                })
+                .collect();
+            hurry();
+            let mut all = vec![(2, meet(&page, 2, &machine, Fate::Decides), false)];
+            all.extend(threads.into_iter().map(|thread| thread.join().unwrap()));
+            all.retain(|(_, _, is_dead)| !is_dead);
+            let expected = orders(3);
+            let alone = all.iter().filter(|(_, done, _)| done.is_none()).count();
+            assert!(alone == 0 || alone == all.len(), "{writes}: {all:?}");
+            for (task, done, _) in &all {
+                assert!(
+                    done.as_ref().is_none_or(|done| *done == expected[*task]),
+                    "{writes}: {all:?}"
+                );
+            }
+        });
+    }
 }
 
 pub fn a_task_that_never_comes_does_not_keep_others_waiting() {
@@ -276,6 +322,30 @@ pub fn a_rank_is_seen_whole_or_not_at_all_and_all_once_they_are_counted() {
         look(0);
         other.join().unwrap();
     });
+}
+
+pub fn a_rank_that_is_killed_at_any_write_is_seen_whole_or_not_at_all() {
+    for writes in 0..MOST_WRITES {
+        every_order(2, move || {
+            let other = spawn(move || {
+                die_after(writes);
+                let peers = join(1, 2);
+                peers.count_send(1, true);
+                peers.leave();
+            });
+            let peers = join(0, 2);
+            let seen = peers.read();
+            assert!(
+                seen.iter().all(|one| *one == peer(one.rank)),
+                "{writes}: {seen:?}"
+            );
+            assert!(seen.contains(&peer(0)));
+            let whole = peers.count() >= 2;
+            assert!(!whole || peers.read().len() == 2, "{writes}");
+            other.join().unwrap();
+            peers.leave();
+        });
+    }
 }
 
 pub fn one_rank_speaks_for_a_host_whoever_came_first() {
