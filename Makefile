@@ -117,11 +117,12 @@ load: needs-slurm needs-vm build machine ## a thousand steps, and steps of 256 t
 	tests/slurm/load
 	GPU_NUMA_PLUGIN=$(PLUGIN) GPU_NUMA_CLI=$(TARGET)/release/gpu-numa tests/vm/run-vm --timeout 900 -- tests/vm/load
 
-lint: needs-lint ## formatting, clippy, shell syntax, wording, licences and sources
+lint: needs-lint ## formatting, clippy, shell syntax, wording, numbers of the documents, licences and sources
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	tests/lint-shell
 	tests/lint-words
+	tests/docs/numbers
 	packaging/check-supply
 
 rpm: needs-rpm ## build the RPMs: one set for EL 8, 9, 10 and SUSE
