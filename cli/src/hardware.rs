@@ -89,6 +89,17 @@ pub(crate) fn may_hide_gpu_link(machine: &Machine) -> bool {
     machine.gpus.len() > 1 && gpus.any(|gpu| machine.hides_links_of(gpu))
 }
 
+/// What is to be known where there may be NVLink or xGMI that the source could not show.
+pub(crate) fn hidden_links(machine: &Machine) -> Option<String> {
+    may_hide_gpu_link(machine).then(|| {
+        let link = gpu_link(machine);
+        format!(
+            "{link} is not visible here (the driver was not asked). NCCL finds it by itself, and paths over {link} take the place of \
+             those through the host."
+        )
+    })
+}
+
 /// The path between two devices in `nvidia-smi`'s words, `NV4` or `PIX`; None where it is not known.
 pub(crate) fn path(machine: &Machine, a: PciAddress, b: PciAddress) -> Option<String> {
     match nvlinks(machine, a, b) {

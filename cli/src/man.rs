@@ -2,6 +2,8 @@
 
 use clap::Command;
 use clap_mangen::roff::{Roff, bold, italic, roman};
+use launch::job::job_variables;
+use launch::rank::rank_variables;
 use topology::option::TABLE;
 
 /// Files that commands read or write.
@@ -28,30 +30,35 @@ const FILES: [(&str, &str); 5] = [
     ),
 ];
 
-/// Variables that commands read.
-const VARIABLES: [(&str, &str); 6] = [
-    (
-        "GPU_NUMA_BIND",
-        "items for the kinds that --option does not name (run, plan)",
-    ),
-    (
-        "LOCAL_RANK, OMPI_COMM_WORLD_LOCAL_RANK, MPI_LOCALRANKID, MV2_COMM_WORLD_LOCAL_RANK, PMI_LOCAL_RANK, FLUX_TASK_LOCAL_ID, SLURM_LOCALID",
-        "the number of a process on its host (run --per-rank, verify)",
-    ),
-    (
-        "GPU_NUMA_RUN, GPU_NUMA_BIND_REPORT",
-        "set by gpu-numa run and by the Slurm plugin: what was chosen for a process (verify)",
-    ),
-    (
-        "SLURM_JOB_ID, PBS_JOBID, LSB_JOBID, FLUX_JOB_ID",
-        "the job whose processes are meant where --job names none (verify, heal)",
-    ),
-    ("SLURM_CONF", "where slurm.conf is (doctor, gres-conf)"),
-    (
-        "COLUMNS, NO_COLOR, CLICOLOR_FORCE",
-        "the width of a page, and whether it is coloured",
-    ),
-];
+/// Variables that commands read, each with what for.
+fn variables() -> Vec<(String, &'static str)> {
+    vec![
+        (
+            "GPU_NUMA_BIND".to_owned(),
+            "items for the kinds that --option does not name (run, plan)",
+        ),
+        (
+            rank_variables(),
+            "the number of a process on its host, the first that is set (run --per-rank, verify)",
+        ),
+        (
+            "GPU_NUMA_RUN, GPU_NUMA_BIND_REPORT".to_owned(),
+            "set by gpu-numa run and by the Slurm plugin: what was chosen for a process (verify)",
+        ),
+        (
+            job_variables(),
+            "the job whose processes are meant where --job names none (verify, heal)",
+        ),
+        (
+            "SLURM_CONF".to_owned(),
+            "where slurm.conf is (doctor, gres-conf)",
+        ),
+        (
+            "COLUMNS, NO_COLOR, CLICOLOR_FORCE".to_owned(),
+            "the width of a page, and whether it is coloured",
+        ),
+    ]
+}
 
 /// `page`, that of `command`, completed.
 pub(crate) fn complete(page: &str, command: &Command) -> String {
@@ -111,7 +118,7 @@ fn tail(command: &Command) -> String {
         tail.text([roman(meaning)]);
     }
     tail.control("SH", ["ENVIRONMENT"]);
-    for (variable, meaning) in VARIABLES {
+    for (variable, meaning) in variables() {
         tail.control("TP", []);
         tail.text([bold(variable)]);
         tail.text([roman(meaning)]);

@@ -10,7 +10,7 @@ use launch::apply::apply_plan;
 use launch::environment::{RunChoice, device_order};
 use launch::frameworks;
 use launch::observe;
-use launch::rank::{Rank, read_rank};
+use launch::rank::{Rank, rank_variables, read_rank};
 use launch::variables::OwnEnvironment;
 use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
 use topology::machine::Machine;
@@ -38,9 +38,8 @@ pub(crate) struct Run {
     /// The command's GPUs, by number in PCI order or by PCI address (default: those it sees)
     #[arg(long, value_name = "GPU,GPU")]
     gpus: Option<String>,
-    /// Take this process's share of the GPUs by its rank on this host: LOCAL_RANK,
-    /// OMPI_COMM_WORLD_LOCAL_RANK, MPI_LOCALRANKID, MV2_COMM_WORLD_LOCAL_RANK, PMI_LOCAL_RANK, FLUX_TASK_LOCAL_ID or SLURM_LOCALID
-    #[arg(long)]
+    /// Take this process's share of the GPUs by its rank on this host
+    #[arg(long, help = per_rank_help())]
     per_rank: bool,
     /// CPUs (threads) that the command needs
     #[arg(long, value_name = "C", default_value_t = 1,
@@ -51,6 +50,14 @@ pub(crate) struct Run {
     /// The command and its arguments; options of gpu-numa go before it
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     command: Vec<OsString>,
+}
+
+/// What `--per-rank` goes by.
+fn per_rank_help() -> String {
+    format!(
+        "Take this process's share of the GPUs by its rank on this host, the first that is set of {}",
+        rank_variables()
+    )
 }
 
 impl Run {

@@ -230,7 +230,8 @@ fn number(environment: &impl Environment, name: &str) -> Option<u64> {
     environment.get(name)?.trim().parse().ok()
 }
 
-fn rank_variables() -> String {
+/// The variables that hold a process's number on its host, the first that is set taken first, for a person.
+pub fn rank_variables() -> String {
     LAUNCHERS.map(|launcher| launcher.rank).join(", ")
 }
 
@@ -283,6 +284,18 @@ mod tests {
         assert_eq!(of("4(x2)"), Some(4));
         assert_eq!(of("4,2"), None);
         assert_eq!(of("4(x2),1"), None);
+    }
+
+    #[test]
+    fn the_document_names_every_variable_in_its_order() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/without-slurm.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        let document = document.split_whitespace().collect::<Vec<_>>().join(" ");
+        let listed = format!("(`{}`)", rank_variables().replace(", ", "`, `"));
+        assert!(
+            document.contains(&listed),
+            "docs/without-slurm.md lacks {listed}"
+        );
     }
 
     #[test]

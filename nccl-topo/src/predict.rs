@@ -12,7 +12,7 @@
 
 use std::fmt;
 
-use topology::machine::Machine;
+use topology::machine::{Gpu, Machine};
 use topology::pci::PciAddress;
 use topology::quantity::count;
 
@@ -35,13 +35,21 @@ pub struct Prediction {
     pub is_known: bool,
     /// Whether it is so with P2P; else only where P2P is off.
     pub with_p2p: bool,
-    /// Whether the machine's NVLinks could have been seen.
+    /// Whether the machine's NVLinks could have been seen, or it can have none.
     pub nvlink_seen: bool,
     /// Whether it is so in jobs on several hosts, and not on one.
     pub several_hosts: bool,
     /// What happens.
     pub outcome: Outcome,
 }
+
+/// Whether it is known what NVLinks the machine has.
+fn knows_nvlink(machine: &Machine) -> bool {
+    machine.nvlink_visible || !machine.gpus.iter().any(Gpu::may_link)
+}
+
+/// What every prediction is about.
+const UNFIXABLE: &str = ". No true topology file can fix this";
 
 impl fmt::Display for Prediction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,19 +64,24 @@ impl fmt::Display for Prediction {
             socket_link_gb_s,
             processor,
         } = self.outcome;
-        f.write_str("no true topology file can fix this: ")?;
+        let mut conditions = Vec::new();
+        if self.several_hosts {
+            conditions.push("in jobs on several hosts".to_owned());
+        }
         if !self.with_p2p {
-            f.write_str("with P2P off (NCCL_P2P_DISABLE=1, NCCL_P2P_LEVEL=LOC), ")?;
+            conditions.push("with P2P off (NCCL_P2P_DISABLE=1 or NCCL_P2P_LEVEL=LOC)".to_owned());
         }
         if !self.is_known {
             let (major, minor) = (self.compute_capability / 10, self.compute_capability % 10);
-            write!(f, "for GPUs of compute capability {major}.{minor}, ")?;
+            conditions.push(format!(
+                "if the GPUs have compute capability {major}.{minor}"
+            ));
         }
         if !self.nvlink_seen {
-            f.write_str("unless NVLink joins the GPUs, ")?;
+            conditions.push("unless NVLink connects the GPUs".to_owned());
         }
-        if self.several_hosts {
-            f.write_str("in jobs on several hosts, ")?;
+        for condition in conditions {
+            write!(f, "{condition}, ")?;
         }
         if self.outcome.nothing_found() {
             write!(
@@ -83,7 +96,7 @@ impl fmt::Display for Prediction {
                      {slowest_tried_gb_s} GB/s, and it takes the socket link to carry {socket_link_gb_s} GB/s"
                 )?;
             }
-            return Ok(());
+            return f.write_str(UNFIXABLE);
         }
         match (self.outcome.ring_is_above(), self.outcome.tree_is_above()) {
             (true, false) => write!(
@@ -103,9 +116,10 @@ impl fmt::Display for Prediction {
                  {least_of_tree} would be enough at a lower bandwidth"
             )?,
         }
+        f.write_str(UNFIXABLE)?;
         if processor.is_intel() {
             f.write_str(
-                "; NCCL counts a hop through an Intel CPU as 6/5 of its bandwidth, and a hop over the socket \
+                ": NCCL counts a hop through an Intel CPU as 6/5 of its bandwidth, and a hop over the socket \
                  link as no more than its own",
             )?;
         }
@@ -149,7 +163,7 @@ pub fn predict_for(
                     compute_capability: *compute_capability,
                     is_known: known.is_some(),
                     with_p2p,
-                    nvlink_seen: machine.nvlink_visible,
+                    nvlink_seen: knows_nvlink(machine),
                     several_hosts: hosts > 1,
                     outcome,
                 };
@@ -329,7 +343,7 @@ pub fn true_file_for(
                 compute_capability,
                 is_known: machine_capability(machine) == Some(compute_capability),
                 with_p2p: true,
-                nvlink_seen: machine.nvlink_visible,
+                nvlink_seen: knows_nvlink(machine),
                 several_hosts: false,
                 outcome,
             }))
@@ -370,9 +384,9 @@ mod tests {
         let with_p2p = found.iter().find(|found| found.with_p2p).unwrap();
         assert_eq!((with_p2p.outcome.crossings, with_p2p.outcome.least), (8, 4));
         let said = with_p2p.to_string();
-        let start = "no true topology file can fix this: NCCL's ring crosses between sockets 8 times at 12 GB/s, \
-                     though 4 would be enough at a lower bandwidth, and its tree 7 times at 12 GB/s instead of \
-                     3; NCCL counts a hop";
+        let start = "NCCL's ring crosses between sockets 8 times at 12 GB/s, though 4 would be enough at a lower \
+                     bandwidth, and its tree 7 times at 12 GB/s instead of 3. No true topology file can fix this: \
+                     NCCL counts a hop";
         assert!(said.starts_with(start), "{said}");
     }
 
@@ -390,7 +404,8 @@ mod tests {
         );
         assert!(
             said.ends_with(
-                "it tries no bandwidth below 18 GB/s, and it takes the socket link to carry 16 GB/s"
+                "it tries no bandwidth below 18 GB/s, and it takes the socket link to carry 16 GB/s. No true topology \
+                 file can fix this"
             ),
             "{said}"
         );
@@ -427,11 +442,11 @@ mod tests {
     fn gpus_of_an_unknown_model_are_predicted_for_by_their_capability() {
         let mut machine = amd(with_switches(machine(2, 1, 4), 2));
         for gpu in &mut machine.gpus {
-            gpu.device = 0x0001;
+            gpu.device = 0xfff0;
         }
         machine.nvlink_visible = false;
         let said = predict(&machine)[0].to_string();
-        let start = "no true topology file can fix this: for GPUs of compute capability 10.0, unless NVLink";
+        let start = "if the GPUs have compute capability 10.0, unless NVLink";
         assert!(said.starts_with(start), "{said}");
     }
 

@@ -11,6 +11,7 @@ use topology::machine::Machine;
 use topology::pci::PciAddress;
 
 use crate::command::{CommandError, Format, From, Outcome};
+use crate::hardware;
 use crate::nccl::version::{ForNccl, predictions};
 use crate::out::{self, Out};
 
@@ -110,6 +111,9 @@ impl Emit {
             }
             for Correction { what, evidence, .. } in &emitted.corrections {
                 out.line(comment(&format!("{what}: {evidence}")))?;
+            }
+            if let Some(note) = hardware::hidden_links(&machine) {
+                out.line(comment(&note))?;
             }
             for prediction in predictions(&machine, &versions) {
                 out.line(comment(&format!("predicted: {prediction}")))?;

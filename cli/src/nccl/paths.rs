@@ -1,10 +1,12 @@
 //! `gpu-numa nccl paths`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use discovery::Source;
 use nccl_topo::capability::machine_capability;
+use nccl_topo::element::Element;
 use nccl_topo::emit::{Form, emit_with};
 use nccl_topo::graph::{Channels, Path, PathType, Reach, Searches, hops};
 use nccl_topo::model::nets::{NetDevice, named_in, rdma_ports, with_nets};
@@ -20,8 +22,10 @@ use topology::pci::PciAddress;
 use topology::quantity::count;
 
 use crate::command::{CommandError, Format, From, Outcome, gpu_entries};
+use crate::hardware;
 use crate::nccl::version::{For, ForNccl, without_nvlink};
 use crate::out::{self, Out};
+use crate::paper::Ink;
 use crate::table::{Cell, Column, Table};
 
 /// The widest matrix that is printed, in ranks and network devices.
@@ -138,6 +142,8 @@ struct PathsView {
     /// The nodes as which NCCL counts a host, where there are several.
     nodes: Vec<NodeView>,
     verdict: String,
+    /// What the answer does not know, in words.
+    notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -166,6 +172,9 @@ struct NicPaths {
     name: String,
     speed_gb_s: f64,
     rail: Option<i64>,
+    /// Whether it stands for sockets on an interface that neither file nor machine names: its name, its speed and its place
+    /// are what NCCL assumes where it is told none.
+    assumed: bool,
     /// The path from each GPU, by rank.
     from: Vec<NicPath>,
 }
@@ -225,6 +234,7 @@ impl PathsOf {
         let system = with_nets(&system, &nets);
         let of_machine = machine.as_ref().and_then(machine_capability);
         let capability = self.sm.or(of_machine).unwrap_or(COMPUTE_CAPABILITY);
+        let notes: Vec<String> = link_note(&system, machine.as_ref()).into_iter().collect();
         let versions = self.nccl.versions(is_here);
         let mut views = versions.iter().map(|version| {
             let view = View {
@@ -235,6 +245,8 @@ impl PathsOf {
                 version,
                 sockets: machine.as_ref(),
                 capability,
+                nets_are_assumed: nets == [NetDevice::socket()],
+                notes: &notes,
                 searches: &searches,
             };
             view.build()
@@ -306,6 +318,24 @@ impl PathsOf {
     }
 }
 
+/// What is not known of NVLinks: the machine's were not visible, or no machine is asked and the file names none.
+fn link_note(system: &System, machine: Option<&Machine>) -> Option<String> {
+    match machine {
+        Some(machine) => hardware::hidden_links(machine),
+        None if names_links(&system.root) || gpus_of(system).len() < 2 => None,
+        None => Some(
+            "The file names no NVLink. NCCL finds NVLinks by itself, and paths over them take the place of those above; \
+             --from joins those of a machine."
+                .to_owned(),
+        ),
+    }
+}
+
+/// Whether an element or one below it is an NVLink.
+fn names_links(element: &Element) -> bool {
+    element.name == "nvlink" || element.children.iter().any(names_links)
+}
+
 /// Whether two versions of NCCL make the same of a file.
 fn is_alike(one: &PathsView, other: &PathsView) -> bool {
     let unnamed = |view: &PathsView| PathsView {
@@ -351,6 +381,10 @@ struct View<'a> {
     version: &'a For,
     sockets: Option<&'a Machine>,
     capability: u32,
+    /// Whether the network devices are assumed, for neither file nor machine names one.
+    nets_are_assumed: bool,
+    /// What is not known, in words.
+    notes: &'a [String],
     /// Those that were made for this page.
     searches: &'a Searches,
 }
@@ -418,6 +452,7 @@ impl View<'_> {
             ring,
             tree,
             nodes,
+            notes: self.notes.to_vec(),
         }
     }
 }
@@ -491,6 +526,7 @@ impl Modelled<'_> {
                 name: net.name.clone(),
                 speed_gb_s: rounded(net.bandwidth_gb_s),
                 rail: net.rail,
+                assumed: self.of.nets_are_assumed,
                 from: from.collect(),
             })
         });
@@ -648,7 +684,7 @@ fn print_view(out: &mut Out, view: &PathsView) -> Result<(), CommandError> {
             Cell::plain(gpu.rank.to_string()),
             Cell::plain(gpu.pci.clone()),
             Cell::plain(gpu.numaid.to_string()),
-            Cell::plain(gpu.nics.join(" ")),
+            Cell::plain(marked(view, &gpu.nics).join(" ")),
         ]);
     }
     if view.nics.is_empty() {
@@ -659,6 +695,13 @@ fn print_view(out: &mut Out, view: &PathsView) -> Result<(), CommandError> {
         out.table(&matrix(view))?;
     } else {
         out.table(&list(view))?;
+    }
+    let width = out.paper().width(PAGE);
+    for note in legend(view).into_iter().chain(assumed(view)) {
+        out.sentence(&note, Ink::Faint, width)?;
+    }
+    for note in &view.notes {
+        out.sentence(note, Ink::Plain, width)?;
     }
     for (name, graph) in [("ring", &view.ring), ("tree", &view.tree)] {
         print_graph(out, name, graph.as_ref())?;
@@ -676,13 +719,80 @@ fn print_view(out: &mut Out, view: &PathsView) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// Behind the name of a network device that is assumed.
+const MARK: &str = "*";
+
+/// The width of notes where that of the paper is not known.
+const PAGE: usize = 100;
+
+/// The names of network devices, those with a mark that are assumed.
+fn marked(view: &PathsView, names: &[String]) -> Vec<String> {
+    let is_assumed = |name: &String| view.nics.iter().any(|nic| nic.assumed && nic.name == *name);
+    let names = names.iter();
+    names
+        .map(|name| {
+            if is_assumed(name) {
+                format!("{name}{MARK}")
+            } else {
+                name.clone()
+            }
+        })
+        .collect()
+}
+
+/// What the words of the paths mean, and how they differ from those of `gpu-numa show`.
+fn legend(view: &PathsView) -> Option<String> {
+    let to_gpus = view.pairs.iter().map(|pair| pair.r#type.as_str());
+    let to_nics = view.nics.iter().flat_map(|nic| &nic.from);
+    let used: BTreeSet<&str> = to_gpus
+        .chain(to_nics.map(|path| path.r#type.as_str()))
+        .collect();
+    let words = [
+        ("NVL", "over NVLink"),
+        ("NVB", "over NVLink through another GPU"),
+        ("C2C", "over NVLink-C2C"),
+        ("PIX", "through one PCIe switch"),
+        ("PXB", "through several PCIe switches"),
+        ("P2C", "to a NIC over NVLink-C2C and the processor"),
+        ("PXN", "to a NIC through another GPU"),
+        (
+            "PHB",
+            "through the processor of one <cpu>, which `gpu-numa show` and nvidia-smi call PHB or NODE",
+        ),
+        ("SYS", "from one <cpu> to another"),
+        ("NET", "through the network"),
+        ("DIS", "not connected"),
+    ];
+    let known = words.iter().filter(|(word, _)| used.contains(word));
+    let parts: Vec<String> = known
+        .map(|(word, meaning)| format!("{word}: {meaning}"))
+        .collect();
+    (!parts.is_empty()).then(|| {
+        format!(
+            "NCCL's path types and GB/s by its own tables, not measured. {}.",
+            parts.join("; ")
+        )
+    })
+}
+
+/// The network devices that are assumed.
+fn assumed(view: &PathsView) -> Option<String> {
+    let nic = view.nics.iter().find(|nic| nic.assumed)?;
+    Some(format!(
+        "{MARK} assumed: sockets over one interface of {} GB/s at the first <cpu>, as NCCL takes one whose speed and PCI \
+         address it cannot read. No RDMA port is known here, or --nets eth asks for this.",
+        nic.speed_gb_s
+    ))
+}
+
 /// The head of the column of the network devices that a rank uses.
 const NICS: &str = "NICs";
 
 /// The paths from each rank in a row: their type and GB/s.
 fn matrix(view: &PathsView) -> Table {
     let ranks = view.gpus.iter().map(|gpu| format!("rank {}", gpu.rank));
-    let nics = view.nics.iter().map(|nic| nic.name.clone());
+    let names: Vec<String> = view.nics.iter().map(|nic| nic.name.clone()).collect();
+    let nics = marked(view, &names);
     let heads = std::iter::once("from".to_owned()).chain(ranks).chain(nics);
     let mut table = Table::new(heads.map(Column::left));
     for from in &view.gpus {
@@ -724,7 +834,7 @@ fn list(view: &PathsView) -> Table {
         for path in &nic.from {
             pairs.row([
                 Cell::plain(path.gpu.clone()),
-                Cell::plain(nic.name.clone()),
+                Cell::plain(marked(view, std::slice::from_ref(&nic.name)).concat()),
                 Cell::plain(path.r#type.clone()),
                 Cell::plain(path.bandwidth_gb_s.to_string()),
             ]);

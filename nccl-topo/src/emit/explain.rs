@@ -59,10 +59,13 @@ fn merged_nodes(cpu: &Cpu) -> Option<Correction> {
     } = cpu;
     (nodes.len() > 1).then(|| Correction {
         device: None,
-        what: format!("NUMA nodes {nodes} are one <cpu numaid=\"{numaid}\">, CPUs {}", cpu.cpus),
+        what: format!(
+            "NUMA nodes {nodes} are one <cpu numaid=\"{numaid}\"> with CPUs {}",
+            cpu.cpus
+        ),
         evidence: format!(
-            "all their CPUs are on socket {package}; by itself NCCL treats each NUMA node as a socket, and every \
-             path between two nodes as the socket link (SYS)"
+            "all of these CPUs are on socket {package}; without the file NCCL takes each NUMA node for a socket, and \
+             each path between two of them for the socket link (SYS)"
         ),
     })
 }
@@ -112,23 +115,33 @@ fn place(
     let says = match raw.map(u32::try_from) {
         Some(Ok(node)) if cpu.nodes.contains(node) => return None,
         Some(Ok(node)) if !machine.cpu_nodes().contains(node) => {
-            format!("numa_node is {node}, a node without CPUs")
+            format!("numa_node says {node}, which has no CPUs")
         }
-        Some(Ok(node)) => format!("numa_node is {node}, which is elsewhere"),
+        Some(Ok(node)) => format!("numa_node says {node}, and NCCL would believe it"),
         Some(Err(_)) => {
-            "firmware reports no NUMA node, so NCCL would put it under a <cpu> \"-1\"".into()
+            "firmware reports no NUMA node, so without the file NCCL adds a <cpu numaid=\"-1\"> for it".into()
         }
-        None => "numa_node is unknown".into(),
+        None => "its numa_node is not recorded".into(),
     };
     let nodes = leaf.locality.numa_nodes.as_ref();
     let known = nodes.map_or_else(
         || format!("socket {} is the only one", cpu.package),
-        |nodes| format!("node {nodes} by {}", leaf.locality.numa_source.words()),
+        |nodes| {
+            let (its, are) = if nodes.len() == 1 {
+                ("its NUMA node", "is")
+            } else {
+                ("its NUMA nodes", "are")
+            };
+            format!(
+                "{its} {are} {nodes}, known by {}",
+                leaf.locality.numa_source.words()
+            )
+        },
     );
     Some(Correction {
         device: Some(address),
         what: format!("{address} is under <cpu numaid=\"{}\">", cpu.numaid),
-        evidence: format!("{says}; {known}"),
+        evidence: format!("{known}; {says}"),
     })
 }
 
@@ -138,16 +151,16 @@ fn link(machine: &Machine, device: &PciDevice) -> Option<Correction> {
     if most.speed_gts.is_none() || most.width.is_none() {
         return Some(Correction {
             device: Some(address),
-            what: format!("{address}: link_speed or link_width is empty"),
-            evidence: "unknown at both ends of the link; NCCL assumes 8.0 GT/s and 16 lanes"
+            what: format!("{address} has no link_speed or link_width: it is empty"),
+            evidence: "the maximum is not known at either end of the link; NCCL then assumes 8.0 GT/s and 16 lanes"
                 .to_owned(),
         });
     }
     if most.is_least {
         return Some(Correction {
             device: Some(address),
-            what: format!("{address}: {} x{}", most.speed_word(), most.width_word()),
-            evidence: "the link's speed when the machine was read; its maximum is unknown"
+            what: link_words(address, &most),
+            evidence: "the link ran so when the machine was read; its maximum is unknown"
                 .to_owned(),
         });
     }
@@ -158,12 +171,21 @@ fn link(machine: &Machine, device: &PciDevice) -> Option<Correction> {
     let from = since(|rules| rules.gpu_link_speed_is_of_the_moment)?;
     Some(Correction {
         device: Some(address),
-        what: format!("{address}: {} x{}", most.speed_word(), most.width_word()),
+        what: link_words(address, &most),
         evidence: format!(
-            "device and port support this; the link ran at {speed} GT/s x{width} when the machine was read, and \
-             NCCL {from} and later use a GPU link's current speed"
+            "device and port support this; when the machine was read, the link ran at {speed} GT/s x{width}, and \
+             without the file NCCL {from} and later take a GPU's link as it runs at that moment"
         ),
     })
+}
+
+/// `0000:3b:00.0 has link_speed "32.0 GT/s PCIe" and link_width 16`.
+fn link_words(address: PciAddress, most: &LinkMaximum) -> String {
+    format!(
+        "{address} has link_speed \"{}\" and link_width {}",
+        most.speed_word(),
+        most.width_word()
+    )
 }
 
 fn made_up<'a>(devices: &'a Devices<'_>) -> impl Iterator<Item = Correction> + 'a {
@@ -173,7 +195,7 @@ fn made_up<'a>(devices: &'a Devices<'_>) -> impl Iterator<Item = Correction> + '
             device: Some(*address),
             what: format!("{} are below an invented switch, {address}", below.join(" and ")),
             evidence: format!(
-                "{} says that they share a switch, and the machine shows none; by itself NCCL would send their \
+                "{} says that they share a switch, and the machine shows none; without the file NCCL sends their \
                  traffic through the CPU",
                 made_up.switch.said_by
             ),
@@ -185,8 +207,8 @@ fn of_unknown_place(nic: PciAddress) -> Correction {
     Correction {
         device: Some(nic),
         what: format!("{nic} is left out"),
-        evidence: "its socket is unknown; the file is for jobs on one host, where NCCL uses no NIC, and NCCL adds it \
-                   by itself"
+        evidence: "its socket is unknown; NCCL finds it without the file, and in jobs on one host, for which this file \
+                   is, uses no NIC"
             .to_owned(),
     }
 }

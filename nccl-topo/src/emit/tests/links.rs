@@ -17,7 +17,7 @@ fn links_are_the_lesser_maximum_of_device_and_port_and_never_the_current() {
     let [idle] = emitted
         .corrections
         .iter()
-        .filter(|c| c.what.contains("x16"))
+        .filter(|c| c.what.contains("link_width 16"))
         .collect::<Vec<_>>()[..]
     else {
         panic!("{:?}", emitted.corrections)
@@ -60,7 +60,7 @@ fn the_speed_when_read_serves_where_the_ring_is_as_forced_on_it() {
     let of_links = emitted
         .corrections
         .iter()
-        .filter(|c| c.what.ends_with("32.0 GT/s PCIe x16"));
+        .filter(|c| c.what.ends_with("\"32.0 GT/s PCIe\" and link_width 16"));
     assert!(of_links.clone().count() >= 4);
     assert!(
         of_links
