@@ -8,10 +8,12 @@ use topology::machine::{Gpu, Machine};
 use topology::path::nvlinks;
 use topology::pci::PciAddress;
 use topology::vendor::GpuVendor;
+use topology::visible::runtime_order;
 
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::doctor::world::{Choice, World};
 use crate::doctor::{devices, kinds};
+use crate::hardware;
 use crate::out::Out;
 
 /// Prints gres.conf for this host, and the node's line of slurm.conf.
@@ -44,7 +46,7 @@ fn help() -> String {
 
 Cores= are Slurm's own core numbers, not CPUs.  From Slurm {} on they must be {whole}, from {} on {one}; where the \
 release is unknown, they are written so that every release takes them.  Lines are in PCI order, in which CUDA counts \
-under CUDA_DEVICE_ORDER=PCI_BUS_ID.  The lines for slurm.conf follow as comments.",
+under CUDA_DEVICE_ORDER=PCI_BUS_ID; those of AMD's GPUs are in the order of KFD's topology, in which ROCm counts.  The lines for slurm.conf follow as comments.",
         whole.since(),
         one.since()
     )
@@ -81,6 +83,8 @@ struct GpuLine {
     is_of_several_files: bool,
     cores: Option<String>,
     links: Option<String>,
+    /// `Flags=`: the word for the vendor's variable; null where the line needs none.
+    flags: Option<&'static str>,
     /// The comment behind the line.
     note: String,
 }
@@ -160,6 +164,8 @@ struct Host<'a> {
     memory_mib: Option<u64>,
     /// Whether MIG instances have device files that are not recorded.
     hides_mig: bool,
+    /// The word of `Flags=`, which must be the same on all lines; None where the GPUs are of several vendors.
+    flag: Option<&'static str>,
 }
 
 /// The device files of a GPU's MIG instances, as AutoDetect=nvml writes them
@@ -205,7 +211,7 @@ impl<'a> Host<'a> {
     fn new(world: &World<'a>, map: Option<&'a CoreMap>, counts: Counts) -> Self {
         let machine = world.machine;
         let numbered = machine.gpus.iter().enumerate();
-        let gpus: Vec<Written<'a>> = numbered
+        let mut gpus: Vec<Written<'a>> = numbered
             .filter(|(_, gpu)| world.other_driver(gpu).is_none())
             .filter_map(|(index, gpu)| {
                 let file = devices::file_of(machine, gpu)?;
@@ -220,6 +226,12 @@ impl<'a> Host<'a> {
                 })
             })
             .collect();
+        // Slurm numbers GPUs in the order of the lines, and gives a job these numbers where devices are not fenced.
+        gpus.sort_by_key(|own| {
+            let order = own.gpu.maker().map(|maker| runtime_order(machine, maker));
+            let place = order.and_then(|order| order.iter().position(|gpu| gpu.pci == own.gpu.pci));
+            (own.gpu.vendor != machine.launch_vendor().id, place)
+        });
         let others = world.given().filter(|gpu| !gpu.is_bound_at_launch());
         let detected = others.filter_map(|gpu| {
             let maker = gpu.maker().filter(|maker| !maker.autodetect.is_empty())?;
@@ -233,7 +245,14 @@ impl<'a> Host<'a> {
         let hides_mig = gpus
             .iter()
             .any(|own| own.instances.is_none() && !own.gpu.mig.is_empty());
+        let mut makers: Vec<_> = gpus.iter().filter_map(|own| own.gpu.maker()).collect();
+        makers.dedup();
+        let flag = match makers.as_slice() {
+            [only] => only.gres_flag,
+            _ => None,
+        };
         Self {
+            flag,
             machine,
             map,
             counts,
@@ -305,7 +324,9 @@ impl<'a> Host<'a> {
             |nodes| format!("node {nodes}"),
         );
         let has_mig = own.instances.is_some();
-        let shows_links = !self.hides_nvlink && self.gpus.len() > 1 && !self.has_mig();
+        let is_divided = self.gpus.iter().any(|own| own.gpu.parts() > 1);
+        let shows_links =
+            !self.hides_nvlink && self.gpus.len() > 1 && !self.has_mig() && !is_divided;
         let kind = |file: &str| {
             if has_mig {
                 return kinds::of_instance(world, file);
@@ -320,10 +341,12 @@ impl<'a> Host<'a> {
             is_of_several_files: has_mig,
             cores: self.legal(gpu).map(|cores| cores.to_string()),
             links: shows_links.then(|| self.links(gpu)),
+            flags: self.flag,
             note: format!("GPU{index} {}, {node}", gpu.pci),
         };
         match &own.instances {
             Some(instances) => instances.iter().map(line).collect(),
+            None if gpu.parts() > 1 => gpu.device_paths().map(|file| line(&file)).collect(),
             None => vec![line(&own.file)],
         }
     }
@@ -355,6 +378,8 @@ impl<'a> Host<'a> {
         let (rule, since) = (self.rule, self.rule.since());
         let bound = self.machine.gpus.iter();
         let bound = bound.filter(|gpu| gpu.is_bound_at_launch()).count();
+        let mut own = self.gpus.iter();
+        let unnumbered = own.find(|own| own.gpu.minor.is_none());
         let remarks = [
             (
                 !self.detected.is_empty(),
@@ -392,12 +417,23 @@ impl<'a> Host<'a> {
                 "the device files of MIG instances are not recorded: use AutoDetect=nvml, these lines give whole GPUs".to_owned(),
             ),
             (
-                self.gpus.iter().any(|own| own.gpu.minor.is_none()),
-                devices::assumption(self.machine),
+                unnumbered.is_some(),
+                unnumbered.map_or_else(String::new, |own| {
+                    devices::assumption(self.machine, own.gpu)
+                }),
+            ),
+            (
+                self.flag.is_none() && self.gpus.iter().any(|own| own.gpu.maker().is_some_and(|maker| maker.gres_flag.is_some())),
+                "GPUs of several vendors in one GRES: Flags= must be the same on all lines, so Slurm sets the variables of all \
+                 vendors to the same numbers; with ConstrainDevices=yes they count among the job's own GPUs"
+                    .to_owned(),
             ),
             (
                 self.hides_nvlink,
-                "NVLink is not visible here, so Links= is left out".to_owned(),
+                format!(
+                    "{} is not visible here, so Links= is left out",
+                    hardware::gpu_link(self.machine)
+                ),
             ),
             (
                 self.memory_mib.is_none(),
@@ -491,6 +527,7 @@ fn print(out: &mut Out, name: &str, document: &GresConfDocument) -> Result<(), C
             ),
             ("Cores", gres.cores.as_deref()),
             ("Links", gres.links.as_deref()),
+            ("Flags", gres.flags),
         ];
         for (key, value) in parts {
             if let Some(value) = value {

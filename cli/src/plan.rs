@@ -16,6 +16,7 @@ use topology::option::{Policy, Width};
 use topology::pci::PciAddress;
 use topology::quantity::count;
 use topology::set::CpuSet;
+use topology::vendor::ListRules;
 use topology::words::{self, TaskDocument, Verb, Voice};
 
 use crate::assumed::{AssumedStep, CpusFrom};
@@ -314,8 +315,14 @@ impl Plan {
             .iter()
             .map(|gpu| machine.gpu(*gpu)?.uuid.clone())
             .collect();
-        let variables = &machine.launch_vendor().variables;
-        match numbers.or(uuids) {
+        let maker = gpus.first().and_then(|gpu| machine.gpu(*gpu)?.maker());
+        let variables = &maker.unwrap_or(machine.launch_vendor()).variables;
+        // ROCR counts in the order in which the driver found the GPUs.
+        let list = match variables.list {
+            ListRules::Cuda => numbers.or(uuids),
+            ListRules::Rocr => uuids.or(numbers),
+        };
+        match list {
             Some(list) => format!("{}={} ", variables.visible, list.join(",")),
             None => String::new(),
         }

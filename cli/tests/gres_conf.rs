@@ -192,14 +192,31 @@ fn the_sites_mig_instances_are_kept_where_the_driver_is_not_recorded() {
 }
 
 #[test]
-fn gpus_that_only_autodetect_finds_get_its_line() {
-    let host = Host::of("mi300x-2s8g");
-    let text = lines(&host, &["--slurm-release", "24.11"]);
-    for line in ["AutoDetect=rsmi", "# GresTypes=gpu"] {
-        assert!(
-            text.lines().any(|own| own.ends_with(line)),
-            "{line}\n{text}"
-        );
-    }
-    assert!(text.contains("Gres=gpu:8"), "{text}");
+fn amds_gpus_get_lines_in_the_order_in_which_rocm_counts() {
+    let files = |text: &str| -> Vec<String> {
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("NodeName=") && line.contains("Flags=amd_gpu_env"));
+        let file = |line: &str| {
+            line.split_whitespace()
+                .find_map(|word| word.strip_prefix("File=").map(str::to_owned))
+        };
+        lines.filter_map(file).collect()
+    };
+    let text = lines(&Host::of("frontier-mi250x"), &["--slurm-release", "24.11"]);
+    let expected: Vec<String> = (128..136)
+        .map(|number| format!("/dev/dri/renderD{number}"))
+        .collect();
+    assert_eq!(files(&text), expected, "{text}");
+    assert!(
+        text.contains("0000:d1:00.0, node 0") && text.contains("Links=-1,4,"),
+        "{text}"
+    );
+    // Eight parts of eight GPUs.
+    let text = lines(&Host::of("mi300x-2s8g-cpx"), &["--slurm-release", "24.11"]);
+    assert_eq!(files(&text).len(), 64, "{text}");
+    assert!(
+        text.contains("Gres=gpu:") && text.contains(":64") && !text.contains("Links="),
+        "{text}"
+    );
 }

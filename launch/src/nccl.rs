@@ -124,6 +124,13 @@ impl StepFiles {
             Nccl::On => first_crossing(machine, plan).is_some(),
             Nccl::Topo | Nccl::Off => false,
         };
+        // RCCL, which reads the same variables, ends a job at a file of NCCL's (rccl, src/graph/xml.cc,
+        // `ncclTopoXmlLoadSystem`: another version of the format).
+        let gpus = plan.tasks.iter().flat_map(|task| &task.gpus);
+        let mut gpus = gpus.filter_map(|pci| machine.gpu(*pci));
+        if gpus.any(|gpu| !gpu.has_nccl()) {
+            return WantedFiles::default();
+        }
         let is_there = |file: &&UsableFile| file.is_usable_here();
         let topology = self.topology.as_ref().filter(is_there);
         let profiler = self.profiler.as_ref().filter(|_| speaks).filter(is_there);

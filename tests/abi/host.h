@@ -11,7 +11,7 @@
 
 enum {
     MAX_TASKS = 4096, MAX_ENV = 512, MAX_ARGS = 32, MAX_ITEMS = 64, MAX_GPUS = 64, MAX_CPUS = 4096, MAX_NODES = 1024,
-    LONG_BITS = 8 * sizeof(long), NVIDIA_MAJOR = 195, FIRST_GROUP = 70000, NO_NAMESPACE = 77
+    LONG_BITS = 8 * sizeof(long), NVIDIA_MAJOR = 195, DRM_MAJOR = 226, FIRST_GROUP = 70000, NO_NAMESPACE = 77
 };
 /* The operation of the prctl that tells tracer.c where a hook begins, by its name, and ends, by an empty one. */
 enum { MARK = 0x676e626d };

@@ -76,7 +76,14 @@ impl Scenario {
             .line("env HOME=/nonexistent")
             .line(format_args!("tasks {tasks}"));
         let mut scenario = world.machine.gpus.iter().fold(scenario, |scenario, gpu| {
-            scenario.line(format_args!("gpu {}", gpu.minor.unwrap()))
+            let files = gpu.device_paths();
+            files.fold(scenario, |scenario, path| {
+                let (word, number) = match path.strip_prefix("/dev/nvidia") {
+                    Some(number) => ("gpu", number),
+                    None => ("render", path.strip_prefix("/dev/dri/renderD").unwrap()),
+                };
+                scenario.line(format_args!("{word} {number}"))
+            })
         });
         if world.is_made_up {
             let online = world.path("online");
@@ -140,7 +147,7 @@ impl Scenario {
         gpus.iter().enumerate().fold(self, |scenario, (task, gpu)| {
             scenario
                 .line(format_args!("opens {task} {}", world.minor(*gpu)))
-                .line(format_args!("task-env {task} CUDA_VISIBLE_DEVICES=0"))
+                .line(format_args!("task-env {task} {}=0", world.variable(*gpu)))
         })
     }
 

@@ -13,6 +13,7 @@
     reason = "a test that finds nothing where it looks should fail there"
 )]
 
+mod amd;
 mod build;
 mod faults;
 mod host;

@@ -65,11 +65,11 @@ static void make_dev(void)
             fail(devices[i].path);
 }
 
-static void make_gpu(int minor)
+static void make_gpu(const char *prefix, int major, int minor)
 {
     char path[64];
-    snprintf(path, sizeof path, "/dev/nvidia%d", minor);
-    if (mknod(path, S_IFCHR, makedev(NVIDIA_MAJOR, minor)) != 0 || chown(path, 0, (gid_t)(FIRST_GROUP + minor)) != 0
+    snprintf(path, sizeof path, "%s%d", prefix, minor);
+    if (mknod(path, S_IFCHR, makedev(major, minor)) != 0 || chown(path, 0, (gid_t)(FIRST_GROUP + minor)) != 0
         || chmod(path, 0660) != 0)
         fail(path);
     if (scenario.gpu_count < MAX_GPUS)
@@ -168,7 +168,11 @@ static void take_namespace_line(char *line)
     } else if (is_word(line, "dev", &rest)) {
         make_dev();
     } else if (is_word(line, "gpu", &rest)) {
-        make_gpu(atoi(rest));
+        make_gpu("/dev/nvidia", NVIDIA_MAJOR, atoi(rest));
+    } else if (is_word(line, "render", &rest)) {
+        if (mkdir("/dev/dri", 0755) != 0 && errno != EEXIST)
+            fail("/dev/dri");
+        make_gpu("/dev/dri/renderD", DRM_MAJOR, atoi(rest));
     } else {
         take_task_line(line);
     }

@@ -20,6 +20,7 @@
  *   tasks N               tasks here (1)
  *   uid N                 the job's user (65534)
  *   gpu MINOR             a device file; only members of its group may open it
+ *   render MINOR          the same as a render node
  *   opens K LIST          the minors that task K may open (all)
  *   mask K LIST           the CPUs that Slurm gives task K (all)
  *   tmpfs PATH, bind SOURCE PATH, dir PATH, dev     the mount namespace; dev is a fresh /dev

@@ -121,6 +121,11 @@ impl World {
         self.machine.gpus[gpu].locality.cpus.clone().unwrap()
     }
 
+    /// The variable that lists the GPUs of its vendor.
+    pub(crate) fn variable(&self, gpu: usize) -> &'static str {
+        self.machine.gpus[gpu].maker().unwrap().variables.visible
+    }
+
     /// The minor of the `gpu`th GPU by address.
     pub(crate) fn minor(&self, gpu: usize) -> u32 {
         self.machine.gpus[gpu].minor.unwrap()

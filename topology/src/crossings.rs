@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::machine::Machine;
-use crate::path::nvlinks;
+use crate::path::are_linked;
 use crate::pci::PciAddress;
 
 /// The package of each GPU, where it is known.
@@ -41,7 +41,7 @@ pub fn groups(
     }
     for (gpu, package) in linked {
         for (other, far) in linked {
-            if nvlinks(machine, *gpu, *other) > 0 {
+            if are_linked(machine, *gpu, *other) {
                 join(&mut groups, *package, *far);
             }
         }

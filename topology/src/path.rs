@@ -100,6 +100,11 @@ pub fn nvlinks(machine: &Machine, a: PciAddress, b: PciAddress) -> u32 {
     told(a, b).max(told(b, a)).unwrap_or(0)
 }
 
+/// Whether NVLink or xGMI joins two GPUs, be it over other GPUs.
+pub fn are_linked(machine: &Machine, a: PciAddress, b: PciAddress) -> bool {
+    nvlinks(machine, a, b) > 0 || is_beyond(machine, a, b) || is_beyond(machine, b, a)
+}
+
 /// Whether xGMI takes `from` to `to` over other GPUs.
 fn is_beyond(machine: &Machine, from: PciAddress, to: PciAddress) -> bool {
     let kfd = machine.gpu(from).and_then(|gpu| gpu.kfd.as_ref());
@@ -111,7 +116,7 @@ fn is_beyond(machine: &Machine, from: PciAddress, to: PciAddress) -> bool {
 /// Not when they share a package or NVLink or xGMI joins them, be it over other GPUs.  In different packages it does, unless
 /// both are GPUs that may have such links and the source could not show them ([`Machine::hides_links_of`]).
 pub fn crosses_socket(machine: &Machine, a: PciAddress, b: PciAddress) -> Option<bool> {
-    if nvlinks(machine, a, b) > 0 || is_beyond(machine, a, b) || is_beyond(machine, b, a) {
+    if are_linked(machine, a, b) {
         return Some(false);
     }
     let package_a = locality(machine, a)?.package?;

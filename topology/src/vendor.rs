@@ -16,6 +16,8 @@ pub struct GpuVendor {
     pub classes: &'static [u8],
     /// A GPU's device file below `/`, up to its number; a GPU that is divided has one for each part.
     pub device_file: &'static str,
+    /// The lowest number of such a file: the kernel numbers render nodes from 128 (drivers/gpu/drm/drm_drv.c).
+    pub first_number: u32,
     /// What a task's environment says of its GPUs.
     pub variables: Variables,
     /// Where its kernel driver shows itself.
@@ -24,6 +26,10 @@ pub struct GpuVendor {
     pub library: Option<Library>,
     /// The words of Slurm's `AutoDetect=` that find its GPUs; the first is in every release.
     pub autodetect: &'static [&'static str],
+    /// The word of `Flags=` in gres.conf with which a line without AutoDetect sets this vendor's variable alone; None where
+    /// the others do no harm.  Slurm sets those of all vendors without it (gres_common.c, `gres_common_gpu_set_env`, 22.05
+    /// to 26.05), and HIP then counts one within the other.
+    pub gres_flag: Option<&'static str>,
     /// What joins its GPUs beside PCI Express.
     pub link_name: &'static str,
     /// Its GPUs by device id; the first row that holds an id counts.
@@ -184,6 +190,7 @@ pub static VENDORS: [GpuVendor; 2] = [
         name: "NVIDIA",
         classes: &[0x03, 0x12],
         device_file: "dev/nvidia",
+        first_number: 0,
         variables: Variables {
             visible: "CUDA_VISIBLE_DEVICES",
             list: ListRules::Cuda,
@@ -203,6 +210,7 @@ pub static VENDORS: [GpuVendor; 2] = [
         },
         library: Some(Library::Nvml),
         autodetect: &["nvml", "nvidia"],
+        gres_flag: None,
         link_name: "NVLink",
         models: NVIDIA_MODELS,
         unlisted_may_link: true,
@@ -214,6 +222,7 @@ pub static VENDORS: [GpuVendor; 2] = [
         name: "AMD",
         classes: &[0x03, 0x12],
         device_file: "dev/dri/renderD",
+        first_number: 128,
         variables: Variables {
             visible: "ROCR_VISIBLE_DEVICES",
             list: ListRules::Rocr,
@@ -231,11 +240,12 @@ pub static VENDORS: [GpuVendor; 2] = [
         },
         library: None,
         autodetect: &["rsmi"],
+        gres_flag: Some("amd_gpu_env"),
         link_name: "xGMI",
         models: AMD_MODELS,
         unlisted_may_link: false,
         collectives: Collectives::Rccl("gcn"),
-        is_bound_at_launch: false,
+        is_bound_at_launch: true,
     },
 ];
 

@@ -155,18 +155,27 @@ pub fn find_visible(machine: &Machine, view: &TaskView) -> Visible {
     }
 }
 
+/// The GPUs of a vendor in the order in which its runtime numbers them.
+pub fn runtime_order<'m>(machine: &'m Machine, vendor: &GpuVendor) -> Vec<&'m Gpu> {
+    let own = machine.gpus.iter().filter(|gpu| gpu.vendor == vendor.id);
+    let mut gpus: Vec<&Gpu> = own.collect();
+    let first = |gpu: &Gpu| Some(gpu.kfd.as_ref()?.nodes.first()?.node);
+    // Without KFD's order, that of their addresses, in which Linux finds them on most hosts.
+    if vendor.variables.list == ListRules::Rocr && gpus.iter().all(|gpu| first(gpu).is_some()) {
+        gpus.sort_by_key(|gpu| first(gpu));
+    }
+    gpus
+}
+
 /// The GPUs that the task may open, as its runtime numbers them; one that is divided stands once for each part.
 fn in_order<'m>(machine: &'m Machine, vendor: &GpuVendor, openable: &[PciAddress]) -> Vec<&'m Gpu> {
-    let own = machine.gpus.iter().filter(|gpu| gpu.vendor == vendor.id);
+    let gpus = runtime_order(machine, vendor);
     match vendor.variables.list {
-        ListRules::Cuda => own.filter(|gpu| openable.contains(&gpu.pci)).collect(),
+        ListRules::Cuda => {
+            let own = gpus.into_iter();
+            own.filter(|gpu| openable.contains(&gpu.pci)).collect()
+        }
         ListRules::Rocr => {
-            let first = |gpu: &Gpu| Some(gpu.kfd.as_ref()?.nodes.first()?.node);
-            let mut gpus: Vec<&Gpu> = own.collect();
-            // Without KFD's order, that of their addresses, in which Linux finds them on most hosts.
-            if gpus.iter().all(|gpu| first(gpu).is_some()) {
-                gpus.sort_by_key(|gpu| first(gpu));
-            }
             let parts = |gpu: &'m Gpu| {
                 let times = openable.iter().filter(|pci| **pci == gpu.pci).count();
                 std::iter::repeat_n(gpu, times.min(gpu.parts()))

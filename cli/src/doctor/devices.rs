@@ -2,7 +2,7 @@
 
 use slurm_config::gres::GresLine;
 use topology::machine::{Gpu, Machine};
-use topology::vendor::GpuVendor;
+use topology::vendor::{GpuVendor, VENDORS};
 
 /// What a `File=` names on a machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,18 +15,24 @@ pub(crate) enum DeviceFile<'a> {
     Unknown,
 }
 
-/// Whether the driver has numbered the GPUs; without it they are taken to be numbered in PCI order.
-pub(crate) fn knows_minors(machine: &Machine) -> bool {
+/// Whether a vendor's driver has numbered its GPUs; without it they are taken to be numbered in PCI order.
+pub(crate) fn knows_minors(machine: &Machine, vendor: u16) -> bool {
+    let mut own = machine.gpus.iter().filter(|gpu| gpu.vendor == vendor);
+    own.any(|gpu| gpu.minor.is_some())
+}
+
+/// Whether any driver has numbered its GPUs.
+pub(crate) fn knows_some(machine: &Machine) -> bool {
     machine.gpus.iter().any(|gpu| gpu.minor.is_some())
 }
 
-/// What is assumed where the driver is not loaded.
-pub(crate) fn assumption(machine: &Machine) -> String {
-    let maker = machine.launch_vendor();
+/// What is assumed where the driver of `gpu` is not loaded.
+pub(crate) fn assumption(machine: &Machine, gpu: &Gpu) -> String {
+    let maker = gpu.maker().unwrap_or(machine.launch_vendor());
     format!(
         "driver not loaded: assuming {}, {}, ... follow PCI order",
-        maker.device_path(0),
-        maker.device_path(1)
+        maker.device_path(maker.first_number),
+        maker.device_path(maker.first_number + 1)
     )
 }
 
@@ -39,15 +45,22 @@ pub(crate) fn autodetect_of(machine: &Machine) -> &'static str {
 
 /// What a device file is.
 pub(crate) fn of_file<'a>(machine: &'a Machine, file: &str) -> DeviceFile<'a> {
-    let Some(number) = machine.launch_vendor().device_number(file) else {
+    let mut makers = VENDORS.iter();
+    let Some(maker) = makers.find(|maker| maker.device_number(file).is_some()) else {
         return DeviceFile::Unknown;
     };
-    let mut found = numbered(machine).filter(|(own, _)| *own == number);
-    match found.next() {
-        Some((_, gpu)) => DeviceFile::Gpu(gpu),
-        // It may be a GPU whose number is not known.
-        None if numbered(machine).count() < bound(machine).count() => DeviceFile::Unknown,
-        None => DeviceFile::Missing,
+    let mut found = files(machine).filter(|(own, _)| own == file);
+    if let Some((_, gpu)) = found.next() {
+        return DeviceFile::Gpu(gpu);
+    }
+    let own = || bound(machine).filter(|gpu| gpu.vendor == maker.id);
+    let is_numbered = |gpu: &Gpu| files(machine).any(|(_, other)| other.pci == gpu.pci);
+    // It may be a GPU whose number is not known, or, where other drivers have such files too, another device.
+    let is_shared = maker.driver.device_files.is_some() && own().next().is_none();
+    if is_shared || own().any(|gpu| !is_numbered(gpu)) {
+        DeviceFile::Unknown
+    } else {
+        DeviceFile::Missing
     }
 }
 
@@ -62,23 +75,28 @@ pub(crate) fn of_line<'a>(machine: &'a Machine, line: &GresLine<'_>) -> Vec<(Str
         .collect()
 }
 
-/// The device file of a GPU; None for one of a vendor whose GPUs are not bound at launch, and for one that the driver
-/// has not numbered while it has others.
+/// The device file of a GPU, the first of one that is divided; None for one of a vendor whose GPUs are not bound at launch,
+/// and for one that the driver has not numbered while it has others.
 pub(crate) fn file_of(machine: &Machine, gpu: &Gpu) -> Option<String> {
-    let mut found = numbered(machine).filter(|(_, own)| own.pci == gpu.pci);
-    let (number, _) = found.next()?;
-    Some(gpu.maker()?.device_path(number))
+    let mut found = files(machine).filter(|(_, own)| own.pci == gpu.pci);
+    found.next().map(|(file, _)| file)
 }
 
-/// The GPUs that can be bound to, with their numbers: the driver's, else by PCI address.
-fn numbered(machine: &Machine) -> impl Iterator<Item = (u32, &Gpu)> {
-    let knows = knows_minors(machine);
-    (0..)
-        .zip(bound(machine))
-        .filter_map(move |(position, gpu)| {
-            let number = if knows { gpu.minor } else { Some(position) };
-            number.map(|number| (number, gpu))
-        })
+/// The device files of the GPUs that can be bound to: the driver's, else by PCI address.
+fn files(machine: &Machine) -> impl Iterator<Item = (String, &Gpu)> {
+    bound(machine).flat_map(move |gpu| {
+        let assumed = || {
+            let mut before = bound(machine).filter(|other| other.vendor == gpu.vendor);
+            let position = before.position(|other| other.pci == gpu.pci)?;
+            let maker = gpu.maker()?;
+            Some(maker.device_path(maker.first_number + u32::try_from(position).ok()?))
+        };
+        let mut own: Vec<String> = gpu.device_paths().collect();
+        if own.is_empty() && !knows_minors(machine, gpu.vendor) {
+            own.extend(assumed());
+        }
+        own.into_iter().map(move |file| (file, gpu))
+    })
 }
 
 fn bound(machine: &Machine) -> impl Iterator<Item = &Gpu> {

@@ -10,6 +10,8 @@ use slurm_config::registration::{Fatal, Registration, is_part_of, type_of_name};
 use slurm_config::rules::{self, FlagsRule, Series};
 use topology::machine::{Gpu, Machine};
 use topology::pci::PciAddress;
+use topology::vendor::{GpuVendor, ListRules};
+use topology::visible::runtime_order;
 
 use super::devices::{self, DeviceFile};
 use super::gres_cores;
@@ -259,7 +261,7 @@ fn check_files(world: &World<'_>, line: &GresLine<'_>, detects: bool, report: &m
             format!("{place}: Count={}, or no Count=", files.len()),
         );
     }
-    let mut is_by_order = false;
+    let mut by_order = None;
     let mut missing: Vec<String> = Vec::new();
     for file in &files {
         // `check_missing` says of these that they are not there.
@@ -268,7 +270,7 @@ fn check_files(world: &World<'_>, line: &GresLine<'_>, detects: bool, report: &m
         }
         match devices::of_file(machine, file) {
             DeviceFile::Gpu(gpu) => {
-                is_by_order |= gpu.minor.is_none();
+                by_order = by_order.or(gpu.minor.is_none().then_some(gpu));
                 check_driver(world, line, file, gpu, report);
             }
             DeviceFile::Missing => missing.push(file.clone()),
@@ -278,8 +280,11 @@ fn check_files(world: &World<'_>, line: &GresLine<'_>, detects: bool, report: &m
     if !missing.is_empty() {
         report_missing(line, &missing, report);
     }
-    if is_by_order {
-        report.skip(format!("device numbers: {}", devices::assumption(machine)));
+    if let Some(gpu) = by_order {
+        report.skip(format!(
+            "device numbers: {}",
+            devices::assumption(machine, gpu)
+        ));
     }
 }
 
@@ -317,7 +322,7 @@ fn check_missing(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorRepo
     if named.is_empty() || named.iter().all(|(file, _)| !is_gone(file)) {
         return;
     }
-    if named.iter().all(|(file, _)| is_gone(file)) && !devices::knows_minors(world.machine) {
+    if named.iter().all(|(file, _)| is_gone(file)) && !devices::knows_some(world.machine) {
         let mut places: Vec<String> = named.iter().map(|(_, line)| line.line.place()).collect();
         places.dedup();
         let mut files: Vec<&str> = named.iter().map(|(file, _)| file.as_str()).collect();
@@ -703,21 +708,39 @@ fn check_types(node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
     }
 }
 
-/// Device files against the order of PCI addresses, in which CUDA counts under PCI_BUS_ID.
+/// Device files against the order in which the vendor's runtime counts: PCI addresses for CUDA under PCI_BUS_ID, KFD's
+/// topology for ROCm.
 fn check_order(machine: &Machine, gres: &NodeGres<'_>, report: &mut DoctorReport) {
-    if !devices::knows_minors(machine) {
+    for vendor in machine.launch_vendors() {
+        check_order_of(machine, vendor, gres, report);
+    }
+}
+
+fn check_order_of(
+    machine: &Machine,
+    vendor: &'static GpuVendor,
+    gres: &NodeGres<'_>,
+    report: &mut DoctorReport,
+) {
+    if !devices::knows_minors(machine, vendor.id) {
         return;
     }
+    let order = runtime_order(machine, vendor);
+    let place_of = |pci: PciAddress| order.iter().position(|gpu| gpu.pci == pci);
     let gpus: Vec<(String, PciAddress, String)> = gres
         .lines
         .iter()
         .flat_map(|line| {
             let found = devices::of_line(machine, line).into_iter();
-            found.map(|(file, gpu)| (file, gpu.pci, line.line.place()))
+            let own = found.filter(|(_, gpu)| gpu.vendor == vendor.id);
+            own.map(|(file, gpu)| (file, gpu.pci, line.line.place()))
         })
         .collect();
-    let addresses: Vec<PciAddress> = gpus.iter().map(|(_, pci, _)| *pci).collect();
-    let wrong = first_out_of_order(&addresses);
+    let places: Vec<usize> = gpus
+        .iter()
+        .filter_map(|(_, pci, _)| place_of(*pci))
+        .collect();
+    let wrong = first_out_of_order(&places);
     let pair = wrong.and_then(|(before, after)| Some((gpus.get(before)?, gpus.get(after)?)));
     if let Some((before, after)) = pair {
         report.find(
@@ -727,9 +750,24 @@ fn check_order(machine: &Machine, gres: &NodeGres<'_>, report: &mut DoctorReport
                 "{}: {} ({}) comes before {} ({})",
                 before.2, before.0, before.1, after.0, after.1
             ),
-            "Slurm numbers GPUs in the order of these lines and CUDA in PCI order: where devices are not fenced, \
-             CUDA_VISIBLE_DEVICES names another GPU than the job was given",
-            "gres.conf: the lines in PCI order, as `gpu-numa gres-conf` prints them",
+            match vendor.variables.list {
+                ListRules::Cuda => {
+                    "Slurm numbers GPUs in the order of these lines and CUDA in PCI order: where devices are not fenced, \
+                     CUDA_VISIBLE_DEVICES names another GPU than the job was given"
+                }
+                ListRules::Rocr => {
+                    "Slurm numbers GPUs in the order of these lines and ROCm in that of KFD's topology: where devices are not \
+                     fenced, ROCR_VISIBLE_DEVICES names another GPU than the job was given"
+                }
+            },
+            match vendor.variables.list {
+                ListRules::Cuda => {
+                    "gres.conf: the lines in PCI order, as `gpu-numa gres-conf` prints them"
+                }
+                ListRules::Rocr => {
+                    "gres.conf: the lines in the order in which `gpu-numa gres-conf` prints them"
+                }
+            },
         );
     }
 }

@@ -287,7 +287,7 @@ fn add_kfd(declared: &Declared, function: &Function, gpu: &mut Gpu) {
     for other in declared
         .gpus()
         .iter()
-        .filter(|other| other.address != function.address)
+        .filter(|other| other.address != function.address && other.model.ids.0 == 0x1002)
     {
         match declared.xgmi_links(function.address, other.address) {
             Some(0) => kfd.beyond.push(other.address.pci()),
@@ -406,6 +406,7 @@ pub(crate) fn said(declared: &Declared) -> BTreeMap<PciAddress, Links> {
         switched.chain(direct).collect()
     };
     gpus.iter()
+        .filter(|gpu| gpu.model.ids.0 == 0x10de)
         .map(|gpu| (gpu.address.pci(), own(gpu)))
         .collect()
 }

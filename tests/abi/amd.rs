@@ -1,0 +1,113 @@
+//! Tasks on AMD's GPUs: render nodes as the fence, ROCm's variables, parts of GPUs, hosts with NVIDIA's too.
+
+use topology::set::CpuSet;
+
+use crate::host::{Scenario, run, run_together};
+use crate::world::World;
+
+#[test]
+fn each_task_is_bound_by_the_render_node_that_it_may_open() {
+    let world = World::declared("mi300a-4s");
+    let scenario = Scenario::on(&world, 4)
+        .option("mem=bind")
+        .line("item 24 4")
+        .fence(&world, &[3, 0, 2, 1]);
+    let outcome = run_together(scenario);
+    for (task, gpu) in [(0, 3), (1, 0), (2, 2), (3, 1)] {
+        let own = outcome.task(task);
+        assert_eq!(own.cpus, world.cpus_of_gpu(gpu).to_string());
+        // CPU, GPU and memory are one node.
+        assert_eq!(
+            (own.policy.as_str(), own.nodes.as_str()),
+            ("bind", gpu.to_string().as_str())
+        );
+        for name in [
+            "NCCL_TOPO_FILE",
+            "NCCL_PROFILER_PLUGIN",
+            "CUDA_DEVICE_ORDER",
+        ] {
+            assert!(!own.env.contains_key(name), "{name}");
+        }
+    }
+    assert!(!outcome.text.contains("socket link"), "{}", outcome.text);
+}
+
+#[test]
+fn without_a_fence_rocr_counts_as_the_driver_found_the_gpus() {
+    // Its driver found first the GPUs of node 0, d1 and d6: the fifth and sixth by address.
+    let world = World::declared("frontier-mi250x");
+    let mut scenario = Scenario::on(&world, 2).option("node");
+    for (task, list) in [(0, "0"), (1, "GPU-7a3d00000000c1")] {
+        scenario = scenario.line(format_args!("task-env {task} ROCR_VISIBLE_DEVICES={list}"));
+    }
+    let outcome = run_together(scenario);
+    for (task, gpu) in [(0, 4), (1, 0)] {
+        assert_eq!(outcome.task(task).cpus, world.cpus_of_gpu(gpu).to_string());
+    }
+}
+
+#[test]
+fn a_task_on_a_part_of_a_gpu_is_bound_near_that_gpu() {
+    let world = World::declared("mi300x-2s8g-cpx");
+    let mut scenario = Scenario::on(&world, 3).option("node");
+    // The sixth part of the first GPU, the first of the fifth; all of them, of which the third task's share is the third.
+    for (task, minor) in [(0, 133), (1, 160)] {
+        scenario = scenario
+            .line(format_args!("opens {task} {minor}"))
+            .line(format_args!("task-env {task} ROCR_VISIBLE_DEVICES=0"));
+    }
+    let outcome = run_together(scenario.line("task-env 2 ROCR_VISIBLE_DEVICES=62,63"));
+    for (task, gpu) in [(0, 0), (1, 4), (2, 7)] {
+        assert_eq!(outcome.task(task).cpus, world.cpus_of_gpu(gpu).to_string());
+    }
+}
+
+#[test]
+fn tasks_that_see_all_parts_use_them_by_local_id() {
+    let world = World::declared("mi300x-2s8g-cpx");
+    let outcome = run_together(Scenario::on(&world, 64).option("node"));
+    for task in [0, 7, 8, 31, 32, 63] {
+        let near = world.cpus_of_gpu(task / 8);
+        assert_eq!(outcome.task(task).cpus, near.to_string(), "task {task}");
+    }
+}
+
+#[test]
+fn a_strict_step_is_refused_on_amds_gpus_too() {
+    let world = World::declared("mi300a-4s");
+    let scenario = Scenario::on(&world, 1)
+        .option("restricted")
+        .fence(&world, &[3])
+        .line(format_args!(
+            "kernel 0-3 {}",
+            world.path("status").display()
+        ));
+    let outcome = run(scenario);
+    assert_eq!(outcome.task(0).exit, "1");
+    assert!(
+        outcome.text.contains("refused on gpunode (restricted)"),
+        "{}",
+        outcome.text
+    );
+}
+
+#[test]
+fn on_a_host_of_both_vendors_each_variable_counts_its_own_gpus() {
+    let world = World::declared("abi-2s2n-mixed");
+    let near = |gpus: &[usize]| {
+        let cpus = gpus.iter().map(|gpu| world.cpus_of_gpu(*gpu));
+        cpus.fold(CpuSet::new(), |all, own| all.union(&own))
+            .to_string()
+    };
+    let scenario = Scenario::on(&world, 3)
+        .option("node,map=visible")
+        .line("task-env 0 CUDA_VISIBLE_DEVICES=1")
+        .line("task-env 1 ROCR_VISIBLE_DEVICES=1")
+        .line("task-env 2 ROCR_VISIBLE_DEVICES=0")
+        .line("task-env 2 CUDA_VISIBLE_DEVICES=0");
+    let outcome = run_together(scenario);
+    // NVIDIA's are the first and the third by address, AMD's the second and the fourth.
+    for (task, gpus) in [(0, &[2][..]), (1, &[3]), (2, &[0, 1])] {
+        assert_eq!(outcome.task(task).cpus, near(gpus), "task {task}");
+    }
+}
