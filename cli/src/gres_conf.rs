@@ -3,6 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 use slurm_config::cores::{CoreMap, CoreSet, Counts, SocketKind};
+use slurm_config::node::{Node, real_memory_to_write};
+use slurm_config::parameters::SocketWord;
 use slurm_config::rules::CoresRule;
 use topology::machine::{Gpu, Machine};
 use topology::path::nvlinks;
@@ -113,9 +115,8 @@ impl GresConf {
             .hostname
             .as_deref()
             .map_or("NODE", |name| name.split('.').next().unwrap_or(name));
-        let host = Host::new(&world, map.as_ref(), counts);
-        let has_mig = host.gpus.iter().any(|own| own.instances.is_some());
-        if has_mig && self.shards.is_some() {
+        let host = Host::new(&world, map.as_ref(), counts)?;
+        if (host.has_mig() || host.hides_mig) && self.shards.is_some() {
             return Err(CommandError::Argument(
                 "--shards: gres/shard cannot share MIG instances; expected GPUs without MIG"
                     .to_owned(),
@@ -160,12 +161,23 @@ struct Host<'a> {
     rule: CoresRule,
     /// Whether there may be NVLink that could not be seen.
     hides_nvlink: bool,
-    /// `RealMemory=`; None where the host's memory is not recorded.
+    /// What slurmd reports; None where the host's memory is not recorded.
     memory_mib: Option<u64>,
-    /// Whether MIG instances have device files that are not recorded.
+    /// Whether MIG instances have device files that are not recorded, so that the GPUs are left to AutoDetect.
     hides_mig: bool,
     /// The word of `Flags=`, which must be the same on all lines; None where the GPUs are of several vendors.
     flag: Option<&'static str>,
+}
+
+/// Whether a GPU that has no lines of instances may have some all the same: it is known to, or the site gives its GPUs out in MIG
+/// profiles and the driver's own list is not recorded.
+fn may_hide_mig(world: &World<'_>, gpu: &Gpu) -> bool {
+    let mut trees = world.tree.iter();
+    let is_listed = trees.any(|tree| tree.exists("/proc/driver/nvidia/capabilities"));
+    let slurm = world.slurm.as_ref();
+    let node = slurm.and_then(|slurm| slurm.node.as_ref());
+    let gives_mig = node.is_some_and(|node: &Node| node.counts_mig("gpu"));
+    !gpu.mig.is_empty() || gives_mig && !is_listed
 }
 
 /// The device files of a GPU's MIG instances, as AutoDetect=nvml writes them
@@ -208,7 +220,13 @@ fn instances(world: &World<'_>, gpu: &Gpu, file: &str) -> Option<Vec<String>> {
 }
 
 impl<'a> Host<'a> {
-    fn new(world: &World<'a>, map: Option<&'a CoreMap>, counts: Counts) -> Self {
+    /// # Errors
+    /// There are MIG instances, and neither their device files nor their number is known.
+    fn new(
+        world: &World<'a>,
+        map: Option<&'a CoreMap>,
+        counts: Counts,
+    ) -> Result<Self, CommandError> {
         let machine = world.machine;
         let numbered = machine.gpus.iter().enumerate();
         let mut gpus: Vec<Written<'a>> = numbered
@@ -233,37 +251,62 @@ impl<'a> Host<'a> {
             (own.gpu.vendor != machine.launch_vendor().id, place)
         });
         let others = world.given().filter(|gpu| !gpu.is_bound_at_launch());
-        let detected = others.filter_map(|gpu| {
-            let maker = gpu.maker().filter(|maker| !maker.autodetect.is_empty())?;
-            Some((maker, kinds::of_gpu(world, gpu)))
-        });
+        let finds = |gpu: &&Gpu| gpu.maker().filter(|maker| !maker.autodetect.is_empty());
+        let detected = others.filter_map(|gpu| Some((finds(&gpu)?, kinds::of_gpu(world, gpu))));
+        let mut detected: Vec<_> = detected.collect();
         let taken = machine.gpus.iter().filter_map(|gpu| {
             let driver = world.other_driver(gpu)?;
             Some(format!("{} ({driver})", gpu.pci))
         });
         let hides_links = gpus.iter().any(|own| machine.hides_links_of(own.gpu));
-        let hides_mig = gpus
+        // Where the site's own lines have instances, the GPUs without are whole ones.
+        let has_instances = gpus.iter().any(|own| own.instances.is_some());
+        let hiding: Vec<&Written<'_>> = gpus
             .iter()
-            .any(|own| own.instances.is_none() && !own.gpu.mig.is_empty());
+            .filter(|own| own.instances.is_none() && may_hide_mig(world, own.gpu))
+            .filter(|own| !has_instances || !own.gpu.mig.is_empty())
+            .collect();
+        let hides_mig = !hiding.is_empty();
+        if hiding.iter().any(|own| own.gpu.mig.is_empty()) {
+            let names: Vec<String> = hiding
+                .iter()
+                .map(|own| format!("GPU{}", own.index))
+                .collect();
+            return Err(CommandError::Argument(format!(
+                "the MIG instances of {} are not recorded, so no line can be written for them; run this on the host itself, where \
+                 /proc/driver/nvidia/capabilities lists them, or write AutoDetect=nvml",
+                names.join(", ")
+            )));
+        }
+        if hides_mig {
+            // slurmd drops a line whose cores differ from what it detects, so it detects them all.
+            for own in gpus.drain(..) {
+                let parts = own.instances.map_or(own.gpu.mig.len(), |all| all.len());
+                let kind = own.kind.filter(|_| parts == 0);
+                if let Some(maker) = finds(&own.gpu) {
+                    detected.extend(vec![(maker, kind); parts.max(1)]);
+                }
+            }
+        }
         let mut makers: Vec<_> = gpus.iter().filter_map(|own| own.gpu.maker()).collect();
         makers.dedup();
         let flag = match makers.as_slice() {
             [only] => only.gres_flag,
             _ => None,
         };
-        Self {
+        Ok(Self {
             flag,
             machine,
             map,
             counts,
-            detected: detected.collect(),
+            detected,
             taken: taken.collect(),
             rule: CoresRule::of(world.release),
             hides_nvlink: hides_links && gpus.len() > 1,
             gpus,
             memory_mib: world.real_memory_mib(),
             hides_mig,
-        }
+        })
     }
 
     fn document(
@@ -283,18 +326,22 @@ impl<'a> Host<'a> {
             gres.iter_mut().for_each(|line| line.kind = None);
             kinds.fill(None);
         }
+        let word = world.socket_word(kind);
+        let mut node_line = self.node_line(name, &kinds, shards);
+        if let Some(SocketWord::OfNode(words)) = &word {
+            node_line.push_str(&format!(" Parameters={words}"));
+        }
         GresConfDocument {
             schema: "gpu-numa/gres-conf/1",
             slurm_release: world.release.map(|release| release.to_string()),
             remarks: self.remarks(kind, &gres),
-            node_line: self.node_line(name, &kinds, shards),
+            node_line,
             autodetect: self.autodetect(),
             gres,
             shards,
-            parameters: match kind {
-                SocketKind::Package => Vec::new(),
-                SocketKind::NumaNode => vec!["SlurmdParameters=numa_node_as_socket".to_owned()],
-                SocketKind::L3 => vec!["SlurmdParameters=l3cache_as_socket".to_owned()],
+            parameters: match word {
+                Some(SocketWord::OfCluster(words)) => vec![format!("SlurmdParameters={words}")],
+                Some(SocketWord::OfNode(_)) | None => Vec::new(),
             },
         }
     }
@@ -382,7 +429,7 @@ impl<'a> Host<'a> {
         let unnumbered = own.find(|own| own.gpu.minor.is_none());
         let remarks = [
             (
-                !self.detected.is_empty(),
+                !self.detected.is_empty() && !self.hides_mig,
                 self.detected.first().map_or_else(String::new, |(maker, _)| {
                     format!(
                         "{}'s GPUs have no lines here: slurmd finds them and their cores by AutoDetect={}",
@@ -392,7 +439,7 @@ impl<'a> Host<'a> {
                 }),
             ),
             (
-                self.gpus.len() + self.taken.len() < bound,
+                self.gpus.len() + self.taken.len() < bound && !self.hides_mig,
                 "GPUs without a device file of the driver are left out".to_owned(),
             ),
             (
@@ -414,7 +461,9 @@ impl<'a> Host<'a> {
             ),
             (
                 self.hides_mig,
-                "the device files of MIG instances are not recorded: use AutoDetect=nvml, these lines give whole GPUs".to_owned(),
+                "the device files of the MIG instances are not recorded, so the GPUs have no lines here: slurmd finds the instances and \
+                 their types by AutoDetect=nvml"
+                    .to_owned(),
             ),
             (
                 unnumbered.is_some(),
@@ -433,6 +482,14 @@ impl<'a> Host<'a> {
                 format!(
                     "{} is not visible here, so Links= is left out",
                     hardware::gpu_link(self.machine)
+                ),
+            ),
+            (
+                self.memory_mib.is_some(),
+                format!(
+                    "RealMemory= is {} MiB less than slurmd reports: where the next kernel keeps more to itself, slurmctld would drain the \
+                     node (\"Low RealMemory\")",
+                    self.memory_mib.map_or(0, |there| there - real_memory_to_write(there))
                 ),
             ),
             (
@@ -471,7 +528,7 @@ impl<'a> Host<'a> {
              ThreadsPerCore={threads_per_core}"
         );
         if let Some(memory) = self.memory_mib {
-            line.push_str(&format!(" RealMemory={memory}"));
+            line.push_str(&format!(" RealMemory={}", real_memory_to_write(memory)));
         }
         let mut items = kinds::gres_items(gpus).join(",");
         if let Some(shards) = shards.filter(|_| !gpus.is_empty()) {

@@ -16,7 +16,7 @@ fn files_cores_links_and_the_node_line_fit_the_machine() {
     for line in [
         "NodeName=gpu1 Name=gpu Type=l40s File=/dev/nvidia0 Cores=0-3 Links=-1,0,0,0   # GPU0 0000:23:00.0, node 0",
         "NodeName=gpu1 Name=gpu Type=l40s File=/dev/nvidia3 Cores=4-7 Links=0,0,0,-1   # GPU3 0000:84:00.0, node 1",
-        "# NodeName=gpu1 CPUs=16 Boards=1 SocketsPerBoard=2 CoresPerSocket=4 ThreadsPerCore=2 RealMemory=128000 Gres=gpu:l40s:4",
+        "# NodeName=gpu1 CPUs=16 Boards=1 SocketsPerBoard=2 CoresPerSocket=4 ThreadsPerCore=2 RealMemory=127500 Gres=gpu:l40s:4",
     ] {
         assert!(text.lines().any(|own| own == line), "{line}\n{text}");
     }
@@ -91,10 +91,10 @@ fn real_memory_is_the_kernels_total_and_left_out_where_that_is_not_recorded() {
     let host = Host::new();
     host.write("proc/meminfo", "MemTotal:       65536000 kB\n");
     let text = lines(&host, &[]);
-    assert!(text.contains(" RealMemory=64000 "), "{text}");
+    assert!(text.contains(" RealMemory=63744 "), "{text}");
     std::fs::remove_file(host.path("proc/meminfo")).unwrap();
     let text = lines(&host, &[]);
-    assert!(!text.contains("RealMemory=6"), "{text}");
+    assert!(!text.contains(" RealMemory=6"), "{text}");
     assert!(
         text.contains("# /proc/meminfo is not recorded, so RealMemory= is left out\n"),
         "{text}"
@@ -188,6 +188,49 @@ fn the_sites_mig_instances_are_kept_where_the_driver_is_not_recorded() {
             && text.contains("Type=h100 File=/dev/nvidia1")
             && text.contains("Gres=gpu:3g.40gb:2,gpu:h100:1"),
         "{text}"
+    );
+}
+
+/// A site that gives its GPUs out in MIG profiles has no use for lines of whole cards.
+#[test]
+fn mig_instances_that_are_not_recorded_are_not_written_as_whole_gpus() {
+    let host = Host::of("spr-2s-2g-mig-slurm");
+    for gres in ["AutoDetect=nvml\n", "# none\n"] {
+        host.write("etc/slurm/gres.conf", gres);
+        let output = host.run(&["gres-conf"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains("the MIG instances of GPU0, GPU1 are not recorded")
+                && output.stdout.is_empty(),
+            "{said}"
+        );
+    }
+    // The driver's list says that there are none.
+    host.write(
+        "proc/driver/nvidia/capabilities/mig/config",
+        "DeviceFileMinor: 1\n",
+    );
+    assert!(lines(&host, &[]).contains(" File=/dev/nvidia0 "));
+}
+
+#[test]
+fn numa_nodes_are_told_to_be_sockets_where_the_release_takes_it() {
+    let host = Host::new();
+    host.split_packages();
+    let told = |release: &str| {
+        let text = lines(
+            &host,
+            &["--slurm-release", release, "--numa-node-as-socket"],
+        );
+        let is_told = |line: &&str| line.contains("Parameters=");
+        text.lines().find(is_told).unwrap().to_owned()
+    };
+    assert_eq!(told("25.05"), "# SlurmdParameters=numa_node_as_socket");
+    let line = told("25.11");
+    assert!(
+        line.starts_with("# NodeName=gpu1 ") && line.ends_with(" Parameters=numa_node_as_socket"),
+        "{line}"
     );
 }
 

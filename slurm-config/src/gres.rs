@@ -14,7 +14,7 @@ use crate::rules;
 const MOST_LINKS: i64 = 1023;
 
 /// Device files taken from one line at most.
-const MAX_FILES: usize = 256;
+pub(crate) const MAX_FILES: usize = 256;
 
 /// The keys of a line of gres.conf in lower case (`_gres_options`, interfaces/gres.c, common/gres.c in 22.05; the same from
 /// 22.05 to 26.05).
@@ -200,9 +200,14 @@ impl<'a> GresLine<'a> {
 
     /// The device files of `File=`, of which each is one device.
     pub fn files(&self) -> Vec<String> {
-        let list = self.line.get("file").or_else(|| self.line.get("files"));
-        list.map(|list| hostlist::expand(list, MAX_FILES))
+        self.file_list()
+            .map(|list| hostlist::expand(list, MAX_FILES))
             .unwrap_or_default()
+    }
+
+    /// `File=` as it is written.
+    pub(crate) fn file_list(&self) -> Option<&'a str> {
+        self.line.get("file").or_else(|| self.line.get("files"))
     }
 
     /// `MultipleFiles=`: files that are one device together, as those of a MIG instance.

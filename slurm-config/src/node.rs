@@ -336,6 +336,14 @@ pub fn real_memory_mib(meminfo: &str) -> Option<u64> {
     kib.ok().map(as_slurmd_rounds)
 }
 
+/// What to write for `RealMemory=`, in MiB, on a host of which slurmd reports `there`: less by a 256th part, at least 256 MiB.
+///
+/// slurmctld drains a node that reports one MiB less than its line says, and what the kernel keeps to itself before it counts MemTotal
+/// changes with its version, its command line (`crashkernel=`) and the firmware.  A host of less than 4 GiB gives up a 16th part.
+pub fn real_memory_to_write(there: u64) -> u64 {
+    there - (there / 256).max(256).min(there / 16)
+}
+
 /// MiB of KiB as slurmd counts them: through a `float`, so that a host of terabytes may get one more than it has.
 #[allow(
     clippy::cast_precision_loss,
@@ -410,6 +418,19 @@ mod tests {
         assert_eq!(real_memory_mib(text), Some(128_887));
         assert_eq!(real_memory_mib("MemTotal: 1023 kB"), Some(0));
         assert_eq!(real_memory_mib("MemFree: 1024 kB"), None);
+    }
+
+    #[test]
+    fn the_written_memory_leaves_room_for_the_next_kernel() {
+        for (there, written) in [
+            (0, 0),
+            (1024, 960),
+            (64_000, 63_744),
+            (128_000, 127_500),
+            (2_063_424, 2_055_364),
+        ] {
+            assert_eq!(real_memory_to_write(there), written);
+        }
     }
 
     #[test]

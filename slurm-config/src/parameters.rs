@@ -64,6 +64,52 @@ impl SlurmdParameters {
     }
 }
 
+/// Where a word that makes something else a socket goes, with the words that are there already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SocketWord {
+    /// `Parameters=` of the node's line, for this node alone.
+    OfNode(String),
+    /// `SlurmdParameters=`, for every node of the cluster.
+    OfCluster(String),
+}
+
+impl SocketWord {
+    /// For a Slurm of `release`: on the node's line where the release has that, unless all nodes are told so already; where the
+    /// release is not known, as every release takes it.  None for packages, which need no word.
+    pub fn of(
+        kind: SocketKind,
+        conf: &[Line],
+        node: Option<&Node>,
+        release: Option<Release>,
+    ) -> Option<Self> {
+        let word = match kind {
+            SocketKind::Package => return None,
+            SocketKind::NumaNode => "numa_node_as_socket",
+            SocketKind::L3 => "l3cache_as_socket",
+        };
+        let of_cluster = last(conf, "slurmdparameters").map_or("", |(value, _)| value);
+        let of_node = node
+            .and_then(|node| node.whole.get("parameters"))
+            .unwrap_or_default();
+        let has = |value: &str| value.to_ascii_lowercase().contains(word);
+        let with = |value: &str| {
+            let words = value.split(',').map(str::trim);
+            // Of two such words slurmd takes one.
+            let mut words: Vec<&str> = words
+                .filter(|own| !own.is_empty() && !own.to_ascii_lowercase().contains("_as_socket"))
+                .collect();
+            words.push(word);
+            words.join(",")
+        };
+        let has_own = release.is_some_and(|release| Series::of(release).has_node_parameters);
+        Some(if has(of_node) || has_own && !has(of_cluster) {
+            Self::OfNode(with(of_node))
+        } else {
+            Self::OfCluster(with(of_cluster))
+        })
+    }
+}
+
 /// The words of slurmd's command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SlurmdOptions {
@@ -214,6 +260,42 @@ fn split(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_socket_word_goes_where_the_release_takes_it() {
+        let word = |conf: &str, release: &str| {
+            let conf = crate::config::of_text(conf, "f");
+            let node = crate::node::find(&conf, None);
+            SocketWord::of(
+                SocketKind::NumaNode,
+                &conf,
+                node.as_ref(),
+                Release::find(release),
+            )
+            .unwrap()
+        };
+        let of_node = |value: &str| SocketWord::OfNode(value.to_owned());
+        let of_cluster = |value: &str| SocketWord::OfCluster(value.to_owned());
+        let line = "NodeName=n1 CPUs=2\n";
+        let told = "NodeName=n1 CPUs=2\nSlurmdParameters=allow_ecores,numa_node_as_socket\n";
+        for (conf, release, expected) in [
+            (line, "24.11", of_cluster("numa_node_as_socket")),
+            (line, "", of_cluster("numa_node_as_socket")),
+            (line, "25.11", of_node("numa_node_as_socket")),
+            (
+                told,
+                "25.11",
+                of_cluster("allow_ecores,numa_node_as_socket"),
+            ),
+            (
+                "NodeName=n1 Parameters=allow_ecores,l3cache_as_socket\n",
+                "25.11",
+                of_node("allow_ecores,numa_node_as_socket"),
+            ),
+        ] {
+            assert_eq!(word(conf, release), expected, "{conf} {release}");
+        }
+    }
+
     use super::*;
     use crate::config::of_text;
     use crate::node;

@@ -170,6 +170,11 @@ pub(super) fn detects_more(world: &World<'_>) -> bool {
     matches!(refused, Some(Refused::Links { .. }))
 }
 
+/// Whether the node registers under the release at hand, under all where that is not known.
+pub(super) fn is_accepted(world: &World<'_>) -> bool {
+    now(world).is_some_and(|own| own.outcome == ForecastOutcome::Accepted)
+}
+
 /// Whether the node registers under the release at hand with another `Gres=`, as far as that is known.
 pub(super) fn accepts_gres(world: &World<'_>, node: &Node, gres: &str) -> bool {
     let Some(slurm) = &world.slurm else {

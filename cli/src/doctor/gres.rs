@@ -14,6 +14,7 @@ use topology::vendor::{GpuVendor, ListRules};
 use topology::visible::runtime_order;
 
 use super::devices::{self, DeviceFile};
+use super::forecast;
 use super::gres_cores;
 use super::keys;
 use super::report::{DoctorReport, Harm};
@@ -69,7 +70,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
         check_detected_types(world, node, &gres, report);
     } else {
         check_count(world, node, &gres, report);
-        check_types(node, &gres, report);
+        check_types(world, node, &gres, report);
         check_order(world.machine, &gres, report);
     }
     check_numbers(world, node, &gres, report);
@@ -231,7 +232,7 @@ fn folder_without(slurm: &Slurm, plugin: &str) -> Option<String> {
     let of_slurm = slurm.plugin_folders();
     let has = of_slurm
         .iter()
-        .any(|folder| slurm.tree.exists(&format!("{folder}/{plugin}")));
+        .any(|folder| slurm.host_has(&format!("{folder}/{plugin}")));
     of_slurm.into_iter().next().filter(|_| !has)
 }
 
@@ -677,7 +678,11 @@ fn check_count(world: &World<'_>, node: &Node, gres: &NodeGres<'_>, report: &mut
 }
 
 /// Types that the node's line declares and no line of gres.conf has, letter by letter.
-fn check_types(node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+fn check_types(world: &World<'_>, node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    // A number that stands before the type is none of its own for slurmctld.
+    if forecast::is_accepted(world) && node.restricted_cores_per_gpu().is_none() {
+        return;
+    }
     let known: Vec<&str> = gres.lines.iter().filter_map(GresLine::kind).collect();
     let declared = node.gres("gpu");
     for kind in declared.iter().filter_map(|(kind, _)| kind.as_deref()) {

@@ -1,15 +1,15 @@
 //! The cores of each GPU in gres.conf, written or found by AutoDetect, against where the GPU is and which cores this
 //! Slurm takes.
 
-use slurm_config::cores::{CoreMap, CoreSet};
+use slurm_config::cores::{CoreMap, CoreSet, SocketKind};
 use slurm_config::gres::{GresLine, NodeGres};
+use slurm_config::parameters::SocketWord;
 use slurm_config::rules::CoresRule;
 use topology::machine::Gpu;
 use topology::set::CpuSet;
 
 use super::devices;
 use super::forecast;
-use super::foretold::ForecastOutcome;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
@@ -31,7 +31,7 @@ pub(crate) fn check(
         map: map.as_ref(),
         rule: CoresRule::of(world.release),
         detects: gres.detects(),
-        registers: forecast::now(world).is_some_and(|own| own.outcome == ForecastOutcome::Accepted),
+        registers: forecast::is_accepted(world),
     };
     let lines = gres.lines.iter();
     let coreless: Vec<Coreless> = lines
@@ -317,10 +317,20 @@ impl Judge<'_> {
             ),
             consequence(self.rule),
             format!(
-                "{}: numa_node_as_socket or l3cache_as_socket, whichever makes these cores one socket \
+                "{}, or l3cache_as_socket, whichever makes these cores one socket \
                  (`gpu-numa gres-conf --numa-node-as-socket` prints the node's line), or {}: AutoDetect=off and the lines that \
                  `gpu-numa gres-conf` prints",
-                slurm.path,
+                match self.world.socket_word(SocketKind::NumaNode) {
+                    Some(SocketWord::OfNode(words)) => {
+                        let node = slurm.node.as_ref();
+                        let place = node.map_or_else(|| slurm.path.clone(), |node| node.line.place());
+                        format!("{place}: Parameters={words}")
+                    }
+                    Some(SocketWord::OfCluster(words)) => {
+                        format!("{}: SlurmdParameters={words}", slurm.path)
+                    }
+                    None => slurm.path.clone(),
+                },
                 line.place()
             ),
         );

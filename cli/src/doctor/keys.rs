@@ -69,7 +69,7 @@ fn unknown_plugins(slurm: &Slurm, release: Option<Release>) -> Vec<Unknown<'_>> 
     let folders = slurm.plugin_folders();
     let has_file = |file: &str| {
         let mut folders = folders.iter();
-        let has = |folder: &String| slurm.tree.exists(&format!("{folder}/{file}"));
+        let has = |folder: &String| slurm.host_has(&format!("{folder}/{file}"));
         (folders.len() > 0).then(|| folders.any(has))
     };
     let cgroup = slurm.cgroup.as_deref().unwrap_or_default();

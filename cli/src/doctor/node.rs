@@ -3,8 +3,8 @@
 use slurm_config::config::has_word;
 use slurm_config::cores::{Counts, SocketKind};
 use slurm_config::gres::{GresLine, NodeGres};
-use slurm_config::node::Node;
-use slurm_config::rules::Series;
+use slurm_config::node::{Node, real_memory_to_write};
+use slurm_config::parameters::SocketWord;
 
 use super::forecast;
 use super::kinds;
@@ -344,7 +344,11 @@ fn check_memory(world: &World<'_>, node: &Node, report: &mut DoctorReport) {
                 node.name
             ),
             "slurmctld drains the node (\"Low RealMemory\")",
-            format!("{}: RealMemory={there}, or less", node.line.place()),
+            format!(
+                "{}: RealMemory={}, which leaves room for the next kernel, or less",
+                node.line.place(),
+                real_memory_to_write(there)
+            ),
         );
     }
 }
@@ -434,22 +438,15 @@ fn check_socket_borders(world: &World<'_>, slurm: &Slurm, node: &Node, report: &
         map.cores_per_socket(),
         map.threads_per_core()
     );
-    let has_own = world
-        .release
-        .is_some_and(|release| Series::of(release).has_node_parameters);
-    let change = if has_own {
-        let before = node.whole.get("parameters");
-        let before = before.map_or_else(String::new, |value| format!("{value},"));
-        format!(
-            "{}: Parameters={before}numa_node_as_socket {geometry}",
-            node.line.place()
-        )
-    } else {
-        let before = given.map_or_else(String::new, |(value, _)| format!("{value},"));
-        format!(
-            "{}: SlurmdParameters={before}numa_node_as_socket, and on the node's line {geometry}",
+    let change = match world.socket_word(SocketKind::NumaNode) {
+        Some(SocketWord::OfNode(words)) => {
+            format!("{}: Parameters={words} {geometry}", node.line.place())
+        }
+        Some(SocketWord::OfCluster(words)) => format!(
+            "{}: SlurmdParameters={words}, and on the node's line {geometry}",
             slurm.path
-        )
+        ),
+        None => return,
     };
     report.find(
         "numa-node-as-socket",

@@ -90,25 +90,29 @@ fn find_drop_in(slurm: &Slurm) -> Option<(String, String)> {
         format!("{beside}/plugstack.conf.d"),
         "/etc/slurm/plugstack.conf.d".to_owned(),
     ];
-    folders.into_iter().find_map(|folder| {
-        let loads = |name: &String| {
-            let path = format!("{folder}/{name}");
-            name.ends_with(".conf")
-                && slurm.tree.read(&path).is_ok_and(|text| {
-                    let entries = plugstack::parse(&text, &path);
-                    entries.iter().any(|entry| entry.loads(PLUGIN))
-                })
-        };
-        let name = slurm.tree.entries(&folder).into_iter().find(loads)?;
-        Some((folder, name))
-    })
+    let trees = [Some(&slurm.tree), slurm.host.as_ref()];
+    let places = trees.into_iter().zip(folders);
+    places
+        .filter_map(|(tree, folder)| Some((tree?, folder)))
+        .find_map(|(tree, folder)| {
+            let loads = |name: &String| {
+                let path = format!("{folder}/{name}");
+                name.ends_with(".conf")
+                    && tree.read(&path).is_ok_and(|text| {
+                        let entries = plugstack::parse(&text, &path);
+                        entries.iter().any(|entry| entry.loads(PLUGIN))
+                    })
+            };
+            let name = tree.entries(&folder).into_iter().find(loads)?;
+            Some((folder, name))
+        })
 }
 
 /// Where the packages put the plugin: `%{_libdir}` of EL and SUSE, or Debian's folder of the architecture.
 fn find_plugin(slurm: &Slurm) -> String {
     let places = ["lib64", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu"]
         .map(|folder| format!("/usr/{folder}/gpu-numa-bind/gpu_numa_bind.so"));
-    let found = places.iter().find(|place| slurm.tree.exists(place));
+    let found = places.iter().find(|place| slurm.host_has(place));
     found.or(places.first()).cloned().unwrap_or_default()
 }
 
@@ -226,7 +230,6 @@ fn check_memory(slurm: &Slurm, entry: &Entry, arguments: &[String], report: &mut
 
 /// Whether the shared object is where the line says.
 fn check_file(slurm: &Slurm, entry: &Entry, path: &str, report: &mut DoctorReport) {
-    let tree = &slurm.tree;
     let places: Vec<String> = if path.starts_with('/') {
         vec![path.to_owned()]
     } else {
@@ -242,7 +245,7 @@ fn check_file(slurm: &Slurm, entry: &Entry, path: &str, report: &mut DoctorRepor
             .map(|folder| format!("{folder}/{path}"))
             .collect()
     };
-    if places.iter().any(|place| tree.exists(place)) {
+    if places.iter().any(|place| slurm.host_has(place)) {
         return;
     }
     // A recording may hold the configuration and not the programs.
@@ -252,7 +255,7 @@ fn check_file(slurm: &Slurm, entry: &Entry, path: &str, report: &mut DoctorRepor
             .split('/')
             .next()
             .unwrap_or_default();
-        tree.exists(&format!("/{top}"))
+        slurm.host_has(&format!("/{top}"))
     });
     if !is_recorded {
         report.skip(format!(

@@ -48,8 +48,11 @@ const MAX_FILES: usize = 512;
 /// Slurm as the host's files have it.
 #[derive(Debug)]
 pub(crate) struct Slurm {
-    /// The tree that paths in the configuration are in.
+    /// The tree that the configuration is in.
     pub(crate) tree: Tree,
+    /// The host that it is for, which is another tree where a machine is recorded and the configuration is a named file of this host;
+    /// None where the host's files are not recorded.
+    pub(crate) host: Option<Tree>,
     /// slurm.conf.
     pub(crate) path: String,
     /// slurm.conf's lines.
@@ -129,12 +132,14 @@ pub(crate) enum Asked<'a> {
 
 /// Reads the configuration; None when there is none.
 ///
-/// A recording may be of a host with another name than its configuration knows; then its only node line counts.
+/// `host` has the files of the machine, of which nothing is taken from this host where another is recorded.  A recording may be of a host
+/// with another name than its configuration knows; then its only node line counts.
 ///
 /// # Errors
 /// slurm.conf cannot be read, or is another file.
 pub(crate) fn read(
     asked: &Asked<'_>,
+    host: Option<&Tree>,
     hostname: Option<&str>,
     is_live: bool,
 ) -> Result<Option<Slurm>, SlurmError> {
@@ -154,7 +159,9 @@ pub(crate) fn read(
     };
     let mut reader = Reader {
         tree: &tree,
+        host,
         folder: folder_of(&path),
+        is_apart: !is_live && matches!(asked, Asked::File(_)),
         is_whole: is_live && matches!(asked, Asked::In(_)),
         files: 0,
         unread: Vec::new(),
@@ -168,7 +175,7 @@ pub(crate) fn read(
     let beside = |name: &str| format!("{}/{name}", folder_of(&path));
     let optional = |reader: &mut Reader<'_>, name: &str| {
         let path = beside(name);
-        if reader.tree.exists(&path) {
+        if reader.exists(&path) {
             reader.lines(&path, 0)
         } else {
             None
@@ -178,13 +185,13 @@ pub(crate) fn read(
     let cgroup = optional(&mut reader, "cgroup.conf");
     let named = config::last(&conf, "plugstackconfig").map(|(value, _)| value.to_owned());
     let plugstack_path = named.unwrap_or_else(|| beside("plugstack.conf"));
-    let plugstack = if reader.tree.exists(&plugstack_path) {
+    let plugstack = if reader.exists(&plugstack_path) {
         Some(reader.entries(&plugstack_path, 0))
     } else {
         None
     };
     let (mut unread, unincluded) = (reader.unread, reader.unincluded);
-    let (options, is_running) = options(&tree);
+    let (options, is_running) = host.map(options).unwrap_or_default();
     let itself = hostname.zip(options.dynamic()).and_then(|(name, conf)| {
         let name = name.split('.').next().unwrap_or(name);
         node::dynamic(name, conf, "slurmd -Z --conf")
@@ -192,7 +199,7 @@ pub(crate) fn read(
     let told = options.node_name();
     let own = told
         .and_then(|name| node::called(&conf, name))
-        .or_else(|| own_line(&tree, &conf, hostname?))
+        .or_else(|| own_line(host, &conf, hostname?))
         .or(itself);
     let only = if own.is_none() && !is_live {
         node::find(&conf, None)
@@ -211,6 +218,7 @@ pub(crate) fn read(
         is_running,
         unincluded,
         tree,
+        host: host.cloned(),
         path,
         conf,
         gres,
@@ -269,8 +277,13 @@ impl Slurm {
             Some(named) => named.split(':').map(str::to_owned).collect(),
             None => PLUGIN_FOLDERS.map(str::to_owned).to_vec(),
         };
-        let is_slurms = |folder: &String| self.tree.exists(&format!("{folder}/task_affinity.so"));
+        let is_slurms = |folder: &String| self.host_has(&format!("{folder}/task_affinity.so"));
         folders.into_iter().filter(is_slurms).collect()
+    }
+
+    /// Whether the host has something at an absolute path; no where its files are not recorded.
+    pub(crate) fn host_has(&self, path: &str) -> bool {
+        self.host.as_ref().is_some_and(|host| host.exists(path))
     }
 
     /// The path of a file beside slurm.conf.
@@ -281,8 +294,10 @@ impl Slurm {
 
 /// The line of a host as slurmd looks for it: by its name, by its other names in /etc/hosts, and as `localhost`
 /// (`_read_config` and `slurm_conf_get_aliased_nodename`).
-fn own_line(tree: &Tree, conf: &[Line], hostname: &str) -> Option<Node> {
-    let hosts = tree.text("/etc/hosts").unwrap_or_default();
+fn own_line(host: Option<&Tree>, conf: &[Line], hostname: &str) -> Option<Node> {
+    let hosts = host
+        .and_then(|host| host.text("/etc/hosts"))
+        .unwrap_or_default();
     let names = |line: &str| -> Vec<String> {
         let line = line.split('#').next().unwrap_or_default();
         line.split_whitespace().skip(1).map(str::to_owned).collect()
@@ -345,8 +360,11 @@ fn folder_of(path: &str) -> String {
 
 struct Reader<'a> {
     tree: &'a Tree,
+    host: Option<&'a Tree>,
     /// Where relative names are: slurm.conf's folder.
     folder: String,
+    /// Whether that folder is this host's and the machine another: what lies elsewhere is then the machine's.
+    is_apart: bool,
     /// Whether all of the host is there, so that a file that is not found is missing.
     is_whole: bool,
     files: usize,
@@ -355,6 +373,20 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The tree that has a path; None where it is not recorded.
+    fn tree_of(&self, path: &str) -> Option<&Tree> {
+        let is_beside = Path::new(path).starts_with(&self.folder);
+        if self.is_apart && !is_beside {
+            self.host
+        } else {
+            Some(self.tree)
+        }
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        self.tree_of(path).is_some_and(|tree| tree.exists(path))
+    }
+
     fn text(&mut self, path: &str, depth: u32) -> Option<String> {
         self.files += 1;
         if depth > MAX_DEPTH || self.files > MAX_FILES {
@@ -363,13 +395,11 @@ impl Reader<'_> {
             ));
             return None;
         }
-        match self.tree.read(path) {
-            Ok(text) => Some(text),
-            Err(why) => {
-                self.unread.push(why.to_string());
-                None
-            }
-        }
+        let read = match self.tree_of(path) {
+            Some(tree) => tree.read(path).map_err(|why| why.to_string()),
+            None => Err(format!("{path}: not recorded")),
+        };
+        read.map_err(|why| self.unread.push(why)).ok()
     }
 
     fn absolute(&self, path: &str) -> String {
@@ -394,8 +424,8 @@ impl Reader<'_> {
                     let path = self.absolute(&asked);
                     let asked = Unincluded { place, path: asked };
                     // A recording may lack the whole folder.
-                    let is_missing =
-                        self.tree.lacks(&path) || self.is_whole && !self.tree.exists(&path);
+                    let is_missing = self.tree_of(&path).is_some_and(|tree| tree.lacks(&path))
+                        || self.is_whole && !self.exists(&path);
                     if asked.is_pattern() || is_missing {
                         self.unincluded.push(asked);
                         continue;
@@ -430,7 +460,10 @@ impl Reader<'_> {
         let Some((folder, name)) = pattern.rsplit_once('/') else {
             return Vec::new();
         };
-        let names = self.tree.entries(folder);
+        let names = self
+            .tree_of(pattern)
+            .map(|tree| tree.entries(folder))
+            .unwrap_or_default();
         names
             .iter()
             .filter(|own| plugstack::fits(name, own))

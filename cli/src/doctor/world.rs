@@ -7,7 +7,7 @@ use clap::Args;
 use discovery::Source;
 use slurm_config::cores::{CoreMap, Counts, SocketKind};
 use slurm_config::node::{self, Node, Shape};
-use slurm_config::parameters::SlurmdParameters;
+use slurm_config::parameters::{SlurmdParameters, SocketWord};
 use slurm_config::release::Release;
 use slurm_config::rules;
 use topology::machine::{Gpu, Machine};
@@ -83,22 +83,23 @@ impl<'a> World<'a> {
         let hostname = machine.hostname.as_deref();
         let mut unread = Vec::new();
         let found = |asked: &Asked<'_>, unread: &mut Vec<String>| {
-            slurm::read(asked, hostname, is_live).unwrap_or_else(|why| {
+            slurm::read(asked, tree.as_ref(), hostname, is_live).unwrap_or_else(|why| {
                 unread.push(format!("Slurm's configuration: {why}"));
                 None
             })
         };
         let slurm = match (choice.slurm_conf.as_deref(), &named, &tree) {
-            (Some(path), ..) => slurm::read(&Asked::File(path), hostname, is_live)
-                .map_err(|why| CommandError::Argument(format!("--slurm-conf: {why}")))?,
+            (Some(path), ..) => {
+                slurm::read(&Asked::File(path), tree.as_ref(), hostname, is_live)
+                    .map_err(|why| CommandError::Argument(format!("--slurm-conf: {why}")))?
+            }
             (None, Some(path), _) if is_live => found(&Asked::File(path), &mut unread),
             (None, _, Some(tree)) => found(&Asked::In(tree), &mut unread),
             (None, Some(path), None) => found(&Asked::File(path), &mut unread),
             (None, None, None) => None,
         };
         let (mut release, mut strange_library) = (choice.slurm_release, None);
-        if let (Some(slurm), None) = (&slurm, release) {
-            let programs = tree.as_ref().unwrap_or(&slurm.tree);
+        if let (Some(_), Some(programs), None) = (&slurm, &tree, release) {
             release = installed::find(programs, is_live);
             strange_library = installed::find_strange(programs).filter(|_| release.is_none());
         }
@@ -181,6 +182,14 @@ impl<'a> World<'a> {
         } else {
             SocketKind::NumaNode
         }
+    }
+
+    /// Where the word goes that makes `kind` a socket of this host; None for packages.
+    pub(crate) fn socket_word(&self, kind: SocketKind) -> Option<SocketWord> {
+        let slurm = self.slurm.as_ref();
+        let conf = slurm.map(|slurm| slurm.conf.as_slice());
+        let node = slurm.and_then(|slurm| slurm.node.as_ref());
+        SocketWord::of(kind, conf.unwrap_or_default(), node, self.release)
     }
 
     /// The CPUs of E-cores that slurmd of `release` leaves out; empty on processors with one kind of core.

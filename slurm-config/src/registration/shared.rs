@@ -1,6 +1,7 @@
 //! GRES that share GPUs: gres/shard and gres/mps.
 
-use crate::gres::NodeGres;
+use crate::gres::{MAX_FILES, NodeGres};
+use crate::hostlist;
 use crate::node::Node;
 
 use super::{Fatal, Record};
@@ -61,14 +62,14 @@ impl Shared {
                 name: name.to_owned(),
             });
         }
-        let files: Vec<&str> = gpus
+        let files: Vec<String> = gpus
             .iter()
             .filter_map(|gpu| gpu.file.as_deref())
-            .flat_map(|files| files.split(','))
+            .flat_map(|files| hostlist::expand(files, MAX_FILES))
             .collect();
         let of_record = |(own, count): &(Vec<String>, u64)| {
             let each = count / (own.len() as u64).max(1);
-            let known = own.iter().filter(|file| files.contains(&file.as_str()));
+            let known = own.iter().filter(|file| files.contains(file));
             each.saturating_mul(known.count() as u64)
         };
         let found = if records.iter().all(|(files, _)| files.is_empty()) {

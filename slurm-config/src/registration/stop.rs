@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::gres::{GresLine, NodeGres};
+use crate::gres::{GresLine, MAX_FILES, NodeGres};
+use crate::hostlist;
 use crate::rules::FlagsRule;
 
 use super::Record;
@@ -214,14 +215,14 @@ pub(super) fn check_lines(lines: &[GresLine<'_>], rule: FlagsRule) -> Result<(),
 
 /// Device files that two records name; those of `MultipleFiles=` may (`gres_node_config_load`).
 pub(super) fn check_files(records: &[Record]) -> Result<(), Fatal> {
-    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let mut seen: BTreeSet<String> = BTreeSet::new();
     for record in records.iter().filter(|record| !record.is_of_several_files) {
-        for file in record.file.iter().flat_map(|files| files.split(',')) {
-            if !seen.insert(file) {
-                return Err(Fatal::SameFile {
-                    file: file.to_owned(),
-                });
+        let files = record.file.iter();
+        for file in files.flat_map(|files| hostlist::expand(files, MAX_FILES)) {
+            if seen.contains(&file) {
+                return Err(Fatal::SameFile { file });
             }
+            seen.insert(file);
         }
     }
     Ok(())
@@ -250,10 +251,15 @@ pub(super) fn read_lines(gres: &NodeGres<'_>) -> Result<Vec<Record>, Fatal> {
             }
         }
         let is_of_several_files = !several.is_empty();
-        let file = if is_of_several_files { several } else { files };
+        let file = match files.as_slice() {
+            _ if is_of_several_files => several.join(","),
+            // As it is written, perhaps in brackets: slurmd compares it as text with what it finds.
+            [_] => line.file_list().unwrap_or_default().to_owned(),
+            all => all.join(","),
+        };
         records.push(Record {
             kind: line.kind().map(str::to_owned),
-            file: (!file.is_empty()).then(|| file.join(",")),
+            file: (!file.is_empty()).then_some(file),
             count: line.devices(),
             cores: line.cores().map(|cores| {
                 let text = || {

@@ -62,6 +62,40 @@ fn types_are_compared_letter_by_letter_and_a_line_without_one_has_none() {
     );
 }
 
+/// As a real 22.05.8, 24.11.5 and 25.11.7 answered: slurmd compares the file's text with what it finds.
+#[test]
+fn one_file_in_brackets_is_not_the_found_one() {
+    let found = [
+        ("L40S", "/dev/nvidia0", "0-3"),
+        ("L40S", "/dev/nvidia1", "4-7"),
+    ];
+    let lines = |second: &str| {
+        format!(
+            "AutoDetect=nvml\nName=gpu Type=l40s File=/dev/nvidia0\nName=gpu Type=l40s File={second}\n"
+        )
+    };
+    for (second, declared, expected) in [
+        ("/dev/nvidia1", "gpu:l40s:2", "2 records"),
+        ("/dev/nvidia[1]", "gpu:l40s:2", "2 records"),
+        (
+            "/dev/nvidia[1]",
+            "gpu:l40s:3",
+            "fatal: /dev/nvidia1 is given twice (\"duplicate device file name\")",
+        ),
+        (
+            "/dev/nvidia1",
+            "gpu:l40s:3",
+            "drained: slurmd has 2 of 3 GPUs",
+        ),
+    ] {
+        assert_eq!(
+            outcome(&lines(second), declared, Some(&found)),
+            expected,
+            "{second} {declared}"
+        );
+    }
+}
+
 #[test]
 fn files_that_slurmd_refuses_are_named() {
     for (gres, declared, why) in [
