@@ -7,8 +7,8 @@ use topology::set::ParseSetError;
 use crate::config::Line;
 use crate::cores::CoreSet;
 use crate::hostlist;
-use crate::keys::count_of;
 use crate::rules;
+use crate::values::count_of;
 
 /// The highest number of links (`GRES_MAX_LINK`, interfaces/gres.h).
 const MOST_LINKS: i64 = 1023;

@@ -8,8 +8,12 @@ use std::fmt;
 
 use topology::text::nearest;
 
-use crate::config::{Line, is_no, is_yes};
+use crate::config::Line;
 use crate::release::Release;
+use crate::values::{
+    EXCLUSIVE, NODE_STATE, PARTITION_SELECT, PARTITION_STATE, PROLOG_FLAGS, RESOURCE_LIMITS,
+    SELECT_PARAMETERS, TASK_PARAMETERS, Value,
+};
 
 /// A file of `Key=Value` lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,36 +22,6 @@ pub enum ConfFile {
     Slurm,
     /// cgroup.conf.
     Cgroup,
-}
-
-/// What a key takes (common/parse_value.c).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Value {
-    /// Anything.
-    Text,
-    /// A word for yes or no.
-    YesOrNo,
-    /// A number up to 65535, or UNLIMITED.
-    Bits16,
-    /// A number up to 4294967295, or UNLIMITED.
-    Bits32,
-    /// A number, or UNLIMITED.
-    Bits64,
-    /// A decimal number, or UNLIMITED.
-    Decimal,
-}
-
-impl fmt::Display for Value {
-    /// What is expected, after "expected".
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Text => "a value",
-            Self::YesOrNo => "yes or no",
-            Self::Bits16 => "a number up to 65535",
-            Self::Bits32 => "a number up to 4294967295",
-            Self::Bits64 | Self::Decimal => "a number",
-        })
-    }
 }
 
 /// Why Slurm cannot read a line of slurm.conf or cgroup.conf.
@@ -219,20 +193,27 @@ const SLURM_CONF: &[Keys] = &[
          jobcontainertype jobcredentialprivatekey jobcredentialpubliccertificate jobsubmitplugins launchparameters \
          launchtype licenses logtimeformat maildomain mailprog mcsparameters mcsplugin mpidefault mpiparams \
          nodefeaturesplugins nodename nodeset partitionname plugindir plugstackconfig powerparameters powerplugin \
-         preemptexempttime preemptmode preempttype prepparameters prepplugins prioritycalcperiod \
+         preemptexempttime preempttype prepparameters prepplugins prioritycalcperiod \
          prioritydecayhalflife priorityflags prioritymaxage priorityparameters prioritysitefactorparameters \
          prioritysitefactorplugin prioritytype priorityusageresetperiod priorityweighttres privatedata \
-         proctracktype prolog prologflags prologslurmctld propagateresourcelimits propagateresourcelimitsexcept \
-         rebootprogram reconfigflags requeueexit requeueexithold resumefailprogram resumeprogram resvepilog \
+         proctracktype prolog prologslurmctld rebootprogram reconfigflags requeueexit requeueexithold resumefailprogram resumeprogram resvepilog \
          resvprolog routeplugin sbcastparameters schedulerparameters schedulertype \
-         scronparameters selecttype selecttypeparameters slurmctldaddr slurmctlddebug slurmctldhost \
+         scronparameters selecttype slurmctldaddr slurmctlddebug slurmctldhost \
          slurmctldlogfile slurmctldparameters slurmctldpidfile slurmctldport slurmctldprimaryoffprog \
          slurmctldprimaryonprog slurmctldsyslogdebug slurmddebug slurmdlogfile slurmdparameters slurmdpidfile \
          slurmdspooldir slurmdsyslogdebug slurmduser slurmschedlogfile slurmuser srunepilog srunportrange \
          srunprolog statesavelocation suspendexcnodes suspendexcparts suspendprogram suspendtime switchparameters \
-         switchtype taskepilog taskplugin taskpluginparam taskprolog tmpfs topologyparam topologyplugin \
+         switchtype taskepilog taskplugin taskprolog tmpfs topologyparam topologyplugin \
          unkillablestepprogram x11parameters",
     ),
+    Keys::of(Value::PreemptMode, "preemptmode"),
+    Keys::of(PROLOG_FLAGS, "prologflags"),
+    Keys::of(
+        RESOURCE_LIMITS,
+        "propagateresourcelimits propagateresourcelimitsexcept",
+    ),
+    Keys::of(SELECT_PARAMETERS, "selecttypeparameters"),
+    Keys::of(TASK_PARAMETERS, "taskpluginparam"),
     Keys::of(
         Value::YesOrNo,
         "allowspecresourcesusage disablerootjobs priorityfavorsmall trackwckey usepam",
@@ -290,8 +271,9 @@ const NODE_LINE: &[Keys] = &[
     Keys::of(Value::Bits64, "memspeclimit realmemory"),
     Keys::of(
         Value::Text,
-        "bcastaddr cpubind cpuspeclist feature features gres nodeaddr nodehostname port reason state tresweights",
+        "bcastaddr cpubind cpuspeclist feature features gres nodeaddr nodehostname port reason tresweights",
     ),
+    Keys::of(NODE_STATE, "state"),
     Keys::of(Value::Bits16, "restrictedcorespergpu").since(24, 5),
     Keys::of(Value::Text, "topology").since(25, 5),
     Keys::of(Value::Text, "gresconf parameters").since(25, 11),
@@ -310,10 +292,13 @@ const PARTITION_LINE: &[Keys] = &[
     ),
     Keys::of(
         Value::Text,
-        "allocnodes allowaccounts allowgroups allowqos alternate cpubind defaulttime denyaccounts denyqos maxtime \
-         nodes oversubscribe overtimelimit preemptmode qos selecttypeparameters shared state suspendtime \
-         tresbillingweights",
+        "allocnodes allowaccounts allowgroups allowqos alternate cpubind denyaccounts denyqos nodes overtimelimit \
+         preemptmode qos suspendtime tresbillingweights",
     ),
+    Keys::of(Value::Time, "defaulttime maxtime"),
+    Keys::of(Value::OverSubscribe, "oversubscribe shared"),
+    Keys::of(PARTITION_SELECT, "selecttypeparameters"),
+    Keys::of(PARTITION_STATE, "state"),
     Keys::of(
         Value::YesOrNo,
         "default disablerootjobs exclusiveuser hidden lln reqresv rootonly",
@@ -322,7 +307,7 @@ const PARTITION_LINE: &[Keys] = &[
     Keys::of(Value::YesOrNo, "powerdownonidle").since(23, 2),
     Keys::of(Value::YesOrNo, "exclusivetopo").since(24, 5),
     Keys::of(Value::Text, "topology").since(25, 5),
-    Keys::of(Value::Text, "exclusive").since(26, 5),
+    Keys::of(EXCLUSIVE, "exclusive").since(26, 5),
 ];
 /// Behind `DownNodes=` (`_parse_downnodes`).
 const DOWN_LINE: &[Keys] = &[Keys::of(Value::Text, "reason state")];
@@ -433,7 +418,7 @@ fn fault_in(
         });
     }
     // An empty value is told as the words that it is not.
-    (!value.is_empty() && !takes(keys.value, value)).then(|| KeyFault::BadValue {
+    (!value.is_empty() && !keys.value.takes(value, release)).then(|| KeyFault::BadValue {
         pair: shown(pair),
         expected: keys.value,
     })
@@ -445,64 +430,6 @@ fn names(table: &'static [Keys], release: Option<Release>) -> impl Iterator<Item
         .iter()
         .filter(move |keys| release.is_none_or(|release| keys.are_in(release)));
     own.flat_map(|keys| keys.names.split(' '))
-}
-
-/// Whether a key that takes `kind` takes `value`.
-fn takes(kind: Value, value: &str) -> bool {
-    let is_unlimited = ["unlimited", "infinite"]
-        .iter()
-        .any(|word| value.eq_ignore_ascii_case(word));
-    let up_to = |most: u64| is_unlimited || number(value).is_some_and(|number| number <= most);
-    match kind {
-        Value::Text => true,
-        Value::YesOrNo => is_yes(value) || is_no(value),
-        // `k` stands behind longer numbers only.
-        Value::Bits16 => up_to(0xffff) && (is_unlimited || !value.ends_with(['k', 'K'])),
-        Value::Bits32 => up_to(0xffff_ffff),
-        Value::Bits64 => up_to(u64::MAX),
-        Value::Decimal => is_unlimited || value.parse::<f64>().is_ok(),
-    }
-}
-
-/// A number as Slurm reads it (`strtoul` of any base, then `s_p_handle_uint64`, common/parse_value.c): `0x` begins a
-/// hexadecimal one, `0` an octal one, and `k` behind it means 1024 times; None where it is none.
-pub fn number(text: &str) -> Option<u64> {
-    let (digits, factor) = match text.strip_suffix(['k', 'K']) {
-        Some(digits) => (digits, 1024),
-        None => (text, 1),
-    };
-    let digits = digits.strip_prefix('+').unwrap_or(digits);
-    let lower = digits.to_ascii_lowercase();
-    let number = if let Some(hexadecimal) = lower.strip_prefix("0x") {
-        u64::from_str_radix(hexadecimal, 16)
-    } else if lower.len() > 1 && lower.starts_with('0') {
-        u64::from_str_radix(&lower, 8)
-    } else {
-        lower.parse()
-    };
-    number.ok()?.checked_mul(factor)
-}
-
-/// A number with a suffix as in `1K` (`suffix_mult`, common/slurm_protocol_api.c); None where it is none.
-pub(crate) fn count_of(text: &str) -> Option<u64> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, suffix) = text.split_at_checked(digits)?;
-    let number: u64 = number.parse().ok()?;
-    let factor: u64 = match suffix.to_ascii_lowercase().as_str() {
-        "" => 1,
-        "k" | "kib" => 1 << 10,
-        "m" | "mib" => 1 << 20,
-        "g" | "gib" => 1 << 30,
-        "t" | "tib" => 1 << 40,
-        "p" | "pib" => 1 << 50,
-        "kb" => 1000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "tb" => 1_000_000_000_000,
-        "pb" => 1_000_000_000_000_000,
-        _ => return None,
-    };
-    Some(number.saturating_mul(factor))
 }
 
 #[cfg(test)]
@@ -588,6 +515,29 @@ mod tests {
             ),
             ("PowerAction=a Program=/b", "26.05", None),
             (
+                "PartitionName=p MaxTime=2days",
+                "24.11",
+                Some(
+                    "\"maxtime=2days\": the key takes minutes, [days-]hours:minutes:seconds, days-hours or UNLIMITED",
+                ),
+            ),
+            (
+                "PartitionName=p MaxTime=2-0 DefaultTime=1:00:00 State=UP OverSubscribe=FORCE:2",
+                "24.11",
+                None,
+            ),
+            (
+                "PartitionName=p State=open",
+                "24.11",
+                Some("\"state=open\": the key takes UP, DOWN, DRAIN or INACTIVE"),
+            ),
+            (
+                "PartitionName=p SelectTypeParameters=CR_CPU",
+                "24.11",
+                Some("\"selecttypeparameters=CR_CPU\": the key takes CR_Core or CR_Socket"),
+            ),
+            ("SelectTypeParameters=CR_Core_Memory,CR_LLN", "24.11", None),
+            (
                 "PartitionName=p Noodes=ALL",
                 "22.05",
                 Some("unknown key \"noodes=ALL\""),
@@ -633,24 +583,6 @@ mod tests {
                 panic!("{text}");
             };
             assert_eq!(meant, expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn numbers_are_those_of_strtoul() {
-        for (text, expected) in [
-            ("16", Some(16)),
-            ("0x10", Some(16)),
-            ("020", Some(16)),
-            ("+16", Some(16)),
-            ("16K", Some(16384)),
-            ("09", None),
-            ("", None),
-            ("-1", None),
-            ("1 2", None),
-            ("0", Some(0)),
-        ] {
-            assert_eq!(number(text), expected, "{text}");
         }
     }
 

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 pub mod config;
 pub mod cores;
 pub mod fences;
@@ -18,3 +19,4 @@ pub mod plugstack;
 pub mod registration;
 pub mod release;
 pub mod rules;
+pub mod values;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::config::Line;
 use crate::hostlist;
-use crate::keys::{self, count_of};
 use crate::mig::is_mig_type;
+use crate::values::{self, count_of};
 
 /// A host's own line, with the defaults of the `NodeName=DEFAULT` lines before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +128,7 @@ pub fn called(lines: &[Line], name: &str) -> Option<Node> {
 }
 
 /// The most node names that are compared with each other.
-const MOST_NAMES: usize = 100_000;
+pub(crate) const MOST_NAMES: usize = 100_000;
 
 /// The first node that two lines name, and the second of them: slurmctld and slurmd stop at it (`_check_callback`,
 /// common/node_conf.c; "Duplicated NodeHostName").
@@ -183,7 +183,7 @@ pub fn dynamic(name: &str, conf: &str, place: &str) -> Option<Node> {
 impl Node {
     /// What it declares.
     pub fn geometry(&self) -> Geometry {
-        let number = |key: &str| self.whole.get(key).and_then(keys::number);
+        let number = |key: &str| self.whole.get(key).and_then(values::number);
         let boards = number("boards");
         let of_boards = number("socketsperboard").map(|sockets| {
             let boards = boards.unwrap_or(1).max(1);
@@ -200,32 +200,32 @@ impl Node {
 
     /// `RealMemory=`, in MiB; None where it is missing or no number.
     pub fn real_memory_mib(&self) -> Option<u64> {
-        self.whole.get("realmemory").and_then(keys::number)
+        self.whole.get("realmemory").and_then(values::number)
     }
 
     /// `TmpDisk=`, in MiB; None where it is missing, zero or no number.
     pub fn tmp_disk_mib(&self) -> Option<u64> {
-        let given = self.whole.get("tmpdisk").and_then(keys::number);
+        let given = self.whole.get("tmpdisk").and_then(values::number);
         given.filter(|given| *given > 0)
     }
 
     /// `RestrictedCoresPerGPU=`, cores that are kept for jobs with GPUs; None where there are none.
     pub fn restricted_cores_per_gpu(&self) -> Option<u64> {
         let value = self.whole.get("restrictedcorespergpu")?;
-        keys::number(value).filter(|cores| *cores > 0)
+        values::number(value).filter(|cores| *cores > 0)
     }
 
     /// `CoreSpecCount=`, cores that are kept from jobs; None where it is missing or no number.  As many as the line has are set to one
     /// (`_parse_nodename`, common/read_config.c).
     pub fn core_spec_count(&self) -> Option<u64> {
-        let count = self.whole.get("corespeccount").and_then(keys::number)?;
+        let count = self.whole.get("corespeccount").and_then(values::number)?;
         let cores = self.geometry().shape().cores();
         Some(if count >= cores { 1 } else { count })
     }
 
     /// `MemSpecLimit=`, in MiB; None where it is missing, zero or no number.
     pub fn mem_spec_limit_mib(&self) -> Option<u64> {
-        let given = self.whole.get("memspeclimit").and_then(keys::number);
+        let given = self.whole.get("memspeclimit").and_then(values::number);
         given.filter(|given| *given > 0)
     }
 

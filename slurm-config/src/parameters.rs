@@ -1,11 +1,40 @@
 //! What slurmd is told of a host beside its hardware: SlurmdParameters, a node's own `Parameters=`, and the
 //! option `--parameters` of slurmd.
 
+use topology::text::nearest;
+
 use crate::config::{Line, last};
 use crate::cores::SocketKind;
 use crate::node::Node;
 use crate::release::Release;
 use crate::rules::Series;
+
+/// The words that slurmd looks for (`parse_slurmd_params`, common/read_config.c; `shutdown_on_reboot` and `conmgr_` elsewhere in
+/// slurmd), the same from 25.05 to 26.11; earlier releases have fewer.
+const WORDS: [&str; 7] = [
+    "allow_ecores",
+    "config_overrides",
+    "conmgr_",
+    "contain_spank",
+    "l3cache_as_socket",
+    "numa_node_as_socket",
+    "shutdown_on_reboot",
+];
+
+/// The words of a SlurmdParameters= or `Parameters=` in which slurmd of no release finds one that it knows, each with the one that it may
+/// be meant for.
+pub fn unknown_words(value: &str) -> Vec<(&str, Option<&'static str>)> {
+    let knows = |word: &str| {
+        let lower = word.to_ascii_lowercase();
+        // slurmd looks for it without the last letter.
+        lower.contains("config_override") || WORDS.iter().any(|own| lower.contains(own))
+    };
+    let words = value.split(',').map(str::trim);
+    let unknown = words.filter(|word| !word.is_empty() && !knows(word));
+    unknown
+        .map(|word| (word, nearest(&word.to_ascii_lowercase(), WORDS.into_iter())))
+        .collect()
+}
 
 /// All parameters of one host, joined with commas.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -260,6 +289,20 @@ fn split(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn words_that_slurmd_does_not_look_for_are_found() {
+        assert_eq!(
+            unknown_words(
+                "numa_nodes_as_socket,Allow_ECores,config_override,conmgr_threads=4,colour"
+            ),
+            [
+                ("numa_nodes_as_socket", Some("numa_node_as_socket")),
+                ("colour", None)
+            ]
+        );
+        assert_eq!(unknown_words("xnuma_node_as_sockets, "), []);
+    }
+
     #[test]
     fn a_socket_word_goes_where_the_release_takes_it() {
         let word = |conf: &str, release: &str| {

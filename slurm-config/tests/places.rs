@@ -64,8 +64,12 @@ mod places {
         for (path, text) in all_texts() {
             let is_code =
                 path.ends_with(".rs") && !path.contains("tests") && !path.contains("fuzz");
-            let is_table =
-                ["slurm-config/src/rules.rs", "slurm-config/src/keys.rs"].contains(&path.as_str());
+            let is_table = [
+                "slurm-config/src/rules.rs",
+                "slurm-config/src/keys.rs",
+                "slurm-config/src/values.rs",
+            ]
+            .contains(&path.as_str());
             if !is_code || is_table {
                 continue;
             }

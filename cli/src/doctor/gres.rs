@@ -17,6 +17,7 @@ use super::devices::{self, DeviceFile};
 use super::forecast;
 use super::gres_cores;
 use super::keys;
+use super::mig;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
@@ -64,6 +65,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
         check_files(world, line, gres.detects(), report);
     }
     check_missing(world, &gres, report);
+    mig::check(&gres, report);
     check_ignored(&gres, report);
     check_lines(world, node, &gres, report);
     if gres.detects() {

@@ -1,5 +1,6 @@
 //! What Slurm cannot read in slurm.conf and cgroup.conf: includes, keys, values, and names of plugins.
 
+use slurm_config::cluster::ClusterFault;
 use slurm_config::config::Line;
 use slurm_config::keys::{ConfFile, KeyFault, fault_of};
 use slurm_config::plugins::{self, Unknown};
@@ -22,6 +23,9 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     }
     for unknown in unknown_plugins(slurm, world.release) {
         report_plugin(&unknown, world.release, report);
+    }
+    for fault in slurm.cluster_faults() {
+        report_cluster(&fault, report);
     }
 }
 
@@ -50,7 +54,7 @@ pub(super) fn stop(slurm: &Slurm, release: Release) -> Option<(ForecastOutcome, 
         let fault = fault_of(line, file, Some(release))?;
         Some(stops_slurmd(format!("{}: {fault}", line.place())))
     });
-    fault.or_else(|| {
+    let stop = fault.or_else(|| {
         let mut unknown = unknown_plugins(slurm, Some(release));
         unknown.sort_by_key(|own| !own.stops_slurmd(Some(release)));
         let first = unknown.first()?;
@@ -58,10 +62,47 @@ pub(super) fn stop(slurm: &Slurm, release: Release) -> Option<(ForecastOutcome, 
         Some(if first.stops_slurmd(Some(release)) {
             stops_slurmd(why)
         } else {
-            let why = format!("slurmctld does not start ({why})");
-            (ForecastOutcome::Unknown, why)
+            stops_slurmctld(&why)
         })
+    });
+    stop.or_else(|| {
+        Some(stops_slurmctld(
+            &slurm.cluster_faults().first()?.to_string(),
+        ))
     })
+}
+
+/// Nothing is known of a node whose slurmctld does not start.
+fn stops_slurmctld(why: &str) -> (ForecastOutcome, String) {
+    let why = format!("slurmctld does not start ({why})");
+    (ForecastOutcome::Unknown, why)
+}
+
+/// What slurmctld alone refuses.
+fn report_cluster(fault: &ClusterFault<'_>, report: &mut DoctorReport) {
+    let place = fault.line().place();
+    let change = match fault {
+        ClusterFault::UnknownNodes { node, .. } => {
+            format!("{place}: Nodes= without {node}, or a NodeName line for it")
+        }
+        ClusterFault::NothingToGive(_) => {
+            format!(
+                "{place}: SelectTypeParameters=CR_Core_Memory, or CR_Core, beside the other words"
+            )
+        }
+        ClusterFault::MoreToGive(_) => {
+            format!(
+                "{place}: SelectTypeParameters=CR_Memory or none, or SelectType=select/cons_tres"
+            )
+        }
+    };
+    report.find(
+        "slurm-conf",
+        Harm::StopsJobs,
+        fault.to_string(),
+        "slurmctld does not start, and no job of the cluster runs",
+        change,
+    );
 }
 
 /// The names of plugins that neither the release nor the host has.

@@ -14,6 +14,7 @@ mod installed;
 mod keys;
 pub(crate) mod kinds;
 mod layout;
+mod mig;
 mod nccl_conf;
 mod node;
 mod pcie;

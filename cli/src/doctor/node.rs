@@ -4,7 +4,7 @@ use slurm_config::config::has_word;
 use slurm_config::cores::{Counts, SocketKind};
 use slurm_config::gres::{GresLine, NodeGres};
 use slurm_config::node::{Node, real_memory_to_write};
-use slurm_config::parameters::SocketWord;
+use slurm_config::parameters::{SocketWord, unknown_words};
 
 use super::forecast;
 use super::kinds;
@@ -20,6 +20,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     };
     check_twice(slurm, report);
     check_gres_conf(node, report);
+    check_parameters(slurm, node, report);
     check_gres(world, slurm, node, report);
     if world.parameters().overrides_machine() {
         report.skip(
@@ -92,6 +93,31 @@ fn check_gres_conf(node: &Node, report: &mut DoctorReport) {
         "Slurm reads GresConf= where scontrol creates a cloud node, and takes nothing from it on a line of slurm.conf",
         "what it says as lines of gres.conf",
     );
+}
+
+/// Words for slurmd that it does not look for; it says nothing of them.
+fn check_parameters(slurm: &Slurm, node: &Node, report: &mut DoctorReport) {
+    let of_cluster = slurm.value("slurmdparameters");
+    let of_node = node
+        .whole
+        .get("parameters")
+        .map(|value| (value, &node.line));
+    let given = [("SlurmdParameters", of_cluster), ("Parameters", of_node)];
+    for (key, (value, line)) in given.into_iter().filter_map(|(key, own)| Some((key, own?))) {
+        for (word, meant) in unknown_words(value) {
+            let place = line.place();
+            report.find(
+                "slurmd-parameters",
+                Harm::WeakensBinding,
+                format!("{place}: {key}={value} has {word}"),
+                "slurmd does not know the word and passes over it without a line in its log",
+                match meant {
+                    Some(meant) => format!("{place}: {meant} instead of {word}"),
+                    None => format!("{place}: remove {word}"),
+                },
+            );
+        }
+    }
 }
 
 /// Whether the GPUs can be asked for at all.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use launch::site::SiteConfig;
+use slurm_config::cluster::{self, ClusterFault};
 use slurm_config::config::{self, Line, Statement};
 use slurm_config::node::{self, Node};
 use slurm_config::parameters::{SlurmdOptions, SlurmdParameters};
@@ -73,6 +74,8 @@ pub(crate) struct Slurm {
     pub(crate) is_running: bool,
     /// Files that slurm.conf, gres.conf or cgroup.conf include and that Slurm cannot.
     pub(crate) unincluded: Vec<Unincluded>,
+    /// Whether all that the files include was read.
+    pub(crate) is_all: bool,
     /// What could not be read.
     pub(crate) unread: Vec<String>,
 }
@@ -191,6 +194,7 @@ pub(crate) fn read(
         None
     };
     let (mut unread, unincluded) = (reader.unread, reader.unincluded);
+    let is_all = unread.is_empty() && unincluded.is_empty();
     let (options, is_running) = host.map(options).unwrap_or_default();
     let itself = hostname.zip(options.dynamic()).and_then(|(name, conf)| {
         let name = name.split('.').next().unwrap_or(name);
@@ -225,6 +229,7 @@ pub(crate) fn read(
         cgroup,
         plugstack_path,
         plugstack,
+        is_all,
         unread,
     }))
 }
@@ -250,6 +255,15 @@ impl Slurm {
         let select = value("selecttype").unwrap_or_default();
         let preempt = value("preemptmode").unwrap_or_default();
         !select.contains("linear") || preempt.contains("gang")
+    }
+
+    /// What slurmctld alone refuses; nothing where the configuration was not read whole.
+    pub(crate) fn cluster_faults(&self) -> Vec<ClusterFault<'_>> {
+        if self.is_all {
+            cluster::faults_of(&self.conf)
+        } else {
+            Vec::new()
+        }
     }
 
     /// What slurmd of `release` is told of this host.

@@ -11,6 +11,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(slurm) = &world.slurm else { return };
     let has_cgroup = check_task_plugin(slurm, report);
     check_task_plugin_param(slurm, report);
+    check_tracking(slurm, report);
     if has_cgroup {
         check_cgroup(world, slurm, report);
     }
@@ -71,6 +72,29 @@ fn check_task_plugin_param(slurm: &Slurm, report: &mut DoctorReport) {
             ),
         );
     }
+}
+
+/// ProctrackType without cgroups, which knows a job's processes by their parents or their process group only
+/// (`proctrack_p_add` and `proctrack_p_has_pid`, plugins/proctrack).
+fn check_tracking(slurm: &Slurm, report: &mut DoctorReport) {
+    let Some((value, line)) = slurm.value("proctracktype") else {
+        return;
+    };
+    let known_by = match value {
+        "proctrack/linuxproc" => "their parents",
+        "proctrack/pgid" => "their process group",
+        _ => return,
+    };
+    report.find(
+        "proctrack",
+        Harm::WeakensBinding,
+        line.quote("ProctrackType"),
+        format!(
+            "Slurm knows a job's processes by {known_by}: one that leaves those is not ended with its job, and keeps its CPUs, its memory and its \
+             GPUs while the next job has them"
+        ),
+        format!("{}: ProctrackType=proctrack/cgroup", line.place()),
+    );
 }
 
 /// What follows where a key of cgroup.conf is not yes.

@@ -158,11 +158,17 @@ fn nccls_configuration_of_another_host_is_found() {
 fn mig_instances_are_not_cards() {
     let host = Host::new();
     host.replace(NODES, "Gres=gpu:l40s:4", "Gres=gpu:1g.10gb:7");
-    let line = "NodeName=gpu1 Name=gpu Type=1g.10gb MultipleFiles=/dev/nvidia0,/dev/nvidia-caps/nvidia-cap21\n";
-    host.write(GRES, &line.repeat(7));
+    let line = |number: usize| {
+        let (outer, inner) = (9 * number + 3, 9 * number + 4);
+        format!(
+            "NodeName=gpu1 Name=gpu Type=1g.10gb MultipleFiles=/dev/nvidia0,/dev/nvidia-caps/nvidia-cap{outer},/dev/nvidia-caps/nvidia-cap{inner}\n"
+        )
+    };
+    let lines = |count: usize| (1..=count).map(line).collect::<String>();
+    host.write(GRES, &lines(7));
     let all = findings(&host, "22.05.8");
     assert!(all.is_empty(), "{all:#?}");
-    host.write(GRES, &line.repeat(6));
+    host.write(GRES, &lines(6));
     assert_eq!(
         found(&host, "22.05.8", "gres-count"),
         [
@@ -170,6 +176,61 @@ fn mig_instances_are_not_cards() {
           gres.conf and the node's Gres=: what `gpu-numa gres-conf` prints"
         ]
     );
+}
+
+#[test]
+fn mig_instances_are_whole_and_given_once() {
+    let host = Host::new();
+    host.replace(NODES, "Gres=gpu:l40s:4", "Gres=gpu:1g.10gb:2");
+    let instance = |files: &str| {
+        let one = |files: &str| format!("NodeName=gpu1 Name=gpu Type=1g.10gb {files}\n");
+        host.write(
+            GRES,
+            &format!(
+                "{}{}",
+                one(files),
+                one("MultipleFiles=/dev/nvidia1,/dev/nvidia-caps/nvidia-cap[12-13]")
+            ),
+        );
+        found(&host, "22.05.8", "mig-files")
+    };
+    for (files, expected) in [
+        (
+            "MultipleFiles=/dev/nvidia0,/dev/nvidia-caps/nvidia-cap[21-22]",
+            None,
+        ),
+        (
+            "MultipleFiles=/dev/nvidia1,/dev/nvidia-caps/nvidia-cap12,/dev/nvidia-caps/nvidia-cap13",
+            Some(
+                "stops-binding: /etc/slurm/gres.conf:2: the files of /etc/slurm/gres.conf:1 again",
+            ),
+        ),
+        (
+            "MultipleFiles=/dev/nvidia-caps/nvidia-cap21,/dev/nvidia-caps/nvidia-cap22",
+            Some(
+                "has no file of the GPU itself -> /etc/slurm/gres.conf:1: /dev/nvidiaN of the instance's GPU first",
+            ),
+        ),
+        (
+            "MultipleFiles=/dev/nvidia0,/dev/nvidia-caps/nvidia-cap21",
+            Some("has the file of one capability -> "),
+        ),
+        (
+            "File=/dev/nvidia-caps/nvidia-cap21,/dev/nvidia-caps/nvidia-cap22",
+            Some(
+                "File=/dev/nvidia-caps/nvidia-cap21,/dev/nvidia-caps/nvidia-cap22 -> /etc/slurm/gres.conf:1: MultipleFiles=",
+            ),
+        ),
+    ] {
+        let all = instance(files);
+        match expected {
+            None => assert!(all.is_empty(), "{all:#?}"),
+            Some(expected) => assert!(
+                all.len() == 1 && all[0].contains(expected),
+                "{files}: {all:#?}"
+            ),
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,102 @@
+//! gres.conf's lines of MIG instances: whether each is one device, whole, and given once.
+
+use std::collections::BTreeMap;
+
+use slurm_config::gres::{GresLine, NodeGres};
+
+use super::report::{DoctorReport, Harm};
+
+/// Where the driver's capabilities are, by which a process may use an instance.
+const CAPABILITIES: &str = "/dev/nvidia-caps/";
+
+pub(super) fn check(gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    for line in &gres.lines {
+        check_apart(line, report);
+        check_whole(line, report);
+    }
+    check_twice(gres, report);
+}
+
+/// `File=` with files of which each is a part of an instance only: slurmd takes each for a GPU.
+fn check_apart(line: &GresLine<'_>, report: &mut DoctorReport) {
+    let files = line.files();
+    if !files.iter().any(|file| file.starts_with(CAPABILITIES)) {
+        return;
+    }
+    let place = line.line.place();
+    report.find(
+        "mig-files",
+        Harm::StopsJobs,
+        line.line.quote("File"),
+        format!(
+            "slurmd takes each of the {} files for a GPU of its own, and a job that gets one of them can open no GPU",
+            files.len()
+        ),
+        format!(
+            "{place}: MultipleFiles= with the files of one instance (the GPU's, the GPU instance's and the compute instance's), and a line for \
+             each instance, as `gpu-numa gres-conf` prints them"
+        ),
+    );
+}
+
+/// `MultipleFiles=` of an instance without the GPU's own file or without an instance's.
+fn check_whole(line: &GresLine<'_>, report: &mut DoctorReport) {
+    let files = line.several_files();
+    let parts = files
+        .iter()
+        .filter(|file| file.starts_with(CAPABILITIES))
+        .count();
+    let (missing, change) = match (parts, files.len() - parts) {
+        (0, _) | (2.., 1) => return,
+        (_, 0) => (
+            "no file of the GPU itself",
+            "/dev/nvidiaN of the instance's GPU first",
+        ),
+        (1, _) => (
+            "the file of one capability",
+            "both files of the instance: the GPU instance's and the compute instance's",
+        ),
+        (_, _) => (
+            "the files of several GPUs",
+            "the files of one instance alone",
+        ),
+    };
+    report.find(
+        "mig-files",
+        Harm::StopsJobs,
+        format!("{} has {missing}", line.line.quote("MultipleFiles")),
+        "where devices are fenced (ConstrainDevices=yes) a job may open the files of its line alone, and a program needs all of its instance's: \
+         the job finds no GPU",
+        format!(
+            "{}: {change} (/proc/driver/nvidia-caps/mig-minors has the numbers; `gpu-numa gres-conf` prints the lines)",
+            line.line.place()
+        ),
+    );
+}
+
+/// The same instance on two lines, which slurmd does not look for (`gres_node_config_load`: duplicates of `File=` alone).
+fn check_twice(gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    let mut seen: BTreeMap<Vec<String>, String> = BTreeMap::new();
+    for line in &gres.lines {
+        let mut files = line.several_files();
+        files.sort_unstable();
+        if files.is_empty() {
+            continue;
+        }
+        let place = line.line.place();
+        match seen.get(&files) {
+            Some(before) => report.find(
+                "mig-files",
+                Harm::StopsBinding,
+                format!("{place}: the files of {before} again"),
+                "Slurm gives one instance to two jobs, which share its memory",
+                format!(
+                    "{place}: the files of another instance, or no such line and one less in Gres="
+                ),
+            ),
+            None => {
+                seen.insert(files, place);
+            }
+        }
+    }
+}
