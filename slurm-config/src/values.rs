@@ -273,7 +273,7 @@ fn takes_list(words: &'static Words, value: &str, release: Option<Release>) -> b
         .sum();
     let is_once = |set: &&[&str]| set.iter().map(|name| count(name)).sum::<usize>() <= 1;
     let is_apart = |(a, b): &(&str, &str)| count(a) == 0 || count(b) == 0;
-    known == given.len() && sets.clone().all(|set| is_once(set)) && words.apart.iter().all(is_apart)
+    known == given.len() && sets.clone().all(is_once) && words.apart.iter().all(is_apart)
 }
 
 /// The words between commas, without empty ones (`strtok`).
