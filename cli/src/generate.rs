@@ -6,9 +6,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::builder::ValueHint;
+use clap::builder::{PossibleValuesParser, ValueHint};
 use clap::{Arg, Args};
 use clap_complete::Shell;
+use slurm_config::rules;
 
 use crate::command::{CommandError, Outcome};
 use crate::completions::{self, PROGRAM};
@@ -102,13 +103,40 @@ fn with_hints(command: clap::Command) -> clap::Command {
             Some("CMD") => ValueHint::CommandWithArguments,
             _ => ValueHint::Other,
         };
-        if argument.get_value_hint() == ValueHint::Unknown && argument.get_action().takes_values() {
+        let words = offered(&argument);
+        if !words.is_empty() {
+            argument.value_parser(PossibleValuesParser::new(words))
+        } else if argument.get_value_hint() == ValueHint::Unknown
+            && argument.get_action().takes_values()
+        {
             argument.value_hint(hint)
         } else {
             argument
         }
     };
     command.mut_args(hint).mut_subcommands(with_hints)
+}
+
+/// How many GPUs shells offer: as many as the largest hosts have.
+const OFFERED_GPUS: u32 = 16;
+
+/// What shells offer for a value that the program reads by itself: releases of Slurm, and the names of GPUs whatever host it is.
+fn offered(argument: &Arg) -> Vec<&'static str> {
+    let value = argument.get_value_names().and_then(<[_]>::first);
+    let words: Vec<String> = match (argument.get_id().as_str(), value.map(|name| name.as_str())) {
+        ("slurm_release", _) => rules::TABLE
+            .iter()
+            .map(|own| own.release().to_string())
+            .collect(),
+        (_, Some("GPU")) => (0..OFFERED_GPUS)
+            .map(|number| format!("GPU{number}"))
+            .collect(),
+        (_, Some("GPU,GPU")) => (0..OFFERED_GPUS).map(|number| number.to_string()).collect(),
+        _ => Vec::new(),
+    };
+    // clap wants them for as long as the program runs, which ends when the files are written.
+    let kept = words.into_iter().map(|word| &*word.leak());
+    kept.collect()
 }
 
 fn make(path: PathBuf) -> Result<PathBuf, WriteError> {

@@ -45,9 +45,18 @@ fn bash_completes_commands_their_options_and_what_is_below_them() {
         ),
         (&["gpu-numa", "plan", "--color", "al"], &["always"]),
         (&["gpu-numa", "--color", "ne"], &["never"]),
-        // Numbers, lists and releases are no files.
+        (
+            &["gpu-numa", "doctor", "--slurm-release", "24"],
+            &["24.05", "24.11"],
+        ),
+        (
+            &["gpu-numa", "gres-conf", "--slurm-release", "22"],
+            &["22.05"],
+        ),
+        (&["gpu-numa", "show", "--explain", "GPU3"], &["GPU3"]),
+        (&["gpu-numa", "run", "--gpus", "15"], &["15"]),
+        // Numbers and lists are no files.
         (&["gpu-numa", "plan", "--tasks", ""], &[""]),
-        (&["gpu-numa", "doctor", "--slurm-release", ""], &[""]),
     ] {
         assert_eq!(offered(&file, words), expected, "{words:?}");
     }
@@ -145,6 +154,7 @@ fn zsh_and_fish_complete_as_bash_does() {
             "restricted,override",
         ),
         ("gpu-numa show --color al", "always"),
+        ("gpu-numa doctor --slurm-release 22", "22.05"),
     ] {
         let script = format!(
             "source {}/gpu-numa.fish; complete -C '{line}'",

@@ -48,6 +48,9 @@ end
 
 -- What the job asks of one host; nil where it has words that say more than is weighed.
 local function need_of(ours, options)
+    for _, name in ipairs({ "gres", "gpus", "gpus-per-node", "gpus-per-task" }) do
+        if ours.has_mig(options[name]) then return nil end
+    end
     for _, name in ipairs({ "gpus-per-socket", "sockets-per-node", "cores-per-socket", "extra-node-info",
                             "ntasks-per-socket" }) do
         if not is_unset(options[name]) and options[name] ~= "0" then return nil end
@@ -70,15 +73,17 @@ local function need_of(ours, options)
 end
 
 local function ask(options)
-    local chunk = loadfile(FOLDER .. "gpu_numa_bind.lua")
-    if not chunk then return end
+    -- slurmctld serves none of our files to hosts that have no configuration of their own ("configless").
+    local chunk, why_not = loadfile(FOLDER .. "gpu_numa_bind.lua")
+    chunk = chunk or loadfile("/etc/slurm/gpu_numa_bind.lua")
+    if not chunk then error(why_not) end
     local ours = chunk()
     local policy = ours.policy(ours.site(FOLDER), asked(options), os.getenv("GPU_NUMA_BIND"))
     if not ours.is_strict(policy) then return end
     local added = {}
     local is_step = options["type"] == "srun" and os.getenv("SLURM_JOB_ID") ~= nil
     if is_unset(options["gres-flags"]) and is_unset(options["exclusive"]) and not is_step then
-        local hosts = ours.hosts(FOLDER .. "gpu_numa_hosts.lua")
+        local hosts = ours.hosts(FOLDER)
         local can, why = ours.can_enforce(hosts, need_of(ours, options))
         if can then
             options["gres-flags"] = "enforce-binding"

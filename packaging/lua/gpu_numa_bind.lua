@@ -42,11 +42,17 @@ local function lines_of(path)
     return lines
 end
 
+-- The folders of our files: slurm.conf's, and where a host has its own under configless, for slurmctld serves none of ours.
+local function folders_of(folder)
+    if folder == "/etc/slurm/" then return { folder } end
+    return { folder, "/etc/slurm/" }
+end
+
 --[[
   What plugstack.conf says: nil where no line loads the plugin, else `always` and `default` (nil where not given) and
   `locked`, whether users may not choose the policy.
 ]]
-function M.site(folder)
+local function site_in(folder)
     for _, name in ipairs(M.plugstack) do
         for _, line in ipairs(lines_of(folder .. name)) do
             local rest = line:match("^%s*%a+%s+%S*gpu_numa_bind[^%s/]*%.so(.*)$")
@@ -70,6 +76,14 @@ function M.site(folder)
     return nil
 end
 
+function M.site(folder)
+    for _, own in ipairs(folders_of(folder)) do
+        local site = site_in(own)
+        if site then return site end
+    end
+    return nil
+end
+
 --[[
   The policy that holds for a job: `option` is what the user typed (nil where the option was not given, "" without a
   value), `variable` the value of GPU_NUMA_BIND.  nil where binding is asked for by neither user nor site.
@@ -86,12 +100,16 @@ function M.is_strict(policy)
 end
 
 -- The kinds of hosts that `gpu-numa fleet --lua-table` wrote; nil where there is no such file or it is none.
-function M.hosts(path)
-    local chunk = loadfile(path)
-    if not chunk then return nil end
-    local fine, hosts = pcall(chunk)
-    if not fine or type(hosts) ~= "table" then return nil end
-    return hosts
+function M.hosts(folder)
+    for _, own in ipairs(folders_of(folder)) do
+        local chunk = loadfile(own .. "gpu_numa_hosts.lua")
+        if chunk then
+            local fine, hosts = pcall(chunk)
+            if not fine or type(hosts) ~= "table" then return nil end
+            return hosts
+        end
+    end
+    return nil
 end
 
 -- Rounds `count` CPUs up to whole cores.
@@ -191,6 +209,12 @@ function M.count_in(text)
         if number then sum = (sum or 0) + number end
     end
     return sum
+end
+
+-- Whether a text such as "gpu:a100_1g.10gb:2" has a type that ends in a MIG profile: where the parts of a GPU are, and how many there
+-- are beside how many CPUs, the table does not say.
+function M.has_mig(text)
+    return type(text) == "string" and text:lower():match("%d+g%.%d+gb") ~= nil
 end
 
 --[[

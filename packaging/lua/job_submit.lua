@@ -47,6 +47,9 @@ local function asked(job)
 end
 
 local function need_of(ours, job)
+    for _, name in ipairs({ "tres_per_node", "tres_per_task", "tres_per_job" }) do
+        if ours.has_mig(job[name]) then return nil end
+    end
     if job["tres_per_socket"] or number(job, "sockets_per_node") or number(job, "cores_per_socket")
         or number(job, "ntasks_per_socket") then
         return nil
@@ -72,8 +75,10 @@ local function has(flags, flag)
 end
 
 local function ask(job)
-    local chunk = loadfile(FOLDER .. "gpu_numa_bind.lua")
-    if not chunk then return end
+    -- slurmctld serves none of our files to hosts that have no configuration of their own ("configless").
+    local chunk, why_not = loadfile(FOLDER .. "gpu_numa_bind.lua")
+    chunk = chunk or loadfile("/etc/slurm/gpu_numa_bind.lua")
+    if not chunk then error(why_not) end
     local ours = chunk()
     local policy = ours.policy(ours.site(FOLDER), asked(job), variable(job, "GPU_NUMA_BIND"))
     local enforce, disable = slurm.GRES_ENFORCE_BIND, slurm.GRES_DISABLE_BIND
@@ -81,7 +86,7 @@ local function ask(job)
     local flags = tonumber(job["bitflags"]) or 0
     -- `shared` is 0 where the job asks for a whole host.
     if has(flags, enforce) or has(flags, disable) or tonumber(job["shared"]) == 0 then return end
-    local can, why = ours.can_enforce(ours.hosts(FOLDER .. "gpu_numa_hosts.lua"), need_of(ours, job))
+    local can, why = ours.can_enforce(ours.hosts(FOLDER), need_of(ours, job))
     if can then
         job["bitflags"] = flags + enforce
         slurm.log_user("gpu-numa-bind: %s: added --gres-flags=enforce-binding", policy)

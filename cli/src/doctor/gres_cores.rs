@@ -187,11 +187,12 @@ impl Judge<'_> {
             );
             return;
         }
-        let differs = |gpu| {
-            let found = self.detected(map, gpu);
-            found.is_some_and(|found| found != *cores)
-        };
-        if self.detects && !self.registers && gpus.iter().any(|(_, gpu)| differs(gpu)) {
+        let mut found = gpus.iter().filter_map(|(_, gpu)| self.detected(map, gpu));
+        // Where this Slurm refuses what is detected, `check_detected` says what to do, and that is not to go by it.
+        let knows = self.world.release.is_some();
+        let is_refused = |found: &CoreSet| knows && !self.rule.admits(map, found);
+        let differs = |found: CoreSet| found != *cores && !is_refused(&found);
+        if self.detects && !self.registers && found.any(differs) {
             report.find(
                 "gres-autodetect",
                 Harm::StopsJobs,

@@ -295,3 +295,38 @@ fn uuids_are_advised_where_a_number_may_name_another_model() {
         "{all:?}"
     );
 }
+
+/// What is detected is refused, and lines cannot say otherwise beside it: one advice for both.
+#[test]
+fn lines_beside_a_detection_that_is_refused_get_one_advice() {
+    let host = Host::new();
+    host.split_packages();
+    host.write(
+        GRES,
+        "AutoDetect=nvml\nName=gpu Type=l40s File=/dev/nvidia[0-1] Cores=0-3\nName=gpu Type=l40s File=/dev/nvidia[2-3] Cores=4-7\n",
+    );
+    let of = |release: &str| found(&host, release, "gres-autodetect");
+    for (release, word) in [
+        (
+            "24.11.7",
+            "slurm.conf: SlurmdParameters=numa_node_as_socket, or l3cache_as_socket",
+        ),
+        (
+            "25.11.7",
+            "nodes.conf:2: Parameters=numa_node_as_socket, or l3cache_as_socket",
+        ),
+    ] {
+        let all = of(release);
+        assert!(
+            all.len() == 1
+                && all[0].contains("AutoDetect=off and the lines that")
+                && all[0].contains(word),
+            "{release}: {all:#?}"
+        );
+    }
+    let all = of("22.05.8");
+    assert!(
+        all.len() == 2 && all[0].ends_with("remove Cores="),
+        "{all:#?}"
+    );
+}
