@@ -29,13 +29,18 @@ pub fn confine(folders: &[&Path], seconds: u32) {
 }
 
 fn limit(seconds: u32) {
-    let set = |what, most| {
-        let limit = libc::rlimit {
+    let set = |what, most: u64| {
+        let mut limit = libc::rlimit {
             rlim_cur: most,
             rlim_max: most,
         };
-        // SAFETY: a live structure; a limit that cannot be set stays as it was.
-        unsafe { libc::setrlimit(what, &raw const limit) };
+        // SAFETY: a live structure; a limit that cannot be set stays as it was, and none is raised.
+        unsafe {
+            libc::getrlimit(what, &raw mut limit);
+            limit.rlim_cur = limit.rlim_cur.min(most);
+            limit.rlim_max = limit.rlim_max.min(most);
+            libc::setrlimit(what, &raw const limit);
+        }
     };
     // SAFETY: plain system calls; the parent may have ignored the signal.
     unsafe {
@@ -74,15 +79,19 @@ struct Capabilities {
 fn leave_user(reads: bool) {
     /// `CAP_DAC_READ_SEARCH`.
     const READ_SEARCH: u32 = 1 << 2;
+    /// `SECBIT_NO_SETUID_FIXUP` of `linux/securebits.h`: another user keeps the capabilities, also where access(2) asks, which
+    /// hwloc does first.
+    const NO_FIXUP: libc::c_ulong = 1 << 2;
     const VERSION_3: u32 = 0x2008_0522;
     // SAFETY: plain system calls on this process of one thread; one that the kernel refuses changes nothing.
     unsafe {
-        if libc::geteuid() == 0 {
-            libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0);
+        // Where that cannot be set, root remains, without what makes it more than its name.
+        if libc::geteuid() == 0
+            && (!reads || libc::prctl(libc::PR_SET_SECUREBITS, NO_FIXUP, 0, 0, 0) == 0)
+        {
             libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>());
             libc::syscall(libc::SYS_setresgid, NOBODY, NOBODY, NOBODY);
             libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY);
-            libc::prctl(libc::PR_SET_KEEPCAPS, 0, 0, 0, 0);
         }
         let own = |kept: u32| {
             let head = [VERSION_3, 0];
@@ -364,6 +373,10 @@ mod tests {
                 }
             };
             note(fs::read(at.join("given")).is_ok(), "read");
+            let given = CString::new(at.join("given").as_os_str().as_bytes()).unwrap();
+            // SAFETY: a string that outlives the call.
+            let is_accessible = unsafe { libc::access(given.as_ptr(), libc::R_OK) } == 0;
+            note(is_accessible, "access");
             let is_fenced = landlock_version() > 0;
             note(
                 is_fenced && fs::read("/etc/passwd").is_ok(),
@@ -388,7 +401,8 @@ mod tests {
             note(room.try_reserve_exact(2 << 30).is_ok(), "memory");
             can
         };
-        assert_eq!(confined(&[folder.path()], asked, folder.path()), "read");
+        let can = confined(&[folder.path()], asked, folder.path());
+        assert_eq!(can, "read access");
         // Without a folder it reads what all may read where there are no rules on files, and never what is root's.
         assert_eq!(confined(&[], asked, folder.path()), "");
         assert!(folder.path().join("given").exists());
