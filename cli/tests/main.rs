@@ -29,6 +29,7 @@ mod pages;
 mod schemas;
 mod show;
 mod show_page;
+mod sizes;
 mod snapshot;
 mod svg;
 mod untrusted;

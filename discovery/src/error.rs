@@ -43,6 +43,26 @@ pub enum DiscoveryError {
     /// A file of no known format.
     #[error("{0} is of no known format; {ACCEPTED}")]
     UnknownFormat(PathBuf),
+    /// An XML that takes long to read, and is none of hwloc's or NCCL's.
+    #[error("{path}:{line}: an element of more than {most} attributes; {ACCEPTED}")]
+    TooManyAttributes {
+        /// The path as given.
+        path: PathBuf,
+        /// Where the element begins, counted from 1.
+        line: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// More GPUs than a host has, with all their virtual functions.
+    #[error("{path}: {count} GPUs; expected at most {most}")]
+    TooManyGpus {
+        /// The path as given.
+        path: PathBuf,
+        /// How many there are.
+        count: usize,
+        /// The limit.
+        most: usize,
+    },
     /// An hwloc XML of version 4 or later.
     #[error(
         "{path}: an hwloc {version} XML; versions 1 to 3 can be read \

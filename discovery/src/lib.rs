@@ -26,7 +26,7 @@ use merge::Place;
 use roxmltree::{Document, ParsingOptions};
 use source::Content;
 use topology::locality::Overrides;
-use topology::machine::Machine;
+use topology::machine::{MOST_GPUS, Machine};
 use topology::pci::PciAddress;
 use topology::snapshot::Snapshot;
 
@@ -72,12 +72,24 @@ pub fn read_machine_with(source: &Source, program: &Path) -> Result<Machine, Dis
         Source::ThisMachine => return merge::read_root(Path::new("/"), Place::Live, program),
         Source::Path(path) => path,
     };
+    let machine = read_path(path, program)?;
+    if machine.gpus.len() > MOST_GPUS {
+        return Err(DiscoveryError::TooManyGpus {
+            path: path.clone(),
+            count: machine.gpus.len(),
+            most: MOST_GPUS,
+        });
+    }
+    Ok(machine)
+}
+
+fn read_path(path: &Path, program: &Path) -> Result<Machine, DiscoveryError> {
     match source::open(path)? {
         Content::Root => merge::read_root(path, Place::Recorded, program),
         Content::HwlocXml(text) => read_hwloc_xml(path, text, program),
         Content::NcclXml(text) => {
             nccl_xml::parse_machine(&text).map_err(|error| DiscoveryError::NcclXml {
-                path: path.clone(),
+                path: path.to_owned(),
                 error,
             })
         }

@@ -10,6 +10,9 @@ use crate::error::DiscoveryError;
 /// The largest file that is read.
 pub(crate) const MAX_FILE_BYTES: u64 = 64 << 20;
 
+/// Attributes that an element may have, or what looks like them: names are compared with one another.  hwloc's own have some 30.
+const MOST_ATTRIBUTES: usize = 512;
+
 /// Where a machine is read from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Source {
@@ -59,7 +62,31 @@ pub(crate) fn open(path: &Path) -> Result<Content, DiscoveryError> {
         }
     })?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    recognise(text).ok_or_else(|| DiscoveryError::UnknownFormat(path.to_owned()))
+    let content = recognise(text).ok_or_else(|| DiscoveryError::UnknownFormat(path.to_owned()))?;
+    match find_crowded(&content) {
+        Some(line) => Err(DiscoveryError::TooManyAttributes {
+            path: path.to_owned(),
+            line,
+            most: MOST_ATTRIBUTES,
+        }),
+        None => Ok(content),
+    }
+}
+
+/// The line of an XML's first element with too many attributes.
+fn find_crowded(content: &Content) -> Option<usize> {
+    let (Content::HwlocXml(text) | Content::NcclXml(text)) = content else {
+        return None;
+    };
+    let signs = |piece: &str| piece.bytes().filter(|byte| *byte == b'=').count();
+    let mut line = 1;
+    for piece in text.split('<') {
+        if signs(piece) > MOST_ATTRIBUTES {
+            return Some(line);
+        }
+        line += piece.bytes().filter(|byte| *byte == b'\n').count();
+    }
+    None
 }
 
 /// Tells the formats apart by their first element.

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use bounds::MOST_GPUS;
+
 use crate::firmware::Firmware;
 use crate::pci::{PciAddress, PciDevice};
 use crate::set::{CpuSet, NodeSet};
@@ -39,10 +41,10 @@ pub struct Machine {
     #[serde(deserialize_with = "bounds::read_list")]
     pub numa_nodes: Vec<NumaNode>,
     /// The online CPUs of each core; one CPU each where the source knows no cores.
-    #[serde(deserialize_with = "bounds::read_sets")]
+    #[serde(deserialize_with = "bounds::read_list")]
     pub cores: Vec<CpuSet>,
     /// The online CPUs of each last-level cache that is shared; empty where not recorded.
-    #[serde(deserialize_with = "bounds::read_sets")]
+    #[serde(deserialize_with = "bounds::read_list")]
     pub last_level_caches: Vec<CpuSet>,
     /// What the processors are; none where not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,9 +1,11 @@
 //! What `doctor` found, and what it could not check.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 
 /// What a finding does to jobs, worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Harm {
@@ -29,7 +31,7 @@ impl Harm {
 }
 
 /// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct DoctorFinding {
     /// The check's identifier, which stays the same in later releases.
@@ -49,6 +51,8 @@ pub(crate) struct DoctorFinding {
 pub(crate) struct DoctorReport {
     pub(crate) findings: Vec<DoctorFinding>,
     pub(crate) unchecked: Vec<String>,
+    /// What was found, to look up: a file of many lines may have a finding for each.
+    known: HashSet<DoctorFinding>,
 }
 
 impl DoctorReport {
@@ -68,7 +72,7 @@ impl DoctorReport {
             effect: effect.into(),
             change: change.into(),
         };
-        if !self.findings.contains(&finding) {
+        if self.known.insert(finding.clone()) {
             self.findings.push(finding);
         }
     }

@@ -12,18 +12,25 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use super::{Gpu, Nic, NumaNode, Package};
 use crate::set::{CpuSet, MAX_INDEX};
 
-/// Packages, NUMA nodes, GPUs or NICs at most.  Linux has 1,024 nodes; 16 GPUs have some 2,000 virtual functions.
+/// Packages, NUMA nodes or NICs at most.  Linux has 1,024 nodes; 16 NICs have some 2,000 virtual functions.
 const MOST: usize = 4096;
+/// GPUs at most: 16, of which each shows 32 virtual functions.  What is said of pairs costs the square.
+pub const MOST_GPUS: usize = 512;
 /// Cores or caches at most.
 const MOST_SETS: usize = MAX_INDEX as usize + 1;
 
 /// What a list has CPUs by.
 trait HasCpus {
+    /// How many of its kind a list may have.
+    const MOST: usize = MOST;
+
     /// The CPUs that no other member has; none where members may share some.
     fn own_cpus(&self) -> Option<&CpuSet>;
 }
 
 impl HasCpus for CpuSet {
+    const MOST: usize = MOST_SETS;
+
     fn own_cpus(&self) -> Option<&CpuSet> {
         Some(self)
     }
@@ -42,6 +49,8 @@ impl HasCpus for NumaNode {
 }
 
 impl HasCpus for Gpu {
+    const MOST: usize = MOST_GPUS;
+
     fn own_cpus(&self) -> Option<&CpuSet> {
         None
     }
@@ -53,23 +62,20 @@ impl HasCpus for Nic {
     }
 }
 
-struct ListVisitor<T> {
-    most: usize,
-    kind: PhantomData<T>,
-}
+struct ListVisitor<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de> + HasCpus> Visitor<'de> for ListVisitor<T> {
     type Value = Vec<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list of at most {}", self.most)
+        write!(f, "a list of at most {}", T::MOST)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<T>, A::Error> {
         let mut list = Vec::new();
         let mut known = CpuSet::new();
         while let Some(element) = elements.next_element::<T>()? {
-            if list.len() == self.most {
+            if list.len() == T::MOST {
                 return Err(A::Error::invalid_length(list.len() + 1, &self));
             }
             if let Some(cpus) = element.own_cpus() {
@@ -87,27 +93,12 @@ impl<'de, T: Deserialize<'de> + HasCpus> Visitor<'de> for ListVisitor<T> {
     }
 }
 
-fn read<'de, T: Deserialize<'de> + HasCpus, D: Deserializer<'de>>(
-    deserializer: D,
-    most: usize,
-) -> Result<Vec<T>, D::Error> {
-    let kind = PhantomData;
-    deserializer.deserialize_seq(ListVisitor { most, kind })
-}
-
-/// Cores, or caches.
-pub(super) fn read_sets<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<CpuSet>, D::Error> {
-    read(deserializer, MOST_SETS)
-}
-
-/// Packages, NUMA nodes, GPUs or NICs.
-#[allow(private_bounds, reason = "the four lists of a machine")]
+/// The list, in which no CPU is twice.
+#[allow(private_bounds, reason = "the lists of a machine")]
 pub(super) fn read_list<'de, T: Deserialize<'de> + HasCpus, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
-    read(deserializer, MOST)
+    deserializer.deserialize_seq(ListVisitor(PhantomData))
 }
 
 #[cfg(test)]
