@@ -30,7 +30,7 @@ mod schemas;
 mod show;
 mod show_page;
 mod sizes;
-mod snapshot;
+mod snapshot_as_root;
 mod svg;
 mod untrusted;
 mod values;
