@@ -102,9 +102,9 @@ fn add_hwloc(machine: &mut Machine, mut answer: HwlocAnswer, live: bool) {
         (machine.packages, machine.numa_nodes) = sysfs::join_packages(packages, nodes);
     }
     for device in &mut machine.pci {
-        device.attached_nodes = theirs
-            .device(device.address)
-            .and_then(|seen| seen.attached_nodes.clone());
+        let seen = theirs.device(device.address);
+        device.attached_nodes = seen.and_then(|seen| seen.attached_nodes.clone());
+        device.attached_cpus = seen.and_then(|seen| seen.attached_cpus.clone());
     }
     if !live {
         cut_to_recorded_cgroup(machine, &answer);

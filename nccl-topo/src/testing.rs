@@ -134,6 +134,7 @@ fn locality(machine: &Machine, node: u32) -> Locality {
         cpus: Some(machine.cpus_of(&nodes)),
         numa_nodes: Some(nodes),
         numa_source: NumaSource::NumaNode,
+        ..Locality::default()
     }
 }
 

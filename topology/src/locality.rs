@@ -8,6 +8,7 @@
 //! so and gives none; where only the package is certain, the answer is all of its nodes with CPUs.
 
 mod around;
+mod boards;
 mod evidence;
 mod own;
 mod slots;
@@ -19,7 +20,7 @@ use std::collections::BTreeMap;
 use crate::firmware::Firmware;
 use crate::machine::{Locality, Machine, NodeKind, NumaSource, Package};
 use crate::pci::{PciAddress, PciDevice};
-use crate::set::NodeSet;
+use crate::set::{CpuSet, NodeSet};
 
 pub use evidence::{Evidence, Grounds, NoEvidence, RungAnswer, SiteWord};
 
@@ -93,8 +94,31 @@ pub fn locate(facts: &Facts<'_>) -> Locality {
         package,
         numa_nodes: nodes,
         numa_source: source,
+        nearest_cpus: cpus.as_ref().and_then(|cpus| nearest(facts, cpus)),
         cpus,
     }
+}
+
+/// The CPUs that are nearer to a device than the rest of `near`: as the table of boards has it, else as its `local_cpulist`,
+/// or hwloc, says.
+fn nearest(facts: &Facts<'_>, near: &CpuSet) -> Option<CpuSet> {
+    let narrower = |cpus: &CpuSet| {
+        let online = cpus.intersection(&facts.machine.online);
+        let is_fewer = !online.is_empty() && online.len() < near.len();
+        (is_fewer && online.is_subset(near)).then_some(online)
+    };
+    let of_board = boards::cache_of(facts.machine, facts.device.address);
+    let told = facts.device.local_cpus.as_ref();
+    let by_hwloc = || {
+        // A cache is whole here, whatever of it hwloc was let see.
+        let attached = facts.device.attached_cpus.as_ref()?;
+        let mut caches = facts.machine.last_level_caches.iter();
+        caches.find(|cache| attached.is_subset(cache) && !attached.is_empty())
+    };
+    of_board
+        .and_then(narrower)
+        .or_else(|| told.and_then(narrower))
+        .or_else(|| by_hwloc().and_then(narrower))
 }
 
 /// The place of a device some of whose near CPUs are in no node that the source names: its near CPUs, and no node.
@@ -122,6 +146,7 @@ fn off_the_nodes(facts: &Facts<'_>) -> Option<Locality> {
             .map(|package| package.id),
         numa_nodes: None,
         numa_source: NumaSource::LocalCpulist,
+        nearest_cpus: None,
         cpus: Some(cpus),
     })
 }

@@ -49,6 +49,12 @@ pub struct Machine {
     /// What the processors are; none where not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processor: Option<Processor>,
+    /// The board's name in firmware (`sys/class/dmi/id/board_name`); none where not recorded.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "text::read_some_plain"
+    )]
+    pub board: Option<String>,
     /// What `gpu-numa measure --save` measured on this host; empty where nobody did.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub latencies: Vec<MeasuredLatency>,
@@ -249,6 +255,10 @@ pub struct Locality {
     pub numa_source: NumaSource,
     /// The online CPUs that it is near to; `null` when unknown.
     pub cpus: Option<CpuSet>,
+    /// Those of `cpus` that are nearer than the others, such as the ones below the last-level cache that it hangs from; none
+    /// where the source tells no fewer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nearest_cpus: Option<CpuSet>,
 }
 
 /// Which evidence gave a device's NUMA nodes.

@@ -166,6 +166,9 @@ pub struct PciDevice {
     /// where that is the whole machine or not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached_nodes: Option<NodeSet>,
+    /// The CPUs of that object where it is a cache, cut to what the process that asked may use; none elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached_cpus: Option<CpuSet>,
 }
 
 /// What a PCI device is to us, by its class.
@@ -204,6 +207,7 @@ impl PciDevice {
             numa_node: None,
             local_cpus: None,
             attached_nodes: None,
+            attached_cpus: None,
         }
     }
 

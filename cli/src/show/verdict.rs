@@ -16,6 +16,7 @@ pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<()
     let sentences: Vec<String> = [
         distances(machine),
         sockets::sentences(machine),
+        nearest(machine),
         nics::sentences(machine),
         p2p(machine),
         reduced_links(machine),
@@ -73,6 +74,24 @@ fn measured(machine: &Machine, distance: u32, a: u32, b: u32) -> Option<String> 
         times_measured((local, far)),
         times_local(distance)
     ))
+}
+
+/// The CPUs that are nearer to a GPU than the rest of its node.
+fn nearest(machine: &Machine) -> Vec<String> {
+    let gpus = machine.gpus.iter().enumerate();
+    let own: Vec<String> = gpus
+        .filter_map(|(index, gpu)| {
+            let cpus = gpu.locality.nearest_cpus.as_ref()?;
+            Some(format!("GPU{index} {cpus}"))
+        })
+        .collect();
+    if own.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "CPUs that are nearer to a GPU than the rest of its NUMA node, which `exclusive` gives first and `l3` alone: {}.",
+        own.join("; ")
+    )]
 }
 
 /// Which GPUs cannot read each other's memory, according to NVML.

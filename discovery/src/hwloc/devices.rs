@@ -130,6 +130,9 @@ fn device(object: &TopologyObject, pci: &PCIDeviceAttributes) -> PciDevice {
             .and(holder)
             .map(super::cpus_of),
         attached_nodes: attached_nodes.filter(|nodes| !nodes.is_empty()),
+        attached_cpus: holder
+            .filter(|holder| holder.object_type().is_cpu_cache())
+            .map(super::cpus_of),
     }
 }
 

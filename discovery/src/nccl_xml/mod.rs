@@ -212,6 +212,7 @@ impl Reader {
             numa_node: None,
             local_cpus: None,
             attached_nodes: around.node.map(NodeSet::single),
+            attached_cpus: None,
         };
         // Merged dumps name a device twice; its first place counts.
         self.devices.entry(address).or_insert(device);

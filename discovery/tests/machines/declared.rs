@@ -9,6 +9,7 @@ use crate::read;
 fn without_attachments(mut machine: Machine) -> Machine {
     for device in &mut machine.pci {
         device.attached_nodes = None;
+        device.attached_cpus = None;
     }
     machine.firmware = None;
     machine.hidden_switches = Vec::new();

@@ -22,6 +22,7 @@ mod judge;
 mod kernel;
 mod memory;
 mod near;
+mod nearer;
 mod objective;
 mod place;
 mod plan;

@@ -17,6 +17,8 @@ pub(super) struct Near {
     pub(super) nodes: NodeSet,
     /// The step's CPUs on those nodes.
     pub(super) cpus: CpuSet,
+    /// Those of them that are nearer to its GPUs than the rest of their nodes; empty where that is not known of any.
+    pub(super) nearest: CpuSet,
     /// Why its own CPUs are not to be changed; none where they may be.
     pub(super) left: Option<CpusLeft>,
 }
@@ -39,12 +41,19 @@ impl Near {
             .collect();
         let nodes = machine.nodes_of_gpus(gpus);
         let cpus = machine.cpus_of(&nodes).intersection(&step.step_cpus);
+        let mut nearest = CpuSet::new();
+        for gpu in gpus.iter().filter_map(|address| machine.gpu(*address)) {
+            if let Some(own) = &gpu.locality.nearest_cpus {
+                nearest.extend_with(&own.intersection(&cpus));
+            }
+        }
         let left = cpus_left(machine, step, request, &nodes);
         Self {
             gpus: gpus.to_vec(),
             gpu_nodes,
             nodes,
             cpus,
+            nearest,
             left,
         }
     }

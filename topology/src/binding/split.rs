@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use super::deal::{Most, deal};
 use super::flow::Units;
 use super::near::Near;
+use super::nearer::{nearer, nearest_held};
 use super::objective::{Merit, Wants, fair_shares};
 use super::place::{Preference, Sizes, Taker, place};
 use super::pool::{Pool, count};
@@ -232,8 +233,10 @@ impl<'a> Split<'a> {
         let Some((merit, best)) = best else {
             return vec![CpuSet::new(); self.near.len()];
         };
+        let (merit, best) = nearer(&self.pool, self.wants(), merit, best);
+        let rank = |merit: Merit, plan: &[CpuSet]| (merit, nearest_held(self.near, plan));
         match self.slurms_own() {
-            Some(own) if self.merit(&own) >= merit => own,
+            Some(own) if rank(self.merit(&own), &own) >= rank(merit, &best) => own,
             Some(_) | None => best,
         }
     }

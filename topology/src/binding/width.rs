@@ -56,9 +56,10 @@ fn is_kept(
     given: &CpuSet,
 ) -> bool {
     let caches = &machine.last_level_caches;
+    let is_exact = near.nearest.is_empty() || mask.is_subset(&near.nearest);
     let is_narrow = step.settings.width != Width::L3
         || caches.is_empty()
-        || caches.iter().any(|cache| mask.is_subset(cache));
+        || (is_exact && caches.iter().any(|cache| mask.is_subset(cache)));
     is_narrow && mask.is_subset(&near.cpus) && mask.len() >= given.len()
 }
 
@@ -75,7 +76,8 @@ fn in_packages(machine: &Machine, step: &StepRequest, near: &Near) -> CpuSet {
     cpus
 }
 
-/// The step's CPUs of the local cache that fewest tasks hold; all local ones where caches are not known.
+/// The step's CPUs of the cache that the task's GPUs hang from, where that is known, else of the local one that fewest tasks
+/// hold; all local ones where caches are not known.
 fn in_one_cache(machine: &Machine, step: &StepRequest, near: &Near, holders: &mut [u32]) -> CpuSet {
     let local = |cache: &CpuSet| cache.intersection(&near.cpus);
     let best = machine
@@ -86,7 +88,7 @@ fn in_one_cache(machine: &Machine, step: &StepRequest, near: &Near, holders: &mu
         .filter(|(_, (cache, _))| cache.intersects(&near.cpus))
         .min_by_key(|(index, (cache, holders))| {
             let enough = local(cache).len() >= step.asked as usize;
-            (**holders, !enough, *index)
+            (!cache.intersects(&near.nearest), **holders, !enough, *index)
         })
         .map(|(index, _)| index);
     let Some(best) = best else {

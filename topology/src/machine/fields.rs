@@ -43,6 +43,8 @@ struct GpuFields {
     numa_nodes: Option<NodeSet>,
     numa_source: NumaSource,
     cpus: Option<CpuSet>,
+    #[serde(default)]
+    nearest_cpus: Option<CpuSet>,
 }
 
 impl<'de> Deserialize<'de> for Gpu {
@@ -66,6 +68,7 @@ impl<'de> Deserialize<'de> for Gpu {
                 numa_nodes: fields.numa_nodes,
                 numa_source: fields.numa_source,
                 cpus: fields.cpus,
+                nearest_cpus: fields.nearest_cpus,
             },
         })
     }
@@ -86,6 +89,8 @@ struct NicFields {
     numa_nodes: Option<NodeSet>,
     numa_source: NumaSource,
     cpus: Option<CpuSet>,
+    #[serde(default)]
+    nearest_cpus: Option<CpuSet>,
 }
 
 impl<'de> Deserialize<'de> for Nic {
@@ -102,6 +107,7 @@ impl<'de> Deserialize<'de> for Nic {
                 numa_nodes: fields.numa_nodes,
                 numa_source: fields.numa_source,
                 cpus: fields.cpus,
+                nearest_cpus: fields.nearest_cpus,
             },
         })
     }

@@ -59,6 +59,8 @@ pub struct PciSide {
     pub gpus: Vec<Gpu>,
     /// NICs by address, their localities not yet known.
     pub nics: Vec<Nic>,
+    /// The board's name; none where not recorded.
+    pub board: Option<String>,
     /// The NUMA nodes that are a GPU's own memory.
     pub gpu_memory_nodes: Vec<u32>,
     /// What was odd, for a person.
@@ -95,6 +97,7 @@ pub fn add_pci(machine: &mut Machine, pci: PciSide) {
     machine.pci = pci.devices;
     machine.gpus = pci.gpus;
     machine.nics = pci.nics;
+    machine.board = pci.board;
     machine.hidden_switches = pci.hidden_switches;
     machine.remarks.extend(pci.remarks);
     for node in &mut machine.numa_nodes {
@@ -153,6 +156,10 @@ pub fn read_pci(root: &Path) -> PciSide {
             .or_insert_with(|| PciDevice::new(*address, CLASS_3D, gpu.vendor, 0));
     }
     let mut side = PciSide {
+        board: root
+            .text_up_to("sys/class/dmi/id/board_name", 256)
+            .map(|name| text::plain(&name))
+            .filter(|name| !name.is_empty()),
         gpu_memory_nodes: driver.values().filter_map(|gpu| gpu.memory_node).collect(),
         ..PciSide::default()
     };

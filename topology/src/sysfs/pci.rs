@@ -253,6 +253,7 @@ fn read_device(
         numa_node: root.number(&file("numa_node")),
         local_cpus: root.set(&file("local_cpulist"), &file("local_cpus")),
         attached_nodes: None,
+        attached_cpus: None,
     }
 }
 

@@ -6,6 +6,8 @@ mod far;
 #[cfg(test)]
 mod made_up;
 #[cfg(test)]
+mod nearest;
+#[cfg(test)]
 mod optimal;
 #[cfg(test)]
 mod shares;

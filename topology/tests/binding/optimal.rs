@@ -13,7 +13,7 @@ use topology::set::CpuSet;
 use super::made_up::{gpu, lists, machine, step, with_caches};
 
 /// The step as the judge takes it, and the numbers of its CPUs.
-fn judged(machine: &Machine, step: &StepRequest) -> (Step, Vec<u32>) {
+pub(crate) fn judged(machine: &Machine, step: &StepRequest) -> (Step, Vec<u32>) {
     let numbers: Vec<u32> = step.step_cpus.iter().collect();
     let position = |sets: Vec<&CpuSet>, cpu: u32| sets.iter().position(|set| set.contains(cpu));
     let cpu = |cpu: &u32| Cpu {
@@ -58,7 +58,7 @@ fn judged(machine: &Machine, step: &StepRequest) -> (Step, Vec<u32>) {
     (step, numbers)
 }
 
-fn split_of(plan: &StepPlan, numbers: &[u32]) -> Vec<Vec<usize>> {
+pub(crate) fn split_of(plan: &StepPlan, numbers: &[u32]) -> Vec<Vec<usize>> {
     let index = |cpu: u32| numbers.iter().position(|number| *number == cpu);
     let tasks = plan.tasks.iter();
     tasks

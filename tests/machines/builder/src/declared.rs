@@ -25,6 +25,8 @@ pub struct Declared {
     /// `/proc/sys/kernel/hostname`.
     #[serde(default = "host_name")]
     pub hostname: String,
+    /// The board's name, as firmware has it.
+    pub board: Option<String>,
     /// What `/proc/cpuinfo` says.
     pub processor: Processor,
     /// Cores, in groups that share package, node and threads.
@@ -395,6 +397,8 @@ pub struct Place {
     pub nodes: Option<Indexes>,
     /// The rung of the ladder that answers, as `numa_source` names it.
     pub by: String,
+    /// Those of its nodes' CPUs that are nearer to it than the others; none where nothing says so.
+    pub nearest: Option<Indexes>,
     /// The nodes whose memory a task on it gets, where they are others than `nodes`.
     pub memory: Option<Indexes>,
 }

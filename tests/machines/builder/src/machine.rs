@@ -22,6 +22,7 @@ pub(crate) fn build(declared: &Declared) -> Machine {
     let online = declared.online();
     Machine {
         hostname: Some(declared.hostname.clone()),
+        board: declared.board.clone(),
         packages: packages(declared),
         numa_nodes: numa_nodes(declared),
         cores: groups(
@@ -352,6 +353,10 @@ fn locality(declared: &Declared, place: &Place) -> Locality {
             .as_ref()
             .map(|nodes| nodes.0.iter().copied().collect()),
         numa_source,
+        nearest_cpus: place
+            .nearest
+            .as_ref()
+            .map(|cpus| cpus.0.iter().copied().collect()),
         cpus: place.nodes.as_ref().map(|nodes| {
             let own = with_cpus.iter().filter(|(id, _)| nodes.0.contains(id));
             own.flat_map(|(_, cpus)| cpus.iter().copied()).collect()
@@ -381,6 +386,7 @@ fn by_numa_node(declared: &Declared, node: i32) -> Locality {
         } else {
             NumaSource::NumaNode
         },
+        nearest_cpus: None,
         cpus: Some(cpus.iter().copied().collect()),
     }
 }

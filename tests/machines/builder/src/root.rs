@@ -62,6 +62,9 @@ impl Root<'_> {
             &self.declared.hostname,
         );
         self.line("proc/sys/kernel/random/boot_id".to_owned(), "b-1");
+        if let Some(board) = &self.declared.board {
+            self.line("sys/class/dmi/id/board_name".to_owned(), board);
+        }
         self.line("proc/sys/kernel/numa_balancing".to_owned(), 0);
         self.line("proc/sys/vm/zone_reclaim_mode".to_owned(), 0);
         let processor = &self.declared.processor;
