@@ -3,6 +3,7 @@
 use slurm_config::config::{self, Statement};
 use slurm_config::{hostlist, node, plugstack, release, rules};
 use topology::allowed::parse_mask_list;
+use topology::machine::{KfdGpu, KfdNode, Machine};
 use topology::option::{Items, Settings, one_line};
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, MAX_INDEX};
@@ -62,10 +63,14 @@ pub(crate) fn set(bytes: &[u8]) {
     let _ = sysfs::parse_width(&text);
 }
 
-/// `CUDA_VISIBLE_DEVICES` and Slurm's lists of GPUs.
+/// `CUDA_VISIBLE_DEVICES`, `ROCR_VISIBLE_DEVICES` and Slurm's lists of GPUs.
 pub(crate) fn visible(bytes: &[u8]) {
     let (text, mut choices) = split(bytes);
-    let machine = machines::two_gpus();
+    let mut machine = machines::two_gpus();
+    let is_amd = choices.below(2) == 1;
+    if is_amd {
+        make_amd(&mut machine);
+    }
     let all: Vec<PciAddress> = machine.gpus.iter().map(|gpu| gpu.pci).collect();
     let mut maybe = |other: &str| match choices.below(3) {
         0 => None,
@@ -74,7 +79,7 @@ pub(crate) fn visible(bytes: &[u8]) {
     };
     let view = TaskView {
         vendor: None,
-        within_name: "",
+        within_name: "HIP_VISIBLE_DEVICES",
         visible: maybe("GPU-aa").or_else(|| Some(text.clone().into_owned())),
         within: maybe("0"),
         order: maybe("FASTEST_FIRST"),
@@ -90,6 +95,21 @@ pub(crate) fn visible(bytes: &[u8]) {
         once.len() == seen.len() && seen.iter().all(|gpu| view.openable.contains(gpu)),
         "{seen:?} of {view:?}"
     );
+}
+
+/// Gives a machine's GPUs to AMD, found by its driver from the last to the first.
+fn make_amd(machine: &mut Machine) {
+    for (node, gpu) in (0..).zip(machine.gpus.iter_mut().rev()) {
+        gpu.vendor = 0x1002;
+        let part = KfdNode {
+            node,
+            ..KfdNode::default()
+        };
+        gpu.kfd = Some(KfdGpu {
+            nodes: vec![part],
+            ..KfdGpu::default()
+        });
+    }
 }
 
 /// plugstack.conf, slurm.conf, gres.conf, host lists, releases.

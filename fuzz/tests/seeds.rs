@@ -5,11 +5,12 @@ use std::fs;
 use gpu_numa_fuzz::Target;
 
 /// The machines that are seeds of the target `tree`: few CPUs, so that a change hits what matters.
-const MACHINES: [&str; 4] = [
+const MACHINES: [&str; 5] = [
     "hygon-2s-tiny",
     "spr-2s-tiny-firmware",
     "spr-2s-tiny-nocaches",
     "spr-2s2g-tiny",
+    "trento-1s2g-tiny",
 ];
 
 #[test]
