@@ -58,6 +58,7 @@ test-nccl-headers: needs-nccl-headers ## our declarations of NCCL's plugin table
 test-slurm: needs-slurm build machine ## the plugin under a real Slurm on this host: checks, the documents' commands, the fault table, valgrind (root)
 	tests/slurm/checks
 	tests/slurm/filter
+	tests/slurm/gate
 	tests/slurm/gres --sample 8 $(TARGET)/gres-sample
 	tests/slurm/async
 	tests/slurm/contained

@@ -24,7 +24,7 @@ pub(crate) enum Outcome {
     Done,
     /// Exit status 1: checked and found wanting.
     Wanting,
-    /// The status of a command that could not be started in our place.
+    /// Another exit status: of a command that could not be started in our place, or of the class of what was found.
     Status(u8),
 }
 
@@ -113,6 +113,14 @@ impl From {
             return Ok(remarked(discovery::read_this_machine_as_it_is()?));
         }
         self.read()
+    }
+
+    /// The same, without asking that driver at all, and without a remark.
+    pub(crate) fn read_without_driver(&self) -> Result<Machine, CommandError> {
+        if self.is_this_machine() {
+            return Ok(discovery::read_this_machine_without_driver()?);
+        }
+        Ok(discovery::read_machine(&self.source())?)
     }
 }
 

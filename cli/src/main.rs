@@ -5,6 +5,7 @@
 mod archive;
 mod assumed;
 mod cache;
+mod check;
 mod command;
 mod compare;
 mod completions;
@@ -87,6 +88,8 @@ enum Command {
     Cache(cache::Cache),
     /// Check this host and its Slurm setup; print the fix per problem
     Doctor(doctor::Doctor),
+    /// Say in one line, fast, whether this node should take no jobs
+    Check(check::Check),
     /// Group hosts by hardware and list the ones that differ
     Fleet(fleet::Fleet),
     /// Write gres.conf for this machine, and what slurm.conf needs
@@ -115,6 +118,7 @@ fn run(command: &Command, out: &mut Out) -> Result<Outcome, CommandError> {
         Command::Heal(heal) => heal.run(out),
         Command::Cache(cache) => cache.run(out),
         Command::Doctor(doctor) => doctor.run(out),
+        Command::Check(check) => check.run(out),
         Command::Fleet(fleet) => fleet.run(out),
         Command::GresConf(gres_conf) => gres_conf.run(out),
         Command::Measure(measure) => measure.run(out),

@@ -104,8 +104,8 @@ fn with_items_apart(page: &str) -> String {
 
 fn tail(command: &Command) -> String {
     let mut tail = Roff::new();
-    // That of `run` is its command's.
-    if command.get_name() != "run" {
+    // That of `run` is its command's; `check` has its own in its help.
+    if !["run", "check"].contains(&command.get_name()) {
         tail.control("SH", ["EXIT STATUS"]);
         tail.text([roman(
             "0 when it is done, 1 when it looked and found something wrong, 2 when it could not look.",

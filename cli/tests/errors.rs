@@ -287,6 +287,7 @@ fn help_fits_80_columns() {
         "measure",
         "heal",
         "cache",
+        "check",
         "snapshot",
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))

@@ -11,6 +11,7 @@
 
 mod architecture;
 mod archives;
+mod check;
 mod circles;
 mod common;
 mod declared;

@@ -52,6 +52,15 @@ pub fn read_this_machine_as_it_is() -> Result<Machine, DiscoveryError> {
     merge::read_root(Path::new("/"), Place::LiveAsItIs, program)
 }
 
+/// Reads this machine without asking the driver of its GPUs, which may take seconds: no NVLink, MIG instances or names.
+///
+/// # Errors
+/// As [`read_machine`].
+pub fn read_this_machine_without_driver() -> Result<Machine, DiscoveryError> {
+    let program = Path::new("/proc/self/exe");
+    merge::read_root(Path::new("/"), Place::LiveWithoutDriver, program)
+}
+
 /// The processes that NVML lists on each GPU; none where it cannot be asked, or numbers processes otherwise than the
 /// caller: in a container it gives the host's numbers.
 pub fn read_gpu_processes() -> BTreeMap<PciAddress, Vec<u32>> {

@@ -31,6 +31,8 @@ pub(crate) enum Place {
     Live,
     /// This machine's, for which nothing is to be loaded.
     LiveAsItIs,
+    /// This machine's, for which no driver is to be asked.
+    LiveWithoutDriver,
 }
 
 /// Reads a filesystem root.
@@ -63,7 +65,7 @@ pub(crate) fn read_root(
                     .to_owned(),
             );
         }
-    } else if live {
+    } else if live && place != Place::LiveWithoutDriver {
         match probe::ask_nvml(program) {
             Ok(answer) => add_nvml(&mut machine, answer),
             Err(AskError::Refused(_)) if !has_gpus => {}

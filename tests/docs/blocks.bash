@@ -80,5 +80,5 @@ END
 may_end_with() { # STATUS COMMAND
     [ "$1" != 0 ] || return 0
     [ "$1" = 1 ] || return 1
-    case $2 in *'gpu-numa verify'* | *'gpu-numa heal'* | *'gpu-numa cache'* | *'gpu-numa doctor'* | *'gpu-numa fleet'* | *'snapshot --check'*) return 0 ;; *) return 1 ;; esac
+    case $2 in *'gpu-numa verify'* | *'gpu-numa heal'* | *'gpu-numa cache'* | *'gpu-numa doctor'* | *'gpu-numa check'* | *'gpu-numa fleet'* | *'snapshot --check'*) return 0 ;; *) return 1 ;; esac
 }

@@ -227,13 +227,15 @@ fn check_persistence(world: &World<'_>, tree: &Tree, report: &mut DoctorReport) 
     if sockets.all(|socket| tree.exists(&format!("/{socket}"))) {
         return;
     }
-    let answers = if world.is_live {
+    let answers = if world.asks_driver {
         ask_persistence()
     } else {
         None
     };
     let Some(answers) = answers else {
-        report.skip(if world.is_live {
+        report.skip(if world.is_live && !world.asks_driver {
+            "persistence mode: the driver is not asked here"
+        } else if world.is_live {
             "persistence mode: nvidia-smi does not answer"
         } else {
             "persistence mode: only the driver knows it, and this is a recording"

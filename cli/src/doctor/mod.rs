@@ -19,7 +19,7 @@ mod nccl_conf;
 mod node;
 mod pcie;
 mod plugin;
-mod report;
+pub(crate) mod report;
 mod reserved;
 mod slurm;
 mod tasks;
@@ -106,7 +106,7 @@ impl Doctor {
 }
 
 /// Runs every check; the worst findings come first.
-fn examine(world: &World<'_>) -> DoctorReport {
+pub(crate) fn examine(world: &World<'_>) -> DoctorReport {
     let mut report = DoctorReport::default();
     for unread in &world.unread {
         report.skip(unread.clone());

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 /// What a finding does to jobs, worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, clap::ValueEnum)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Harm {
@@ -20,6 +20,21 @@ pub(crate) enum Harm {
 }
 
 impl Harm {
+    /// The mildest class for which a node should take no jobs: `gpu-numa check` passes over what is milder.
+    ///
+    /// Below it jobs run, and a drained node would cost more than what is wrong.
+    pub(crate) const DRAINS: Self = Self::StopsJobs;
+
+    /// The exit status of `gpu-numa check`; 2 is that it could not look.
+    pub(crate) fn exit_status(self) -> u8 {
+        match self {
+            Self::StopsJobs => 1,
+            Self::StopsBinding => 3,
+            Self::WeakensBinding => 4,
+            Self::SlowsJobs => 5,
+        }
+    }
+
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::StopsJobs => "stops jobs",

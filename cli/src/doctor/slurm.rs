@@ -326,13 +326,25 @@ fn own_line(host: Option<&Tree>, conf: &[Line], hostname: &str) -> Option<Node> 
         .find_map(|name| node::find(conf, Some(&name)))
 }
 
+/// Whether a process was started by another user than root: anybody can name a program slurmd.  The owner of its folder does not
+/// say so, for a process may make that root (PR_SET_DUMPABLE).
+fn is_users(tree: &Tree, process: &str) -> bool {
+    let status = tree.text(&format!("/proc/{process}/status"));
+    let status = status.unwrap_or_default();
+    let real = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:")?.split_ascii_whitespace().next());
+    real.is_some_and(|user| user != "0")
+}
+
 /// The options of the slurmd that runs, and true; where none does, those of its service: unit, drop-ins and environment files.
 fn options(tree: &Tree) -> (SlurmdOptions, bool) {
     let running = tree.entries("/proc").into_iter().find_map(|entry| {
         entry.parse::<u32>().ok()?;
         let name = tree.text(&format!("/proc/{entry}/comm"))?;
         // slurmd's own threads and slurmstepd have other names; a child that is about to become one has no terminator yet.
-        (name == "slurmd").then(|| tree.bytes(&format!("/proc/{entry}/cmdline")))?
+        let is_slurmd = name == "slurmd" && !is_users(tree, &entry);
+        is_slurmd.then(|| tree.bytes(&format!("/proc/{entry}/cmdline")))?
     });
     if let Some(line) = running.filter(|line| !line.is_empty()) {
         return (SlurmdOptions::of_command_line(&line), true);

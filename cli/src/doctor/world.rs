@@ -27,6 +27,8 @@ pub(crate) struct World<'a> {
     pub(crate) tree: Option<Tree>,
     /// Whether it is this host.
     pub(crate) is_live: bool,
+    /// Whether the GPUs' driver may be asked, which can take seconds; only where this is this host.
+    pub(crate) asks_driver: bool,
     /// Slurm's configuration; None where there is no slurm.conf.
     pub(crate) slurm: Option<Slurm>,
     /// The Slurm that is installed, or that the user named; None where not known.
@@ -109,6 +111,7 @@ impl<'a> World<'a> {
             hwloc,
             tree,
             is_live,
+            asks_driver: is_live,
             slurm,
             release,
             strange_library,

@@ -6,6 +6,7 @@ pub mod cached;
 pub mod confine;
 pub mod file;
 pub mod fork;
+pub mod limit;
 pub mod mempolicy;
 pub mod migrate;
 pub mod mounts;

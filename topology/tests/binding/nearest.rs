@@ -15,7 +15,7 @@ fn by_cache(nodes: u32, cores_each: u32, threads: u32) -> Machine {
     let places: Vec<&str> = places.iter().map(String::as_str).collect();
     let mut machine = with_caches(
         machine(1, nodes, cores_each, threads, &places),
-        cores_each / 2,
+        cores_each as usize / 2,
     );
     let caches = machine.last_level_caches.clone();
     for (index, gpu) in machine.gpus.iter_mut().enumerate() {

@@ -1,0 +1,180 @@
+//! `gpu-numa check` on a recorded host: what stops jobs has status 1 and one line, what is milder neither.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::Host;
+
+fn check(host: &Host, more: &[&str]) -> (Option<i32>, String) {
+    let output = host.run(&[&["check"], more].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    (output.status.code(), text)
+}
+
+#[test]
+fn nothing_is_said_of_a_right_host() {
+    assert_eq!(check(&Host::new(), &[]), (Some(0), String::new()));
+}
+
+#[test]
+fn what_stops_jobs_is_the_reason() {
+    let host = Host::new();
+    host.replace("etc/slurm/slurm.conf", "GresTypes=gpu", "GresTypes=nic");
+    let (status, text) = check(&host, &[]);
+    assert_eq!(status, Some(1), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with("gpu-numa: gres-types: "), "{text}");
+}
+
+#[test]
+fn what_is_milder_is_passed_over_unless_its_class_is_asked_for() {
+    let host = Host::new();
+    host.replace(
+        "etc/slurm/cgroup.conf",
+        "constraincores=yes",
+        "ConstrainCores=no",
+    );
+    host.write("run/gpu-numa-bind/node.json", "{");
+    assert_eq!(check(&host, &[]), (Some(0), String::new()));
+    let (status, text) = check(&host, &["--class", "slows-jobs"]);
+    assert!(
+        [Some(3), Some(4), Some(5)].contains(&status),
+        "{status:?} {text}"
+    );
+    assert!(text.ends_with(" more)\n"), "{text}");
+    let output = host.run(&["check", "--json"]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["passed_over"], 2, "{document:#}");
+    assert_eq!(document["ok"], true);
+}
+
+#[test]
+fn a_host_that_cannot_be_read_is_no_finding() {
+    let output = Host::new().run(&["check", "--slurm-conf", "/nowhere/slurm.conf"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn it_ends_by_itself_where_a_file_never_answers() {
+    // Standard output that nobody reads stands for a file server that does not answer.
+    let host = Host::new();
+    host.replace("etc/slurm/slurm.conf", "GresTypes=gpu", "GresTypes=nic");
+    let program = env!("CARGO_BIN_EXE_gpu-numa");
+    let root = host.root().to_str().unwrap().to_owned();
+    // A pipe that is full before it starts.
+    let script = "head -c 65536 /dev/zero; exec \"$0\" check --json --from \"$1\"";
+    let mut child = Command::new("sh")
+        .args(["-c", script, program, &root])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "it waits");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(status.code(), Some(2));
+}
+
+#[test]
+fn a_users_process_that_is_named_slurmd_says_nothing_of_the_node() {
+    let host = Host::new();
+    host.replace(
+        "etc/slurm/nodes.conf",
+        "NodeName=gpu[1-3]",
+        "NodeName=gpu8 Sockets=9 Gres=gpu:8\nNodeName=gpu[1-3]",
+    );
+    host.write("proc/4242/comm", "slurmd\n");
+    host.write("proc/4242/cmdline", "slurmd\0-N\0gpu8\0");
+    host.write("proc/4242/status", "Name:\tslurmd\nUid:\t1000\t0\t0\t0\n");
+    assert_eq!(check(&host, &[]), (Some(0), String::new()));
+    host.write("proc/4242/status", "Name:\tslurmd\nUid:\t0\t0\t0\t0\n");
+    let (status, text) = check(&host, &[]);
+    assert_eq!(status, Some(1), "{text}");
+}
+
+/// What `packaging/slurm/health-check` has scontrol do, and its status, where `gpu-numa check` does `checks` and the node is
+/// as `state`, in sinfo's words.
+fn health_check(checks: &str, state: &str, is_prolog: bool) -> (String, Option<i32>) {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str, body: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    place("gpu-numa", checks);
+    place("sinfo", &format!("echo '{state}'"));
+    place("scontrol", "echo \"$*\" >\"$CALLED\"");
+    let called = folder.path().join("called");
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../packaging/slurm/health-check"
+    );
+    let mut command = Command::new("sh");
+    command
+        .arg(script)
+        .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
+        .env("CALLED", &called)
+        .env("SLURMD_NODENAME", "n1")
+        .env_remove("SLURM_JOB_ID");
+    if is_prolog {
+        command.env("SLURM_JOB_ID", "7");
+    }
+    let status = command.status().unwrap().code();
+    let called = fs::read_to_string(called).unwrap_or_default();
+    (called.trim_end().to_owned(), status)
+}
+
+#[test]
+fn the_health_check_drains_by_a_verdict_alone_and_resumes_its_own() {
+    const FOUND: &str = "echo 'gpu-numa: gres-file: /dev/nvidia3 is missing'; exit 1";
+    const DRAIN: &str =
+        "update NodeName=n1 State=DRAIN Reason=gpu-numa: gres-file: /dev/nvidia3 is missing";
+    const RESUME: &str = "update NodeName=n1 State=RESUME";
+    for (checks, state, does) in [
+        (FOUND, "idle none", DRAIN),
+        (FOUND, "mixed none", DRAIN),
+        (FOUND, "drained new fans", ""),
+        (
+            FOUND,
+            "draining gpu-numa: gres-file: /dev/nvidia3 is missing",
+            "",
+        ),
+        // The node is not known: sinfo fails or prints nothing.
+        (FOUND, "", ""),
+        ("exit 0", "idle none", ""),
+        (
+            "exit 0",
+            "drained gpu-numa: gres-file: /dev/nvidia3 is missing",
+            RESUME,
+        ),
+        ("exit 0", "drained new fans", ""),
+        ("exit 0", "drained not for gpu-numa", ""),
+        ("exit 2", "idle none", ""),
+        ("exit 2", "drained gpu-numa: x", ""),
+        ("exit 3", "idle none", ""),
+        ("exit 101", "idle none", ""),
+        ("kill -KILL $$", "idle none", ""),
+    ] {
+        let (called, status) = health_check(checks, state, false);
+        assert_eq!((&*called, status), (does, Some(0)), "{checks}; {state}");
+    }
+    assert_eq!(
+        health_check(FOUND, "idle none", true),
+        (DRAIN.to_owned(), Some(1))
+    );
+    for checks in ["exit 0", "exit 2", "exit 101"] {
+        assert_eq!(
+            health_check(checks, "idle none", true).1,
+            Some(0),
+            "{checks}"
+        );
+    }
+}
