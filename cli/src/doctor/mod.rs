@@ -11,6 +11,7 @@ mod gres;
 mod gres_cores;
 mod host;
 mod installed;
+mod interrupts;
 mod keys;
 pub(crate) mod kinds;
 mod layout;
@@ -135,6 +136,7 @@ pub(crate) fn examine(world: &World<'_>) -> DoctorReport {
     reserved::check(world, &mut report);
     nccl_conf::check(world, &mut report);
     pcie::check(world, &mut report);
+    interrupts::check(world, &mut report);
     containers::check(world, &mut report);
     report.findings.sort_by_key(|finding| finding.harm);
     report

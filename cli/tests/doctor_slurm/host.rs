@@ -367,3 +367,36 @@ fn slurmds_options_are_read_where_its_service_has_them() {
     );
     assert!(!sockets(&host));
 }
+
+/// Gives a device interrupts `first` and the one after it, served by one CPU each.
+fn interrupts(host: &Host, address: &str, first: u32, cpus: [&str; 2]) {
+    for (number, cpu) in (first..).zip(cpus) {
+        host.write(&host.pci(address, &format!("msi_irqs/{number}")), "msi\n");
+        host.write(&format!("proc/irq/{number}/smp_affinity_list"), "0-15\n");
+        let effective = format!("proc/irq/{number}/effective_affinity_list");
+        host.write(&effective, &format!("{cpu}\n"));
+    }
+}
+
+#[test]
+fn interrupts_of_which_none_is_served_near_the_device_are_found() {
+    let host = Host::new();
+    // One near; one that is not in use; one far and one near: nothing to say.
+    interrupts(&host, "0000:23:00.0", 40, ["3", "9"]);
+    interrupts(&host, "0000:24:00.0", 50, ["", ""]);
+    interrupts(&host, "0000:25:00.0", 60, ["5", "1"]);
+    assert_eq!(findings(&host, "22.05.8").len(), 0);
+    interrupts(&host, "0000:85:00.0", 70, ["0", "9"]);
+    let all = found(&host, "22.05.8", "interrupts");
+    assert_eq!(all.len(), 1, "{all:#?}");
+    assert!(
+        all[0].starts_with(
+            "slows-jobs: all interrupts of NIC1 0000:85:00.0 (node 1) are served by CPUs 0,9, on node 0 -> "
+        ),
+        "{all:#?}"
+    );
+    assert!(
+        all[0].contains("for i in 70 71; do echo 4-7,12-15 >/proc/irq/$i/smp_affinity_list; done"),
+        "{all:#?}"
+    );
+}
