@@ -6,7 +6,7 @@ use topology::binding::plan_step;
 use topology::machine::Machine;
 use topology::set::CpuSet;
 
-use super::made_up::{gpu, machine, step, with_masks, with_caches};
+use super::made_up::{gpu, machine, step, with_caches, with_masks};
 use super::optimal::{judged, split_of};
 
 /// A socket of nodes with two caches each; a GPU hangs from each cache, the first of a node from its second.
