@@ -23,8 +23,9 @@ const MAX_REASON: usize = 200;
   reason=$(gpu-numa check); [ $? -ne 1 ] || echo \"$reason\"
   gpu-numa check --class slows-jobs --json
 
-For HealthCheckProgram, NHC and prologs: of what doctor finds, what stops jobs.  Milder findings, a stale snapshot among \
-them, are passed over unless --class names them.  The driver of the GPUs is not asked, no GPU is opened, and after 5 s it \
+For HealthCheckProgram, NHC and prologs: of what doctor finds, what stops jobs and is of the host's own devices: a GPU that \
+is gone since boot, one that gres.conf names and that has no device file.  The rest, Slurm's configuration and a stale \
+snapshot among it, is passed over unless --class names it.  The driver of the GPUs is not asked, no GPU is opened, and after 5 s it \
 ends by itself.
 
 Prints nothing, or one line that is fit for `scontrol update reason=`: ASCII without quotes, 200 bytes at most.
@@ -32,9 +33,9 @@ Prints nothing, or one line that is fit for `scontrol update reason=`: ASCII wit
 Exit status, by the worst finding that counts: 0 none; 1 stops jobs; 3 stops binding; 4 weakens binding; 5 slows jobs; 2 \
 the node could not be looked at, which is no reason to drain it.")]
 pub(crate) struct Check {
-    /// The mildest class of findings that counts
-    #[arg(long, value_name = "CLASS", value_enum, default_value_t = Harm::DRAINS)]
-    class: Harm,
+    /// Count all findings of this class and of worse ones, those of Slurm's configuration too
+    #[arg(long, value_name = "CLASS", value_enum)]
+    class: Option<Harm>,
     #[command(flatten)]
     from: From,
     #[command(flatten)]
@@ -56,7 +57,7 @@ pub(crate) struct CheckDocument {
     class: Option<Harm>,
     /// Those that count, the worst first.
     findings: Vec<DoctorFinding>,
-    /// How many findings are milder than what counts.
+    /// How many findings do not count.
     passed_over: usize,
     /// What could not be checked, which is never a finding.
     unchecked: Vec<String>,
@@ -71,10 +72,14 @@ impl Check {
         let mut world = World::read(&machine, &self.from.source(), &self.choice)?;
         world.asks_driver = false;
         let report = examine(&world);
-        let (findings, milder): (Vec<_>, Vec<_>) = report
-            .findings
-            .into_iter()
-            .partition(|finding| finding.harm <= self.class);
+        let (findings, milder): (Vec<_>, Vec<_>) =
+            report
+                .findings
+                .into_iter()
+                .partition(|finding| match self.class {
+                    Some(class) => finding.harm <= class,
+                    None => finding.drains(),
+                });
         let document = CheckDocument {
             schema: "gpu-numa/check/1",
             host: machine.hostname.clone(),

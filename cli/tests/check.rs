@@ -21,10 +21,20 @@ fn nothing_is_said_of_a_right_host() {
 #[test]
 fn what_stops_jobs_is_the_reason() {
     let host = Host::new();
-    host.replace("etc/slurm/slurm.conf", "GresTypes=gpu", "GresTypes=nic");
+    fs::remove_file(host.root().join("dev/nvidia3")).unwrap();
     let (status, text) = check(&host, &[]);
     assert_eq!(status, Some(1), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with("gpu-numa: gres-file: "), "{text}");
+}
+
+#[test]
+fn what_somebody_mistypes_in_slurms_configuration_drains_nothing() {
+    let host = Host::new();
+    host.replace("etc/slurm/slurm.conf", "GresTypes=gpu", "GresTypes=nic");
+    assert_eq!(check(&host, &[]), (Some(0), String::new()));
+    let (status, text) = check(&host, &["--class", "stops-jobs"]);
+    assert_eq!(status, Some(1), "{text}");
     assert!(text.starts_with("gpu-numa: gres-types: "), "{text}");
 }
 
@@ -94,9 +104,10 @@ fn a_users_process_that_is_named_slurmd_says_nothing_of_the_node() {
     host.write("proc/4242/comm", "slurmd\n");
     host.write("proc/4242/cmdline", "slurmd\0-N\0gpu8\0");
     host.write("proc/4242/status", "Name:\tslurmd\nUid:\t1000\t0\t0\t0\n");
-    assert_eq!(check(&host, &[]), (Some(0), String::new()));
+    let all = ["--class", "stops-jobs"];
+    assert_eq!(check(&host, &all), (Some(0), String::new()));
     host.write("proc/4242/status", "Name:\tslurmd\nUid:\t0\t0\t0\t0\n");
-    let (status, text) = check(&host, &[]);
+    let (status, text) = check(&host, &all);
     assert_eq!(status, Some(1), "{text}");
 }
 

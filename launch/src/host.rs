@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ffi::linux::file::{FileError, is_roots_file, read_roots_text, read_trusted_text};
 use topology::machine::Machine;
+use topology::pci::PciAddress;
 use topology::snapshot::{MAX_BYTES, NODE_FILE, Snapshot, SnapshotError, Stale};
 use topology::sysfs::{self, SysfsError};
 
@@ -78,6 +79,17 @@ impl SnapshotFault {
             return false;
         };
         matches!(error, SnapshotError::Stale(_))
+    }
+
+    /// The first GPU of the snapshot that is gone, where that is why it is not used; the snapshot is of this boot then.
+    pub fn gone(&self) -> Option<PciAddress> {
+        match self {
+            Self::Contents {
+                error: SnapshotError::Stale(Stale::Gpu(gpu)),
+                ..
+            } => Some(*gpu),
+            Self::Missing(_) | Self::File(_) | Self::Contents { .. } => None,
+        }
     }
 }
 
@@ -187,6 +199,18 @@ pub fn name() -> Option<String> {
 mod tests {
     use super::*;
     use topology::snapshot::HostNow;
+
+    #[test]
+    fn a_gpu_is_gone_only_where_that_is_why_the_snapshot_is_not_used() {
+        let fault = |stale: Stale| SnapshotFault::Contents {
+            path: PathBuf::new(),
+            error: stale.into(),
+        };
+        let gpu: PciAddress = "0000:23:00.0".parse().unwrap();
+        assert_eq!(fault(Stale::Gpu(gpu)).gone(), Some(gpu));
+        assert_eq!(fault(Stale::NewGpu(gpu)).gone(), None);
+        assert_eq!(fault(Stale::Boot).gone(), None);
+    }
 
     fn write_snapshot(folder: &Path, now: &HostNow) -> PathBuf {
         let text = Snapshot::new(Machine::default(), now, 1).to_json().unwrap();

@@ -5,12 +5,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use discovery::child::read_output;
-use launch::host::Trust;
+use launch::host::{SnapshotFault, Trust};
 use topology::machine::{Gpu, NodeKind, NumaSource};
+use topology::pci::PciAddress;
 use topology::snapshot::{NODE_FILE, Snapshot};
 use topology::sysfs::{self, OVERRIDE_FILE, SiteLineFault};
 
-use super::report::{DoctorReport, Harm};
+use super::report::{DoctorReport, GONE, Harm};
 use super::slurm::Slurm;
 use super::tree::Tree;
 use super::world::World;
@@ -126,6 +127,9 @@ fn check_snapshot(world: &World<'_>, tree: &Tree, report: &mut DoctorReport) {
     let folder = site.directory;
     let fault = if world.is_live {
         let fault = launch::host::read_snapshot(&folder, Trust::Root).err();
+        if let Some(gpu) = fault.as_ref().and_then(SnapshotFault::gone) {
+            find_gone(gpu, report);
+        }
         fault.map(|fault| (fault.to_string(), fault.is_stale()))
     } else {
         find_recorded_fault(tree, &folder.join(NODE_FILE).to_string_lossy(), report)
@@ -144,6 +148,17 @@ fn check_snapshot(world: &World<'_>, tree: &Tree, report: &mut DoctorReport) {
         evidence,
         "the plugin reads /sys at every step instead, and NCCL gets no corrected topology file",
         remedy,
+    );
+}
+
+/// A GPU of this boot's snapshot that the kernel no longer lists.
+fn find_gone(gpu: PciAddress, report: &mut DoctorReport) {
+    report.find(
+        GONE,
+        Harm::StopsJobs,
+        format!("GPU {gpu} was there at boot and is gone"),
+        "jobs that are given it fail",
+        format!("look for {gpu} in the kernel's log; where it was taken out on purpose, run `gpu-numa snapshot`"),
     );
 }
 

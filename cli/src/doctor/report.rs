@@ -20,11 +20,6 @@ pub(crate) enum Harm {
 }
 
 impl Harm {
-    /// The mildest class for which a node should take no jobs: `gpu-numa check` passes over what is milder.
-    ///
-    /// Below it jobs run, and a drained node would cost more than what is wrong.
-    pub(crate) const DRAINS: Self = Self::StopsJobs;
-
     /// The exit status of `gpu-numa check`; 2 is that it could not look.
     pub(crate) fn exit_status(self) -> u8 {
         match self {
@@ -59,6 +54,19 @@ pub(crate) struct DoctorFinding {
     pub(crate) effect: String,
     /// What to change: the file and the line as it should be.
     pub(crate) change: String,
+}
+
+/// A GPU that was there at boot and is gone.
+pub(crate) const GONE: &str = "gpu-gone";
+
+impl DoctorFinding {
+    /// Whether a node should take no jobs for it: what stops jobs, and is of the host's own devices.
+    ///
+    /// What is of a configuration is left to slurmctld and slurmd: a line that somebody mistypes is the same on every node, and
+    /// must not drain a cluster.
+    pub(crate) fn drains(&self) -> bool {
+        self.harm == Harm::StopsJobs && [GONE, "gres-file"].contains(&self.check)
+    }
 }
 
 /// All findings, and what could not be checked.
