@@ -23,8 +23,8 @@ const MAX_REASON: usize = 200;
   reason=$(gpu-numa check); [ $? -ne 1 ] || echo \"$reason\"
   gpu-numa check --class slows-jobs --json
 
-For HealthCheckProgram, NHC and prologs: of what doctor finds, what stops jobs and is of the host's own devices: a GPU that \
-is gone since boot, one that gres.conf names and that has no device file.  The rest, Slurm's configuration and a stale \
+For HealthCheckProgram, NHC and prologs: of what doctor finds, what stops jobs and is of the host's own GPUs: one that is \
+gone since boot, or that gres.conf names and that has no device file or another kernel driver.  The rest, Slurm's configuration and a stale \
 snapshot among it, is passed over unless --class names it.  The driver of the GPUs is not asked, no GPU is opened, and after 5 s it \
 ends by itself.
 
@@ -149,6 +149,7 @@ mod tests {
             evidence: evidence.to_owned(),
             effect: "slurmd stops".to_owned(),
             change: String::new(),
+            is_of_gpu: true,
         }
     }
 

@@ -21,7 +21,7 @@ fn nothing_is_said_of_a_right_host() {
 #[test]
 fn what_stops_jobs_is_the_reason() {
     let host = Host::new();
-    fs::remove_file(host.root().join("dev/nvidia3")).unwrap();
+    host.write("dev/nvidia0", "");
     let (status, text) = check(&host, &[]);
     assert_eq!(status, Some(1), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");

@@ -281,7 +281,7 @@ fn check_files(world: &World<'_>, line: &GresLine<'_>, detects: bool, report: &m
         }
     }
     if !missing.is_empty() {
-        report_missing(line, &missing, report);
+        report_missing(world, line, &missing, report);
     }
     if let Some(gpu) = by_order {
         report.skip(format!(
@@ -292,7 +292,12 @@ fn check_files(world: &World<'_>, line: &GresLine<'_>, detects: bool, report: &m
 }
 
 /// One finding for the device files of a line that the host does not have.
-fn report_missing(line: &GresLine<'_>, missing: &[String], report: &mut DoctorReport) {
+fn report_missing(
+    world: &World<'_>,
+    line: &GresLine<'_>,
+    missing: &[String],
+    report: &mut DoctorReport,
+) {
     let (names, place) = (missing.join(", "), line.line.place());
     // A part of a GPU is no part without one of its files.
     let (key, change) = if line.is_of_several_files() {
@@ -301,15 +306,17 @@ fn report_missing(line: &GresLine<'_>, missing: &[String], report: &mut DoctorRe
     } else {
         ("File", format!("{place}: remove {names}"))
     };
-    report.find(
-        "gres-file",
-        Harm::StopsJobs,
-        line.line.quote(key),
-        format!(
-            "the host has no {names}: slurmd waits 20 seconds for a file and does not start (\"can't stat gres.conf file\")"
-        ),
-        change,
+    let evidence = line.line.quote(key);
+    let effect = format!(
+        "the host has no {names}: slurmd waits 20 seconds for a file and does not start (\"can't stat gres.conf file\")"
     );
+    let is_of_gpu =
+        |file: &String| matches!(devices::of_file(world.machine, file), DeviceFile::Gpu(_));
+    if missing.iter().any(is_of_gpu) {
+        report.find_of_gpu("gres-file", evidence, effect, change);
+    } else {
+        report.find("gres-file", Harm::StopsJobs, evidence, effect, change);
+    }
 }
 
 /// Device files that `/dev` does not have; where it has none at all, the driver may not be loaded.
@@ -351,7 +358,7 @@ fn check_missing(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorRepo
         let all = line.files().into_iter().chain(line.several_files());
         let missing: Vec<String> = all.filter(|file| is_gone(file)).collect();
         if !missing.is_empty() {
-            report_missing(line, &missing, report);
+            report_missing(world, line, &missing, report);
         }
     }
 }
@@ -366,9 +373,8 @@ fn check_driver(
 ) {
     if let Some(driver) = world.other_driver(gpu) {
         let place = line.line.place();
-        report.find(
+        report.find_of_gpu(
             "gres-file",
-            Harm::StopsJobs,
             format!(
                 "{place}: {file} is GPU {}, which the kernel driver {driver} has",
                 gpu.pci

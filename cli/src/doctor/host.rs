@@ -11,7 +11,7 @@ use topology::pci::PciAddress;
 use topology::snapshot::{NODE_FILE, Snapshot};
 use topology::sysfs::{self, OVERRIDE_FILE, SiteLineFault};
 
-use super::report::{DoctorReport, GONE, Harm};
+use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::tree::Tree;
 use super::world::World;
@@ -153,9 +153,8 @@ fn check_snapshot(world: &World<'_>, tree: &Tree, report: &mut DoctorReport) {
 
 /// A GPU of this boot's snapshot that the kernel no longer lists.
 fn find_gone(gpu: PciAddress, report: &mut DoctorReport) {
-    report.find(
-        GONE,
-        Harm::StopsJobs,
+    report.find_of_gpu(
+        "gpu-gone",
         format!("GPU {gpu} was there at boot and is gone"),
         "jobs that are given it fail",
         format!("look for {gpu} in the kernel's log; where it was taken out on purpose, run `gpu-numa snapshot`"),

@@ -54,18 +54,18 @@ pub(crate) struct DoctorFinding {
     pub(crate) effect: String,
     /// What to change: the file and the line as it should be.
     pub(crate) change: String,
+    /// Whether it is of a GPU that this host has or had: another kernel driver has it, its device file is not there.
+    #[serde(skip)]
+    pub(crate) is_of_gpu: bool,
 }
 
-/// A GPU that was there at boot and is gone.
-pub(crate) const GONE: &str = "gpu-gone";
-
 impl DoctorFinding {
-    /// Whether a node should take no jobs for it: what stops jobs, and is of the host's own devices.
+    /// Whether a node should take no jobs for it: what stops jobs, and is of the host's own GPUs.
     ///
     /// What is of a configuration is left to slurmctld and slurmd: a line that somebody mistypes is the same on every node, and
     /// must not drain a cluster.
     pub(crate) fn drains(&self) -> bool {
-        self.harm == Harm::StopsJobs && [GONE, "gres-file"].contains(&self.check)
+        self.harm == Harm::StopsJobs && self.is_of_gpu
     }
 }
 
@@ -94,7 +94,30 @@ impl DoctorReport {
             evidence: evidence.into(),
             effect: effect.into(),
             change: change.into(),
+            is_of_gpu: false,
         };
+        self.add(finding);
+    }
+
+    /// Adds what stops jobs because of a GPU of this host, once.
+    pub(crate) fn find_of_gpu(
+        &mut self,
+        check: &'static str,
+        evidence: impl Into<String>,
+        effect: impl Into<String>,
+        change: impl Into<String>,
+    ) {
+        self.add(DoctorFinding {
+            check,
+            harm: Harm::StopsJobs,
+            evidence: evidence.into(),
+            effect: effect.into(),
+            change: change.into(),
+            is_of_gpu: true,
+        });
+    }
+
+    fn add(&mut self, finding: DoctorFinding) {
         if self.known.insert(finding.clone()) {
             self.findings.push(finding);
         }
