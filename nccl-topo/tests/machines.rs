@@ -114,7 +114,9 @@ fn nccl_sees_the_sockets_that_there_are() {
 #[test]
 fn every_gpu_and_nic_is_in_the_file_with_its_best_link() {
     for (declared, machine, emitted) in with_files(Form::MultiHost) {
-        let gpus = machine.gpus.iter().map(|gpu| gpu.pci);
+        // NCCL is NVIDIA's, and so are the GPUs of its file.
+        let gpus = machine.gpus.iter().filter(|gpu| gpu.vendor == 0x10de);
+        let gpus = gpus.map(|gpu| gpu.pci);
         let nics = machine.nics.iter().map(|nic| nic.pci);
         for pci in gpus.chain(nics) {
             let entry = format!("<pci busid=\"{pci}\"");

@@ -73,19 +73,29 @@ pub fn faults_of(conf: &[Line]) -> Vec<ClusterFault<'_>> {
 fn with_unknown_nodes(conf: &[Line]) -> Vec<ClusterFault<'_>> {
     let of_key = |key: &'static str| conf.iter().filter_map(move |line| line.get(key));
     let mut named: BTreeSet<String> = BTreeSet::new();
+    // Lists may name more than any cluster has: all lines together get so many.
+    let mut left = MOST_NAMES;
+    let mut names_of = |list: &str| {
+        let names = hostlist::expand(list, left);
+        left -= names.len();
+        (left > 0).then_some(names)
+    };
     for list in of_key("nodename") {
-        named.extend(hostlist::expand(list, MOST_NAMES));
+        match names_of(list) {
+            Some(names) => named.extend(names),
+            None => return Vec::new(),
+        }
     }
-    if named.len() >= MOST_NAMES || last(conf, "maxnodecount").is_some() {
+    if last(conf, "maxnodecount").is_some() {
         return Vec::new();
     }
     named.extend(of_key("nodeset").map(str::to_owned));
-    let fault = |line: &'_ Line| {
+    let mut fault = |line: &'_ Line| {
         let list = line
             .get("nodes")
             .filter(|_| line.get("partitionname").is_some())?;
         let list: Vec<&str> = list.split_whitespace().collect();
-        let mut nodes = hostlist::expand(&list.join(","), MOST_NAMES).into_iter();
+        let mut nodes = names_of(&list.join(","))?.into_iter();
         nodes.find(|node| !node.eq_ignore_ascii_case("ALL") && !named.contains(node))
     };
     let lines = conf.iter();
