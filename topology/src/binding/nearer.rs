@@ -19,7 +19,8 @@ pub(super) fn nearest_held(near: &[Near], plan: &[CpuSet]) -> usize {
 }
 
 /// The split that exchanges between two tasks make of `plan`, of `merit`: never a worse one, and with more CPUs that are
-/// nearer as long as an exchange gains some.  Tasks exchange all that they have, what they have below a cache, or a core.
+/// nearer as long as an exchange of two tasks gains some.  They exchange all that they have, what they have below a cache, or
+/// a core; chains over three tasks are not tried.
 pub(super) fn nearer(
     pool: &Pool,
     wants: Wants<'_>,

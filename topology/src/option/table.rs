@@ -60,7 +60,7 @@ pub const TABLE: &[Row] = &[
     row(
         Item::Width(Width::L3),
         "l3",
-        "give each task the CPUs of one last-level cache near its GPU, the one that the fewest other tasks have",
+        "give each task the CPUs of one last-level cache near its GPU: the one that the GPU hangs from where that is known, else the one that the fewest other tasks have",
     ),
     row(
         Item::Memory(Memory::Preferred),
