@@ -9,7 +9,7 @@ use ffi::linux::{affinity, process};
 use topology::allowed::{StepCpus, StepView, find_step_cpus, parse_mask_list};
 use topology::binding::{KernelVersion, MemoryPolicy, TaskRequest, UserMemory};
 use topology::machine::{Gpu, Machine};
-use topology::pci::PciAddress;
+use topology::pci::{PciAddress, once_each};
 use topology::set::{CpuSet, NodeSet};
 use topology::vendor::Variables;
 use topology::visible::{Asked, Visible, find_all};
@@ -165,17 +165,6 @@ fn visible_of(
     visible
 }
 
-/// Each GPU once, where parts of it stand in a list.
-fn once_each(gpus: Vec<PciAddress>) -> Vec<PciAddress> {
-    let mut once = Vec::with_capacity(gpus.len());
-    for gpu in gpus {
-        if !once.contains(&gpu) {
-            once.push(gpu);
-        }
-    }
-    once
-}
-
 /// The GPUs that the calling process may open, and those whose device file is not there or not known.
 pub fn openable_by_process(machine: &Machine) -> Vec<PciAddress> {
     once_each(parts_openable_by_process(machine))
@@ -220,10 +209,7 @@ pub fn seen_in(
         .max()
         .is_some_and(|last| last + 1 == machine.gpus.iter().map(Gpu::parts).sum::<usize>());
     let is_by_name = !more && entries.iter().all(|entry| entry.parse::<usize>().is_err());
-    let all = || {
-        let parts = |gpu: &Gpu| std::iter::repeat_n(gpu.pci, gpu.parts());
-        machine.gpus.iter().flat_map(parts).collect()
-    };
+    let all = || machine.gpus.iter().flat_map(Gpu::part_addresses).collect();
     let Some(openable) = openable.or_else(|| (is_by_name || counts_all).then(all)) else {
         return Seen::Numbered(variable, list.clone(), entries.len());
     };

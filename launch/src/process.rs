@@ -175,8 +175,7 @@ fn present_to(machine: &Machine, root: &Path, pid: u32, own: u32) -> Option<Vec<
     };
     let gpus = machine.gpus.iter();
     let present = gpus.filter(|gpu| has_same || is_there(gpu));
-    let parts = present.flat_map(|gpu| std::iter::repeat_n(gpu.pci, gpu.parts()));
-    Some(parts.collect())
+    Some(present.flat_map(Gpu::part_addresses).collect())
 }
 
 /// What decides which devices the processes of a cgroup may open, by `/proc/PID/cgroup`; none where that is empty.

@@ -452,6 +452,11 @@ impl Gpu {
         parts.clamp(1, MAX_PARTS)
     }
 
+    /// Its address, once for each of [`Gpu::parts`].
+    pub fn part_addresses(&self) -> impl Iterator<Item = PciAddress> {
+        std::iter::repeat_n(self.pci, self.parts())
+    }
+
     /// What is known of its model; None for a device id that the vendor's row does not list.
     pub fn model(&self) -> Option<&'static Model> {
         self.maker()?.model(self.device)

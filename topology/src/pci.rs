@@ -231,9 +231,31 @@ impl DeviceKind {
     }
 }
 
+/// Each device once, in the order in which they first come: a GPU that is divided is in a list once for each part.
+pub fn once_each(mut devices: Vec<PciAddress>) -> Vec<PciAddress> {
+    let mut index = 0;
+    while let Some(device) = devices.get(index) {
+        let is_known = devices.iter().take(index).any(|known| known == device);
+        if is_known {
+            devices.remove(index);
+        } else {
+            index += 1;
+        }
+    }
+    devices
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_that_comes_again_is_left_out() {
+        let [a, b]: [PciAddress; 2] =
+            ["0000:23:00.0", "0000:83:00.0"].map(|pci| pci.parse().unwrap());
+        assert_eq!(once_each(vec![b, a, a, b, a]), [b, a]);
+        assert_eq!(once_each(Vec::new()), []);
+    }
 
     #[test]
     fn reads_sysfs_and_nvml_forms() {

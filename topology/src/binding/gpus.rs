@@ -2,7 +2,7 @@
 
 use super::request::TaskRequest;
 use crate::option::Map;
-use crate::pci::PciAddress;
+use crate::pci::{PciAddress, once_each};
 
 /// The GPUs of each task under `map`, and whether tasks that see several were given a share.
 pub(super) fn choose(tasks: &[TaskRequest], map: Map) -> (Vec<Vec<PciAddress>>, bool) {
@@ -26,7 +26,7 @@ pub(super) fn choose(tasks: &[TaskRequest], map: Map) -> (Vec<Vec<PciAddress>>, 
                     .copied()
                     .collect(),
             };
-            without_parts(own)
+            once_each(own)
         })
         .collect();
     (
@@ -57,20 +57,6 @@ fn shares_of(tasks: &[TaskRequest]) -> Option<Share> {
     } else {
         Share::One
     })
-}
-
-/// Each GPU once, where the task sees several parts of it.
-fn without_parts(mut gpus: Vec<PciAddress>) -> Vec<PciAddress> {
-    let mut index = 0;
-    while let Some(gpu) = gpus.get(index) {
-        let is_known = gpus.iter().take(index).any(|known| known == gpu);
-        if is_known {
-            gpus.remove(index);
-        } else {
-            index += 1;
-        }
-    }
-    gpus
 }
 
 fn nth(visible: &[PciAddress], task: usize) -> Vec<PciAddress> {
