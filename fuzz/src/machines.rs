@@ -39,9 +39,15 @@ pub(crate) fn two_gpus() -> Machine {
 /// `node.json`: root reads it; whatever is in it, a task's CPUs are the step's.
 pub(crate) fn snapshot(bytes: &[u8]) {
     let (text, mut choices) = split(bytes);
+    let of_launch = Snapshot::parse_for_launch(&text);
+    if let Ok(snapshot) = &of_launch {
+        check(&snapshot.machine, &mut choices);
+    }
     let Ok(snapshot) = Snapshot::parse(&text) else {
         return;
     };
+    let of_launch = of_launch.expect("a launch reads whatever is a snapshot");
+    assert_eq!(of_launch.machine, snapshot.machine.clone().for_launch());
     let json = snapshot.to_json().unwrap();
     let again = Snapshot::parse(&json).unwrap();
     assert_eq!(again.to_json().unwrap(), json);
@@ -67,7 +73,8 @@ pub(crate) fn tree(bytes: &[u8]) {
     if let Ok(machine) = sysfs::read_machine(folder.path(), &overrides) {
         check(&machine, &mut Choices(choices));
     }
-    let _ = sysfs::read_current(folder.path(), TWO_GPUS);
+    let snapshot = Snapshot::parse_for_launch(TWO_GPUS).expect("the seed is a snapshot");
+    let _ = sysfs::current(folder.path(), snapshot);
 }
 
 fn read(path: &Path, choices: &mut Choices<'_>) {

@@ -98,6 +98,19 @@ impl SnapshotFault {
 /// # Errors
 /// [`SnapshotFault`] by what is wrong.
 pub fn read_snapshot(folder: &Path, trust: Trust) -> Result<Machine, SnapshotFault> {
+    read_parsed(folder, trust, Snapshot::parse)
+}
+
+/// The same as a part of Slurm reads it at each launch: the machine as [`Machine::for_launch`] keeps it.
+fn read_for_launch(folder: &Path) -> Result<Machine, SnapshotFault> {
+    read_parsed(folder, Trust::Root, Snapshot::parse_for_launch)
+}
+
+fn read_parsed(
+    folder: &Path,
+    trust: Trust,
+    parse: impl FnOnce(&str) -> Result<Snapshot, SnapshotError>,
+) -> Result<Machine, SnapshotFault> {
     let path = folder.join(NODE_FILE);
     let text = match trust.read(&path, MAX_BYTES) {
         Ok(text) => text,
@@ -106,17 +119,11 @@ pub fn read_snapshot(folder: &Path, trust: Trust) -> Result<Machine, SnapshotFau
         }
         Err(error) => return Err(SnapshotFault::File(error)),
     };
-    let machine = match trust {
-        Trust::Root => sysfs::read_current(Path::new(ROOT), &text),
-        Trust::RootOrUser => Snapshot::parse(&text).and_then(|snapshot| {
-            let is_of_this_boot = snapshot.boot_id == boot_id();
-            if is_of_this_boot {
-                Ok(snapshot.machine)
-            } else {
-                Err(Stale::Boot.into())
-            }
-        }),
-    };
+    let machine = parse(&text).and_then(|snapshot| match trust {
+        Trust::Root => Ok(sysfs::current(Path::new(ROOT), snapshot)?),
+        Trust::RootOrUser if snapshot.boot_id == boot_id() => Ok(snapshot.machine),
+        Trust::RootOrUser => Err(Stale::Boot.into()),
+    });
     machine.map_err(|error| SnapshotFault::Contents { path, error })
 }
 
@@ -133,7 +140,7 @@ pub fn read_sys() -> Result<Machine, SysfsError> {
 /// A host's machine, and where that is from.
 #[derive(Debug)]
 pub struct KnownHost {
-    /// The machine.
+    /// The machine; of a snapshot, what [`Machine::for_launch`] keeps.
     pub machine: Machine,
     /// The device files of its GPUs.
     pub devices: Devices,
@@ -170,7 +177,7 @@ pub struct UnknownHost {
 /// # Errors
 /// [`UnknownHost`] where neither gives a machine.
 pub fn read_host(folder: &Path) -> Result<KnownHost, UnknownHost> {
-    let fault = match read_snapshot(folder, Trust::Root) {
+    let fault = match read_for_launch(folder) {
         Ok(machine) => {
             return Ok(KnownHost::new(machine, Some(folder.to_owned()), None));
         }

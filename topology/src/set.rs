@@ -16,6 +16,9 @@ use crate::text::from_text;
 /// `0-4294967295` from costing memory.
 pub const MAX_INDEX: u32 = 65_535;
 
+/// Words that are in a set's value itself: those of 256 indexes.
+const OWN_WORDS: usize = 4;
+
 /// Marks a set of CPUs (hwloc's PU, Linux's logical CPU).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cpu {}
@@ -34,8 +37,8 @@ pub type NodeSet = IndexSet<Node>;
 ///
 /// The words carry no trailing zeros, so equal sets are equal values.
 pub struct IndexSet<K> {
-    /// Those of a set of 256 indexes are in the value itself.
-    words: SmallVec<[u64; 4]>,
+    /// [`OWN_WORDS`] of them need no memory of their own.
+    words: SmallVec<[u64; OWN_WORDS]>,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -67,12 +70,13 @@ impl<K> IndexSet<K> {
     /// Bits beyond [`MAX_INDEX`] are dropped.
     pub fn from_words(words: &[u64]) -> Self {
         let keep = words.len().min(MAX_INDEX as usize / 64 + 1);
-        let mut set = Self {
-            words: words.iter().take(keep).copied().collect(),
+        let words = words.get(..keep).unwrap_or_default();
+        let used = words.iter().rposition(|word| *word != 0);
+        let words = words.get(..used.map_or(0, |last| last + 1));
+        Self {
+            words: SmallVec::from_slice(words.unwrap_or_default()),
             kind: PhantomData,
-        };
-        set.trim();
-        set
+        }
     }
 
     /// The words of the set, lowest first, without trailing zeros.
@@ -100,7 +104,7 @@ impl<K> IndexSet<K> {
         for (word, bits) in (first..).zip(words) {
             let from = if word == first { low % 64 } else { 0 };
             let to = if word == last { high % 64 } else { 63 };
-            *bits |= u64::MAX << from & u64::MAX >> (63 - to);
+            *bits |= bits_between(from, to);
         }
     }
 
@@ -338,8 +342,12 @@ impl<K> FromStr for IndexSet<K> {
 }
 
 /// A list in one pass; none where anything in it is odd.
+///
+/// A snapshot has hundreds of them, most of two numbers: those of a set that is in the value itself are marked there before
+/// there is a set.
 fn parse_list<K>(text: &[u8]) -> Option<IndexSet<K>> {
-    let mut set = IndexSet::new();
+    let mut own = [0u64; OWN_WORDS];
+    let mut far = IndexSet::new();
     let mut rest = text;
     while !rest.is_empty() {
         let low = take_index(&mut rest)?;
@@ -353,26 +361,40 @@ fn parse_list<K>(text: &[u8]) -> Option<IndexSet<K>> {
         if low > high {
             return None;
         }
-        set.insert_range(low, high);
+        let (first, last) = (low as usize / 64, high as usize / 64);
+        match own.get_mut(first) {
+            Some(word) if first == last => *word |= bits_between(low % 64, high % 64),
+            Some(_) | None => far.insert_range(low, high),
+        }
         match rest.split_first() {
             Some((b',', more)) if !more.is_empty() => rest = more,
             Some(_) => return None,
             None => {}
         }
     }
-    Some(set)
+    let near = IndexSet::from_words(&own);
+    if far.is_empty() {
+        return Some(near);
+    }
+    far.extend_with(&near);
+    Some(far)
+}
+
+/// The bits from `low` to `high`, both below 64.
+fn bits_between(low: u32, high: u32) -> u64 {
+    u64::MAX << low & u64::MAX >> (63 - high)
 }
 
 /// Takes a number off the front of a list.
 fn take_index(rest: &mut &[u8]) -> Option<u32> {
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (number, more) = rest.split_at_checked(digits)?;
-    *rest = more;
-    let value = number.iter().try_fold(0u32, |value, digit| {
-        let value = value * 10 + u32::from(digit - b'0');
-        (value <= MAX_INDEX).then_some(value)
-    });
-    value.filter(|_| digits > 0)
+    let mut value = None;
+    while let Some((digit @ b'0'..=b'9', more)) = rest.split_first() {
+        let next = value.unwrap_or(0) * 10 + u32::from(digit - b'0');
+        value = (next <= MAX_INDEX).then_some(next);
+        value?;
+        *rest = more;
+    }
+    value
 }
 
 /// A list element by element, which says what is wrong with one.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::machine::Machine;
+use crate::machine::{Machine, launch};
 use crate::pci::PciAddress;
 use crate::set::CpuSet;
 use crate::text;
@@ -34,6 +34,19 @@ pub struct Snapshot {
     pub created_unix: u64,
     /// The machine.
     pub machine: Machine,
+}
+
+/// A snapshot as a launch reads it.
+#[derive(Deserialize)]
+struct LaunchSnapshot {
+    schema: String,
+    #[serde(default, deserialize_with = "text::read_some_plain")]
+    boot_id: Option<String>,
+    #[serde(default, deserialize_with = "text::read_some_plain")]
+    driver: Option<String>,
+    created_unix: u64,
+    #[serde(deserialize_with = "launch::read")]
+    machine: Machine,
 }
 
 /// Why a text is no snapshot.
@@ -111,12 +124,32 @@ impl Snapshot {
     /// [`SnapshotError`]: not JSON of this shape, or another format.
     pub fn parse(text: &str) -> Result<Self, SnapshotError> {
         let snapshot: Self = serde_json::from_str(text)?;
-        if snapshot.schema != SCHEMA {
-            return Err(SnapshotError::Schema(crate::option::printable(
-                &snapshot.schema,
-            )));
+        snapshot.of_known_schema()
+    }
+
+    /// The same with no more of the machine than [`Machine::for_launch`] keeps, in a third of the time.
+    ///
+    /// # Errors
+    /// As [`Snapshot::parse`]; what is wrong with the rest of the machine is not seen.
+    pub fn parse_for_launch(text: &str) -> Result<Self, SnapshotError> {
+        let read: LaunchSnapshot = serde_json::from_str(text)?;
+        let snapshot = Self {
+            schema: read.schema,
+            boot_id: read.boot_id,
+            driver: read.driver,
+            created_unix: read.created_unix,
+            machine: read.machine,
+        };
+        snapshot.of_known_schema()
+    }
+
+    fn of_known_schema(self) -> Result<Self, SnapshotError> {
+        if self.schema == SCHEMA {
+            Ok(self)
+        } else {
+            let schema = crate::option::printable(&self.schema);
+            Err(SnapshotError::Schema(schema))
         }
-        Ok(snapshot)
     }
 
     /// The snapshot as JSON text, a line at the end.
@@ -191,10 +224,36 @@ mod tests {
     }
 
     #[test]
+    fn a_launch_reads_what_it_looks_at() {
+        let text = r#"{"schema":"gpu-numa/snapshot/1","boot_id":"b","driver":"580.82","created_unix":7,"machine":{
+            "hostname":"gpu1","online":"0-3","packages":[{"id":0,"cpus":"0-3","numa_nodes":"0"}],
+            "numa_nodes":[{"id":0,"package":0,"cpus":"0-3","memory_bytes":5,"kind":"dram","distances":{"0":10}}],
+            "cores":["0-1","2-3"],"last_level_caches":["0-3"],"board":"X",
+            "latencies":[{"cpu_node":0,"memory_node":0,"nanoseconds":90}],
+            "pci":[{"address":"0000:01:00.0","class":197120,"vendor":4318,"device":9008,"link":{}}],
+            "gpus":[{"pci":"0000:01:00.0","vendor":"10de","device":"2330","minor":0,"uuid":"GPU-1","name":"H100",
+                     "package":0,"numa_nodes":"0","numa_source":"numa_node","cpus":"0-3"}],
+            "nics":[{"pci":"0000:02:00.0","vendor":"15b3","device":"1021","names":["mlx5_0"],
+                     "ports":[{"device":"mlx5_0","port":1}],
+                     "package":0,"numa_nodes":"0","numa_source":"numa_node","cpus":"0-3"}],
+            "nvlink_visible":true,"p2p":[{"a":"0000:01:00.0","b":"0000:03:00.0","state":"ok"}],"remarks":["odd"]}}"#;
+        let whole = Snapshot::parse(text).unwrap();
+        let of_launch = Snapshot::parse_for_launch(text).unwrap();
+        assert_eq!(of_launch.machine, whole.machine.clone().for_launch());
+        assert!(of_launch.machine.pci.is_empty() && of_launch.machine.gpus == whole.machine.gpus);
+        assert_eq!(
+            (of_launch.boot_id, of_launch.driver, of_launch.created_unix),
+            (whole.boot_id, whole.driver, whole.created_unix)
+        );
+    }
+
+    #[test]
     fn truncated_or_foreign_text_is_refused() {
         let text = snapshot().to_json().unwrap();
         assert!(Snapshot::parse(&text[..text.len() / 2]).is_err());
+        assert!(Snapshot::parse_for_launch(&text[..text.len() - 3]).is_err());
         let foreign = text.replace("snapshot/1", "snapshot/9");
+        assert!(Snapshot::parse_for_launch(&foreign).is_err());
         let error = Snapshot::parse(&foreign).unwrap_err().to_string();
         assert_eq!(
             error,

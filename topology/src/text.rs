@@ -15,8 +15,21 @@ const LONGEST_HOST: usize = 253;
 /// Others' text (a product's name, a slot's) as part of a line: what is no printable character, line breaks and marks
 /// that change the direction of writing among them, is U+FFFD, and what is beyond 256 characters is cut.
 pub fn plain(text: &str) -> String {
+    if is_plain(text) {
+        return text.to_owned();
+    }
     let cut: String = text.trim().chars().take(LONGEST).map(shown).collect();
     cut.trim_end().to_owned()
+}
+
+/// Whether a text is known to stay as it is: most are, and a launch reads one for each GPU and more.
+fn is_plain(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let ends = (bytes.first(), bytes.last());
+    bytes.len() <= LONGEST
+        && ends.0 != Some(&b' ')
+        && ends.1 != Some(&b' ')
+        && bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 fn shown(c: char) -> char {
@@ -153,6 +166,10 @@ mod tests {
             assert!(plain(&format!("x{odd}x")).contains('\u{fffd}'), "{odd:?}");
         }
         assert_eq!(plain(&"x".repeat(300)).len(), LONGEST);
+        for kept in ["", "A100-SXM4", "a b", &"x".repeat(LONGEST)] {
+            assert_eq!(plain(kept), kept);
+        }
+        assert_eq!(plain(" a "), "a");
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub const MOST_GPUS: usize = 512;
 const MOST_SETS: usize = MAX_INDEX as usize + 1;
 
 /// What a list has CPUs by.
-trait HasCpus {
+pub(super) trait HasCpus {
     /// How many of its kind a list may have.
     const MOST: usize = MOST;
 
@@ -94,7 +94,6 @@ impl<'de, T: Deserialize<'de> + HasCpus> Visitor<'de> for ListVisitor<T> {
 }
 
 /// The list, in which no CPU is twice.
-#[allow(private_bounds, reason = "the lists of a machine")]
 pub(super) fn read_list<'de, T: Deserialize<'de> + HasCpus, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::files::Root;
 use crate::machine::Machine;
 use crate::pci::PciAddress;
-use crate::snapshot::{HostNow, Snapshot, SnapshotError};
+use crate::snapshot::{HostNow, Snapshot, Stale};
 use crate::vendor::VENDORS;
 
 /// Reads boot id, driver version and online CPUs below `root`, which of `gpus` are there, and which others
@@ -20,9 +20,10 @@ pub fn read_now(root: &Path, gpus: &[PciAddress]) -> HostNow {
     };
     let folders = || VENDORS.iter().filter_map(|vendor| vendor.driver.gpus);
     let is_there = |gpu: &&PciAddress| {
+        let gpu = gpu.to_string();
         iter::once("sys/bus/pci/devices")
             .chain(folders())
-            .any(|folder| root.exists(&format!("{folder}/{gpu}")))
+            .any(|folder| root.exists(&[folder, "/", &gpu].concat()))
     };
     let appeared = folders()
         .flat_map(|folder| root.entries(folder))
@@ -42,15 +43,14 @@ pub fn read_now(root: &Path, gpus: &[PciAddress]) -> HostNow {
     }
 }
 
-/// The machine of a snapshot's text, where that is still the machine below `root`.
+/// The machine of a snapshot, where that is still the machine below `root`.
 ///
 /// # Errors
-/// [`SnapshotError`]: no snapshot, another format, or one that no longer holds.
-pub fn read_current(root: &Path, text: &str) -> Result<Machine, SnapshotError> {
-    let snapshot = Snapshot::parse(text)?;
+/// [`Stale`] by what changed.
+pub fn current(root: &Path, snapshot: Snapshot) -> Result<Machine, Stale> {
     let gpus: Vec<_> = snapshot.machine.gpus.iter().map(|gpu| gpu.pci).collect();
     match snapshot.staleness(&read_now(root, &gpus)) {
-        Some(stale) => Err(stale.into()),
+        Some(stale) => Err(stale),
         None => Ok(snapshot.machine),
     }
 }
