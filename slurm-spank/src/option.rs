@@ -1,6 +1,6 @@
 //! The option, from where it is typed to what it means for a step.
 
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, c_int};
 use std::sync::Mutex;
 
 use ffi::spank::log::{To, write_line};
@@ -8,15 +8,13 @@ use ffi::spank::sys::OptionCallback;
 use ffi::spank::{Context, Spank, context};
 use launch::site::{Asked, SiteConfig, VARIABLE};
 use once_cell::sync::OnceCell;
-use topology::option::Items;
+use topology::option::{Items, USAGE};
 use topology::words;
 
 use crate::log;
 
 const NAME: &CStr = c"gpu-numa-bind";
 const ARGINFO: &CStr = c"[item,...]";
-/// The line of `srun --help`, which Slurm reads when the option is registered.
-static USAGE: OnceCell<CString> = OnceCell::new();
 static CONFIG: OnceCell<SiteConfig> = OnceCell::new();
 static GIVEN: Mutex<Option<String>> = Mutex::new(None);
 
@@ -24,8 +22,7 @@ static GIVEN: Mutex<Option<String>> = Mutex::new(None);
 pub(crate) fn register(spank: &Spank<'_>, args: &[String], callback: OptionCallback) {
     log::start();
     let config = CONFIG.get_or_init(|| SiteConfig::parse(args));
-    let usage = USAGE.get_or_init(|| CString::new(topology::option::usage()).unwrap_or_default());
-    let registered = spank.register_option(NAME, ARGINFO, usage, callback);
+    let registered = spank.register_option(NAME, ARGINFO, USAGE, callback);
     if let (Err(error), false) = (registered, context() == Context::Slurmd) {
         tracing::warn!("{}", words::no_option_line(&error));
     }

@@ -1,6 +1,6 @@
 //! A machine: packages, NUMA nodes, cores, GPUs, NICs and the bridges above them.
 
-mod bounds;
+pub(crate) mod bounds;
 mod fields;
 pub(crate) mod launch;
 
@@ -596,6 +596,20 @@ pub struct Nic {
     /// Where it is.
     #[serde(flatten)]
     pub locality: Locality,
+}
+
+impl Nic {
+    /// The NIC at an address; no more is known of it than whose it is.
+    pub(crate) fn at(pci: PciAddress, vendor: u16, device: u16) -> Self {
+        Self {
+            pci,
+            vendor,
+            device,
+            names: Vec::new(),
+            ports: Vec::new(),
+            locality: Locality::default(),
+        }
+    }
 }
 
 /// A port of an RDMA device.

@@ -20,7 +20,7 @@ pub const MOST_GPUS: usize = 512;
 const MOST_SETS: usize = MAX_INDEX as usize + 1;
 
 /// What a list has CPUs by.
-pub(super) trait HasCpus {
+pub(crate) trait HasCpus {
     /// How many of its kind a list may have.
     const MOST: usize = MOST;
 
@@ -62,6 +62,50 @@ impl HasCpus for Nic {
     }
 }
 
+/// Why a list is none of a machine's.
+pub(crate) enum Unbounded {
+    /// It is longer than any machine's.
+    TooLong,
+    /// These CPUs are in it twice.
+    Twice(CpuSet),
+}
+
+/// A list in the making.
+pub(crate) struct List<T> {
+    elements: Vec<T>,
+    known: CpuSet,
+}
+
+impl<T: HasCpus> List<T> {
+    /// The empty list.
+    pub(crate) fn new() -> Self {
+        Self {
+            elements: Vec::new(),
+            known: CpuSet::new(),
+        }
+    }
+
+    /// Adds an element, where the list may have it.
+    pub(crate) fn push(&mut self, element: T) -> Result<(), Unbounded> {
+        if self.elements.len() == T::MOST {
+            return Err(Unbounded::TooLong);
+        }
+        if let Some(cpus) = element.own_cpus() {
+            if self.known.intersects(cpus) {
+                return Err(Unbounded::Twice(self.known.intersection(cpus)));
+            }
+            self.known.extend_with(cpus);
+        }
+        self.elements.push(element);
+        Ok(())
+    }
+
+    /// Its elements.
+    pub(crate) fn into_elements(self) -> Vec<T> {
+        self.elements
+    }
+}
+
 struct ListVisitor<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de> + HasCpus> Visitor<'de> for ListVisitor<T> {
@@ -72,24 +116,16 @@ impl<'de, T: Deserialize<'de> + HasCpus> Visitor<'de> for ListVisitor<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<T>, A::Error> {
-        let mut list = Vec::new();
-        let mut known = CpuSet::new();
+        let mut list = List::new();
         while let Some(element) = elements.next_element::<T>()? {
-            if list.len() == T::MOST {
-                return Err(A::Error::invalid_length(list.len() + 1, &self));
-            }
-            if let Some(cpus) = element.own_cpus() {
-                if known.intersects(cpus) {
-                    let twice = known.intersection(cpus);
-                    return Err(A::Error::custom(format_args!(
-                        "CPUs {twice} are listed twice"
-                    )));
+            list.push(element).map_err(|why| match why {
+                Unbounded::TooLong => A::Error::invalid_length(T::MOST + 1, &self),
+                Unbounded::Twice(cpus) => {
+                    A::Error::custom(format_args!("CPUs {cpus} are listed twice"))
                 }
-                known.extend_with(cpus);
-            }
-            list.push(element);
+            })?;
         }
-        Ok(list)
+        Ok(list.into_elements())
     }
 }
 

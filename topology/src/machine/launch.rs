@@ -6,7 +6,7 @@
 use serde::{Deserialize, Deserializer};
 
 use super::bounds::{self, HasCpus};
-use super::{Gpu, Locality, Machine, MeasuredLatency, Nic, NumaNode, Package, hex4};
+use super::{Gpu, Machine, MeasuredLatency, Nic, NumaNode, Package, hex4};
 use crate::pci::PciAddress;
 use crate::set::CpuSet;
 
@@ -49,15 +49,8 @@ impl HasCpus for NicFields {
 /// The machine of a document as far as [`Machine::for_launch`] keeps it.
 pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Machine, D::Error> {
     let fields = MachineFields::deserialize(deserializer)?;
-    let nics = fields.nics.into_iter().map(|nic| Nic {
-        pci: nic.pci,
-        vendor: nic.vendor,
-        device: nic.device,
-        names: Vec::new(),
-        ports: Vec::new(),
-        locality: Locality::default(),
-    });
-    Ok(Machine {
+    let nics = fields.nics.iter();
+    let machine = Machine {
         online: fields.online,
         packages: fields.packages,
         numa_nodes: fields.numa_nodes,
@@ -65,22 +58,27 @@ pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Machine
         last_level_caches: fields.last_level_caches,
         latencies: fields.latencies,
         gpus: fields.gpus,
-        nics: nics.collect(),
+        nics: nics
+            .map(|nic| Nic::at(nic.pci, nic.vendor, nic.device))
+            .collect(),
         nvlink_visible: fields.nvlink_visible,
         ..Machine::default()
-    })
+    };
+    Ok(machine.for_launch())
 }
 
 impl Machine {
-    /// What a launch looks at: CPUs, NUMA nodes, GPUs, and whose the NICs are; not the bridges, nor where a NIC is.
+    /// What a launch looks at: CPUs, NUMA nodes, GPUs without their product's name and what NVML says of their place, and
+    /// whose the NICs are; not the bridges, nor where a NIC is.
     #[must_use]
-    pub fn for_launch(self) -> Self {
-        let nics = self.nics.into_iter().map(|nic| Nic {
-            names: Vec::new(),
-            ports: Vec::new(),
-            locality: Locality::default(),
-            ..nic
-        });
+    pub fn for_launch(mut self) -> Self {
+        for gpu in &mut self.gpus {
+            gpu.name = None;
+            gpu.nvml_place = None;
+        }
+        for nic in &mut self.nics {
+            *nic = Nic::at(nic.pci, nic.vendor, nic.device);
+        }
         Self {
             online: self.online,
             packages: self.packages,
@@ -89,7 +87,7 @@ impl Machine {
             last_level_caches: self.last_level_caches,
             latencies: self.latencies,
             gpus: self.gpus,
-            nics: nics.collect(),
+            nics: self.nics,
             nvlink_visible: self.nvlink_visible,
             ..Self::default()
         }

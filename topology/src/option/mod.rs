@@ -21,5 +21,5 @@ pub use item::Item;
 pub use items::{Items, MAX_LENGTH, OptionError};
 pub use kinds::ItemKind;
 pub use settings::Settings;
-pub use table::{Row, TABLE, rows_of, usage};
+pub use table::{Row, TABLE, USAGE, rows_of};
 pub use text::{one_line, printable};

@@ -1,5 +1,7 @@
 //! The option's items: the one place that has their words and their meanings.
 
+use std::ffi::CStr;
+
 use super::choices::{Frameworks, Map, Memory, Nccl, Policy, Verbosity, Width};
 use super::item::Item;
 use super::kinds::ItemKind;
@@ -210,23 +212,11 @@ pub(super) fn expected_keys() -> String {
     either(&keyed.map(|kind| format!("{kind}=")).collect::<Vec<_>>())
 }
 
-/// The line of `srun --help`.
-pub fn usage() -> String {
-    let each = ItemKind::ALL.map(|kind| {
-        let values = values_of(kind, "|");
-        if kind.has_key() {
-            format!("{kind}={values}")
-        } else if values == kind.name() {
-            values
-        } else {
-            format!("{kind} {values}")
-        }
-    });
-    format!(
-        "bind each task to its GPUs' CPUs and memory; items: {}",
-        each.join(", ")
-    )
-}
+/// The line of `srun --help`, ready: srun, sbatch and salloc each register it, whether anybody reads it or not.
+pub const USAGE: &CStr = c"bind each task to its GPUs' CPUs and memory; items: \
+    policy off|none|best-effort|restricted|single-numa-node, width exclusive|node|socket|l3, \
+    mem=preferred|bind|interleave|none, map=auto|visible|localid, nccl=on|topo|log|off, \
+    frameworks=on|off, report verbose|quiet, override";
 
 /// The item whose word is nearest to what was typed; none where nothing is near.
 pub(super) fn nearest(typed: &str) -> Option<&'static str> {

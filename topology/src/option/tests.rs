@@ -160,13 +160,19 @@ fn what_is_expected_and_sruns_help_name_every_item() {
         "unknown item \"clsest\"; expected off, none, best-effort, restricted or single-numa-node, \
          exclusive, node, socket or l3, mem=, map=, nccl=, frameworks=, verbose or quiet, override"
     );
-    assert_eq!(
-        usage(),
-        "bind each task to its GPUs' CPUs and memory; items: \
-         policy off|none|best-effort|restricted|single-numa-node, width exclusive|node|socket|l3, \
-         mem=preferred|bind|interleave|none, map=auto|visible|localid, nccl=on|topo|log|off, \
-         frameworks=on|off, report verbose|quiet, override"
-    );
+    let each = ItemKind::ALL.map(|kind| {
+        let values = table::values_of(kind, "|");
+        if kind.has_key() {
+            format!("{kind}={values}")
+        } else if values == kind.name() {
+            values
+        } else {
+            format!("{kind} {values}")
+        }
+    });
+    let items = each.join(", ");
+    let line = format!("bind each task to its GPUs' CPUs and memory; items: {items}");
+    assert_eq!(USAGE.to_str().unwrap(), line);
 }
 
 #[test]
