@@ -37,6 +37,7 @@ impl Generate {
         clap_mangen::generate_to(command.clone(), &pages)
             .map_err(|error| WriteError::file("write", &pages, error))?;
         complete_pages(&pages, PROGRAM, &command)?;
+        let command = with_hints(command);
         let page = pages.join("gpu-numa-bind.7");
         fs::write(&page, option_page()).map_err(|error| WriteError::file("write", &page, error))?;
         // As the shells' folders for completions want them named.
@@ -86,7 +87,7 @@ fn visible(command: &clap::Command) -> clap::Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .args(command.get_arguments().filter(|own| own.is_global_set()))
-        .subcommands(shown.into_iter().map(with_hints));
+        .subcommands(shown);
     if let Some(about) = command.get_about() {
         bare = bare.about(about.clone());
     }

@@ -111,10 +111,11 @@ impl GresConf {
         let counts = world.counts_with(kind).ok_or_else(|| {
             CommandError::Argument("the machine has no core that Slurm counts".to_owned())
         })?;
-        let name = machine
-            .hostname
-            .as_deref()
-            .map_or("NODE", |name| name.split('.').next().unwrap_or(name));
+        // Slurm may know the host by another name than its own.
+        let node = world.slurm.as_ref().and_then(|slurm| slurm.node.as_ref());
+        let hostname = machine.hostname.as_deref();
+        let name = node.map(|node| node.name.as_str()).or(hostname);
+        let name = name.map_or("NODE", |name| name.split('.').next().unwrap_or(name));
         let host = Host::new(&world, map.as_ref(), counts)?;
         if (host.has_mig() || host.hides_mig) && self.shards.is_some() {
             return Err(CommandError::Argument(

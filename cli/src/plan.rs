@@ -11,7 +11,7 @@ use topology::binding::{
     KernelVersion, StepPlan, StepRequest, TaskRequest, Verdict, advise, find_socket_link,
     find_spanning, plan_step, summarize,
 };
-use topology::machine::Machine;
+use topology::machine::{Gpu, Machine};
 use topology::option::{Policy, Width};
 use topology::pci::PciAddress;
 use topology::quantity::count;
@@ -114,6 +114,20 @@ pub(crate) struct PlanDocument<'a> {
     nics: Vec<TaskNics>,
 }
 
+/// Says of GPUs that tasks are not bound to at launch that the plan is that of `gpu-numa run` alone.
+fn tell_unbound(machine: &Machine, plan: &StepPlan) {
+    let gpus = plan.tasks.iter().flat_map(|task| &task.gpus);
+    let mut gpus = gpus.filter_map(|pci| machine.gpu(*pci));
+    let unbound = gpus.find(|gpu| !gpu.is_bound_at_launch());
+    if let Some(maker) = unbound.and_then(Gpu::maker) {
+        out::message(&format!(
+            "tasks with {}'s GPUs are left as Slurm makes them: whether {} numbers GPUs or parts of them is not known at launch; \
+             `gpu-numa run --gpus` binds as planned here",
+            maker.name, maker.variables.visible
+        ));
+    }
+}
+
 /// The NICs of a task.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -164,6 +178,7 @@ impl Plan {
             may_refuse: true,
         };
         let plan = plan_step(&machine, &step);
+        tell_unbound(&machine, &plan);
         if let Some(row) = self.row()
             && plan.refusal.is_none()
         {
@@ -321,9 +336,17 @@ impl Plan {
         let list = match variables.list {
             ListRules::Cuda => numbers.or(uuids),
             ListRules::Rocr => uuids.or(numbers),
+            ListRules::LevelZero => numbers,
+        };
+        // As Slurm asks it (gpu_oneapi.c): numbers are whole GPUs in PCI order.
+        let order = match variables.list {
+            ListRules::LevelZero => {
+                "ZE_FLAT_DEVICE_HIERARCHY=COMPOSITE ZE_ENABLE_PCI_ID_DEVICE_ORDER=1 "
+            }
+            ListRules::Cuda | ListRules::Rocr => "",
         };
         match list {
-            Some(list) => format!("{}={} ", variables.visible, list.join(",")),
+            Some(list) => format!("{order}{}={} ", variables.visible, list.join(",")),
             None => String::new(),
         }
     }

@@ -14,7 +14,7 @@ use launch::rank::{Rank, rank_variables, read_rank};
 use launch::variables::OwnEnvironment;
 use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
 use topology::machine::Machine;
-use topology::option::{Policy, Settings, Verbosity};
+use topology::option::{Map, Policy, Settings, Verbosity};
 use topology::pci::PciAddress;
 use topology::words::{self, Voice};
 
@@ -70,6 +70,16 @@ impl Run {
             None
         };
         let mut variables = Vec::new();
+        if self
+            .option
+            .given()
+            .iter()
+            .any(|word| word.contains("nccl=") && !word.contains("nccl=off"))
+        {
+            out::message(
+                "nccl= holds in steps of Slurm; run leaves NCCL's variables as they are (docs/nccl.md names the file)",
+            );
+        }
         if settings.policy != Policy::Off {
             let machine = discovery::read_machine(&Source::ThisMachine)?;
             let plan = self.plan(&machine, settings, rank)?;
@@ -140,13 +150,17 @@ impl Run {
             owns_cpus: true,
             may_refuse: true,
         };
-        Ok(match rank {
-            Some(Rank { index, of: None }) => {
-                let mut step = step;
-                step.settings.map = topology::option::Map::Localid;
-                plan_alone(machine, &step, index)
-            }
-            Some(_) | None => plan_step(machine, &step),
+        let Some(rank) = rank else {
+            return Ok(plan_step(machine, &step));
+        };
+        let mut step = step;
+        // The programs of a launcher's ranks take the GPU of their number, whatever would come out even.
+        if step.settings.map == Map::Auto || rank.of.is_none() {
+            step.settings.map = Map::Localid;
+        }
+        Ok(match rank.of {
+            None => plan_alone(machine, &step, rank.index),
+            Some(_) => plan_step(machine, &step),
         })
     }
 }
@@ -177,7 +191,10 @@ fn tell(machine: &Machine, settings: Settings, own: &TaskPlan) {
         }
         return;
     }
-    if own.is_trouble || settings.report == Verbosity::Verbose {
+    // `none` is there to be told what would be done.
+    let is_asked = settings.report == Verbosity::Verbose
+        || settings.policy == Policy::None && settings.report != Verbosity::Quiet;
+    if own.is_trouble || is_asked {
         out::message(&words::task_line(host, own, Voice::Process));
     }
 }

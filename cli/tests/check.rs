@@ -29,6 +29,15 @@ fn what_stops_jobs_is_the_reason() {
 }
 
 #[test]
+fn device_files_that_are_all_gone_stop_jobs_where_the_gpus_are_there() {
+    let host = Host::new();
+    host.write("dev/null", "");
+    let (status, text) = check(&host, &[]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("/dev/nvidia0"), "{text}");
+}
+
+#[test]
 fn what_somebody_mistypes_in_slurms_configuration_drains_nothing() {
     let host = Host::new();
     host.replace("etc/slurm/slurm.conf", "GresTypes=gpu", "GresTypes=nic");
@@ -112,7 +121,7 @@ fn a_users_process_that_is_named_slurmd_says_nothing_of_the_node() {
 }
 
 /// What `packaging/slurm/health-check` has scontrol do, and its status, where `gpu-numa check` does `checks` and the node is
-/// as `state`, in sinfo's words.
+/// as `state`, in scontrol's words.
 fn health_check(checks: &str, state: &str, is_prolog: bool) -> (String, Option<i32>) {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str, body: &str| {
@@ -121,8 +130,10 @@ fn health_check(checks: &str, state: &str, is_prolog: bool) -> (String, Option<i
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     };
     place("gpu-numa", checks);
-    place("sinfo", &format!("echo '{state}'"));
-    place("scontrol", "echo \"$*\" >\"$CALLED\"");
+    place(
+        "scontrol",
+        &format!("case $1 in update) echo \"$*\" >\"$CALLED\" ;; *) echo '{state}' ;; esac"),
+    );
     let called = folder.path().join("called");
     let script = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -149,43 +160,65 @@ fn the_health_check_drains_by_a_verdict_alone_and_resumes_its_own() {
     const DRAIN: &str =
         "update NodeName=n1 State=DRAIN Reason=gpu-numa: gres-file: /dev/nvidia3 is missing";
     const RESUME: &str = "update NodeName=n1 State=RESUME";
+    // As `scontrol --oneliner show node` prints it.
+    let node = |state: &str, reason: &str| {
+        let why = if reason.is_empty() {
+            String::new()
+        } else {
+            format!(" Reason={reason} [root@2026-11-29T12:00:00]")
+        };
+        format!(
+            "NodeName=n1 Arch=x86_64 CPUTot=8 OS=Linux 6.1 RealMemory=1 State={state} ThreadsPerCore=1 Comment=a{why}"
+        )
+    };
+    let (idle, ours) = (
+        node("IDLE", ""),
+        "gpu-numa: gres-file: /dev/nvidia3 is missing",
+    );
+    let (fans, own) = (node("IDLE+DRAIN", "new fans"), node("IDLE+DRAIN", ours));
+    let reboots = [
+        node("IDLE+DRAIN+REBOOT_REQUESTED", ours),
+        node(
+            "MIXED+DRAIN+REBOOT_ISSUED",
+            &format!("Reboot ASAP : {ours}"),
+        ),
+        node("DOWN+DRAIN+REBOOT_ISSUED", ours),
+    ];
     for (checks, state, does) in [
-        (FOUND, "idle none", DRAIN),
-        (FOUND, "mixed none", DRAIN),
-        (FOUND, "drained new fans", ""),
-        (
-            FOUND,
-            "draining gpu-numa: gres-file: /dev/nvidia3 is missing",
-            "",
-        ),
-        // The node is not known: sinfo fails or prints nothing.
-        (FOUND, "", ""),
-        ("exit 0", "idle none", ""),
-        (
-            "exit 0",
-            "drained gpu-numa: gres-file: /dev/nvidia3 is missing",
-            RESUME,
-        ),
-        ("exit 0", "drained new fans", ""),
-        ("exit 0", "drained not for gpu-numa", ""),
-        ("exit 2", "idle none", ""),
-        ("exit 2", "drained gpu-numa: x", ""),
-        ("exit 3", "idle none", ""),
-        ("exit 101", "idle none", ""),
-        ("kill -KILL $$", "idle none", ""),
+        (FOUND, idle.clone(), DRAIN),
+        (FOUND, node("MIXED+PLANNED", ""), DRAIN),
+        (FOUND, fans.clone(), ""),
+        (FOUND, node("ALLOCATED+DRAIN", ours), ""),
+        // slurmctld does not answer, or does not know the node.
+        (FOUND, String::new(), ""),
+        (FOUND, "Node n1 not found".to_owned(), ""),
+        ("exit 0", idle.clone(), ""),
+        ("exit 0", own.clone(), RESUME),
+        ("exit 0", node("IDLE+DRAIN+NOT_RESPONDING", ours), RESUME),
+        ("exit 0", fans, ""),
+        ("exit 0", node("IDLE+DRAIN", "not for gpu-numa: x"), ""),
+        ("exit 0", reboots[0].clone(), ""),
+        ("exit 0", reboots[1].clone(), ""),
+        ("exit 0", reboots[2].clone(), ""),
+        ("exit 2", idle.clone(), ""),
+        ("exit 2", own.clone(), ""),
+        ("exit 3", idle.clone(), ""),
+        ("exit 101", idle.clone(), ""),
+        ("kill -KILL $$", idle.clone(), ""),
     ] {
-        let (called, status) = health_check(checks, state, false);
+        let (called, status) = health_check(checks, &state, false);
         assert_eq!((&*called, status), (does, Some(0)), "{checks}; {state}");
     }
     assert_eq!(
-        health_check(FOUND, "idle none", true),
+        health_check(FOUND, &idle, true),
         (DRAIN.to_owned(), Some(1))
     );
+    assert_eq!(
+        health_check("exit 0", &own, true),
+        (String::new(), Some(0)),
+        "a prolog gives nothing back"
+    );
     for checks in ["exit 0", "exit 2", "exit 101"] {
-        assert_eq!(
-            health_check(checks, "idle none", true).1,
-            Some(0),
-            "{checks}"
-        );
+        assert_eq!(health_check(checks, &idle, true).1, Some(0), "{checks}");
     }
 }

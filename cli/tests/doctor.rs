@@ -173,6 +173,34 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
     ),
     (
         "etc/slurm/plugstack.conf",
+        "*.conf",
+        "*.conf\r",
+        "plugin",
+        "a carriage return ends the line",
+    ),
+    (
+        "etc/slurm/slurm.conf",
+        "GresTypes=gpu",
+        "<<<<<<< HEAD\nGresTypes=gpu",
+        "slurm-conf",
+        "\"<<<<<<< HEAD\" is no Key=Value",
+    ),
+    (
+        "etc/slurm/slurm.conf",
+        "GresTypes=gpu",
+        "GresTypes=gpu\nConstrainCores=yes",
+        "slurm-conf",
+        "\"constraincores=yes\", a key of cgroup.conf",
+    ),
+    (
+        "etc/slurm/slurm.conf",
+        "GresTypes=gpu",
+        "GresTypes=GPU",
+        "gres-types",
+        "GresTypes=GPU",
+    ),
+    (
+        "etc/slurm/plugstack.conf",
         "# our own",
         "required spank_pyxis.so",
         "plugstack-order",
@@ -360,6 +388,56 @@ fn a_recording_under_another_name_is_examined_by_its_only_node_line() {
             .unwrap()
             .contains("/dev/nvidia0 is GPU 0000:23:00.0")
     );
+}
+
+#[test]
+fn a_recorded_host_is_none_of_a_list_of_its_kin() {
+    let host = Host::new();
+    host.write("proc/sys/kernel/hostname", "gpu12\n");
+    only_finding(&host, "node-line");
+}
+
+#[test]
+fn the_clusters_name_may_be_a_part_of_an_included_files() {
+    let host = Host::new();
+    let conf = "etc/slurm/slurm.conf";
+    host.replace(conf, "clustername=c\n", "ClusterName=Lab\n");
+    host.replace(conf, "Include nodes.conf", "Include %c.conf");
+    fs::rename(
+        host.path("etc/slurm/nodes.conf"),
+        host.path("etc/slurm/lab.conf"),
+    )
+    .unwrap();
+    let (code, document) = examine(&host);
+    assert_eq!(code, Some(0), "{document:#}");
+    host.replace(conf, "ClusterName=Lab\n", "");
+    let (_, document) = examine(&host);
+    let evidence = document["findings"][0]["evidence"].as_str().unwrap();
+    assert!(
+        evidence.contains("no ClusterName= stands before it"),
+        "{evidence}"
+    );
+}
+
+#[test]
+fn hosts_of_a_range_are_known_by_their_place_in_it() {
+    let host = Host::new();
+    host.replace(
+        "etc/slurm/nodes.conf",
+        "NodeName=gpu[1-3]",
+        "NodeName=n[1-3] NodeHostname=gpu[3,2,1]",
+    );
+    let gres = |own: &str| {
+        let lines = fs::read_to_string(host.path("etc/slurm/gres.conf")).unwrap();
+        let lines = lines.replace("gpu[1-3]", own);
+        let others = "NodeName=n[1-2] Name=gpu Type=l40s File=/dev/nvidia[0-3] Cores=0-7\n";
+        host.write("etc/slurm/gres.conf", &format!("{lines}{others}"));
+    };
+    gres("n3");
+    let (code, document) = examine(&host);
+    assert_eq!(code, Some(0), "{document:#}");
+    let page = String::from_utf8(host.run(&["gres-conf"]).stdout).unwrap();
+    assert!(page.contains("NodeName=n3 "), "{page}");
 }
 
 #[test]

@@ -153,9 +153,10 @@ fn is_nvmls(gpu: &Gpu) -> bool {
 fn is_nvmls_driver_loaded(root: &Path) -> bool {
     GpuVendor::of_library(Library::Nvml).is_some_and(|vendor| {
         // The folder of the module, or the driver's own.
-        let module = Path::new(vendor.driver.version).parent();
-        let signs = [module, vendor.driver.gpus.map(Path::new)];
-        signs.iter().flatten().any(|sign| root.join(sign).exists())
+        let mut modules = vendor.driver.modules.iter();
+        let folder = vendor.driver.gpus;
+        modules.any(|module| root.join("sys/module").join(module).exists())
+            || folder.is_some_and(|folder| root.join(folder).exists())
     })
 }
 

@@ -128,6 +128,16 @@ pub enum RankError {
         /// Its value.
         value: String,
     },
+    /// A number that is none of the host's ranks.
+    #[error("{name}={index}: expected a number below {of}, the ranks of this host")]
+    Beyond {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        index: usize,
+        /// How many ranks the host has, by the launcher; else the most that are planned for.
+        of: usize,
+    },
 }
 
 /// What a launcher's variables say of a process's place, whatever its processes' masks are.
@@ -196,7 +206,7 @@ pub fn is_rank(environment: &impl Environment) -> bool {
 /// Reads the calling process's rank; `is_bound` says whether it may use fewer CPUs than its cpuset has.
 ///
 /// # Errors
-/// [`RankError`] where no launcher's variable is set, or the first one is no number.
+/// [`RankError`] where no launcher's variable is set, or the first one is no number of a rank.
 pub fn read_rank(
     environment: &impl Environment,
     is_bound: impl FnOnce() -> bool,
@@ -208,6 +218,16 @@ pub fn read_rank(
             value: text,
         });
     };
+    let given = environment
+        .get(launcher.here)
+        .and_then(|_| launcher.count(environment));
+    if index >= MOST_RANKS || given.is_some_and(|of| index >= of && of > 0) {
+        return Err(RankError::Beyond {
+            name: launcher.rank,
+            index,
+            of: given.unwrap_or(MOST_RANKS),
+        });
+    }
     let has_shared_mask = launcher.shares_mask || !is_bound();
     let of = launcher
         .count(environment)
@@ -271,7 +291,12 @@ mod tests {
         ];
         assert_eq!(rank(&mvapich, false), Ok(Rank { index: 3, of }));
         let few = [("LOCAL_RANK", "3"), ("LOCAL_WORLD_SIZE", "3")];
-        assert_eq!(rank(&few, false), Ok(Rank { index: 3, of: None }));
+        assert_eq!(
+            rank(&few, false).unwrap_err().to_string(),
+            "LOCAL_RANK=3: expected a number below 3, the ranks of this host"
+        );
+        let absurd = [("LOCAL_RANK", "99999999999")];
+        assert!(rank(&absurd, false).is_err());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! The rules are those of `parse_config.c` (22.05 to 26.05): keys in any case, several pairs on a line,
 //! values in double quotes or without blanks, `#` starts a comment unless a backslash stands before it,
-//! a backslash at the end joins the next line, `Include FILE` on a line of its own.
+//! a backslash at the end joins the next line, `Include FILE` at the beginning of a line of its own, the name up to the
+//! first blank.
 
 /// One logical line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +56,7 @@ pub fn parse(text: &str, file: &str) -> Vec<Statement> {
     let mut statements = Vec::new();
     for (number, line) in logical_lines(text) {
         let trimmed = line.trim();
-        if let Some(path) = included(trimmed) {
+        if let Some(path) = included(&line) {
             statements.push(Statement::Include {
                 path: path.to_owned(),
                 place: format!("{file}:{number}"),
@@ -81,11 +82,24 @@ pub fn last<'a>(lines: &'a [Line], key: &str) -> Option<(&'a str, &'a Line)> {
     found.find_map(|line| Some((line.get(key)?, line)))
 }
 
-/// The file of an `Include FILE` line.
+/// The file of an `Include FILE` line (`_parse_include_directive`); none where something follows the name, or the word does not
+/// begin the line, which Slurm takes for a faulty line.
 fn included(line: &str) -> Option<&str> {
     let (word, rest) = line.split_once(char::is_whitespace)?;
-    let path = rest.trim().trim_matches('"');
-    (word.eq_ignore_ascii_case("include") && !path.is_empty()).then_some(path)
+    let path = rest.trim();
+    (word.eq_ignore_ascii_case("include")
+        && !path.is_empty()
+        && !path.contains(char::is_whitespace))
+    .then_some(path)
+}
+
+/// A file that is to be included, with `%c` for the cluster's name in lower case (`_parse_for_format`); None where no ClusterName
+/// stands before it, at which Slurm stops.
+pub fn with_cluster(path: &str, cluster: Option<&str>) -> Option<String> {
+    if path.contains("%c") {
+        return cluster.map(|name| path.replace("%c", &name.to_lowercase()));
+    }
+    Some(path.to_owned())
 }
 
 /// Lines without comments, continued ones joined, with the number of the first.
@@ -269,12 +283,23 @@ mod tests {
 
     #[test]
     fn the_last_of_a_key_counts_and_includes_are_named() {
-        let text = "A=1\ninclude  nodes.conf\nA=2\n";
+        let text = "A=1\ninclude  nodes.conf\nA=2\n  include b.conf\ninclude c.conf d\n";
         assert_eq!(last(&lines(text), "a").unwrap().1.place(), "f:3");
         let includes: Vec<_> = parse(text, "f")
             .into_iter()
             .filter(|s| matches!(s, Statement::Include { path, .. } if path == "nodes.conf"))
             .collect();
         assert_eq!(includes.len(), 1);
+        let all = lines(text);
+        let stray: Vec<_> = all
+            .iter()
+            .filter_map(|line| line.stray.as_deref())
+            .collect();
+        assert_eq!(stray, ["include b.conf", "include c.conf d"]);
+        assert_eq!(
+            with_cluster("n-%c.conf", Some("Cl")).as_deref(),
+            Some("n-cl.conf")
+        );
+        assert_eq!(with_cluster("n-%c.conf", None), None);
     }
 }

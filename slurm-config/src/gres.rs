@@ -63,10 +63,17 @@ impl fmt::Display for LineFault {
     }
 }
 
+/// Whether gres.conf has this key, in lower case, beside NodeName, which slurm.conf has too.
+pub(crate) fn is_key(key: &str) -> bool {
+    KEYS.contains(&key)
+}
+
 /// The first thing in a line that slurmd cannot read (`s_p_parse_file`, common/parse_config.c).
 pub fn fault_of(line: &Line) -> Option<LineFault> {
     let shown = |(key, value): &(String, String)| format!("{key}={value}");
-    let (first, rest) = line.pairs.split_first()?;
+    let Some((first, rest)) = line.pairs.split_first() else {
+        return line.stray.clone().map(LineFault::Stray);
+    };
     let is_behind = |(key, _): &&(String, String)| key == "nodename";
     let is_unknown = |(key, _): &&(String, String)| !KEYS.contains(&key.as_str());
     if !KEYS.contains(&first.0.as_str()) && first.0 != "nodename" {

@@ -9,6 +9,7 @@ use std::fmt;
 use topology::text::nearest;
 
 use crate::config::Line;
+use crate::gres;
 use crate::release::Release;
 use crate::values::{
     EXCLUSIVE, NODE_STATE, PARTITION_SELECT, PARTITION_STATE, PROLOG_FLAGS, RESOURCE_LIMITS,
@@ -46,6 +47,8 @@ pub enum KeyFault {
         pair: String,
         /// The key that it may be meant for.
         meant: Option<&'static str>,
+        /// The file in which it is a key.
+        belongs_in: Option<&'static str>,
     },
     /// A key that this release does not have there, or not any more.
     OtherRelease {
@@ -77,6 +80,11 @@ impl fmt::Display for KeyFault {
                     "\"{pair}\", which a Slurm built with --enable-front-end alone takes"
                 )
             }
+            Self::Unknown {
+                pair,
+                belongs_in: Some(file),
+                ..
+            } => write!(f, "\"{pair}\", a key of {file}"),
             Self::Unknown { pair, .. } => write!(f, "unknown key \"{pair}\""),
             Self::OtherRelease {
                 pair,
@@ -358,7 +366,9 @@ const LINES: &[(&str, &[Keys])] = &[
 
 /// The first thing in a line that Slurm of `release` cannot read; where that is not known, what no release can.
 pub fn fault_of(line: &Line, file: ConfFile, release: Option<Release>) -> Option<KeyFault> {
-    let (first, rest) = line.pairs.split_first()?;
+    let Some((first, rest)) = line.pairs.split_first() else {
+        return line.stray.clone().map(KeyFault::Stray);
+    };
     let table = match file {
         ConfFile::Slurm => SLURM_CONF,
         ConfFile::Cgroup => CGROUP_CONF,
@@ -404,10 +414,18 @@ fn fault_in(
 ) -> Option<KeyFault> {
     let (key, value) = pair;
     let is_it = |name: &str| name == key;
-    let Some(keys) = table.iter().find(|keys| keys.names.split(' ').any(is_it)) else {
+    let has_it =
+        |table: &'static [Keys]| table.iter().find(|keys| keys.names.split(' ').any(is_it));
+    let Some(keys) = has_it(table) else {
+        let others = [("slurm.conf", SLURM_CONF), ("cgroup.conf", CGROUP_CONF)];
+        let mut others = others
+            .into_iter()
+            .filter(|(_, other)| has_it(other).is_some());
+        let of_gres = gres::is_key(key).then_some("gres.conf");
         return Some(KeyFault::Unknown {
             pair: shown(pair),
             meant: nearest(key, names(table, release)),
+            belongs_in: others.next().map(|(file, _)| file).or(of_gres),
         });
     };
     if release.is_some_and(|release| !keys.are_in(release)) {
@@ -559,7 +577,7 @@ mod tests {
             (
                 "NodeName=n1 CPUs=2",
                 "22.05",
-                Some("unknown key \"nodename=n1\""),
+                Some("\"nodename=n1\", a key of slurm.conf"),
             ),
         ];
         let slurm = slurm.map(|row| (ConfFile::Slurm, row));

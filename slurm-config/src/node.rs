@@ -86,6 +86,18 @@ impl Shape {
     }
 }
 
+impl Node {
+    /// Whether `hostname` is one of its kind, as gpu12 is beside gpu20: what the line does not name of these is another node.
+    pub fn is_kin_of(&self, hostname: &str) -> bool {
+        let stem = |name: &str| {
+            let short = name.split('.').next().unwrap_or(name);
+            short.trim_end_matches(|c: char| c.is_ascii_digit()).len()
+        };
+        let is_numbered = stem(hostname) < hostname.split('.').next().unwrap_or(hostname).len();
+        is_numbered && hostname.get(..stem(hostname)) == self.name.get(..stem(&self.name))
+    }
+}
+
 /// The line of the host called `hostname`.  Without a name, the only node line of the file, for the first host that it
 /// names.
 pub fn find(lines: &[Line], hostname: Option<&str>) -> Option<Node> {
@@ -107,9 +119,16 @@ pub fn find(lines: &[Line], hostname: Option<&str>) -> Option<Node> {
     })?;
     let name = match line.get("nodehostname") {
         None => short.to_owned(),
-        Some(_) => {
+        // The k-th host is the k-th node (`expand_nodeline_info`, common/node_conf.c).
+        Some(hosts) => {
+            let hosts = hostlist::expand(hosts, MOST_NAMES);
+            let own = hosts
+                .iter()
+                .position(|host| host == short || host == full)?;
             let names = line.get("nodename").unwrap_or_default();
-            hostlist::expand(names, 1).pop().unwrap_or_default()
+            hostlist::expand(names, own.saturating_add(1))
+                .get(own)?
+                .clone()
         }
     };
     Some(Node { name, line, whole })

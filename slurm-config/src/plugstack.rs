@@ -33,6 +33,16 @@ impl Entry {
         format!("{}:{}", self.file, self.number)
     }
 
+    /// Whether one of its words ends in a carriage return, as in a file that was written on Windows.
+    pub fn has_carriage_return(&self) -> bool {
+        match &self.kind {
+            EntryKind::Plugin {
+                path, arguments, ..
+            } => path.ends_with('\r') || arguments.iter().any(|word| word.ends_with('\r')),
+            EntryKind::Include(path) => path.ends_with('\r'),
+        }
+    }
+
     /// Whether it loads a plugin whose file name holds `name`.
     pub fn loads(&self, name: &str) -> bool {
         match &self.kind {
@@ -46,12 +56,15 @@ impl Entry {
 }
 
 /// The entries of a file, in order; comments and other lines are left out.
+///
+/// Words end at blanks, tabs and line feeds alone: quotes, and the carriage returns of a file from Windows, are parts of them.
 pub fn parse(text: &str, file: &str) -> Vec<Entry> {
     let entry = |(number, line): (usize, &str)| {
+        let line = line.split('#').next().unwrap_or_default();
         let mut words = line
-            .split_whitespace()
-            .take_while(|word| !word.starts_with('#'))
-            .map(|word| word.trim_matches('"').to_owned());
+            .split([' ', '\t'])
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned);
         let first = words.next()?.to_ascii_lowercase();
         let path = words.next()?;
         let kind = match first.as_str() {
@@ -69,7 +82,7 @@ pub fn parse(text: &str, file: &str) -> Vec<Entry> {
             kind,
         })
     };
-    (1..).zip(text.lines()).filter_map(entry).collect()
+    (1..).zip(text.split('\n')).filter_map(entry).collect()
 }
 
 /// Whether `name` fits `pattern` of `*` and `?`, as in `plugstack.conf.d/*.conf`; a leading dot is never
@@ -118,6 +131,21 @@ mod tests {
                 arguments: vec!["a=1".to_owned()],
             }
         );
+    }
+
+    #[test]
+    fn quotes_and_carriage_returns_are_parts_of_words() {
+        let entries = parse("optional \"a.so\" x=1#2\r\ninclude d/*.conf\r\n", "f");
+        assert_eq!(
+            entries[0].kind,
+            EntryKind::Plugin {
+                is_required: false,
+                path: "\"a.so\"".to_owned(),
+                arguments: vec!["x=1".to_owned()],
+            }
+        );
+        assert_eq!(entries[1].kind, EntryKind::Include("d/*.conf\r".to_owned()));
+        assert!(entries[1].has_carriage_return() && !entries[0].has_carriage_return());
     }
 
     #[test]

@@ -230,20 +230,17 @@ impl PciDevice {
 
     /// What the device is to us.
     pub fn kind(&self) -> DeviceKind {
-        DeviceKind::of(self.class, self.vendor)
-    }
-}
-
-impl DeviceKind {
-    /// The kind of a device with this 24-bit class and this vendor.
-    pub fn of(class: u32, vendor: u16) -> Self {
-        if GpuVendor::of(vendor).is_some_and(|vendor| vendor.is_gpu(class)) {
-            return Self::Gpu;
+        let at = self.address;
+        let is_at_processors_graphics = (at.domain, at.bus, at.device) == (0, 0, 2);
+        let is_gpu =
+            |vendor: &GpuVendor| vendor.is_gpu(self.class, self.device, is_at_processors_graphics);
+        if GpuVendor::of(self.vendor).is_some_and(is_gpu) {
+            return DeviceKind::Gpu;
         }
-        match (class >> 16, class >> 8) {
-            (0x02, _) => Self::Nic,
-            (_, 0x0604) => Self::Bridge,
-            _ => Self::Other,
+        match (self.class >> 16, self.class >> 8) {
+            (0x02, _) => DeviceKind::Nic,
+            (_, 0x0604) => DeviceKind::Bridge,
+            _ => DeviceKind::Other,
         }
     }
 }
@@ -324,11 +321,15 @@ mod tests {
 
     #[test]
     fn kinds_go_by_class_and_vendor() {
-        assert_eq!(DeviceKind::of(0x03_0200, 0x10de), DeviceKind::Gpu);
-        assert_eq!(DeviceKind::of(0x12_0000, 0x1002), DeviceKind::Gpu);
-        assert_eq!(DeviceKind::of(0x03_0000, 0x1a03), DeviceKind::Other);
-        assert_eq!(DeviceKind::of(0x02_0700, 0x15b3), DeviceKind::Nic);
-        assert_eq!(DeviceKind::of(0x06_0400, 0x1000), DeviceKind::Bridge);
-        assert_eq!(DeviceKind::of(0x06_8000, 0x10de), DeviceKind::Other);
+        let kind = |class, vendor| {
+            let address = "0000:01:00.0".parse().unwrap();
+            PciDevice::new(address, class, vendor, 0).kind()
+        };
+        assert_eq!(kind(0x03_0200, 0x10de), DeviceKind::Gpu);
+        assert_eq!(kind(0x12_0000, 0x1002), DeviceKind::Gpu);
+        assert_eq!(kind(0x03_0000, 0x1a03), DeviceKind::Other);
+        assert_eq!(kind(0x02_0700, 0x15b3), DeviceKind::Nic);
+        assert_eq!(kind(0x06_0400, 0x1000), DeviceKind::Bridge);
+        assert_eq!(kind(0x06_8000, 0x10de), DeviceKind::Other);
     }
 }

@@ -12,8 +12,10 @@ pub struct GpuVendor {
     pub id: u16,
     /// The vendor's name, for a person.
     pub name: &'static str,
-    /// PCI base classes of its GPUs: 03 is a display controller, 12 a processing accelerator.
-    pub classes: &'static [u8],
+    /// Which of its PCI devices are GPUs.
+    pub gpus: GpuDevices,
+    /// Device ids that are none whatever their class, as those of the display chips of servers' boards.
+    pub displays: Option<RangeInclusive<u16>>,
     /// A GPU's device file below `/`, up to its number; a GPU that is divided has one for each part.
     pub device_file: &'static str,
     /// The lowest number of such a file: the kernel numbers render nodes from 128 (drivers/gpu/drm/drm_drv.c).
@@ -42,6 +44,16 @@ pub struct GpuVendor {
     pub is_bound_at_launch: bool,
 }
 
+/// Which of a vendor's PCI devices are GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GpuDevices {
+    /// Display controllers and processing accelerators (PCI base classes 03 and 12).
+    ByClass,
+    /// Those of its models, and display controllers without VGA (class 0380) that are not listed yet: for a vendor whose
+    /// processors have graphics of their own, always at 00:02.0, and whose accelerators (class 1200) are mostly no GPUs.
+    ByModel,
+}
+
 /// Environment variables that choose among a task's GPUs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Variables {
@@ -64,6 +76,9 @@ pub enum ListRules {
     /// base that C knows, and `GPU-` with a unique id or its beginning; the first entry that names no GPU, several, or one
     /// that was named before ends it.
     Rocr,
+    /// Level Zero's (its specification, "Affinity Mask"): indexes of devices or of their tiles, by `ZE_FLAT_DEVICE_HIERARCHY`, whose
+    /// default differs by release.
+    LevelZero,
 }
 
 /// The variable that says in which order a vendor's runtime numbers GPUs.
@@ -80,8 +95,8 @@ pub struct OrderVariable {
 /// Paths of a kernel driver, below a filesystem root.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Driver {
-    /// The file with its version.
-    pub version: &'static str,
+    /// Its kernel modules; a host has one of them.
+    pub modules: &'static [&'static str],
     /// The folder with one folder for each GPU, named by PCI address; None where the driver has none.
     pub gpus: Option<&'static str>,
     /// The folder in a GPU's PCI folder where its device file is listed; None where the driver lists none.
@@ -106,6 +121,8 @@ pub enum Collectives {
     Nccl,
     /// RCCL, whose topology files have a format of their own.  They mark a GPU by this attribute of `<gpu>`.
     Rccl(&'static str),
+    /// A library without such files.
+    Other,
 }
 
 /// GPUs with neighbouring PCI device ids.
@@ -183,12 +200,25 @@ const AMD_MODELS: &[Model] = &[
     model(0x7400, 0x75ff, 0, 3), // MI200, MI300, MI350
 ];
 
+/// Intel's that are no part of a processor, from the PCI ID repository of 2026; Xe Link joins those of the Max series.
+const INTEL_MODELS: &[Model] = &[
+    model(0x0201, 0x0201, 0, 0), // Arctic Sound
+    model(0x0b69, 0x0b6e, 0, 1), // Max 1450, 1100C (Ponte Vecchio)
+    model(0x0bd0, 0x0bdb, 0, 1), // Max 1550, 1350, 1100
+    model(0x4905, 0x4909, 0, 0), // DG1, SG1
+    model(0x4f80, 0x4f88, 0, 0), // DG2
+    model(0x5690, 0x56bf, 0, 0), // Arc A
+    model(0x56c0, 0x56c2, 0, 0), // Flex 170, 140
+    model(0xe202, 0xe223, 0, 0), // Battlemage: Arc B, Arc Pro B
+];
+
 /// The vendors whose GPUs are known.
-pub static VENDORS: [GpuVendor; 2] = [
+pub static VENDORS: [GpuVendor; 3] = [
     GpuVendor {
         id: 0x10de,
         name: "NVIDIA",
-        classes: &[0x03, 0x12],
+        gpus: GpuDevices::ByClass,
+        displays: None,
         device_file: "dev/nvidia",
         first_number: 0,
         variables: Variables {
@@ -202,7 +232,7 @@ pub static VENDORS: [GpuVendor; 2] = [
             }),
         },
         driver: Driver {
-            version: "sys/module/nvidia/version",
+            modules: &["nvidia"],
             gpus: Some("proc/driver/nvidia/gpus"),
             device_files: None,
             topology: None,
@@ -220,7 +250,9 @@ pub static VENDORS: [GpuVendor; 2] = [
     GpuVendor {
         id: 0x1002,
         name: "AMD",
-        classes: &[0x03, 0x12],
+        gpus: GpuDevices::ByClass,
+        // Rage XL, ES1000 and what else was made before the GPUs that amdgpu drives (amdgpu_drv.c, `pciidlist`).
+        displays: Some(0x3150..=0x5fff),
         device_file: "dev/dri/renderD",
         first_number: 128,
         variables: Variables {
@@ -232,7 +264,7 @@ pub static VENDORS: [GpuVendor; 2] = [
             order: None,
         },
         driver: Driver {
-            version: "sys/module/amdgpu/version",
+            modules: &["amdgpu"],
             gpus: None,
             device_files: Some("drm"),
             topology: Some("sys/class/kfd/kfd/topology/nodes"),
@@ -246,6 +278,36 @@ pub static VENDORS: [GpuVendor; 2] = [
         unlisted_may_link: false,
         collectives: Collectives::Rccl("gcn"),
         is_bound_at_launch: true,
+    },
+    GpuVendor {
+        id: 0x8086,
+        name: "Intel",
+        gpus: GpuDevices::ByModel,
+        displays: None,
+        device_file: "dev/dri/renderD",
+        first_number: 128,
+        variables: Variables {
+            visible: "ZE_AFFINITY_MASK",
+            list: ListRules::LevelZero,
+            within: &[],
+            order: None,
+        },
+        driver: Driver {
+            modules: &["i915", "xe"],
+            gpus: None,
+            device_files: Some("drm"),
+            topology: None,
+            persistence_socket: None,
+        },
+        library: None,
+        autodetect: &["oneapi"],
+        gres_flag: Some("intel_gpu_env"),
+        link_name: "Xe Link",
+        models: INTEL_MODELS,
+        unlisted_may_link: true,
+        collectives: Collectives::Other,
+        // Whether a number in the variable is a GPU or a tile of one is not known before the program runs.
+        is_bound_at_launch: false,
     },
 ];
 
@@ -262,11 +324,25 @@ impl GpuVendor {
             .find(|vendor| vendor.library == Some(library))
     }
 
-    /// Whether a PCI device of this vendor with this 24-bit class is a GPU.
-    pub fn is_gpu(&self, class: u32) -> bool {
-        self.classes
-            .iter()
-            .any(|base| class >> 16 == u32::from(*base))
+    /// Whether a PCI device of this vendor with this 24-bit class and device id is a GPU; `is_at_processors_graphics` where it
+    /// is in the place of a processor's own.
+    pub fn is_gpu(&self, class: u32, device: u16, is_at_processors_graphics: bool) -> bool {
+        const DISPLAY_WITHOUT_VGA: u32 = 0x0380;
+        let mut displays = self.displays.iter();
+        if displays.any(|ids| ids.contains(&device)) {
+            return false;
+        }
+        match self.gpus {
+            GpuDevices::ByClass => may_be_gpu(class),
+            GpuDevices::ByModel if self.model(device).is_some() => may_be_gpu(class),
+            GpuDevices::ByModel => class >> 8 == DISPLAY_WITHOUT_VGA && !is_at_processors_graphics,
+        }
+    }
+
+    /// The files of which one has the version of its driver.
+    pub fn version_files(&self) -> impl Iterator<Item = String> {
+        let modules = self.driver.modules.iter();
+        modules.map(|module| format!("sys/module/{module}/version"))
     }
 
     /// The device file with this number: `/dev/nvidia3`.
@@ -299,12 +375,19 @@ impl GpuVendor {
     }
 }
 
+/// Whether a PCI device with this 24-bit class may be a GPU of some vendor: a display controller or a processing accelerator.
+pub fn may_be_gpu(class: u32) -> bool {
+    const DISPLAY: u32 = 0x03;
+    const ACCELERATOR: u32 = 0x12;
+    matches!(class >> 16, DISPLAY | ACCELERATOR)
+}
+
 /// The PCI vendor id of a GPU that a topology file leaves without one: that of the vendor whose mark
 /// `has_mark` finds among the GPU's attributes, else that of NCCL's.
 pub fn id_by_mark(has_mark: impl Fn(&str) -> bool) -> u16 {
     let marked = VENDORS.iter().find(|vendor| match vendor.collectives {
         Collectives::Rccl(mark) => has_mark(mark),
-        Collectives::Nccl => false,
+        Collectives::Nccl | Collectives::Other => false,
     });
     let nccl = || {
         VENDORS
@@ -388,12 +471,56 @@ mod tests {
 
     #[test]
     fn no_two_rows_answer_for_one_thing() {
-        let [a, b] = &VENDORS;
-        assert!(
-            a.id != b.id
-                && a.device_file != b.device_file
-                && a.variables.visible != b.variables.visible
-        );
-        assert!(a.autodetect.iter().all(|word| !b.autodetect.contains(word)));
+        for (index, a) in VENDORS.iter().enumerate() {
+            for b in VENDORS.iter().skip(index + 1) {
+                assert!(a.id != b.id && a.variables.visible != b.variables.visible);
+                // The kernel's render nodes are of all makers; each GPU's folder says which one is its own.
+                assert!(a.device_file != b.device_file || a.driver.device_files.is_some());
+                assert!(a.autodetect.iter().all(|word| !b.autodetect.contains(word)));
+                assert!(
+                    a.driver
+                        .modules
+                        .iter()
+                        .all(|word| !b.driver.modules.contains(word))
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn graphics_of_a_processor_and_accelerators_that_are_no_gpus_are_not_taken_for_gpus() {
+        let intel = vendor("Intel");
+        for (class, device, is_at_processors, is_gpu, what) in [
+            (0x03_8000, 0x0bd5, false, true, "Max 1550"),
+            (0x03_0000, 0x56a0, false, true, "Arc A770"),
+            (
+                0x03_8000,
+                0x56c0,
+                true,
+                true,
+                "Flex 170 in a virtual machine",
+            ),
+            (0x03_8000, 0xffff, false, true, "one that is not listed yet"),
+            (
+                0x03_8000,
+                0x4680,
+                true,
+                false,
+                "a processor's, no display on it",
+            ),
+            (0x03_0000, 0x4680, true, false, "a processor's"),
+            (0x12_0000, 0x7d1d, false, false, "an NPU"),
+            (0x12_0000, 0x0b30, false, false, "an FPGA"),
+            (0x04_0300, 0x4f90, false, false, "a GPU's sound"),
+        ] {
+            assert_eq!(
+                intel.is_gpu(class, device, is_at_processors),
+                is_gpu,
+                "{what}"
+            );
+        }
+        let amd = vendor("AMD");
+        assert!(!amd.is_gpu(0x03_0000, 0x515e, false), "a board's ES1000");
+        assert!(amd.is_gpu(0x03_0000, 0x744c, false), "Radeon");
     }
 }

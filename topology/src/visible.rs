@@ -171,7 +171,7 @@ pub fn runtime_order<'m>(machine: &'m Machine, vendor: &GpuVendor) -> Vec<&'m Gp
 fn in_order<'m>(machine: &'m Machine, vendor: &GpuVendor, openable: &[PciAddress]) -> Vec<&'m Gpu> {
     let gpus = runtime_order(machine, vendor);
     match vendor.variables.list {
-        ListRules::Cuda => {
+        ListRules::Cuda | ListRules::LevelZero => {
             let own = gpus.into_iter();
             own.filter(|gpu| openable.contains(&gpu.pci)).collect()
         }
@@ -210,7 +210,8 @@ fn find_outer(machine: &Machine, vendor: &GpuVendor, view: &TaskView) -> Visible
         };
     }
     let parsed = match variables.list {
-        ListRules::Cuda => parse_list(machine, &openable, list),
+        // Whole GPUs are meant where numbers are; a list with tiles ("0.1") names none of these.
+        ListRules::Cuda | ListRules::LevelZero => parse_list(machine, &openable, list),
         ListRules::Rocr => parse_rocr(machine, &openable, list),
     };
     match parsed {

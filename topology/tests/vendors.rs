@@ -40,8 +40,8 @@ mod vendors {
                 format!("\"{:04x}", vendor.id),
                 format!("{}{{", vendor.device_file),
                 format!("\"{}\"", vendor.variables.visible),
-                vendor.driver.version.to_owned(),
             ]);
+            words.extend(vendor.version_files());
             words.extend(vendor.driver.gpus.map(str::to_owned));
             let within = vendor.variables.within.iter();
             words.extend(within.map(|name| format!("\"{name}\"")));

@@ -103,17 +103,8 @@ fn bound(machine: &Machine) -> impl Iterator<Item = &Gpu> {
     machine.gpus.iter().filter(|gpu| gpu.is_bound_at_launch())
 }
 
-/// The kernel module of the first GPU's vendor; None where the vendor is not known.
-pub(crate) fn module_of(machine: &Machine) -> Option<&'static str> {
-    machine
-        .gpus
-        .iter()
-        .find_map(Gpu::maker)
-        .and_then(module_of_maker)
-}
-
-/// The kernel module of a vendor's GPUs.
-pub(crate) fn module_of_maker(maker: &'static GpuVendor) -> Option<&'static str> {
-    // `sys/module/NAME/version`
-    maker.driver.version.split('/').nth(2)
+/// The kernel modules of the first GPU's vendor, in words; None where the vendor is not known.
+pub(crate) fn modules_of(machine: &Machine) -> Option<String> {
+    let maker = machine.gpus.iter().find_map(Gpu::maker)?;
+    Some(maker.driver.modules.join(" or "))
 }

@@ -299,10 +299,22 @@ fn report_missing(
     report: &mut DoctorReport,
 ) {
     let (names, place) = (missing.join(", "), line.line.place());
+    let mut files = missing.iter();
+    let is_of_gpu =
+        files.any(|file| matches!(devices::of_file(world.machine, file), DeviceFile::Gpu(_)));
     // A part of a GPU is no part without one of its files.
     let (key, change) = if line.is_of_several_files() {
         let change = "all files of a part that is there (for MIG /proc/driver/nvidia-caps/mig-minors has the numbers), or no such line";
         ("MultipleFiles", format!("{place}: {change}"))
+    } else if is_of_gpu {
+        // The line may be of many nodes, and this one's GPU is there.
+        let made = how_files_are_made(world.machine);
+        (
+            "File",
+            format!(
+                "{made}; only if the GPU is broken, a line of this node's own without {names}, and its Gres= likewise (now {place})"
+            ),
+        )
     } else {
         ("File", format!("{place}: remove {names}"))
     };
@@ -310,12 +322,21 @@ fn report_missing(
     let effect = format!(
         "the host has no {names}: slurmd waits 20 seconds for a file and does not start (\"can't stat gres.conf file\")"
     );
-    let is_of_gpu =
-        |file: &String| matches!(devices::of_file(world.machine, file), DeviceFile::Gpu(_));
-    if missing.iter().any(is_of_gpu) {
+    if is_of_gpu {
         report.find_of_gpu("gres-file", evidence, effect, change);
     } else {
         report.find("gres-file", Harm::StopsJobs, evidence, effect, change);
+    }
+}
+
+/// What makes the device files of GPUs that have none.
+fn how_files_are_made(machine: &Machine) -> String {
+    match devices::modules_of(machine).as_deref() {
+        Some("nvidia") => "is the GPUs' driver loaded? load it before slurmd starts (modprobe nvidia; nvidia-modprobe -c 0 or \
+                           nvidia-persistenced makes the files)"
+            .to_owned(),
+        Some(module) => format!("is the GPUs' driver loaded? load it before slurmd starts (modprobe {module})"),
+        None => "is the GPUs' driver loaded? load it before slurmd starts".to_owned(),
     }
 }
 
@@ -337,21 +358,16 @@ fn check_missing(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorRepo
         places.dedup();
         let mut files: Vec<&str> = named.iter().map(|(file, _)| file.as_str()).collect();
         files.dedup();
-        report.find(
-            "gres-file",
-            Harm::StopsJobs,
-            format!("{}: {}: no such file", places.join(", "), files.join(", ")),
-            "slurmd waits 20 seconds for a file and does not start (\"can't stat gres.conf file\")",
-            match devices::module_of(world.machine) {
-                Some("nvidia") => "is the GPUs' driver loaded? load it before slurmd starts (modprobe nvidia; nvidia-modprobe -c 0 or \
-                                   nvidia-persistenced makes the files)"
-                    .to_owned(),
-                Some(module) => {
-                    format!("is the GPUs' driver loaded? load it before slurmd starts (modprobe {module})")
-                }
-                None => "is the GPUs' driver loaded? load it before slurmd starts".to_owned(),
-            },
-        );
+        let evidence = format!("{}: {}: no such file", places.join(", "), files.join(", "));
+        let effect =
+            "slurmd waits 20 seconds for a file and does not start (\"can't stat gres.conf file\")";
+        let change = how_files_are_made(world.machine);
+        // Where no GPU is on the bus either, the lines may be another host's.
+        if world.machine.gpus.is_empty() {
+            report.find("gres-file", Harm::StopsJobs, evidence, effect, change);
+        } else {
+            report.find_of_gpu("gres-file", evidence, effect, change);
+        }
         return;
     }
     for line in &gres.lines {
@@ -764,7 +780,7 @@ fn check_order_of(
                 before.2, before.0, before.1, after.0, after.1
             ),
             match vendor.variables.list {
-                ListRules::Cuda => {
+                ListRules::Cuda | ListRules::LevelZero => {
                     "Slurm numbers GPUs in the order of these lines and CUDA in PCI order: where devices are not fenced, \
                      CUDA_VISIBLE_DEVICES names another GPU than the job was given"
                 }
@@ -774,7 +790,7 @@ fn check_order_of(
                 }
             },
             match vendor.variables.list {
-                ListRules::Cuda => {
+                ListRules::Cuda | ListRules::LevelZero => {
                     "gres.conf: the lines in PCI order, as `gpu-numa gres-conf` prints them"
                 }
                 ListRules::Rocr => {

@@ -17,7 +17,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     for (file, lines) in files(slurm) {
         for line in lines {
             if let Some(fault) = fault_of(line, file, world.release) {
-                report_line(slurm, file, line, &fault, report);
+                report_line(file, line, &fault, report);
             }
         }
     }
@@ -119,7 +119,15 @@ fn unknown_plugins(slurm: &Slurm, release: Option<Release>) -> Vec<Unknown<'_>> 
 
 fn check_includes(slurm: &Slurm, report: &mut DoctorReport) {
     for own in &slurm.unincluded {
-        let (effect, change) = if own.is_pattern() {
+        let (effect, change) = if own.lacks_cluster() {
+            (
+                "Slurm reads no further: its daemons do not start, and every command ends with an error",
+                format!(
+                    "{}: the file's name in full, or ClusterName= before the line",
+                    own.place
+                ),
+            )
+        } else if own.is_pattern() {
             (
                 "Slurm reads no further: its daemons do not start, and every command ends with an error",
                 format!("{}: one Include for each file", own.place),
@@ -145,13 +153,7 @@ pub(super) fn without_blank(place: &str) -> String {
     format!("{place}: Key=Value without a blank in the value, or with the value in quotes")
 }
 
-fn report_line(
-    slurm: &Slurm,
-    file: ConfFile,
-    line: &Line,
-    fault: &KeyFault,
-    report: &mut DoctorReport,
-) {
+fn report_line(file: ConfFile, line: &Line, fault: &KeyFault, report: &mut DoctorReport) {
     let place = line.place();
     let (check, effect) = match file {
         ConfFile::Slurm => (
@@ -164,8 +166,15 @@ fn report_line(
         ),
     };
     let change = match fault {
+        KeyFault::Stray(words) if words.to_ascii_lowercase().starts_with("include") => {
+            format!("{place}: Include at the beginning of the line, and one file behind it")
+        }
         KeyFault::Stray(_) => without_blank(&place),
         KeyFault::Behind { .. } => format!("{place}: one key on a line"),
+        KeyFault::Unknown {
+            belongs_in: Some(file),
+            ..
+        } => format!("{place}: move the line to {file}"),
         KeyFault::Unknown {
             meant: Some(meant), ..
         } => format!("{place}: {meant}= (in any case), or remove the key"),
@@ -175,7 +184,7 @@ fn report_line(
         KeyFault::OtherRelease { .. } => {
             format!(
                 "{place}: remove the key while {} is read by this Slurm",
-                slurm.path
+                line.file
             )
         }
         KeyFault::BadValue { expected, .. } => format!("{place}: {expected}"),

@@ -1,6 +1,5 @@
 //! slurm.conf's line for this host against the machine.
 
-use slurm_config::config::has_word;
 use slurm_config::cores::{Counts, SocketKind};
 use slurm_config::gres::{GresLine, NodeGres};
 use slurm_config::node::{Node, real_memory_to_write};
@@ -137,7 +136,8 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Doctor
         return;
     }
     let types = slurm.value("grestypes");
-    if !types.is_some_and(|(value, _)| has_word(value, "gpu")) {
+    // slurmctld compares names of GRES as they are written (`_get_gres_context_by_name`, interfaces/gres.c).
+    if !types.is_some_and(|(value, _)| value.split(',').any(|word| word.trim() == "gpu")) {
         report.find(
             "gres-types",
             Harm::StopsJobs,
@@ -151,7 +151,15 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Doctor
                 |(_, line)| line.quote("GresTypes"),
             ),
             "no job can ask for a GPU, so no task is bound to one",
-            format!("{}: GresTypes=gpu", slurm.path),
+            types.map_or_else(
+                || format!("{}: GresTypes=gpu", slurm.path),
+                |(value, line)| {
+                    let others = value.split(',').map(str::trim);
+                    let others = others.filter(|word| !word.eq_ignore_ascii_case("gpu"));
+                    let all: Vec<&str> = std::iter::once("gpu").chain(others).collect();
+                    format!("{}: GresTypes={}", line.place(), all.join(","))
+                },
+            ),
         );
     }
     // Whatever their type is called, devices of several files are parts of GPUs.

@@ -12,9 +12,20 @@ use super::world::World;
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(slurm) = &world.slurm else { return };
     let entries = slurm.plugstack.as_deref().unwrap_or_default();
+    if let Some((place, file)) = &slurm.carriage_return {
+        report.find(
+            "plugin",
+            Harm::StopsBinding,
+            format!("{place}: a carriage return ends the line, as in files that are written on Windows"),
+            "Slurm takes it for a part of the last word: a pattern names no file, a plugin is not there, an argument is unknown",
+            format!("sed -i 's/\\r$//' {file}"),
+        );
+    }
     let ours: Vec<&Entry> = entries.iter().filter(|entry| entry.loads(PLUGIN)).collect();
     let Some(first) = ours.first() else {
-        report_unloaded(slurm, report);
+        if slurm.carriage_return.is_none() {
+            report_unloaded(slurm, report);
+        }
         return;
     };
     if let Some(second) = ours.get(1) {

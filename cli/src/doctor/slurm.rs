@@ -66,6 +66,8 @@ pub(crate) struct Slurm {
     pub(crate) plugstack_path: String,
     /// The plugins that it loads, in order; None where there is no such file.
     pub(crate) plugstack: Option<Vec<Entry>>,
+    /// The place and the file of the first line of it that ends in a carriage return.
+    pub(crate) carriage_return: Option<(String, String)>,
     /// This host's line.
     pub(crate) node: Option<Node>,
     /// The options that slurmd runs with, or that its service would give it.
@@ -90,6 +92,11 @@ pub(crate) struct Unincluded {
 }
 
 impl Unincluded {
+    /// Whether it names the cluster before ClusterName= does (`_parse_for_format`).
+    pub(crate) fn lacks_cluster(&self) -> bool {
+        self.path.contains("%c")
+    }
+
     /// Whether it is a pattern: Slurm includes files by name only (`_parse_include_directive`, common/parse_config.c).
     pub(crate) fn is_pattern(&self) -> bool {
         self.path.contains('*')
@@ -99,7 +106,12 @@ impl Unincluded {
 impl fmt::Display for Unincluded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { place, path } = self;
-        if self.is_pattern() {
+        if self.lacks_cluster() {
+            write!(
+                f,
+                "{place}: Include {path}: no ClusterName= stands before it in this file"
+            )
+        } else if self.is_pattern() {
             write!(
                 f,
                 "{place}: Include {path} is a pattern, and Slurm includes only files by name"
@@ -169,9 +181,13 @@ pub(crate) fn read(
         files: 0,
         unread: Vec::new(),
         unincluded: Vec::new(),
+        cluster: None,
+        carriage_return: None,
     };
     let text = tree.read(&path)?;
     let conf = reader.lines_of(&text, &path, 0);
+    // No other file has the key.
+    reader.cluster = None;
     if !config::is_slurm_conf(&conf) {
         return Err(SlurmError::NotSlurm(path));
     }
@@ -193,6 +209,7 @@ pub(crate) fn read(
     } else {
         None
     };
+    let carriage_return = reader.carriage_return;
     let (mut unread, unincluded) = (reader.unread, reader.unincluded);
     let is_all = unread.is_empty() && unincluded.is_empty();
     let (options, is_running) = host.map(options).unwrap_or_default();
@@ -206,7 +223,7 @@ pub(crate) fn read(
         .or_else(|| own_line(host, &conf, hostname?))
         .or(itself);
     let only = if own.is_none() && !is_live {
-        node::find(&conf, None)
+        node::find(&conf, None).filter(|node| !hostname.is_some_and(|own| node.is_kin_of(own)))
     } else {
         None
     };
@@ -229,6 +246,7 @@ pub(crate) fn read(
         cgroup,
         plugstack_path,
         plugstack,
+        carriage_return,
         is_all,
         unread,
     }))
@@ -396,6 +414,9 @@ struct Reader<'a> {
     files: usize,
     unread: Vec<String>,
     unincluded: Vec<Unincluded>,
+    /// ClusterName= of what was read of the file.
+    cluster: Option<String>,
+    carriage_return: Option<(String, String)>,
 }
 
 impl Reader<'_> {
@@ -445,10 +466,20 @@ impl Reader<'_> {
         let mut lines = Vec::new();
         for statement in config::parse(text, path) {
             match statement {
-                Statement::Line(line) => lines.push(line),
+                Statement::Line(line) => {
+                    if let Some(name) = line.get("clustername") {
+                        self.cluster = Some(name.to_owned());
+                    }
+                    lines.push(line);
+                }
                 Statement::Include { path: asked, place } => {
-                    let path = self.absolute(&asked);
-                    let asked = Unincluded { place, path: asked };
+                    let named = config::with_cluster(&asked, self.cluster.as_deref());
+                    let Some(file) = named else {
+                        self.unincluded.push(Unincluded { place, path: asked });
+                        continue;
+                    };
+                    let path = self.absolute(&file);
+                    let asked = Unincluded { place, path: file };
                     // A recording may lack the whole folder.
                     let is_missing = self.tree_of(&path).is_some_and(|tree| tree.lacks(&path))
                         || self.is_whole && !self.exists(&path);
@@ -469,6 +500,10 @@ impl Reader<'_> {
         };
         let mut entries = Vec::new();
         for entry in plugstack::parse(&text, path) {
+            if entry.has_carriage_return() {
+                let place = (entry.place(), entry.file.clone());
+                self.carriage_return.get_or_insert(place);
+            }
             match &entry.kind {
                 EntryKind::Plugin { .. } => entries.push(entry),
                 EntryKind::Include(pattern) => {

@@ -13,7 +13,6 @@ use slurm_config::rules;
 use topology::machine::{Gpu, Machine};
 use topology::set::CpuSet;
 
-use super::devices;
 use super::foretold::Foretold;
 use super::installed::{self, Hwloc};
 use super::slurm::{self, Asked, Slurm};
@@ -226,8 +225,8 @@ impl<'a> World<'a> {
     pub(crate) fn other_driver(&self, gpu: &Gpu) -> Option<String> {
         let tree = self.tree.as_ref()?;
         let bound = tree.link_name(&format!("/sys/bus/pci/devices/{}/driver", gpu.pci))?;
-        let own = gpu.maker().and_then(devices::module_of_maker);
-        (own != Some(bound.as_str())).then_some(bound)
+        let own = gpu.maker().map_or(&[][..], |maker| maker.driver.modules);
+        (!own.contains(&bound.as_str())).then_some(bound)
     }
 
     /// Whether the host has a device file; None where its `/dev` is not recorded.

@@ -23,14 +23,14 @@ use document::{FleetDocument, FleetFinding};
 /// Group hosts by hardware and list the ones that differ
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
-  srun -N400 --ntasks-per-node=1 --output=/shared/fleet/%N.json --error=/shared/fleet/%N.err gpu-numa show --json
+  srun -N400 --ntasks-per-node=1 --exclusive --gpus-per-node=8 --output=/shared/fleet/%N.json --error=/shared/fleet/%N.err gpu-numa show --json
   gpu-numa fleet /shared/fleet
-  srun -N400 --ntasks-per-node=1 --output=/shared/doctor/%N.json --error=/shared/doctor/%N.err gpu-numa doctor --json
+  srun -N400 --ntasks-per-node=1 --exclusive --gpus-per-node=8 --output=/shared/doctor/%N.json --error=/shared/doctor/%N.err gpu-numa doctor --json
   gpu-numa fleet /shared/fleet /shared/doctor
   gpu-numa fleet --lua-table /etc/slurm/gpu_numa_hosts.lua /shared/fleet
   gpu-numa fleet --json /shared/fleet/*.json | jq '.kinds[].differing'
 
-Takes snapshots (node.json) and the output of `show --json` and `doctor --json`, one or several in a file; from a
+Ask for whole hosts with all GPUs: a step that is fenced sees its own alone.  Takes snapshots (node.json) and the output of `show --json` and `doctor --json`, one or several in a file; from a
 folder, the files that end in .json.  Hosts with the same processor, sockets and GPU models that agree in most
 facts are one kind; a value held by a clear minority of a kind is reported as a difference.  Exit status 1: a host
 differs from its kind, doctor found something there, or a file was skipped; 2: no file could be read.")]
@@ -64,6 +64,7 @@ impl Fleet {
                 files.join(", ")
             )));
         }
+        let mut is_table_alone = false;
         if let Some(path) = &self.lua_table {
             let (table, left_out) = lua::table(&read.hosts);
             for name in left_out {
@@ -73,9 +74,10 @@ impl Fleet {
             }
             if path.as_os_str() == "-" {
                 out.file(path, &table)?;
-                return Ok(Outcome::Done);
+                is_table_alone = true;
+            } else {
+                write_atomically(path, &table)?;
             }
-            write_atomically(path, &table)?;
         }
         let findings = fold_findings(&read.hosts);
         let kinds = kinds::sort_into_kinds(&read.hosts);
@@ -89,7 +91,9 @@ impl Fleet {
             skipped: read.skipped,
             ok,
         };
-        if self.format.json {
+        if is_table_alone {
+            // It stands in place of the page.
+        } else if self.format.json {
             out.json(&document)?;
         } else {
             page::print(out, &document)?;

@@ -19,12 +19,19 @@ const LONGEST_LIST: usize = 300;
 
 /// Prints the document.
 pub(super) fn print(out: &mut Out, document: &FleetDocument) -> io::Result<()> {
+    let sorted: usize = document.kinds.iter().map(|kind| kind.hosts.len()).sum();
     let differing: usize = document.kinds.iter().map(|kind| kind.differing.len()).sum();
     out.told(
         Ink::Head,
         format_args!(
-            "{} in {}; {}; {}; {} skipped",
+            "{}{} in {}; {}; {}; {} skipped",
             count(document.hosts, "host"),
+            // Of the others there is no more than what doctor says.
+            if sorted == document.hosts {
+                String::new()
+            } else {
+                format!(", {sorted} of them")
+            },
             count(document.kinds.len(), "kind"),
             if differing == 1 {
                 "1 differs from its kind".to_owned()

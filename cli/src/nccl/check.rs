@@ -93,7 +93,7 @@ impl Check {
             return Ok(outcome);
         }
         let file = self.file.display();
-        for finding in &findings {
+        for finding in findings.iter().take(MOST_LINES) {
             let line = finding
                 .line
                 .map(|line| format!(":{line}"))
@@ -107,6 +107,15 @@ impl Check {
                 effect, problem, ..
             } = finding;
             out.line(format_args!("{file}{line}: {effect}: {element}{problem}"))?;
+        }
+        if let Some(more) = findings
+            .len()
+            .checked_sub(MOST_LINES)
+            .filter(|more| *more > 0)
+        {
+            out.line(format_args!(
+                "{file}: and {more} more of the kind (all with --json)"
+            ))?;
         }
         if fits {
             let against = if compared {
@@ -141,6 +150,9 @@ impl Check {
         found.collect()
     }
 }
+
+/// Findings that are listed; a file that is none of NCCL's has one a line.
+const MOST_LINES: usize = 50;
 
 fn of_violation(violation: &Violation) -> CheckFinding {
     CheckFinding {

@@ -195,6 +195,6 @@ fn advice(groups: &[GpuSet]) -> String {
         Some(most) if most > 1 => format!(
             "To keep a job of {most} GPUs on one socket, ask for:\n--gpus-per-socket={most} --sockets-per-node=1"
         ),
-        Some(_) | None => "Single-GPU jobs are not affected.".to_owned(),
+        Some(_) | None => "A job with one GPU pays for the link only where its CPUs are on another socket than the GPU.".to_owned(),
     }
 }

@@ -237,10 +237,17 @@ pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Findin
             nodes: right,
         } => {
             let (far, all, right) = (volume(*far), volume(*all), nodes(right));
-            if judgement.gpus == 1 {
-                format!("{far} of its {all} of memory are not on its GPU's {right}; gpu-numa heal moves them")
+            // Where a finding beside this one says that it may have none there, nothing moves them.
+            let is_shut_out = |other: &Finding| matches!(other, Finding::MemoryNotAllowed { .. });
+            let cure = if judgement.findings.iter().any(is_shut_out) {
+                ""
             } else {
-                format!("{far} of its {all} of memory are not on its GPUs' {right}; gpu-numa heal moves them")
+                "; gpu-numa heal moves them"
+            };
+            if judgement.gpus == 1 {
+                format!("{far} of its {all} of memory are not on its GPU's {right}{cure}")
+            } else {
+                format!("{far} of its {all} of memory are not on its GPUs' {right}{cure}")
             }
         }
     }

@@ -9,7 +9,9 @@ pub enum NotEmitted {
     #[error("no NVIDIA GPU found, so NCCL has nothing to use here")]
     NoNvidiaGpu,
     /// There are GPUs, none of them NVIDIA's.
-    #[error("the GPUs here are not NVIDIA's; RCCL reads topology files of another format")]
+    #[error(
+        "the GPUs here are not NVIDIA's, and NCCL does not run on them; AMD's RCCL reads topology files of another format"
+    )]
     OtherVendor,
     /// A GPU's or NIC's place is not known.
     #[error("{device}: its socket is unknown")]

@@ -223,7 +223,7 @@ impl Draft<'_> {
             TaskCase::Far {
                 gpu_nodes,
                 step: judge::place_of_step(self.machine, self.step),
-                cost: self.cost(),
+                cost: self.cost(cpus),
             }
         } else if left {
             TaskCase::Crowded { gpu_nodes }
@@ -236,9 +236,14 @@ impl Draft<'_> {
         }
     }
 
-    /// What a copy between the GPUs and the step's CPUs pays.
-    fn cost(&self) -> Cost {
-        let here = self.machine.nodes_of(&self.step.step_cpus);
+    /// What a copy between the GPUs and the task's `cpus` pays; between them and the step's where the task's own are not known.
+    fn cost(&self, cpus: &CpuSet) -> Cost {
+        let cpus = if cpus.is_empty() {
+            &self.step.step_cpus
+        } else {
+            cpus
+        };
+        let here = self.machine.nodes_of(cpus);
         let package = |node: u32| self.machine.node(node).and_then(|node| node.package);
         let pairs = || {
             let gpu_nodes = self.near.nodes.iter();

@@ -32,7 +32,7 @@ pub fn read_now(root: &Path, gpus: &[PciAddress]) -> HostNow {
     let mut bound = VENDORS.iter().filter(|vendor| vendor.is_bound_at_launch);
     HostNow {
         boot_id: line("proc/sys/kernel/random/boot_id"),
-        driver: bound.find_map(|vendor| line(vendor.driver.version)),
+        driver: bound.find_map(|vendor| vendor.version_files().find_map(|file| line(&file))),
         online: super::cpu::read_online(root).unwrap_or_default(),
         gpus: gpus
             .iter()

@@ -7,6 +7,7 @@ use crate::machine::RdmaPort;
 use crate::pci::{DeviceKind, Link, PciAddress, PciDevice};
 use crate::set::NodeSet;
 use crate::text;
+use crate::vendor::may_be_gpu;
 
 const DEVICES: &str = "sys/bus/pci/devices";
 /// How deep `pciDDDD:BB` directories are searched when `/sys/bus/pci` is not there.
@@ -46,7 +47,13 @@ pub(super) fn read(
         let vendor = read_id(root, &format!("{}/vendor", place.dir))
             .or_else(|| Some(drivers.get(address)?.vendor))
             .unwrap_or(0);
-        match DeviceKind::of(class, vendor) {
+        // Of a host's hundreds of functions few are asked which model they are.
+        let model = if may_be_gpu(class) {
+            read_id(root, &format!("{}/device", place.dir)).unwrap_or(0)
+        } else {
+            0
+        };
+        match PciDevice::new(*address, class, vendor, model).kind() {
             DeviceKind::Gpu if is_part_of_another(root, place, &places) => continue,
             DeviceKind::Gpu => {
                 found.gpu_folders.insert(*address, place.dir.clone());

@@ -55,6 +55,9 @@ pub struct Declared {
     /// AMD's drivers; none where they are not loaded.
     #[serde(default)]
     pub amdgpu: Option<Amdgpu>,
+    /// Intel's driver; none where it is not loaded.
+    #[serde(default)]
+    pub xe: Option<Xe>,
     /// ACPI's SRAT, which only root can read; none for the others.
     #[serde(default)]
     pub srat: Option<Srat>,
@@ -314,6 +317,14 @@ pub struct Amdgpu {
     pub xgmi: Vec<(Address, Address, u32)>,
     /// The number of links between every two GPUs.
     pub xgmi_mesh: Option<u32>,
+}
+
+/// Intel's driver.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Xe {
+    /// The number of the first GPU's render node.
+    pub first: u32,
 }
 
 /// A part of a GPU in KFD's topology.
@@ -584,6 +595,17 @@ impl Declared {
                 node: first + index,
                 minor: 128 + index,
             })
+            .collect()
+    }
+
+    /// The GPUs of Intel's driver with the numbers of their render nodes.
+    pub(crate) fn xe_gpus(&self) -> Vec<(Function, u32)> {
+        let Some(xe) = &self.xe else {
+            return Vec::new();
+        };
+        let own = self.gpus().into_iter();
+        own.filter(|gpu| gpu.model.ids.0 == 0x8086)
+            .zip(xe.first..)
             .collect()
     }
 

@@ -249,6 +249,10 @@ fn gpus(declared: &Declared) -> Vec<Gpu> {
             (_, _) => {}
         }
         add_kfd(declared, &function, &mut gpu);
+        let mut of_xe = declared.xe_gpus().into_iter();
+        if let Some((_, number)) = of_xe.find(|(own, _)| own.address == function.address) {
+            (gpu.minor, gpu.minor_source) = (Some(number), MinorSource::Driver);
+        }
         gpu
     };
     declared

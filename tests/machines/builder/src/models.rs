@@ -151,6 +151,10 @@ const MODELS: &[Model] = &[
     gpu("mi250x", (0x1002, 0x7408), DISPLAY, "", (GEN4, 16), 0),
     gpu("mi300a", (0x1002, 0x74a0), ACCELERATOR, "", (GEN5, 16), 0),
     gpu("mi300x", (0x1002, 0x74a1), ACCELERATOR, "", (GEN5, 16), 0),
+    gpu("max1550", (0x8086, 0x0bd5), DISPLAY, "", (GEN5, 16), 0),
+    // No GPUs, though of the classes that GPUs have: a processor's graphics without a display, and an FPGA.
+    other("uhd770", (0x8086, 0x4680), DISPLAY, None),
+    other("fpga", (0x8086, 0x0b30), ACCELERATOR, Some((GEN3, 16))),
     other("cx5", (0x15b3, 0x1017), INFINIBAND, Some((GEN3, 16))),
     other("cx6", (0x15b3, 0x101b), INFINIBAND, Some((GEN4, 16))),
     other("cx6-virtual", (0x15b3, 0x101c), INFINIBAND, None),

@@ -24,6 +24,7 @@ pub(crate) fn build(declared: &Declared) -> Tree {
     root.pci();
     root.driver();
     root.amdgpu();
+    root.xe();
     root.firmware();
     for (path, text) in &declared.files {
         root.tree.bytes(path.clone(), text.clone().into_bytes());
@@ -338,6 +339,16 @@ impl Root<'_> {
                 );
                 self.line(format!("{folder}/numa_status"), text);
             }
+        }
+    }
+
+    /// Each GPU's render node; the driver tells no name, id or version.
+    fn xe(&mut self) {
+        for (gpu, number) in self.declared.xe_gpus() {
+            self.tree
+                .bytes(format!("dev/dri/renderD{number}"), Vec::new());
+            self.tree
+                .folder(&format!("{}/drm/renderD{number}", gpu.folder));
         }
     }
 
