@@ -8,8 +8,8 @@ use launch::frameworks::Row;
 use launch::observe;
 use serde::Serialize;
 use topology::binding::{
-    KernelVersion, StepPlan, StepRequest, TaskRequest, Verdict, advise, find_socket_link,
-    find_spanning, plan_step, summarize,
+    Advice, KernelVersion, LaunchedBy, StepPlan, StepRequest, TaskRequest, Verdict, advise,
+    find_socket_link, find_spanning, plan_step, summarize,
 };
 use topology::machine::{Gpu, Machine};
 use topology::option::{Policy, Width};
@@ -547,7 +547,7 @@ fn print(
     if let Some(refusal) = &plan.refusal {
         let policy = step.settings.policy;
         out.told(Ink::Bad, words::refused_line(policy, refusal, Voice::Step))?;
-        let advice = advise(machine, step, plan);
+        let advice = advice(machine, step, plan);
         out.told(Ink::Plain, words::advice_line(refusal, &advice, Verb::Srun))?;
         return Ok(());
     }
@@ -578,11 +578,18 @@ fn print(
             nics::of_tasks(machine, host, &nics::of_plan(machine, plan)),
         )?;
     }
-    let advice = advise(machine, step, plan);
-    if let Some(line) = words::near_cpus_advice(&advice, Verb::Srun) {
+    if let Some(line) = words::near_cpus_advice(&advice(machine, step, plan), Verb::Srun) {
         out.told(Ink::Plain, line)?;
     }
     Ok(())
+}
+
+/// What would help, of a step whose GPUs are those that its tasks were given.
+fn advice(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Advice {
+    let by = LaunchedBy::Srun {
+        has_unseen_gpus: false,
+    };
+    advise(machine, step, plan, by)
 }
 
 /// The colour of a task by how it is placed.

@@ -1,6 +1,7 @@
 //! Who says which line of [`topology::words`], and when.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use ffi::spank::Spank;
@@ -10,10 +11,12 @@ use launch::host::SnapshotFault;
 use launch::host::UnknownHost;
 use launch::site::Asked;
 use topology::binding::{
-    Refusal, StepPlan, StepRequest, TaskPlan, advise, find_socket_link, find_spanning, summarize,
+    LaunchedBy, Refusal, StepPlan, StepRequest, TaskPlan, advise, find_socket_link, find_spanning,
+    summarize,
 };
 use topology::machine::Machine;
 use topology::option::Verbosity;
+use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
 use topology::words::{self, Voice};
 
@@ -126,11 +129,31 @@ impl<'a> Reporter<'a> {
         refusal: &Refusal,
     ) -> Vec<String> {
         let (step, policy) = (step_name(self.step), self.asked.settings.policy);
-        let (tasks, advice) = (plan.tasks.len(), advise(machine, request, plan));
+        let (tasks, advice) = (
+            plan.tasks.len(),
+            advise(machine, request, plan, self.launched_by(request)),
+        );
         vec![
             words::step_refused_line(&step, self.host(), policy, tasks, refusal),
             self.of_step(words::advice_line(refusal, &advice, self.step.verb)),
         ]
+    }
+
+    /// Who started the tasks, for what may be advised.
+    fn launched_by(&self, request: &StepRequest) -> LaunchedBy {
+        match self.step.kind {
+            StepKind::Ordinary => {
+                let tasks = request.tasks.iter();
+                let seen: BTreeSet<PciAddress> = tasks
+                    .flat_map(|task| task.visible.iter().copied())
+                    .collect();
+                let has_unseen_gpus = seen.len() < self.step.gpus();
+                LaunchedBy::Srun { has_unseen_gpus }
+            }
+            StepKind::Script => LaunchedBy::Shell {
+                tasks: self.step.script_tasks,
+            },
+        }
     }
 
     /// `line`, with the step's name where several steps may speak on one terminal.
@@ -267,7 +290,7 @@ impl<'a> Reporter<'a> {
         plan: &StepPlan,
     ) {
         let host = self.label();
-        let advice = advise(machine, request, plan);
+        let advice = advise(machine, request, plan, self.launched_by(request));
         let near = words::near_cpus_advice(&advice, self.step.verb);
         lines.extend(near.map(|line| self.of_step(line)));
         // A script that starts one worker per GPU by srun is not the one that spans.

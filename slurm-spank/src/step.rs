@@ -14,6 +14,7 @@ use slurm_config::cores::{CoreMap, CoreSet, SocketKind};
 use topology::binding::KernelVersion;
 use topology::machine::Machine;
 use topology::option::Policy;
+use topology::set::CpuSet;
 use topology::words::{self, Verb};
 
 use crate::option;
@@ -107,6 +108,15 @@ impl Step {
         let name = spank.env("SLURMD_NODENAME").filter(|name| !name.is_empty());
         let of_kernel = || launch::host::name().unwrap_or_else(|| "this host".to_owned());
         name.map_or_else(of_kernel, |name| topology::option::printable(&name))
+    }
+
+    /// How many GPUs Slurm says that the step has on this host; 0 where it does not say.
+    pub(crate) fn gpus(&self) -> usize {
+        let list = self.gpu_list.as_deref().unwrap_or_default();
+        // Numbers, or UUIDs where gres.conf has Flags=env_uuid or MIG instances.
+        let names = || list.split(',').filter(|name| !name.is_empty()).count();
+        list.parse::<CpuSet>()
+            .map_or_else(|_| names(), |set| set.len())
     }
 }
 

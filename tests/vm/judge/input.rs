@@ -183,6 +183,8 @@ pub(crate) struct Shape {
     pub(crate) bound: Launch,
     /// Under the policy `none`: the same without it, which shows what `none` says would be done.
     pub(crate) done: Launch,
+    /// The ways that were advised, and the same launch by each.
+    pub(crate) tried: Vec<(String, Launch)>,
 }
 
 impl Shape {
@@ -192,10 +194,11 @@ impl Shape {
     }
 
     fn launch(&mut self, name: &str) -> &mut Launch {
-        match name {
-            "@alone" => &mut self.alone,
-            "@bound" => &mut self.bound,
-            _ => &mut self.done,
+        match (name, self.tried.last_mut()) {
+            ("@alone", _) => &mut self.alone,
+            ("@tried", Some((_, tried))) => tried,
+            ("@done", _) => &mut self.done,
+            _ => &mut self.bound,
         }
     }
 }
@@ -260,7 +263,12 @@ pub(crate) fn read(text: &str) -> Input {
             }
             "@snapshot" => input.snapshot = Some(rest.to_owned()),
             "@finished" => input.is_finished = true,
-            "@alone" | "@bound" | "@done" => {
+            "@try" => {
+                if let Some(shape) = input.shapes.last_mut() {
+                    shape.tried.push((rest.to_owned(), Launch::default()));
+                }
+            }
+            "@alone" | "@bound" | "@done" | "@tried" => {
                 name = word;
                 if let Some(shape) = input.shapes.last_mut() {
                     shape.launch(name).status = field(0).parse().unwrap_or(-1);
@@ -271,6 +279,9 @@ pub(crate) fn read(text: &str) -> Input {
                     shape.alone.number();
                     shape.bound.number();
                     shape.done.number();
+                    for (_, tried) in &mut shape.tried {
+                        tried.number();
+                    }
                 }
             }
             _ => {

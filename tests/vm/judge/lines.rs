@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use crate::input::{Machine, Shape, Task};
 use crate::set::{Set, bits, ones, parse_set};
 use crate::step::Judged;
+use crate::tried::NEEDS_CORES;
 
 /// What is known of the step that lines speak of.
 pub(crate) struct Told<'a> {
@@ -389,10 +390,12 @@ impl Told<'_> {
         let known = [
             "--cpus-per-task=",
             "--gpus-per-task=1",
-            "--gres-flags=enforce-binding (needs right Cores= in gres.conf)",
+            "--gres-flags=enforce-binding",
             "--exclusive",
+            "--exclusive and srun without --cpus-per-task, --cpus-per-gpu or --exact",
         ];
         let ways = text.split_once(": ").map_or("", |(_, ways)| ways);
+        let ways = ways.strip_suffix(NEEDS_CORES).unwrap_or(ways);
         let mut wrong = Vec::new();
         for way in ways.split(", or ") {
             let way = way

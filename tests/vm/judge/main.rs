@@ -20,6 +20,7 @@ mod order;
 mod plan;
 mod set;
 mod step;
+mod tried;
 mod words;
 
 use std::fmt::Write as _;
@@ -27,6 +28,10 @@ use std::process::ExitCode;
 
 use crate::input::{Machine, Shape, read};
 use crate::step::judge_step;
+use crate::tried::judge_tries;
+
+/// The status of a launch that did not end (timeout's), and above it those of signals.
+const TIMED_OUT: i32 = 124;
 
 pub(crate) struct Tally {
     passed: usize,
@@ -54,15 +59,23 @@ fn judge_shape(
     input_ends: bool,
 ) {
     if shape.alone.status != 0 {
+        // What it waited for is in the @hang lines of the file.
+        let does = if shape.alone.status >= TIMED_OUT {
+            "hangs"
+        } else {
+            "refuses it"
+        };
         let _ = writeln!(
             tally.text,
-            "ok - {} [{}] # SKIP Slurm alone refuses it: {}",
+            "ok - {} [{}] # SKIP Slurm alone {does}: {}",
             shape.name,
             shape.slurm,
             shape.alone.said.first().cloned().unwrap_or_default()
         );
         return;
     }
+    let full_name = format!("{} [{}] ={}", shape.name, shape.slurm, shape.items);
+    judge_tries(machine, shape, &full_name, tally);
     if input_ends && shape.bound.steps.is_empty() && shape.bound.said.is_empty() {
         return;
     }

@@ -23,7 +23,7 @@ pub(crate) struct Judged {
 }
 
 /// The GPUs that each task is taken to use.
-fn used(tasks: &[&Task], items: &str) -> Vec<Vec<String>> {
+pub(crate) fn used(tasks: &[&Task], items: &str) -> Vec<Vec<String>> {
     let visible: Vec<Vec<String>> = tasks.iter().map(|task| task.visible()).collect();
     let first = visible.first().cloned().unwrap_or_default();
     let (n, g) = (visible.len(), first.len());

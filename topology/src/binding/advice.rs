@@ -2,24 +2,57 @@
 //! before it is named.
 
 use super::decide::plan_step;
-use super::plan::{Misfit, StepPlan};
+use super::plan::{Misfit, StepPlan, TaskPlan};
 use super::request::StepRequest;
 use crate::machine::Machine;
+use crate::pci::PciAddress;
+use crate::set::CpuSet;
 
 /// How often fewer CPUs per task are tried.
 const MOST_TRIES: u32 = 4;
 
+/// What decides how many of its job's CPUs a step has.
+///
+/// A step whose `srun` was told a number (`--cpus-per-task`, which steps of `sbatch` and `salloc` inherit from 23.11 on,
+/// and `--cpus-per-gpu`, `--exact` or `--exclusive`) has that many and no more, also where the job has the whole host:
+/// each of them sets `exact`, and only without it `SSF_WHOLE` is sent (`_create_job_step_create_request` of
+/// src/srun/launch.c, libsrun/launch.c in 22.05; `arg_set_exclusive` of src/common/slurm_opt.c; the same from 22.05 to
+/// 26.05, where `--exclusive=allocation` is new).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaunchedBy {
+    /// `srun`.
+    Srun {
+        /// Whether the step has GPUs that no task sees (`--gpu-bind`).
+        has_unseen_gpus: bool,
+    },
+    /// A script's shell or an interactive one: it has all that its job has on the host, and asks for what so many tasks
+    /// would.
+    Shell {
+        /// The job's tasks on this host.
+        tasks: u32,
+    },
+}
+
 /// Ways to launch by which no task would lack local CPUs; each alone is enough.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Advice {
-    /// With all CPUs of the host (`--exclusive`).
-    pub whole_host: bool,
+    /// In a job that has the host to itself (`--exclusive`).
+    pub whole_host: Option<WholeHost>,
     /// With the CPUs of the GPUs' sockets (`--gres-flags=enforce-binding`), where Slurm would not refuse that.
     pub enforce_binding: bool,
     /// With so many CPUs per task (`--cpus-per-task`), fewer than were asked for.
     pub cpus_per_task: Option<u32>,
     /// With one GPU per task (`--gpus-per-task=1`).
     pub one_gpu: bool,
+}
+
+/// What has all CPUs of a host whose job has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WholeHost {
+    /// The script's shell.
+    Shell,
+    /// A step that does not say how many it wants.
+    Step,
 }
 
 impl Advice {
@@ -30,7 +63,7 @@ impl Advice {
 }
 
 /// What would help `plan`, which is the plan of `step`; nothing where no task lacks local CPUs or nothing would do.
-pub fn advise(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Advice {
+pub fn advise(machine: &Machine, step: &StepRequest, plan: &StepPlan, by: LaunchedBy) -> Advice {
     let misfit = plan.refusal.as_ref().map(|refusal| &refusal.misfit);
     match misfit {
         None if !plan.lacks_local_cpus() => return Advice::default(),
@@ -40,25 +73,62 @@ pub fn advise(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Advice 
         }
         None | Some(_) => {}
     }
-    let whole = whole_host(machine, step);
-    let is_more = whole.step_cpus != step.step_cpus;
-    let whole_host = is_more && fits(machine, &whole);
+    let is_more = step.step_cpus != machine.online;
+    let whole_host = is_more.then(|| whole_host(machine, step, by)).flatten();
+    let near = near_all(machine, step, by);
+    let shares_no_node = matches!(misfit, Some(Misfit::NoSharedNode { .. }));
+    // A shell sees the GPUs of all tasks.
+    let is_one_task = !matches!(by, LaunchedBy::Shell { tasks: 2.. });
+    Advice {
+        whole_host,
+        enforce_binding: near
+            .as_ref()
+            .is_some_and(|near| is_more && enforced(machine, step, near)),
+        cpus_per_task: near.and_then(|near| fewer_cpus(machine, step, &near, by)),
+        one_gpu: shares_no_node && is_one_task && fits(machine, &with_one_gpu(step)),
+    }
+}
+
+/// The CPUs near all GPUs of the step, where these are on one node.
+///
+/// A step that has the CPUs it asks for gets cores near all of its GPUs first (`_pick_step_cores` of
+/// src/stepmgr/stepmgr.c, slurmctld/step_mgr.c before 24.05), and with `--gres-flags=enforce-binding` its job no others.
+/// Where its GPUs are on several nodes, cores of any of them count, a task's worth of each in turn: whether that is where
+/// the tasks that need them are is not known.
+fn near_all(machine: &Machine, step: &StepRequest, by: LaunchedBy) -> Option<CpuSet> {
+    if by
+        == (LaunchedBy::Srun {
+            has_unseen_gpus: true,
+        })
+    {
+        return None;
+    }
+    let gpus: Vec<PciAddress> = step
+        .tasks
+        .iter()
+        .flat_map(|task| task.visible.iter().copied())
+        .collect();
+    let nodes = machine.nodes_of_gpus(&gpus);
+    (nodes.len() == 1).then(|| machine.cpus_of(&nodes))
+}
+
+/// Whether the step would be local with the CPUs that `--gres-flags=enforce-binding` gives.
+fn enforced(machine: &Machine, step: &StepRequest, near: &CpuSet) -> bool {
     // Slurm schedules by socket: within one of several nodes it gives any node's CPUs.
     let one_node_each = machine
         .packages
         .iter()
         .all(|package| package.numa_nodes.len() == 1);
-    let shares_no_node = matches!(misfit, Some(Misfit::NoSharedNode { .. }));
-    Advice {
-        whole_host,
-        enforce_binding: whole_host && one_node_each && machine.packages.len() > 1,
-        cpus_per_task: fewer_cpus(machine, step, plan),
-        one_gpu: shares_no_node && fits(machine, &with_one_gpu(step)),
+    if !one_node_each || machine.packages.len() < 2 {
+        return false;
     }
+    let mut enforced = on_the_host(machine, step);
+    enforced.step_cpus = near.clone();
+    fits(machine, &enforced)
 }
 
-/// The step as it would be with the host to itself.
-fn whole_host(machine: &Machine, step: &StepRequest) -> StepRequest {
+/// The step with CPUs of the host as they are needed.
+fn on_the_host(machine: &Machine, step: &StepRequest) -> StepRequest {
     let mut whole = step.clone();
     whole.step_cpus = machine.online.clone();
     whole.owns_cpus = true;
@@ -66,6 +136,26 @@ fn whole_host(machine: &Machine, step: &StepRequest) -> StepRequest {
         task.slurm_cpus = None;
     }
     whole
+}
+
+/// Whether the step would have as many local CPUs as it asks for in a job that has the host to itself; to have more than
+/// it asks for, an `srun` may not ask.
+fn whole_host(machine: &Machine, step: &StepRequest, by: LaunchedBy) -> Option<WholeHost> {
+    let mut whole = on_the_host(machine, step);
+    let what = match by {
+        LaunchedBy::Shell { .. } => WholeHost::Shell,
+        LaunchedBy::Srun { .. } => WholeHost::Step,
+    };
+    if what == WholeHost::Step {
+        whole.asked = 1;
+    }
+    let plan = plan_step(machine, &whole);
+    let is_wide = |task: &TaskPlan| {
+        let near = machine.cpus_of(&machine.nodes_of_gpus(&task.gpus));
+        task.gpus.is_empty() || task.cpus.intersection(&near).len() >= step.asked as usize
+    };
+    let fits = plan.refusal.is_none() && !plan.lacks_local_cpus();
+    (fits && plan.tasks.iter().all(is_wide)).then_some(what)
 }
 
 fn with_one_gpu(step: &StepRequest) -> StepRequest {
@@ -76,21 +166,18 @@ fn with_one_gpu(step: &StepRequest) -> StepRequest {
     one
 }
 
-/// The most CPUs per task, below what was asked for, with which no task would lack any.
-fn fewer_cpus(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Option<u32> {
-    let with_gpus = plan.tasks.iter().filter(|task| !task.gpus.is_empty());
-    let near = with_gpus.map(|task| {
-        let cpus = machine.cpus_of(&machine.nodes_of_gpus(&task.gpus));
-        cpus.intersection(&step.step_cpus).len()
-    });
-    let fewest = near.min()?;
-    let most = u32::try_from(fewest)
-        .ok()?
-        .min(step.asked.saturating_sub(1));
+/// The most CPUs per task, below what was asked for, with which no task would lack any of those that are `near`.
+fn fewer_cpus(machine: &Machine, step: &StepRequest, near: &CpuSet, by: LaunchedBy) -> Option<u32> {
+    let tasks = match by {
+        LaunchedBy::Srun { .. } => 1,
+        LaunchedBy::Shell { tasks } => tasks.max(1),
+    };
+    let near = u32::try_from(near.intersection(&step.step_cpus).len()).ok()?;
+    let most = (near / tasks).min((step.asked / tasks).saturating_sub(1));
     let mut tries = (most.saturating_sub(MOST_TRIES - 1).max(1)..=most).rev();
     tries.find(|asked| {
         let mut fewer = step.clone();
-        fewer.asked = *asked;
+        fewer.asked = asked.saturating_mul(tasks);
         fits(machine, &fewer)
     })
 }

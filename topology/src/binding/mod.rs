@@ -33,7 +33,7 @@ mod split;
 mod trade;
 mod width;
 
-pub use advice::{Advice, advise};
+pub use advice::{Advice, LaunchedBy, WholeHost, advise};
 pub use decide::{plan_alone, plan_step};
 pub use judge::judge_cpus;
 pub use kernel::{KernelVersion, MemoryPolicy, ParseKernelError};

@@ -1,7 +1,7 @@
 //! What fills the gaps of a template: names and numbers with their label.
 
 use super::Verb;
-use crate::binding::{Advice, MemoryLeft, MemoryPlan, MemoryPolicy};
+use crate::binding::{Advice, MemoryLeft, MemoryPlan, MemoryPolicy, WholeHost};
 use crate::machine::MemoryRating;
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
@@ -152,7 +152,7 @@ pub(super) fn memory(plan: &MemoryPlan) -> String {
     }
 }
 
-/// `sbatch --exclusive`, `A, or B`; none where nothing is known to help.
+/// `--cpus-per-task=2`, `A, or B`; none where nothing is known to help.
 pub(super) fn ways(advice: &Advice, verb: Verb) -> Option<String> {
     let job = match verb {
         Verb::Srun => "",
@@ -167,15 +167,31 @@ pub(super) fn ways(advice: &Advice, verb: Verb) -> Option<String> {
         ways.push("--gpus-per-task=1".to_owned());
     }
     if advice.enforce_binding {
-        // Slurm goes by what gres.conf says of a GPU's cores, which is not seen from within a step.
-        ways.push(format!(
-            "{job}--gres-flags=enforce-binding (needs right Cores= in gres.conf)"
-        ));
+        ways.push(format!("{job}--gres-flags=enforce-binding"));
     }
-    if advice.whole_host {
-        ways.push(format!("{job}--exclusive"));
+    // An `srun` that makes its own allocation has all of the host with --exclusive, and its step does not.
+    let whole = match verb {
+        Verb::Sbatch => "sbatch --exclusive",
+        Verb::Srun | Verb::Salloc => "salloc --exclusive",
+    };
+    match advice.whole_host {
+        Some(WholeHost::Shell) => ways.push(whole.to_owned()),
+        Some(WholeHost::Step) => ways.push(format!(
+            "{whole} and srun without --cpus-per-task, --cpus-per-gpu or --exact"
+        )),
+        None => {}
     }
-    (!ways.is_empty()).then(|| ways.join(", or "))
+    if ways.is_empty() {
+        return None;
+    }
+    // Slurm goes by what gres.conf says of a GPU's cores, which is not seen from within a step.
+    let needs_cores = ways.len() > 1 || advice.whole_host != Some(WholeHost::Shell);
+    let condition = if needs_cores {
+        ", if Cores= in gres.conf is right"
+    } else {
+        ""
+    };
+    Some(format!("{}{condition}", ways.join(", or ")))
 }
 
 /// `SLIT 21, by firmware 2.1x local latency`.

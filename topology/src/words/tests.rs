@@ -3,7 +3,7 @@
 use super::*;
 use crate::binding::{
     Advice, Cost, CpusLeft, MemoryLeft, MemoryPlan, MemoryPolicy, Misfit, Place, Refusal,
-    SocketLink, Spanning, SpanningOver, Summary, TaskCase, TaskPlan, Verdict,
+    SocketLink, Spanning, SpanningOver, Summary, TaskCase, TaskPlan, Verdict, WholeHost,
 };
 use crate::machine::MemoryRating;
 use crate::option::Policy;
@@ -408,7 +408,7 @@ fn every_refusal_says_what_does_not_fit_and_what_would() {
             },
             "task 1's GPU 0000:83:00.0 is on node 1, but the step only has CPUs 0-3, on node 0",
             "GPU 0000:83:00.0 is on node 1, but this process may only use CPUs 0-3, on node 0",
-            "sbatch --gres-flags=enforce-binding (needs right Cores= in gres.conf), or sbatch --exclusive",
+            "sbatch --gres-flags=enforce-binding, or sbatch --exclusive, if Cores= in gres.conf is right",
         ),
         (
             Misfit::NoSharedNode {
@@ -418,7 +418,7 @@ fn every_refusal_says_what_does_not_fit_and_what_would() {
              the step has CPUs 0-3, on node 0",
             "GPUs 0000:21:00.0 (node 0) and 0000:83:00.0 (node 1) share no node; \
              this process may use CPUs 0-3, on node 0",
-            "--gpus-per-task=1",
+            "--gpus-per-task=1, if Cores= in gres.conf is right",
         ),
         (
             Misfit::TooFewLocal {
@@ -429,7 +429,7 @@ fn every_refusal_says_what_does_not_fit_and_what_would() {
             },
             "task 1 asked for 2 CPUs, but the step (CPUs 0-3) has only 1 CPU on node 0 of GPU 0000:21:00.0",
             "2 CPUs are asked for, but this process (CPUs 0-3) may use only 1 CPU on node 0 of GPU 0000:21:00.0",
-            "--cpus-per-task=1, or sbatch --exclusive",
+            "--cpus-per-task=1, or sbatch --exclusive, if Cores= in gres.conf is right",
         ),
         (
             Misfit::TooFewLeft {
@@ -441,7 +441,7 @@ fn every_refusal_says_what_does_not_fit_and_what_would() {
             "task 1 asked for 3 CPUs, but the other tasks leave it 2 CPUs of what the step (CPUs 0-3) has on node 0 of \
              GPU 0000:21:00.0",
             "rank 1 needs 3 CPUs, but the other ranks leave it 2 CPUs (of CPUs 0-3) on node 0 of GPU 0000:21:00.0",
-            "--cpus-per-task=2, or sbatch --exclusive",
+            "--cpus-per-task=2, or sbatch --exclusive, if Cores= in gres.conf is right",
         ),
         (
             Misfit::TooFewLeft {
@@ -453,12 +453,12 @@ fn every_refusal_says_what_does_not_fit_and_what_would() {
             "task 1 asked for 1 CPU, but the other tasks need all that the step (CPUs 0-3) has on node 0 of \
              GPU 0000:21:00.0",
             "rank 1 needs 1 CPU, but the other ranks need all CPUs (of CPUs 0-3) on node 0 of GPU 0000:21:00.0",
-            "--cpus-per-task=1, or sbatch --exclusive",
+            "--cpus-per-task=1, or sbatch --exclusive, if Cores= in gres.conf is right",
         ),
     ] {
         let refused = refusal(misfit);
         let advice = Advice {
-            whole_host: fits.contains("--exclusive"),
+            whole_host: fits.contains("--exclusive").then_some(WholeHost::Shell),
             enforce_binding: fits.contains("enforce-binding"),
             cpus_per_task: fits
                 .split_once("--cpus-per-task=")
@@ -806,15 +806,24 @@ fn a_task_whose_gpus_are_apart_is_told_how_to_start_its_workers() {
             )
         );
     }
-    let advice = Advice {
-        whole_host: true,
-        ..Advice::default()
-    };
-    for (verb, line) in [
-        (Verb::Srun, "--exclusive"),
-        (Verb::Sbatch, "sbatch --exclusive"),
-        (Verb::Salloc, "salloc --exclusive"),
+    for (verb, whole_host, line) in [
+        (Verb::Sbatch, WholeHost::Shell, "sbatch --exclusive"),
+        (Verb::Salloc, WholeHost::Shell, "salloc --exclusive"),
+        (
+            Verb::Sbatch,
+            WholeHost::Step,
+            "sbatch --exclusive and srun without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right",
+        ),
+        (
+            Verb::Srun,
+            WholeHost::Step,
+            "salloc --exclusive and srun without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right",
+        ),
     ] {
+        let advice = Advice {
+            whole_host: Some(whole_host),
+            ..Advice::default()
+        };
         assert_eq!(
             near_cpus_advice(&advice, verb).unwrap(),
             format!("would have local CPUs for every task: {line}")

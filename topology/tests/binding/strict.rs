@@ -1,8 +1,8 @@
 //! Refusals, the user's own bindings, and tasks that decide alone.
 
 use topology::binding::{
-    CpusLeft, MemoryPolicy, Misfit, Refusal, StepRequest, TaskCase, UserMemory, Verdict, advise,
-    plan_alone, plan_step,
+    CpusLeft, LaunchedBy, MemoryPolicy, Misfit, Refusal, StepRequest, TaskCase, UserMemory,
+    Verdict, advise, plan_alone, plan_step,
 };
 use topology::machine::Machine;
 use topology::set::NodeSet;
@@ -14,7 +14,18 @@ use super::made_up::{TWO_SOCKETS, cpus, lists, machine, step, verdicts, with_mas
 fn advice_line(machine: &Machine, step: &StepRequest) -> String {
     let plan = plan_step(machine, step);
     let refusal: &Refusal = plan.refusal.as_ref().unwrap();
-    topology::words::advice_line(refusal, &advise(machine, step, &plan), Verb::Sbatch)
+    topology::words::advice_line(
+        refusal,
+        &advise(
+            machine,
+            step,
+            &plan,
+            LaunchedBy::Srun {
+                has_unseen_gpus: false,
+            },
+        ),
+        Verb::Sbatch,
+    )
 }
 
 #[test]
@@ -22,16 +33,26 @@ fn only_what_was_tried_on_this_host_is_advised() {
     let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
     let line = |step: &StepRequest| {
         let plan = plan_step(&machine, step);
-        near_cpus_advice(&advise(&machine, step, &plan), Verb::Srun)
+        near_cpus_advice(
+            &advise(
+                &machine,
+                step,
+                &plan,
+                LaunchedBy::Srun {
+                    has_unseen_gpus: false,
+                },
+            ),
+            Verb::Srun,
+        )
     };
     // More CPUs than a node has: neither more of the host nor other CPUs of it help.
     assert_eq!(
         line(&step(&machine, "", 8, &[&[0]])).unwrap(),
-        "would have local CPUs for every task: --cpus-per-task=4"
+        "would have local CPUs for every task: --cpus-per-task=4, if Cores= in gres.conf is right"
     );
     assert_eq!(
         line(&step(&machine, "", 3, &[&[0], &[1]])).unwrap(),
-        "would have local CPUs for every task: --cpus-per-task=2"
+        "would have local CPUs for every task: --cpus-per-task=2, if Cores= in gres.conf is right"
     );
     // Five tasks for one node of four CPUs.
     assert_eq!(
@@ -40,9 +61,19 @@ fn only_what_was_tried_on_this_host_is_advised() {
     );
     let mut far = step(&machine, "", 2, &[&[2]]);
     far.step_cpus = cpus("0-3");
+    let whole_host = "salloc --exclusive and srun without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right";
     assert_eq!(
         line(&far).unwrap(),
-        "would have local CPUs for every task: --gres-flags=enforce-binding (needs right Cores= in gres.conf), or --exclusive"
+        format!(
+            "would have local CPUs for every task: --gres-flags=enforce-binding, or {whole_host}"
+        )
+    );
+    // With GPUs of both sockets it is Slurm that deals the CPUs, and which tasks get those near their GPUs is not known.
+    let mut both = step(&machine, "", 1, &[&[0], &[1], &[2]]);
+    both.step_cpus = cpus("0,4-5");
+    assert_eq!(
+        line(&both).unwrap(),
+        format!("would have local CPUs for every task: {whole_host}")
     );
     far.step_cpus = machine.online.clone();
     assert_eq!(line(&far), None, "nothing is wrong");
@@ -51,8 +82,53 @@ fn only_what_was_tried_on_this_host_is_advised() {
     let mut far = step(&halves, "", 2, &[&[1]]);
     far.step_cpus = cpus("0-1");
     let plan = plan_step(&halves, &far);
-    let advice = advise(&halves, &far, &plan);
-    assert!(advice.whole_host && !advice.enforce_binding);
+    let advice = advise(
+        &halves,
+        &far,
+        &plan,
+        LaunchedBy::Srun {
+            has_unseen_gpus: false,
+        },
+    );
+    assert!(advice.whole_host.is_some() && !advice.enforce_binding);
+}
+
+#[test]
+fn a_shell_asks_for_what_all_its_tasks_do_and_has_all_that_its_job_has() {
+    let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
+    let ways = |step: &StepRequest, by| {
+        let plan = plan_step(&machine, step);
+        let advice = advise(&machine, step, &plan, by);
+        near_cpus_advice(&advice, Verb::Sbatch)
+            .and_then(|line| line.split_once(": ").map(|(_, ways)| ways.to_owned()))
+    };
+    // Two tasks of four CPUs each, and a node that has four.
+    let wide = step(&machine, "", 8, &[&[0, 1]]);
+    let shell = |tasks| LaunchedBy::Shell { tasks };
+    assert_eq!(
+        ways(&wide, shell(2)).unwrap(),
+        "--cpus-per-task=2, if Cores= in gres.conf is right"
+    );
+    assert_eq!(
+        ways(&wide, shell(1)).unwrap(),
+        "--cpus-per-task=4, if Cores= in gres.conf is right"
+    );
+    assert_eq!(ways(&wide, shell(8)), None, "one CPU per task is asked for");
+    let mut far = step(&machine, "", 2, &[&[0]]);
+    far.step_cpus = cpus("4-7");
+    assert_eq!(
+        ways(&far, shell(2)).unwrap(),
+        "sbatch --gres-flags=enforce-binding, or sbatch --exclusive, if Cores= in gres.conf is right"
+    );
+    // GPUs that no task sees may be of the other socket, and so may the CPUs.
+    let unseen = LaunchedBy::Srun {
+        has_unseen_gpus: true,
+    };
+    assert_eq!(
+        ways(&far, unseen).unwrap(),
+        "sbatch --exclusive and srun without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right"
+    );
+    assert_eq!(ways(&wide, unseen), None);
 }
 
 #[test]
@@ -69,7 +145,7 @@ fn strict_policies_refuse_and_say_what_would_fit() {
     );
     assert_eq!(
         advice_line(&machine, &far),
-        "would fit: sbatch --gres-flags=enforce-binding (needs right Cores= in gres.conf), or sbatch --exclusive; to run as it is: \
+        "would fit: sbatch --exclusive and srun without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right; to run as it is: \
          --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the whole step"
     );
     assert_eq!(verdicts(&plan), [Verdict::Refused; 2]);
