@@ -119,7 +119,9 @@ fn enforced(machine: &Machine, step: &StepRequest, near: &CpuSet) -> bool {
         .packages
         .iter()
         .all(|package| package.numa_nodes.len() == 1);
-    if !one_node_each || machine.packages.len() < 2 {
+    // No job gets CPUs of other sockets then, so one that asks for more than these is refused.
+    let has_room = step.tasks.len() * step.asked as usize <= near.len();
+    if !one_node_each || machine.packages.len() < 2 || !has_room {
         return false;
     }
     let mut enforced = on_the_host(machine, step);

@@ -54,6 +54,13 @@ fn only_what_was_tried_on_this_host_is_advised() {
         line(&step(&machine, "", 3, &[&[0], &[1]])).unwrap(),
         "would have local CPUs for every task: --cpus-per-task=2, if Cores= in gres.conf is right"
     );
+    // The same where Slurm gave no more than was asked for: with the socket's CPUs alone it refuses the job.
+    let mut six = step(&machine, "", 3, &[&[0], &[1]]);
+    six.step_cpus = cpus("0-5");
+    assert_eq!(
+        line(&six).unwrap(),
+        "would have local CPUs for every task: --cpus-per-task=2, if Cores= in gres.conf is right"
+    );
     // Five tasks for one node of four CPUs.
     assert_eq!(
         line(&step(&machine, "", 1, &[&[0], &[0], &[0], &[0], &[0]])),
