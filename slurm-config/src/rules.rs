@@ -232,6 +232,27 @@ pub fn gives_links(method: &str) -> bool {
     method != "nvidia"
 }
 
+/// The first release that looks for NVML under its versioned name, too (`_get_gpu_type`, interfaces/gpu.c).
+pub const VERSIONED_NVML: Release = Release {
+    major: 24,
+    minor: 5,
+    micro: Some(5),
+};
+
+/// The names by which slurmd of `release` looks for the vendor's library of an AutoDetect method; it finds no GPU where it has none
+/// of them.  Empty where the method needs none; a series without a patch stands for its newest one.
+pub fn libraries_of_detection(method: &str, release: Release) -> &'static [&'static str] {
+    let is_before = release.series() < VERSIONED_NVML.series()
+        || release.micro.is_some() && release < VERSIONED_NVML;
+    match method {
+        "nvml" if is_before => &["libnvidia-ml.so"],
+        "nvml" => &["libnvidia-ml.so", "libnvidia-ml.so.1"],
+        "rsmi" => &["librocm_smi64.so"],
+        "oneapi" => &["libze_loader.so"],
+        _ => &[],
+    }
+}
+
 /// The first release whose slurmctld goes on where gres.conf has AutoDetect for a node with State=CLOUD (`gres_g_node_config_load`,
 /// interfaces/gres.c; `fatal` before it).
 pub const DETECTION_OF_CLOUDS: Release = Release {
@@ -245,6 +266,21 @@ pub const DETECTION_OF_CLOUDS: Release = Release {
 pub fn stops_at_detection_of_clouds(release: Release) -> bool {
     release.series() < DETECTION_OF_CLOUDS.series()
         || release.micro.is_some() && release < DETECTION_OF_CLOUDS
+}
+
+/// The first release whose slurmd keeps a GPU of several files whole beside gres/shard and gres/mps (`_build_sharing_list`,
+/// plugins/gres/common/gres_c_s.c).
+pub const SEVERAL_FILES_BESIDE_SHARING: Release = Release {
+    major: 23,
+    minor: 2,
+    micro: Some(7),
+};
+
+/// Whether slurmd of `release` takes each file of `MultipleFiles=`, and of a MIG instance that AutoDetect finds, for a GPU of its own
+/// where GresTypes= has a GRES that shares GPUs; a series without a patch stands for its newest one.
+pub fn splits_several_files(release: Release) -> bool {
+    release.series() < SEVERAL_FILES_BESIDE_SHARING.series()
+        || release.micro.is_some() && release < SEVERAL_FILES_BESIDE_SHARING
 }
 
 /// Whether `release` stands in the table, whatever its patch.
@@ -373,6 +409,34 @@ mod tests {
             ("26.05", false),
         ] {
             assert_eq!(stops_at_detection_of_clouds(release(text)), stops, "{text}");
+        }
+    }
+
+    #[test]
+    fn nvml_is_looked_for_by_its_versioned_name_from_a_patch_of_24_05_on() {
+        for (text, names) in [
+            ("22.05.8", 1),
+            ("24.05.4", 1),
+            ("24.05.5", 2),
+            ("24.05", 2),
+            ("26.05", 2),
+        ] {
+            let all = libraries_of_detection("nvml", release(text));
+            assert_eq!(all.len(), names, "{text}");
+        }
+        assert!(libraries_of_detection("nvidia", release("24.11")).is_empty());
+    }
+
+    #[test]
+    fn several_files_are_split_before_a_patch_of_23_02() {
+        for (text, splits) in [
+            ("22.05.11", true),
+            ("23.02.6", true),
+            ("23.02.7", false),
+            ("23.02", false),
+            ("24.11", false),
+        ] {
+            assert_eq!(splits_several_files(release(text)), splits, "{text}");
         }
     }
 

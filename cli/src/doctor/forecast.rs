@@ -7,12 +7,13 @@ use slurm_config::cores::{CoreMap, Counts};
 use slurm_config::gres::{NodeGres, fault_of};
 use slurm_config::node::{Node, Shape};
 use slurm_config::registration::{
-    Fatal, Record, Refused, Registration, registered_shape, type_of_name,
+    Fatal, Record, Refused, Registration, registered_shape, shares_gpus, type_of_name,
 };
 use slurm_config::release::Release;
 use slurm_config::rules::{self, RestrictedCores, Series};
 use topology::machine::Gpu;
 
+use super::detection;
 use super::devices::{self, DeviceFile};
 use super::foretold::{ForecastOutcome, Foretold};
 use super::keys;
@@ -75,7 +76,15 @@ fn all<'w>(world: &'w World<'_>) -> Option<&'w [Foretold]> {
     let (slurm, node) = subject(world)?;
     let foretell_all = || {
         let releases = rules::TABLE.iter().map(Series::release);
-        let each = releases.map(|release| foretell(world, slurm, node, release));
+        // Some rules changed with a patch.
+        let at_hand = |release: Release| {
+            let own = world.release.filter(|own| own.series() == release.series());
+            own.unwrap_or(release)
+        };
+        let each = releases.map(|release| Foretold {
+            release,
+            ..foretell(world, slurm, node, at_hand(release))
+        });
         each.collect()
     };
     Some(world.foretold.get_or_init(foretell_all))
@@ -184,7 +193,7 @@ pub(super) fn accepts_gres(world: &World<'_>, node: &Node, gres: &str) -> bool {
     for line in [&mut node.line, &mut node.whole] {
         line.pairs.push(("gres".to_owned(), gres.to_owned()));
     }
-    let release = series_at_hand(world).release();
+    let release = world.release.unwrap_or_else(|| Series::newest().release());
     matches!(
         foretell(world, slurm, &node, release).outcome,
         ForecastOutcome::Accepted | ForecastOutcome::Unknown
@@ -447,7 +456,33 @@ fn register(
         None
     };
     Registration::of(&own, node, detected, Series::of(release))
+        .map(|own| {
+            if splits_several_files(slurm, release) {
+                own.with_files_split()
+            } else {
+                own
+            }
+        })
         .map_err(|why| (ForecastOutcome::NoStart, why.to_string()))
+}
+
+/// Whether slurmd takes each file of a MIG instance for a GPU of its own.
+pub(super) fn splits_several_files(slurm: &Slurm, release: Release) -> bool {
+    let types = slurm.value("grestypes");
+    rules::splits_several_files(release) && types.is_some_and(|(value, _)| shares_gpus(value))
+}
+
+/// How many GPUs the lines of gres.conf are for slurmd of the release at hand.
+pub(super) fn gpus_of_lines(world: &World<'_>, gres: &NodeGres<'_>) -> u64 {
+    let slurm = world.slurm.as_ref().zip(world.release);
+    if !slurm.is_some_and(|(slurm, release)| splits_several_files(slurm, release)) {
+        return gres.count();
+    }
+    let counts = gres.lines.iter().map(|line| {
+        let several = line.several_files().len() as u64;
+        if several > 0 { several } else { line.devices() }
+    });
+    counts.fold(0, u64::saturating_add)
 }
 
 /// Whether a bracket of a list of files is not closed: slurmd cannot read it, or takes it for the name of a file.
@@ -471,6 +506,12 @@ fn detect(
     let Some(method) = Series::of(release).autodetect_of(value) else {
         return Ok(None);
     };
+    // slurmd then goes by the lines alone.
+    if let Some(slurm) = &world.slurm
+        && detection::obstacle(world, slurm, method, release).is_some()
+    {
+        return Ok(None);
+    }
     let is_typed = node.gres("gpu").iter().any(|(kind, _)| kind.is_some());
     let map = world.map_of(Some(release));
     let finds = |gpu: &&Gpu| {
@@ -535,11 +576,11 @@ fn detected(
         is_of_several_files: false,
     };
     if knows_mig && !gpu.mig.is_empty() {
-        // Each instance has files of its own, which need no names here.
-        let instances = gpu
-            .mig
-            .iter()
-            .map(|instance| one(Some(instance.uuid.clone())));
+        // Each instance has three files: the GPU's, and two of its own that need no names here.
+        let instances = gpu.mig.iter().map(|instance| Record {
+            is_of_several_files: true,
+            ..one(Some(format!("{0},{0}-gi,{0}-ci", instance.uuid)))
+        });
         return Ok(instances.collect());
     }
     Ok(vec![one(file.or_else(|| Some(gpu.pci.to_string())))])

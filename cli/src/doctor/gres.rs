@@ -13,6 +13,7 @@ use topology::pci::PciAddress;
 use topology::vendor::{GpuVendor, ListRules};
 use topology::visible::runtime_order;
 
+use super::detection::{Obstacle, library_of, obstacle};
 use super::devices::{self, DeviceFile};
 use super::forecast;
 use super::gres_cores;
@@ -65,7 +66,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
         check_files(world, line, gres.detects(), report);
     }
     check_missing(world, &gres, report);
-    mig::check(&gres, report);
+    mig::check(world, slurm, &gres, report);
     check_ignored(&gres, report);
     check_lines(world, node, &gres, report);
     if gres.detects() {
@@ -184,14 +185,16 @@ fn check_detection(
             ),
         },
         (Some(_), Some(vendor)) => format!("does not find {vendor}'s GPUs"),
-        (Some(method), None) => match library_of(method).and_then(|library| {
-            Some((library, folder_without(slurm, &format!("gpu_{method}.so"))?))
-        }) {
-            Some((library, folder)) => format!(
-                "needs gpu_{method}.so, which is missing in {folder}: this Slurm was built without {library}"
-            ),
-            None => return,
-        },
+        (Some(method), None) => {
+            let release = world.release.unwrap_or_else(|| Series::newest().release());
+            match obstacle(world, slurm, method, release) {
+                Some(own) => {
+                    report_obstacle(world, line, method, &own, report);
+                    return;
+                }
+                None => return,
+            }
+        }
     };
     report.find(
         "gres-autodetect",
@@ -199,14 +202,51 @@ fn check_detection(
         format!("{}, which {problem}", line.quote("AutoDetect")),
         "slurmd finds no GPU or does not start, and the node is drained",
         format!(
-            "{}: {}{}",
+            "{}: AutoDetect={}{}",
             line.place(),
-            match method.filter(|_| missed.is_none()) {
-                Some(method) => format!("install Slurm's plugin gpu_{method}.so"),
-                None => format!("AutoDetect={}", devices::autodetect_of(world.machine)),
-            },
+            devices::autodetect_of(world.machine),
             or_lines(world.machine)
         ),
+    );
+}
+
+fn report_obstacle(
+    world: &World<'_>,
+    line: &Line,
+    method: &str,
+    own: &Obstacle,
+    report: &mut DoctorReport,
+) {
+    let (problem, change) = match own {
+        Obstacle::NoPlugin(folder) => (
+            format!(
+                "needs gpu_{method}.so, which is missing in {folder}: this Slurm was built without {}",
+                library_of(method).unwrap_or_default()
+            ),
+            format!("install Slurm's plugin gpu_{method}.so"),
+        ),
+        Obstacle::OtherName(found, name) => (
+            format!("looks for {name}, and the host has {found} alone"),
+            format!("a link {name} beside {found}"),
+        ),
+    };
+    let (harm, effect) = if forecast::is_accepted(world) {
+        (
+            Harm::StopsBinding,
+            "slurmd finds no GPU and goes by the lines of gres.conf alone",
+        )
+    } else {
+        (
+            Harm::StopsJobs,
+            "slurmd finds no GPU or does not start, and the node is drained",
+        )
+    };
+    report.find(
+        "gres-autodetect",
+        harm,
+        format!("{}, which {problem}", line.quote("AutoDetect")),
+        effect,
+        format!("{}: {change}{}", line.place(), or_lines(world.machine)),
     );
 }
 
@@ -217,25 +257,6 @@ fn missed_by(machine: &Machine, method: &str) -> Option<&'static str> {
     let is_found =
         rules::tries_every_method(method) || makers.any(|maker| maker.autodetect.contains(&method));
     (!is_found).then_some(first.name)
-}
-
-/// The vendor's library without which Slurm's plugin of a method is not built (src/plugins/gpu); None where it needs none.
-fn library_of(method: &str) -> Option<&'static str> {
-    match method {
-        "nvml" => Some("NVML"),
-        "rsmi" => Some("ROCm SMI"),
-        "oneapi" => Some("oneAPI Level Zero"),
-        _ => None,
-    }
-}
-
-/// Slurm's plugin folder, where it exists and has other plugins but not this one.
-fn folder_without(slurm: &Slurm, plugin: &str) -> Option<String> {
-    let of_slurm = slurm.plugin_folders();
-    let has = of_slurm
-        .iter()
-        .any(|folder| slurm.host_has(&format!("{folder}/{plugin}")));
-    of_slurm.into_iter().next().filter(|_| !has)
 }
 
 /// A line's device files: whether there are any, whether the host has them, and whether `Count=` agrees.
@@ -686,7 +707,7 @@ fn uuid_lines(node: &Node, gres: &NodeGres<'_>, file: &str) -> String {
 fn check_count(world: &World<'_>, node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
     let wanted = node.gres_count("gpu").unwrap_or(0);
     let there = world.given().count() as u64;
-    let declared = gres.count();
+    let declared = forecast::gpus_of_lines(world, gres);
     if declared < wanted && (wanted <= there || node.counts_mig("gpu")) {
         report.find(
             "gres-count",

@@ -99,6 +99,24 @@ fn by_library(tree: &Tree, folder: &str) -> Option<Release> {
         .max()
 }
 
+/// A library in `tree` that has none of `names`, by which it is looked for, but the first of them with a version behind it; None where
+/// one has, or the library is not there at all, and perhaps elsewhere.
+pub(crate) fn versioned_alone(tree: &Tree, names: &[&str]) -> Option<String> {
+    let begin = format!("{}.", names.first()?);
+    let mut found = None;
+    for folder in LIBRARIES {
+        for entry in tree.entries(folder) {
+            if names.contains(&entry.as_str()) {
+                return None;
+            }
+            if found.is_none() && entry.starts_with(&begin) {
+                found = Some(format!("{folder}/{entry}"));
+            }
+        }
+    }
+    found
+}
+
 /// The N of each `libslurm.so.N` in a folder.
 fn libraries(tree: &Tree, folder: &str) -> Vec<u32> {
     let names = tree.entries(folder);

@@ -3,18 +3,63 @@
 use std::collections::BTreeMap;
 
 use slurm_config::gres::{GresLine, NodeGres};
+use slurm_config::rules;
 
+use super::forecast;
 use super::report::{DoctorReport, Harm};
+use super::slurm::Slurm;
+use super::world::World;
 
 /// Where the driver's capabilities are, by which a process may use an instance.
 const CAPABILITIES: &str = "/dev/nvidia-caps/";
 
-pub(super) fn check(gres: &NodeGres<'_>, report: &mut DoctorReport) {
+pub(super) fn check(
+    world: &World<'_>,
+    slurm: &Slurm,
+    gres: &NodeGres<'_>,
+    report: &mut DoctorReport,
+) {
     for line in &gres.lines {
         check_apart(line, report);
         check_whole(line, report);
     }
     check_twice(gres, report);
+    check_beside_sharing(world, slurm, gres, report);
+}
+
+/// Instances where GresTypes= has a GRES that shares GPUs, in releases that do not keep their files together.
+fn check_beside_sharing(
+    world: &World<'_>,
+    slurm: &Slurm,
+    gres: &NodeGres<'_>,
+    report: &mut DoctorReport,
+) {
+    let splits = |release| forecast::splits_several_files(slurm, release);
+    let Some(release) = world.release.filter(|release| splits(*release)) else {
+        return;
+    };
+    let mut lines = gres.lines.iter();
+    let is_found = || gres.detects() && world.given().any(|gpu| !gpu.mig.is_empty());
+    if !lines.any(GresLine::is_of_several_files) && !is_found() {
+        return;
+    }
+    let Some((_, types)) = slurm.value("grestypes") else {
+        return;
+    };
+    report.find(
+        "mig-files",
+        Harm::StopsJobs,
+        format!("{} beside MIG instances", types.quote("GresTypes")),
+        format!(
+            "slurmd {release} takes each file of an instance for a GPU of its own where GresTypes= has shard or mps, and a job that gets one of \
+             them can open no GPU"
+        ),
+        format!(
+            "{}: GresTypes= without shard and mps, or Slurm {} or newer",
+            types.place(),
+            rules::SEVERAL_FILES_BESIDE_SHARING
+        ),
+    );
 }
 
 /// `File=` with files of which each is a part of an instance only: slurmd takes each for a GPU.

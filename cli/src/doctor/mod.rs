@@ -4,6 +4,7 @@
 //! never a finding.
 
 mod containers;
+mod detection;
 pub(crate) mod devices;
 pub(crate) mod forecast;
 mod foretold;

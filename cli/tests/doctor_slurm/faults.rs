@@ -2,7 +2,7 @@
 
 use crate::common::Host;
 
-use super::{CGROUP, CONF, GRES, NODES, driver, findings};
+use super::{CGROUP, CONF, GRES, NODES, driver, findings, found};
 
 /// What to spoil, in which file, and what must be found, with a word of its evidence.
 const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
@@ -508,12 +508,18 @@ fn autodetect_is_found_wanting_beside_other_cores_or_without_its_library() {
     let host = Host::new();
     host.replace(GRES, "NodeName=gpu9", nvml);
     host.write("usr/lib64/slurm/task_affinity.so", "");
-    let all = findings(&host, "22.05.8");
-    assert!(
-        all.len() == 1 && all[0]["check"] == "gres-autodetect",
-        "{all:#?}"
-    );
+    // The lines have files of their own, by which slurmd goes then.
+    let bound = |host: &Host, release: &str| found(host, release, "gres-autodetect").join("");
+    assert!(bound(&host, "22.05.8").starts_with("stops-binding: "));
     host.write("usr/lib64/slurm/gpu_nvml.so", "");
+    assert!(findings(&host, "22.05.8").is_empty());
+    host.write("usr/lib64/libnvidia-ml.so.1", "");
+    assert!(bound(&host, "24.05.4").contains("looks for libnvidia-ml.so, and the host has"));
+    assert!(findings(&host, "24.05.5").is_empty());
+    // Without lines the node has no GPU.
+    host.write(GRES, "AutoDetect=nvml\n");
+    assert!(bound(&host, "22.05.8").starts_with("stops-jobs: "));
+    host.write("usr/lib64/libnvidia-ml.so", "");
     assert!(findings(&host, "22.05.8").is_empty());
 }
 

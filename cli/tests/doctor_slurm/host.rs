@@ -3,7 +3,7 @@
 use crate::common::Host;
 use serde_json::Value;
 
-use super::{GRES, NODES, findings, found};
+use super::{CONF, GRES, NODES, findings, found};
 
 #[test]
 fn one_fault_of_several_gpus_is_one_finding_that_lists_them() {
@@ -230,6 +230,36 @@ fn mig_instances_are_whole_and_given_once() {
                 "{files}: {all:#?}"
             ),
         }
+    }
+}
+
+/// As a real 22.05.8 took it: two lines of three files each are six GPUs.
+#[test]
+fn mig_instances_beside_shards_come_apart_before_23_02_7() {
+    let host = Host::new();
+    host.replace(NODES, "Gres=gpu:l40s:4", "Gres=gpu:1g.10gb:2");
+    let line = |minor: u32, low: u32| {
+        format!(
+            "NodeName=gpu1 Name=gpu Type=1g.10gb MultipleFiles=/dev/nvidia{minor},/dev/nvidia-caps/nvidia-cap[{low}-{}]\n",
+            low + 1
+        )
+    };
+    host.write(GRES, &format!("{}{}", line(0, 12), line(1, 21)));
+    assert!(found(&host, "22.05.8", "mig-files").is_empty());
+    host.replace(CONF, "GresTypes=gpu", "GresTypes=gpu,shard");
+    for (release, is_split) in [
+        ("22.05.8", true),
+        ("23.02.6", true),
+        ("23.02.7", false),
+        ("24.11", false),
+    ] {
+        let all = found(&host, release, "mig-files");
+        assert_eq!(all.len(), usize::from(is_split), "{release}: {all:#?}");
+    }
+    for (gpus, count) in [("3", 0), ("6", 0), ("7", 1)] {
+        host.replace(NODES, "1g.10gb:", &format!("1g.10gb:{gpus} Feature=x"));
+        assert_eq!(found(&host, "22.05.8", "gres-count").len(), count, "{gpus}");
+        host.replace(NODES, &format!("1g.10gb:{gpus} Feature=x"), "1g.10gb:");
     }
 }
 

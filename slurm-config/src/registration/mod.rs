@@ -14,7 +14,8 @@ mod stop;
 mod tests;
 
 use crate::cores::CoreSet;
-use crate::gres::NodeGres;
+use crate::gres::{MAX_FILES, NodeGres};
+use crate::hostlist;
 use crate::node::Node;
 use crate::rules::Series;
 
@@ -25,6 +26,7 @@ use stop::{check_files, check_lines, read_lines};
 pub use detected::{is_part_of, type_of_name};
 pub use refused::Refused;
 pub use shape::registered_shape;
+pub use shared::shares_gpus;
 pub use stop::Fatal;
 
 /// GPUs that Slurm holds as one record.
@@ -108,5 +110,25 @@ impl Registration {
             records,
             shared,
         })
+    }
+
+    /// Takes each file of a GPU of several files for a GPU of its own, as slurmd does where
+    /// [`splits_several_files`](crate::rules::splits_several_files) and GresTypes= has a GRES that shares GPUs.
+    #[must_use]
+    pub fn with_files_split(mut self) -> Self {
+        let split = |record: Record| {
+            let files = record.file.as_deref().unwrap_or_default();
+            if !record.is_of_several_files || files.is_empty() {
+                return vec![record];
+            }
+            let one = |file: String| Record {
+                file: Some(file),
+                ..record.clone()
+            };
+            let all = hostlist::expand(files, MAX_FILES);
+            all.into_iter().map(one).collect()
+        };
+        self.records = self.records.into_iter().flat_map(split).collect();
+        self
     }
 }

@@ -19,6 +19,11 @@ pub(super) struct Shared {
 /// The GRES that share GPUs (`gres_id_shared`, interfaces/gres.c).
 pub(super) const SHARED: [&str; 2] = ["mps", "shard"];
 
+/// Whether a value of `GresTypes=` has a GRES that shares GPUs, whose plugin then looks at every GPU of a node.
+pub fn shares_gpus(gres_types: &str) -> bool {
+    gres_types.split(',').any(|name| SHARED.contains(&name))
+}
+
 impl Shared {
     /// What slurmd has of gres/`name`: one line without a file, which it spreads over all GPUs, or lines with the files of
     /// GPUs (`_merge_lists`, plugins/gres/common/gres_c_s.c); None where the node's line has none.
