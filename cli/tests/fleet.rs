@@ -276,6 +276,12 @@ fn the_table_for_lua_has_the_cpus_beside_the_gpus_of_each_kind_of_host() {
     let mut lost = host("lost", 2);
     lost["machine"]["gpus"][1]["numa_nodes"] = Value::Null;
     put(folder.path(), &lost);
+    let mut mixed = host("mixed", 6);
+    for gpu in 0..4 {
+        mixed["machine"]["gpus"][gpu]["name"] = json!("NVIDIA H100 80GB HBM3");
+    }
+    mixed["machine"]["gpus"][4]["name"] = json!("L4\"] = 1 }; os.exit()");
+    put(folder.path(), &mixed);
     let table = folder.path().join("gpu_numa_hosts.lua");
     fleet(&[
         "--lua-table",
@@ -291,7 +297,10 @@ fn the_table_for_lua_has_the_cpus_beside_the_gpus_of_each_kind_of_host() {
         rows,
         [
             "    { hosts = \"lost\", gpus = 2, threads = 1, areas = {  } },",
-            "    { hosts = \"gpu[00000-00002]\", gpus = 8, threads = 1, areas = { { gpus = 4, cpus = 32 }, { gpus = 4, cpus = 32 } } },",
+            "    { hosts = \"mixed\", gpus = 6, threads = 1, areas = { { gpus = 4, cpus = 32, types = { [\"nvidia_h100_80gb_hbm3\"] = 4 } }, \
+             { gpus = 2, cpus = 32, types = { [\"\"] = 1, [\"l4_____1____os.exit()\"] = 1 } } } },",
+            "    { hosts = \"gpu[00000-00002]\", gpus = 8, threads = 1, areas = { { gpus = 4, cpus = 32, types = { [\"\"] = 4 } }, \
+             { gpus = 4, cpus = 32, types = { [\"\"] = 4 } } } },",
         ]
     );
 }

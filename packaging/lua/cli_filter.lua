@@ -55,6 +55,12 @@ local function need_of(ours, options)
                             "ntasks-per-socket" }) do
         if not is_unset(options[name]) and options[name] ~= "0" then return nil end
     end
+    local counts = {}
+    for _, name in ipairs({ "gpus", "gpus-per-node", "gpus-per-task" }) do
+        if not is_unset(options[name]) then counts[#counts + 1] = options[name] end
+    end
+    local kind, several = ours.type_of({ not is_unset(options["gres"]) and options["gres"] or nil }, counts)
+    if several then return nil end
     local whole = number(options, "threads-per-core") == 1 or number(options, "ntasks-per-core") == 1
         or options["hint"] == "nomultithread"
     return ours.need_of({
@@ -68,6 +74,7 @@ local function need_of(ours, options)
         gpus_per_node = ours.gpus_in(options["gres"]) or ours.count_in(options["gpus-per-node"]),
         gpus_per_task = ours.count_in(options["gpus-per-task"]),
         gpus = ours.count_in(options["gpus"]),
+        type = kind,
         whole_cores = whole,
     })
 end

@@ -15,6 +15,9 @@ local M = {}
 -- CPUs of each host that Slurm does not give to jobs (CoreSpecCount, CpuSpecList): as many are left out of every area.
 M.reserved_cpus = 0
 
+-- For types of gres.conf that are no part of the GPU's product name: what to look for in that name, such as { big = "h100" }.
+M.types = {}
+
 -- The files in which the plugin's line may be; `folder` is where slurm.conf is.
 M.plugstack = { "plugstack.conf", "plugstack.conf.d/gpu-numa-bind.conf" }
 
@@ -117,19 +120,53 @@ local function whole_cores(count, threads)
     return math.ceil(count / threads) * threads
 end
 
+-- How many GPUs of a type are among `types` of the table, which has a number for each name; a GPU without a name may be of any type.
+local function of_type(types, wanted)
+    local sum = 0
+    for name, count in pairs(types or {}) do
+        if name == "" or name:find(wanted, 1, true) then sum = sum + count end
+    end
+    return sum
+end
+
+-- The areas of `kind` as far as they have GPUs of a type (nil for any), and how many GPUs that are.
+local function areas_of(kind, wanted)
+    local areas, sum = {}, 0
+    for _, area in ipairs(kind.areas or {}) do
+        local gpus = wanted and of_type(area.types, wanted) or area.gpus
+        if gpus > 0 then
+            areas[#areas + 1] = { gpus = gpus, cpus = math.max(0, area.cpus - M.reserved_cpus) }
+        end
+        sum = sum + gpus
+    end
+    -- Where no place is known the kind counts with all its GPUs, of whatever type.
+    if #(kind.areas or {}) == 0 then sum = kind.gpus or 0 end
+    return areas, sum
+end
+
+-- What to look for in the names of the table for a job's type; nil where no name has it, so that any GPU may be meant.
+local function wanted_in(hosts, own)
+    if own == nil then return nil end
+    local wanted = tostring(M.types[own] or own):lower()
+    for _, kind in ipairs(hosts) do
+        for _, area in ipairs(kind.areas or {}) do
+            for name in pairs(area.types or {}) do
+                if name ~= "" and name:find(wanted, 1, true) then return wanted end
+            end
+        end
+    end
+    return nil
+end
+
 --[[
-  Whether `need` fits on the areas of `kind` beside its GPUs, as few areas as hold the GPUs.  A kind with a GPU whose
+  Whether `need` fits on `areas` of `kind` beside its GPUs, as few areas as hold the GPUs.  A kind with a GPU whose
   place is not known has no areas.
 ]]
-local function fits_on(kind, need)
+local function fits_on(kind, areas, need)
     local threads = kind.threads or 1
     local each = need.cpus_per_task
     if need.whole_cores then each = each * threads end
     local cpus = math.max(need.tasks * whole_cores(each, threads), whole_cores(need.least_cpus, threads))
-    local areas = {}
-    for _, area in ipairs(kind.areas or {}) do
-        areas[#areas + 1] = { gpus = area.gpus, cpus = math.max(0, area.cpus - M.reserved_cpus) }
-    end
     -- All GPUs in one area where one has enough: then each such area must do, for others may be busy.
     local enough, least = false, nil
     for _, area in ipairs(areas) do
@@ -159,8 +196,8 @@ end
 
 --[[
   Whether enforce-binding can be asked for, and why not.  `need` is what the job asks of one host: `gpus`, `tasks`,
-  `cpus_per_task`, `least_cpus`, and `whole_cores` where no two tasks or CPUs may share a core; nil where the request
-  says something that is not weighed here.
+  `cpus_per_task`, `least_cpus`, `type` where it names one, and `whole_cores` where no two tasks or CPUs may share a
+  core; nil where the request says something that is not weighed here.
 ]]
 function M.can_enforce(hosts, need)
     if need == nil then return false, "the request has words that are not weighed" end
@@ -170,17 +207,19 @@ function M.can_enforce(hosts, need)
         if cpus <= need.gpus and not need.whole_cores then return true end
         return false, "no table of hosts (gpu-numa fleet --lua-table)"
     end
-    local could = false
+    local could, wanted = false, wanted_in(hosts, need.type)
+    local named = wanted and need.type .. " " or ""
     for _, kind in ipairs(hosts) do
-        if (kind.gpus or 0) >= need.gpus then
+        local areas, gpus = areas_of(kind, wanted)
+        if gpus >= need.gpus then
             could = true
-            if not fits_on(kind, need) then
-                return false, string.format("%d CPUs do not fit beside %d GPUs on %s", cpus, need.gpus,
+            if not fits_on(kind, areas, need) then
+                return false, string.format("%d CPUs do not fit beside %d %sGPUs on %s", cpus, need.gpus, named,
                     tostring(kind.hosts))
             end
         end
     end
-    if not could then return false, string.format("no host of the table has %d GPUs", need.gpus) end
+    if not could then return false, string.format("no host of the table has %d %sGPUs", need.gpus, named) end
     return true
 end
 
@@ -200,15 +239,43 @@ function M.gpus_in(text)
     return sum
 end
 
--- The GPUs of "2", "h100:2" or "a100:1,h100:1", as --gpus and its like have them; nil where there is none.
+-- The GPUs of "2", "h100:2", "h100" or "a100:1,h100:1", as --gpus and its like have them; nil where there is none.
 function M.count_in(text)
     if type(text) ~= "string" then return nil end
     local sum
     for item in text:gmatch("[^,]+") do
-        local number = tonumber(item:match("(%d+)%s*$"))
-        if number then sum = (sum or 0) + number end
+        local last = item:gsub("%s", ""):match("([^:=]*)$")
+        if last ~= "" then sum = (sum or 0) + (tonumber(last:match("^%d+$")) or 1) end
     end
     return sum
+end
+
+--[[
+  The types of GPUs that a job names, of `lists` such as "gpu:h100:2,nic:1" and "gres/gpu:h100=2" and `counts` such as
+  "h100:2": the one that all its GPUs have, nil where it names none; and whether there are several, or some of its GPUs have none.
+]]
+function M.type_of(lists, counts)
+    local seen, number, bare = {}, 0, false
+    local function take(rest)
+        local own = rest:gsub("^[:=]", "")
+        if own:match("^%d*$") then
+            bare = true
+            return
+        end
+        own = own:gsub("[:=]%d+$", "")
+        if not seen[own] then seen[own], number = true, number + 1 end
+    end
+    for _, text in pairs(lists) do
+        for item in tostring(text):gmatch("[^,]+") do
+            item = item:gsub("%(.*$", ""):gsub("^%s*gres[:/]", ""):gsub("%s", "")
+            local rest = item:match("^gpu(.*)$")
+            if rest and (rest == "" or rest:match("^[:=]")) then take(rest) end
+        end
+    end
+    for _, text in pairs(counts) do
+        for item in tostring(text):gmatch("[^,]+") do take((item:gsub("%s", ""))) end
+    end
+    return next(seen), number > 1 or (number == 1 and bare)
 end
 
 -- Whether a text such as "gpu:a100_1g.10gb:2" has a type that ends in a MIG profile: where the parts of a GPU are, and how many there
@@ -219,8 +286,8 @@ end
 
 --[[
   What a job asks of one host, of numbers that are nil where not given: `nodes` (the fewest), `tasks`,
-  `tasks_per_node`, `tasks_per_gpu`, `cpus_per_task`, `cpus_per_gpu`, `least_cpus`, `gpus_per_node`, `gpus_per_task`
-  and `gpus` (of the job).
+  `tasks_per_node`, `tasks_per_gpu`, `cpus_per_task`, `cpus_per_gpu`, `least_cpus`, `gpus_per_node`, `gpus_per_task`,
+  `gpus` (of the job) and `type`.
 ]]
 function M.need_of(job)
     local nodes = job.nodes or 1
@@ -236,6 +303,7 @@ function M.need_of(job)
     gpus = gpus or 0
     return {
         gpus = gpus,
+        type = job.type,
         tasks = tasks,
         cpus_per_task = job.cpus_per_task or 1,
         least_cpus = math.max(job.least_cpus or 0, (job.cpus_per_gpu or 0) * gpus),

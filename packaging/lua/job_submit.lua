@@ -54,6 +54,12 @@ local function need_of(ours, job)
         or number(job, "ntasks_per_socket") then
         return nil
     end
+    local lists = {}
+    for _, name in ipairs({ "tres_per_node", "tres_per_task", "tres_per_job" }) do
+        if job[name] then lists[#lists + 1] = job[name] end
+    end
+    local kind, several = ours.type_of(lists, {})
+    if several then return nil end
     return ours.need_of({
         nodes = number(job, "min_nodes"),
         tasks = number(job, "num_tasks"),
@@ -65,6 +71,7 @@ local function need_of(ours, job)
         gpus_per_node = ours.gpus_in(job["tres_per_node"]),
         gpus_per_task = ours.gpus_in(job["tres_per_task"]),
         gpus = ours.gpus_in(job["tres_per_job"]),
+        type = kind,
         whole_cores = number(job, "threads_per_core") == 1 or number(job, "ntasks_per_core") == 1,
     })
 end

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use slurm_config::registration::type_of_name;
 use topology::machine::Machine;
 use topology::set::NodeSet;
 
@@ -12,14 +13,23 @@ pub(super) struct Seats {
     pub(super) gpus: usize,
     /// CPUs of its largest core.
     pub(super) threads: usize,
-    /// Of each set of NUMA nodes that GPUs are nearest to: GPUs, and CPUs.  Empty where the place of a GPU is not known.
-    pub(super) areas: Vec<(usize, usize)>,
+    /// Of each set of NUMA nodes that GPUs are nearest to, its seats.  Empty where the place of a GPU is not known.
+    pub(super) areas: Vec<Area>,
+}
+
+/// GPUs that are nearest to the same NUMA nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Area {
+    /// How many of each name, as AutoDetect makes types of it; without a name where that is not known.
+    pub(super) names: BTreeMap<String, usize>,
+    /// CPUs of these nodes.
+    pub(super) cpus: usize,
 }
 
 impl Seats {
     /// Counts a machine's.
     pub(super) fn of(machine: &Machine) -> Self {
-        let mut areas: BTreeMap<&NodeSet, (usize, usize)> = BTreeMap::new();
+        let mut areas: BTreeMap<&NodeSet, Area> = BTreeMap::new();
         let mut is_known = true;
         for gpu in &machine.gpus {
             let place = &gpu.locality;
@@ -27,7 +37,10 @@ impl Seats {
                 is_known = false;
                 continue;
             };
-            areas.entry(nodes).or_insert((0, cpus.len())).0 += 1;
+            let area = areas.entry(nodes).or_default();
+            area.cpus = cpus.len();
+            let name = gpu.name.as_deref().map(type_of_name);
+            *area.names.entry(name.unwrap_or_default()).or_default() += 1;
         }
         let threads = machine.cores.iter().map(|core| core.len()).max();
         Self {
