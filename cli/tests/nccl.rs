@@ -134,6 +134,23 @@ fn paths_takes_the_ranks_that_were_asked_for() {
 }
 
 #[test]
+fn paths_names_gpus_that_are_in_parts() {
+    let scratch = Scratch::new();
+    let notes = |gpus: &str| -> Value {
+        let whole = "link_width=\"16\"/>\n";
+        let text = two_sockets().replacen(whole, &format!("link_width=\"16\">{gpus}</pci>\n"), 1);
+        let path = scratch.file("topo.xml", &text);
+        let output = nccl(&["paths", path.to_str().unwrap(), "--json"]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["notes"].clone()
+    };
+    let say = |notes: &Value| notes.to_string().contains("shared by ranks: 0000:21:00.0.");
+    assert!(say(&notes("<gpu mlopart=\"0\"/><gpu mlopart=\"1\"/>")));
+    assert!(say(&notes("<gpu rank=\"0\"/><gpu rank=\"1\"/>")));
+    assert!(!say(&notes("<gpu mlopart=\"-1\"/>")));
+}
+
+#[test]
 fn check_names_line_and_value_and_exits_1() {
     let scratch = Scratch::new();
     let wrong = two_sockets().replace("0000:22:00.0", "22:00.0");

@@ -7,8 +7,9 @@ use ffi::linux::file::{FileError, FileId, read_own_text, roots_file};
 use ffi::linux::process::own_library;
 use ffi::linux::users_file::{Unread, read_users_text};
 use nccl_topo::emit::Form;
+use nccl_topo::settings::reach;
 use nccl_topo::site::form_for_job;
-use topology::binding::{StepPlan, first_crossing};
+use topology::binding::{StepPlan, first_apart, first_crossing};
 use topology::machine::Machine;
 use topology::option::Nccl;
 
@@ -117,12 +118,19 @@ impl StepFiles {
     }
 
     /// Which of them the tasks of a step with this plan name, as far as that is the same for all: none that somebody
-    /// answers for on the whole host.
-    pub fn wanted(&self, nccl: Nccl, machine: &Machine, plan: &StepPlan) -> WantedFiles {
+    /// answers for on the whole host.  `answered` is of any of them: P2P is set for a step, not for a task.
+    pub fn wanted<E: Environment>(
+        &self,
+        nccl: Nccl,
+        machine: &Machine,
+        plan: &StepPlan,
+        answered: &Answered<'_, E>,
+    ) -> WantedFiles {
         let speaks = match nccl {
-            Nccl::Log => true,
-            Nccl::On => first_crossing(machine, plan).is_some(),
-            Nccl::Topo | Nccl::Off => false,
+            Nccl::Log => Speaks::Always,
+            Nccl::On if first_crossing(machine, plan).is_some() => Speaks::Always,
+            Nccl::On if first_apart(machine, plan).is_some() => Speaks::WithoutNvlink,
+            Nccl::On | Nccl::Topo | Nccl::Off => Speaks::Never,
         };
         // RCCL, which reads the same variables, ends a job at a file of NCCL's (rccl, src/graph/xml.cc,
         // `ncclTopoXmlLoadSystem`: another version of the format).
@@ -133,17 +141,43 @@ impl StepFiles {
         }
         let is_there = |file: &&UsableFile| file.is_usable_here();
         let topology = self.topology.as_ref().filter(is_there);
-        let profiler = self.profiler.as_ref().filter(|_| speaks).filter(is_there);
+        let profiler = self.profiler.as_ref();
+        let profiler = profiler
+            .filter(|_| speaks != Speaks::Never)
+            .filter(is_there);
         if topology.is_none() && profiler.is_none() {
             return WantedFiles::default();
         }
         let conf = read_host_conf();
-        let is_named = |variable| conf.as_ref().is_some_and(|text| sets(text, variable));
+        let conf = conf.as_deref();
+        let is_named = |variable| conf.is_some_and(|text| set_in(text, variable).is_some());
+        let speaks_here = || match speaks {
+            Speaks::Always => true,
+            Speaks::WithoutNvlink => {
+                let value = |name: &str| {
+                    let by_host = || set_in(conf?, name).map(str::to_owned);
+                    answered.value(name).or_else(by_host)
+                };
+                reach(value).leaves_nvlinks()
+            }
+            Speaks::Never => false,
+        };
         WantedFiles {
             topology: topology.is_some() && !is_named(TOPO_FILE) && virtual_topology().is_none(),
-            profiler: profiler.is_some() && !is_named(PROFILER),
+            profiler: profiler.is_some() && !is_named(PROFILER) && speaks_here(),
         }
     }
+}
+
+/// When the profiler plugin has something to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    /// Whatever NCCL's settings are.
+    Always,
+    /// Where they let NVLinks carry nothing: the GPUs are at several packages.
+    WithoutNvlink,
+    /// Never.
+    Never,
 }
 
 /// Which files the tasks of a step name to NCCL, where their users do not.
@@ -188,10 +222,20 @@ impl<'e, E: Environment> Answered<'e, E> {
     pub fn names(&self, variable: &str) -> bool {
         let in_conf = || match self.conf() {
             UsersConf::None => false,
-            UsersConf::Text(text) => sets(text, variable),
+            UsersConf::Text(text) => set_in(text, variable).is_some(),
             UsersConf::AnyThing(_) => true,
         };
         self.environment.has(variable) || in_conf()
+    }
+
+    /// What the user or the user's configuration file sets a variable to; none where neither does, and where the file cannot
+    /// be read.
+    fn value(&self, variable: &str) -> Option<String> {
+        let in_conf = || match self.conf() {
+            UsersConf::Text(text) => set_in(text, variable).map(str::to_owned),
+            UsersConf::None | UsersConf::AnyThing(_) => None,
+        };
+        self.environment.get(variable).or_else(in_conf)
     }
 
     /// Why it is not known what the configuration file sets; none where that is known, or where it was not looked at.
@@ -240,13 +284,11 @@ fn read_host_conf() -> Option<String> {
     }
 }
 
-/// Whether a configuration file of NCCL's sets a variable.
-fn sets(conf: &str, variable: &str) -> bool {
-    let is_set = |line: &str| {
-        let value = line.strip_prefix(variable);
-        value.is_some_and(|value| value.starts_with('='))
-    };
-    conf.lines().any(is_set)
+/// What a configuration file of NCCL's sets a variable to, which is what its first line for it says (`misc/param.cc`
+/// `setEnvFile`); none where it does not.
+fn set_in<'t>(conf: &'t str, variable: &str) -> Option<&'t str> {
+    let value = |line: &'t str| line.strip_prefix(variable)?.strip_prefix('=');
+    conf.lines().find_map(value)
 }
 
 #[cfg(test)]

@@ -259,10 +259,13 @@ impl Communicator {
             Event::Call(call) if counts_all => self.on_call(call),
             Event::Peer(peer) if role != Role::Silent => return self.on_peer(peer),
             Event::Special(special) if counts_all => {
-                self.counts.add_uncounted(match special.way {
-                    SpecialWay::CopyEngines => Uncounted::CopyEngines,
-                    SpecialWay::SymmetricMemory => Uncounted::SymmetricMemory,
-                });
+                // A captured one was counted with its call.
+                if !special.captured {
+                    self.counts.add_uncounted(match special.way {
+                        SpecialWay::CopyEngines => Uncounted::CopyEngines,
+                        SpecialWay::SymmetricMemory => Uncounted::SymmetricMemory,
+                    });
+                }
                 false
             }
             Event::Collective(_)
@@ -279,12 +282,17 @@ impl Communicator {
 
     /// Counts a collective whose way the event says; false where it does not.
     fn on_collective(&self, collective: &Collective<'_>) -> bool {
+        if collective.captured {
+            // It was counted with its call.
+            return false;
+        }
         let Some(func) = Func::of(collective.func.read()) else {
+            self.counts.add_uncounted(Uncounted::Other);
             return false;
         };
-        if collective.captured || (func == Func::Broadcast && self.has_calls) {
-            // A captured one was counted with its call, and so was every Broadcast: since 2.29.2 NCCL plans
-            // most of them without an event of their own (enqueue.cc `collTaskAppend`).
+        if func == Func::Broadcast && self.has_calls {
+            // So was every Broadcast: since 2.29.2 NCCL plans most of them without an event of their own (enqueue.cc
+            // `collTaskAppend`).
             return false;
         }
         let algo = match Algo::of(collective.algo.read()) {
@@ -306,17 +314,16 @@ impl Communicator {
 
     /// Counts a call, and a Broadcast with it; false where another event says what it becomes.
     fn on_call(&self, call: &ApiCall<'_>) -> bool {
-        let Some(func) = Func::of(call.func.read()) else {
-            return false;
-        };
         if call.captured {
             self.counts.add_captured();
             return true;
         }
+        // Of every function: one that is made of sends is called as a collective only where copy engines carry it
+        // (enqueue.cc `ceCollTaskAppend`).
         self.counts.add_call();
-        if func != Func::Broadcast {
+        let Some(func) = Func::of(call.func.read()).filter(|func| *func == Func::Broadcast) else {
             return false;
-        }
+        };
         let size = element_bytes(call.datatype.read());
         if let Some(size) = size {
             // NCCL has no other way for it than a ring.

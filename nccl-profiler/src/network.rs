@@ -6,39 +6,26 @@
 use std::env::var;
 
 use ffi::loaded::has_ibverbs;
-use nccl_topo::graph::{PathType, Reach};
+use nccl_topo::graph::Reach;
 use nccl_topo::model::nets::{NetDevice, rdma_ports};
+use nccl_topo::settings;
 use topology::machine::Machine;
 
 /// Where the kernel shows its RDMA devices, if it has any.
 const RDMA_DEVICES: &str = "/sys/class/infiniband";
 
-fn is_one(name: &str) -> bool {
-    var(name).is_ok_and(|set| set.trim() == "1")
-}
-
 /// What the job's settings say of P2P, shared memory and the network.
 pub(crate) fn reach() -> Reach {
-    let level = var("NCCL_P2P_LEVEL").ok();
-    let level = level.and_then(|level| PathType::of_level(level.trim()));
-    Reach {
-        // Where both are set, the first counts (paths.cc `ncclGetLevel`).
-        p2p_limit: if is_one("NCCL_P2P_DISABLE") {
-            Some(PathType::Loc)
-        } else {
-            level
-        },
-        is_whole: is_one("NCCL_NET_DISABLE_INTRA"),
-        without_shm: is_one("NCCL_SHM_DISABLE"),
-    }
+    settings::reach(|name| var(name).ok())
 }
 
 /// The network devices that NCCL may have, one list for each possibility, the likeliest first.
 pub(crate) fn candidates(machine: &Machine) -> Vec<Vec<NetDevice>> {
     let word = |name: &str| var(name).unwrap_or_default().trim().to_owned();
     let rdma = rdma_ports(machine);
-    let takes_sockets =
-        is_one("NCCL_IB_DISABLE") || word("NCCL_NET").eq_ignore_ascii_case("socket");
+    // `transport/net_ib/init.cc`: whatever is not 0.
+    let has_no_ib = settings::number(&word("NCCL_IB_DISABLE")) != 0;
+    let takes_sockets = has_no_ib || word("NCCL_NET").eq_ignore_ascii_case("socket");
     let plugin = word("NCCL_NET_PLUGIN");
     let may_have_plugin = !plugin.is_empty() && plugin != "none";
     // NCCL loads libibverbs before it starts a communicator, where it looks for RDMA at all.

@@ -20,6 +20,7 @@ pub mod processor;
 pub mod reader;
 pub mod route;
 pub mod rules;
+pub mod settings;
 pub mod site;
 #[cfg(test)]
 mod testing;

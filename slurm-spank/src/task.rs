@@ -60,6 +60,7 @@ pub(crate) fn run_in(
         machine: &host.machine,
         local_id,
         report,
+        answered: Answered::in_task(spank),
     };
     let is_script = step.kind == StepKind::Script;
     let step_list = step.gpu_list.as_deref();
@@ -133,6 +134,7 @@ struct Task<'a> {
     machine: &'a Machine,
     local_id: usize,
     report: Reporter<'a>,
+    answered: Answered<'a, Spank<'a>>,
 }
 
 /// Says an order's lines.
@@ -227,7 +229,8 @@ impl Task<'_> {
         let settings = &self.bind.asked.settings;
         let has_gpus = plan.tasks.iter().any(|task| !task.gpus.is_empty());
         let sets = has_gpus && plan.refusal.is_none() && settings.policy != Policy::None;
-        let wanted = || self.bind.files.wanted(settings.nccl, self.machine, &plan);
+        let files = &self.bind.files;
+        let wanted = || files.wanted(settings.nccl, self.machine, &plan, &self.answered);
         Decision {
             wanted: sets.then(wanted).unwrap_or_default(),
             plan,
@@ -341,7 +344,7 @@ impl Task<'_> {
                 variables.push(variable);
             }
         }
-        let answered = Answered::in_task(self.spank);
+        let answered = &self.answered;
         let files = &self.bind.files;
         let named = [
             (order.sets_topology, TOPO_FILE, &files.topology),

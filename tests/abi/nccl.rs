@@ -291,6 +291,48 @@ fn the_profiler_is_set_where_only_the_socket_link_joins_two_gpus() {
 }
 
 #[test]
+fn the_profiler_is_set_where_nvlink_joins_gpus_and_a_setting_leaves_it_unused() {
+    let joined = two_sockets(true);
+    let tasks = Scenario::on(&joined, 2).fence(&joined, &[0, 1]).option("");
+    run(tasks);
+    let is_set = |line: &str| profiler(&joined, "", Some(PROFILER), line).is_some();
+    assert!(is_set("env NCCL_P2P_DISABLE=1"));
+    assert!(is_set("env NCCL_P2P_LEVEL=LOC"));
+    for other in [
+        "NCCL_P2P_DISABLE=0",
+        "NCCL_P2P_LEVEL=NVL",
+        // NVLS aside, rings go over NVLink.
+        "NCCL_NVLS_ENABLE=0",
+        "NCCL_SHM_DISABLE=1",
+    ] {
+        assert!(!is_set(&format!("env {other}")), "{other}");
+    }
+    // NCCL takes the environment before the user's file, and that before the host's.
+    let off = joined.write("own.conf", "NCCL_P2P_DISABLE=1\n");
+    let off = format!("env NCCL_CONF_FILE={}", off.display());
+    assert!(is_set(&off));
+    assert!(!is_set(&format!("env NCCL_P2P_DISABLE=0\n{off}")));
+    fs::create_dir(joined.path("etc")).unwrap();
+    joined.write("etc/nccl.conf", "NCCL_P2P_DISABLE=1\nNCCL_P2P_DISABLE=0\n");
+    let bind = format!("bind {}/etc /etc", joined.folder().display());
+    assert!(is_set(&bind));
+    let on = joined.write("own.conf", "NCCL_P2P_DISABLE=0\n");
+    assert!(!is_set(&format!(
+        "{bind}\nenv NCCL_CONF_FILE={}",
+        on.display()
+    )));
+    assert_eq!(
+        profiler(
+            &joined,
+            "nccl=topo",
+            Some(PROFILER),
+            "env NCCL_P2P_DISABLE=1"
+        ),
+        None
+    );
+}
+
+#[test]
 fn anothers_profiler_stays() {
     let far = two_sockets(false);
     let tasks = Scenario::on(&far, 2).fence(&far, &[0, 1]).option("");

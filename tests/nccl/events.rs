@@ -147,6 +147,31 @@ fn what_no_ring_or_tree_carries_is_listed_as_not_counted() {
 }
 
 #[test]
+fn no_kind_of_call_hides_another_that_is_not_counted() {
+    let world = World::new(2, 2);
+    // An AlltoAll by copy engines is no collective of the model, and each call of one that is stays in the sum.
+    let run = world.profile(
+        6,
+        "",
+        "AllReduce:RING:256 call:AllReduce:256 ce:AlltoAll ce:AlltoAll",
+    );
+    assert_eq!(run.summary()["not_counted"]["calls"], 3);
+    assert!(run.lines()[1].contains(
+        "not counted: 3 calls (2 by copy engines, 1 whose algorithm NCCL does not report)"
+    ));
+    // Those that are recorded are listed as such, and once.
+    let words = "AllReduce:RING:256 call:AllReduce:256 captured-ce:AllGather captured-symmetric:AllGather:256";
+    let run = world.profile(7, "", words);
+    assert_eq!(run.summary()["captured"], 2);
+    assert_eq!(run.summary()["not_counted"]["calls"], 1);
+    // A function that is not known is listed in every version.
+    for version in [4, 5, 6, 7] {
+        let run = world.profile(version, "", "AllReduce:RING:256 Permute:RING:256");
+        assert_eq!(run.summary()["not_counted"]["calls"], 1, "v{version}");
+    }
+}
+
+#[test]
 fn a_job_of_which_nothing_is_counted_is_told_so_at_the_end() {
     let run = World::new(2, 1).profile(7, "", "symmetric:AllGather:256 call:AllReduce:256");
     assert_eq!(run.lines().len(), 1);

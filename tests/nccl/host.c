@@ -8,6 +8,7 @@
  *     FUNC:ALGO:COUNT[:ROOT]   a collective of COUNT floats (AllGather and Broadcast: bytes), called and planned
  *     captured:FUNC:COUNT      recorded into a CUDA graph      ce:FUNC   by copy engines (v6)
  *     symmetric:FUNC:COUNT     over symmetric memory (v7)      call:FUNC:COUNT[:ROOT]   called, never planned
+ *     captured-ce:..., captured-symmetric:...   the same, recorded into a CUDA graph
  *     all-to-all:COUNT         a send and a receive of COUNT bytes for each pair
  *     recorded-all-to-all:COUNT   the same, recorded into a CUDA graph
  *     bench:N                  N AllReduces, timed             fork     a child that ends at once
@@ -150,8 +151,8 @@ static void stop(void *handle) {
 static void event(struct communicator *c, struct event e) { stop(start(c, e)); }
 
 /* A collective: its call, then the group, then what it became (profiler.cc). */
-static void collective(struct communicator *c, const char *func, const char *algo, size_t count, int root,
-                       bool captured, bool symmetric) {
+static void *collective(struct communicator *c, const char *func, const char *algo, size_t count, int root,
+                        bool captured, bool symmetric) {
     bool in_bytes = !strcmp(func, "AllGather") || !strcmp(func, "Broadcast");
     const char *datatype = in_bytes ? "ncclInt8" : "ncclFloat32";
     event(c, (struct event){.type = GROUP_API});
@@ -164,6 +165,7 @@ static void collective(struct communicator *c, const char *func, const char *alg
         event(c, (struct event){.type = COLL, .parent = call, .func = func, .algo = algo, .datatype = datatype,
                                 .count = count, .root = root, .symmetric = symmetric});
     }
+    return call;
 }
 
 static void bench(struct communicator *c, long count) {
@@ -202,13 +204,15 @@ static void run_word(struct communicator *c, const char *word) {
     snprintf(text, sizeof text, "%s", word);
     for (int i = 0; i < 5 && rest; i++) part[i] = strsep(&rest, ":");
     long number = part[1] ? atol(part[1]) : 0;
+    bool captured = !strncmp(part[0], "captured-", 9);
+    if (captured) part[0] += 9;
     if (!strcmp(part[0], "captured")) collective(c, part[1], "RING", (size_t)atol(part[2]), 0, true, false);
-    else if (!strcmp(part[0], "symmetric")) collective(c, part[1], "RING", (size_t)atol(part[2]), 0, false, true);
+    else if (!strcmp(part[0], "symmetric")) collective(c, part[1], "RING", (size_t)atol(part[2]), 0, captured, true);
     else if (!strcmp(part[0], "call"))
         collective(c, part[1], NULL, (size_t)atol(part[2]), part[3] ? atoi(part[3]) : 0, false, false);
     else if (!strcmp(part[0], "ce")) {
-        collective(c, part[1], NULL, 1, 0, false, false);
-        event(c, (struct event){.type = CE_COLL, .func = part[1]});
+        void *call = collective(c, part[1], NULL, 1, 0, captured, false);
+        event(c, (struct event){.type = CE_COLL, .parent = call, .func = part[1]});
     }
     else if (!strcmp(part[0], "bench")) bench(c, number);
     else if (!strcmp(part[0], "sleep")) usleep((unsigned)number * 1000);

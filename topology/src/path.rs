@@ -111,17 +111,19 @@ fn is_beyond(machine: &Machine, from: PciAddress, to: PciAddress) -> bool {
     kfd.is_some_and(|kfd| kfd.beyond.contains(&to))
 }
 
+/// Whether two devices are at different packages, whatever joins them; none where that is not known.
+pub fn are_apart(machine: &Machine, a: PciAddress, b: PciAddress) -> Option<bool> {
+    let package_a = locality(machine, a)?.package?;
+    let package_b = locality(machine, b)?.package?;
+    Some(package_a != package_b)
+}
+
 /// Whether traffic between two devices crosses the link between packages; none where that is not known.
 ///
 /// Not when they share a package or NVLink or xGMI joins them, be it over other GPUs.  In different packages it does, unless
 /// both are GPUs that may have such links and the source could not show them ([`Machine::hides_links_of`]).
 pub fn crosses_socket(machine: &Machine, a: PciAddress, b: PciAddress) -> Option<bool> {
-    if are_linked(machine, a, b) {
-        return Some(false);
-    }
-    let package_a = locality(machine, a)?.package?;
-    let package_b = locality(machine, b)?.package?;
-    if package_a == package_b {
+    if are_linked(machine, a, b) || !are_apart(machine, a, b)? {
         return Some(false);
     }
     let hidden_link = |address| {

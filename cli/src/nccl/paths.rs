@@ -11,10 +11,11 @@ use nccl_topo::emit::{Form, emit_with};
 use nccl_topo::graph::{Channels, Path, PathType, Reach, Searches, hops};
 use nccl_topo::model::nets::{NetDevice, named_in, rdma_ports, with_nets};
 use nccl_topo::model::{
-    COMPUTE_CAPABILITY, Conditions, Model, ModelGpu, Part, gpus_of, with_links,
+    COMPUTE_CAPABILITY, Conditions, Model, ModelGpu, Part, gpus_of, shared_gpus, with_links,
 };
 use nccl_topo::predict::{TrueFile, true_file_for};
 use nccl_topo::reader::{self, System};
+use nccl_topo::settings::p2p_level;
 use serde::Serialize;
 use topology::crossings::fewest;
 use topology::machine::Machine;
@@ -92,7 +93,7 @@ fn parse_p2p(text: &str) -> Result<P2p, String> {
     match text {
         "on" => Ok(P2p(None)),
         "off" => Ok(P2p(Some(PathType::Loc))),
-        level => PathType::of_level(level)
+        level => p2p_level(level)
             .map(|level| P2p(Some(level)))
             .ok_or_else(|| {
                 "expected on, off, or a level as LOC, NVL, PIX, PXB, PHB or SYS".to_owned()
@@ -234,7 +235,11 @@ impl PathsOf {
         let system = with_nets(&system, &nets);
         let of_machine = machine.as_ref().and_then(machine_capability);
         let capability = self.sm.or(of_machine).unwrap_or(COMPUTE_CAPABILITY);
-        let notes: Vec<String> = link_note(&system, machine.as_ref()).into_iter().collect();
+        let notes = [
+            link_note(&system, machine.as_ref()),
+            parts_note(&system, machine.as_ref()),
+        ];
+        let notes: Vec<String> = notes.into_iter().flatten().collect();
         let versions = self.nccl.versions(is_here);
         let mut views = versions.iter().map(|version| {
             let view = View {
@@ -329,6 +334,23 @@ fn link_note(system: &System, machine: Option<&Machine>) -> Option<String> {
                 .to_owned(),
         ),
     }
+}
+
+/// What is not known of GPUs that are no rank's alone: the paths are those of the whole GPU.
+fn parts_note(system: &System, machine: Option<&Machine>) -> Option<String> {
+    let mut all = shared_gpus(system);
+    let divided = machine.into_iter().flat_map(|machine| &machine.gpus);
+    let divided = divided.filter(|gpu| !gpu.mig.is_empty());
+    all.extend(divided.map(|gpu| gpu.pci.to_string()));
+    all.sort_unstable();
+    all.dedup();
+    (!all.is_empty()).then(|| {
+        format!(
+            "Divided into parts (MIG, MLOPart), or shared by ranks: {}. Each counts as one GPU above; the paths of parts are not \
+             modelled.",
+            all.join(", ")
+        )
+    })
 }
 
 /// Whether an element or one below it is an NVLink.

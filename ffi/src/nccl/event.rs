@@ -95,6 +95,8 @@ pub struct SpecialCollective<'a> {
     pub func: Text<'a>,
     /// What does.
     pub way: SpecialWay,
+    /// Whether its call was recorded into a CUDA graph.
+    pub captured: bool,
 }
 
 /// What carries a collective where no ring or tree does.
@@ -235,6 +237,7 @@ unsafe fn read_v7<'a>(descriptor: *const DescriptorV7) -> Event<'a> {
     Event::Special(SpecialCollective {
         func: collective.func,
         way: SpecialWay::SymmetricMemory,
+        captured: collective.captured,
     })
 }
 
@@ -282,6 +285,7 @@ unsafe fn body_v6<'a>(kind: u64, parent: *mut c_void, body: &BodyV5) -> Event<'a
         return Event::Special(SpecialCollective {
             func,
             way: SpecialWay::CopyEngines,
+            captured: parent == sys::call_handle(true),
         });
     }
     // SAFETY: as the caller promises.

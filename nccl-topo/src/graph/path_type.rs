@@ -32,29 +32,21 @@ pub enum PathType {
 }
 
 impl PathType {
-    /// The type that `NCCL_P2P_LEVEL` names, by its word or by the numbers of old (`paths.cc` `ncclGetLevel`).
-    pub fn of_level(text: &str) -> Option<Self> {
-        let all = [
-            Self::Loc,
-            Self::Nvl,
-            Self::Nvb,
-            Self::C2c,
-            Self::Pix,
-            Self::Pxb,
-            Self::P2c,
-            Self::Pxn,
-            Self::Phb,
-            Self::Sys,
-            Self::Net,
-            Self::Dis,
-        ];
-        let named = all.into_iter().find(|kind| kind.to_string() == text);
-        named.or_else(|| {
-            let old = [Self::Loc, Self::Pix, Self::Pxb, Self::Phb, Self::Sys];
-            let number: usize = text.parse().ok()?;
-            old.get(number.min(old.len() - 1)).copied()
-        })
-    }
+    /// All of them, nearest first.
+    pub const ALL: [Self; 12] = [
+        Self::Loc,
+        Self::Nvl,
+        Self::Nvb,
+        Self::C2c,
+        Self::Pix,
+        Self::Pxb,
+        Self::P2c,
+        Self::Pxn,
+        Self::Phb,
+        Self::Sys,
+        Self::Net,
+        Self::Dis,
+    ];
 
     /// Whether a path of this type goes through a CPU or PCI switches, so that between GPUs of different packages
     /// it crosses the socket link; NVLink and C2C do not.

@@ -25,10 +25,15 @@ pub struct Reach {
 }
 
 impl Reach {
+    /// Whether NVLinks carry nothing.
+    pub fn leaves_nvlinks(&self) -> bool {
+        self.p2p_limit == Some(PathType::Loc)
+    }
+
     /// The machine as data goes through it: where the job allows no P2P, NVLinks carry nothing, and whether there are
     /// any does not matter (`graph/paths.cc` `ncclTopoCheckP2p`).
     pub fn carrying<'m>(&self, machine: &'m Machine) -> Cow<'m, Machine> {
-        if self.p2p_limit != Some(PathType::Loc) {
+        if !self.leaves_nvlinks() {
             return Cow::Borrowed(machine);
         }
         let mut machine = machine.clone();

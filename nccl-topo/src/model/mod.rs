@@ -115,6 +115,25 @@ pub fn gpus_of(system: &System) -> Vec<String> {
     found
 }
 
+/// The `busid`s of GPUs of a file that several ranks share: parts of it (`mlopart`), or ranks of their own `<gpu>` each.  The model
+/// has one GPU there; NCCL has a device for each part from 2.30.7 on, and a GPU for each rank from 2.30.3 on
+/// (`graph/topo.cc` `ncclTopoAddGpuSub`).
+pub fn shared_gpus(system: &System) -> Vec<String> {
+    let mut found = Vec::new();
+    system.root.walk(&mut |element| {
+        let is_part = |gpu: &Element| {
+            let part = gpu.get("mlopart").and_then(integer);
+            part.is_some_and(|part| part >= 0)
+        };
+        if element.is_gpu()
+            && (element.named("gpu").count() > 1 || element.named("gpu").any(is_part))
+        {
+            found.extend(element.get("busid").map(str::to_owned));
+        }
+    });
+    found
+}
+
 impl Model {
     /// The graph of `system` for a communicator of the GPUs at `ranks`, in that order; a `busid` that is not
     /// in the file is passed over.

@@ -64,6 +64,27 @@ fn nvlink_joins_nothing_where_the_job_allows_no_p2p() {
     assert_eq!(crossing(&machine, &all), Crossing::Some);
 }
 
+#[test]
+fn ranks_that_share_a_gpu_have_lower_bounds() {
+    // Instances of MIG, parts by MLOPart, or ranks that NCCL_MULTI_RANK_GPU_ENABLE=1 lets share a GPU: each tells the
+    // GPU's address.
+    let machine = with_switches(machine(2, 1, 4), 1);
+    let mut all = members(&machine);
+    all.gpus = machine
+        .gpus
+        .iter()
+        .flat_map(|gpu| [Some(gpu.pci); 2])
+        .collect();
+    all.ranks = (0..all.gpus.len()).collect();
+    assert_eq!(crossing(&machine, &all), Crossing::Some);
+    let forecast = Forecast::of(&machine, &all, Some(&file(&machine)));
+    assert!(!forecast.is_modelled() && !forecast.is_even());
+    assert_eq!(forecast.ring().both, 2);
+    all.gpus.truncate(2);
+    all.ranks.truncate(2);
+    assert_eq!(crossing(&machine, &all), Crossing::Never);
+}
+
 const WHOLE: Reach = Reach {
     p2p_limit: None,
     is_whole: true,

@@ -8,7 +8,7 @@ use super::request::{CpusLeft, StepRequest};
 use crate::crossings::{fewest, groups, packages_of};
 use crate::machine::{Machine, MemoryRating};
 use crate::option::{Policy, Width};
-use crate::path::crosses_socket;
+use crate::path::{are_apart, crosses_socket};
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
 
@@ -169,11 +169,23 @@ fn gpus_of(plan: &StepPlan) -> Vec<PciAddress> {
 /// The first two GPUs of a job on this host that have no path but the socket link; none where there are none, or
 /// where NVLink may join them and could not be seen.
 pub fn first_crossing(machine: &Machine, plan: &StepPlan) -> Option<(PciAddress, PciAddress)> {
+    first_two(plan, |a, b| crosses_socket(machine, a, b))
+}
+
+/// The first two GPUs of a job on this host that are at different packages, whether NVLink joins them or not.
+pub fn first_apart(machine: &Machine, plan: &StepPlan) -> Option<(PciAddress, PciAddress)> {
+    first_two(plan, |a, b| are_apart(machine, a, b))
+}
+
+fn first_two(
+    plan: &StepPlan,
+    is_so: impl Fn(PciAddress, PciAddress) -> Option<bool>,
+) -> Option<(PciAddress, PciAddress)> {
     let gpus = gpus_of(plan);
     gpus.iter().enumerate().find_map(|(index, a)| {
         let mut later = gpus.iter().skip(index + 1);
         later
-            .find(|b| crosses_socket(machine, *a, **b) == Some(true))
+            .find(|b| is_so(*a, **b) == Some(true))
             .map(|b| (*a, *b))
     })
 }
