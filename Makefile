@@ -59,6 +59,7 @@ test-slurm: needs-slurm build machine ## the plugin under a real Slurm on this h
 	tests/slurm/checks
 	tests/slurm/filter
 	tests/slurm/gate
+	tests/slurm/metrics
 	tests/slurm/gres --sample 8 $(TARGET)/gres-sample
 	tests/slurm/async
 	tests/slurm/contained

@@ -19,6 +19,7 @@ mod heal;
 mod links;
 mod man;
 mod measure;
+mod metrics;
 mod models;
 mod nccl;
 mod nics;
@@ -90,6 +91,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Say in one line, fast, whether this node should take no jobs
     Check(check::Check),
+    /// Print what the Slurm plugin counted on this host
+    Metrics(metrics::Metrics),
     /// Group hosts by hardware and list the ones that differ
     Fleet(fleet::Fleet),
     /// Write gres.conf for this machine, and what slurm.conf needs
@@ -119,6 +122,7 @@ fn run(command: &Command, out: &mut Out) -> Result<Outcome, CommandError> {
         Command::Cache(cache) => cache.run(out),
         Command::Doctor(doctor) => doctor.run(out),
         Command::Check(check) => check.run(out),
+        Command::Metrics(metrics) => metrics.run(out),
         Command::Fleet(fleet) => fleet.run(out),
         Command::GresConf(gres_conf) => gres_conf.run(out),
         Command::Measure(measure) => measure.run(out),

@@ -7,7 +7,11 @@ use launch::rank::rank_variables;
 use topology::option::TABLE;
 
 /// Files that commands read or write.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
+    (
+        "/run/gpu-numa-bind/metrics",
+        "counters of what steps got, where the site counts; the plugin adds to it, gpu-numa metrics reads it",
+    ),
     (
         "/run/gpu-numa-bind/node.json",
         "the machine, as gpu-numa snapshot wrote it; the plugins read it",

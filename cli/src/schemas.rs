@@ -19,7 +19,7 @@ fn schema<T: JsonSchema>(name: &str) -> Schema {
 }
 
 /// Every JSON document, by file.
-fn documents() -> [(&'static str, Schema); 20] {
+fn documents() -> [(&'static str, Schema); 21] {
     fn of<T: JsonSchema>(name: &'static str) -> (&'static str, Schema) {
         (name, schema::<T>(&name.replace("-1", "/1")))
     }
@@ -33,6 +33,7 @@ fn documents() -> [(&'static str, Schema); 20] {
         of::<crate::heal::HealDocument>("heal-1"),
         of::<crate::cache::CacheDocument>("cache-1"),
         of::<crate::check::CheckDocument>("check-1"),
+        of::<crate::metrics::MetricsDocument>("metrics-1"),
         of::<crate::doctor::DoctorDocument<'_>>("doctor-1"),
         of::<crate::fleet::document::FleetDocument>("fleet-1"),
         of::<crate::gres_conf::GresConfDocument>("gres-conf-1"),

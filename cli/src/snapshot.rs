@@ -88,12 +88,7 @@ impl Snapshot {
     fn write(&self, out: &mut Out) -> Result<Outcome, CommandError> {
         // A service that loaded the driver would undo who has just unloaded it, to put a newer one in its place.
         let machine = self.from.read_as_it_is()?;
-        // Writable by root only, whatever the umask, or the plugins will not trust what is in it.
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&self.dir)
-            .map_err(|error| WriteError::file("make", &self.dir, error))?;
+        make_folder(&self.dir)?;
         // First gone and last written: without it the plugins use none of the files, so that one who is ended in between
         // leaves no file of NCCL's beside another machine.
         let path = self.dir.join(NODE_FILE);
@@ -108,6 +103,15 @@ impl Snapshot {
         out.line(format_args!("{} written", path.display()))?;
         Ok(Outcome::Done)
     }
+}
+
+/// Makes a folder that only root can write, whatever the umask, or the plugins will not trust what is in it.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), WriteError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(folder)
+        .map_err(|error| WriteError::file("make", folder, error))
 }
 
 /// The first reason why the plugins would not use what is in `dir`, with the file's name; None if they would.

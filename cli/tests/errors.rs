@@ -288,6 +288,7 @@ fn help_fits_80_columns() {
         "heal",
         "cache",
         "check",
+        "metrics",
         "snapshot",
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))

@@ -24,6 +24,7 @@ mod generate;
 mod gres_conf;
 mod measure;
 mod memory;
+mod metrics;
 mod nccl;
 mod nvml;
 mod pages;

@@ -8,22 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// `program`, to which our files are root's: as an ordinary user in a user namespace of its own.
-fn as_root(program: &str) -> Command {
-    let is_root = tempfile::tempdir()
-        .unwrap()
-        .path()
-        .metadata()
-        .unwrap()
-        .uid()
-        == 0;
-    if is_root {
-        return Command::new(program);
-    }
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", program]);
-    command
-}
+use crate::common::as_root;
 
 fn snapshot(dir: &Path, arguments: &[&str]) -> Output {
     as_root(env!("CARGO_BIN_EXE_gpu-numa"))

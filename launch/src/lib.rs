@@ -12,6 +12,7 @@ pub mod frameworks;
 pub mod heal;
 pub mod host;
 pub mod job;
+pub mod metrics;
 pub mod nccl;
 pub mod numa_maps;
 pub mod observe;

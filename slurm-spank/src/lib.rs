@@ -9,6 +9,7 @@
 
 mod guard;
 mod log;
+mod metrics;
 mod option;
 mod release;
 mod report;
@@ -107,7 +108,8 @@ pub unsafe extern "C" fn slurm_spank_user_init(
 ) -> c_int {
     guard::hook("user_init", || {
         // SAFETY: Slurm's own handle, used within this hook.
-        step::prepare(&unsafe { Spank::new(spank) });
+        let spank = unsafe { Spank::new(spank) };
+        metrics::watch(&spank, &step::prepare(&spank));
     })
 }
 
@@ -126,6 +128,19 @@ pub unsafe extern "C" fn slurm_spank_task_init(
     guard::task_hook(&spank, step::current(), |step, came, environment| {
         task::run_in(&spank, step, came, environment)
     })
+}
+
+/// slurmstepd, after the step: adds it to the host's counters, where the site has any.
+///
+/// # Safety
+/// Called by Slurm with its own handle and arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn slurm_spank_exit(
+    _spank: SpankHandle,
+    _count: c_int,
+    _args: *mut *mut c_char,
+) -> c_int {
+    guard::hook("exit", metrics::settle)
 }
 
 /// The option's callback, where the user types it (`remote` 0) and in slurmstepd.

@@ -13,7 +13,7 @@ use once_cell::sync::OnceCell;
 use slurm_config::cores::{CoreMap, CoreSet, SocketKind};
 use topology::binding::KernelVersion;
 use topology::machine::Machine;
-use topology::option::Policy;
+use topology::option::{Policy, Width};
 use topology::set::CpuSet;
 use topology::words::{self, Verb};
 
@@ -125,10 +125,24 @@ pub(crate) fn current() -> Option<&'static Step> {
     STEP.get()
 }
 
+/// What was found out before the fork, whether or not there is anything to do.
+pub(crate) struct Prepared {
+    /// The policy and the width asked for; none where binding was not.
+    pub(crate) asked: Option<(Policy, Width)>,
+    /// When it began, in microseconds of the monotonic clock.
+    pub(crate) started_micros: u64,
+}
+
 /// Gathers the step of this process, where binding is asked for or an outer step left something to clear.
-pub(crate) fn prepare(spank: &Spank<'_>) {
+pub(crate) fn prepare(spank: &Spank<'_>) -> Prepared {
+    let started_micros = ffi::linux::process::monotonic_micros();
     let asked = option::resolve(spank.env(VARIABLE).as_deref());
+    let settings = asked.as_ref().map(|asked| asked.settings);
     let _ = STEP.get_or_try_init(|| read_step(spank, option::config(), asked).ok_or(()));
+    Prepared {
+        asked: settings.map(|settings| (settings.policy, settings.width)),
+        started_micros,
+    }
 }
 
 /// Gathers what holds for a step of which this is `asked`; none where there is nothing to do.

@@ -1,5 +1,7 @@
 //! One task: finds its GPUs and CPUs, meets its neighbours, does what one of them decided for all, reports or refuses.
 
+use std::cell::OnceCell;
+
 use ffi::linux::process::exit_now;
 use ffi::linux::shared::SharedWords;
 use ffi::spank::Spank;
@@ -13,10 +15,12 @@ use launch::shared::page::{Meeting, Order, Page};
 use launch::variables::Recorded;
 use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
 use topology::machine::Machine;
+use topology::nics::{NicShare, nics_of_tasks};
 use topology::option::Policy;
 use topology::set::CpuSet;
 use topology::words;
 
+use crate::metrics;
 use crate::report::{Reporter, say, step_name};
 use crate::step::{Bind, Step, StepKind};
 
@@ -31,6 +35,18 @@ pub(crate) fn run_in(
         .local_id()
         .and_then(|id| usize::try_from(id).ok())
         .unwrap_or(0);
+    metrics::start();
+    bind_task(spank, step, came, environment, local_id);
+    metrics::finish(local_id);
+}
+
+fn bind_task(
+    spank: &Spank<'_>,
+    step: &Step,
+    came: &Came,
+    environment: &Recorded<'_, Spank<'_>>,
+    local_id: usize,
+) {
     step.marks.clear(environment);
     let Some(bind) = &step.bind else {
         if let Some(policy) = step.lost_policy.filter(|_| local_id == 0) {
@@ -43,13 +59,15 @@ pub(crate) fn run_in(
         Ok(host) => host,
         Err(why) => {
             report.unknown_host(why);
-            refuse_unseen(&report);
+            refuse_unseen(&report, local_id);
+            metrics::decide_unseen(local_id, step.has_gpus);
             return;
         }
     };
     if host.machine.gpus.is_empty() {
         report.no_gpu();
-        refuse_unseen(&report);
+        refuse_unseen(&report, local_id);
+        metrics::decide_unseen(local_id, step.has_gpus);
         return;
     }
     let task = Task {
@@ -93,19 +111,25 @@ pub(crate) fn run_in(
     }
     if order.is_refused {
         tell(&order);
-        exit_now(1);
+        end_refused(local_id);
     }
     task.carry_out(order, decision);
 }
 
 /// Says that the step has GPUs which nobody sees here, where it has; ends the task under a strict policy.
-fn refuse_unseen(report: &Reporter<'_>) {
+fn refuse_unseen(report: &Reporter<'_>, local_id: usize) {
     if let Some(line) = report.unseen_gpus() {
         report.trouble(&line);
     }
     if report.refuses_unseen_gpus() {
-        exit_now(1);
+        end_refused(local_id);
     }
+}
+
+/// Ends the task of a refused step.
+fn end_refused(local_id: usize) -> ! {
+    metrics::refuse(local_id);
+    exit_now(1)
 }
 
 /// What was decided, and what follows from it for all tasks alike.
@@ -115,11 +139,23 @@ struct Decision {
     /// Whether any of the tasks has a GPU.
     has_gpus: bool,
     wanted: WantedFiles,
+    /// The NICs of each task of the plan, in its order, once somebody asks.
+    nics: OnceCell<Vec<NicShare>>,
     /// The neighbours are not known, so it is for one task alone.
     is_alone: bool,
 }
 
 impl Decision {
+    /// The NICs of a task.
+    fn nics(&self, machine: &Machine, task: usize) -> Option<&NicShare> {
+        let tasks = &self.plan.tasks;
+        let all = self.nics.get_or_init(|| {
+            let gpus: Vec<_> = tasks.iter().map(|task| task.gpus.clone()).collect();
+            nics_of_tasks(machine, &gpus)
+        });
+        all.get(tasks.iter().position(|own| own.task == task)?)
+    }
+
     /// The plan of a task.
     fn of(&self, task: usize) -> Option<&TaskPlan> {
         self.plan.tasks.iter().find(|plan| plan.task == task)
@@ -236,6 +272,7 @@ impl Task<'_> {
             plan,
             request,
             has_gpus,
+            nics: OnceCell::new(),
             is_alone,
         }
     }
@@ -249,6 +286,11 @@ impl Task<'_> {
     /// What a task is to do by the decision; one that speaks says what concerns all.
     fn order(&self, decision: &Decision, own: &TaskPlan, speaks: bool) -> Order {
         let plan = &decision.plan;
+        if metrics::is_on() {
+            let nic = decision.nics(self.machine, own.task);
+            let path = nic.and_then(|nic| nic.path);
+            metrics::decide(self.bind.asked.settings.policy, own, path);
+        }
         if let Some(refusal) = &plan.refusal {
             let lines = speaks.then(|| {
                 self.report
@@ -303,7 +345,7 @@ impl Task<'_> {
             tell(order);
         }
         if page.is_refused() {
-            exit_now(1);
+            end_refused(self.local_id);
         }
     }
 
@@ -312,6 +354,7 @@ impl Task<'_> {
         let memory = order.memory.as_ref();
         let memory = memory.map(|(policy, nodes)| (*policy, nodes));
         let refused = apply(order.cpus.as_ref(), memory);
+        metrics::note(&refused);
         if let (Some(error), Some(cpus)) = (&refused.cpus, &order.cpus) {
             self.report.cpus_refused(cpus, error);
         }

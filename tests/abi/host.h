@@ -42,7 +42,7 @@ struct fails {
 /* What is said of one task alone. */
 struct own {
     char *env[8];
-    int env_count, opens_some, has_mask, dies, delay_ms;
+    int env_count, opens_some, has_mask, dies, delay_ms, scribbles, scribble;
     set opens, mask;
 };
 

@@ -127,6 +127,12 @@ impl Scenario {
         self
     }
 
+    /// Adds a line before those that hide the host's own folders.
+    pub(crate) fn first(mut self, line: impl Display) -> Self {
+        self.lines.insert(1, line.to_string());
+        self
+    }
+
     /// Adds a line.
     pub(crate) fn line(mut self, line: impl Display) -> Self {
         self.lines.push(line.to_string());

@@ -18,6 +18,7 @@ mod build;
 mod faults;
 mod host;
 mod load;
+mod metrics;
 mod nccl;
 mod nvml;
 mod option;

@@ -142,6 +142,10 @@ static void take_task_line(char *line)
         parse_list(&scenario.own[k].mask, rest);
     } else if (is_word(line, "die", &rest)) {
         scenario.own[take_task(&rest)].dies = 1;
+    } else if (is_word(line, "scribble", &rest)) {
+        int k = take_task(&rest);
+        scenario.own[k].scribbles = 1;
+        scenario.own[k].scribble = atoi(rest);
     } else if (is_word(line, "delay", &rest)) {
         int k = take_task(&rest);
         scenario.own[k].delay_ms = atoi(rest);

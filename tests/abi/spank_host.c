@@ -26,6 +26,7 @@
  *   tmpfs PATH, bind SOURCE PATH, dir PATH, dev     the mount namespace; dev is a fresh /dev
  *   deny WHERE CALL ERRNO CALL fails from here on; WHERE is stepd or task; of malloc, for the plugin alone
  *   die K, delay K MS     task K ends, or waits, before task_init
+ *   scribble K BYTE       task K fills all memory that it shares with BYTE after task_init
  *   kernel CPUS STATUS    a made-up kernel: affinity and memory policy are made up, the cpuset is CPUS, and
  *                         the file STATUS, with its Mems_allowed_list, stands for /proc/self/status
  *   mounts FILE           a file that stands for /proc/self/mountinfo
@@ -298,6 +299,22 @@ static void print_task(void)
         say("env %s", environment[i]);
 }
 
+/* What a hostile task can do at most to what it shares with the daemon and its neighbours. */
+static void scribble(int byte)
+{
+    char line[512];
+    FILE *maps = fopen("/proc/self/maps", "r");
+    if (!maps)
+        fail("maps");
+    while (fgets(line, sizeof line, maps)) {
+        unsigned long from, to;
+        char mode[8];
+        if (sscanf(line, "%lx-%lx %7s", &from, &to, mode) == 3 && !strcmp(mode, "rw-s") && strstr(line, "/dev/zero"))
+            memset((void *)from, byte, to - from);
+    }
+    fclose(maps);
+}
+
 static void run_task(int k, int go)
 {
     const struct own *own = &scenario.own[k];
@@ -319,6 +336,8 @@ static void run_task(int k, int go)
         usleep((useconds_t)own->delay_ms * 1000);
     deny(1);
     int rc = run_named("task_init");
+    if (own->scribbles)
+        scribble(own->scribble);
     if (!scenario.is_timed)
         print_task();
     _exit(rc < 0 ? 1 : 0);

@@ -28,13 +28,16 @@ fn trace(world: &World, scenario: &Scenario, slow: Option<&Path>) -> (Outcome, B
 /// What a hook may ask of which files; `$` stands for the world's folder, `@` for the plugin's, `?` for a file whose name
 /// begins with what is before it.
 const MAY_ASK: &[(&str, &[&str])] = &[
+    ("exit", &["$/snapshot", "$/snapshot/metrics"]),
     (
         "user_init",
         &[
             "$/snapshot",
+            "$/snapshot/metrics",
             "$/snapshot/node.json",
             "$/snapshot/nccl-topo.xml",
             "$/gone",
+            "$/gone/metrics",
             "@",
             "@/libnccl-profiler-gpu-numa.so",
             "/dev",

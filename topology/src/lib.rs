@@ -10,6 +10,7 @@ pub mod crossings;
 pub mod firmware;
 pub mod locality;
 pub mod machine;
+pub mod metrics;
 pub mod nics;
 pub mod nvlink;
 pub mod option;

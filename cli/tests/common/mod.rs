@@ -1,6 +1,7 @@
 //! A recorded host for tests, and the program run on it.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -130,4 +131,21 @@ impl Host {
         );
         String::from_utf8(output.stdout).unwrap()
     }
+}
+
+/// `program`, to which our files are root's: as an ordinary user in a user namespace of its own.
+pub(crate) fn as_root(program: &str) -> Command {
+    let is_root = tempfile::tempdir()
+        .unwrap()
+        .path()
+        .metadata()
+        .unwrap()
+        .uid()
+        == 0;
+    if is_root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", program]);
+    command
 }

@@ -54,7 +54,7 @@ pub enum FileError {
 /// # Errors
 /// [`FileError`] by what is wrong.
 pub fn read_roots_text(path: &Path, limit: u64) -> Result<String, FileError> {
-    let (file, meta) = open_roots(path)?;
+    let (file, meta) = open_roots(path, READING)?;
     read_bounded(file, &meta, path, limit)
 }
 
@@ -74,7 +74,7 @@ pub fn is_roots_file(path: &Path) -> bool {
 
 /// The file at `path`, if it is a regular, non-empty one that only root can have written.
 pub fn roots_file(path: &Path) -> Option<FileId> {
-    let (_, meta) = open_roots(path).ok()?;
+    let (_, meta) = open_roots(path, READING).ok()?;
     (meta.len() > 0).then(|| FileId::of(&meta))
 }
 
@@ -172,7 +172,7 @@ fn not_trusted(path: &Path, meta: &Metadata) -> FileError {
 }
 
 /// Opens a file in the very folder that was judged: one that is put in the folder's place meanwhile is not looked at.
-fn open_roots(path: &Path) -> Result<(File, Metadata), FileError> {
+pub(super) fn open_roots(path: &Path, flags: OFlags) -> Result<(File, Metadata), FileError> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(FileError::NotRegular(path.to_owned()));
     };
@@ -181,12 +181,12 @@ fn open_roots(path: &Path) -> Result<(File, Metadata), FileError> {
     } else {
         folder
     };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(place, flags, Mode::empty());
+    let to_judge = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(place, to_judge, Mode::empty());
     let opened = File::from(opened.map_err(|error| io(folder, error.into()))?);
     let meta = opened.metadata().map_err(|error| io(folder, error))?;
     only_roots(folder, &meta)?;
-    let file = rustix::fs::openat(&opened, name, READING | OFlags::NOFOLLOW, Mode::empty());
+    let file = rustix::fs::openat(&opened, name, flags | OFlags::NOFOLLOW, Mode::empty());
     let file = File::from(file.map_err(|error| io(path, error.into()))?);
     let (file, meta) = only_regular(path, file)?;
     only_roots(path, &meta)?;

@@ -4,6 +4,7 @@ pub mod access;
 pub mod affinity;
 pub mod cached;
 pub mod confine;
+pub mod counters;
 pub mod file;
 pub mod fork;
 pub mod limit;

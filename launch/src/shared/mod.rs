@@ -6,6 +6,7 @@
 
 pub mod duty;
 pub mod listening;
+pub mod outcomes;
 pub mod page;
 pub mod peers;
 pub mod tally;

@@ -28,6 +28,11 @@ pub fn no_snapshot(fault: &dyn Display) -> String {
     )
 }
 
+/// A step that is not in the host's counters, and why.
+pub fn not_counted(why: &dyn Display) -> String {
+    format!("{why}; this step is not counted (gpu-numa metrics --start writes the table)")
+}
+
 /// NCCL's variables that are left as they are, because it is not known what the user's configuration file sets, and why.
 pub fn unread_conf(why: &dyn Display) -> String {
     format!("NCCL's variables are left as they are; they may be set by the user's nccl.conf, {why}")

@@ -22,7 +22,7 @@ pub use host::{
 pub use launch::{
     alone_line, argument_left_out, batch_line, cpus_refused, host_and_step, internal_fault,
     memory_refused, more_trouble_line, no_gpu_in_step, no_option_line, no_page_line, no_profiler,
-    no_snapshot, of_task, on_host, policy_turned_off, unknown_host_line, unread_conf,
+    no_snapshot, not_counted, of_task, on_host, policy_turned_off, unknown_host_line, unread_conf,
     unseen_gpus_line, variable_left_out,
 };
 pub use refusal::{advice_line, refusal_reason, refused_line, step_refused_line};
