@@ -39,6 +39,9 @@ pub(crate) fn two_gpus() -> Machine {
 /// `node.json`: root reads it; whatever is in it, a task's CPUs are the step's.
 pub(crate) fn snapshot(bytes: &[u8]) {
     let (text, mut choices) = split(bytes);
+    if let Some(snapshot) = Snapshot::parse_head(&text) {
+        check(&snapshot.machine, &mut choices);
+    }
     let of_launch = Snapshot::parse_for_launch(&text);
     if let Ok(snapshot) = &of_launch {
         check(&snapshot.machine, &mut choices);

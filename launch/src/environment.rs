@@ -126,8 +126,12 @@ impl<'a> BindReport<'a> {
 
     /// The report as its variable has it.
     pub fn to_json(&self) -> String {
-        // Every field has a JSON form.
-        serde_json::to_string(self).unwrap_or_default()
+        // Every field has a JSON form, and few are longer than this.
+        let mut json = Vec::with_capacity(512);
+        match serde_json::to_writer(&mut json, self) {
+            Ok(()) => String::from_utf8(json).unwrap_or_default(),
+            Err(_) => String::new(),
+        }
     }
 }
 

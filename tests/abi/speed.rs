@@ -131,6 +131,7 @@ fn short(micros: f64) -> String {
 #[derive(Default)]
 struct Times {
     dlopen: Sample,
+    init: Sample,
     user_init: Sample,
     /// The median task of each step.
     task_init: Sample,
@@ -149,6 +150,7 @@ impl Times {
         let faults = outcome.numbers("faults", "task_init");
         let faults = faults.iter().map(|faults| *faults as f64).collect();
         self.dlopen.0.push(Sample(micros("dlopen")).median());
+        self.init.0.push(Sample(micros("init")).median());
         self.user_init.0.push(Sample(micros("user_init")).median());
         self.task_init.0.push(Sample(micros("task_init")).median());
         self.step.0.push(Sample(micros("step")).median());
@@ -221,15 +223,16 @@ const COLUMNS: &str = "plugin | user_init | task_init | added to the step | proc
 fn what_each_plugin_costs() {
     let mut by_tasks = format!("| tasks | {COLUMNS}");
     let mut plot = Vec::new();
-    let mut dlopen: [Sample; 4] = Default::default();
+    let mut loading: [[Sample; 2]; 4] = Default::default();
     let world = World::declared(USUAL);
     for tasks in TASKS {
         let mut all = measure(&world, tasks);
         rows(&mut by_tasks, &tasks.to_string(), &all);
         let added = |which: usize| all[which].step.less(&all[0].step).median();
         plot.push((tasks, [added(1), added(2), added(3)]));
-        for (all, times) in dlopen.iter_mut().zip(&mut all) {
-            all.0.append(&mut times.dlopen.0);
+        for ([dlopen, init], times) in loading.iter_mut().zip(&mut all) {
+            dlopen.0.append(&mut times.dlopen.0);
+            init.0.append(&mut times.init.0);
         }
     }
     let mut by_gpus = format!("| GPUs | {COLUMNS}");
@@ -238,15 +241,16 @@ fn what_each_plugin_costs() {
         let all = measure(&world, 8);
         rows(&mut by_gpus, &world.machine.gpus.len().to_string(), &all);
     }
-    let mut loading = "| plugin | dlopen |\n|---|---|\n".to_owned();
-    for (plugin, sample) in PLUGINS.iter().zip(&dlopen) {
+    let mut by_plugin = "| plugin | dlopen | init |\n|---|---|---|\n".to_owned();
+    for (plugin, [dlopen, init]) in PLUGINS.iter().zip(&loading) {
         if *plugin != Plugin::Binding {
-            writeln!(loading, "| {} | {} |", plugin.name(), sample.words()).unwrap();
+            let (name, dlopen, init) = (plugin.name(), dlopen.words(), init.words());
+            writeln!(by_plugin, "| {name} | {dlopen} | {init} |").unwrap();
         }
     }
     let words = format!(
         "{}\n{} steps of each plugin and size, in turn.\n\n\
-         ## Loading\n\n{loading}\n\
+         ## Loading, which srun, sbatch and salloc pay too\n\n{by_plugin}\n\
          ## By tasks, on a made-up machine of 256 CPUs, 8 NUMA nodes and 8 GPUs\n\n{by_tasks}\n\
          ![microseconds added to a step, by tasks](benchmarks.svg)\n\n\
          ## By GPUs, for 8 tasks\n\n{by_gpus}",
@@ -266,11 +270,12 @@ fn what_each_plugin_costs() {
 
 /// Instructions of a hook of all tasks together, and how many it may take: a quarter more than it took when this was
 /// written (rustc 1.95, glibc 2.36, x86_64), so that another compiler passes and a second decision per task does not.
-const INSTRUCTIONS: [(Plugin, usize, &str, u64); 4] = [
+const INSTRUCTIONS: [(Plugin, usize, &str, u64); 5] = [
+    (Plugin::Unused, 1, "init", 3_500),
     (Plugin::Unused, 1, "task_init", 20),
-    (Plugin::Binding, 1, "user_init", 600_000),
-    (Plugin::Binding, 1, "task_init", 137_000),
-    (Plugin::Binding, 16, "task_init", 2_680_000),
+    (Plugin::Binding, 1, "user_init", 250_000),
+    (Plugin::Binding, 1, "task_init", 131_000),
+    (Plugin::Binding, 16, "task_init", 2_600_000),
 ];
 
 /// How often a hook is counted again that took too many.

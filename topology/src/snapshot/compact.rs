@@ -55,6 +55,11 @@ pub(super) fn read(text: &str) -> Option<Snapshot> {
         return None;
     }
     let (words, _) = checked.split_once('"')?;
+    read_words(words)
+}
+
+/// What the words of a head say; none where they are no writer's.
+pub(super) fn read_words(words: &str) -> Option<Snapshot> {
     let mut words = Reader(Some(words));
     if words.next()? != FORM {
         return None;
@@ -452,6 +457,14 @@ mod tests {
             bytes[at] ^= 1;
             assert!(read(std::str::from_utf8(&bytes).unwrap()).is_none(), "{at}");
         }
+    }
+
+    #[test]
+    fn the_fuzzers_seed_is_a_head() {
+        let seed = include_str!("../../../fuzz/seeds/snapshot/head");
+        let machine = read_words(seed).unwrap().machine;
+        assert_eq!((machine.gpus.len(), machine.nics.len()), (2, 1));
+        assert_eq!(machine.gpus[1].parts(), 2);
     }
 
     /// A head with the checksum that it needs.
