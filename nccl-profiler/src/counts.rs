@@ -112,11 +112,13 @@ pub(crate) enum Uncounted {
     Other,
     /// It was called, and NCCL says nothing of what it became.
     Unplanned,
+    /// A tree, of which it is not known whether it crosses here.
+    TreeBetweenHosts,
 }
 
 impl Uncounted {
     /// Each reason, in the order of the lines.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Nvls,
         Self::CollNet,
         Self::Pat,
@@ -124,6 +126,7 @@ impl Uncounted {
         Self::SymmetricMemory,
         Self::Other,
         Self::Unplanned,
+        Self::TreeBetweenHosts,
     ];
 
     /// In words, after a number.
@@ -136,6 +139,9 @@ impl Uncounted {
             Self::SymmetricMemory => "over symmetric memory",
             Self::Other => "by an algorithm unknown here",
             Self::Unplanned => "whose algorithm NCCL does not report",
+            Self::TreeBetweenHosts => {
+                "by trees that may join the sockets of this host over another host"
+            }
         }
     }
 }

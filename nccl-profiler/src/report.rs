@@ -90,6 +90,12 @@ impl<'a> LinkReport<'a> {
         sent: Sent,
     ) -> Self {
         let sums = counts.sums();
+        let mut uncounted = counts.uncounted();
+        let by_tree = sums.iter().filter(|sum| sum.algo == Algo::Tree);
+        let by_tree: u64 = by_tree.map(|sum| sum.amount.calls).sum();
+        if by_tree > 0 && forecast.tree().both == 0 && forecast.ring().both > 0 {
+            uncounted.push((Uncounted::TreeBetweenHosts, by_tree));
+        }
         let mut load = Load::default();
         for sum in &sums {
             let hops = hops_of(forecast, sum.algo);
@@ -110,7 +116,7 @@ impl<'a> LinkReport<'a> {
             load,
             sent,
             captured: counts.captured(),
-            uncounted: counts.uncounted(),
+            uncounted,
         }
     }
 

@@ -63,6 +63,15 @@ impl Members {
         ends.is_none_or(|(first, last)| last - first + 1 == self.ranks.len())
     }
 
+    /// What decides besides the file.
+    fn conditions(&self) -> Conditions {
+        Conditions {
+            reach: self.reach,
+            rules: self.rules.unwrap_or_else(Rules::assumed),
+            ..Conditions::of_capability(self.capability)
+        }
+    }
+
     /// Whether the parts of a host are joined over the network; none where the version does not tell.
     fn parts_join_over_network(&self) -> Option<bool> {
         if self.reach.without_shm {
@@ -125,16 +134,12 @@ pub fn crossing(machine: &Machine, members: &Members) -> Crossing {
 /// What keeps GPUs of several packages from the socket link, or may do so: the network, where NCCL counts this host as
 /// several.  None where it does not.
 fn over_network(machine: &Machine, members: &Members, gpus: &[PciAddress]) -> Option<Crossing> {
-    let may_be_cut = members.hosts > 1 && !members.reach.is_whole;
     if members.reach.without_shm && members.hosts > 1 {
         return Some(Crossing::Unknown(Unknown::Network));
     }
-    if !may_be_cut {
-        return None;
-    }
     // Of one host NCCL counts several only where it cuts it; of several it may.
-    let is_cut = members.others == 0;
-    if !is_cut && !have_near_nics(machine, gpus) {
+    let is_cut = members.others == 0 && members.hosts > 1 && !members.reach.is_whole;
+    if !is_cut && !may_be_cut_among_others(machine, members) {
         return None;
     }
     match members.parts_join_over_network() {
@@ -144,6 +149,28 @@ fn over_network(machine: &Machine, members: &Members, gpus: &[PciAddress]) -> Op
         Some(false) if is_cut || members.follow_each_other() => None,
         Some(_) | None => Some(Crossing::Unknown(Unknown::Network)),
     }
+}
+
+/// Whether NCCL may cut this host, which is one of several of the communicator.
+fn may_be_cut_among_others(machine: &Machine, members: &Members) -> bool {
+    // Of two that NCCL counts each is a host of its own; but ranks of this host may not have told their GPUs, and then the
+    // two may be its parts, which matters where the network joins them.
+    let joins_here = members.parts_join_over_network() == Some(false);
+    let least = if joins_here { 3 } else { 2 };
+    members.others > 0
+        && members.hosts >= least
+        && !members.reach.is_whole
+        && have_near_nics(machine, &members.known())
+}
+
+/// Whether NCCL keeps this host whole by this file, with every network that it may have.
+fn is_whole_by(file: &System, machine: &Machine, members: &Members) -> bool {
+    let system = with_links(file, machine);
+    let ranks: Vec<String> = members.known().iter().map(ToString::to_string).collect();
+    members.nets.iter().all(|nets| {
+        let model = Model::of(&with_nets(&system, nets), &ranks, members.conditions());
+        model.gpus.len() == ranks.len() && model.paths.parts().len() == 1
+    })
 }
 
 /// Whether NCCL counts as many hosts as there are packages with GPUs, so that each is a part of its own: a part goes
@@ -253,7 +280,14 @@ impl Forecast {
             parts: None,
             gpus: members.known(),
             least_ring: least_ring(groups, distinct.len(), members.are_here()),
-            least_chain: groups.saturating_sub(1),
+            least_chain: if may_be_cut_among_others(machine, members)
+                && !file.is_some_and(|file| is_whole_by(file, machine, members))
+            {
+                // The trees between nodes join a part with a part of another host as well as with one of this.
+                0
+            } else {
+                groups.saturating_sub(1)
+            },
             packages: distinct.len(),
             crossing_gb_s: None,
             inside_gb_s: None,
@@ -274,11 +308,7 @@ impl Forecast {
     ) {
         let system = with_links(file, machine);
         let ranks: Vec<String> = self.gpus.iter().map(ToString::to_string).collect();
-        let conditions = Conditions {
-            reach: members.reach,
-            rules: members.rules.unwrap_or_else(Rules::assumed),
-            ..Conditions::of_capability(members.capability)
-        };
+        let conditions = members.conditions();
         let by_network = members.parts_join_over_network().unwrap_or_default();
         let searches = Searches::default();
         let mut seen: Vec<Seen> = Vec::new();

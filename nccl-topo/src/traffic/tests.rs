@@ -104,9 +104,22 @@ fn on_several_hosts_nics_below_the_gpus_switches_may_carry_it() {
     assert_eq!(crossing(&machine, &all), over_network);
     all.reach = WHOLE;
     assert_eq!(crossing(&machine, &all), Crossing::Some);
+    let bounds = |all: &Members| {
+        let forecast = Forecast::of(&machine, all, None);
+        (forecast.ring().both, forecast.tree().both)
+    };
+    assert_eq!(bounds(&all), (1, 2));
     all.reach = Reach::default();
     all.rules = rules("2.30.3");
     assert_eq!(crossing(&machine, &all), Crossing::Some);
+    // Of two nodes each is a host; of more, a tree may join each part of this host with a part of another alone.
+    assert_eq!(bounds(&all), (1, 2));
+    all.hosts = 4;
+    assert_eq!(crossing(&machine, &all), Crossing::Some);
+    assert_eq!(bounds(&all), (1, 0));
+    // With the network that the file's NICs are not, it is not cut.
+    let forecast = Forecast::of(&machine, &all, Some(&file(&machine)));
+    assert_eq!(forecast.tree().both, 2);
     // Parts of another host may stand between those of this one.
     all.ranks = vec![0, 2];
     assert_eq!(crossing(&machine, &all), over_network);
