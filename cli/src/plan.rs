@@ -12,6 +12,7 @@ use topology::binding::{
     find_socket_link, find_spanning, plan_step, summarize,
 };
 use topology::machine::{Gpu, Machine};
+use topology::nics::NicDocument;
 use topology::option::{Policy, Width};
 use topology::pci::PciAddress;
 use topology::quantity::count;
@@ -24,7 +25,7 @@ use crate::command::{CommandError, Format, From, Outcome, parse_cpus, parse_gpus
 use crate::compare::{Alone, after, before};
 use crate::flags::{FlagsDocument, Given};
 use crate::hardware;
-use crate::nics::{self, NicDocument};
+use crate::nics;
 use crate::option::OptionItems;
 use crate::out::{self, Out};
 use crate::paper::Ink;

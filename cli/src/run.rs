@@ -9,12 +9,14 @@ use ffi::exec::exec;
 use launch::apply::apply_plan;
 use launch::environment::{RunChoice, device_order};
 use launch::frameworks;
+use launch::nics::{UCX_DEVICES, ucx_devices};
 use launch::observe;
 use launch::rank::{Rank, rank_variables, read_rank};
-use launch::variables::OwnEnvironment;
+use launch::variables::{Environment as _, OwnEnvironment};
 use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
 use topology::machine::Machine;
-use topology::option::{Map, Policy, Settings, Verbosity};
+use topology::nics::NicShare;
+use topology::option::{Map, Nic, Policy, Settings, Verbosity};
 use topology::pci::PciAddress;
 use topology::words::{self, Voice};
 
@@ -97,7 +99,11 @@ impl Run {
                 .find(|task| Some(task.task) == rank.map(|rank| rank.index));
             if let Some(own) = own.or(plan.tasks.first()) {
                 tell(&machine, settings, own);
-                tell_nics(&machine, settings, &plan, own);
+                let share = share_of(&machine, &plan, own).filter(|_| settings.nic != Nic::Off);
+                if let Some(share) = share {
+                    tell_nics(&machine, settings, &share);
+                    variables.extend(told_to_ucx(&machine, settings, &share));
+                }
                 apply(settings, own);
                 let is_ranks = self.per_rank || self.gpus.is_some();
                 let choice = RunChoice::new(&OwnEnvironment, own.gpus.clone(), is_ranks);
@@ -199,17 +205,33 @@ fn tell(machine: &Machine, settings: Settings, own: &TaskPlan) {
     }
 }
 
-/// The NICs that the command should use, where lines are asked for: of what all ranks of the host take, its share.
-fn tell_nics(machine: &Machine, settings: Settings, plan: &StepPlan, own: &TaskPlan) {
-    if settings.report != Verbosity::Verbose || machine.nics.is_empty() || own.gpus.is_empty() {
-        return;
+/// The NICs that the command should use, where lines are asked for.
+fn tell_nics(machine: &Machine, settings: Settings, share: &NicShare) {
+    if settings.report == Verbosity::Verbose {
+        let host = machine.hostname.as_deref().unwrap_or("this host");
+        out::message(&nics::of_process(machine, host, share));
+    }
+}
+
+/// What a rank gets of the NICs that all ranks of the host take; none where it has no GPU, or the machine no NIC.
+fn share_of(machine: &Machine, plan: &StepPlan, own: &TaskPlan) -> Option<NicShare> {
+    if machine.nics.is_empty() || own.gpus.is_empty() {
+        return None;
     }
     let mut shares = plan.tasks.iter().zip(nics::of_plan(machine, plan));
     let share = shares.find(|(task, _)| task.task == own.task);
-    if let Some((_, share)) = share {
-        let host = machine.hostname.as_deref().unwrap_or("this host");
-        out::message(&nics::of_process(machine, host, &share));
-    }
+    share.map(|(_, share)| share)
+}
+
+/// The variable that tells UCX, where that is asked for and the user has not told it.
+fn told_to_ucx(
+    machine: &Machine,
+    settings: Settings,
+    share: &NicShare,
+) -> Option<(&'static str, String)> {
+    let is_wanted = settings.nic == Nic::On && !OwnEnvironment.has(UCX_DEVICES);
+    let devices = is_wanted.then(|| ucx_devices(machine, &share.nics));
+    devices.flatten().map(|devices| (UCX_DEVICES, devices))
 }
 
 fn apply(settings: Settings, own: &TaskPlan) {

@@ -8,6 +8,7 @@ use launch::environment::BindReport;
 use launch::site::asked_without_site;
 use serde_json::Value;
 use topology::binding::{StepRequest, TaskRequest, plan_step};
+use topology::nics::{NicDocument, nics_of_tasks};
 use topology::set::CpuSet;
 
 use crate::common::Host;
@@ -134,7 +135,9 @@ fn a_tasks_report_keeps_to_its_schema() {
             may_refuse: true,
         };
         for plan in &plan_step(&machine, &step).tasks {
-            let report = BindReport::new("gpu1", 7, "7.0", plan);
+            let share = nics_of_tasks(&machine, std::slice::from_ref(&plan.gpus));
+            let nic = share.first().map(|share| NicDocument::new(&machine, share));
+            let report = BindReport::new("gpu1", 7, "7.0", plan, nic.as_ref());
             let document = serde_json::to_value(&report).unwrap();
             hold(&document);
             // As verify reads it.

@@ -6,12 +6,14 @@
 use serde::{Deserialize, Serialize};
 use topology::binding::TaskPlan;
 use topology::machine::Machine;
+use topology::nics::NicDocument;
 use topology::pci::PciAddress;
 use topology::set::CpuSet;
 use topology::vendor::VENDORS;
 use topology::words::{TaskDocument, Voice};
 
 use crate::frameworks::FRAMEWORKS;
+use crate::nics::UCX_DEVICES;
 use crate::rank::LocalRank;
 use crate::variables::{Environment, TaskEnvironment};
 
@@ -34,7 +36,7 @@ const RUN: &str = "GPU_NUMA_RUN";
 fn is_ours(name: &str) -> bool {
     let mut orders = VENDORS.iter().filter_map(|vendor| vendor.variables.order);
     let mut still = FRAMEWORKS.iter().flat_map(|row| row.keep_still);
-    [TOPO_FILE, PROFILER].contains(&name)
+    [TOPO_FILE, PROFILER, UCX_DEVICES].contains(&name)
         || orders.any(|order| order.name == name)
         || still.any(|(own, _)| *own == name)
 }
@@ -110,17 +112,27 @@ pub struct BindReport<'a> {
     step: &'a str,
     #[serde(flatten)]
     plan: TaskDocument<'a>,
+    /// The NICs nearest to its GPUs; absent under `nic=off`, and where it has no GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nic: Option<&'a NicDocument>,
 }
 
 impl<'a> BindReport<'a> {
     /// The report of a task of `step` (`12.0`, `12.batch`).
-    pub fn new(host: &'a str, job: u32, step: &'a str, plan: &'a TaskPlan) -> Self {
+    pub fn new(
+        host: &'a str,
+        job: u32,
+        step: &'a str,
+        plan: &'a TaskPlan,
+        nic: Option<&'a NicDocument>,
+    ) -> Self {
         Self {
             schema: "gpu-numa/report/1",
             host,
             job,
             step,
             plan: TaskDocument::new(plan, Voice::Step),
+            nic,
         }
     }
 
@@ -222,10 +234,24 @@ pub fn reported_gpus(environment: &impl Environment) -> Vec<PciAddress> {
 }
 
 fn gpus_in(report: &serde_json::Value) -> Vec<PciAddress> {
-    let gpus = report.get("gpus").and_then(serde_json::Value::as_array);
-    gpus.into_iter()
+    addresses(report.get("gpus"))
+}
+
+/// The NICs that a task's own report names, in the text of the report.
+pub fn nics_in(report: &str) -> Vec<PciAddress> {
+    let report: Option<serde_json::Value> = serde_json::from_str(report).ok();
+    addresses(
+        report
+            .as_ref()
+            .and_then(|report| report.get("nic")?.get("nics")),
+    )
+}
+
+fn addresses(list: Option<&serde_json::Value>) -> Vec<PciAddress> {
+    let list = list.and_then(serde_json::Value::as_array);
+    list.into_iter()
         .flatten()
-        .filter_map(|gpu| gpu.as_str()?.parse().ok())
+        .filter_map(|own| own.as_str()?.parse().ok())
         .collect()
 }
 

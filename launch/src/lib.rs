@@ -14,6 +14,7 @@ pub mod host;
 pub mod job;
 pub mod metrics;
 pub mod nccl;
+pub mod nics;
 pub mod numa_maps;
 pub mod observe;
 pub mod process;

@@ -15,6 +15,7 @@ use topology::binding::{
     summarize,
 };
 use topology::machine::Machine;
+use topology::nics::NicDocument;
 use topology::option::Verbosity;
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
@@ -221,6 +222,7 @@ impl<'a> Reporter<'a> {
         request: &StepRequest,
         plan: &StepPlan,
         own: &TaskPlan,
+        nics: Option<&NicDocument>,
         speaks: bool,
     ) -> Vec<String> {
         if !has_gpus(plan) {
@@ -228,7 +230,8 @@ impl<'a> Reporter<'a> {
         }
         let mut lines = Vec::new();
         if self.is_verbose() {
-            lines.push(words::task_line(self.label(), own, Voice::Step));
+            let line = words::task_line_with_nics(self.label(), own, nics, Voice::Step);
+            lines.push(line);
         }
         // A shell that starts its tasks by srun: each of those steps speaks for itself.
         if !speaks || self.is_shell_of_steps() {
@@ -249,6 +252,7 @@ impl<'a> Reporter<'a> {
         machine: &Machine,
         request: &StepRequest,
         plan: &StepPlan,
+        nics: Option<&NicDocument>,
         speaks: bool,
     ) -> Vec<String> {
         if !has_gpus(plan) {
@@ -256,8 +260,8 @@ impl<'a> Reporter<'a> {
         }
         let mut lines = Vec::new();
         if self.is_verbose() {
-            let own = plan.tasks.iter();
-            lines.extend(own.map(|own| words::task_line(self.label(), own, Voice::Step)));
+            let line = |own| words::task_line_with_nics(self.label(), own, nics, Voice::Step);
+            lines.extend(plan.tasks.iter().map(line));
         }
         if speaks && self.asked.settings.report != Verbosity::Quiet {
             lines.push(words::alone_line(self.label()));

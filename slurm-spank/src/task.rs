@@ -6,17 +6,18 @@ use ffi::linux::process::exit_now;
 use ffi::linux::shared::SharedWords;
 use ffi::spank::Spank;
 use launch::apply::{Refused, apply, to_set};
-use launch::environment::{BindReport, PROFILER, TOPO_FILE, device_order, set_marked};
+use launch::environment::{BindReport, PROFILER, TOPO_FILE, device_order, nics_in, set_marked};
 use launch::frameworks;
 use launch::host::SnapshotFault;
 use launch::nccl::{Answered, WantedFiles};
+use launch::nics::{UCX_DEVICES, ucx_devices};
 use launch::observe::{self, Came};
 use launch::shared::page::{Meeting, Order, Page};
-use launch::variables::Recorded;
+use launch::variables::{Environment as _, Recorded};
 use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
 use topology::machine::Machine;
-use topology::nics::{NicShare, nics_of_tasks};
-use topology::option::Policy;
+use topology::nics::{NicDocument, NicShare, nics_of_tasks};
+use topology::option::{Nic, Policy};
 use topology::set::CpuSet;
 use topology::words;
 
@@ -312,10 +313,13 @@ impl Task<'_> {
         }
         let (cpus, memory) = to_set(self.bind.asked.settings.policy, own);
         let (machine, request) = (self.machine, &decision.request);
+        let nics = self.nics(decision, own);
         let lines = if decision.is_alone {
-            self.report.outcome_alone(machine, request, plan, speaks)
+            self.report
+                .outcome_alone(machine, request, plan, nics.as_ref(), speaks)
         } else {
-            self.report.outcome(machine, request, plan, own, speaks)
+            self.report
+                .outcome(machine, request, plan, own, nics.as_ref(), speaks)
         };
         Order {
             is_refused: false,
@@ -325,17 +329,29 @@ impl Task<'_> {
             sets_profiler: decision.wanted.profiler,
             keeps_still: frameworks::is_settled(self.bind.asked.settings.frameworks, own),
             lines: lines.join("\n"),
-            report: self.bind_report(decision, own),
+            report: self.bind_report(decision, own, nics.as_ref()),
         }
     }
 
     /// The report of a task; empty where its environment is left as it is.
-    fn bind_report(&self, decision: &Decision, own: &TaskPlan) -> String {
+    fn bind_report(
+        &self,
+        decision: &Decision,
+        own: &TaskPlan,
+        nics: Option<&NicDocument>,
+    ) -> String {
         if !decision.has_gpus || self.bind.asked.settings.policy == Policy::None {
             return String::new();
         }
         let step = step_name(self.step);
-        BindReport::new(self.report.host(), self.step.job, &step, own).to_json()
+        BindReport::new(self.report.host(), self.step.job, &step, own, nics).to_json()
+    }
+
+    /// The NICs of a task with GPUs, as they are reported; none where the user wants to hear of none.
+    fn nics(&self, decision: &Decision, own: &TaskPlan) -> Option<NicDocument> {
+        let is_wanted = self.bind.asked.settings.nic != Nic::Off && !own.gpus.is_empty();
+        let share = is_wanted.then(|| decision.nics(self.machine, own.task));
+        Some(NicDocument::new(self.machine, share.flatten()?))
     }
 
     /// Of tasks that plan alone the first that refuses says so, and all go.
@@ -367,11 +383,20 @@ impl Task<'_> {
             if let Some(decision) = &decision
                 && let Some(own) = decision.of(self.local_id)
             {
-                order.report = self.bind_report(decision, &refused.took(own));
+                let nics = self.nics(decision, own);
+                order.report = self.bind_report(decision, &refused.took(own), nics.as_ref());
             }
         }
         self.set_environment(&order);
         tell(&order);
+    }
+
+    /// What UCX is told of the task's NICs, under `nic=on` and where the user has not told it.
+    fn ucx_devices(&self, order: &Order) -> Option<String> {
+        let is_wanted = self.bind.asked.settings.nic == Nic::On && !self.spank.has(UCX_DEVICES);
+        is_wanted
+            .then(|| ucx_devices(self.machine, &nics_in(&order.report)))
+            .flatten()
     }
 
     /// Sets the variables of a bound task.
@@ -387,6 +412,8 @@ impl Task<'_> {
                 variables.push(variable);
             }
         }
+        let devices = self.ucx_devices(order);
+        variables.extend(devices.as_deref().map(|devices| (UCX_DEVICES, devices)));
         let answered = &self.answered;
         let files = &self.bind.files;
         let named = [

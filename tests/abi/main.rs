@@ -20,6 +20,7 @@ mod host;
 mod load;
 mod metrics;
 mod nccl;
+mod nics;
 mod nvml;
 mod option;
 mod snapshots;

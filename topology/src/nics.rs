@@ -4,6 +4,8 @@
 //! between costs more than sharing does.  Of NICs that are equally near each GPU gets one, spread evenly; what is then left over
 //! goes to the GPUs that have fewest.
 
+use serde::Serialize;
+
 use crate::machine::{Machine, Nic};
 use crate::path::{PciPath, locality, pci_path};
 use crate::pci::PciAddress;
@@ -31,6 +33,19 @@ pub enum NicPath {
 }
 
 impl NicPath {
+    /// The word that JSON documents have; none where it is not known.
+    pub fn word(self) -> Option<&'static str> {
+        match self {
+            Self::OneSwitch => Some("one-switch"),
+            Self::Switches => Some("switches"),
+            Self::HostBridge => Some("host-bridge"),
+            Self::Node => Some("node"),
+            Self::Package => Some("package"),
+            Self::SocketLink => Some("socket-link"),
+            Self::Unknown => None,
+        }
+    }
+
     /// Between the GPU and the NIC at these addresses.
     pub fn of(machine: &Machine, gpu: PciAddress, nic: PciAddress) -> Self {
         match pci_path(machine, gpu, nic) {
@@ -49,6 +64,41 @@ impl NicPath {
             None => Self::Unknown,
         }
     }
+}
+
+/// The NICs of a GPU or a task, as JSON documents have them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct NicDocument {
+    /// Them, in the order of their addresses; empty where there are none, or which are near is not known.
+    pub nics: Vec<PciAddress>,
+    /// The names that programs know them by: RDMA devices (`mlx5_0`), else interfaces.
+    pub names: Vec<String>,
+    /// What is between: `one-switch`, `switches`, `host-bridge`, `node` (host bridges of a NUMA node), `package` (NUMA nodes of
+    /// a socket) or `socket-link`; of a task the farthest of its GPUs'.  Null without NICs.
+    pub path: Option<&'static str>,
+    /// How many GPUs share the one that most share; 0 without NICs.
+    pub sharing: usize,
+}
+
+impl NicDocument {
+    /// The document of a share.
+    pub fn new(machine: &Machine, share: &NicShare) -> Self {
+        Self {
+            nics: share.nics.clone(),
+            names: share.nics.iter().map(|nic| name(machine, *nic)).collect(),
+            path: share.path.and_then(NicPath::word),
+            sharing: share.sharing,
+        }
+    }
+}
+
+/// `mlx5_0`: the RDMA device with a port that is up, else the first interface, else the address.
+pub fn name(machine: &Machine, nic: PciAddress) -> String {
+    let own = machine.nics.iter().find(|own| own.pci == nic);
+    let port = own.and_then(|own| own.ports.first().map(|port| &port.device));
+    let name = port.or_else(|| own.and_then(|own| own.names.first()));
+    name.cloned().unwrap_or_else(|| nic.to_string())
 }
 
 /// The NICs of a GPU or a task.

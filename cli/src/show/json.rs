@@ -2,12 +2,11 @@
 
 use serde::Serialize;
 use topology::machine::Machine;
-use topology::nics::deal_nics;
+use topology::nics::{NicDocument, deal_nics};
 use topology::path::crosses_socket;
 use topology::pci::PciAddress;
 
 use crate::hardware;
-use crate::nics::NicDocument;
 
 /// The machine, and what lies between its devices.
 #[derive(Debug, Serialize)]

@@ -90,6 +90,20 @@ pub enum Nccl {
     Off,
 }
 
+/// What is done with the NICs nearest to a task's GPUs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Nic {
+    /// They are named in the report, and in the task's line where there is one.
+    #[default]
+    Report,
+    /// Also given to the libraries that take them per process (`launch::nics`).
+    On,
+    /// Nothing.
+    Off,
+}
+
 /// Whether the programs' own bindings are asked to keep still.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -1,6 +1,6 @@
 //! One item of the option, without its word.
 
-use super::choices::{Frameworks, Map, Memory, Nccl, Policy, Verbosity, Width};
+use super::choices::{Frameworks, Map, Memory, Nccl, Nic, Policy, Verbosity, Width};
 use super::kinds::ItemKind;
 
 /// One item.
@@ -16,6 +16,8 @@ pub enum Item {
     Map(Map),
     /// What is done for NCCL.
     Nccl(Nccl),
+    /// What is done with the NICs nearest to a task's GPUs.
+    Nic(Nic),
     /// Whether the programs' own bindings are asked to keep still.
     Frameworks(Frameworks),
     /// How much is said.
@@ -33,6 +35,7 @@ impl Item {
             Self::Memory(_) => ItemKind::Memory,
             Self::Map(_) => ItemKind::Map,
             Self::Nccl(_) => ItemKind::Nccl,
+            Self::Nic(_) => ItemKind::Nic,
             Self::Frameworks(_) => ItemKind::Frameworks,
             Self::Verbosity(_) => ItemKind::Report,
             Self::Override => ItemKind::Override,
@@ -47,6 +50,7 @@ impl Item {
             Self::Memory(value) => value == Memory::default(),
             Self::Map(value) => value == Map::default(),
             Self::Nccl(value) => value == Nccl::default(),
+            Self::Nic(value) => value == Nic::default(),
             Self::Frameworks(value) => value == Frameworks::default(),
             Self::Verbosity(value) => value == Verbosity::default(),
             Self::Override => false,

@@ -123,6 +123,7 @@ impl Items {
             | Item::Width(_)
             | Item::Memory(_)
             | Item::Map(_)
+            | Item::Nic(_)
             | Item::Frameworks(_)
             | Item::Verbosity(_)
             | Item::Override => None,

@@ -15,6 +15,8 @@ pub enum ItemKind {
     Map,
     /// What is done for NCCL.
     Nccl,
+    /// What is done with the NICs nearest to a task's GPUs.
+    Nic,
     /// Whether the programs' own bindings are asked to keep still.
     Frameworks,
     /// How much is said.
@@ -25,12 +27,13 @@ pub enum ItemKind {
 
 impl ItemKind {
     /// All kinds, in the order of the documentation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Policy,
         Self::Width,
         Self::Memory,
         Self::Map,
         Self::Nccl,
+        Self::Nic,
         Self::Frameworks,
         Self::Report,
         Self::Override,
@@ -44,6 +47,7 @@ impl ItemKind {
             Self::Memory => "mem",
             Self::Map => "map",
             Self::Nccl => "nccl",
+            Self::Nic => "nic",
             Self::Frameworks => "frameworks",
             Self::Report => "report",
             Self::Override => "override",
@@ -53,7 +57,7 @@ impl ItemKind {
     /// Whether its items are written `NAME=VALUE`.
     pub fn has_key(self) -> bool {
         match self {
-            Self::Memory | Self::Map | Self::Nccl | Self::Frameworks => true,
+            Self::Memory | Self::Map | Self::Nccl | Self::Nic | Self::Frameworks => true,
             Self::Policy | Self::Width | Self::Report | Self::Override => false,
         }
     }

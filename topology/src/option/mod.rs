@@ -16,7 +16,7 @@ mod table;
 mod tests;
 mod text;
 
-pub use choices::{Frameworks, Map, Memory, Nccl, Policy, Verbosity, Width};
+pub use choices::{Frameworks, Map, Memory, Nccl, Nic, Policy, Verbosity, Width};
 pub use item::Item;
 pub use items::{Items, MAX_LENGTH, OptionError};
 pub use kinds::ItemKind;

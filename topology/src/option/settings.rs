@@ -1,6 +1,6 @@
 //! What holds once every kind is decided.
 
-use super::choices::{Frameworks, Map, Memory, Nccl, Policy, Verbosity, Width};
+use super::choices::{Frameworks, Map, Memory, Nccl, Nic, Policy, Verbosity, Width};
 use super::item::Item;
 use super::items::Items;
 use super::table::word_of;
@@ -18,6 +18,8 @@ pub struct Settings {
     pub map: Map,
     /// What is done for NCCL.
     pub nccl: Nccl,
+    /// What is done with the NICs nearest to a task's GPUs.
+    pub nic: Nic,
     /// Whether the programs' own bindings are asked to keep still.
     pub frameworks: Frameworks,
     /// How much is said.
@@ -27,7 +29,7 @@ pub struct Settings {
 }
 
 impl From<&Items> for Settings {
-    /// Completes with what ships: `best-effort,exclusive,mem=preferred,map=auto,nccl=on,frameworks=on`.
+    /// Completes with what ships: `best-effort,exclusive,mem=preferred,map=auto,nccl=on,nic=report,frameworks=on`.
     fn from(items: &Items) -> Self {
         let mut settings = Self::default();
         for item in items.iter() {
@@ -45,6 +47,7 @@ impl Settings {
             Item::Memory(value) => self.memory = value,
             Item::Map(value) => self.map = value,
             Item::Nccl(value) => self.nccl = value,
+            Item::Nic(value) => self.nic = value,
             Item::Frameworks(value) => self.frameworks = value,
             Item::Verbosity(value) => self.report = value,
             Item::Override => self.override_user = true,

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use super::choices::{Frameworks, Map, Memory, Nccl, Policy, Verbosity, Width};
+use super::choices::{Frameworks, Map, Memory, Nccl, Nic, Policy, Verbosity, Width};
 use super::item::Item;
 use super::kinds::ItemKind;
 
@@ -120,6 +120,17 @@ pub const TABLE: &[Row] = &[
         "leave NCCL alone: no topology file and no log line",
     ),
     row(
+        Item::Nic(Nic::Report),
+        "nic=report",
+        "name the NICs nearest to each task's GPUs in its report, and in its line under `verbose`",
+    ),
+    row(
+        Item::Nic(Nic::On),
+        "nic=on",
+        "also give them to UCX (`UCX_NET_DEVICES`) where you left it unset: one task then does not take the NIC of another",
+    ),
+    row(Item::Nic(Nic::Off), "nic=off", "leave NICs out"),
+    row(
         Item::Frameworks(Frameworks::On),
         "frameworks=on",
         "set the variables by which SGLang, TensorRT-LLM and Open MPI's mpirun leave a binding alone, where they are unset",
@@ -216,7 +227,7 @@ pub(super) fn expected_keys() -> String {
 pub const USAGE: &CStr = c"bind each task to its GPUs' CPUs and memory; items: \
     policy off|none|best-effort|restricted|single-numa-node, width exclusive|node|socket|l3, \
     mem=preferred|bind|interleave|none, map=auto|visible|localid, nccl=on|topo|log|off, \
-    frameworks=on|off, report verbose|quiet, override";
+    nic=report|on|off, frameworks=on|off, report verbose|quiet, override";
 
 /// The item whose word is nearest to what was typed; none where nothing is near.
 pub(super) fn nearest(typed: &str) -> Option<&'static str> {

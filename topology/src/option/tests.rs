@@ -6,7 +6,7 @@ use proptest::prelude::*;
 #[test]
 fn each_kind_is_read() {
     let items = Items::parse(
-        "restricted,node,mem=bind,map=localid,nccl=off,frameworks=off,verbose,override",
+        "restricted,node,mem=bind,map=localid,nccl=off,nic=on,frameworks=off,verbose,override",
     )
     .unwrap();
     let settings = Settings::from(&items);
@@ -18,6 +18,7 @@ fn each_kind_is_read() {
             memory: Memory::Bind,
             map: Map::Localid,
             nccl: Nccl::Off,
+            nic: Nic::On,
             frameworks: Frameworks::Off,
             report: Verbosity::Verbose,
             override_user: true,
@@ -44,7 +45,7 @@ fn a_bad_item_is_named_with_what_is_accepted() {
         ),
         (
             "men=bind",
-            "unknown key \"men\"; expected mem=, map=, nccl= or frameworks=",
+            "unknown key \"men\"; expected mem=, map=, nccl=, nic= or frameworks=",
         ),
         (
             "node,l3",
@@ -119,6 +120,9 @@ fn each_word_of_the_option_chooses_one_thing() {
         ("nccl=topo", Item::Nccl(Nccl::Topo), false),
         ("nccl=log", Item::Nccl(Nccl::Log), false),
         ("nccl=off", Item::Nccl(Nccl::Off), false),
+        ("nic=report", Item::Nic(Nic::Report), true),
+        ("nic=on", Item::Nic(Nic::On), false),
+        ("nic=off", Item::Nic(Nic::Off), false),
         ("frameworks=on", Item::Frameworks(Frameworks::On), true),
         ("frameworks=off", Item::Frameworks(Frameworks::Off), false),
         ("verbose", Item::Verbosity(Verbosity::Verbose), false),
@@ -145,6 +149,7 @@ fn words_in_json_are_the_options() {
             Item::Memory(memory) => serde_json::to_value(memory),
             Item::Map(map) => serde_json::to_value(map),
             Item::Nccl(nccl) => serde_json::to_value(nccl),
+            Item::Nic(nic) => serde_json::to_value(nic),
             Item::Frameworks(frameworks) => serde_json::to_value(frameworks),
             Item::Verbosity(verbosity) => serde_json::to_value(verbosity),
             Item::Override => continue,
@@ -158,7 +163,7 @@ fn what_is_expected_and_sruns_help_name_every_item() {
     assert_eq!(
         Items::parse("clsest").unwrap_err().to_string(),
         "unknown item \"clsest\"; expected off, none, best-effort, restricted or single-numa-node, \
-         exclusive, node, socket or l3, mem=, map=, nccl=, frameworks=, verbose or quiet, override"
+         exclusive, node, socket or l3, mem=, map=, nccl=, nic=, frameworks=, verbose or quiet, override"
     );
     let each = ItemKind::ALL.map(|kind| {
         let values = table::values_of(kind, "|");

@@ -26,7 +26,7 @@ pub use launch::{
     unseen_gpus_line, variable_left_out,
 };
 pub use refusal::{advice_line, refusal_reason, refused_line, step_refused_line};
-pub use task::{task_line, task_message};
+pub use task::{task_line, task_line_with_nics, task_message};
 
 /// To whom a line is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

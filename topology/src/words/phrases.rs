@@ -3,6 +3,7 @@
 use super::Verb;
 use crate::binding::{Advice, MemoryLeft, MemoryPlan, MemoryPolicy, WholeHost};
 use crate::machine::MemoryRating;
+use crate::nics::{NicDocument, NicPath};
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
 
@@ -15,6 +16,21 @@ fn list(names: &[String]) -> String {
         None => String::new(),
         Some((only, [])) => only.clone(),
         Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+    }
+}
+
+/// `NIC A`, `NICs A and B`, `NIC A (over the socket link)`; none where none is known.
+pub(super) fn nics(nics: &NicDocument) -> Option<String> {
+    let label = match nics.names.len() {
+        0 => return None,
+        1 => "NIC",
+        _ => "NICs",
+    };
+    let names = list(&nics.names);
+    if nics.path == NicPath::SocketLink.word() {
+        Some(format!("{label} {names} (over the socket link)"))
+    } else {
+        Some(format!("{label} {names}"))
     }
 }
 

@@ -2,12 +2,27 @@
 
 use super::{Voice, launch::of_task, phrases, refusal};
 use crate::binding::{Cost, CpusLeft, Place, TaskCase, TaskPlan, Verdict};
+use crate::nics::NicDocument;
 use crate::pci::PciAddress;
 use crate::set::NodeSet;
 
 /// The line of a task with its host and number, as `verbose` and trouble are reported.
 pub fn task_line(host: &str, plan: &TaskPlan, voice: Voice) -> String {
     of_task(host, plan.task, &task_message(plan, voice))
+}
+
+/// The same with the NICs nearest to its GPUs, where any are known.
+pub fn task_line_with_nics(
+    host: &str,
+    plan: &TaskPlan,
+    nics: Option<&NicDocument>,
+    voice: Voice,
+) -> String {
+    let line = task_line(host, plan, voice);
+    match nics.and_then(phrases::nics) {
+        Some(nics) => format!("{line}; {nics}"),
+        None => line,
+    }
 }
 
 /// The line of a task without its host and number: the `message` of JSON documents.

@@ -6,6 +6,7 @@ use crate::binding::{
     SocketLink, Spanning, SpanningOver, Summary, TaskCase, TaskPlan, Verdict, WholeHost,
 };
 use crate::machine::MemoryRating;
+use crate::nics::NicDocument;
 use crate::option::Policy;
 use crate::pci::PciAddress;
 use crate::set::NodeSet;
@@ -955,5 +956,30 @@ fn a_document_has_the_verdict_and_the_message() {
             "verdict": "local",
             "message": "GPU 0000:21:00.0 node 0, CPUs 0-3, memory prefers node 0: local",
         })
+    );
+}
+
+#[test]
+fn a_tasks_line_names_its_nics_where_they_are_known() {
+    let task = placed(4, Verdict::Local);
+    let line = task_line("h", &task, Voice::Step);
+    let with = |names: &[&str], path| {
+        let nics = NicDocument {
+            nics: Vec::new(),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            path,
+            sharing: 1,
+        };
+        task_line_with_nics("h", &task, Some(&nics), Voice::Step)
+    };
+    assert_eq!(task_line_with_nics("h", &task, None, Voice::Step), line);
+    assert_eq!(with(&[], None), line);
+    assert_eq!(
+        with(&["mlx5_0"], Some("one-switch")),
+        format!("{line}; NIC mlx5_0")
+    );
+    assert_eq!(
+        with(&["mlx5_0", "mlx5_1"], Some("socket-link")),
+        format!("{line}; NICs mlx5_0 and mlx5_1 (over the socket link)")
     );
 }
