@@ -101,6 +101,12 @@ impl MetricsDocument {
 
 impl Metrics {
     pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
+        if let Some(folder) = self.textfile.as_ref().filter(|folder| !folder.is_dir()) {
+            return Err(CommandError::Argument(format!(
+                "--textfile \"{}\": expected a folder that is there",
+                folder.display()
+            )));
+        }
         let counts = self.counts()?;
         let snapshot_is_usable = read_snapshot(&self.dir, Trust::Root).is_ok();
         let host = Host {

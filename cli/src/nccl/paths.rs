@@ -93,7 +93,10 @@ fn parse_p2p(text: &str) -> Result<P2p, String> {
     match text {
         "on" => Ok(P2p(None)),
         "off" => Ok(P2p(Some(PathType::Loc))),
-        level => p2p_level(level)
+        // NCCL reads the number that a text begins with, however large; here only one that is meant is taken.
+        level => Some(level)
+            .filter(|level| level.parse::<u8>().is_ok() || level.chars().all(char::is_alphabetic))
+            .and_then(p2p_level)
             .map(|level| P2p(Some(level)))
             .ok_or_else(|| {
                 "expected on, off, or a level as LOC, NVL, PIX, PXB, PHB or SYS".to_owned()

@@ -33,6 +33,14 @@ pub enum OptionError {
     /// `KEY=` with a key that is no kind.
     #[error("unknown key \"{0}\"; expected {expected}", expected = table::expected_keys())]
     UnknownKey(String),
+    /// `KEY=ITEM` with an item that is written without a key.
+    #[error("\"{typed}\": expected {item} alone, without a key")]
+    NoKey {
+        /// What was typed.
+        typed: String,
+        /// The item.
+        item: &'static str,
+    },
     /// A key with a value that it does not take.
     #[error("\"{kind}={value}\": expected {kind}={accepted}", accepted = table::values_of(*kind, "|"))]
     UnknownValue {
@@ -159,7 +167,7 @@ fn parse_item(text: &str) -> Result<Item, OptionError> {
     }
     let Some((key, value)) = text.split_once('=') else {
         let typed = printable(text);
-        return Err(match table::nearest(text) {
+        return Err(match table::nearest(&text.to_ascii_lowercase()) {
             Some(near) => OptionError::Misspelt { typed, near },
             None => OptionError::UnknownItem(typed),
         });
@@ -172,6 +180,12 @@ fn parse_item(text: &str) -> Result<Item, OptionError> {
             kind,
             value: printable(value),
         },
-        None => OptionError::UnknownKey(printable(key)),
+        None => match TABLE.iter().find(|row| row.word == value) {
+            Some(row) => OptionError::NoKey {
+                typed: printable(text),
+                item: row.word,
+            },
+            None => OptionError::UnknownKey(printable(key)),
+        },
     })
 }

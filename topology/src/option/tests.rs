@@ -193,6 +193,12 @@ fn a_slip_is_answered_with_the_word_that_was_meant() {
             format!("unknown item \"{typed}\"; did you mean \"{meant}\"? (expected off, none,");
         assert!(error.starts_with(&start), "{error}");
     }
+    let error = |text: &str| Items::parse(text).unwrap_err().to_string();
+    assert!(error("OFF").starts_with("unknown item \"OFF\"; did you mean \"off\"?"));
+    assert_eq!(
+        error("policy=restricted"),
+        "\"policy=restricted\": expected restricted alone, without a key"
+    );
     for typed in ["x", "l4", "preferred", "nodes-of-this-machine"] {
         let error = Items::parse(typed).unwrap_err();
         assert_eq!(error, OptionError::UnknownItem(typed.to_owned()));
