@@ -598,20 +598,6 @@ pub struct Nic {
     pub locality: Locality,
 }
 
-impl Nic {
-    /// The NIC at an address; no more is known of it than whose it is.
-    pub(crate) fn at(pci: PciAddress, vendor: u16, device: u16) -> Self {
-        Self {
-            pci,
-            vendor,
-            device,
-            names: Vec::new(),
-            ports: Vec::new(),
-            locality: Locality::default(),
-        }
-    }
-}
-
 /// A port of an RDMA device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -228,6 +228,19 @@ impl PciDevice {
         }
     }
 
+    /// A device of which only its place in the tree is known.
+    pub(crate) fn placed(
+        address: PciAddress,
+        parent: Option<PciAddress>,
+        root_bus: Option<(u32, u8)>,
+    ) -> Self {
+        Self {
+            parent,
+            root_bus,
+            ..Self::new(address, 0, 0, 0)
+        }
+    }
+
     /// What the device is to us.
     pub fn kind(&self) -> DeviceKind {
         let at = self.address;

@@ -1,13 +1,13 @@
 //! What a launch reads of a machine's document.
 //!
-//! A launch waits for it, and most of a document is of bridges and links, which no decision looks at: NCCL's files, which
-//! do depend on them, were written beside the snapshot.
+//! A launch waits for it, and most of a document is of links and widths, which no decision looks at: NCCL's files, which
+//! do depend on them, were written beside the snapshot.  Of the PCI devices the tree is kept: which NIC is near a GPU goes by it.
 
 use serde::{Deserialize, Deserializer};
 
-use super::bounds::{self, HasCpus};
-use super::{Gpu, Machine, MeasuredLatency, Nic, NumaNode, Package, hex4};
-use crate::pci::PciAddress;
+use super::bounds;
+use super::{Gpu, Locality, Machine, MeasuredLatency, Nic, NumaNode, Package};
+use crate::pci::{PciAddress, PciDevice};
 use crate::set::CpuSet;
 
 #[derive(Default, Deserialize)]
@@ -26,30 +26,25 @@ struct MachineFields {
     #[serde(deserialize_with = "bounds::read_list")]
     gpus: Vec<Gpu>,
     #[serde(deserialize_with = "bounds::read_list")]
-    nics: Vec<NicFields>,
+    nics: Vec<Nic>,
+    pci: Vec<PciFields>,
     nvlink_visible: bool,
 }
 
-/// Of a NIC no more than whose it is: some bring a topology of their own for NCCL.
+/// A PCI device's place in the tree.
 #[derive(Deserialize)]
-struct NicFields {
-    pci: PciAddress,
-    #[serde(with = "hex4")]
-    vendor: u16,
-    #[serde(with = "hex4")]
-    device: u16,
-}
-
-impl HasCpus for NicFields {
-    fn own_cpus(&self) -> Option<&CpuSet> {
-        None
-    }
+struct PciFields {
+    address: PciAddress,
+    #[serde(default)]
+    parent: Option<PciAddress>,
+    #[serde(default)]
+    root_bus: Option<(u32, u8)>,
 }
 
 /// The machine of a document as far as [`Machine::for_launch`] keeps it.
 pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Machine, D::Error> {
     let fields = MachineFields::deserialize(deserializer)?;
-    let nics = fields.nics.iter();
+    let pci = fields.pci.iter();
     let machine = Machine {
         online: fields.online,
         packages: fields.packages,
@@ -58,8 +53,9 @@ pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Machine
         last_level_caches: fields.last_level_caches,
         latencies: fields.latencies,
         gpus: fields.gpus,
-        nics: nics
-            .map(|nic| Nic::at(nic.pci, nic.vendor, nic.device))
+        nics: fields.nics,
+        pci: pci
+            .map(|device| PciDevice::placed(device.address, device.parent, device.root_bus))
             .collect(),
         nvlink_visible: fields.nvlink_visible,
         ..Machine::default()
@@ -68,8 +64,8 @@ pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Machine
 }
 
 impl Machine {
-    /// What a launch looks at: CPUs, NUMA nodes, GPUs without their product's name and what NVML says of their place, and
-    /// whose the NICs are; not the bridges, nor where a NIC is.
+    /// What a launch looks at: CPUs, NUMA nodes, GPUs without their product's name and what NVML says of their place, NICs
+    /// with their names, ports, package and nodes, and of the PCI devices the tree.
     #[must_use]
     pub fn for_launch(mut self) -> Self {
         for gpu in &mut self.gpus {
@@ -77,7 +73,11 @@ impl Machine {
             gpu.nvml_place = None;
         }
         for nic in &mut self.nics {
-            *nic = Nic::at(nic.pci, nic.vendor, nic.device);
+            nic.locality = Locality {
+                package: nic.locality.package,
+                numa_nodes: nic.locality.numa_nodes.take(),
+                ..Locality::default()
+            };
         }
         Self {
             online: self.online,
@@ -88,6 +88,11 @@ impl Machine {
             latencies: self.latencies,
             gpus: self.gpus,
             nics: self.nics,
+            pci: self
+                .pci
+                .iter()
+                .map(|device| PciDevice::placed(device.address, device.parent, device.root_bus))
+                .collect(),
             nvlink_visible: self.nvlink_visible,
             ..Self::default()
         }

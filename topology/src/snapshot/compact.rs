@@ -18,14 +18,14 @@ use serde::de::{Deserialize, IntoDeserializer};
 use super::{SCHEMA, Snapshot};
 use crate::machine::{
     Gpu, KfdGpu, KfdNode, Locality, Machine, MeasuredLatency, MigInstance, Nic, NumaNode, Package,
-    bounds,
+    RdmaPort, bounds,
 };
-use crate::pci::PciAddress;
+use crate::pci::{PciAddress, PciDevice};
 use crate::set::IndexSet;
 use crate::text;
 
 /// The form; another one is read as JSON.
-const FORM: &str = "1";
+const FORM: &str = "2";
 /// What a file with such a head begins with.
 const BEFORE: &str = "{\"schema\":\"gpu-numa/snapshot/1\",\"launch\":\"";
 /// Hex digits of the checksum.
@@ -178,7 +178,22 @@ impl Words {
         self.list(&machine.nics, |words, nic| {
             words.word(nic.pci)?;
             words.word(nic.vendor)?;
-            words.word(nic.device)
+            words.word(nic.device)?;
+            words.list(&nic.names, |words, name| words.text(Some(name)))?;
+            words.list(&nic.ports, |words, port| {
+                words.text(Some(&port.device))?;
+                words.word(port.port)?;
+                words.some(port.speed_mbit_s)
+            })?;
+            words.some(nic.locality.package)?;
+            words.some_set(nic.locality.numa_nodes.as_ref())
+        })?;
+        self.list(&machine.pci, |words, device| {
+            words.word(device.address)?;
+            words.some(device.parent)?;
+            let (domain, bus) = device.root_bus.unzip();
+            words.some(domain)?;
+            words.some(bus)
         })
     }
 
@@ -319,9 +334,12 @@ impl<'t> Reader<'t> {
                 })
             })?,
             gpus: self.bounded(Self::gpu)?,
-            nics: self.bounded(|words| {
-                let (pci, vendor) = (words.parse()?, words.parse()?);
-                Some(Nic::at(pci, vendor, words.parse()?))
+            nics: self.bounded(Self::nic)?,
+            pci: self.list(|words| {
+                let (address, parent) = (words.parse()?, words.some(|word| word.parse().ok())?);
+                let domain = words.number()?;
+                let bus = words.some(|word| word.parse().ok())?;
+                Some(PciDevice::placed(address, parent, domain.zip(bus)))
             })?,
             ..Machine::default()
         };
@@ -375,6 +393,27 @@ impl<'t> Reader<'t> {
         })
     }
 
+    fn nic(&mut self) -> Option<Nic> {
+        Some(Nic {
+            pci: self.parse()?,
+            vendor: self.parse()?,
+            device: self.parse()?,
+            names: self.list(|words| words.text()?)?,
+            ports: self.list(|words| {
+                Some(RdmaPort {
+                    device: words.text()??,
+                    port: words.parse()?,
+                    speed_mbit_s: words.number()?,
+                })
+            })?,
+            locality: Locality {
+                package: self.number()?,
+                numa_nodes: self.some_set()?,
+                ..Locality::default()
+            },
+        })
+    }
+
     fn kfd(&mut self) -> Option<KfdGpu> {
         Some(KfdGpu {
             nodes: self.list(|words| {
@@ -419,7 +458,10 @@ mod tests {
                             "compute_partition":"DPX"},
                      "package":null,"numa_nodes":null,"numa_source":"unknown","cpus":null}],
             "nics":[{"pci":"0000:02:00.0","vendor":"15b3","device":"1021","names":["mlx5_0"],
-                     "package":0,"numa_nodes":"0","numa_source":"numa_node","cpus":"0-3"}]}"#;
+                     "ports":[{"device":"mlx5_0","port":1,"speed_mbit_s":400000}],
+                     "package":0,"numa_nodes":"0","numa_source":"numa_node","cpus":"0-3"}],
+            "pci":[{"address":"0000:01:00.0","parent":"0000:00:01.0","root_bus":[0,0],"class":197120,"vendor":4318,"device":9008},
+                   {"address":"0000:02:00.0","class":131072,"vendor":5555,"device":4129}]}"#;
         let now = HostNow {
             boot_id: Some("3f1c-77".to_owned()),
             ..HostNow::default()
@@ -475,16 +517,16 @@ mod tests {
 
     #[test]
     fn a_head_that_no_writer_makes_is_left() {
-        let none = "0 0 0 0 0 0 0";
-        assert!(read(&headed(&format!("1 - - 7 0-3 0 {none}"))).is_some());
+        let none = "0 0 0 0 0 0 0 0";
+        assert!(read(&headed(&format!("2 - - 7 0-3 0 {none}"))).is_some());
         for odd in [
-            &format!("2 - - 7 0-3 0 {none}"),
-            &format!("1 - - 7 0-3 2 {none}"),
-            &format!("1 - - 7 3-0 0 {none}"),
-            &format!("1 - - 7 0-3 0 {none} 0"),
-            "1 - - 7 0-3 0 0 0 99999999999 0",
-            "1 - - 7 0-3 0 0 0 2 0-1 1-2 0 0 0 0",
-            "1 - -",
+            &format!("1 - - 7 0-3 0 {none}"),
+            &format!("2 - - 7 0-3 2 {none}"),
+            &format!("2 - - 7 3-0 0 {none}"),
+            &format!("2 - - 7 0-3 0 {none} 0"),
+            "2 - - 7 0-3 0 0 0 99999999999 0",
+            "2 - - 7 0-3 0 0 0 2 0-1 1-2 0 0 0 0 0",
+            "2 - -",
             "",
         ] {
             assert!(read(&headed(odd)).is_none(), "{odd}");
