@@ -333,7 +333,7 @@ fn report_missing(
         (
             "File",
             format!(
-                "{made}; only if the GPU is broken, a line of this node's own without {names}, and its Gres= likewise (now {place})"
+                "{made}; only if the GPU is broken, a line of this node's own without {names}, and as many in its Gres= (now {place})"
             ),
         )
     } else {
