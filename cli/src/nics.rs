@@ -1,17 +1,10 @@
 //! The NICs of GPUs and tasks, in words.
 
-use topology::binding::StepPlan;
 use topology::machine::Machine;
-use topology::nics::{NicPath, NicShare, name, nics_of_tasks};
+use topology::nics::{NicPath, NicShare, name};
 use topology::pci::PciAddress;
 
 use crate::hardware::join;
-
-/// The NICs of each task of a plan.
-pub(crate) fn of_plan(machine: &Machine, plan: &StepPlan) -> Vec<NicShare> {
-    let gpus: Vec<Vec<PciAddress>> = plan.tasks.iter().map(|task| task.gpus.clone()).collect();
-    nics_of_tasks(machine, &gpus)
-}
 
 /// `mlx5_0 and mlx5_1`; nothing where there are none.
 pub(crate) fn names(machine: &Machine, nics: &[PciAddress]) -> String {

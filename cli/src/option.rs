@@ -7,7 +7,7 @@ use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::ErrorKind;
 use launch::site::{VARIABLE, asked_without_site};
 use launch::variables::{Environment, OwnEnvironment};
-use topology::option::{ItemKind, Items, Settings, TABLE, rows_of};
+use topology::option::{ItemKind, Items, Nccl, Settings, TABLE, rows_of};
 
 use crate::command::CommandError;
 use crate::out;
@@ -29,6 +29,11 @@ impl OptionItems {
         } else {
             vec!["--option".to_owned(), self.text.clone()]
         }
+    }
+
+    /// What they say of NCCL; none where they say nothing.
+    pub(crate) fn nccl(&self) -> Option<Nccl> {
+        Items::parse(&self.text).ok()?.nccl()
     }
 
     /// The settings that the items make, completed by `GPU_NUMA_BIND` as at a job's start.

@@ -12,7 +12,7 @@ use topology::binding::{
     find_socket_link, find_spanning, plan_step, summarize,
 };
 use topology::machine::{Gpu, Machine};
-use topology::nics::NicDocument;
+use topology::nics::{NicDocument, nics_of_plan};
 use topology::option::{Policy, Width};
 use topology::pci::PciAddress;
 use topology::quantity::count;
@@ -209,7 +209,7 @@ impl Plan {
                 nics: plan
                     .tasks
                     .iter()
-                    .zip(nics::of_plan(&machine, &plan))
+                    .zip(nics_of_plan(&machine, &plan))
                     .map(|(task, share)| TaskNics {
                         task: task.task,
                         share: NicDocument::new(&machine, &share),
@@ -339,15 +339,11 @@ impl Plan {
             ListRules::Rocr => uuids.or(numbers),
             ListRules::LevelZero => numbers,
         };
-        // As Slurm asks it (gpu_oneapi.c): numbers are whole GPUs in PCI order.
-        let order = match variables.list {
-            ListRules::LevelZero => {
-                "ZE_FLAT_DEVICE_HIERARCHY=COMPOSITE ZE_ENABLE_PCI_ID_DEVICE_ORDER=1 "
-            }
-            ListRules::Cuda | ListRules::Rocr => "",
-        };
         match list {
-            Some(list) => format!("{order}{}={} ", variables.visible, list.join(",")),
+            Some(list) => {
+                let list = list.join(",");
+                format!("{}{}={list} ", variables.before_numbers, variables.visible)
+            }
             None => String::new(),
         }
     }
@@ -576,7 +572,7 @@ fn print(
     if !machine.nics.is_empty() {
         out.told(
             Ink::Plain,
-            nics::of_tasks(machine, host, &nics::of_plan(machine, plan)),
+            nics::of_tasks(machine, host, &nics_of_plan(machine, plan)),
         )?;
     }
     if let Some(line) = words::near_cpus_advice(&advice(machine, step, plan), Verb::Srun) {

@@ -15,8 +15,8 @@ use launch::rank::{Rank, rank_variables, read_rank};
 use launch::variables::{Environment as _, OwnEnvironment};
 use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
 use topology::machine::Machine;
-use topology::nics::NicShare;
-use topology::option::{Map, Nic, Policy, Settings, Verbosity};
+use topology::nics::{NicShare, nics_of_plan};
+use topology::option::{Map, Nccl, Nic, Policy, Settings, Verbosity};
 use topology::pci::PciAddress;
 use topology::words::{self, Voice};
 
@@ -72,12 +72,7 @@ impl Run {
             None
         };
         let mut variables = Vec::new();
-        if self
-            .option
-            .given()
-            .iter()
-            .any(|word| word.contains("nccl=") && !word.contains("nccl=off"))
-        {
+        if self.option.nccl().is_some_and(|nccl| nccl != Nccl::Off) {
             out::message(
                 "nccl= holds in steps of Slurm; run leaves NCCL's variables as they are (docs/nccl.md names the file)",
             );
@@ -218,7 +213,7 @@ fn share_of(machine: &Machine, plan: &StepPlan, own: &TaskPlan) -> Option<NicSha
     if machine.nics.is_empty() || own.gpus.is_empty() {
         return None;
     }
-    let mut shares = plan.tasks.iter().zip(nics::of_plan(machine, plan));
+    let mut shares = plan.tasks.iter().zip(nics_of_plan(machine, plan));
     let share = shares.find(|(task, _)| task.task == own.task);
     share.map(|(_, share)| share)
 }

@@ -242,10 +242,8 @@ pub const VERSIONED_NVML: Release = Release {
 /// The names by which slurmd of `release` looks for the vendor's library of an AutoDetect method; it finds no GPU where it has none
 /// of them.  Empty where the method needs none; a series without a patch stands for its newest one.
 pub fn libraries_of_detection(method: &str, release: Release) -> &'static [&'static str] {
-    let is_before = release.series() < VERSIONED_NVML.series()
-        || release.micro.is_some() && release < VERSIONED_NVML;
     match method {
-        "nvml" if is_before => &["libnvidia-ml.so"],
+        "nvml" if is_before(release, VERSIONED_NVML) => &["libnvidia-ml.so"],
         "nvml" => &["libnvidia-ml.so", "libnvidia-ml.so.1"],
         "rsmi" => &["librocm_smi64.so"],
         "oneapi" => &["libze_loader.so"],
@@ -264,8 +262,7 @@ pub const DETECTION_OF_CLOUDS: Release = Release {
 /// Whether slurmctld of `release` stops where gres.conf has AutoDetect for a node with State=CLOUD; a series without a patch stands for
 /// its newest one.
 pub fn stops_at_detection_of_clouds(release: Release) -> bool {
-    release.series() < DETECTION_OF_CLOUDS.series()
-        || release.micro.is_some() && release < DETECTION_OF_CLOUDS
+    is_before(release, DETECTION_OF_CLOUDS)
 }
 
 /// The first release whose slurmd keeps a GPU of several files whole beside gres/shard and gres/mps (`_build_sharing_list`,
@@ -279,8 +276,12 @@ pub const SEVERAL_FILES_BESIDE_SHARING: Release = Release {
 /// Whether slurmd of `release` takes each file of `MultipleFiles=`, and of a MIG instance that AutoDetect finds, for a GPU of its own
 /// where GresTypes= has a GRES that shares GPUs; a series without a patch stands for its newest one.
 pub fn splits_several_files(release: Release) -> bool {
-    release.series() < SEVERAL_FILES_BESIDE_SHARING.series()
-        || release.micro.is_some() && release < SEVERAL_FILES_BESIDE_SHARING
+    is_before(release, SEVERAL_FILES_BESIDE_SHARING)
+}
+
+/// Whether `release` is before the patch `first`; a series without a patch stands for its newest one.
+fn is_before(release: Release, first: Release) -> bool {
+    release.series() < first.series() || release.micro.is_some() && release < first
 }
 
 /// Whether `release` stands in the table, whatever its patch.

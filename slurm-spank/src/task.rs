@@ -16,7 +16,7 @@ use launch::shared::page::{Meeting, Order, Page};
 use launch::variables::{Environment as _, Recorded};
 use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
 use topology::machine::Machine;
-use topology::nics::{NicDocument, NicShare, nics_of_tasks};
+use topology::nics::{NicDocument, NicShare, nics_of_plan};
 use topology::option::{Nic, Policy};
 use topology::set::CpuSet;
 use topology::words;
@@ -150,10 +150,7 @@ impl Decision {
     /// The NICs of a task.
     fn nics(&self, machine: &Machine, task: usize) -> Option<&NicShare> {
         let tasks = &self.plan.tasks;
-        let all = self.nics.get_or_init(|| {
-            let gpus: Vec<_> = tasks.iter().map(|task| task.gpus.clone()).collect();
-            nics_of_tasks(machine, &gpus)
-        });
+        let all = self.nics.get_or_init(|| nics_of_plan(machine, &self.plan));
         all.get(tasks.iter().position(|own| own.task == task)?)
     }
 

@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use crate::binding::StepPlan;
 use crate::machine::{Machine, Nic};
 use crate::path::{PciPath, locality, pci_path};
 use crate::pci::PciAddress;
@@ -152,6 +153,12 @@ pub fn deal_nics(machine: &Machine, gpus: &[PciAddress]) -> Vec<NicShare> {
             sharing: own.iter().map(|nic| load(*nic)).max().unwrap_or(0),
         })
         .collect()
+}
+
+/// The NICs of each task of a plan, in its order.
+pub fn nics_of_plan(machine: &Machine, plan: &StepPlan) -> Vec<NicShare> {
+    let gpus: Vec<_> = plan.tasks.iter().map(|task| task.gpus.clone()).collect();
+    nics_of_tasks(machine, &gpus)
 }
 
 /// The NICs of each task, by its GPUs; GPUs that several tasks have count once.

@@ -59,6 +59,8 @@ pub enum GpuDevices {
 pub struct Variables {
     /// Lists the GPUs that a program sees, by index or UUID.
     pub visible: &'static str,
+    /// What stands before a list of numbers on a command line, so that each is a whole GPU in PCI order; empty where each is.
+    pub before_numbers: &'static str,
     /// How its runtime reads that list.
     pub list: ListRules,
     /// Those of the runtime above, whose indexes count within `visible`'s; the first that is set counts.
@@ -223,6 +225,7 @@ pub static VENDORS: [GpuVendor; 3] = [
         first_number: 0,
         variables: Variables {
             visible: "CUDA_VISIBLE_DEVICES",
+            before_numbers: "",
             list: ListRules::Cuda,
             within: &[],
             order: Some(OrderVariable {
@@ -257,6 +260,7 @@ pub static VENDORS: [GpuVendor; 3] = [
         first_number: 128,
         variables: Variables {
             visible: "ROCR_VISIBLE_DEVICES",
+            before_numbers: "",
             list: ListRules::Rocr,
             // HIP reads CUDA's where its own is not set (clr, rocclr/device/rocm/rocdevice.cpp); one that is set and empty shows no GPU
             // (rocclr/utils/flags.cpp, from ROCm 5.6 on).  It never reads GPU_DEVICE_ORDINAL, which is for OpenCL programs.
@@ -288,6 +292,8 @@ pub static VENDORS: [GpuVendor; 3] = [
         first_number: 128,
         variables: Variables {
             visible: "ZE_AFFINITY_MASK",
+            // As Slurm asks the runtime (gpu_oneapi.c).
+            before_numbers: "ZE_FLAT_DEVICE_HIERARCHY=COMPOSITE ZE_ENABLE_PCI_ID_DEVICE_ORDER=1 ",
             list: ListRules::LevelZero,
             within: &[],
             order: None,

@@ -187,13 +187,10 @@ fn check_detection(
         (Some(_), Some(vendor)) => format!("does not find {vendor}'s GPUs"),
         (Some(method), None) => {
             let release = world.release.unwrap_or_else(|| Series::newest().release());
-            match obstacle(world, slurm, method, release) {
-                Some(own) => {
-                    report_obstacle(world, line, method, &own, report);
-                    return;
-                }
-                None => return,
+            if let Some(own) = obstacle(world, slurm, method, release) {
+                report_obstacle(world, line, method, &own, report);
             }
+            return;
         }
     };
     report.find(

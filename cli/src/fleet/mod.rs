@@ -64,7 +64,11 @@ impl Fleet {
                 files.join(", ")
             )));
         }
-        let mut is_table_alone = false;
+        // It stands in place of the page.
+        let is_table_alone = self
+            .lua_table
+            .as_ref()
+            .is_some_and(|path| path.as_os_str() == "-");
         if let Some(path) = &self.lua_table {
             let (table, left_out) = lua::table(&read.hosts);
             for name in left_out {
@@ -72,9 +76,8 @@ impl Fleet {
                     "{name}: no name that Slurm takes for a node; not in the table"
                 ));
             }
-            if path.as_os_str() == "-" {
+            if is_table_alone {
                 out.file(path, &table)?;
-                is_table_alone = true;
             } else {
                 write_atomically(path, &table)?;
             }
@@ -91,11 +94,9 @@ impl Fleet {
             skipped: read.skipped,
             ok,
         };
-        if is_table_alone {
-            // It stands in place of the page.
-        } else if self.format.json {
+        if self.format.json && !is_table_alone {
             out.json(&document)?;
-        } else {
+        } else if !is_table_alone {
             page::print(out, &document)?;
         }
         Ok(if ok { Outcome::Done } else { Outcome::Wanting })
