@@ -50,7 +50,7 @@ struct scenario {
     char *plugin;
     unsigned major_release, minor_release;
     long api;
-    int context, tasks, uid, watches, is_timed;
+    int context, tasks, uid, watches, is_timed, slowness;
     char *args[MAX_ARGS + 1], *options[MAX_ARGS];
     int arg_count, option_count;
     struct item items[MAX_ITEMS];

@@ -1,6 +1,7 @@
 /* What stands between the plugin and the kernel: a made-up kernel, filters, and calls that fail.
  *
- * syscall(), open64(), strerror_r() and malloc() of this program come before libc's, for the plugin as for itself. */
+ * syscall(), open64(), strerror_r(), clock_gettime() and malloc() of this program come before libc's, for the plugin as
+ * for itself. */
 #include "host.h"
 
 #include <dlfcn.h>
@@ -18,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 struct kernel kernel;
@@ -161,6 +163,20 @@ int __xpg_strerror_r(int error, char *buffer, size_t length)
         return -1;
     snprintf(buffer, length, "%s", strerrordesc_np(error));
     return 0;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    static int (*libc)(clockid_t, struct timespec *);
+    if (!libc)
+        *(void **)&libc = dlsym(RTLD_NEXT, "clock_gettime");
+    int rc = libc(clock, now);
+    if (rc == 0 && scenario.slowness > 1) {
+        long long nanos = (now->tv_sec * 1000000000LL + now->tv_nsec) / scenario.slowness;
+        now->tv_sec = nanos / 1000000000;
+        now->tv_nsec = nanos % 1000000000;
+    }
+    return rc;
 }
 
 /* ---- memory ---- */

@@ -213,6 +213,8 @@ static void take_line(char *line)
         scenario.watches = 1;
     else if (is_word(line, "timed", &rest))
         scenario.is_timed = 1;
+    else if (is_word(line, "slow-clock", &rest))
+        scenario.slowness = atoi(rest);
     else if (is_word(line, "uid", &rest))
         scenario.uid = atoi(rest);
     else if (is_word(line, "kernel", &rest))

@@ -33,6 +33,7 @@
  *   watch                 says each file that the plugin opens, or looks for with openat2
  *   timed                 only times: no hook is checked for what it leaves, and tasks say no more than how long theirs
  *                         took and how many pages it touched
+ *   slow-clock N          the clock runs N times slower than it does, so that no wait of the plugin ends for its length
  *
  * Values take \n, \\ and \xHH.  Output: "WHO WORD REST", WHO being "host" or "task K".  Exit 77: not
  * root, or this system gives no mount namespace.

@@ -278,8 +278,9 @@ const INSTRUCTIONS: [(Plugin, usize, &str, u64); 5] = [
     (Plugin::Binding, 16, "task_init", 2_600_000),
 ];
 
-/// How often a hook is counted again that took too many.
-const MOST_RECOUNTS: usize = 9;
+/// Tasks wait for the one that decides up to two seconds, and then each decides.  Under valgrind, on a machine that is
+/// busy with other things, that is short: by this clock it is not.
+const SLOW_CLOCK: &str = "slow-clock 1000";
 
 /// A regression that a busy machine's clock would not show.
 #[test]
@@ -289,15 +290,7 @@ fn hooks_take_no_more_instructions_than_they_did() {
     let mut over = Vec::new();
     for (plugin, tasks, hook, taken) in INSTRUCTIONS {
         let most = taken + taken / 4;
-        // Under valgrind on a busy machine the tasks may wait for each other too long, and then each decides: only what
-        // is never less is too much.
-        let count = || count_instructions(plugin, &world, tasks, hook);
-        let mut counted = count();
-        for _ in 0..MOST_RECOUNTS {
-            if counted > most {
-                counted = counted.min(count());
-            }
-        }
+        let counted = count_instructions(plugin, &world, tasks, hook);
         let name = plugin.name();
         let line = format!("{name}, {tasks} tasks, {hook}: {counted} instructions, at most {most}");
         eprintln!("{line}");
@@ -319,7 +312,10 @@ fn count_instructions(plugin: Plugin, world: &World, tasks: usize, hook: &str) -
             folder.path().display()
         ))
         .arg(build::host());
-    plugin.scenario(world, tasks).run_by(valgrind);
+    plugin
+        .scenario(world, tasks)
+        .line(SLOW_CLOCK)
+        .run_by(valgrind);
     let files = std::fs::read_dir(folder.path()).unwrap();
     let totals = files.filter_map(|file| {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();

@@ -23,6 +23,10 @@ fn read(path: &Path) -> Result<Machine, DiscoveryError> {
 /// A row of expected.tsv by column name.
 type Row = BTreeMap<String, String>;
 
+/// Boards' display controllers, which hwloc counts as GPUs for their class.  ATI's ES1000 (2005) is one: amdgpu's list does
+/// not have it, and no job is given it.
+const DISPLAYS: [&str; 1] = ["1002:515e"];
+
 /// The rows of one kind, by file and by the root folder that the notes name.
 fn rows(folder: &Path, kind: &str) -> BTreeMap<(String, String), Vec<Row>> {
     let text = std::fs::read_to_string(folder.join("expected.tsv")).unwrap();
@@ -59,6 +63,9 @@ fn differences(machine: &Machine, rows: &[Row]) -> Vec<String> {
             found.push(format!("{what} is {is}, expected {expected}"));
         }
     };
+    let (displays, rows): (Vec<&Row>, Vec<&Row>) = rows
+        .iter()
+        .partition(|row| DISPLAYS.iter().any(|id| row["notes"].contains(id)));
     for row in rows {
         if row["row"] == "machine" {
             let nodes = machine
@@ -71,7 +78,8 @@ fn differences(machine: &Machine, rows: &[Row]) -> Vec<String> {
                 &row["n_packages"],
             );
             check("nodes", nodes.count().to_string(), &row["n_numa"]);
-            check("GPUs", machine.gpus.len().to_string(), &row["n_gpus"]);
+            let gpus = machine.gpus.len() + displays.len();
+            check("GPUs", gpus.to_string(), &row["n_gpus"]);
             continue;
         }
         let busid = &row["busid"];
