@@ -17,7 +17,7 @@ NCCL_PLUGIN := $(TARGET)/release/libnccl_profiler_gpu_numa.so
 FLOOR_TARGET := $(shell uname -m)-unknown-linux-gnu
 FLOOR := $(TARGET)/$(FLOOR_TARGET)/release
 
-.PHONY: machine judge help demo deps build test tiers test-fast test-abi test-nccl test-nccl-headers test-slurm test-gres test-slurm-2411 test-releases prove test-miri test-vm test-shapes test-rpm \
+.PHONY: machine judge help demo deps build test tiers test-fast test-abi test-nccl test-gpu test-nccl-headers test-slurm test-gres test-slurm-2411 test-releases prove test-miri test-vm test-shapes test-rpm \
 	test-packages test-recorded test-fuzz fuzz bench load lint rpm deb floor
 
 help: ## list the targets
@@ -51,6 +51,10 @@ test-abi: needs-abi build ## the Slurm plugin under C hosts that stand for Slurm
 test-nccl: needs-nccl build ## the NCCL plugin under a C host that stands for NCCL, and in each of NVIDIA's own libnccl (root; 1.4 GB from PyPI, once)
 	libraries=$$(tests/nccl/libnccl $(TARGET)) && GPU_NUMA_LIBNCCL=$$(echo "$$libraries" | paste -sd :) GPU_NUMA_NCCL_SO=$(NCCL_PLUGIN) \
 		tests/on-clean-host $(CARGO) test -p gpu-numa-tests --test nccl -- --show-output
+
+test-gpu: needs-nccl build ## NVIDIA's libnccl on this host's GPU, which stands for a server's GPUs: its rings, trees and bytes against the log (root, a GPU with its driver); not in `make test`
+	libraries=$$(tests/nccl/libnccl $(TARGET)) && GPU_NUMA_LIBNCCL=$$(echo "$$libraries" | paste -sd :) GPU_NUMA_NCCL_SO=$(NCCL_PLUGIN) \
+		$(CARGO) test -p gpu-numa-tests --test nccl -- --show-output --ignored --exact gpu::nccl_on_a_real_gpu_crosses_as_often_as_it_must_and_as_the_log_says
 
 test-nccl-headers: needs-nccl-headers ## our declarations of NCCL's plugin tables against NVIDIA's headers: make test-nccl-headers NCCL_SOURCE=DIR
 	NCCL_SOURCE="$(NCCL_SOURCE)" $(CARGO) test -p gpu-numa-tests --test nccl-headers -- --show-output

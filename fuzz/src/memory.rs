@@ -118,6 +118,7 @@ pub(crate) fn peers(bytes: &[u8]) {
     let _ = peers.sent();
     // As the NCCL plugin goes on.
     let members = Members {
+        denied_p2p: std::collections::BTreeSet::new(),
         gpus: all.iter().map(|peer| peer.gpu).collect(),
         others: ranks.saturating_sub(all.len()),
         hosts: 1 + choices.below(2),

@@ -5,7 +5,7 @@
 //! counted; then the communicator falls silent where nothing crosses, and the lowest rank speaks elsewhere.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_int;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use ffi::linux::process::coarse_millis;
 use ffi::loaded::cuda::read_current_device;
-use ffi::loaded::nvml::read_nvlinks;
+use ffi::loaded::nvml::{read_denied_p2p, read_nvlinks};
 use ffi::nccl::{ApiCall, Collective, Event, NcclLog, Peer as PeerEvent, SpecialWay, sys};
 use launch::shared::duty::{Duty, Role};
 use launch::shared::listening::Listening;
@@ -26,6 +26,7 @@ use once_cell::sync::OnceCell;
 use topology::machine::Machine;
 use topology::nvlink::{Links, SOME_SWITCH, add_link, set_nvlinks};
 use topology::path::crosses_socket;
+use topology::pci::PciAddress;
 
 use crate::counts::{Algo, Counts, Func, Uncounted, element_bytes};
 use crate::journal::Journal;
@@ -107,6 +108,8 @@ struct ProcessSettings {
     journal: Journal,
     topology_file: Option<PathBuf>,
     reach: Reach,
+    /// Whether NCCL heeds what NVML says of P2P.
+    minds_denied_p2p: bool,
 }
 
 impl ProcessSettings {
@@ -115,6 +118,7 @@ impl ProcessSettings {
             journal: Journal::read(),
             topology_file: env::topology_path(),
             reach: network::reach(),
+            minds_denied_p2p: network::minds_denied_p2p(),
         }
     }
 }
@@ -381,12 +385,13 @@ impl Communicator {
         self.peers.close();
         let peers = self.peers.read();
         let others = self.ranks.saturating_sub(peers.len());
-        let members = Members {
+        let mut members = Members {
             gpus: peers.iter().map(|peer| peer.gpu).collect(),
             ranks: peers.iter().map(|peer| peer.rank).collect(),
             others,
             hosts: self.hosts,
             reach: self.settings.reach,
+            denied_p2p: BTreeSet::new(),
             nets: network::candidates(self.machine),
             rules: self.release.rules,
             capability: peers
@@ -428,6 +433,7 @@ impl Communicator {
                     version.unwrap_or_default()
                 ));
             }
+            members.denied_p2p = self.denied_p2p(&members);
             let file = self.settings.topology_file.as_deref();
             let forecast = forecast(
                 &machine,
@@ -446,6 +452,19 @@ impl Communicator {
         } else {
             self.duty.take(Role::Member);
         }
+    }
+
+    /// The pairs of its GPUs here between which the driver denies P2P, where NCCL asks for that.
+    fn denied_p2p(&self, members: &Members) -> BTreeSet<(PciAddress, PciAddress)> {
+        if self.settings.reach.leaves_nvlinks() || !self.settings.minds_denied_p2p {
+            return BTreeSet::new();
+        }
+        let gpus: Vec<PciAddress> = members.gpus.iter().flatten().copied().collect();
+        let names: Vec<String> = gpus.iter().map(ToString::to_string).collect();
+        let denied = read_denied_p2p(&names).unwrap_or_default();
+        let pairs = denied.into_iter();
+        let pairs = pairs.filter_map(|(a, b)| Some((*gpus.get(a)?, *gpus.get(b)?)));
+        pairs.collect()
     }
 
     /// Says once at level INFO why nothing will be said.

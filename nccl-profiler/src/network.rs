@@ -19,6 +19,12 @@ pub(crate) fn reach() -> Reach {
     settings::reach(|name| var(name).ok())
 }
 
+/// Whether NCCL asks NVML for P2P and heeds the answer (`graph/paths.cc` `ncclTopoCheckP2p`).
+pub(crate) fn minds_denied_p2p() -> bool {
+    let word = var("NCCL_IGNORE_DISABLED_P2P").unwrap_or_default();
+    settings::number(&word) != 2
+}
+
 /// The network devices that NCCL may have, one list for each possibility, the likeliest first.
 pub(crate) fn candidates(machine: &Machine) -> Vec<Vec<NetDevice>> {
     let word = |name: &str| var(name).unwrap_or_default().trim().to_owned();

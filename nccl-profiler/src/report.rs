@@ -377,6 +377,7 @@ mod tests {
             });
         }
         let members = Members {
+            denied_p2p: std::collections::BTreeSet::new(),
             gpus: gpus.map(Some).to_vec(),
             others: 0,
             hosts: 1,

@@ -106,7 +106,7 @@ fn a_site_without_files_has_no_answer() {
 }
 
 /// The real libraries, one for each minor version.
-fn libraries() -> Vec<PathBuf> {
+pub(crate) fn libraries() -> Vec<PathBuf> {
     let paths = std::env::var_os("GPU_NUMA_LIBNCCL")
         .expect("GPU_NUMA_LIBNCCL is not set: make test-nccl fetches NVIDIA's libraries and names them there");
     std::env::split_paths(&paths).collect()

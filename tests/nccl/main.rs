@@ -16,5 +16,6 @@
 
 mod env;
 mod events;
+mod gpu;
 mod peers;
 mod setup;

@@ -1,4 +1,4 @@
-//! A GPU's NVLinks, asked of an NVML that the process has already loaded and initialised, as NCCL has, and by
+//! GPUs' NVLinks and P2P, asked of an NVML that the process has already loaded and initialised, as NCCL has, and by
 //! the functions that NCCL uses (misc/nvmlwrap.cc, 2.30).
 
 use std::ffi::{CStr, CString, c_char, c_uint, c_void};
@@ -21,8 +21,14 @@ struct PciInfo {
     rest: [c_uint; 16],
 }
 
+/// `NVML_P2P_CAPS_INDEX_READ` and `NVML_P2P_CAPS_INDEX_WRITE`.
+const READ_AND_WRITE: [c_uint; 2] = [0, 1];
+/// `NVML_P2P_STATUS_OK`.
+const P2P_WORKS: c_uint = 0;
+
 type GetHandle = unsafe extern "C" fn(*const c_char, *mut *mut c_void) -> c_uint;
 type GetState = unsafe extern "C" fn(*mut c_void, c_uint, *mut c_uint) -> c_uint;
+type GetP2p = unsafe extern "C" fn(*mut c_void, *mut c_void, c_uint, *mut c_uint) -> c_uint;
 type GetRemote = unsafe extern "C" fn(*mut c_void, c_uint, *mut PciInfo) -> c_uint;
 
 /// The far end of each active NVLink of the GPU at `pci`, as NVML writes PCI addresses; a far end that NVML
@@ -32,21 +38,13 @@ type GetRemote = unsafe extern "C" fn(*mut c_void, c_uint, *mut PciInfo) -> c_ui
 pub fn read_nvlinks(pci: &str) -> Option<Vec<Option<String>>> {
     let library = Library::loaded(c"libnvidia-ml.so.1")?;
     let function = |name: &CStr| symbol(library.handle(), name);
-    let get_handle = function(c"nvmlDeviceGetHandleByPciBusId")?;
+    let device = device_at(&library, pci)?;
     let get_state = function(c"nvmlDeviceGetNvLinkState")?;
     let get_remote = function(c"nvmlDeviceGetNvLinkRemotePciInfo")?;
     // SAFETY: NVML's function of this name has this type (nvml.h, 11 to 13).
-    let get_handle = unsafe { std::mem::transmute::<*mut c_void, GetHandle>(get_handle) };
-    // SAFETY: as above.
     let get_state = unsafe { std::mem::transmute::<*mut c_void, GetState>(get_state) };
     // SAFETY: as above.
     let get_remote = unsafe { std::mem::transmute::<*mut c_void, GetRemote>(get_remote) };
-    let pci = CString::new(pci).ok()?;
-    let mut device = std::ptr::null_mut();
-    // SAFETY: a string and a place to fill in, both live.
-    if unsafe { get_handle(pci.as_ptr(), &raw mut device) } != SUCCESS {
-        return None;
-    }
     let mut ends = Vec::new();
     for link in 0..MAX_LINKS {
         let mut active: c_uint = 0;
@@ -71,6 +69,48 @@ pub fn read_nvlinks(pci: &str) -> Option<Vec<Option<String>>> {
     Some(ends)
 }
 
+/// The pairs of the GPUs at `addresses`, by their places, between which the driver denies P2P, as NCCL finds them: it reads,
+/// and it writes, and where NVML does not answer for a pair there is none.
+///
+/// None at all where no NVML is loaded, or it does not know a GPU.
+pub fn read_denied_p2p(addresses: &[String]) -> Option<Vec<(usize, usize)>> {
+    let library = Library::loaded(c"libnvidia-ml.so.1")?;
+    let get_p2p = symbol(library.handle(), c"nvmlDeviceGetP2PStatus")?;
+    // SAFETY: NVML's function of this name has this type (nvml.h, 11 to 13).
+    let get_p2p = unsafe { std::mem::transmute::<*mut c_void, GetP2p>(get_p2p) };
+    let devices = addresses.iter().map(|pci| device_at(&library, pci));
+    let devices: Vec<_> = devices.collect::<Option<_>>()?;
+    let works = |a: *mut c_void, b: *mut c_void| {
+        READ_AND_WRITE.into_iter().all(|way| {
+            let mut status = c_uint::MAX;
+            // SAFETY: NVML's own handles and a place to fill in.
+            let result = unsafe { get_p2p(a, b, way, &raw mut status) };
+            result == SUCCESS && status == P2P_WORKS
+        })
+    };
+    let mut denied = Vec::new();
+    for (place, a) in devices.iter().enumerate() {
+        for (other, b) in devices.iter().enumerate().skip(place + 1) {
+            if !works(*a, *b) {
+                denied.push((place, other));
+            }
+        }
+    }
+    Some(denied)
+}
+
+/// NVML's handle of a GPU.
+fn device_at(library: &Library, pci: &str) -> Option<*mut c_void> {
+    let get_handle = symbol(library.handle(), c"nvmlDeviceGetHandleByPciBusId")?;
+    // SAFETY: NVML's function of this name has this type (nvml.h, 11 to 13).
+    let get_handle = unsafe { std::mem::transmute::<*mut c_void, GetHandle>(get_handle) };
+    let pci = CString::new(pci).ok()?;
+    let mut device = std::ptr::null_mut();
+    // SAFETY: a string and a place to fill in, both live.
+    let result = unsafe { get_handle(pci.as_ptr(), &raw mut device) };
+    (result == SUCCESS).then_some(device)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,5 +118,6 @@ mod tests {
     #[test]
     fn a_process_without_nvml_has_no_answer() {
         assert_eq!(read_nvlinks("0000:01:00.0"), None);
+        assert_eq!(read_denied_p2p(&["0000:01:00.0".to_owned()]), None);
     }
 }

@@ -14,6 +14,7 @@ mod search;
 
 pub use nodes::{Graph, Link, LinkType, Net, Node, NodeId, PlaceKind};
 pub use path_type::PathType;
+pub(crate) use paths::p2p_limit;
 pub use paths::{Hop, Path, Paths, Reach};
 
 pub use search::{Channels, Line, Search, Searches, hops};

@@ -535,7 +535,7 @@ fn widest(graph: &Graph) -> f32 {
 }
 
 /// The farthest type over which NCCL uses P2P by itself (`ncclTopoCheckP2p`).
-fn p2p_limit(graph: &Graph) -> PathType {
+pub(crate) fn p2p_limit(graph: &Graph) -> PathType {
     let amd = graph.processor().is_some_and(Processor::is_amd);
     if amd && graph.of_kind(PlaceKind::Dev).count() <= 2 {
         PathType::Sys

@@ -18,6 +18,7 @@ use crate::reader::System;
 use crate::route::{By, RankHop, Route};
 use crate::rules::Rules;
 
+mod denied;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,8 @@ pub struct Members {
     pub capability: u32,
     /// What the job's settings say of P2P, shared memory and the network.
     pub reach: Reach,
+    /// Pairs between which the driver denies P2P, in either order; where it is not known, none.
+    pub denied_p2p: BTreeSet<(PciAddress, PciAddress)>,
     /// The network devices that NCCL may have: one list for each that cannot be told apart from here.
     pub nets: Vec<Vec<NetDevice>>,
     /// The rules of the NCCL that runs; none where its version is not known.
@@ -293,8 +296,10 @@ impl Forecast {
             inside_gb_s: None,
         };
         let is_placed = packages.len() == members.gpus.len();
-        if let Some(file) = file.filter(|_| members.are_all() && is_placed) {
-            forecast.model(machine, &packages, file, members);
+        if let Some(file) = file.filter(|_| members.are_all() && is_placed)
+            && let Some(members) = denied::as_driver_allows(machine, members, file)
+        {
+            forecast.model(machine, &packages, file, &members);
         }
         forecast
     }

@@ -7,6 +7,7 @@ use topology::machine::RdmaPort;
 
 fn members(machine: &Machine) -> Members {
     Members {
+        denied_p2p: BTreeSet::new(),
         gpus: machine.gpus.iter().map(|gpu| Some(gpu.pci)).collect(),
         others: 0,
         hosts: 1,
@@ -47,6 +48,39 @@ fn gpus_at_two_packages_cross_unless_nvlink_joins_or_may_join_them() {
     let far = machine.gpus[1].pci;
     machine.gpus[0].nvlinks = [(far, 4)].into();
     assert_eq!(crossing(&machine, &all), Crossing::Never);
+}
+
+#[test]
+fn where_the_driver_denies_p2p_the_ring_is_that_of_a_job_without() {
+    // Gen 3 switches at four sockets: without P2P NCCL takes rings that cross twice as often.
+    let machine = machines::named("clx-4s-8g").machine_by_nvml();
+    let file = file(&machine);
+    let forecast = |members: &Members| Forecast::of(&machine, members, Some(&file));
+    let pairs = |keep: &dyn Fn(usize, usize) -> bool| {
+        let all = (0..machine.gpus.len()).flat_map(|a| (0..a).map(move |b| (a, b)));
+        let kept = all.filter(|(a, b)| keep(*a, *b));
+        let pci = |place: usize| machine.gpus[place].pci;
+        kept.map(|(a, b)| (pci(a), pci(b))).collect()
+    };
+    let allowed = forecast(&members(&machine));
+    assert_eq!(allowed.ring().both, 4);
+    let mut off = members(&machine);
+    off.reach.p2p_limit = Some(PathType::Loc);
+    let denied = |keep: &dyn Fn(usize, usize) -> bool| Members {
+        denied_p2p: pairs(keep),
+        ..members(&machine)
+    };
+    let without = forecast(&off);
+    assert_eq!(without.ring().both, 8);
+    assert_eq!(forecast(&denied(&|_, _| true)), without);
+    // Over the socket link NCCL uses none anyway.
+    let package = |place: usize| machine.gpus[place].locality.package;
+    let far = denied(&|a, b| package(a) != package(b));
+    assert_eq!(forecast(&far), allowed);
+    // One of the pairs that would use it: what NCCL's search makes of that is not modelled.
+    let one = denied(&|a, b| (a, b) == (1, 0));
+    assert!(!forecast(&one).is_modelled());
+    assert_eq!(forecast(&one).ring().both, 4, "the least of all rings");
 }
 
 #[test]
