@@ -23,6 +23,7 @@ pub const MAX_BYTES: u64 = 16 << 20;
 /// A machine and when it was read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = compact::describe))]
 pub struct Snapshot {
     /// [`SCHEMA`].
     pub schema: String,

@@ -47,6 +47,22 @@ pub(super) fn with_head(snapshot: &Snapshot, json: String) -> String {
     )
 }
 
+/// Adds the head to the schema: no field of the snapshot has it.
+#[cfg(feature = "schema")]
+pub(super) fn describe(schema: &mut schemars::Schema) {
+    if let Some(properties) = schema
+        .pointer_mut("/properties")
+        .and_then(|all| all.as_object_mut())
+    {
+        let head = serde_json::json!({
+            "description": "What a launch reads, in a form of its own that may change with each release: a checksum of \
+                            all that follows, and words. A file without it, or whose checksum is another, is read all the same.",
+            "type": "string",
+        });
+        properties.insert("launch".to_owned(), head);
+    }
+}
+
 /// What the head of a file says; none where there is none, or it is not of what follows.
 pub(super) fn read(text: &str) -> Option<Snapshot> {
     let (digits, rest) = text.strip_prefix(BEFORE)?.split_at_checked(DIGITS)?;
