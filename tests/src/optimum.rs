@@ -6,21 +6,23 @@
 use std::collections::{BTreeSet, HashMap};
 
 /// How good a split is: tasks with a local CPU where each must have one, CPUs asked for, local CPUs, tasks wholly local
-/// with a CPU near each of their GPUs, tasks on one node, on one package, local CPUs up to an even share, tasks below one
-/// last-level cache, tasks with whole cores, evenness in cores' worth of CPUs, caches that tasks have CPUs below,
+/// with a CPU near each of their GPUs, tasks on one node, on one package, CPUs asked for that are local or on a package of
+/// the task's GPUs, how near the farthest CPU of each task is, local CPUs up to an even share, tasks below one last-level cache, tasks with whole cores, evenness in cores' worth of CPUs, caches that tasks have CPUs below,
 /// evenness in CPUs.
 ///
-/// Evenness is less the sum of squares, and caches are counted less than zero: more is worse.
-pub type Merit = [i64; 12];
+/// Evenness is less the sum of squares, and distances and caches are counted less than zero: more is worse.
+pub type Merit = [i64; 14];
 
 /// What each part of a [`Merit`] is, the first of the order first.
-pub const PARTS: [&str; 12] = [
+pub const PARTS: [&str; 14] = [
     "tasks with a local CPU",
     "CPUs as asked",
     "local CPUs",
     "tasks wholly local",
     "tasks on one node",
     "tasks on one package",
+    "CPUs on the packages of the GPUs",
+    "CPUs as near to the GPUs as can be",
     "local CPUs up to an even share",
     "tasks below one cache",
     "tasks with whole cores",
@@ -60,9 +62,20 @@ impl Task {
     }
 }
 
+/// How the machine's nodes lie.
+#[derive(Debug, Clone, Default)]
+pub struct Nodes {
+    /// The package of each; a node that is not here is on one that is not known.
+    pub packages: HashMap<usize, usize>,
+    /// From a GPU's node, the first, to a CPU's.
+    pub distances: HashMap<(usize, usize), i64>,
+}
+
 /// A step whose CPUs are split over its tasks.
 #[derive(Debug, Clone)]
 pub struct Step {
+    /// How the machine's nodes lie.
+    pub nodes: Nodes,
     /// Its CPUs.
     pub cpus: Vec<Cpu>,
     /// The tasks that take part, each with GPUs whose nodes are known.
@@ -73,6 +86,9 @@ pub struct Step {
     pub must_reach: bool,
 }
 
+/// Farther than firmware says of any node.
+const UNKNOWN: i64 = 255;
+
 /// What the order looks at in one task's CPUs.
 #[derive(Default)]
 struct Facts {
@@ -80,6 +96,10 @@ struct Facts {
     local: usize,
     nodes: BTreeSet<usize>,
     packages: BTreeSet<usize>,
+    /// Local or on a package of its GPUs.
+    at_home: usize,
+    /// From its GPUs to the farthest; 0 where all are local.
+    farthest: i64,
     caches: usize,
     shares_core: bool,
 }
@@ -93,7 +113,7 @@ impl Step {
 
     /// The merit of a split: for each task, which of the step's CPUs it has.  One that several have is local once.
     pub fn merit(&self, split: &[Vec<usize>]) -> Merit {
-        let mut merit = [0; 12];
+        let mut merit = [0; 14];
         let mut counted = BTreeSet::new();
         let (threads, shares) = (self.threads(), self.even_shares());
         for (task, (wants, mine)) in self.tasks.iter().zip(split).enumerate() {
@@ -109,6 +129,7 @@ impl Step {
                     facts.local += 1;
                     local += i64::from(counted.insert(index));
                 }
+                self.see(wants, cpu.node, 1, &mut facts);
                 facts.nodes.insert(cpu.node);
                 facts.packages.insert(cpu.package);
                 caches.insert((cpu.node, cpu.cache));
@@ -126,6 +147,22 @@ impl Step {
             merit[2] += local - number(facts.local);
         }
         merit
+    }
+
+    /// Notes where `cpus` CPUs of a node are, seen from a task's GPUs.
+    fn see(&self, task: &Task, node: usize, cpus: usize, facts: &mut Facts) {
+        if task.is_near(node) {
+            facts.at_home += cpus;
+            return;
+        }
+        let homes = task.gpus.iter().flatten();
+        let package = |node| self.nodes.packages.get(node);
+        if package(&node).is_some() && homes.clone().any(|home| package(home) == package(&node)) {
+            facts.at_home += cpus;
+        }
+        let distance = |home: &usize| self.nodes.distances.get(&(*home, node)).copied();
+        let nearest = homes.map(|home| distance(home).unwrap_or(UNKNOWN)).min();
+        facts.farthest = facts.farthest.max(nearest.unwrap_or(UNKNOWN));
     }
 
     /// CPUs of the largest core.
@@ -167,7 +204,7 @@ impl Step {
 
     fn merit_of(&self, task: &Task, facts: &Facts, share: usize, threads: usize) -> Merit {
         if facts.held == 0 {
-            return [0; 12];
+            return [0; 14];
         }
         let is_there =
             |nodes: &BTreeSet<usize>| self.cpus.iter().any(|cpu| nodes.contains(&cpu.node));
@@ -183,6 +220,8 @@ impl Step {
             i64::from(facts.local == facts.held && touches_all),
             i64::from(is_together && facts.nodes.len() == 1),
             i64::from(is_together && facts.packages.len() == 1),
+            number(facts.at_home.min(self.asked)),
+            -facts.farthest,
             number(facts.local.min(share)),
             i64::from(is_together && facts.caches == 1),
             i64::from(!facts.shares_core),
@@ -268,7 +307,7 @@ struct Search<'a> {
 impl Search<'_> {
     fn best_from(&mut self, task: usize, left: &[NodeLeft]) -> Option<Merit> {
         if task == self.step.tasks.len() {
-            return Some([0; 12]);
+            return Some([0; 14]);
         }
         let key = (task, left.to_vec());
         if let Some(known) = self.known.get(&key) {
@@ -300,6 +339,7 @@ impl Search<'_> {
                 if choice.cpus > 0 {
                     facts.held += choice.cpus;
                     facts.local += if wants.is_near(*node) { choice.cpus } else { 0 };
+                    step.see(wants, *node, choice.cpus, &mut facts);
                     facts.nodes.insert(*node);
                     facts.packages.insert(*package);
                     facts.caches += choice.caches;

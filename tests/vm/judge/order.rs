@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gpu_numa_tests::optimum::{Cpu, Merit, Step, Task};
+use gpu_numa_tests::optimum::{Cpu, Merit, Nodes, Step, Task};
 
 use crate::input::{Machine, Shape};
 use crate::set::{Set, bits};
@@ -47,7 +47,16 @@ impl Order {
         let near = |node: &u32| -> BTreeSet<usize> {
             ids.iter().position(|id| id == node).into_iter().collect()
         };
+        let mut lie = Nodes::default();
+        for (from, (own, _, distances)) in machine.nodes.values().enumerate() {
+            let package = bits(*own).find_map(|cpu| machine.package_of.get(&cpu));
+            lie.packages.extend(package.map(|id| (from, *id as usize)));
+            let to = distances.iter().enumerate();
+            lie.distances
+                .extend(to.map(|(to, distance)| ((from, to), i64::from(*distance))));
+        }
         let step = Step {
+            nodes: lie,
             cpus: cpus.iter().map(cpu).collect(),
             tasks: tasks
                 .iter()

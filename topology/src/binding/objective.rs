@@ -7,11 +7,13 @@
 //! 3. local CPUs in total;
 //! 4. tasks wholly local;
 //! 5. tasks on one NUMA node, then on one package;
-//! 6. where there are more local CPUs than were asked for: as many for each, up to an even share in whole cores;
-//! 7. tasks below one last-level cache that several cores share;
-//! 8. tasks that share no core;
-//! 9. what is left then goes to all alike: the least sum of squares, in cores' worth; few caches for each; the least sum
-//!    of squares of CPUs.
+//! 6. of the CPUs that were asked for, those on a package of the task's GPUs, then the least distance from each task's farthest
+//!    CPU to its GPUs;
+//! 7. where there are more local CPUs than were asked for: as many for each, up to an even share in whole cores;
+//! 8. tasks below one last-level cache that several cores share;
+//! 9. tasks that share no core;
+//! 10. what is left then goes to all alike: the least sum of squares, in cores' worth; few caches for each; the least sum
+//!     of squares of CPUs.
 //!
 //! Where Slurm's own split is as good in all of these, it is kept; else tasks come out with as much of what Slurm gave
 //! them as that leaves.
@@ -21,6 +23,7 @@ use std::ops::{AddAssign, SubAssign};
 
 use super::near::Near;
 use super::pool::{Area, Pool};
+use crate::machine::Machine;
 use crate::set::{CpuSet, NodeSet};
 
 /// How good a split is, or one task of it; the greater, the better.
@@ -38,6 +41,10 @@ pub(super) struct Merit {
     one_node: usize,
     /// Tasks on one package, in the same way.
     one_package: usize,
+    /// CPUs that were asked for and are local or on a package of the task's GPUs.
+    at_home: usize,
+    /// How far the farthest CPU of each is ([`Far::distance`]), in all.
+    farthest: Reverse<usize>,
     /// Local CPUs up to an even share for each.
     fair: usize,
     /// Tasks below one last-level cache, in the same way as those on one node.
@@ -65,6 +72,10 @@ pub(super) struct Facts {
     pub(super) touches_all: bool,
     /// Whether its GPUs are on different nodes.
     pub(super) is_spanning: bool,
+    /// How many of them are local or on a package of its GPUs.
+    pub(super) at_home: usize,
+    /// How far the farthest of them is ([`Far::distance`]); 0 where all are local.
+    pub(super) farthest: usize,
     /// Whether all are on one node, on one package.
     pub(super) is_on_one: [bool; 2],
     /// Below how many caches they are.
@@ -76,6 +87,8 @@ pub(super) struct Facts {
 /// What the tasks of a split want.
 #[derive(Clone, Copy)]
 pub(super) struct Wants<'a> {
+    /// Says how far nodes are apart.
+    pub(super) machine: &'a Machine,
     /// What is near each task.
     pub(super) near: &'a [Near],
     /// Whether each task takes part in the split.
@@ -90,7 +103,37 @@ pub(super) struct Wants<'a> {
     pub(super) must_reach: bool,
 }
 
+/// Where an area that is not local to a task is, seen from its GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Far {
+    /// Whether it is on a package of theirs.
+    pub(super) is_home: bool,
+    /// From the nearest of them ([`Machine::nearness`]); 255, more than firmware gives, where either node is not known.
+    pub(super) distance: usize,
+}
+
+impl Far {
+    /// Of CPUs on node `area` and package `package`.
+    fn new(machine: &Machine, nodes: &NodeSet, area: &Area) -> Self {
+        const UNKNOWN: u32 = 255;
+        let package = |node: u32| machine.node(node).and_then(|node| node.package);
+        let distance = |here: u32| nodes.iter().map(move |node| machine.nearness(node, here));
+        let least = area.node.and_then(|here| distance(here).min());
+        Self {
+            is_home: area.package.is_some()
+                && nodes.iter().any(|node| package(node) == area.package),
+            distance: least.map_or(UNKNOWN, |least| least.min(UNKNOWN)) as usize,
+        }
+    }
+}
+
 impl<'a> Wants<'a> {
+    /// Where `area` is, seen from the GPUs of a task; none where it is local to it.
+    pub(super) fn far(&self, near: &Near, area: &Area) -> Option<Far> {
+        let is_local = area.node.is_some_and(|node| near.nodes.contains(node));
+        (!is_local).then(|| Far::new(self.machine, &near.nodes, area))
+    }
+
     /// What is near those who take part.
     pub(super) fn takers(&self) -> impl Iterator<Item = &'a Near> + use<'a> {
         self.takers_with_shares().map(|(near, _)| near)
@@ -118,6 +161,8 @@ impl<'a> Wants<'a> {
             whole: usize::from(facts.local == facts.held && facts.touches_all),
             one_node,
             one_package,
+            at_home: facts.at_home.min(self.asked),
+            farthest: Reverse(facts.farthest),
             fair: facts.local.min(facts.fair),
             one_cache: is_counted(facts.caches == 1),
             whole_cores: usize::from(!facts.shares_core),
@@ -151,6 +196,7 @@ impl<'a> Wants<'a> {
         let wide_groups = groups
             .iter()
             .filter(|group| group.cells(pool) > group.tasks);
+        let whole = self.most_whole(pool, least.max(1), local);
         Merit {
             reached: if self.must_reach {
                 takers.min(local)
@@ -159,9 +205,11 @@ impl<'a> Wants<'a> {
             },
             asked: pool.cpus.len().min(takers * self.asked),
             local,
-            whole: self.most_whole(pool, least.max(1), local),
+            whole,
             one_node: together,
             one_package: together,
+            at_home: self.most_at_home(pool),
+            farthest: Reverse((takers - whole.min(takers)) * self.least_distance(pool)),
             fair: self.takers_with_shares().map(|(_, fair)| fair).sum(),
             one_cache: below_one.min(takers - wide_groups.count()),
             whole_cores: takers,
@@ -169,6 +217,61 @@ impl<'a> Wants<'a> {
             caches: Reverse(cores.iter().map(|share| share.tasks * caches(share)).sum()),
             uneven_cpus: Reverse(cpus.iter().map(Share::squares).sum()),
         }
+    }
+
+    /// The takers by the nodes of their GPUs: one of each, and how many they are.
+    fn alike(&self) -> Vec<(&'a Near, usize)> {
+        let mut alike: Vec<(&Near, usize)> = Vec::new();
+        for near in self.takers() {
+            match alike
+                .iter_mut()
+                .find(|(known, _)| known.nodes == near.nodes)
+            {
+                Some((_, tasks)) => *tasks += 1,
+                None => alike.push((near, 1)),
+            }
+        }
+        alike
+    }
+
+    /// No more CPUs that were asked for than these can be local or on a package of the task's GPUs.
+    fn most_at_home(&self, pool: &Pool) -> usize {
+        let alike = self.alike();
+        let mut packages: Vec<(Option<u32>, usize, usize)> = Vec::new();
+        for area in &pool.areas {
+            let known = packages.iter_mut().find(|(package, ..)| {
+                // Areas of no known package are each for themselves.
+                package.is_some() && *package == area.package
+            });
+            if let Some((_, cpus, _)) = known {
+                *cpus += area.cpus.len();
+                continue;
+            }
+            let at_home = |near: &Near| self.far(near, area).is_none_or(|far| far.is_home);
+            let tasks = alike.iter().filter(|(near, _)| at_home(near));
+            packages.push((
+                area.package,
+                area.cpus.len(),
+                tasks.map(|(_, tasks)| tasks).sum(),
+            ));
+        }
+        let most = packages
+            .iter()
+            .map(|(_, cpus, tasks)| (tasks * self.asked).min(*cpus));
+        most.sum()
+    }
+
+    /// A task that is not wholly local has a CPU no nearer than this; 0 where it may be for want of CPUs near one of its GPUs
+    /// only.
+    fn least_distance(&self, pool: &Pool) -> usize {
+        if self.takers().any(Near::is_spanning) {
+            return 0;
+        }
+        let alike = self.alike();
+        let far = alike
+            .iter()
+            .flat_map(|(near, _)| pool.areas.iter().filter_map(|area| self.far(near, area)));
+        far.map(|far| far.distance).min().unwrap_or(0)
     }
 
     /// The shares of the tasks where all that is local is dealt, as evenly as can be among those of a group: in cores'
@@ -303,10 +406,21 @@ impl Merit {
         for (((near, fair), takes_part), cpus) in tasks.zip(wants.takes_part).zip(plan) {
             if *takes_part && !cpus.is_empty() {
                 let spread = pool.spread(cpus);
+                let local = cpus.common(&near.cpus);
+                let (mut at_home, mut farthest) = (local, 0);
+                let areas = spread.areas.iter().filter_map(|area| pool.areas.get(*area));
+                for (area, far) in areas.filter_map(|area| Some((area, wants.far(near, area)?))) {
+                    farthest = farthest.max(far.distance);
+                    if far.is_home {
+                        at_home += cpus.common(&area.cpus);
+                    }
+                }
                 merit += wants.merit_of(Facts {
                     held: cpus.len(),
                     fair: *fair,
-                    local: cpus.common(&near.cpus),
+                    local,
+                    at_home,
+                    farthest,
                     touches_all: near.touches_all(pool, &spread.areas),
                     is_spanning: near.is_spanning(),
                     is_on_one: [spread.areas.len() == 1, spread.packages.len() == 1],
@@ -319,7 +433,7 @@ impl Merit {
     }
 
     /// Its parts, the first of the order first.
-    fn parts(&mut self) -> [&mut usize; 12] {
+    fn parts(&mut self) -> [&mut usize; 14] {
         [
             &mut self.reached,
             &mut self.asked,
@@ -327,6 +441,8 @@ impl Merit {
             &mut self.whole,
             &mut self.one_node,
             &mut self.one_package,
+            &mut self.at_home,
+            &mut self.farthest.0,
             &mut self.fair,
             &mut self.one_cache,
             &mut self.whole_cores,

@@ -315,6 +315,7 @@ impl<'a> Split<'a> {
 
     fn wants(&self) -> Wants<'_> {
         Wants {
+            machine: self.machine,
             near: self.near,
             takes_part: &self.takes_part,
             fair: &self.fair,

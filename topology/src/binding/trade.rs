@@ -6,7 +6,7 @@
 //! tried.
 
 use super::near::Near;
-use super::objective::{Facts, Merit, Wants};
+use super::objective::{Facts, Far, Merit, Wants};
 use super::pool::Pool;
 use crate::set::{CpuSet, NodeSet};
 
@@ -91,8 +91,8 @@ struct Class<'a> {
     /// Their even share.
     fair: usize,
     is_spanning: bool,
-    /// Whether each stall is local to them.
-    is_local: Vec<bool>,
+    /// Where each stall is, seen from their GPUs; none where it is local to them.
+    far: Vec<Option<Far>>,
     /// Of each of their GPUs, the areas near it; GPUs without any are left out.
     areas_of_gpus: Vec<Vec<usize>>,
 }
@@ -219,15 +219,16 @@ impl<'a> Market<'a> {
                 .collect()
         };
         let of_gpus = near.gpu_nodes.iter().flatten().map(areas_near);
-        let cells = pool
-            .areas
-            .iter()
-            .flat_map(|area| area.cells.iter().map(move |_| area));
+        let far = pool.areas.iter().flat_map(|area| {
+            let far = self.wants.far(near, area);
+            area.cells.iter().map(move |_| far)
+        });
+        let far = far.collect();
         self.classes.push(Class {
             gpu_nodes: &near.gpu_nodes,
             fair,
             is_spanning: near.is_spanning(),
-            is_local: cells.map(|area| area.cpus.intersects(&near.cpus)).collect(),
+            far,
             areas_of_gpus: of_gpus.filter(|areas| !areas.is_empty()).collect(),
         });
         self.classes.len() - 1
@@ -285,6 +286,8 @@ impl<'a> Market<'a> {
             held: 0,
             fair: class.fair,
             local: 0,
+            at_home: 0,
+            farthest: 0,
             touches_all: true,
             is_spanning: class.is_spanning,
             is_on_one: [true; 2],
@@ -292,14 +295,20 @@ impl<'a> Market<'a> {
             shares_core: books.shared > 0,
         };
         let mut first: Option<&Stall> = None;
-        let stalls = books.held.iter().zip(&self.stalls).zip(&class.is_local);
-        for ((held, stall), is_local) in stalls {
+        let stalls = books.held.iter().zip(&self.stalls).zip(&class.far);
+        for ((held, stall), far) in stalls {
             let held = *held;
             if held == 0 {
                 continue;
             }
             facts.held += held;
-            facts.local += if *is_local { held } else { 0 };
+            facts.local += if far.is_none() { held } else { 0 };
+            facts.at_home += if far.is_none_or(|far| far.is_home) {
+                held
+            } else {
+                0
+            };
+            facts.farthest = facts.farthest.max(far.map_or(0, |far| far.distance));
             facts.caches += 1;
             let of = *first.get_or_insert(stall);
             let is_as_first = [stall.area == of.area, stall.package == of.package];

@@ -20,6 +20,21 @@ fn too_few_local_cpus_are_filled_up_with_the_nearest() {
 }
 
 #[test]
+fn a_task_without_room_on_its_node_stays_on_the_socket_of_its_gpu() {
+    // Two nodes on each socket, and both GPUs on the first.  Slurm's own split has as many tasks on one node.
+    let pair = machine(2, 2, 2, 1, &["0", "0"]);
+    let step_of_two = with_masks(step(&pair, "", 2, &[&[0], &[1]]), &["0-1", "4-5"]);
+    assert_eq!(lists(&plan_step(&pair, &step_of_two)), ["0-1", "2-3"]);
+    // Of other sockets the nearest.
+    let mut ring = machine(4, 1, 2, 1, &["0", "0"]);
+    for (from, to) in [(0, 1), (1, 0)] {
+        ring.numa_nodes[from].distances.insert(to, 31);
+    }
+    let step_of_two = with_masks(step(&ring, "", 2, &[&[0], &[1]]), &["0-1", "2-3"]);
+    assert_eq!(lists(&plan_step(&ring, &step_of_two)), ["0-1", "4-5"]);
+}
+
+#[test]
 fn a_step_without_a_local_cpu_is_left_as_slurm_made_it() {
     let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
     let mut step = with_masks(step(&machine, "", 1, &[&[2]]), &["1"]);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use gpu_numa_tests::optimum::{Cpu, Merit, PARTS, Step, Task};
+use gpu_numa_tests::optimum::{Cpu, Merit, Nodes, PARTS, Step, Task};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use topology::binding::{StepPlan, StepRequest, plan_step};
@@ -49,7 +49,19 @@ pub(crate) fn judged(machine: &Machine, step: &StepRequest) -> (Step, Vec<u32>) 
             .map(|address| nodes_of(*address))
             .collect(),
     });
+    let mut nodes = Nodes::default();
+    for node in &machine.numa_nodes {
+        let id = node.id as usize;
+        nodes
+            .packages
+            .extend(node.package.map(|package| (id, package as usize)));
+        for other in &machine.numa_nodes {
+            let distance = i64::from(machine.nearness(node.id, other.id));
+            nodes.distances.insert((id, other.id as usize), distance);
+        }
+    }
     let step = Step {
+        nodes,
         cpus: numbers.iter().map(cpu).collect(),
         tasks: tasks.collect(),
         asked: step.asked as usize,
@@ -91,6 +103,19 @@ fn shape(
     })
 }
 
+/// Of four packages, the one across is farther than the two beside.
+fn in_a_ring(machine: &mut Machine) {
+    let packages: Vec<_> = machine.numa_nodes.iter().map(|node| node.package).collect();
+    for node in &mut machine.numa_nodes {
+        for (to, package) in (0..).zip(&packages) {
+            let apart = node.package.unwrap().abs_diff(package.unwrap());
+            if apart == 2 {
+                node.distances.insert(to, 31);
+            }
+        }
+    }
+}
+
 /// A step on such a machine: without these CPUs; each task with its own GPU, or with the one before too (`pairs`).
 fn step_of(
     (shape, below, places): &Shape,
@@ -100,10 +125,13 @@ fn step_of(
     policy: &str,
 ) -> Option<(Machine, StepRequest)> {
     let (packages, nodes, cores, threads) = *shape;
-    let machine = with_caches(
+    let mut machine = with_caches(
         machine(packages, nodes, cores, threads, places),
         *below as usize,
     );
+    if packages == 4 {
+        in_a_ring(&mut machine);
+    }
     let gpus: Vec<Vec<usize>> = (0..places.len())
         .map(|index| {
             if pairs && index > 0 {
