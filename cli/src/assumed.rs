@@ -15,7 +15,7 @@ pub(crate) enum CpusFrom {
     Allowed,
     /// `--mask`: all that one of the tasks has.
     Masks,
-    /// `--exact`: those that the tasks ask for, as Slurm's default distribution takes them.
+    /// `--exact`: those that the tasks ask for, near the step's GPUs first, as Slurm's default distribution takes them.
     Exact,
     /// What this process may use, for `--for`.
     Process,
@@ -92,7 +92,7 @@ impl AssumedStep {
                 format!("step assumed: {request}, on CPUs {cpus}, all those of --mask")
             }
             CpusFrom::Exact => format!(
-                "step assumed: {request}, on CPUs {cpus}, as Slurm's default distribution takes them"
+                "step assumed: {request}, on CPUs {cpus}, as Slurm takes them: near the step's GPUs first (by Cores= of gres.conf), block:cyclic"
             ),
             CpusFrom::Process => {
                 format!("step assumed: {request}, on CPUs {cpus}, those of this process")

@@ -73,8 +73,8 @@ pub(crate) struct Plan {
     /// The step's CPUs, such as 0-3,8 (default: all that are online)
     #[arg(long, value_name = "LIST")]
     allowed: Option<String>,
-    /// The step has only the CPUs that its tasks ask for, as srun -c and srun --exact give them: by Slurm's default
-    /// distribution (block:cyclic), whole cores for each task, of --allowed or of the host
+    /// The step has only the CPUs that its tasks ask for, as srun -c and srun --exact give them: near its GPUs first, by
+    /// Slurm's default distribution (block:cyclic), whole cores for each task, of --allowed or of the host
     #[arg(long, conflicts_with = "mask")]
     exact: bool,
     /// Plan also where the tasks ask for more CPUs than the step has, as srun --overcommit starts them
@@ -242,7 +242,9 @@ impl Plan {
         }
         let asked = assumed.cpus_per_task as usize;
         if self.exact {
-            let alone = Alone::in_own_step(machine, &assumed.cpus, tasks.len(), asked);
+            let gpus: Vec<PciAddress> =
+                tasks.iter().flat_map(|task| task.visible.clone()).collect();
+            let alone = Alone::in_own_step(machine, &assumed.cpus, &gpus, tasks.len(), asked);
             assumed.cpus = alone.cpus();
             assumed.cpus_from = CpusFrom::Exact;
             return Some(alone);

@@ -240,6 +240,21 @@ fn a_plan_says_which_step_it_assumes_and_hands_out_no_other_cpus() {
             "0-1,4-5,8-9,12-13",
             "exact",
         ),
+        // Near the step's GPUs first, and where these have too few on other sockets.
+        (
+            &["--gpus", "2", "--gpus", "3", "-c2", "--exact"],
+            "step assumed: 2 tasks with 2 CPUs each, on CPUs 4-5,12-13, as ",
+            "4-5,12-13",
+            "exact",
+        ),
+        (
+            &[
+                "--gpus", "2", "--gpus", "3", "--gpus", "2,3", "-c4", "--exact",
+            ],
+            "step assumed: 3 tasks with 4 CPUs each, on CPUs 0-1,4-9,12-15, as ",
+            "0-1,4-9,12-15",
+            "exact",
+        ),
         (
             &["-n1", "--allowed", "0-3"],
             "step: 1 task with 1 CPU, on CPUs 0-3 (--allowed)\n",
