@@ -214,9 +214,10 @@ pub fn seen_in(
         return Seen::Numbered(variable, list.clone(), entries.len());
     };
     let visible = visible_of(machine, environment, &openable);
-    match visible.remark {
-        None => Seen::Listed(variable, visible.gpus),
-        Some(_) => Seen::Openable(visible.gpus),
+    if visible.is_guess {
+        Seen::Openable(visible.gpus)
+    } else {
+        Seen::Listed(variable, visible.gpus)
     }
 }
 

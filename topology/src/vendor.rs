@@ -34,6 +34,9 @@ pub struct GpuVendor {
     pub gres_flag: Option<&'static str>,
     /// What joins its GPUs beside PCI Express.
     pub link_name: &'static str,
+    /// What the vendor's own tool writes for these links between two GPUs, before their number: `nvidia-smi topo -m`,
+    /// `rocm-smi --showtopo`, `xpu-smi topology -m`.
+    pub link_mark: &'static str,
     /// Its GPUs by device id; the first row that holds an id counts.
     pub models: &'static [Model],
     /// Whether a GPU that `models` does not list may have such links.
@@ -72,7 +75,8 @@ pub struct Variables {
 /// How a vendor's runtime reads the list of the GPUs that a program is to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListRules {
-    /// CUDA's: indexes in PCI order, UUIDs or their beginnings; -1 ends it.
+    /// CUDA's (observed in libcuda of driver 580.159): indexes in PCI order as C's `atoi` reads them, or, where the first entry
+    /// is one, UUIDs or their beginnings; what names no GPU ends it, and with a GPU that is named twice CUDA does not start.
     Cuda,
     /// ROCR's (ROCR-Runtime, core/runtime/amd_filter_device.cpp, `RvdFilter`): indexes in the order of KFD's nodes, in any
     /// base that C knows, and `GPU-` with a unique id or its beginning; the first entry that names no GPU, several, or one
@@ -245,6 +249,7 @@ pub static VENDORS: [GpuVendor; 3] = [
         autodetect: &["nvml", "nvidia"],
         gres_flag: None,
         link_name: "NVLink",
+        link_mark: "NV",
         models: NVIDIA_MODELS,
         unlisted_may_link: true,
         collectives: Collectives::Nccl,
@@ -278,6 +283,7 @@ pub static VENDORS: [GpuVendor; 3] = [
         autodetect: &["rsmi"],
         gres_flag: Some("amd_gpu_env"),
         link_name: "xGMI",
+        link_mark: "XGMI",
         models: AMD_MODELS,
         unlisted_may_link: false,
         collectives: Collectives::Rccl("gcn"),
@@ -309,6 +315,7 @@ pub static VENDORS: [GpuVendor; 3] = [
         autodetect: &["oneapi"],
         gres_flag: Some("intel_gpu_env"),
         link_name: "Xe Link",
+        link_mark: "XL",
         models: INTEL_MODELS,
         unlisted_may_link: true,
         collectives: Collectives::Other,

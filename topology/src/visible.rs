@@ -73,6 +73,8 @@ pub struct Visible {
     pub gpus: Vec<PciAddress>,
     /// What was odd, for a person.
     pub remark: Option<String>,
+    /// Whether the variable could not be read as the runtime reads it, so that `gpus` are all that may be opened.
+    pub is_guess: bool,
 }
 
 /// The GPUs of all vendors that a task with the environment `env` sees.
@@ -107,6 +109,7 @@ pub fn find_all(
         let own = find_visible(machine, &view);
         seen.gpus.extend(own.gpus);
         seen.remark = seen.remark.or(own.remark);
+        seen.is_guess |= own.is_guess;
     }
     seen
 }
@@ -151,7 +154,7 @@ pub fn find_visible(machine: &Machine, view: &TaskView) -> Visible {
     }
     Visible {
         gpus: within,
-        remark: outer.remark,
+        ..outer
     }
 }
 
@@ -196,7 +199,7 @@ fn find_outer(machine: &Machine, vendor: &GpuVendor, view: &TaskView) -> Visible
     let Some(list) = &view.visible else {
         return Visible {
             gpus: bound_by_step(machine, vendor, view, &openable),
-            remark: None,
+            ..Visible::default()
         };
     };
     let variables = &vendor.variables;
@@ -207,37 +210,52 @@ fn find_outer(machine: &Machine, vendor: &GpuVendor, view: &TaskView) -> Visible
                 "{} is {} and the GPUs differ, so their numbers are not known; taking all that it may open",
                 order.name, order.by_speed
             )),
+            is_guess: true,
         };
     }
     let parsed = match variables.list {
+        ListRules::Cuda => parse_cuda(machine, &openable, list),
         // Whole GPUs are meant where numbers are; a list with tiles ("0.1") names none of these.
-        ListRules::Cuda | ListRules::LevelZero => parse_list(machine, &openable, list),
+        ListRules::LevelZero => parse_list(machine, &openable, list),
         ListRules::Rocr => parse_rocr(machine, &openable, list),
     };
     match parsed {
-        Ok(gpus) => Visible { gpus, remark: None },
+        Ok(gpus) => Visible {
+            gpus,
+            ..Visible::default()
+        },
         // Variables inherited from the batch script, in a step that Slurm gave no GPU.
         Err(_)
             if openable.is_empty() && view.step_list.is_none() && askable(machine, vendor) > 0 =>
         {
             Visible::default()
         }
-        Err(odd) if odd.ends => Visible {
+        Err(odd) if odd.fault != Fault::NotKnown => Visible {
+            remark: Some(ending_entry(vendor, &odd)),
             gpus: odd.before,
-            remark: Some(ending_entry(variables.visible, odd.named)),
+            is_guess: false,
         },
         Err(odd) => Visible {
             gpus: all(),
             remark: Some(odd_entry(variables.visible, odd.named, openable.is_empty())),
+            is_guess: true,
         },
     }
 }
 
-fn ending_entry(variable: &str, odd: &str) -> String {
-    let odd = printable(odd);
-    format!(
-        "{variable} names \"{odd}\", which is no further GPU that it may open; ROCm shows none from there on"
-    )
+fn ending_entry(vendor: &GpuVendor, odd: &OddEntry<'_>) -> String {
+    let (variable, named) = (vendor.variables.visible, printable(odd.named));
+    match (odd.fault, vendor.variables.list) {
+        (Fault::Again, _) => format!(
+            "{variable} names a GPU twice (\"{named}\"); CUDA does not start with such a list, so no GPU is seen"
+        ),
+        (_, ListRules::Rocr) => format!(
+            "{variable} names \"{named}\", which is no further GPU that it may open; ROCm shows none from there on"
+        ),
+        (_, _) => format!(
+            "{variable} names \"{named}\", which is no GPU that it may open; CUDA shows none from there on"
+        ),
+    }
 }
 
 fn odd_entry(variable: &str, odd: &str, none_openable: bool) -> String {
@@ -316,14 +334,129 @@ fn are_alike(gpus: &[&Gpu]) -> bool {
 #[derive(Debug)]
 struct OddEntry<'l> {
     named: &'l str,
-    /// The GPUs of the entries before it.
+    /// The GPUs that the runtime shows.
     before: Vec<PciAddress>,
-    /// Whether the runtime is known to show these alone.
-    ends: bool,
+    /// What the runtime does there.
+    fault: Fault,
 }
 
-/// Reads a list as CUDA does: indexes into the openable GPUs in PCI order, UUIDs or their beginnings, a
-/// -1 ends it.  The error is the first entry that names no openable GPU.
+/// What a runtime does at an entry that names no openable GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// It shows the GPUs of the entries before it.
+    Ends,
+    /// It shows none at all, because the entry names a GPU again.
+    Again,
+    /// Not known: the entry may name a GPU that is not known here by that name.
+    NotKnown,
+}
+
+/// Reads a list as CUDA does ([`ListRules::Cuda`]).  The error is the first entry that ends the list, but a negative number,
+/// which people write for that.
+#[inline]
+fn parse_cuda<'l>(
+    machine: &Machine,
+    openable: &[&Gpu],
+    list: &'l str,
+) -> Result<Vec<PciAddress>, OddEntry<'l>> {
+    let is_uuid = |entry: &str| ["GPU-", "MIG-"].iter().any(|kind| entry.starts_with(kind));
+    let are_uuids = is_uuid(list);
+    let mut gpus = Vec::with_capacity(openable.len());
+    let mut taken = Vec::new();
+    for entry in list.split(',').take(4096) {
+        let odd = |before, fault| OddEntry {
+            named: entry.trim(),
+            before,
+            fault,
+        };
+        let index = parse_leading_int(entry);
+        if !are_uuids && index.is_some_and(|index| index < 0) {
+            break;
+        }
+        // What the first entry is, all are.
+        let found = match are_uuids {
+            true if is_uuid(entry) => gpu_of_uuid(openable, entry),
+            true => None,
+            false => index
+                .and_then(|index| usize::try_from(index).ok())
+                .filter(|index| *index < openable.len()),
+        };
+        let Some(index) = found else {
+            let anywhere = are_uuids
+                .then(|| by_uuid_anywhere(machine, entry))
+                .flatten();
+            if let Some(gpu) = anywhere {
+                gpus.push(gpu.pci);
+                continue;
+            }
+            let fault = if is_known(machine, openable, are_uuids && is_uuid(entry)) {
+                Fault::Ends
+            } else {
+                Fault::NotKnown
+            };
+            return Err(odd(gpus, fault));
+        };
+        let Some(gpu) = openable.get(index) else {
+            break;
+        };
+        // Of a GPU with MIG instances a UUID names one of them.
+        if taken.contains(&index) && gpu.mig.is_empty() {
+            return Err(odd(Vec::new(), Fault::Again));
+        }
+        if !taken.contains(&index) {
+            taken.push(index);
+            gpus.push(gpu.pci);
+        }
+    }
+    Ok(gpus)
+}
+
+/// Whether what names no GPU of `openable` is known to name none at all.
+fn is_known(machine: &Machine, openable: &[&Gpu], is_uuid: bool) -> bool {
+    let is_whole = |gpu: &Gpu| gpu.mig.is_empty() && (!is_uuid || gpu.uuid.is_some());
+    let have_files = machine.gpus.iter().all(|gpu| gpu.minor.is_some());
+    have_files && !openable.is_empty() && openable.iter().all(|gpu| is_whole(gpu))
+}
+
+/// The place of the one GPU that CUDA takes a UUID or its beginning for.
+///
+/// Up to 32 hexadecimal digits count, in any case and with hyphens anywhere; what follows them does not.
+fn gpu_of_uuid(openable: &[&Gpu], entry: &str) -> Option<usize> {
+    let by_digits = entry.strip_prefix("GPU-").and_then(|digits| {
+        let digits: String = digits.chars().filter(|c| *c != '-').take(32).collect();
+        let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (is_hex && entry.len() > "GPU-".len()).then(|| digits.to_ascii_lowercase())
+    });
+    let matches = |gpu: &&Gpu| match &by_digits {
+        Some(digits) => gpu.uuid.as_deref().is_some_and(|uuid| {
+            let uuid = uuid.trim_start_matches("GPU-").replace('-', "");
+            uuid.to_ascii_lowercase().starts_with(digits)
+        }),
+        None => entry.starts_with("MIG-") && one_of_uuid([*gpu], entry).is_some(),
+    };
+    let mut matching = openable.iter().enumerate().filter(|(_, gpu)| matches(gpu));
+    match (matching.next(), matching.next()) {
+        (Some((index, _)), None) => Some(index),
+        _ => None,
+    }
+}
+
+/// A number as C's `atoi` reads it from the beginning of a text, in 32 bits; none where there is no digit.
+fn parse_leading_int(text: &str) -> Option<i32> {
+    let text = text.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let digits = unsigned.bytes().take_while(u8::is_ascii_digit).count();
+    let value = match unsigned.get(..digits)? {
+        "" => return None,
+        digits => digits.parse().unwrap_or(i64::MAX),
+    };
+    let value = if text.starts_with('-') { -value } else { value };
+    let [a, b, c, d, ..] = value.to_le_bytes();
+    Some(i32::from_le_bytes([a, b, c, d]))
+}
+
+/// Reads a list of indexes into the openable GPUs in PCI order, UUIDs or their beginnings; a -1 ends it.  The error is the
+/// first entry that names no openable GPU.
 #[inline]
 fn parse_list<'l>(
     machine: &Machine,
@@ -351,7 +484,7 @@ fn parse_list<'l>(
             return Err(OddEntry {
                 named: entry,
                 before: gpus,
-                ends: false,
+                fault: Fault::NotKnown,
             });
         };
         // Of a GPU that is divided each index is another part.
@@ -398,10 +531,16 @@ fn parse_rocr<'l>(
         }
         // Which GPU a name stands for is not known where one has no unique id here.
         let is_known = !is_name || openable.iter().all(|gpu| gpu.uuid.is_some());
+        let is_known = is_known && !openable.is_empty();
+        let fault = if is_known {
+            Fault::Ends
+        } else {
+            Fault::NotKnown
+        };
         return Err(OddEntry {
             named: entry,
             before: gpus,
-            ends: is_known && !openable.is_empty(),
+            fault,
         });
     }
     Ok(gpus)
@@ -582,7 +721,8 @@ mod tests {
         for entry in [
             "GPU-2aaa-bbbb",
             "GPU-2aaa",
-            "gpu-2AAA",
+            "GPU-2AAAB",
+            "GPU-2",
             "MIG-2ccc",
             "MIG-GPU-2aaa-bbbb/1/0",
         ] {
@@ -591,10 +731,73 @@ mod tests {
     }
 
     #[test]
-    fn what_names_nothing_falls_back_to_the_openable_with_a_line() {
-        for entry in ["7", "GPU-ffff", "GPU-", "x"] {
-            let visible = find_visible(&machine(), &view(&[1], Some(entry)));
+    fn cuda_shows_the_gpus_before_what_names_none() {
+        // As CUDA of driver 580.159 has them on one H200, GPU 1 of this machine.
+        for (list, sees, is_said) in [
+            ("0", true, false),
+            ("1", false, true),
+            ("-1", false, false),
+            ("0,99", true, true),
+            ("99,0", false, true),
+            ("0,-1,0", true, false),
+            ("0,1,0", true, true),
+            ("0,,0", true, true),
+            (",0", false, true),
+            (" 0", true, false),
+            (" 0 ,-1", true, false),
+            ("+0", true, false),
+            ("-0", true, false),
+            ("-2", false, false),
+            ("00", true, false),
+            ("01", false, true),
+            ("0x1", true, false),
+            ("0.5", true, false),
+            ("0 1", true, false),
+            ("1e0", false, true),
+            ("+ 0", false, true),
+            ("4294967296", true, false),
+            ("99999999999999999999", false, false),
+            ("abc", false, true),
+            ("0,abc", true, true),
+            ("all", false, true),
+            ("GPU-1aaa-bbbb", true, false),
+            ("GPU-1AAABBBB", true, false),
+            ("GPU-1aaa-", true, false),
+            ("GPU--", true, false),
+            ("GPU-", false, true),
+            ("GPU", false, true),
+            ("gpu-1aaa", false, true),
+            ("GPU-1aaa-zz", false, true),
+            ("GPU-1a ", false, true),
+            (" GPU-1aaa", false, true),
+            ("GPU-ffff,GPU-1aaa", false, true),
+            ("GPU-1aaa,0", true, true),
+            ("0,GPU-1aaa", true, true),
+            ("GPU-1aaa,GPU-1aaa", false, true),
+            ("0,0", false, true),
+            ("0,00", false, true),
+            ("0,0x1", false, true),
+        ] {
+            let mut machine = machine();
+            machine.gpus.iter_mut().for_each(|gpu| gpu.mig.clear());
+            let visible = find_visible(&machine, &view(&[1], Some(list)));
+            let expected = if sees { vec![address(1)] } else { Vec::new() };
+            assert_eq!(visible.gpus, expected, "{list}");
+            assert_eq!(visible.remark.is_some(), is_said, "{list}");
+            assert!(!visible.is_guess, "{list}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_may_be_a_gpus_falls_back_to_the_openable_with_a_line() {
+        let mut unnamed = machine();
+        for gpu in &mut unnamed.gpus {
+            (gpu.uuid, gpu.mig) = (None, Vec::new());
+        }
+        for (machine, entry) in [(machine(), "MIG-ffff"), (unnamed, "GPU-ffff")] {
+            let visible = find_visible(&machine, &view(&[1], Some(entry)));
             assert_eq!(visible.gpus, [address(1)]);
+            assert!(visible.is_guess);
             assert!(visible.remark.unwrap().contains(&format!("\"{entry}\"")));
         }
     }
