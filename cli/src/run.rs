@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::path::Path;
 
 use clap::Args;
 use discovery::Source;
@@ -11,6 +12,7 @@ use launch::environment::{RunChoice, device_order};
 use launch::frameworks;
 use launch::nics::{UCX_DEVICES, ucx_devices};
 use launch::observe;
+use launch::own_list::{block, is_own_list};
 use launch::rank::{Rank, rank_variables, read_rank};
 use launch::variables::{Environment as _, OwnEnvironment};
 use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
@@ -134,18 +136,27 @@ impl Run {
         let mask = observe::own_cpus().map_err(|error| {
             CommandError::Argument(format!("own affinity cannot be read: {error}"))
         })?;
-        let request = TaskRequest {
+        let own_list = match (rank, &self.gpus) {
+            (Some(rank), None) => own_list_of(machine, &visible, rank),
+            (Some(_) | None, _) => None,
+        };
+        let request = |visible| TaskRequest {
             visible,
             slurm_cpus: Some(mask.clone()),
             ..TaskRequest::default()
         };
         // Ranks of one host each run this command with the same facts, so each plans for all.
         let ranks = rank.and_then(|rank| rank.of).unwrap_or(1);
+        let tasks = match &own_list {
+            Some(OwnList::Blocks(blocks)) => blocks.iter().cloned().map(request).collect(),
+            Some(OwnList::Alone) => vec![request(visible)],
+            None => vec![request(visible); ranks],
+        };
         let step = StepRequest {
             settings,
-            step_cpus: mask,
+            step_cpus: mask.clone(),
             asked: self.cpus_per_task,
-            tasks: vec![request; ranks],
+            tasks,
             kernel: observe::kernel(),
             allowed_nodes: None,
             owns_cpus: true,
@@ -156,14 +167,41 @@ impl Run {
         };
         let mut step = step;
         // The programs of a launcher's ranks take the GPU of their number, whatever would come out even.
-        if step.settings.map == Map::Auto || rank.of.is_none() {
+        let counts_in_list = own_list.is_none();
+        if counts_in_list && (step.settings.map == Map::Auto || rank.of.is_none()) {
             step.settings.map = Map::Localid;
         }
-        Ok(match rank.of {
-            None => plan_alone(machine, &step, rank.index),
-            Some(_) => plan_step(machine, &step),
+        let is_alone = rank.of.is_none() || matches!(own_list, Some(OwnList::Alone));
+        Ok(if is_alone {
+            plan_alone(machine, &step, rank.index)
+        } else {
+            plan_step(machine, &step)
         })
     }
+}
+
+/// What the other ranks of a host see where each has a list of its own.
+enum OwnList {
+    /// The list of each: every rank has the GPUs of its number, as this one has.
+    Blocks(Vec<Vec<PciAddress>>),
+    /// Not known.
+    Alone,
+}
+
+/// None where all ranks have the same list, or that cannot be seen.
+fn own_list_of(machine: &Machine, visible: &[PciAddress], rank: Rank) -> Option<OwnList> {
+    if !is_own_list(Path::new("/"), std::process::id(), machine, visible) {
+        return None;
+    }
+    let of = |index| block(machine, visible, index);
+    let blocks: Vec<Vec<PciAddress>> = (0..rank.of.unwrap_or(0)).map(of).collect();
+    let are_all = blocks.iter().all(|block| !block.is_empty());
+    let is_in_order = blocks.get(rank.index).is_some_and(|own| own == visible);
+    Some(if are_all && is_in_order {
+        OwnList::Blocks(blocks)
+    } else {
+        OwnList::Alone
+    })
 }
 
 /// The GPUs that this process sees, as CUDA would.

@@ -122,6 +122,22 @@ fn texts(value: &Value) -> Vec<&str> {
 }
 
 #[test]
+fn a_process_that_nobody_bound_has_no_more_cpus_than_its_host() {
+    let host = Host::new("l40s-1s-1g");
+    let unbound = Recorded {
+        pid: 100,
+        name: "python",
+        threads: &[("python", "0-255"), ("python", "0-31")],
+        environment: &["CUDA_VISIBLE_DEVICES=0"],
+        maps: NODE_0,
+        ..Recorded::default()
+    };
+    let document = host.verify(&unbound);
+    assert_eq!(document["verdict"], "local", "{document:#}");
+    assert_eq!(document["cpus"], "0-31", "{document:#}");
+}
+
+#[test]
 fn a_rank_of_torchrun_on_the_wrong_socket_is_not_local() {
     let host = Host::new("dgx-h100");
     let report = report_of_all();

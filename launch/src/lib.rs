@@ -17,6 +17,7 @@ pub mod nccl;
 pub mod nics;
 pub mod numa_maps;
 pub mod observe;
+pub mod own_list;
 pub mod process;
 pub mod rank;
 pub mod shared;

@@ -25,6 +25,8 @@ pub struct Process {
     pub name: String,
     /// The threads of each CPU mask.
     pub masks: BTreeMap<String, (CpuSet, Vec<Thread>)>,
+    /// The CPUs that the host has; none where masks are as the kernel writes them.
+    online: Option<CpuSet>,
     /// Where its memory is.
     pub memory: ProcessMemory,
     /// The GPUs and CPUs that a launch gave its task of which it said `partial`, by its report; none where it has no
@@ -57,6 +59,7 @@ impl Process {
             pid,
             name: name.trim().to_owned(),
             masks,
+            online: None,
             memory: ProcessMemory::default(),
             bound_partly: reported_partial(&StartEnvironment::of(root, pid)),
             policies: BTreeMap::new(),
@@ -67,12 +70,26 @@ impl Process {
         Some(process)
     }
 
+    /// The same with masks of CPUs that the host has: that of a process which nobody bound names every CPU that the host could ever
+    /// have, 128 in many virtual machines (`Cpus_allowed_list`, from `task_cpus_mask`; cpuset(7)).
+    #[must_use]
+    pub fn on(mut self, online: &CpuSet) -> Self {
+        self.masks = only_online(self.masks, online);
+        self.online = Some(online.clone());
+        self
+    }
+
     /// Reads its threads again; false where it has ended.
     pub fn read_threads(&mut self, root: &Path) -> bool {
         let folder = folder_of(root, self.pid);
         match read_masks(&folder) {
             // Another may have got its number.
-            Some(masks) if read_start(&folder) == self.started => self.masks = masks,
+            Some(masks) if read_start(&folder) == self.started => {
+                self.masks = match &self.online {
+                    Some(online) => only_online(masks, online),
+                    None => masks,
+                };
+            }
             Some(_) | None => return false,
         }
         true
@@ -326,6 +343,23 @@ fn read_stat<T: FromStr>(folder: &Path, field: usize) -> Option<T> {
     // The name before them, in brackets, may hold anything.
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(field)?.parse().ok()
+}
+
+/// Masks without CPUs that are not `online`; one of which none is stays.
+fn only_online(
+    masks: BTreeMap<String, (CpuSet, Vec<Thread>)>,
+    online: &CpuSet,
+) -> BTreeMap<String, (CpuSet, Vec<Thread>)> {
+    let mut all: BTreeMap<String, (CpuSet, Vec<Thread>)> = BTreeMap::new();
+    for (mask, threads) in masks.into_values() {
+        let present = mask.intersection(online);
+        let own = if present.is_empty() { mask } else { present };
+        let (_, known) = all
+            .entry(own.to_string())
+            .or_insert_with(|| (own, Vec::new()));
+        known.extend(threads);
+    }
+    all
 }
 
 fn read_masks(folder: &Path) -> Option<BTreeMap<String, (CpuSet, Vec<Thread>)>> {

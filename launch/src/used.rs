@@ -10,6 +10,7 @@ use topology::machine::Machine;
 use topology::pci::PciAddress;
 
 use crate::environment::{RunChoice, reported_gpus};
+use crate::own_list::is_slurms_share;
 use crate::rank::LocalRank;
 use crate::variables::Environment;
 
@@ -110,6 +111,8 @@ pub struct Facts {
     pub open: Vec<PciAddress>,
     /// What its environment says.
     pub seen: Seen,
+    /// Whether it says so of this rank alone ([`crate::own_list`]).
+    pub is_own_list: bool,
 }
 
 impl UsedGpus {
@@ -242,12 +245,10 @@ fn given(facts: &Facts, environment: &impl Environment) -> Given {
             rank.filter(|rank| !is_tasks(rank)),
         );
     }
-    // Slurm's tasks may each have GPUs of their own, and then see no others.
-    let on_host = environment.get("SLURM_GPUS_ON_NODE");
-    let on_host = on_host.and_then(|count| count.trim().parse::<usize>().ok());
     let visible = facts.seen.gpus();
-    let has_own = on_host.is_some_and(|count| visible.len() < count);
-    let rank = rank.filter(|rank| !(rank.is_of_task() && has_own));
+    let has_own =
+        |rank: &LocalRank| facts.is_own_list || is_slurms_share(environment, rank, visible.len());
+    let rank = rank.filter(|rank| !has_own(rank));
     all(visible.to_vec(), Evidence::Visible, rank)
 }
 

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use launch::job::Group;
+use launch::own_list::is_own_list;
 use launch::process::{self, Process, StartEnvironment};
-use launch::used::{Evidence, Facts, Silence, UsedGpus, find_used};
+use launch::used::{Evidence, Facts, Seen, Silence, UsedGpus, find_used};
 use topology::machine::Machine;
 use topology::pci::PciAddress;
 
@@ -88,12 +89,15 @@ impl Host<'_> {
         } else {
             facts.seen = process::recorded_seen(self.root, machine, pid);
         }
+        if let Seen::Listed(_, gpus) = &facts.seen {
+            facts.is_own_list = is_own_list(self.root, pid, machine, gpus);
+        }
         find_used(machine, &facts, &StartEnvironment::of(self.root, pid))
     }
 
     /// Reads and judges a process; none where it cannot be read.
     pub(crate) fn check(&self, pid: u32, age: Duration) -> Option<Checked> {
-        let process = Process::read(self.root, pid)?;
+        let process = Process::read(self.root, pid)?.on(&self.machine.online);
         let used = self.used(pid, age);
         let judgement = judge(self.machine, &process, &used);
         Some(Checked {
