@@ -10,7 +10,7 @@ use topology::machine::Machine;
 use topology::option::printable;
 use topology::pci::PciAddress;
 use topology::quantity::{count, volume};
-use topology::set::CpuSet;
+use topology::set::{CpuSet, NodeSet};
 
 use super::judge::{FarFile, Finding, Judgement};
 use crate::command::shell_word;
@@ -198,12 +198,8 @@ pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Findin
             )
         }
         Finding::MemoryNotAllowed { allowed, nodes: right } => {
-            let (allowed, right) = (nodes(allowed), nodes(right));
-            if judgement.gpus == 1 {
-                format!("its cpuset gives it memory from {allowed} only; its GPU is on {right}")
-            } else {
-                format!("its cpuset gives it memory from {allowed} only; its GPUs are on {right}")
-            }
+            let (allowed, place) = (nodes(allowed), right_place(judgement, right));
+            format!("its cpuset gives it memory from {allowed} only; {place}")
         }
         Finding::ThreadsPolicy {
             threads,
@@ -211,12 +207,8 @@ pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Findin
             policy,
             nodes: right,
         } => {
-            let (who, right) = (who(threads, *of), nodes(right));
-            if judgement.gpus == 1 {
-                format!("{who} took another memory policy, \"{policy}\"; its GPU is on {right}")
-            } else {
-                format!("{who} took another memory policy, \"{policy}\"; its GPUs are on {right}")
-            }
+            let (who, place) = (who(threads, *of), right_place(judgement, right));
+            format!("{who} took another memory policy, \"{policy}\"; {place}")
         }
         Finding::MemoryUnreadable => "its memory cannot be read (numa_maps)".to_owned(),
         Finding::MemoryPolicy {
@@ -224,18 +216,15 @@ pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Findin
             others,
             nodes: right,
         } => {
-            let (others, right) = (nodes(others), nodes(right));
-            if judgement.gpus == 1 {
-                format!("its memory policy \"{policy}\" names {others}; its GPU is on {right}")
-            } else {
-                format!("its memory policy \"{policy}\" names {others}; its GPUs are on {right}")
-            }
+            let (others, place) = (nodes(others), right_place(judgement, right));
+            format!("its memory policy \"{policy}\" names {others}; {place}")
         }
         Finding::MemoryElsewhere {
             far,
             all,
             nodes: right,
         } => {
+            let is_at_gpus = is_at_gpus(judgement, right);
             let (far, all, right) = (volume(*far), volume(*all), nodes(right));
             // Where a finding beside this one says that it may have none there, nothing moves them.
             let is_shut_out = |other: &Finding| matches!(other, Finding::MemoryNotAllowed { .. });
@@ -244,12 +233,34 @@ pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Findin
             } else {
                 "; gpu-numa heal moves them"
             };
-            if judgement.gpus == 1 {
-                format!("{far} of its {all} of memory are not on its GPU's {right}{cure}")
-            } else {
-                format!("{far} of its {all} of memory are not on its GPUs' {right}{cure}")
+            match (judgement.gpus, is_at_gpus) {
+                (1, true) => format!("{far} of its {all} of memory are not on its GPU's {right}{cure}"),
+                (_, true) => format!("{far} of its {all} of memory are not on its GPUs' {right}{cure}"),
+                (1, false) => format!(
+                    "{far} of its {all} of memory are not on {right}, the nearest with memory to its GPU{cure}"
+                ),
+                (_, false) => format!(
+                    "{far} of its {all} of memory are not on {right}, the nearest with memory to its GPUs{cure}"
+                ),
             }
         }
+    }
+}
+
+/// Whether memory on `right` is on the nodes of the GPUs: these may have none.
+fn is_at_gpus(judgement: &Judgement, right: &NodeSet) -> bool {
+    let of_gpus = judgement.nodes.as_ref();
+    of_gpus.is_none_or(|nodes| right.is_subset(nodes))
+}
+
+/// Where the memory of a process belongs, as the end of a sentence.
+fn right_place(judgement: &Judgement, right: &NodeSet) -> String {
+    let place = nodes(right);
+    match (judgement.gpus, is_at_gpus(judgement, right)) {
+        (1, true) => format!("its GPU is on {place}"),
+        (_, true) => format!("its GPUs are on {place}"),
+        (1, false) => format!("{place} is the nearest with memory to its GPU"),
+        (_, false) => format!("the nearest with memory to its GPUs: {place}"),
     }
 }
 

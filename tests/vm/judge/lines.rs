@@ -256,11 +256,6 @@ impl Told<'_> {
         self.machine.cpus(&BTreeSet::from([node]))
     }
 
-    fn memory_nodes(&self, task: usize) -> BTreeSet<u32> {
-        let nodes = self.judged.nodes[task].iter();
-        nodes.map(|node| self.machine.memory_of(*node)).collect()
-    }
-
     /// A task's own line says what its report says, and how many GPUs on how many sockets it sees.
     fn of_task(&self, task: usize, text: &str) -> Vec<String> {
         let Some(seen) = self.tasks.get(task) else {
@@ -336,7 +331,7 @@ impl Told<'_> {
                 bits(parse_set(self.tasks[*task].get("policy_nodes"))).collect();
             self.tasks[*task].get("policy") != "default"
                 && !named.is_empty()
-                && named.is_subset(&self.memory_nodes(*task))
+                && named.is_subset(&self.judged.nodes[*task])
         };
         let near: Vec<usize> = (0..self.tasks.len()).filter(is_near).collect();
         let changed = near.iter().filter(|task| {

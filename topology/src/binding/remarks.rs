@@ -72,7 +72,12 @@ pub fn summarize(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Summ
         return Summary::NoGpu;
     }
     let is_dry_run = step.settings.policy == Policy::None;
-    let memory = tasks().filter(|task| task.memory.is_change()).count();
+    // Where a GPU's node has no memory for the task, another node's is no memory of the GPU.
+    let is_at_gpus = |task: &&TaskPlan| {
+        let nodes = machine.nodes_of_gpus(&task.gpus);
+        task.memory.is_change() && task.memory.nodes.is_subset(&nodes)
+    };
+    let memory = tasks().filter(is_at_gpus).count();
     let left = |task: &TaskPlan| {
         if let TaskCase::CpusLeft { why, .. } = task.case {
             Some(why)

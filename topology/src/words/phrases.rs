@@ -134,8 +134,13 @@ pub(super) fn widths(tasks: usize, fewest: usize, most: usize) -> String {
     }
 }
 
-/// `memory prefers node 0` and its kind.
-pub(super) fn memory(plan: &MemoryPlan) -> String {
+/// `memory prefers node 0` and its kind, of a task with GPUs on `gpu_nodes`.
+pub(super) fn memory(plan: &MemoryPlan, gpu_nodes: &NodeSet) -> String {
+    let without = gpu_nodes.difference(&plan.nodes);
+    // Ours alone: the user's own goes by the CPUs, or by what was typed.
+    if plan.is_change() && !plan.follows_cpus && !without.is_empty() {
+        return nearest_memory(plan.policy, &nodes(&plan.nodes), &nodes(&without));
+    }
     let nodes = nodes(&plan.nodes);
     match (plan.policy, plan.left) {
         (MemoryPolicy::Default, Some(MemoryLeft::Unchanged)) => "memory left as it is".to_owned(),
@@ -164,6 +169,19 @@ pub(super) fn memory(plan: &MemoryPlan) -> String {
         }
         (MemoryPolicy::Interleave, Some(_)) => {
             format!("memory interleaved over {nodes} by the user's policy")
+        }
+    }
+}
+
+/// Memory near GPUs on nodes that have none for the task, `without`.
+fn nearest_memory(policy: MemoryPolicy, nodes: &str, without: &str) -> String {
+    match policy {
+        MemoryPolicy::Preferred | MemoryPolicy::PreferredMany | MemoryPolicy::Default => {
+            format!("memory prefers {nodes} (none for it on {without})")
+        }
+        MemoryPolicy::Bind => format!("memory bound to {nodes} (none for it on {without})"),
+        MemoryPolicy::Interleave => {
+            format!("memory interleaved over {nodes} (none for it on {without})")
         }
     }
 }

@@ -149,7 +149,7 @@ pub fn refused_line(policy: Policy, refusal: &Refusal, voice: Voice) -> String {
 pub fn advice_line(refusal: &Refusal, advice: &Advice, verb: Verb) -> String {
     let fits = match &refusal.misfit {
         Misfit::UnknownNode { gpu } => Some(format!(
-            "the node named in /etc/gpu-numa-bind/localities (\"{gpu} 0\")"
+            "its NUMA node named in /etc/gpu-numa-bind/localities (\"{gpu} N\", N the node's number)"
         )),
         Misfit::LeftFar { why, .. } => match why {
             CpusLeft::UserCpus => Some(

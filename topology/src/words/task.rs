@@ -162,7 +162,10 @@ fn own_gpus(plan: &TaskPlan) -> String {
 
 fn cpus_left(plan: &TaskPlan, gpu_nodes: &NodeSet, why: CpusLeft) -> String {
     let (gpus, nodes) = (own_gpus(plan), phrases::nodes(gpu_nodes));
-    let (cpus, memory) = (phrases::cpus(&plan.cpus), phrases::memory(&plan.memory));
+    let (cpus, memory) = (
+        phrases::cpus(&plan.cpus),
+        phrases::memory(&plan.memory, gpu_nodes),
+    );
     match why {
         CpusLeft::UserCpus => {
             format!("{gpus} {nodes}, {cpus} left to the user's --cpu-bind, {memory}")
@@ -178,7 +181,7 @@ fn cpus_left(plan: &TaskPlan, gpu_nodes: &NodeSet, why: CpusLeft) -> String {
 
 fn crowded(plan: &TaskPlan, gpu_nodes: &NodeSet, voice: Voice) -> String {
     let (gpus, nodes) = (own_gpus(plan), phrases::nodes(gpu_nodes));
-    let memory = phrases::memory(&plan.memory);
+    let memory = phrases::memory(&plan.memory, gpu_nodes);
     match voice {
         Voice::Step => format!(
             "{gpus} {nodes}: other tasks have all of the step's CPUs there; left as Slurm made it, {memory}"
@@ -191,7 +194,10 @@ fn crowded(plan: &TaskPlan, gpu_nodes: &NodeSet, voice: Voice) -> String {
 
 fn placed(plan: &TaskPlan, gpu_nodes: &NodeSet, local: usize, far_gpus: &[PciAddress]) -> String {
     let (gpus, nodes) = (own_gpus(plan), phrases::nodes(gpu_nodes));
-    let (cpus, memory) = (phrases::cpus(&plan.cpus), phrases::memory(&plan.memory));
+    let (cpus, memory) = (
+        phrases::cpus(&plan.cpus),
+        phrases::memory(&plan.memory, gpu_nodes),
+    );
     let all = phrases::cpu_count(plan.cpus.len());
     match (plan.verdict, plan.is_dry_run) {
         (Verdict::Spanning, false) => {

@@ -106,11 +106,12 @@ fn a_placed_task_has_its_gpus_cpus_memory_and_verdict() {
     };
     let spanning = TaskPlan {
         gpus: vec![gpu(0x21), gpu(0x22), gpu(0x83)],
+        memory: memory(MemoryPolicy::PreferredMany, "0-1"),
         ..plan(case, Verdict::Spanning)
     };
     both(
         &spanning,
-        "GPUs 0000:21:00.0, 0000:22:00.0 and 0000:83:00.0 nodes 0-1, CPUs 0-3, memory prefers node 0: \
+        "GPUs 0000:21:00.0, 0000:22:00.0 and 0000:83:00.0 nodes 0-1, CPUs 0-3, memory prefers nodes 0-1: \
          spanning (its GPUs are on several nodes)",
     );
     let share = TaskPlan {
@@ -159,8 +160,8 @@ fn the_policy_none_says_that_nothing_is_changed() {
 fn every_kind_of_memory_policy_has_its_words() {
     for (memory, words) in [
         (
-            memory(MemoryPolicy::Preferred, "1"),
-            "memory prefers node 1",
+            memory(MemoryPolicy::Preferred, "0"),
+            "memory prefers node 0",
         ),
         (
             memory(MemoryPolicy::PreferredMany, "0-1"),
@@ -216,6 +217,25 @@ fn every_kind_of_memory_policy_has_its_words() {
         both(
             &task,
             &format!("GPU 0000:21:00.0 node 0, CPUs 0-3, {words}: local"),
+        );
+    }
+}
+
+#[test]
+fn memory_of_another_node_than_the_gpus_is_said() {
+    for (policy, words) in [
+        (MemoryPolicy::Preferred, "memory prefers node 1"),
+        (MemoryPolicy::PreferredMany, "memory prefers node 1"),
+        (MemoryPolicy::Bind, "memory bound to node 1"),
+        (MemoryPolicy::Interleave, "memory interleaved over node 1"),
+    ] {
+        let task = TaskPlan {
+            memory: memory(policy, "1"),
+            ..placed(4, Verdict::Local)
+        };
+        both(
+            &task,
+            &format!("GPU 0000:21:00.0 node 0, CPUs 0-3, {words} (none for it on node 0): local"),
         );
     }
 }
@@ -400,7 +420,7 @@ fn every_refusal_says_what_does_not_fit_and_what_would() {
             Misfit::UnknownNode { gpu: gpu(0x21) },
             "the NUMA node of task 1's GPU 0000:21:00.0 is unknown; the step has CPUs 0-3, on node 0",
             "the NUMA node of GPU 0000:21:00.0 is unknown; this process may use CPUs 0-3, on node 0",
-            "the node named in /etc/gpu-numa-bind/localities (\"0000:21:00.0 0\")",
+            "its NUMA node named in /etc/gpu-numa-bind/localities (\"0000:21:00.0 N\", N the node's number)",
         ),
         (
             Misfit::NoLocalCpu {
