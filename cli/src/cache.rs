@@ -11,7 +11,6 @@ use clap::Args;
 use discovery::Source;
 use ffi::errno::Errno;
 use ffi::linux::cached::{CachedPages, evict, find_cached};
-use ffi::linux::migrate::page_bytes;
 use ffi::linux::process::effective_user;
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -345,13 +344,12 @@ impl Look<'_> {
 
     /// The cached bytes by node.
     fn find(&self, file: &File, size: u64) -> Result<BTreeMap<u32, u64>, SkipReason> {
-        let page = page_bytes() as u64;
         let mut cached = BTreeMap::new();
         let mut offset = 0;
         while offset < size {
             let length = WINDOW_BYTES.min(size - offset);
             let found = find_cached(file, offset, usize::try_from(length).unwrap_or(usize::MAX));
-            add(&mut cached, &found.map_err(refused)?, page);
+            add(&mut cached, &found.map_err(refused)?);
             offset += length;
             self.bar.inc(length);
         }
@@ -359,9 +357,9 @@ impl Look<'_> {
     }
 }
 
-fn add(cached: &mut BTreeMap<u32, u64>, found: &CachedPages, page: u64) {
-    for (node, pages) in &found.by_node {
-        *cached.entry(*node).or_default() += pages * page;
+fn add(cached: &mut BTreeMap<u32, u64>, found: &CachedPages) {
+    for (node, bytes) in &found.by_node {
+        *cached.entry(*node).or_default() += bytes;
     }
 }
 

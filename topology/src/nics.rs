@@ -113,22 +113,38 @@ pub struct NicShare {
     pub sharing: usize,
 }
 
-/// The NICs that jobs send data by: where there are RDMA devices with a port that is up, or Slingshot's, those; else all.
+/// The NICs that jobs send data by: where there are RDMA devices with a port that is up, or Slingshot's, those; else, where
+/// no port is recorded, those with the name of an RDMA device; else all.
 ///
 /// An Ethernet port beside them is for management, and whether it is up is not recorded.
 pub fn data_nics(machine: &Machine) -> Vec<PciAddress> {
-    let is_fast = |nic: &&Nic| !nic.ports.is_empty() || (nic.vendor, nic.device) == SLINGSHOT;
-    let fast: Vec<PciAddress> = machine
-        .nics
-        .iter()
-        .filter(is_fast)
-        .map(|nic| nic.pci)
-        .collect();
-    if fast.is_empty() {
-        machine.nics.iter().map(|nic| nic.pci).collect()
-    } else {
-        fast
-    }
+    let is_slingshot = |nic: &Nic| (nic.vendor, nic.device) == SLINGSHOT;
+    let rules: [&dyn Fn(&Nic) -> bool; 3] = [
+        &|nic| !nic.ports.is_empty() || is_slingshot(nic),
+        &|nic| nic.names.iter().any(|name| is_rdma_name(name)),
+        &|_| true,
+    ];
+    let chosen = rules.iter().find_map(|is_fit| {
+        let fit = machine.nics.iter().filter(|nic| is_fit(nic));
+        let fit: Vec<PciAddress> = fit.map(|nic| nic.pci).collect();
+        (!fit.is_empty()).then_some(fit)
+    });
+    chosen.unwrap_or_default()
+}
+
+/// The beginnings of RDMA devices' names, before a number: as the kernel's drivers give them (drivers/infiniband/hw, the
+/// callers of `ib_register_device`), and as udev's rule renames them (rdma-core, kernel-boot/rdma_rename.c); `ib` is also an
+/// interface of InfiniBand's.
+const RDMA_NAMES: [&str; 20] = [
+    "bnxt_re", "cxgb4_", "efa_", "erdma_", "hfi1_", "hns_", "ib", "ibp", "ibs", "ionic_", "irdma",
+    "iwp", "mana_", "mlx4_", "mlx5_", "opap", "qedr", "rdmap", "rocep", "roces",
+];
+
+fn is_rdma_name(name: &str) -> bool {
+    RDMA_NAMES.iter().any(|start| {
+        let rest = name.strip_prefix(start);
+        rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+    })
 }
 
 /// The NICs of each of `gpus`, in their order.
@@ -384,6 +400,39 @@ mod tests {
                 .sum::<usize>();
             assert_eq!(total, shared);
         }
+    }
+
+    #[test]
+    fn where_no_port_is_recorded_names_tell_rdma_devices_from_ethernet() {
+        let data = |nics: &[(&str, bool)]| -> Vec<u8> {
+            let nics = (1..).zip(nics).map(|(bus, (name, has_port))| {
+                let port = crate::machine::RdmaPort {
+                    device: (*name).to_owned(),
+                    port: 1,
+                    speed_mbit_s: None,
+                };
+                Nic {
+                    pci: format!("0000:{bus:02x}:00.0").parse().unwrap(),
+                    vendor: 0x15b3,
+                    device: 0x1021,
+                    names: vec![(*name).to_owned()],
+                    ports: has_port.then_some(port).into_iter().collect(),
+                    locality: Default::default(),
+                }
+            });
+            let machine = Machine {
+                nics: nics.collect(),
+                ..Machine::default()
+            };
+            data_nics(&machine).iter().map(|nic| nic.bus).collect()
+        };
+        let (a, b) = (("mlx5_0", false), ("eno1", false));
+        assert_eq!(data(&[a, b]), [1]);
+        for name in ["ib0", "rocep1s0", "bnxt_re0", "rdmap0s6", "efa_0"] {
+            assert_eq!(data(&[b, (name, false)]), [2], "{name}");
+        }
+        assert_eq!(data(&[b, ("ibmveth", false), ("eth0", false)]), [1, 2, 3]);
+        assert_eq!(data(&[a, ("mlx5_1", true), b]), [2]);
     }
 
     #[test]

@@ -10,12 +10,12 @@ use rustix::fs::Advice;
 use crate::errno::{Errno, check};
 use crate::linux::migrate::{Page, locate_pages, page_bytes};
 
-/// What of a part of a file is cached, in pages.
+/// What of a part of a file is cached, in bytes of the file: its last page counts as far as the part reaches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CachedPages {
     /// By node, ascending.
     pub by_node: Vec<(u32, u64)>,
-    /// Pages that were cached, and whose node the kernel did not say: dropped meanwhile, or cut off the file.
+    /// Bytes in pages that were cached, and whose node the kernel did not say: dropped meanwhile, or cut off the file.
     pub unknown: u64,
 }
 
@@ -70,14 +70,16 @@ pub fn find_cached(file: &File, offset: u64, length: usize) -> Result<CachedPage
     if addresses.is_empty() {
         return Ok(cached);
     }
-    for page in locate_pages(0, &addresses)? {
-        match page {
+    let end = window.start.as_ptr() as usize + length;
+    for (address, found) in addresses.iter().zip(locate_pages(0, &addresses)?) {
+        let bytes = page.min(end.saturating_sub(*address)) as u64;
+        match found {
             Page::On(node) => match cached.by_node.iter_mut().find(|(own, _)| *own == node) {
-                Some((_, count)) => *count += 1,
-                None => cached.by_node.push((node, 1)),
+                Some((_, all)) => *all += bytes,
+                None => cached.by_node.push((node, bytes)),
             },
             Page::Nowhere | Page::Shared | Page::Busy | Page::NoRoom | Page::Left(_) => {
-                cached.unknown += 1;
+                cached.unknown += bytes;
             }
         }
     }
@@ -156,7 +158,7 @@ mod tests {
     use std::io::{Read as _, Write as _};
 
     fn sum(cached: &CachedPages) -> u64 {
-        cached.by_node.iter().map(|(_, count)| count).sum()
+        cached.by_node.iter().map(|(_, bytes)| bytes).sum()
     }
 
     #[test]
@@ -166,9 +168,9 @@ mod tests {
         let mut file = tempfile(folder.parent().unwrap());
         let page = page_bytes();
         file.write_all(&vec![1; 100 * page + 1]).unwrap();
-        let length = 101 * page;
+        let length = 100 * page + 1;
         let all = find_cached(&file, 0, length).unwrap();
-        assert_eq!((sum(&all), all.unknown), (101, 0));
+        assert_eq!((sum(&all), all.unknown), (length as u64, 0));
         evict(&file).unwrap();
         for _ in 0..2 {
             assert_eq!(
@@ -176,7 +178,7 @@ mod tests {
                 CachedPages::default()
             );
         }
-        let tail = find_cached(&file, 64 * page as u64, 37 * page).unwrap();
+        let tail = find_cached(&file, 64 * page as u64, 36 * page + 1).unwrap();
         assert_eq!(tail, CachedPages::default());
         let mut start = [0; 1];
         let mut reader = &file;
