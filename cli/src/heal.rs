@@ -38,7 +38,7 @@ const FEW_BYTES: u64 = 1 << 20;
 Memory stays where the thread that first wrote it put it; a process that was bound later keeps it there.  The kernel \
 moves it page by page while the process runs, in slices of some milliseconds.  Only your own processes, and only \
 memory of their own: what is a file's cache is for `gpu-numa cache`.  Left and counted is what is locked (mlock), \
-pinned (registered with CUDA or RDMA), or in other processes too; memory of the driver is not touched.  New memory \
+in pages of 1 GiB, pinned (registered with CUDA or RDMA), or in other processes too; memory of the driver is not touched.  New memory \
 still comes from where the process's policy says: start it bound.
 
 Exit status: 0 when nothing is left elsewhere, 1 when something is, 2 when nothing could be done.")]
@@ -82,7 +82,7 @@ struct HealedProcess {
     misplaced_bytes: u64,
     /// What of that was moved, in bytes; 0 with --dry-run.
     moved_bytes: u64,
-    /// What stays where it is, in bytes by reason: `locked`, `shared` (other processes have it too), `busy` (pinned, or in
+    /// What stays where it is, in bytes by reason: `locked`, `large_pages` (of 1 GiB and such), `shared` (other processes have it too), `busy` (pinned, or in
     /// use), `no_room`, `other`.
     left_bytes: BTreeMap<&'static str, u64>,
     /// How long the longest slice took, in milliseconds.
@@ -173,6 +173,7 @@ impl Heal {
             Ok(misplaced) => {
                 healed.misplaced_bytes = misplaced.bytes;
                 healed.leave("locked", misplaced.locked_bytes);
+                healed.leave("large_pages", misplaced.large_pages_bytes);
                 if !self.dry_run {
                     self.move_all(machine, &nodes, &misplaced, &mut healed);
                 }
@@ -317,6 +318,7 @@ fn moved_line(is_dry: bool, process: &HealedProcess, place: &str) -> String {
 fn reason_in_words(reason: &str) -> &'static str {
     match reason {
         "locked" => "locked in memory (mlock)",
+        "large_pages" => "in pages so large that moving one stops its users for too long (1 GiB)",
         "shared" => "shared with other processes; heal these too, or start them bound",
         "busy" => "pinned (registered with CUDA or RDMA), or in use each time",
         "no_room" => "no room on its nodes",

@@ -18,10 +18,16 @@ use crate::numa_maps::mappings;
 
 /// How many pages the kernel is asked about at once: 16 MiB of small ones.
 const LOOK: usize = 4096;
-/// A slice that takes longer is followed by a shorter one.
-const SLICE_TIME: Duration = Duration::from_millis(10);
-/// Pages of the first slice.
-const FIRST_SLICE: usize = 64;
+/// How long a slice is to take beside what each call takes whatever its size: a quarter of the 20 ms that a thread may wait.
+const SLICE_TIME: Duration = Duration::from_millis(5);
+/// The first slice, in bytes.
+const FIRST_SLICE: usize = 256 << 10;
+/// The longest one: two huge pages of x86, 1,024 small ones.
+const MOST_SLICE: usize = 4 << 20;
+/// A slice where the kernel must first drop cached files to have room: it takes its time for that, between the pages of a slice.
+const TIGHT_SLICE: usize = 64 << 10;
+/// Pages above this are left alone, because a single one takes longer than a slice may (1 GiB: about 100 ms).
+const LARGEST_PAGE: usize = 64 << 20;
 /// How often memory is looked at again.
 const PASSES: usize = 3;
 /// What is left free on a node at least.
@@ -46,6 +52,8 @@ pub struct Misplaced {
     pub bytes: u64,
     /// How much more of it is locked (`mlock`) and left where it is, in bytes.
     pub locked_bytes: u64,
+    /// How much more of it is in pages that are too large to be moved while others wait, in bytes.
+    pub large_pages_bytes: u64,
 }
 
 /// Looks for the memory of process `pid` of this host that is not on `nodes`: its own, not what is a file's cache.
@@ -86,6 +94,10 @@ fn sum_misplaced(
         }
         if locked.contains(&start) {
             misplaced.locked_bytes += bytes;
+            continue;
+        }
+        if mapping.page_bytes > LARGEST_PAGE as u64 {
+            misplaced.large_pages_bytes += bytes;
             continue;
         }
         let end = ends.iter().find(|(own, _)| *own == start);
@@ -196,9 +208,42 @@ struct Far {
 /// How far a mover has come.
 struct Run {
     healed: Healed,
-    slice: usize,
+    pace: Pace,
     seen: u64,
     began: Instant,
+}
+
+/// How much is moved at once, by what it took so far.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// The next slice, in bytes.
+    slice: usize,
+    /// The shortest call: what each takes whatever its size, since the kernel asks all CPUs for the pages that they hold
+    /// back (`lru_cache_disable`, mm/swap.c).
+    shortest: Duration,
+    /// What a byte takes beyond that, in picoseconds: the most of late.
+    cost_ps: u64,
+}
+
+impl Pace {
+    const FIRST: Self = Self {
+        slice: FIRST_SLICE,
+        shortest: Duration::MAX,
+        cost_ps: 0,
+    };
+
+    /// After a slice of `bytes` that took so long.
+    fn adapt(&mut self, bytes: usize, took: Duration) {
+        self.shortest = self.shortest.min(took);
+        let beyond = took.saturating_sub(self.shortest).as_nanos();
+        let cost = beyond.saturating_mul(1000) / u128::try_from(bytes.max(1)).unwrap_or(1);
+        let cost = u64::try_from(cost).unwrap_or(u64::MAX);
+        // Memory of one kind may take ten times as long as that of another, so what took long is forgotten slowly.
+        self.cost_ps = cost.max(self.cost_ps - self.cost_ps / 8);
+        let aim = SLICE_TIME.as_nanos() * 1000 / u128::from(self.cost_ps.max(1));
+        let aim = usize::try_from(aim).unwrap_or(usize::MAX);
+        self.slice = aim.min(self.slice.saturating_mul(2)).clamp(1, MOST_SLICE);
+    }
 }
 
 impl Mover<'_> {
@@ -239,7 +284,7 @@ impl Mover<'_> {
     fn run(&self, spans: &[Span]) -> Result<Healed, (Healed, Errno)> {
         let mut run = Run {
             healed: Healed::default(),
-            slice: FIRST_SLICE,
+            pace: Pace::FIRST,
             seen: 0,
             began: Instant::now(),
         };
@@ -295,18 +340,25 @@ impl Mover<'_> {
     fn move_all(&self, run: &mut Run, pages: &[Far], page_bytes: usize) -> Result<(), Errno> {
         let mut rest = pages;
         while let Some(first) = rest.first() {
-            let (slice, others) = rest.split_at(run.slice.min(rest.len()));
-            rest = others;
-            if !has_room(first.target, slice.len(), page_bytes) {
-                run.healed.no_room += (slice.len() + rest.len()) as u64 * page_bytes as u64;
-                break;
+            let pages_in = |bytes: usize| (bytes / page_bytes).clamp(1, rest.len());
+            let mut count = pages_in(run.pace.slice);
+            match room_on(first.target, count, page_bytes) {
+                Room::Free => {}
+                Room::Cached => count = count.min(pages_in(TIGHT_SLICE)),
+                Room::None => {
+                    run.healed.no_room += rest.len() as u64 * page_bytes as u64;
+                    break;
+                }
             }
+            let (slice, others) = rest.split_at(count);
+            rest = others;
             let addresses: Vec<usize> = slice.iter().map(|page| page.address).collect();
             let start = Instant::now();
             let became = move_pages(self.pid, &addresses, first.target)?;
             let took = start.elapsed();
             run.count(&became, page_bytes as u64);
-            run.adapt(took);
+            run.healed.longest_slice = run.healed.longest_slice.max(took);
+            run.pace.adapt(slice.len().saturating_mul(page_bytes), took);
             (self.progress)(run.seen);
             sleep(REST.max(self.owed(run)));
         }
@@ -324,22 +376,39 @@ impl Mover<'_> {
     }
 }
 
+/// Whether a node has room for pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// As much is free.
+    Free,
+    /// The kernel must first drop files that it has cached.
+    Cached,
+    /// There is not.
+    None,
+}
+
 /// Whether a node has room for so many pages, without pushing out what processes have: only what is free, and what is cached of files
-/// and not in use, is taken, and some is left.  True where that cannot be read, and for huge pages, which come from elsewhere.
-fn has_room(node: u32, pages: usize, page_bytes: usize) -> bool {
+/// and not in use, is taken, and some is left.  Where that cannot be read it is taken to be free, and for huge pages, which
+/// come from elsewhere.
+fn room_on(node: u32, pages: usize, page_bytes: usize) -> Room {
     if page_bytes > page_size() {
-        return true;
+        return Room::Free;
     }
     let path = format!("/sys/devices/system/node/node{node}/meminfo");
     let room = fs::read_to_string(path)
         .ok()
         .and_then(|text| room_of(&text));
     let wanted = pages as u64 * page_bytes as u64;
-    room.is_none_or(|room| room > wanted)
+    match room {
+        None => Room::Free,
+        Some((free, _)) if free > wanted => Room::Free,
+        Some((_, all)) if all > wanted => Room::Cached,
+        Some(_) => Room::None,
+    }
 }
 
-/// What may be taken of a node, in bytes, by its `meminfo`; none where that lacks a line.
-fn room_of(meminfo: &str) -> Option<u64> {
+/// What may be taken of a node, in bytes, by its `meminfo`: of what is free, and with cached files; none where that lacks a line.
+fn room_of(meminfo: &str) -> Option<(u64, u64)> {
     let value = |name: &str| -> Option<u64> {
         let mut lines = meminfo.lines().filter_map(|line| line.split_once(name));
         let kib = lines.next()?.1.split_whitespace().next()?;
@@ -349,7 +418,8 @@ fn room_of(meminfo: &str) -> Option<u64> {
     let cached = value(" Inactive(file):").unwrap_or(0);
     let dirty = value(" Dirty:").unwrap_or(0);
     let kept = KEPT_BYTES.max(total / 64);
-    Some((free + cached.saturating_sub(dirty)).saturating_sub(kept))
+    let all = (free + cached.saturating_sub(dirty)).saturating_sub(kept);
+    Some((free.saturating_sub(kept), all))
 }
 
 impl Run {
@@ -367,15 +437,6 @@ impl Run {
                 Page::Left(_) => &mut healed.other,
             };
             *sum += page_bytes;
-        }
-    }
-
-    fn adapt(&mut self, took: Duration) {
-        self.healed.longest_slice = self.healed.longest_slice.max(took);
-        if took > SLICE_TIME {
-            self.slice = (self.slice / 2).max(1);
-        } else if took < SLICE_TIME / 4 {
-            self.slice = (self.slice * 2).min(LOOK);
         }
     }
 }
@@ -440,10 +501,11 @@ mod tests {
     #[test]
     fn a_node_keeps_some_of_its_memory_free() {
         let text = "Node 0 MemTotal: 1048576 kB\nNode 0 MemFree: 131072 kB\nNode 0 Inactive(file): 8192 kB\nNode 0 Dirty: 4096 kB\n";
-        assert_eq!(room_of(text), Some((131_072 + 8192 - 4096 - 65_536) << 10));
+        let (free, all) = (131_072 - 65_536, 131_072 + 8192 - 4096 - 65_536);
+        assert_eq!(room_of(text), Some((free << 10, all << 10)));
         assert_eq!(
             room_of("Node 0 MemTotal: 1048576 kB\nNode 0 MemFree: 1 kB\n"),
-            Some(0)
+            Some((0, 0))
         );
         assert_eq!(room_of(""), None);
     }
@@ -466,21 +528,67 @@ mod tests {
         assert!(find_misplaced(u32::MAX, &elsewhere).is_err());
     }
 
+    /// The bytes of the slices that are moved, and what the last hundred of a thousand took at most, where a call takes
+    /// `fixed` and each 4 KiB of it `cost`.
+    fn paced(fixed: Duration, cost: impl Fn(u32) -> Duration) -> (usize, Duration) {
+        let mut pace = Pace::FIRST;
+        let mut longest = Duration::ZERO;
+        for number in 0..1000 {
+            let bytes = pace.slice;
+            let took = fixed + cost(number) * u32::try_from(bytes / 4096).unwrap();
+            if number >= 900 {
+                longest = longest.max(took);
+            }
+            pace.adapt(bytes, took);
+        }
+        (pace.slice, longest)
+    }
+
     #[test]
-    fn slices_become_shorter_where_they_take_long_and_what_is_left_is_counted_by_reason() {
+    fn slices_fit_the_time_that_they_took() {
+        let micros = Duration::from_micros;
+        let (slice, longest) = paced(micros(50), |_| micros(1));
+        assert_eq!(slice, MOST_SLICE);
+        assert!(longest <= micros(2000));
+        let (slice, longest) = paced(micros(50), |_| micros(40));
+        assert!((256 << 10..MOST_SLICE).contains(&slice), "{slice}");
+        assert!(longest <= micros(20_000), "{longest:?}");
+        // What each call takes whatever its size does not make it smaller and smaller.
+        let (slice, _) = paced(micros(12_000), |_| micros(1));
+        assert!(slice >= 1 << 20, "{slice}");
+        // Huge pages take little for each 4 KiB, small ones between them much.
+        let (_, longest) = paced(micros(50), |number| {
+            micros(if number % 7 == 0 { 12 } else { 1 })
+        });
+        assert!(longest <= micros(20_000), "{longest:?}");
+        let mut pace = Pace::FIRST;
+        pace.adapt(FIRST_SLICE, Duration::MAX);
+        pace.adapt(0, Duration::ZERO);
+        pace.adapt(usize::MAX, Duration::MAX);
+        assert!((1..=MOST_SLICE).contains(&pace.slice));
+    }
+
+    #[test]
+    fn pages_of_a_gibibyte_are_left() {
+        let maps = "40000000 default huge anon=1 N1=1 kernelpagesize_kB=1048576\n";
+        let misplaced = sum_misplaced(
+            maps,
+            &[(0x4000_0000, 0x8000_0000)],
+            &[],
+            &NodeSet::single(0),
+        );
+        assert_eq!((misplaced.bytes, misplaced.large_pages_bytes), (0, 1 << 30));
+        assert!(misplaced.spans.is_empty());
+    }
+
+    #[test]
+    fn what_is_left_is_counted_by_reason() {
         let mut run = Run {
             healed: Healed::default(),
-            slice: FIRST_SLICE,
+            pace: Pace::FIRST,
             seen: 0,
             began: Instant::now(),
         };
-        run.adapt(SLICE_TIME * 2);
-        assert_eq!(
-            (run.slice, run.healed.longest_slice),
-            (FIRST_SLICE / 2, SLICE_TIME * 2)
-        );
-        run.adapt(Duration::ZERO);
-        assert_eq!(run.slice, FIRST_SLICE);
         let other = Page::Left(Errno(5));
         let pages = [
             Page::On(0),
