@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashMap};
 
 /// How good a split is: tasks with a local CPU where each must have one, CPUs asked for, local CPUs, tasks wholly local
 /// with a CPU near each of their GPUs, tasks on one node, on one package, CPUs asked for that are local or on a package of
-/// the task's GPUs, how near the farthest CPU of each task is, local CPUs up to an even share, tasks below one last-level cache, tasks with whole cores, evenness in cores' worth of CPUs, caches that tasks have CPUs below,
-/// evenness in CPUs.
+/// the task's GPUs, how near the farthest CPU of each task is, local CPUs up to an even share, tasks below one last-level
+/// cache, tasks with whole cores, evenness in cores' worth of CPUs, caches that tasks have CPUs below, evenness in CPUs.
 ///
 /// Evenness is less the sum of squares, and distances and caches are counted less than zero: more is worse.
 pub type Merit = [i64; 14];
