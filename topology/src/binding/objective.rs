@@ -113,15 +113,19 @@ pub(super) struct Far {
 }
 
 impl Far {
-    /// Of CPUs on node `area` and package `package`.
-    fn new(machine: &Machine, nodes: &NodeSet, area: &Area) -> Self {
+    /// Of CPUs on `node` and `package`, none where not known, seen from GPUs on `nodes`.
+    pub(super) fn of(
+        machine: &Machine,
+        nodes: &NodeSet,
+        node: Option<u32>,
+        package: Option<u32>,
+    ) -> Self {
         const UNKNOWN: u32 = 255;
-        let package = |node: u32| machine.node(node).and_then(|node| node.package);
+        let package_of = |node: u32| machine.node(node).and_then(|node| node.package);
         let distance = |here: u32| nodes.iter().map(move |node| machine.nearness(node, here));
-        let least = area.node.and_then(|here| distance(here).min());
+        let least = node.and_then(|here| distance(here).min());
         Self {
-            is_home: area.package.is_some()
-                && nodes.iter().any(|node| package(node) == area.package),
+            is_home: package.is_some() && nodes.iter().any(|node| package_of(node) == package),
             distance: least.map_or(UNKNOWN, |least| least.min(UNKNOWN)) as usize,
         }
     }
@@ -131,7 +135,7 @@ impl<'a> Wants<'a> {
     /// Where `area` is, seen from the GPUs of a task; none where it is local to it.
     pub(super) fn far(&self, near: &Near, area: &Area) -> Option<Far> {
         let is_local = area.node.is_some_and(|node| near.nodes.contains(node));
-        (!is_local).then(|| Far::new(self.machine, &near.nodes, area))
+        (!is_local).then(|| Far::of(self.machine, &near.nodes, area.node, area.package))
     }
 
     /// What is near those who take part.

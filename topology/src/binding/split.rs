@@ -5,11 +5,13 @@
 
 use std::cmp::Reverse;
 
+use smallvec::SmallVec;
+
 use super::deal::{Most, deal};
 use super::flow::Units;
 use super::near::Near;
 use super::nearer::{nearer, nearest_held};
-use super::objective::{Merit, Wants, fair_shares};
+use super::objective::{Far, Merit, Wants, fair_shares};
 use super::place::{Preference, Sizes, Taker, place};
 use super::pool::{Pool, count};
 use super::request::StepRequest;
@@ -42,15 +44,16 @@ pub(super) fn plan_exclusive(machine: &Machine, step: &StepRequest, near: &[Near
     let mut plan = best(machine, step, near, &clear, Unbound::Stay);
     if clear != step.step_cpus {
         // Where somebody is worse off for it, those not known to be near their GPUs move to what is not
-        // needed.
+        // needed, if they can to their GPUs' own socket.
         let pool = clear_of(&[Claim::None]);
         let moved = best(machine, step, near, &pool, Unbound::Move);
-        if served(step, near, &moved) > served(step, near, &plan) {
+        if served(machine, step, near, &moved) > served(machine, step, near, &plan) {
             plan = moved;
         }
         // Sharing CPUs with a task that stays is for those that would get none.
         let all = best(machine, step, near, &step.step_cpus, Unbound::Move);
-        if served(step, near, &all).0 > served(step, near, &plan).0 {
+        let dealt = |plan: &[CpuSet]| served(machine, step, near, plan).dealt;
+        if dealt(&all) > dealt(&plan) {
             plan = all;
         }
     }
@@ -103,18 +106,50 @@ fn masks_of(step: &StepRequest, near: &[Near], left: &[Claim]) -> CpuSet {
     masks
 }
 
-/// How good a plan is: tasks that are dealt CPUs at all, then CPUs asked for that are local.
-fn served(step: &StepRequest, near: &[Near], plan: &[CpuSet]) -> (usize, usize) {
+/// How well a plan serves the tasks, those that are left alone among them; the first counts most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Served {
+    /// Tasks that are dealt CPUs at all, of those that some are local to.
+    dealt: usize,
+    /// CPUs asked for that are local.
+    local: usize,
+    /// Of tasks that no CPU of the step is local to, CPUs asked for on a package of their GPUs.
+    at_home: usize,
+    /// How far the farthest CPU is that each of these asked for, in all.
+    farthest: Reverse<usize>,
+}
+
+fn served(machine: &Machine, step: &StepRequest, near: &[Near], plan: &[CpuSet]) -> Served {
     let asked = step.asked as usize;
-    let some = near
-        .iter()
-        .zip(plan)
-        .filter(|(near, cpus)| near.is_placed() && !cpus.is_empty());
-    let local = near
-        .iter()
-        .zip(plan)
-        .map(|(near, cpus)| near.cpus.intersection(cpus).len().min(asked));
-    (some.count(), local.sum())
+    let mut served = Served::default();
+    for ((near, cpus), request) in near.iter().zip(plan).zip(&step.tasks) {
+        served.dealt += usize::from(near.is_placed() && !cpus.is_empty());
+        served.local += near.cpus.common(cpus).min(asked);
+        if !near.is_far() || near.first_unknown().is_some() {
+            continue;
+        }
+        let kept = request.slurm_cpus.as_ref();
+        let cpus = kept.filter(|_| cpus.is_empty()).unwrap_or(cpus);
+        // Of a mask that is wider than asked, the nearest.
+        let nodes = machine.numa_nodes.iter().map(|node| {
+            let far = Far::of(machine, &near.nodes, Some(node.id), node.package);
+            (!far.is_home, far.distance, node.cpus.common(cpus))
+        });
+        let mut nodes: SmallVec<[_; 8]> = nodes.filter(|(_, _, cpus)| *cpus > 0).collect();
+        nodes.sort_unstable();
+        let (mut missing, mut farthest) = (asked, 0);
+        for (is_abroad, distance, cpus) in nodes {
+            if missing == 0 {
+                break;
+            }
+            let taken = cpus.min(missing);
+            missing -= taken;
+            served.at_home += if is_abroad { 0 } else { taken };
+            farthest = farthest.max(distance);
+        }
+        served.farthest.0 += farthest;
+    }
+    served
 }
 
 /// A split of a pool of CPUs over those who take part.

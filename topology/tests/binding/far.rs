@@ -108,6 +108,29 @@ fn a_task_far_from_its_gpu_makes_way_for_one_that_is_near() {
 }
 
 #[test]
+fn tasks_without_a_local_cpu_change_places_where_each_is_on_the_others_socket() {
+    let machine = machine(2, 2, 2, 1, &["1", "3"]);
+    let masks = |masks: [&str; 2]| {
+        let mut step = with_masks(step(&machine, "", 1, &[&[0], &[1]]), &masks);
+        step.step_cpus = cpus("0,4");
+        plan_step(&machine, &step)
+    };
+    let plan = masks(["4", "0"]);
+    assert_eq!(lists(&plan), ["0", "4"]);
+    assert!(
+        message(&plan, 0).contains("moved to CPU 0"),
+        "{}",
+        message(&plan, 0)
+    );
+    // Each on its own socket stays, as does what may run on both.
+    for kept in [["0", "4"], ["0,4", "0,4"]] {
+        let plan = masks(kept);
+        assert_eq!(lists(&plan), kept);
+        assert!(!plan.tasks[0].bind_cpus && !plan.tasks[1].bind_cpus);
+    }
+}
+
+#[test]
 fn a_task_that_is_left_with_a_mask_nobody_knows_shows_the_steps_cpus() {
     let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
     for width in ["exclusive", "node", "socket", "l3"] {
