@@ -79,6 +79,7 @@ test-slurm-2411: needs-debian build machine ## the same under Slurm 24.11, in a 
 	tests/slurm/in-debian trixie /src/tests/slurm/faults --sample
 	tests/slurm/gres --release 24.11 --sample 8 target/gres-2411
 	tests/slurm/in-debian trixie /src/tests/slurm/registers /src/target/gres-2411/rows >target/gres-2411/answers
+	tests/slurm/in-debian trixie /src/tests/slurm/starts /src/target/gres-2411/whole >>target/gres-2411/answers
 	tests/slurm/gres --answers target/gres-2411/answers target/gres-2411
 
 test-releases: needs-debian build machine ## the same under the newest Slurm that Debian has (26.05 in November 2026); not in `make test`

@@ -26,7 +26,9 @@ pub(crate) enum ArchiveError {
     #[error("cannot unpack it: {0}")]
     Io(#[from] io::Error),
     /// It is packed in a way that is not known.
-    #[error("{0} is not read; expected a .tar, .tar.gz or .tar.bz2")]
+    #[error(
+        "{0} is not read; expected a .tar, .tar.gz or .tar.bz2, or the folder that `tar xf` makes of it"
+    )]
     Packing(&'static str),
     /// There is too much in it.
     #[error("it has more than {MOST_ENTRIES} files or {} MiB", MOST_BYTES >> 20)]

@@ -126,7 +126,7 @@ fn a_tarball_that_is_none_is_one_line() {
     let cases: [(&[u8], &str); 4] = [
         (
             b"\xfd7zXZ\0",
-            "xz is not read; expected a .tar, .tar.gz or .tar.bz2",
+            "xz is not read; expected a .tar, .tar.gz or .tar.bz2, or the folder that `tar xf` makes of it",
         ),
         (b"\x28\xb5\x2f\xfd", "zstd is not read"),
         (b"\x1f\x8bnothing", "cannot unpack it"),

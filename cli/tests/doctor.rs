@@ -190,7 +190,7 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
         "GresTypes=gpu",
         "GresTypes=gpu\nConstrainCores=yes",
         "slurm-conf",
-        "\"constraincores=yes\", a key of cgroup.conf",
+        "\"ConstrainCores=yes\", a key of cgroup.conf",
     ),
     (
         "etc/slurm/slurm.conf",

@@ -8,6 +8,8 @@ use std::fmt;
 use crate::config::{Line, last};
 use crate::hostlist;
 use crate::node::MOST_NAMES;
+use crate::release::Release;
+use crate::rules::Series;
 
 /// Why slurmctld does not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +28,14 @@ pub enum ClusterFault<'a> {
 }
 
 impl ClusterFault<'_> {
+    /// Whether slurmd of `release` does not start either: where it loads select/linear, which looks at its parameters then.
+    pub fn stops_slurmd(&self, release: Option<Release>) -> bool {
+        match self {
+            Self::MoreToGive(_) => release.is_some_and(|own| Series::of(own).slurmd_loads_select),
+            Self::UnknownNodes { .. } | Self::NothingToGive(_) => false,
+        }
+    }
+
     /// The line that has it.
     pub fn line(&self) -> &Line {
         match self {
@@ -63,10 +73,10 @@ impl fmt::Display for ClusterFault<'_> {
     }
 }
 
-/// What slurmctld refuses in these lines, which must be all that there are.
-pub fn faults_of(conf: &[Line]) -> Vec<ClusterFault<'_>> {
+/// What slurmctld refuses in these lines, which must be all that there are; where the release is not known, what every release refuses.
+pub fn faults_of(conf: &[Line], release: Option<Release>) -> Vec<ClusterFault<'_>> {
     let unknown = with_unknown_nodes(conf).into_iter();
-    unknown.chain(select_fault(conf)).collect()
+    unknown.chain(select_fault(conf, release)).collect()
 }
 
 /// The partitions with nodes that no line names; none where nodes may register themselves (`MaxNodeCount=`), or are too many to compare.
@@ -110,8 +120,10 @@ fn with_unknown_nodes(conf: &[Line]) -> Vec<ClusterFault<'_>> {
 }
 
 /// SelectTypeParameters= against SelectType= (`_validate_select_params` and its like of each release: "Invalid SelectTypeParameters").
-fn select_fault(conf: &[Line]) -> Option<ClusterFault<'_>> {
-    let (kind, _) = last(conf, "selecttype")?;
+fn select_fault(conf: &[Line], release: Option<Release>) -> Option<ClusterFault<'_>> {
+    let given = last(conf, "selecttype").map(|(kind, _)| kind);
+    let by_default = || release.map(|own| Series::of(own).default_select);
+    let kind = given.or_else(by_default)?;
     let (value, line) = last(conf, "selecttypeparameters")?;
     let lower = value.to_ascii_lowercase();
     let gives = |word: &str| {
@@ -167,7 +179,7 @@ mod tests {
             ),
         ] {
             let lines = of_text(&format!("{nodes}{text}\n"), "f");
-            let found = faults_of(&lines);
+            let found = faults_of(&lines, None);
             let told = found.first().map(ToString::to_string);
             assert_eq!(told.as_deref(), expected, "{text}");
         }

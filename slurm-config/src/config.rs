@@ -14,6 +14,8 @@ pub struct Line {
     pub number: usize,
     /// Keys in lower case and their values, in order.
     pub pairs: Vec<(String, String)>,
+    /// The keys of `pairs` as the file spells them.
+    pub spelled: Vec<String>,
     /// The first words that are no pair, at which Slurm stops reading the file.
     pub stray: Option<String>,
 }
@@ -23,6 +25,19 @@ impl Line {
     pub fn get(&self, key: &str) -> Option<&str> {
         let found = self.pairs.iter().rev().find(|(own, _)| own == key);
         found.map(|(_, value)| value.as_str())
+    }
+
+    /// The key of a pair as the file spells it.
+    pub fn spelling(&self, at: usize) -> &str {
+        let pair = self.pairs.get(at).map(|(key, _)| key.as_str());
+        let own = self.spelled.get(at).map(String::as_str);
+        own.or(pair).unwrap_or_default()
+    }
+
+    /// A pair as the file spells it: `CPUs=4`.
+    pub fn shown(&self, at: usize) -> String {
+        let value = self.pairs.get(at).map(|(_, value)| value.as_str());
+        format!("{}={}", self.spelling(at), value.unwrap_or_default())
     }
 
     /// `slurm.conf:12`.
@@ -64,11 +79,15 @@ pub fn parse(text: &str, file: &str) -> Vec<Statement> {
             continue;
         }
         let (pairs, stray) = parse_pairs(trimmed);
+        let spelled = pairs.iter().map(|(key, _)| key.clone()).collect();
+        let in_lower_case = |(key, value): (String, String)| (key.to_ascii_lowercase(), value);
+        let pairs: Vec<_> = pairs.into_iter().map(in_lower_case).collect();
         if !pairs.is_empty() || stray.is_some() {
             statements.push(Statement::Line(Line {
                 file: file.to_owned(),
                 number,
                 pairs,
+                spelled,
                 stray,
             }));
         }
@@ -76,10 +95,14 @@ pub fn parse(text: &str, file: &str) -> Vec<Statement> {
     statements
 }
 
-/// The last value of a key that is given once a file, and its line.
+/// The last value of a key that is given once a file, and its line.  Behind another key it is that line's own, such as `PreemptMode=` of a
+/// partition.
 pub fn last<'a>(lines: &'a [Line], key: &str) -> Option<(&'a str, &'a Line)> {
     let mut found = lines.iter().rev();
-    found.find_map(|line| Some((line.get(key)?, line)))
+    found.find_map(|line| {
+        let (first, value) = line.pairs.first()?;
+        (first == key).then_some((value.as_str(), line))
+    })
 }
 
 /// The file of an `Include FILE` line (`_parse_include_directive`); none where something follows the name, or the word does not
@@ -140,7 +163,7 @@ fn without_comment(line: &str) -> String {
     kept
 }
 
-/// The pairs of a line, and the first words that are none.
+/// The pairs of a line, keys as they are written, and the first words that are none.
 fn parse_pairs(line: &str) -> (Vec<(String, String)>, Option<String>) {
     let mut pairs = Vec::new();
     let mut stray: Option<String> = None;
@@ -167,7 +190,7 @@ fn parse_pairs(line: &str) -> (Vec<(String, String)>, Option<String>) {
             stray.get_or_insert_with(|| format!("{key}="));
         }
         if !key.is_empty() {
-            pairs.push((key.to_ascii_lowercase(), value.to_owned()));
+            pairs.push((key.to_owned(), value.to_owned()));
         }
         rest = tail;
     }

@@ -70,23 +70,25 @@ pub(crate) fn is_key(key: &str) -> bool {
 
 /// The first thing in a line that slurmd cannot read (`s_p_parse_file`, common/parse_config.c).
 pub fn fault_of(line: &Line) -> Option<LineFault> {
-    let shown = |(key, value): &(String, String)| format!("{key}={value}");
     let Some((first, rest)) = line.pairs.split_first() else {
         return line.stray.clone().map(LineFault::Stray);
     };
-    let is_behind = |(key, _): &&(String, String)| key == "nodename";
-    let is_unknown = |(key, _): &&(String, String)| !KEYS.contains(&key.as_str());
-    if !KEYS.contains(&first.0.as_str()) && first.0 != "nodename" {
-        return Some(LineFault::UnknownKey(shown(first)));
+    let is_known = |key: &str| KEYS.contains(&key);
+    if !is_known(&first.0) && first.0 != "nodename" {
+        return Some(LineFault::UnknownKey(line.shown(0)));
     }
-    if let Some(pair) = rest.iter().find(is_behind) {
-        return Some(LineFault::NodeNameBehind(shown(pair)));
+    let place_of = |is: &dyn Fn(&str) -> bool| {
+        let at = rest.iter().position(|(key, _)| is(key))?;
+        Some(line.shown(at + 1))
+    };
+    if let Some(pair) = place_of(&|key| key == "nodename") {
+        return Some(LineFault::NodeNameBehind(pair));
     }
-    if let Some(pair) = rest.iter().find(is_unknown) {
-        return Some(LineFault::UnknownKey(shown(pair)));
+    if let Some(pair) = place_of(&|key| !is_known(key)) {
+        return Some(LineFault::UnknownKey(pair));
     }
     if !FIRST_KEYS.contains(&first.0.as_str()) {
-        return Some(LineFault::First(shown(first)));
+        return Some(LineFault::First(line.shown(0)));
     }
     if let Some(words) = &line.stray {
         return Some(LineFault::Stray(words.clone()));
@@ -362,17 +364,17 @@ mod tests {
         for (text, fault) in [
             (
                 "Name=gpu Coers=1 File=x Link=0",
-                Some("unknown key \"coers=1\""),
+                Some("unknown key \"Coers=1\""),
             ),
-            ("Name=gpu File=x Ignore=1", Some("unknown key \"ignore=1\"")),
-            ("Fiel=x", Some("unknown key \"fiel=x\"")),
+            ("Name=gpu File=x Ignore=1", Some("unknown key \"Ignore=1\"")),
+            ("Fiel=x", Some("unknown key \"Fiel=x\"")),
             (
                 "Type=a Name=gpu File=x",
-                Some("the line begins with \"type=a\""),
+                Some("the line begins with \"Type=a\""),
             ),
             (
                 "Name=gpu NodeName=n1 File=x",
-                Some("\"nodename=n1\" stands behind another key"),
+                Some("\"NodeName=n1\" stands behind another key"),
             ),
             (
                 "AutoDetect=nvml Name=gpu",

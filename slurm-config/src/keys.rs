@@ -12,8 +12,9 @@ use crate::config::Line;
 use crate::gres;
 use crate::release::Release;
 use crate::values::{
-    EXCLUSIVE, NODE_STATE, PARTITION_SELECT, PARTITION_STATE, PROLOG_FLAGS, RESOURCE_LIMITS,
-    SELECT_PARAMETERS, TASK_PARAMETERS, Value,
+    DEBUG_FLAGS, EXCLUSIVE, NODE_STATE, PART_LIMITS, PARTITION_SELECT, PARTITION_STATE,
+    PROLOG_FLAGS, RESET_PERIOD, RESOURCE_LIMITS, SELECT_PARAMETERS, STORAGE_ENFORCE,
+    TASK_PARAMETERS, Value,
 };
 
 /// A file of `Key=Value` lines.
@@ -107,7 +108,7 @@ impl fmt::Display for KeyFault {
 #[derive(Debug, Clone, Copy)]
 struct Keys {
     value: Value,
-    /// In lower case, with blanks between them.
+    /// As Slurm spells them, with blanks between them.
     names: &'static str,
     since: (u32, u32),
     before: Option<(u32, u32)>,
@@ -148,220 +149,238 @@ impl Keys {
 
 /// Keys at which every release ends: their option has been removed (`_validate_and_set_defaults`).
 const REMOVED: [&str; 3] = [
-    "accountingstorageloc",
-    "accountingstorejobcomment",
-    "sallocdefaultcommand",
+    "AccountingStorageLoc",
+    "AccountingStoreJobComment",
+    "SallocDefaultCommand",
 ];
 
 /// slurm.conf itself (`slurm_conf_options`).
 const SLURM_CONF: &[Keys] = &[
     Keys::of(
         Value::Text,
-        "slurmctldplugstack",
+        "SlurmctldPlugstack",
     ).before(23, 2),
     Keys::of(
         Value::Text,
-        "schedulerauth",
+        "SchedulerAuth",
     ).before(24, 5),
     Keys::of(
         Value::Text,
-        "frontendname",
+        "FrontendName",
     ).before(25, 5),
     Keys::of(
         Value::Bits16,
-        "accountingstorageport acctgathernodefreq batchstarttimeout completewait eiotimeout extsensorsfreq \
-         fairsharedampeningfactor fastschedule getenvtimeout groupupdateforce groupupdatetime healthcheckinterval \
-         inactivelimit jobfileappend jobrequeue killonbadexit killwait maxtaskspernode messagetimeout \
-         overtimelimit prologepilogtimeout propagateprioprocess resumerate resumetimeout resvoverrun \
-         returntoservice schedulertimeslice slurmctldtimeout slurmdtimeout slurmschedloglevel suspendrate \
-         suspendtimeout tcptimeout treewidth unkillablesteptimeout vsizefactor waittime",
+        "AccountingStoragePort AcctGatherNodeFreq BatchStartTimeout CompleteWait EioTimeout ExtSensorsFreq \
+         FairShareDampeningFactor FastSchedule GetEnvTimeout GroupUpdateForce GroupUpdateTime HealthCheckInterval \
+         InactiveLimit JobFileAppend JobRequeue KillOnBadExit KillWait MaxTasksPerNode MessageTimeout \
+         OverTimeLimit PrologEpilogTimeout ResumeRate ResumeTimeout ResvOverRun \
+         ReturnToService SchedulerTimeSlice SlurmctldTimeout SlurmdTimeout SlurmSchedLogLevel SuspendRate \
+         SuspendTimeout TCPTimeout TreeWidth UnkillableStepTimeout VSizeFactor WaitTime",
     ),
     Keys::of(
         Value::Bits32,
-        "epilogmsgtime firstjobid jobcompport keepalivetime maxarraysize maxdbdmsgs maxjobcount maxjobid \
-         maxnodecount maxstepcount minjobage priorityweightage priorityweightassoc priorityweightfairshare \
-         priorityweightjobsize priorityweightpartition priorityweightqos slurmdport",
+        "EpilogMsgTime JobCompPort KeepAliveTime MaxArraySize MaxJobId \
+         MaxNodeCount MinJobAge PriorityWeightAge PriorityWeightAssoc PriorityWeightFairshare \
+         PriorityWeightJobSize PriorityWeightPartition PriorityWeightQOS SlurmdPort",
     ),
     Keys::of(
         Value::Bits64,
-        "defcpupergpu defmempercpu defmempergpu defmempernode maxmempercpu maxmempernode",
+        "DefCPUPerGPU DefMemPerCPU DefMemPerGPU DefMemPerNode MaxMemPerCPU MaxMemPerNode",
     ),
     Keys::of(
         Value::Text,
-        "accountingstoragebackuphost accountingstorageenforce accountingstorageexternalhost accountingstoragehost \
-         accountingstorageparameters accountingstoragepass accountingstoragetres accountingstoragetype \
-         accountingstorageuser accountingstoreflags acctgatherenergytype acctgatherfilesystemtype \
-         acctgatherinfinibandtype acctgatherinterconnecttype acctgatherprofiletype authaltparameters authalttypes \
-         authinfo authtype backupaddr backupcontroller bcastexclude bcastparameters burstbufferparameters \
-         burstbuffertype clifilterplugins clustername communicationparameters controladdr controlmachine \
-         corespecplugin cpufreqdef cpufreqgovernors credtype cryptotype debugflags dependencyparameters downnodes \
-         enforcepartlimits epilog epilogslurmctld extsensorstype federationparameters gpufreqdef grestypes \
-         healthchecknodestate healthcheckprogram interactivestepoptions jobacctgatherfrequency jobacctgatherparams \
-         jobacctgathertype jobcomphost jobcomploc jobcompparams jobcomppass jobcomptype jobcompuser \
-         jobcontainertype jobcredentialprivatekey jobcredentialpubliccertificate jobsubmitplugins launchparameters \
-         launchtype licenses logtimeformat maildomain mailprog mcsparameters mcsplugin mpidefault mpiparams \
-         nodefeaturesplugins nodename nodeset partitionname plugindir plugstackconfig powerparameters powerplugin \
-         preemptexempttime preempttype prepparameters prepplugins prioritycalcperiod \
-         prioritydecayhalflife priorityflags prioritymaxage priorityparameters prioritysitefactorparameters \
-         prioritysitefactorplugin prioritytype priorityusageresetperiod priorityweighttres privatedata \
-         proctracktype prolog prologslurmctld rebootprogram reconfigflags requeueexit requeueexithold resumefailprogram resumeprogram resvepilog \
-         resvprolog routeplugin sbcastparameters schedulerparameters schedulertype \
-         scronparameters selecttype slurmctldaddr slurmctlddebug slurmctldhost \
-         slurmctldlogfile slurmctldparameters slurmctldpidfile slurmctldport slurmctldprimaryoffprog \
-         slurmctldprimaryonprog slurmctldsyslogdebug slurmddebug slurmdlogfile slurmdparameters slurmdpidfile \
-         slurmdspooldir slurmdsyslogdebug slurmduser slurmschedlogfile slurmuser srunepilog srunportrange \
-         srunprolog statesavelocation suspendexcnodes suspendexcparts suspendprogram suspendtime switchparameters \
-         switchtype taskepilog taskplugin taskprolog tmpfs topologyparam topologyplugin \
-         unkillablestepprogram x11parameters",
+        "AccountingStorageBackupHost AccountingStorageExternalHost AccountingStorageHost \
+         AccountingStorageParameters AccountingStoragePass AccountingStorageTRES AccountingStorageType \
+         AccountingStorageUser AccountingStoreFlags AcctGatherEnergyType AcctGatherFilesystemType \
+         AcctGatherInfinibandType AcctGatherInterconnectType AcctGatherProfileType AuthAltParameters AuthAltTypes \
+         AuthInfo AuthType BackupAddr BackupController BcastExclude BcastParameters BurstBufferParameters \
+         BurstBufferType CliFilterPlugins ClusterName CommunicationParameters ControlAddr ControlMachine \
+         CoreSpecPlugin CpuFreqDef CpuFreqGovernors CredType CryptoType DependencyParameters DownNodes \
+         Epilog EpilogSlurmctld ExtSensorsType FederationParameters GpuFreqDef GresTypes \
+         HealthCheckNodeState HealthCheckProgram InteractiveStepOptions JobAcctGatherFrequency JobAcctGatherParams \
+         JobAcctGatherType JobCompHost JobCompLoc JobCompParams JobCompPass JobCompType JobCompUser \
+         JobContainerType JobCredentialPrivateKey JobCredentialPublicCertificate JobSubmitPlugins LaunchParameters \
+         LaunchType Licenses LogTimeFormat MailDomain MailProg MCSParameters MCSPlugin MpiDefault MpiParams \
+         NodeFeaturesPlugins NodeName NodeSet PartitionName PluginDir PlugStackConfig PowerParameters PowerPlugin \
+         PreemptType PrEpParameters PrEpPlugins \
+         PriorityFlags PriorityParameters PrioritySiteFactorParameters \
+         PrioritySiteFactorPlugin PriorityType PriorityWeightTRES PrivateData \
+         ProctrackType Prolog PrologSlurmctld RebootProgram ReconfigFlags RequeueExit RequeueExitHold ResumeFailProgram ResumeProgram ResvEpilog \
+         ResvProlog RoutePlugin SbcastParameters SchedulerParameters SchedulerType \
+         ScronParameters SelectType SlurmctldAddr SlurmctldHost \
+         SlurmctldLogFile SlurmctldParameters SlurmctldPidFile SlurmctldPrimaryOffProg \
+         SlurmctldPrimaryOnProg SlurmdLogFile SlurmdParameters SlurmdPidFile \
+         SlurmdSpoolDir SlurmdUser SlurmSchedLogFile SlurmUser SrunEpilog SrunPortRange \
+         SrunProlog StateSaveLocation SuspendExcNodes SuspendExcParts SuspendProgram SuspendTime SwitchParameters \
+         SwitchType TaskEpilog TaskPlugin TaskProlog TmpFS TopologyParam TopologyPlugin \
+         UnkillableStepProgram X11Parameters",
     ),
-    Keys::of(Value::PreemptMode, "preemptmode"),
-    Keys::of(PROLOG_FLAGS, "prologflags"),
+    Keys::of(Value::PreemptMode, "PreemptMode"),
+    Keys::of(DEBUG_FLAGS, "DebugFlags"),
+    Keys::of(STORAGE_ENFORCE, "AccountingStorageEnforce"),
+    Keys::of(PART_LIMITS, "EnforcePartLimits"),
+    Keys::of(RESET_PERIOD, "PriorityUsageResetPeriod"),
+    Keys::of(
+        Value::Time,
+        "PreemptExemptTime PriorityDecayHalfLife PriorityMaxAge",
+    ),
+    Keys::of(Value::SomeTime, "PriorityCalcPeriod"),
+    Keys::of(
+        Value::Level,
+        "SlurmctldDebug SlurmctldSyslogDebug SlurmdDebug SlurmdSyslogDebug",
+    ),
+    Keys::of(Value::Ports, "SlurmctldPort"),
+    Keys::of(Value::Between(1, u64::MAX), "FirstJobId MaxJobCount MaxStepCount"),
+    Keys::of(Value::Between(10_000, u64::MAX), "MaxDBDMsgs"),
+    Keys::of(Value::Between(0, 2), "PropagatePrioProcess"),
+    Keys::of(PROLOG_FLAGS, "PrologFlags"),
     Keys::of(
         RESOURCE_LIMITS,
-        "propagateresourcelimits propagateresourcelimitsexcept",
+        "PropagateResourceLimits PropagateResourceLimitsExcept",
     ),
-    Keys::of(SELECT_PARAMETERS, "selecttypeparameters"),
-    Keys::of(TASK_PARAMETERS, "taskpluginparam"),
+    Keys::of(SELECT_PARAMETERS, "SelectTypeParameters"),
+    Keys::of(TASK_PARAMETERS, "TaskPluginParam"),
     Keys::of(
         Value::YesOrNo,
-        "allowspecresourcesusage disablerootjobs priorityfavorsmall trackwckey usepam",
+        "AllowSpecResourcesUsage DisableRootJobs PriorityFavorSmall TrackWCKey UsePAM",
     ),
     Keys::of(
         Value::Bits32,
-        "maxbatchrequeue",
+        "MaxBatchRequeue",
     ).since(23, 2),
     Keys::of(
         Value::Text,
-        "preemptparameters suspendexcstates",
+        "PreemptParameters SuspendExcStates",
     ).since(23, 2),
     Keys::of(
         Value::Text,
-        "hashplugin tlsparameters tlstype",
+        "HashPlugin TLSParameters TLSType",
     ).since(24, 5),
     Keys::of(
         Value::Text,
-        "certmgrparameters certmgrtype dataparserparameters",
+        "CertmgrParameters CertmgrType DataParserParameters",
     ).since(24, 11),
     Keys::of(
         Value::Bits16,
-        "epilogtimeout prologtimeout",
+        "EpilogTimeout PrologTimeout",
     ).since(25, 5),
     Keys::of(
         Value::Text,
-        "certgenparameters certgentype",
+        "CertgenParameters CertgenType",
     ).since(25, 5),
     Keys::of(
         Value::Text,
-        "clifilterparameters httpparsertype jobcomppassscript metricstype namespacetype urlparsertype",
+        "CliFilterParameters HttpParserType JobCompPassScript MetricsType NamespaceType UrlParserType",
     ).since(25, 11),
     Keys::of(
         Value::Bits16,
-        "healthchecktimeout",
+        "HealthCheckTimeout",
     ).since(26, 5),
     Keys::of(
         Value::Text,
-        "licenseparameters metricsauthusers metricsparameters poweraction slurmctldhttpauthparameters \
-         slurmdhttpauthparameters",
+        "LicenseParameters MetricsAuthUsers MetricsParameters PowerAction SlurmctldHttpAuthParameters \
+         SlurmdHttpAuthParameters",
     ).since(26, 5),
     Keys::of(
         Value::Text,
-        "defruntimeplugin serializerparameters serializerplugins slurmrestdhttpauthparameters slurmrestdparameters \
-         slurmstepdparameters",
+        "DefRuntimePlugin SerializerParameters SerializerPlugins SlurmrestdHttpAuthParameters SlurmrestdParameters \
+         SlurmstepdParameters",
     ).since(26, 11),
 ];
 /// Behind `NodeName=` (`_parse_nodename`).
 const NODE_LINE: &[Keys] = &[
     Keys::of(
         Value::Bits16,
-        "boards corespeccount corespersocket cpus procs sockets socketsperboard threadspercore",
+        "Boards CoreSpecCount CoresPerSocket CPUs Procs Sockets SocketsPerBoard ThreadsPerCore",
     ),
-    Keys::of(Value::Bits32, "tmpdisk weight"),
-    Keys::of(Value::Bits64, "memspeclimit realmemory"),
+    Keys::of(Value::Bits32, "TmpDisk Weight"),
+    Keys::of(Value::Bits64, "MemSpecLimit RealMemory"),
     Keys::of(
         Value::Text,
-        "bcastaddr cpubind cpuspeclist feature features gres nodeaddr nodehostname port reason tresweights",
+        "BcastAddr CpuBind CPUSpecList Feature Features Gres NodeAddr NodeHostname Port Reason TRESWeights",
     ),
-    Keys::of(NODE_STATE, "state"),
-    Keys::of(Value::Bits16, "restrictedcorespergpu").since(24, 5),
-    Keys::of(Value::Text, "topology").since(25, 5),
-    Keys::of(Value::Text, "gresconf parameters").since(25, 11),
-    Keys::of(Value::Text, "suspendtime").since(26, 5),
+    Keys::of(NODE_STATE, "State"),
+    Keys::of(Value::Bits16, "RestrictedCoresPerGPU").since(24, 5),
+    Keys::of(Value::Text, "Topology").since(25, 5),
+    Keys::of(Value::Text, "GresConf Parameters").since(25, 11),
+    Keys::of(Value::Text, "SuspendTime").since(26, 5),
 ];
 /// Behind `PartitionName=` (`_parse_partitionname`).
 const PARTITION_LINE: &[Keys] = &[
     Keys::of(
         Value::Bits16,
-        "priority priorityjobfactor prioritytier resumetimeout suspendtimeout",
+        "Priority PriorityJobFactor PriorityTier ResumeTimeout SuspendTimeout",
     ),
-    Keys::of(Value::Bits32, "gracetime maxcpuspernode maxnodes minnodes"),
+    Keys::of(Value::Bits32, "GraceTime MaxCPUsPerNode MaxNodes MinNodes"),
     Keys::of(
         Value::Bits64,
-        "defcpupergpu defmempercpu defmempergpu defmempernode maxmempercpu maxmempernode",
+        "DefCPUPerGPU DefMemPerCPU DefMemPerGPU DefMemPerNode MaxMemPerCPU MaxMemPerNode",
     ),
     Keys::of(
         Value::Text,
-        "allocnodes allowaccounts allowgroups allowqos alternate cpubind denyaccounts denyqos nodes overtimelimit \
-         preemptmode qos suspendtime tresbillingweights",
+        "AllocNodes AllowAccounts AllowGroups AllowQos Alternate CpuBind DenyAccounts DenyQos Nodes OverTimeLimit \
+         QOS SuspendTime TRESBillingWeights",
     ),
-    Keys::of(Value::Time, "defaulttime maxtime"),
-    Keys::of(Value::OverSubscribe, "oversubscribe shared"),
-    Keys::of(PARTITION_SELECT, "selecttypeparameters"),
-    Keys::of(PARTITION_STATE, "state"),
+    Keys::of(Value::Time, "DefaultTime MaxTime"),
+    Keys::of(Value::PartitionPreemptMode, "PreemptMode"),
+    Keys::of(Value::OverSubscribe, "OverSubscribe Shared"),
+    Keys::of(PARTITION_SELECT, "SelectTypeParameters"),
+    Keys::of(PARTITION_STATE, "State"),
     Keys::of(
         Value::YesOrNo,
-        "default disablerootjobs exclusiveuser hidden lln reqresv rootonly",
+        "Default DisableRootJobs ExclusiveUser Hidden LLN ReqResv RootOnly",
     ),
-    Keys::of(Value::Bits32, "maxcpuspersocket").since(23, 2),
-    Keys::of(Value::YesOrNo, "powerdownonidle").since(23, 2),
-    Keys::of(Value::YesOrNo, "exclusivetopo").since(24, 5),
-    Keys::of(Value::Text, "topology").since(25, 5),
-    Keys::of(EXCLUSIVE, "exclusive").since(26, 5),
+    Keys::of(Value::Bits32, "MaxCPUsPerSocket").since(23, 2),
+    Keys::of(Value::YesOrNo, "PowerDownOnIdle").since(23, 2),
+    Keys::of(Value::YesOrNo, "ExclusiveTopo").since(24, 5),
+    Keys::of(Value::Text, "Topology").since(25, 5),
+    Keys::of(EXCLUSIVE, "Exclusive").since(26, 5),
 ];
 /// Behind `DownNodes=` (`_parse_downnodes`).
-const DOWN_LINE: &[Keys] = &[Keys::of(Value::Text, "reason state")];
+const DOWN_LINE: &[Keys] = &[Keys::of(Value::Text, "Reason State")];
 /// Behind `NodeSet=` (`_parse_nodeset`).
-const SET_LINE: &[Keys] = &[Keys::of(Value::Text, "feature nodes")];
+const SET_LINE: &[Keys] = &[Keys::of(Value::Text, "Feature Nodes")];
 /// Behind `PowerAction=` (`_parse_power_action`).
-const POWER_LINE: &[Keys] = &[Keys::of(Value::Text, "location program").since(26, 5)];
+const POWER_LINE: &[Keys] = &[Keys::of(Value::Text, "Location Program").since(26, 5)];
 /// cgroup.conf (`_read_slurm_cgroup_conf`, interfaces/cgroup.c; common/cgroup.c in 22.05).  All releases have CgroupReleaseAgentDir
 /// until 25.05 and stop at it, so it stands in none.
 const CGROUP_CONF: &[Keys] = &[
-    Keys::of(Value::Bits64, "minkmemspace").before(23, 11),
-    Keys::of(Value::Decimal, "allowedkmemspace maxkmempercent").before(23, 11),
-    Keys::of(Value::YesOrNo, "constrainkmemspace").before(23, 11),
-    Keys::of(Value::Bits64, "memoryswappiness minramspace"),
+    Keys::of(Value::Bits64, "MinKmemSpace").before(23, 11),
+    Keys::of(Value::Decimal, "AllowedKmemSpace MaxKmemPercent").before(23, 11),
+    Keys::of(Value::YesOrNo, "ConstrainKmemSpace").before(23, 11),
+    Keys::of(Value::Bits64, "MemorySwappiness MinRAMSpace"),
     Keys::of(
         Value::Decimal,
-        "allowedramspace allowedswapspace maxrampercent maxswappercent memorylimitthreshold",
+        "AllowedRAMSpace AllowedSwapSpace MaxRAMPercent MaxSwapPercent MemoryLimitThreshold",
     ),
     Keys::of(
         Value::Text,
-        "alloweddevicesfile cgroupmountpoint cgroupplugin",
+        "AllowedDevicesFile CgroupMountpoint CgroupPlugin",
     ),
     Keys::of(
         Value::YesOrNo,
-        "cgroupautomount constraincores constraindevices constrainramspace constrainswapspace ignoresystemd \
-         ignoresystemdonfailure memorylimitenforcement",
+        "CgroupAutomount ConstrainCores ConstrainDevices ConstrainRAMSpace ConstrainSwapSpace IgnoreSystemd \
+         IgnoreSystemdOnFailure MemoryLimitEnforcement",
     ),
-    Keys::of(Value::YesOrNo, "rootownedcgroups")
+    Keys::of(Value::YesOrNo, "RootOwnedCgroups")
         .since(23, 2)
         .before(23, 11),
-    Keys::of(Value::YesOrNo, "enablecontrollers").since(23, 2),
-    Keys::of(Value::YesOrNo, "signalchildrenprocesses").since(23, 11),
-    Keys::of(Value::Bits64, "systemdtimeout").since(24, 5),
-    Keys::of(Value::Text, "enableextracontrollers").since(25, 5),
-    Keys::of(Value::Text, "cgroupslice").since(25, 11),
-    Keys::of(Value::YesOrNo, "cgroupjobidpaths").since(26, 5),
+    Keys::of(Value::YesOrNo, "EnableControllers").since(23, 2),
+    Keys::of(Value::YesOrNo, "SignalChildrenProcesses").since(23, 11),
+    Keys::of(Value::Bits64, "SystemdTimeout").since(24, 5),
+    Keys::of(Value::Text, "EnableExtraControllers").since(25, 5),
+    Keys::of(Value::Text, "CgroupSlice").since(25, 11),
+    Keys::of(Value::YesOrNo, "CgroupJobIdPaths").since(26, 5),
 ];
 
 /// The lines that have several pairs, by their first key, and the keys behind it (`S_P_ARRAY` with a handler that reads on).
 const LINES: &[(&str, &[Keys])] = &[
-    ("downnodes", DOWN_LINE),
-    ("nodename", NODE_LINE),
-    ("nodeset", SET_LINE),
-    ("partitionname", PARTITION_LINE),
-    ("poweraction", POWER_LINE),
-    ("slurmctldhost", &[]),
+    ("DownNodes", DOWN_LINE),
+    ("NodeName", NODE_LINE),
+    ("NodeSet", SET_LINE),
+    ("PartitionName", PARTITION_LINE),
+    ("PowerAction", POWER_LINE),
+    ("SlurmctldHost", &[]),
 ];
 
 /// The first thing in a line that Slurm of `release` cannot read; where that is not known, what no release can.
@@ -373,47 +392,45 @@ pub fn fault_of(line: &Line, file: ConfFile, release: Option<Release>) -> Option
         ConfFile::Slurm => SLURM_CONF,
         ConfFile::Cgroup => CGROUP_CONF,
     };
-    if file == ConfFile::Slurm && REMOVED.contains(&first.0.as_str()) {
-        return Some(KeyFault::Removed(shown(first)));
+    let is_first = |name: &&str| name.eq_ignore_ascii_case(&first.0);
+    if file == ConfFile::Slurm && REMOVED.iter().any(is_first) {
+        return Some(KeyFault::Removed(line.shown(0)));
     }
-    if let Some(fault) = fault_in(table, first, release) {
+    if let Some(fault) = fault_in(table, line, 0, release) {
         return Some(fault);
     }
     if first.0 == "frontendname" {
-        return Some(KeyFault::FrontEnd(shown(first)));
+        return Some(KeyFault::FrontEnd(line.shown(0)));
     }
     let mut lines = LINES.iter().filter(|_| file == ConfFile::Slurm);
-    let behind = lines.find(|(key, _)| *key == first.0);
-    match (behind, rest.first()) {
+    let behind = lines.find(|(key, _)| key.eq_ignore_ascii_case(&first.0));
+    match (behind, rest.is_empty()) {
         (Some((_, keys)), _) => {
-            let mut faults = rest.iter().filter_map(|pair| fault_in(keys, pair, release));
+            let mut faults = (1..=rest.len()).filter_map(|at| fault_in(keys, line, at, release));
             if let Some(fault) = faults.next() {
                 return Some(fault);
             }
         }
-        (None, Some(second)) => {
+        (None, false) => {
             return Some(KeyFault::Behind {
-                pair: shown(second),
-                key: first.0.clone(),
+                pair: line.shown(1),
+                key: line.spelling(0).to_owned(),
             });
         }
-        (None, None) => {}
+        (None, true) => {}
     }
     line.stray.clone().map(KeyFault::Stray)
 }
 
-fn shown((key, value): &(String, String)) -> String {
-    format!("{key}={value}")
-}
-
-/// What is wrong with a pair where the keys of `table` may stand.
+/// What is wrong with a pair of a line where the keys of `table` may stand.
 fn fault_in(
     table: &'static [Keys],
-    pair: &(String, String),
+    line: &Line,
+    at: usize,
     release: Option<Release>,
 ) -> Option<KeyFault> {
-    let (key, value) = pair;
-    let is_it = |name: &str| name == key;
+    let (key, value) = line.pairs.get(at)?;
+    let is_it = |name: &str| name.eq_ignore_ascii_case(key);
     let has_it =
         |table: &'static [Keys]| table.iter().find(|keys| keys.names.split(' ').any(is_it));
     let Some(keys) = has_it(table) else {
@@ -423,23 +440,40 @@ fn fault_in(
             .filter(|(_, other)| has_it(other).is_some());
         let of_gres = gres::is_key(key).then_some("gres.conf");
         return Some(KeyFault::Unknown {
-            pair: shown(pair),
-            meant: nearest(key, names(table, release)),
+            pair: line.shown(at),
+            meant: nearest_in(key, table, release),
             belongs_in: others.next().map(|(file, _)| file).or(of_gres),
         });
     };
     if release.is_some_and(|release| !keys.are_in(release)) {
         return Some(KeyFault::OtherRelease {
-            pair: shown(pair),
+            pair: line.shown(at),
             since: Release::from(keys.since),
             before: keys.before.map(Release::from),
         });
     }
     // An empty value is told as the words that it is not.
     (!value.is_empty() && !keys.value.takes(value, release)).then(|| KeyFault::BadValue {
-        pair: shown(pair),
+        pair: line.shown(at),
         expected: keys.value,
     })
+}
+
+/// Pairs of a node's line as Slurm spells their keys, with blanks between them.
+pub fn of_node_line(pairs: &[(String, String)]) -> String {
+    let spelled = |key: &str| names(NODE_LINE, None).find(|name| name.eq_ignore_ascii_case(key));
+    let words = pairs.iter().map(|(key, value)| {
+        let name = spelled(key).unwrap_or(key);
+        format!("{name}={value}")
+    });
+    words.collect::<Vec<String>>().join(" ")
+}
+
+/// The key of `table` that is meant, as Slurm spells it.
+fn nearest_in(key: &str, table: &'static [Keys], release: Option<Release>) -> Option<&'static str> {
+    let lower: Vec<String> = names(table, release).map(str::to_ascii_lowercase).collect();
+    let meant = nearest(key, lower.iter().map(String::as_str))?;
+    names(table, release).find(|name| name.eq_ignore_ascii_case(meant))
 }
 
 /// The keys that `release` has, of those of `table`.
@@ -475,45 +509,45 @@ mod tests {
             (
                 "NodeName=n1 Sokcets=2",
                 "22.05",
-                Some("unknown key \"sokcets=2\""),
+                Some("unknown key \"Sokcets=2\""),
             ),
             (
                 "NodeName=n1 RestrictedCoresPerGPU=2",
                 "22.05",
-                Some("\"restrictedcorespergpu=2\", which Slurm has from 24.05 on"),
+                Some("\"RestrictedCoresPerGPU=2\", which Slurm has from 24.05 on"),
             ),
             (
                 "FrontendName=n1 State=UP",
                 "25.05",
-                Some("\"frontendname=n1\", which Slurm has only before 25.05"),
+                Some("\"FrontendName=n1\", which Slurm has only before 25.05"),
             ),
             (
                 "FrontendName=n1 State=UP",
                 "24.11",
                 Some(
-                    "\"frontendname=n1\", which a Slurm built with --enable-front-end alone takes",
+                    "\"FrontendName=n1\", which a Slurm built with --enable-front-end alone takes",
                 ),
             ),
             (
                 "SallocDefaultCommand=x",
                 "24.11",
-                Some("\"sallocdefaultcommand=x\", which Slurm has no more"),
+                Some("\"SallocDefaultCommand=x\", which Slurm has no more"),
             ),
             (
                 "NodeName=n1 CPUs=70000",
                 "22.05",
-                Some("\"cpus=70000\": the key takes a number up to 65535"),
+                Some("\"CPUs=70000\": the key takes a number up to 65535"),
             ),
             (
                 "NodeName=n1 CPUs=1k",
                 "22.05",
-                Some("\"cpus=1k\": the key takes a number up to 65535"),
+                Some("\"CPUs=1k\": the key takes a number up to 65535"),
             ),
             ("NodeName=n1 CPUs=Unlimited", "22.05", None),
             (
                 "GresTypes=gpu SlurmdParameters=x",
                 "22.05",
-                Some("\"slurmdparameters=x\" stands behind grestypes="),
+                Some("\"SlurmdParameters=x\" stands behind GresTypes="),
             ),
             (
                 "SlurmdParameters=",
@@ -524,19 +558,19 @@ mod tests {
             (
                 "TaskPlgin=task/none",
                 "22.05",
-                Some("unknown key \"taskplgin=task/none\""),
+                Some("unknown key \"TaskPlgin=task/none\""),
             ),
             (
                 "DisableRootJobs=maybe",
                 "22.05",
-                Some("\"disablerootjobs=maybe\": the key takes yes or no"),
+                Some("\"DisableRootJobs=maybe\": the key takes yes or no"),
             ),
             ("PowerAction=a Program=/b", "26.05", None),
             (
                 "PartitionName=p MaxTime=2days",
                 "24.11",
                 Some(
-                    "\"maxtime=2days\": the key takes minutes, [days-]hours:minutes:seconds, days-hours or UNLIMITED",
+                    "\"MaxTime=2days\": the key takes minutes, [days-]hours:minutes:seconds, days-hours or UNLIMITED",
                 ),
             ),
             (
@@ -547,18 +581,18 @@ mod tests {
             (
                 "PartitionName=p State=open",
                 "24.11",
-                Some("\"state=open\": the key takes UP, DOWN, DRAIN or INACTIVE"),
+                Some("\"State=open\": the key takes UP, DOWN, DRAIN or INACTIVE"),
             ),
             (
                 "PartitionName=p SelectTypeParameters=CR_CPU",
                 "24.11",
-                Some("\"selecttypeparameters=CR_CPU\": the key takes CR_Core or CR_Socket"),
+                Some("\"SelectTypeParameters=CR_CPU\": the key takes CR_Core or CR_Socket"),
             ),
             ("SelectTypeParameters=CR_Core_Memory,CR_LLN", "24.11", None),
             (
                 "PartitionName=p Noodes=ALL",
                 "22.05",
-                Some("unknown key \"noodes=ALL\""),
+                Some("unknown key \"Noodes=ALL\""),
             ),
         ];
         let cgroup = [
@@ -566,18 +600,18 @@ mod tests {
             (
                 "ConstrainCore=yes",
                 "22.05",
-                Some("unknown key \"constraincore=yes\""),
+                Some("unknown key \"ConstrainCore=yes\""),
             ),
             (
                 "ConstrainKmemSpace=no",
                 "24.11",
-                Some("\"constrainkmemspace=no\", which Slurm has only before 23.11"),
+                Some("\"ConstrainKmemSpace=no\", which Slurm has only before 23.11"),
             ),
             ("AllowedRAMSpace=98.5", "22.05", None),
             (
                 "NodeName=n1 CPUs=2",
                 "22.05",
-                Some("\"nodename=n1\", a key of slurm.conf"),
+                Some("\"NodeName=n1\", a key of slurm.conf"),
             ),
         ];
         let slurm = slurm.map(|row| (ConfFile::Slurm, row));
@@ -591,8 +625,8 @@ mod tests {
     #[test]
     fn a_misspelt_key_names_the_one_that_was_meant() {
         for (text, expected) in [
-            ("NodeName=n1 Sokcets=2", Some("sockets")),
-            ("TaskPlgin=x", Some("taskplugin")),
+            ("NodeName=n1 Sokcets=2", Some("Sockets")),
+            ("TaskPlgin=x", Some("TaskPlugin")),
             ("NodeName=n1 Colour=red", None),
         ] {
             let lines = of_text(text, "f");
@@ -608,7 +642,7 @@ mod tests {
     fn no_key_stands_twice_where_it_may_stand() {
         let tables = LINES.iter().map(|(_, keys)| *keys);
         for table in tables.chain([SLURM_CONF, CGROUP_CONF]) {
-            let mut all: Vec<&str> = names(table, None).collect();
+            let mut all: Vec<String> = names(table, None).map(str::to_ascii_lowercase).collect();
             let count = all.len();
             all.sort_unstable();
             all.dedup();

@@ -7,6 +7,7 @@
 pub mod cluster;
 pub mod config;
 pub mod cores;
+pub mod demands;
 pub mod fences;
 pub mod gres;
 pub mod hostlist;

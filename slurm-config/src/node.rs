@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::config::Line;
+use crate::cores::CoreMap;
 use crate::hostlist;
 use crate::mig::is_mig_type;
 use crate::values::{self, count_of};
@@ -16,6 +17,41 @@ pub struct Node {
     pub whole: Line,
     /// Its name in the configuration.
     pub name: String,
+}
+
+impl Node {
+    /// The keys, in lower case, and values that declare the sockets of `map`: those of a board where the line says `SocketsPerBoard=`, which
+    /// goes before `Sockets=`.
+    pub fn socket_pairs(&self, map: &CoreMap) -> Vec<(String, String)> {
+        self.pairs_of(
+            map.sockets(),
+            map.cores_per_socket(),
+            map.threads_per_core(),
+        )
+    }
+
+    /// The same of numbers.
+    pub fn pairs_of(&self, sockets: usize, cores: usize, threads: usize) -> Vec<(String, String)> {
+        let boards = self
+            .geometry()
+            .boards
+            .and_then(|own| usize::try_from(own).ok());
+        let boards = boards.filter(|own| *own > 0 && sockets.is_multiple_of(*own));
+        let has_boards = self.whole.get("socketsperboard").is_some();
+        let (key, sockets) = match boards.unwrap_or(1) {
+            boards if has_boards => ("socketsperboard", sockets / boards),
+            _ => ("sockets", sockets),
+        };
+        let pairs = [
+            (key, sockets),
+            ("corespersocket", cores),
+            ("threadspercore", threads),
+        ];
+        let pairs = pairs.into_iter();
+        pairs
+            .map(|(key, value)| (key.to_owned(), value.to_string()))
+            .collect()
+    }
 }
 
 /// What a line declares; None where neither it nor a default before it says.

@@ -16,46 +16,140 @@ struct PluginKey {
     may_lack_kind: bool,
     /// Slurm's own names in a series.
     names: fn(&Series) -> &'static [&'static str],
+    /// Whether slurmd of a series does not start without the plugin; if it does, slurmctld does not.
+    stops_slurmd: fn(&Series) -> bool,
+    /// Whether the key may stand with a value that has `none` in it, and then means no plugin.
+    may_be_none: bool,
+    /// Whether sites have plugins of their own: then only a file that is missing says that a name is wrong.
+    is_sites: bool,
 }
 
-/// The key whose plugin slurmctld needs, and slurmd only in some series.
-const SELECT: &str = "SelectType";
+impl PluginKey {
+    const fn of(
+        shown: &'static str,
+        kind: &'static str,
+        names: fn(&Series) -> &'static [&'static str],
+    ) -> Self {
+        Self {
+            shown,
+            kind,
+            may_lack_kind: false,
+            names,
+            stops_slurmd: |_| true,
+            may_be_none: false,
+            is_sites: false,
+        }
+    }
 
-/// The keys of slurm.conf.
-const KEYS: [PluginKey; 4] = [
+    /// A key that slurmctld alone reads.
+    const fn of_slurmctld(
+        shown: &'static str,
+        kind: &'static str,
+        names: fn(&Series) -> &'static [&'static str],
+    ) -> Self {
+        Self {
+            stops_slurmd: |_| false,
+            ..Self::of(shown, kind, names)
+        }
+    }
+
+    const fn or_none(self) -> Self {
+        Self {
+            may_be_none: true,
+            ..self
+        }
+    }
+}
+
+/// The keys of slurm.conf whose plugins a daemon does not start without, in every series alike.
+const KEYS: [PluginKey; 24] = [
     PluginKey {
-        shown: "TaskPlugin",
-        kind: "task",
         may_lack_kind: true,
-        names: |series| series.task_plugins,
+        ..PluginKey::of("TaskPlugin", "task", |series| series.task_plugins)
+    },
+    PluginKey::of("ProctrackType", "proctrack", |series| {
+        series.proctrack_plugins
+    }),
+    PluginKey::of("JobAcctGatherType", "jobacct_gather", |_| {
+        &["cgroup", "linux", "none"]
+    }),
+    PluginKey {
+        stops_slurmd: |series| series.slurmd_loads_select,
+        ..PluginKey::of("SelectType", "select", |series| series.select_plugins)
+    },
+    PluginKey::of("SwitchType", "switch", |series| series.switch_plugins).or_none(),
+    PluginKey::of("TopologyPlugin", "topology", |series| {
+        series.topology_plugins
+    })
+    .or_none(),
+    PluginKey::of("JobContainerType", "job_container", |series| {
+        series.container_plugins
+    })
+    .or_none(),
+    PluginKey::of("NamespaceType", "namespace", |series| {
+        series.container_plugins
+    })
+    .or_none(),
+    PluginKey {
+        stops_slurmd: |series| series.slurmd_loads_storage,
+        ..PluginKey::of("AccountingStorageType", "accounting_storage", |series| {
+            series.storage_plugins
+        })
+        .or_none()
+    },
+    PluginKey::of("AcctGatherEnergyType", "acct_gather_energy", |_| {
+        &[
+            "gpu",
+            "ibmaem",
+            "ipmi",
+            "pm_counters",
+            "rapl",
+            "rsmi",
+            "xcc",
+        ]
+    })
+    .or_none(),
+    PluginKey::of("AcctGatherProfileType", "acct_gather_profile", |_| {
+        &["hdf5", "influxdb"]
+    })
+    .or_none(),
+    PluginKey::of("AcctGatherFilesystemType", "acct_gather_filesystem", |_| {
+        &["lustre"]
+    })
+    .or_none(),
+    PluginKey::of(
+        "AcctGatherInterconnectType",
+        "acct_gather_interconnect",
+        |_| &["ofed", "sysfs"],
+    )
+    .or_none(),
+    PluginKey::of("CredType", "cred", |_| &["munge", "none", "slurm"]),
+    PluginKey::of_slurmctld("JobCompType", "jobcomp", |series| series.jobcomp_plugins).or_none(),
+    PluginKey {
+        is_sites: true,
+        ..PluginKey::of("NodeFeaturesPlugins", "node_features", |_| &[])
     },
     PluginKey {
-        shown: "ProctrackType",
-        kind: "proctrack",
-        may_lack_kind: false,
-        names: |series| series.proctrack_plugins,
+        is_sites: true,
+        ..PluginKey::of("PrEpPlugins", "prep", |_| &[])
     },
+    PluginKey::of("AuthType", "auth", |_| &["munge", "none", "slurm"]),
+    PluginKey::of_slurmctld("PreemptType", "preempt", |_| {
+        &["none", "partition_prio", "qos"]
+    }),
+    PluginKey::of_slurmctld("SchedulerType", "sched", |_| &["backfill", "builtin"]),
+    PluginKey::of_slurmctld("PriorityType", "priority", |_| &["basic", "multifactor"]),
+    PluginKey::of_slurmctld("MCSPlugin", "mcs", |series| series.mcs_plugins).or_none(),
+    PluginKey::of_slurmctld("BurstBufferType", "burst_buffer", |_| &["datawarp", "lua"]).or_none(),
     PluginKey {
-        shown: "JobAcctGatherType",
-        kind: "jobacct_gather",
-        may_lack_kind: false,
-        names: |_| &["cgroup", "linux", "none"],
-    },
-    PluginKey {
-        shown: SELECT,
-        kind: "select",
-        may_lack_kind: false,
-        names: |series| series.select_plugins,
+        may_lack_kind: true,
+        is_sites: true,
+        ..PluginKey::of_slurmctld("JobSubmitPlugins", "job_submit", |_| &[])
     },
 ];
 
 /// CgroupPlugin= of cgroup.conf (`_autodetect_cgroup_version`, interfaces/cgroup.c).
-const CGROUP: PluginKey = PluginKey {
-    shown: "CgroupPlugin",
-    kind: "cgroup",
-    may_lack_kind: false,
-    names: |_| &["v1", "v2"],
-};
+const CGROUP: PluginKey = PluginKey::of("CgroupPlugin", "cgroup", |_| &["v1", "v2"]);
 
 /// A name that is no plugin of Slurm's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,13 +162,8 @@ pub struct Unknown<'a> {
     pub name: String,
     /// The names that are Slurm's own in that release.
     pub expected: Vec<String>,
-}
-
-impl Unknown<'_> {
-    /// Whether slurmd of `release` does not start for it; if not, slurmctld does not.
-    pub fn stops_slurmd(&self, release: Option<Release>) -> bool {
-        self.key != SELECT || release.is_some_and(|own| Series::of(own).slurmd_loads_select)
-    }
+    /// Whether slurmd does not start for it; if it does, slurmctld does not.
+    pub stops_slurmd: bool,
 }
 
 /// The names of slurm.conf and cgroup.conf that are no plugins of `release`, of any release where that is not known.
@@ -134,20 +223,25 @@ impl PluginKey {
             None => ("", name),
         };
         // Where the release is not known, what one of them has is right.
+        let is_none = name.to_ascii_lowercase().contains("none");
+        if self.may_be_none && is_none
+            || self.is_sites && has_file(&Self::file(kind, bare)) != Some(false)
+        {
+            return None;
+        }
         let series = match release {
             Some(release) => vec![*Series::of(release)],
             None => TABLE.to_vec(),
         };
-        let is_own = |series: &Series| (self.names)(series).contains(&bare);
+        let is_own = |series: &Series| {
+            let names = (self.names)(series);
+            // A series that goes on without the plugin has no names.
+            names.contains(&bare) || names.is_empty() && !self.is_sites
+        };
         if kind == self.kind && series.iter().any(is_own) {
             return None;
         }
-        let file = if kind.is_empty() {
-            format!("{bare}.so")
-        } else {
-            format!("{kind}_{bare}.so")
-        };
-        if has_file(&file) == Some(true) {
+        if has_file(&Self::file(kind, bare)) == Some(true) {
             return None;
         }
         Some(Unknown {
@@ -158,7 +252,17 @@ impl PluginKey {
                 let names = (self.names)(newest).iter();
                 names.map(|name| format!("{}/{name}", self.kind)).collect()
             }),
+            stops_slurmd: series.iter().all(|own| (self.stops_slurmd)(own)),
         })
+    }
+
+    /// The file of a plugin in PluginDir.
+    fn file(kind: &str, bare: &str) -> String {
+        if kind.is_empty() {
+            format!("{bare}.so")
+        } else {
+            format!("{kind}_{bare}.so")
+        }
     }
 }
 

@@ -47,6 +47,22 @@ pub struct Series {
     pub proctrack_plugins: &'static [&'static str],
     /// See [`Series::task_plugins`].
     pub select_plugins: &'static [&'static str],
+    /// What stands for SelectType= where there is none (`DEFAULT_SELECT_TYPE`, common/read_config.h).
+    pub default_select: &'static str,
+    /// The plugins of TopologyPlugin= (src/plugins/topology); `none` and, while it is one, `default` stand for no plugin.
+    pub topology_plugins: &'static [&'static str],
+    /// The plugins of SwitchType=.
+    pub switch_plugins: &'static [&'static str],
+    /// The plugins of MCSPlugin=.
+    pub mcs_plugins: &'static [&'static str],
+    /// The plugins of JobContainerType=, and of NamespaceType= where the series has it.
+    pub container_plugins: &'static [&'static str],
+    /// The plugins of AccountingStorageType=; mysql is slurmdbd's own, which [`crate::demands`] says.
+    pub storage_plugins: &'static [&'static str],
+    /// The plugins of JobCompType=; empty where slurmctld goes on without one (`jobcomp_g_init`, slurmctld/read_config.c).
+    pub jobcomp_plugins: &'static [&'static str],
+    /// Whether slurmd loads the plugin of AccountingStorageType= (`acct_storage_g_init`, slurmd/slurmd.c); slurmctld does in every series.
+    pub slurmd_loads_storage: bool,
     /// Whether slurmd loads the plugin of SelectType= (`select_g_init`, slurmd/slurmd.c); slurmctld does in every series.
     pub slurmd_loads_select: bool,
     /// Whether slurmd loads its cgroup plugin although no other plugin needs it, and CgroupPlugin= may be `disabled`
@@ -105,6 +121,14 @@ const V22_05: Series = Series {
     task_plugins: &["affinity", "cgroup", "none", "cray_aries"],
     proctrack_plugins: &["cgroup", "linuxproc", "pgid", "cray_aries"],
     select_plugins: &["cons_tres", "linear", "cons_res", "cray_aries"],
+    default_select: "select/linear",
+    topology_plugins: &["3d_torus", "hypercube", "tree"],
+    switch_plugins: &["cray_aries", "hpe_slingshot"],
+    mcs_plugins: &["account", "group", "user"],
+    container_plugins: &["cncu", "tmpfs"],
+    storage_plugins: &["mysql", "slurmdbd"],
+    jobcomp_plugins: &[],
+    slurmd_loads_storage: false,
     slurmd_loads_select: true,
     loads_cgroup: false,
 };
@@ -112,6 +136,14 @@ const V23_02: Series = Series {
     number: (23, 2),
     api: 39,
     flags: FlagsRule::All,
+    jobcomp_plugins: &[
+        "elasticsearch",
+        "filetxt",
+        "kafka",
+        "lua",
+        "mysql",
+        "script",
+    ],
     leaves_out_ecores: true,
     ..V22_05
 };
@@ -120,6 +152,8 @@ const V23_11: Series = Series {
     api: 40,
     autodetect: &["nvml", "rsmi", "oneapi", "nrt"],
     select_plugins: &["cons_tres", "linear", "cray_aries"],
+    default_select: "select/cons_tres",
+    topology_plugins: &["3d_torus", "block", "default", "tree"],
     ..V23_02
 };
 const V24_05: Series = Series {
@@ -129,6 +163,9 @@ const V24_05: Series = Series {
     task_plugins: &["affinity", "cgroup", "none"],
     proctrack_plugins: &["cgroup", "linuxproc", "pgid"],
     select_plugins: &["cons_tres", "linear"],
+    switch_plugins: &["hpe_slingshot", "nvidia_imex"],
+    container_plugins: &["tmpfs"],
+    storage_plugins: &["ctld_relay", "mysql", "slurmdbd"],
     loads_cgroup: true,
     ..V23_11
 };
@@ -137,6 +174,7 @@ const V24_11: Series = Series {
     api: 42,
     cores: CoresRule::WholeSockets,
     autodetect: &["nvml", "rsmi", "oneapi", "nrt", "nvidia"],
+    mcs_plugins: &["account", "group", "label", "user"],
     ..V24_05
 };
 const V25_05: Series = Series {
@@ -144,6 +182,8 @@ const V25_05: Series = Series {
     api: 43,
     restricted_cores: RestrictedCores::Besides,
     slurmd_loads_select: false,
+    slurmd_loads_storage: true,
+    topology_plugins: &["block", "default", "flat", "tree"],
     ..V24_11
 };
 const V25_11: Series = Series {
@@ -152,6 +192,7 @@ const V25_11: Series = Series {
     cores: CoresRule::OneSocketOrAll,
     divides_as_the_machine: false,
     has_node_parameters: true,
+    container_plugins: &["linux", "tmpfs"],
     ..V25_05
 };
 const V26_05: Series = Series {
@@ -160,6 +201,7 @@ const V26_05: Series = Series {
     autodetect: &["full", "nvml", "rsmi", "oneapi", "nrt", "nvidia"],
     has_env_uuid: true,
     flags: FlagsRule::AllWithEnvironment,
+    topology_plugins: &["block", "default", "flat", "ring", "torus3d", "tree"],
     ..V25_11
 };
 // Read in the development tree (26.11.0-0rc1).
@@ -219,6 +261,42 @@ pub fn first_with_autodetect(value: &str) -> Option<&'static Series> {
 /// The method that the newest series takes from an AutoDetect= value.
 pub fn newest_autodetect(value: &str) -> Option<&'static str> {
     Series::newest().autodetect_of(value)
+}
+
+/// The words of `Flags=` in gres.conf, which slurmd looks for anywhere in the value (`gres_flags_parse`, interfaces/gres.c), and the first
+/// series that has them.
+const GRES_FLAGS: [(&str, (u32, u32)); 10] = [
+    ("countonly", (0, 0)),
+    ("nvidia_gpu_env", (0, 0)),
+    ("amd_gpu_env", (0, 0)),
+    ("intel_gpu_env", (0, 0)),
+    ("opencl_env", (0, 0)),
+    ("no_gpu_env", (0, 0)),
+    ("one_sharing", (0, 0)),
+    ("all_sharing", (0, 0)),
+    ("explicit", (23, 2)),
+    ("env_uuid", (26, 5)),
+];
+
+/// The words of a `Flags=` that slurmd of `release` passes over, and the word that each may be meant for.
+pub fn unknown_flags(value: &str, release: Release) -> Vec<(String, Option<&'static str>)> {
+    let known = || {
+        let all = GRES_FLAGS.iter();
+        all.filter(move |(_, since)| *since <= release.series())
+            .map(|(name, _)| *name)
+    };
+    let words = value
+        .split(',')
+        .map(|word| word.trim().to_ascii_lowercase());
+    let strange = words.filter(|word| !word.is_empty() && !known().any(|name| word.contains(name)));
+    // `nvidia_env` is too far from its word to be a slip of letters.
+    let meant = |word: &str| {
+        let first = word.split('_').next().unwrap_or_default();
+        let by_maker = known()
+            .find(|name| name.ends_with("_gpu_env") && name.split('_').next() == Some(first));
+        topology::text::nearest(word, known()).or(by_maker)
+    };
+    strange.map(|word| (word.clone(), meant(&word))).collect()
 }
 
 /// Whether a method of AutoDetect tries all the others.

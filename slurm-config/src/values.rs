@@ -1,4 +1,4 @@
-//! What the keys of slurm.conf and cgroup.conf take: numbers, words and lists of words, each as Slurm reads it.
+//! What the keys of slurm.conf and cgroup.conf take: numbers, words and lists of words, each as Slurm of 22.05 to 26.05 reads it.
 
 use std::fmt;
 
@@ -20,8 +20,16 @@ pub enum Value {
     Bits64,
     /// A decimal number, or UNLIMITED.
     Decimal,
+    /// A number from one to another, or UNLIMITED where the second is the largest of all.
+    Between(u64, u64),
     /// A length of time (`_is_valid_timespec`, common/parse_time.c).
     Time,
+    /// A length of time of a minute or more that ends.
+    SomeTime,
+    /// A level of messages: a word or a number.
+    Level,
+    /// A port, or the first and the last of several.
+    Ports,
     /// A word that begins with one of these (`_parse_partitionname`, common/read_config.c).
     Beginning(&'static [&'static str]),
     /// One of these words.
@@ -31,6 +39,8 @@ pub enum Value {
     /// Words with commas between them, at most one of those that say what becomes of a job (`preempt_mode_num`,
     /// common/slurm_protocol_defs.c).
     PreemptMode,
+    /// The same of a partition, of which slurmctld looks at nothing from 24.11 on (`_parse_partitionname`, common/read_config.c).
+    PartitionPreemptMode,
     /// ALL or NONE, or some of these words, with commas between them and perhaps with `RLIMIT_` before them.
     Limits(&'static [&'static str]),
     /// Words with commas between them.
@@ -56,14 +66,14 @@ const fn always(name: &'static str) -> Word {
     (name, None, None)
 }
 
-/// A word that 22.05 refuses and 25.05 takes; which release between is the first is unknown.
-const fn later(name: &'static str) -> Word {
-    (name, Some((23, 2)), None)
+/// A word of a release and those after it.
+const fn since(year: u32, month: u32, name: &'static str) -> Word {
+    (name, Some((year, month)), None)
 }
 
-/// A word that 22.05 takes and 25.05 refuses; which release between is the last is unknown.
-const fn earlier(name: &'static str) -> Word {
-    (name, None, Some((25, 5)))
+/// A word of the releases before one.
+const fn before(year: u32, month: u32, name: &'static str) -> Word {
+    (name, None, Some((year, month)))
 }
 
 /// SelectTypeParameters= of slurm.conf (`_parse_select_type_param`, common/read_config.c).
@@ -73,14 +83,12 @@ pub const SELECT_PARAMETERS: Value = Value::List(&Words {
         always("CR_CORE_DEFAULT_DIST_BLOCK"),
         always("CR_LLN"),
         always("CR_PACK_NODES"),
-        later("LL_SHARED_GRES"),
-        later("MULTIPLE_SHARING_GRES_PJ"),
-        later("ENFORCE_BINDING_GRES"),
-        later("ONE_TASK_PER_SHARING_GRES"),
-        earlier("OTHER_CONS_RES"),
-        earlier("OTHER_CONS_TRES"),
-        earlier("OTHER_CONS_RES"),
-        earlier("OTHER_CONS_TRES"),
+        since(23, 11, "LL_SHARED_GRES"),
+        since(23, 11, "MULTIPLE_SHARING_GRES_PJ"),
+        since(23, 11, "ENFORCE_BINDING_GRES"),
+        since(23, 11, "ONE_TASK_PER_SHARING_GRES"),
+        before(24, 5, "OTHER_CONS_RES"),
+        before(24, 5, "OTHER_CONS_TRES"),
     ],
     one_of: &[&[
         "CR_Core",
@@ -102,8 +110,8 @@ pub const TASK_PARAMETERS: Value = Value::List(&Words {
     any: &[
         always("Verbose"),
         always("SlurmdOffSpec"),
-        always("OOMKillStep"),
-        later("SlurmdSpecOverride"),
+        since(24, 11, "OOMKillStep"),
+        since(25, 5, "SlurmdSpecOverride"),
     ],
     one_of: &[
         &["None", "Sockets", "Cores", "Threads"],
@@ -126,8 +134,8 @@ pub const PROLOG_FLAGS: Value = Value::List(&Words {
         always("NoHold"),
         always("Serial"),
         always("X11"),
-        later("ForceRequeueOnFail"),
-        later("RunInJob"),
+        since(23, 2, "ForceRequeueOnFail"),
+        since(24, 5, "RunInJob"),
     ],
     one_of: &[],
     apart: &[
@@ -168,10 +176,128 @@ pub const EXCLUSIVE: Value = Value::Word(&["NO", "NODE", "USER", "TOPO", "NONE"]
 /// `SelectTypeParameters=` of a partition.
 pub const PARTITION_SELECT: Value = Value::Beginning(&["CR_Core", "CR_Socket"]);
 
+/// DebugFlags= (`debug_str2flags`, common/slurm_protocol_defs.c).
+pub const DEBUG_FLAGS: Value = Value::List(&Words {
+    any: &[
+        always("Accrue"),
+        always("Agent"),
+        since(24, 5, "AuditRPCs"),
+        since(25, 5, "AuditTLS"),
+        always("Backfill"),
+        always("BackfillMap"),
+        always("BurstBuffer"),
+        always("Cgroup"),
+        since(24, 11, "ConMgr"),
+        always("CPU_Bind"),
+        always("CpuFrequency"),
+        always("Data"),
+        since(24, 5, "DBD_Agent"),
+        always("DB_Archive"),
+        always("DB_Assoc"),
+        always("DB_Event"),
+        always("DB_Job"),
+        always("DB_QOS"),
+        always("DB_Query"),
+        always("DB_Reservation"),
+        always("DB_Resource"),
+        always("DB_Step"),
+        always("DB_TRES"),
+        always("DB_Usage"),
+        always("DB_WCKey"),
+        always("Dependency"),
+        always("Elasticsearch"),
+        always("Energy"),
+        before(24, 5, "ExtSensors"),
+        always("Federation"),
+        before(25, 5, "FrontEnd"),
+        always("Gang"),
+        since(23, 11, "GLOB_SILENCE"),
+        always("Gres"),
+        always("Hetjob"),
+        always("Interconnect"),
+        always("JAG"),
+        always("JobAccountGather"),
+        since(23, 2, "JobComp"),
+        always("JobContainer"),
+        always("License"),
+        since(25, 11, "Metrics"),
+        always("MPI"),
+        since(25, 11, "Namespace"),
+        always("Net"),
+        always("NetRaw"),
+        always("Network"),
+        always("NetworkRaw"),
+        always("NodeFeatures"),
+        always("NO_CONF_HASH"),
+        always("Power"),
+        always("PowerSave"),
+        always("Priority"),
+        always("Profile"),
+        always("Protocol"),
+        always("Reservation"),
+        always("Route"),
+        since(23, 11, "Sack"),
+        always("Script"),
+        always("SelectType"),
+        always("Steps"),
+        always("Switch"),
+        always("Task"),
+        since(26, 5, "Thread"),
+        since(26, 5, "Threads"),
+        before(24, 5, "TimeCray"),
+        since(24, 5, "TLS"),
+        always("TraceJobs"),
+        always("Trigger"),
+        always("Triggers"),
+        always("WorkQ"),
+        always("WorkQueue"),
+    ],
+    one_of: &[],
+    apart: &[],
+});
+
+/// AccountingStorageEnforce= (`_validate_accounting_storage_enforce`, common/read_config.c).
+pub const STORAGE_ENFORCE: Value = Value::List(&Words {
+    any: &[
+        always("associations"),
+        always("limits"),
+        always("nojobs"),
+        always("nosteps"),
+        always("qos"),
+        always("safe"),
+        always("wckeys"),
+        always("all"),
+        always("1"),
+        always("2"),
+    ],
+    one_of: &[],
+    apart: &[],
+});
+
+/// EnforcePartLimits= (`parse_part_enforce_type`, common/slurm_protocol_defs.c).
+pub const PART_LIMITS: Value = Value::Word(&[
+    "ALL", "ANY", "NO", "YES", "up", "true", "1", "down", "false", "0",
+]);
+
+/// PriorityUsageResetPeriod=.
+pub const RESET_PERIOD: Value = Value::Word(&[
+    "NONE",
+    "NOW",
+    "DAILY",
+    "WEEKLY",
+    "MONTHLY",
+    "QUARTERLY",
+    "YEARLY",
+]);
+
 /// What `PreemptMode=` says of a job.
 const PREEMPT_WORDS: [&str; 6] = ["off", "cluster", "cancel", "requeue", "on", "suspend"];
 /// What may stand beside it.
-const PREEMPT_BESIDE: [&str; 3] = ["gang", "within", "priority"];
+const PREEMPT_BESIDE: [Word; 3] = [always("gang"), always("within"), since(25, 5, "priority")];
+/// The words of a level of messages, which may be a number, too (`log_string2num`, common/slurm_protocol_defs.c).
+const LEVELS: [&str; 10] = [
+    "quiet", "fatal", "error", "info", "verbose", "debug", "debug2", "debug3", "debug4", "debug5",
+];
 
 impl Value {
     /// Whether a key that takes this takes `value` in `release`; where that is not known, in any release.
@@ -187,7 +313,18 @@ impl Value {
             Self::Bits32 => up_to(0xffff_ffff),
             Self::Bits64 => up_to(u64::MAX),
             Self::Decimal => is_unlimited || value.parse::<f64>().is_ok(),
+            Self::Between(least, most) => {
+                is_unlimited && most == u64::MAX
+                    || number(value).is_some_and(|number| (least..=most).contains(&number))
+            }
             Self::Time => is_unlimited || value == "-1" || is_time(value),
+            Self::SomeTime => {
+                is_time(value) && value.bytes().any(|own| (b'1'..=b'9').contains(&own))
+            }
+            Self::Level => {
+                value.starts_with(|first: char| first.is_ascii_digit()) || LEVELS.iter().any(is)
+            }
+            Self::Ports => takes_ports(value),
             Self::Beginning(words) => words.iter().any(|word| {
                 let own = value.get(..word.len());
                 own.is_some_and(|own| own.eq_ignore_ascii_case(word))
@@ -200,7 +337,11 @@ impl Value {
                     .any(|own| word.eq_ignore_ascii_case(own));
                 is_counted || ["no", "exclusive"].iter().any(is)
             }
-            Self::PreemptMode => takes_preempt_mode(value),
+            Self::PreemptMode => takes_preempt_mode(value, release),
+            Self::PartitionPreemptMode => {
+                release.is_none_or(|own| own.series() >= (24, 11))
+                    || takes_preempt_mode(value, release)
+            }
             Self::Limits(words) => {
                 // In capitals, as they are.
                 let is_one =
@@ -235,14 +376,27 @@ fn is_time(value: &str) -> bool {
     value.chars().all(is_made) && is_dash_first && dashes <= 1 && colons <= 2 && numbers >= wanted
 }
 
-fn takes_preempt_mode(value: &str) -> bool {
+/// `6817` or `6817-6820`.
+fn takes_ports(value: &str) -> bool {
+    let (first, last) = value
+        .split_once('-')
+        .map_or((value, None), |(first, last)| (first, Some(last)));
+    let first = first.parse::<u64>().ok().filter(|first| *first > 0);
+    let is_behind =
+        |first: u64| last.is_none_or(|last| last.parse::<u64>().is_ok_and(|last| last > first));
+    first.is_some_and(is_behind)
+}
+
+fn takes_preempt_mode(value: &str, release: Option<Release>) -> bool {
     let words: Vec<String> = tokens(value).map(str::to_ascii_lowercase).collect();
     let has = |word: &str| words.iter().any(|own| own == word);
     let modes = words
         .iter()
         .filter(|word| PREEMPT_WORDS.contains(&word.as_str()));
     let is_known = |word: &String| {
-        PREEMPT_WORDS.contains(&word.as_str()) || PREEMPT_BESIDE.contains(&word.as_str())
+        let mut beside = PREEMPT_BESIDE.iter();
+        PREEMPT_WORDS.contains(&word.as_str())
+            || beside.any(|own| own.0 == word && is_of(own, release))
     };
     modes.count() <= 1
         && words.iter().all(is_known)
@@ -257,16 +411,11 @@ fn takes_list(words: &'static Words, value: &str, release: Option<Release>) -> b
             .filter(|own| own.eq_ignore_ascii_case(name))
             .count()
     };
-    let is_there = |since: Option<(u32, u32)>, before: Option<(u32, u32)>| {
-        release.map(Release::series).is_none_or(|series| {
-            since.is_none_or(|since| since <= series) && before.is_none_or(|before| series < before)
-        })
-    };
     let sets = words.one_of.iter();
     let known: usize = words
         .any
         .iter()
-        .filter(|(_, since, before)| is_there(*since, *before))
+        .filter(|word| is_of(word, release))
         .map(|(name, ..)| *name)
         .chain(sets.clone().flat_map(|set| set.iter().copied()))
         .map(count)
@@ -274,6 +423,13 @@ fn takes_list(words: &'static Words, value: &str, release: Option<Release>) -> b
     let is_once = |set: &&[&str]| set.iter().map(|name| count(name)).sum::<usize>() <= 1;
     let is_apart = |(a, b): &(&str, &str)| count(a) == 0 || count(b) == 0;
     known == given.len() && sets.clone().all(is_once) && words.apart.iter().all(is_apart)
+}
+
+/// Whether `release` has a word; where that is not known, whether any has.
+fn is_of((_, since, before): &Word, release: Option<Release>) -> bool {
+    release.map(Release::series).is_none_or(|series| {
+        since.is_none_or(|since| since <= series) && before.is_none_or(|before| series < before)
+    })
 }
 
 /// The words between commas, without empty ones (`strtok`).
@@ -299,9 +455,17 @@ impl fmt::Display for Value {
             Self::Bits32 => f.write_str("a number up to 4294967295"),
             Self::Bits64 | Self::Decimal => f.write_str("a number"),
             Self::Time => f.write_str("minutes, [days-]hours:minutes:seconds, days-hours or UNLIMITED"),
+            Self::Between(least, u64::MAX) => write!(f, "a number from {least} on"),
+            Self::Between(least, most) => write!(f, "a number from {least} to {most}"),
+            Self::SomeTime => f.write_str("minutes, [days-]hours:minutes:seconds or days-hours, and not 0"),
+            Self::Level => {
+                f.write_str("a number, or ")?;
+                one_of(f, &LEVELS)
+            }
+            Self::Ports => f.write_str("a port, or the first and the last of several with a hyphen between them"),
             Self::Beginning(words) | Self::Word(words) => one_of(f, words),
             Self::OverSubscribe => f.write_str("NO, EXCLUSIVE, YES or FORCE, the last two perhaps with :COUNT"),
-            Self::PreemptMode => f.write_str(
+            Self::PreemptMode | Self::PartitionPreemptMode => f.write_str(
                 "one of OFF, CANCEL, REQUEUE and SUSPEND, perhaps with GANG, WITHIN or PRIORITY behind a comma",
             ),
             Self::Limits(words) => {

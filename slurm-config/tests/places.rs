@@ -65,6 +65,7 @@ mod places {
             let is_code =
                 path.ends_with(".rs") && !path.contains("tests") && !path.contains("fuzz");
             let is_table = [
+                "slurm-config/src/demands.rs",
                 "slurm-config/src/rules.rs",
                 "slurm-config/src/keys.rs",
                 "slurm-config/src/values.rs",

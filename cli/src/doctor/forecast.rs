@@ -31,7 +31,13 @@ pub(crate) struct Forecast {
     pub(crate) gpus: Option<String>,
     /// Releases with the same outcome, oldest first.
     pub(crate) releases: Vec<ForecastSpan>,
+    /// What was looked at to say so.
+    pub(crate) looked_at: &'static str,
 }
+
+/// What a forecast goes by.  Whatever else a daemon may stop at is not in it.
+const LOOKED_AT: &str = "the node's line and its GPUs, and in slurm.conf, gres.conf and cgroup.conf keys, values, names of plugins and what \
+                         they need of each other; not users, accounts, scripts, other files or the network";
 
 /// Consecutive releases with the same outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -68,6 +74,7 @@ pub(crate) fn forecast(world: &World<'_>) -> Option<Forecast> {
     Some(Forecast {
         gpus: at_hand(world)?.gpus.clone(),
         releases,
+        looked_at: LOOKED_AT,
     })
 }
 

@@ -60,6 +60,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     }
     check_keys(lines, report);
     check_flags(world, &gres, report);
+    check_strange_flags(world, &gres, report);
     check_detection(world, slurm, &gres, report);
     check_cloud(world, node, &gres, report);
     for line in &gres.lines {
@@ -157,6 +158,35 @@ fn check_flags(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorReport
             },
             format!("{}: remove env_uuid", line.line.place()),
         );
+    }
+}
+
+/// Words of `Flags=` that no slurmd of this release knows, other than one of a later release.
+fn check_strange_flags(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    let release = world.release.unwrap_or_else(|| Series::newest().release());
+    for line in &gres.lines {
+        let value = line.line.get("flags").unwrap_or_default();
+        for (word, meant) in rules::unknown_flags(value, release) {
+            if word == "env_uuid" {
+                continue;
+            }
+            let place = line.line.place();
+            report.find(
+                "gres-key",
+                Harm::WeakensBinding,
+                format!("{}: slurmd does not know {word}", line.line.quote("Flags")),
+                if Series::of(release).flags == FlagsRule::All && !value.contains("_gpu_env") {
+                    "a line with Flags= sets only the variables that it names: jobs get no CUDA_VISIBLE_DEVICES, and every program sees \
+                     the GPUs that the fence leaves, or all"
+                } else {
+                    "slurmd passes over the word"
+                },
+                match meant {
+                    Some(meant) => format!("{place}: {meant} instead of {word}"),
+                    None => format!("{place}: remove {word}"),
+                },
+            );
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use topology::set::CpuSet;
 
 use super::devices;
 use super::forecast;
+use super::node;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
@@ -34,13 +35,21 @@ pub(crate) fn check(
         registers: forecast::is_accepted(world),
     };
     let lines = gres.lines.iter();
+    let mut cut: Vec<Cut> = Vec::new();
     let coreless: Vec<Coreless> = lines
-        .filter_map(|line| judge.check_line(line, report))
+        .filter_map(|line| judge.check_line(line, &mut cut, report))
         .collect();
     report_coreless(&coreless, report);
+    judge.report_cut(slurm, &cut, report);
     if gres.detects() {
         judge.check_detected(slurm, gres, report);
     }
+}
+
+/// A line whose cores this Slurm does not take.
+struct Cut {
+    evidence: String,
+    change: String,
 }
 
 /// What every line is held against.
@@ -96,7 +105,12 @@ fn report_coreless(lines: &[Coreless], report: &mut DoctorReport) {
 
 impl Judge<'_> {
     /// Checks a line's cores; returns the line where it has none and should.
-    fn check_line(&self, line: &GresLine<'_>, report: &mut DoctorReport) -> Option<Coreless> {
+    fn check_line(
+        &self,
+        line: &GresLine<'_>,
+        cut: &mut Vec<Cut>,
+        report: &mut DoctorReport,
+    ) -> Option<Coreless> {
         let machine = self.world.machine;
         let gpus = devices::of_line(machine, line);
         match (line.cores(), self.map) {
@@ -127,7 +141,7 @@ impl Judge<'_> {
                     cores: &cores,
                     gpus: &gpus,
                 };
-                self.check_cores(&given, report);
+                self.check_cores(&given, cut, report);
             }
             (Some(_), None) => {}
         }
@@ -160,7 +174,7 @@ impl Judge<'_> {
     }
 
     /// One line's cores against the GPUs that it is for.
-    fn check_cores(&self, given: &Given<'_>, report: &mut DoctorReport) {
+    fn check_cores(&self, given: &Given<'_>, cut: &mut Vec<Cut>, report: &mut DoctorReport) {
         let Given {
             map,
             line,
@@ -227,7 +241,7 @@ impl Judge<'_> {
             );
             return;
         }
-        self.check_borders(given, report);
+        self.check_borders(given, cut, report);
     }
 
     /// What is wrong with cores for a GPU whose CPUs are `local`.  Whole sockets that hold one of those are right, and
@@ -253,7 +267,7 @@ impl Judge<'_> {
     }
 
     /// Whether this Slurm takes the cores at all.
-    fn check_borders(&self, given: &Given<'_>, report: &mut DoctorReport) {
+    fn check_borders(&self, given: &Given<'_>, cut: &mut Vec<Cut>, report: &mut DoctorReport) {
         let Given {
             map,
             line,
@@ -271,13 +285,65 @@ impl Judge<'_> {
             ));
             return;
         }
+        cut.push(Cut {
+            evidence: evidence(line),
+            change: self.proposal(line, gpus),
+        });
+    }
+
+    /// One finding for all lines whose cores this Slurm does not take.
+    ///
+    /// Where NUMA nodes cut the sockets, cores that are right for them become so with nodes for sockets.  Both ways together would be wrong:
+    /// they are a choice, in one finding.
+    fn report_cut(&self, slurm: &Slurm, cut: &[Cut], report: &mut DoctorReport) {
+        let (Some(map), Some(first)) = (self.map, cut.first()) else {
+            return;
+        };
+        let join = |part: &dyn Fn(&Cut) -> &str, between: &str| {
+            let mut parts: Vec<&str> = cut.iter().map(part).collect();
+            parts.dedup();
+            parts.join(between)
+        };
+        let lines = join(&|own| &own.change, "; ");
+        let node = slurm.node.as_ref();
+        let nodes = node
+            .filter(|_| self.cuts_sockets())
+            .and_then(|node| node::nodes_as_sockets(self.world, slurm, node));
+        let change = match nodes.filter(|own| own.takes_lines) {
+            Some(own) => {
+                report
+                    .findings
+                    .retain(|other| other.check != "numa-node-as-socket");
+                format!(
+                    "either {} (the lines of gres.conf are right then), or leave that and write {lines}: jobs then get cores of any NUMA \
+                     node of the socket",
+                    own.text
+                )
+            }
+            None => lines,
+        };
+        let evidence = if cut.len() == 1 {
+            first.evidence.clone()
+        } else {
+            join(&|own| &own.evidence, ", ")
+        };
         report.find(
             "gres-cores",
             Harm::StopsJobs,
-            format!("{}, but {problem}", evidence(line)),
+            format!("{evidence}, but {}", breach(self.rule, map)),
             consequence(self.rule),
-            self.proposal(line, gpus),
+            change,
         );
+    }
+
+    /// Whether a socket has several NUMA nodes.
+    fn cuts_sockets(&self) -> bool {
+        let nodes = self.world.core_map(SocketKind::NumaNode);
+        let kind = self.world.socket_kind();
+        kind == SocketKind::Package
+            && nodes
+                .zip(self.map)
+                .is_some_and(|(nodes, map)| nodes.sockets() > map.sockets())
     }
 
     /// The cores that AutoDetect finds for a GPU, which are those of the kernel's `local_cpulist`; None where that is

@@ -2,6 +2,7 @@
 
 use slurm_config::cluster::ClusterFault;
 use slurm_config::config::Line;
+use slurm_config::demands::{Breach, Stops};
 use slurm_config::keys::{ConfFile, KeyFault, fault_of};
 use slurm_config::plugins::{self, Unknown};
 use slurm_config::release::Release;
@@ -22,10 +23,19 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
         }
     }
     for unknown in unknown_plugins(slurm, world.release) {
-        report_plugin(&unknown, world.release, report);
+        report_plugin(&unknown, report);
     }
-    for fault in slurm.cluster_faults() {
-        report_cluster(&fault, report);
+    for breach in slurm.breaches(world.release) {
+        report_breach(&breach, report);
+    }
+    for fault in slurm.cluster_faults(world.release) {
+        report_cluster(&fault, world.release, report);
+    }
+    if slurm.is_excerpt() {
+        report.skip(format!(
+            "{}: it has no SlurmctldHost=, without which no daemon of Slurm starts: taken for a part of the file",
+            slurm.path
+        ));
     }
 }
 
@@ -56,19 +66,32 @@ pub(super) fn stop(slurm: &Slurm, release: Release) -> Option<(ForecastOutcome, 
     });
     let stop = fault.or_else(|| {
         let mut unknown = unknown_plugins(slurm, Some(release));
-        unknown.sort_by_key(|own| !own.stops_slurmd(Some(release)));
+        unknown.sort_by_key(|own| !own.stops_slurmd);
         let first = unknown.first()?;
         let why = evidence_of(first);
-        Some(if first.stops_slurmd(Some(release)) {
+        Some(if first.stops_slurmd {
             stops_slurmd(why)
         } else {
             stops_slurmctld(&why)
         })
     });
+    let stop = stop.or_else(|| {
+        let mut breaches = slurm.breaches(Some(release));
+        breaches.sort_by_key(|own| own.stops == Stops::Slurmctld);
+        let first = breaches.first()?;
+        Some(match first.stops {
+            Stops::All | Stops::Slurmd => stops_slurmd(first.to_string()),
+            Stops::Slurmctld => stops_slurmctld(&first.to_string()),
+        })
+    });
     stop.or_else(|| {
-        Some(stops_slurmctld(
-            &slurm.cluster_faults().first()?.to_string(),
-        ))
+        let faults = slurm.cluster_faults(Some(release));
+        let first = faults.first()?;
+        Some(if first.stops_slurmd(Some(release)) {
+            stops_slurmd(first.to_string())
+        } else {
+            stops_slurmctld(&first.to_string())
+        })
     })
 }
 
@@ -78,8 +101,29 @@ fn stops_slurmctld(why: &str) -> (ForecastOutcome, String) {
     (ForecastOutcome::Unknown, why)
 }
 
-/// What slurmctld alone refuses.
-fn report_cluster(fault: &ClusterFault<'_>, report: &mut DoctorReport) {
+/// What follows where slurmctld alone does not start.
+const NO_SLURMCTLD: &str = "slurmctld does not start, and no job of the cluster runs";
+/// What follows where nothing of Slurm reads the file.
+const NO_DAEMON: &str =
+    "Slurm reads no further: its daemons do not start, and every command ends with an error";
+
+/// A demand on slurm.conf as a whole that is not met.
+fn report_breach(breach: &Breach<'_>, report: &mut DoctorReport) {
+    report.find(
+        "slurm-conf",
+        Harm::StopsJobs,
+        breach.to_string(),
+        match breach.stops {
+            Stops::All => NO_DAEMON,
+            Stops::Slurmctld => NO_SLURMCTLD,
+            Stops::Slurmd => "slurmd does not start, and the node is down",
+        },
+        breach.change.clone(),
+    );
+}
+
+/// What slurmctld refuses.
+fn report_cluster(fault: &ClusterFault<'_>, release: Option<Release>, report: &mut DoctorReport) {
     let place = fault.line().place();
     let change = match fault {
         ClusterFault::UnknownNodes { node, .. } => {
@@ -100,7 +144,11 @@ fn report_cluster(fault: &ClusterFault<'_>, report: &mut DoctorReport) {
         "slurm-conf",
         Harm::StopsJobs,
         fault.to_string(),
-        "slurmctld does not start, and no job of the cluster runs",
+        if fault.stops_slurmd(release) {
+            "no daemon of Slurm starts, and no job of the cluster runs"
+        } else {
+            NO_SLURMCTLD
+        },
         change,
     );
 }
@@ -121,7 +169,7 @@ fn check_includes(slurm: &Slurm, report: &mut DoctorReport) {
     for own in &slurm.unincluded {
         let (effect, change) = if own.lacks_cluster() {
             (
-                "Slurm reads no further: its daemons do not start, and every command ends with an error",
+                NO_DAEMON,
                 format!(
                     "{}: the file's name in full, or ClusterName= before the line",
                     own.place
@@ -129,7 +177,7 @@ fn check_includes(slurm: &Slurm, report: &mut DoctorReport) {
             )
         } else if own.is_pattern() {
             (
-                "Slurm reads no further: its daemons do not start, and every command ends with an error",
+                NO_DAEMON,
                 format!("{}: one Include for each file", own.place),
             )
         } else {
@@ -156,10 +204,7 @@ pub(super) fn without_blank(place: &str) -> String {
 fn report_line(file: ConfFile, line: &Line, fault: &KeyFault, report: &mut DoctorReport) {
     let place = line.place();
     let (check, effect) = match file {
-        ConfFile::Slurm => (
-            "slurm-conf",
-            "Slurm reads no further: its daemons do not start, and every command ends with an error",
-        ),
+        ConfFile::Slurm => ("slurm-conf", NO_DAEMON),
         ConfFile::Cgroup => (
             "cgroup",
             "slurmd does not start (\"Could not open/read/parse cgroup.conf file\"), and the node is down",
@@ -206,7 +251,7 @@ fn evidence_of(unknown: &Unknown<'_>) -> String {
     format!("{}: {key}={name}: Slurm has no such plugin", line.place())
 }
 
-fn report_plugin(unknown: &Unknown<'_>, release: Option<Release>, report: &mut DoctorReport) {
+fn report_plugin(unknown: &Unknown<'_>, report: &mut DoctorReport) {
     let check = match unknown.key {
         "TaskPlugin" => "task-plugin",
         "CgroupPlugin" => "cgroup",
@@ -216,16 +261,20 @@ fn report_plugin(unknown: &Unknown<'_>, release: Option<Release>, report: &mut D
         check,
         Harm::StopsJobs,
         evidence_of(unknown),
-        if unknown.stops_slurmd(release) {
+        if unknown.stops_slurmd {
             "slurmd does not start, and the node is down; names of plugins are compared letter by letter"
         } else {
             "slurmctld does not start; names of plugins are compared letter by letter"
         },
-        format!(
-            "{}: {}= with {}",
-            unknown.line.place(),
-            unknown.key,
-            unknown.expected.join(", ")
-        ),
+        if unknown.expected.is_empty() {
+            format!("{}: install the plugin, or remove its name", unknown.line.place())
+        } else {
+            format!(
+                "{}: {}= with {}",
+                unknown.line.place(),
+                unknown.key,
+                unknown.expected.join(", ")
+            )
+        },
     );
 }

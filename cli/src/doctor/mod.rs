@@ -182,6 +182,8 @@ fn print(
     if let Some(forecast) = forecast {
         out.line("")?;
         out.told(Ink::Plain, forecast)?;
+        let looked_at = document.registration.map_or("", |own| own.looked_at);
+        out.told(Ink::Faint, format_args!("looked at for this: {looked_at}"))?;
     }
     if !document.unchecked.is_empty() {
         out.line("")?;

@@ -2,10 +2,12 @@
 
 use slurm_config::cores::{Counts, SocketKind};
 use slurm_config::gres::{GresLine, NodeGres};
+use slurm_config::keys::of_node_line;
 use slurm_config::node::{Node, real_memory_to_write};
 use slurm_config::parameters::{SocketWord, unknown_words};
 
 use super::forecast;
+use super::gres;
 use super::kinds;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
@@ -278,10 +280,11 @@ fn check_geometry(
             counts.threads_per_core,
         ),
     ];
-    let fits = format!(
-        "Sockets={} CoresPerSocket={} ThreadsPerCore={}",
-        counts.sockets, counts.cores_per_socket, counts.threads_per_core
-    );
+    let fits = of_node_line(&node.pairs_of(
+        counts.sockets,
+        counts.cores_per_socket,
+        counts.threads_per_core,
+    ));
     let cpus = wrong_cpus(node, counts);
     let cpus_fit = cpus
         .as_ref()
@@ -462,26 +465,16 @@ fn check_socket_borders(world: &World<'_>, slurm: &Slurm, node: &Node, report: &
     let (Some(package), SocketKind::Package) = (split, world.socket_kind()) else {
         return;
     };
-    let Some(map) = world.core_map(SocketKind::NumaNode) else {
+    let Some(change) = nodes_as_sockets(world, slurm, node) else {
         return;
     };
     let given = slurm.value("slurmdparameters");
-    let geometry = format!(
-        "Sockets={} CoresPerSocket={} ThreadsPerCore={}",
-        map.sockets(),
-        map.cores_per_socket(),
-        map.threads_per_core()
-    );
-    let change = match world.socket_word(SocketKind::NumaNode) {
-        Some(SocketWord::OfNode(words)) => {
-            format!("{}: Parameters={words} {geometry}", node.line.place())
-        }
-        Some(SocketWord::OfCluster(words)) => format!(
-            "{}: SlurmdParameters={words}, and on the node's line {geometry}",
-            slurm.path
-        ),
-        None => return,
+    let and_lines = if change.takes_lines {
+        ""
+    } else {
+        ", and in gres.conf the lines that it prints"
     };
+    let change = change.text;
     report.find(
         "numa-node-as-socket",
         Harm::SlowsJobs,
@@ -497,6 +490,47 @@ fn check_socket_borders(world: &World<'_>, slurm: &Slurm, node: &Node, report: &
         ),
         "Slurm chooses cores by socket: it gives a job cores of the right socket and the wrong NUMA node, \
          whatever gres.conf says",
-        format!("{change} (`gpu-numa gres-conf --numa-node-as-socket` prints both)"),
+        format!("{change} (`gpu-numa gres-conf --numa-node-as-socket` prints both){and_lines}"),
     );
+}
+
+/// What makes NUMA nodes the sockets of this host.
+pub(super) struct NodesAsSockets {
+    /// The words and the node's line.
+    pub(super) text: String,
+    /// Whether gres.conf is right then as it is.
+    pub(super) takes_lines: bool,
+}
+
+/// What makes NUMA nodes the sockets of this host, tried; None where nothing does.
+pub(super) fn nodes_as_sockets(
+    world: &World<'_>,
+    slurm: &Slurm,
+    node: &Node,
+) -> Option<NodesAsSockets> {
+    let map = world.core_map(SocketKind::NumaNode)?;
+    let geometry = of_node_line(&node.socket_pairs(&map));
+    let text = match world.socket_word(SocketKind::NumaNode)? {
+        SocketWord::OfNode(words) => {
+            format!("{}: Parameters={words} {geometry}", node.line.place())
+        }
+        SocketWord::OfCluster(words) => format!(
+            "{}: SlurmdParameters={words}, and on the node's line {geometry}",
+            slurm.path
+        ),
+    };
+    let tried = world.with_nodes_as_sockets(&map)?;
+    // A Slurm that was built with hwloc 1, or slurmd's own options, may pass over the word.
+    if tried.socket_kind() != SocketKind::NumaNode {
+        return None;
+    }
+    let mut after = DoctorReport::default();
+    gres::check(&tried, &mut after);
+    forecast::check(&tried, &mut after);
+    let is_of_cores =
+        |check: &str| ["gres-cores", "gres-autodetect", "registration"].contains(&check);
+    Some(NodesAsSockets {
+        text,
+        takes_lines: !after.findings.iter().any(|own| is_of_cores(own.check)),
+    })
 }

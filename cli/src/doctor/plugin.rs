@@ -201,6 +201,7 @@ fn check_line(slurm: &Slurm, entry: &Entry, report: &mut DoctorReport) {
             format!("{}: optional {path}{rest}", entry.place()),
         );
     }
+    check_repeated(entry, arguments, report);
     for argument in arguments {
         // One by one, so that each finding names its argument.
         for problem in SiteConfig::parse(&[argument]).problems {
@@ -215,6 +216,29 @@ fn check_line(slurm: &Slurm, entry: &Entry, report: &mut DoctorReport) {
     }
     check_memory(slurm, entry, arguments, report);
     check_file(slurm, entry, path, report);
+}
+
+/// Arguments that are given twice, of which the plugin takes the last; `lock=` adds to what is locked.
+fn check_repeated(entry: &Entry, arguments: &[String], report: &mut DoctorReport) {
+    for key in ["always", "default", "snapshot"] {
+        let is_it = |argument: &&String| argument.split('=').next() == Some(key);
+        let given: Vec<&String> = arguments.iter().filter(is_it).collect();
+        let [others @ .., last] = given.as_slice() else {
+            continue;
+        };
+        if let Some(first) = others.first() {
+            report.find(
+                "plugin-argument",
+                Harm::StopsBinding,
+                format!("{}: {key}= is given {} times", entry.place(), given.len()),
+                format!("the plugin takes {last} and passes over {first}"),
+                format!(
+                    "{}: one {key}= with commas between its items",
+                    entry.place()
+                ),
+            );
+        }
+    }
 }
 
 /// Whether the site binds memory of jobs that share a host: a full node then ends a process while others have room.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use launch::site::SiteConfig;
 use slurm_config::cluster::{self, ClusterFault};
 use slurm_config::config::{self, Line, Statement};
+use slurm_config::demands::{self, Breach};
 use slurm_config::node::{self, Node};
 use slurm_config::parameters::{SlurmdOptions, SlurmdParameters};
 use slurm_config::plugstack::{self, Entry, EntryKind};
@@ -47,7 +48,7 @@ const MAX_DEPTH: u32 = 8;
 const MAX_FILES: usize = 512;
 
 /// Slurm as the host's files have it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Slurm {
     /// The tree that the configuration is in.
     pub(crate) tree: Tree,
@@ -78,6 +79,8 @@ pub(crate) struct Slurm {
     pub(crate) unincluded: Vec<Unincluded>,
     /// Whether all that the files include was read.
     pub(crate) is_all: bool,
+    /// Whether the host is this one, and not a recorded one.
+    is_live: bool,
     /// What could not be read.
     pub(crate) unread: Vec<String>,
 }
@@ -248,6 +251,7 @@ pub(crate) fn read(
         plugstack,
         carriage_return,
         is_all,
+        is_live,
         unread,
     }))
 }
@@ -275,10 +279,28 @@ impl Slurm {
         !select.contains("linear") || preempt.contains("gang")
     }
 
-    /// What slurmctld alone refuses; nothing where the configuration was not read whole.
-    pub(crate) fn cluster_faults(&self) -> Vec<ClusterFault<'_>> {
+    /// Whether it is a part of a slurm.conf: no daemon starts without a host of slurmctld, so a recording that has none is not the whole
+    /// file.  That of a live host is.
+    pub(crate) fn is_excerpt(&self) -> bool {
+        let mut hosts = ["slurmctldhost", "controlmachine"].into_iter();
+        !self.is_live && !hosts.any(|key| self.value(key).is_some())
+    }
+
+    /// What Slurm of `release` demands of slurm.conf as a whole and does not find; nothing where it was not read whole.
+    pub(crate) fn breaches(&self, release: Option<Release>) -> Vec<Breach<'_>> {
+        if !self.is_all {
+            return Vec::new();
+        }
+        let cgroup = self.cgroup.as_deref().unwrap_or_default();
+        let mut breaches = demands::breaches(&self.conf, cgroup, release);
+        breaches.retain(|own| own.line.is_some() || !self.is_excerpt());
+        breaches
+    }
+
+    /// What slurmctld refuses; nothing where the configuration was not read whole.
+    pub(crate) fn cluster_faults(&self, release: Option<Release>) -> Vec<ClusterFault<'_>> {
         if self.is_all {
-            cluster::faults_of(&self.conf)
+            cluster::faults_of(&self.conf, release)
         } else {
             Vec::new()
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use discovery::Source;
+use slurm_config::config::Line;
 use slurm_config::cores::{CoreMap, Counts, SocketKind};
 use slurm_config::node::{self, Node, Shape};
 use slurm_config::parameters::{SlurmdParameters, SocketWord};
@@ -115,6 +116,39 @@ impl<'a> World<'a> {
             release,
             strange_library,
             unread,
+            foretold: OnceCell::new(),
+        })
+    }
+
+    /// The same host as it would be with `sockets` of its NUMA nodes for sockets: the word where it goes, and the node's line with them.
+    /// None where the word goes nowhere.  Advice is tried in it before it is given.
+    pub(crate) fn with_nodes_as_sockets(&self, sockets: &CoreMap) -> Option<Self> {
+        let mut slurm = self.slurm.clone()?;
+        let mut node = slurm.node.clone()?;
+        let mut pairs = node.socket_pairs(sockets);
+        match self.socket_word(SocketKind::NumaNode)? {
+            SocketWord::OfNode(words) => pairs.push(("parameters".to_owned(), words)),
+            SocketWord::OfCluster(words) => slurm.conf.push(Line {
+                file: slurm.path.clone(),
+                number: 0,
+                pairs: vec![("slurmdparameters".to_owned(), words)],
+                spelled: Vec::new(),
+                stray: None,
+            }),
+        }
+        node.line.pairs.extend(pairs.iter().cloned());
+        node.whole.pairs.extend(pairs);
+        slurm.node = Some(node);
+        Some(Self {
+            machine: self.machine,
+            tree: self.tree.clone(),
+            is_live: self.is_live,
+            asks_driver: false,
+            slurm: Some(slurm),
+            release: self.release,
+            strange_library: self.strange_library.clone(),
+            hwloc: self.hwloc,
+            unread: Vec::new(),
             foretold: OnceCell::new(),
         })
     }

@@ -11,14 +11,14 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
         "COREs=4-7",
         "Coers=4-7",
         "gres-key",
-        "unknown key \"coers=4-7\"",
+        "unknown key \"Coers=4-7\"",
     ),
     (
         GRES,
         "Type=l40s File=/dev/nvidia[2-3]",
         "Type=l40s Files=/dev/nvidia[2-3] Typ=x",
         "gres-key",
-        "typ=x",
+        "Typ=x",
     ),
     (
         GRES,
@@ -53,14 +53,14 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
         "NodeName=gpu[1-3] Name=gpu Type=l40s File=/dev/nvidia[0-1]",
         "Name=gpu NodeName=gpu[1-3] Type=l40s File=/dev/nvidia[0-1]",
         "gres-key",
-        "\"nodename=gpu[1-3]\" stands behind another key",
+        "\"NodeName=gpu[1-3]\" stands behind another key",
     ),
     (
         GRES,
         "NodeName=gpu[1-3] Name=gpu Type=l40s File=/dev/nvidia[0-1]",
         "Type=l40s Name=gpu File=/dev/nvidia[0-1]",
         "gres-key",
-        "the line begins with \"type=l40s\"",
+        "the line begins with \"Type=l40s\"",
     ),
     (
         GRES,
@@ -102,7 +102,7 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
         "GresTypes=gpu\n",
         "GresTypes=gpu SlurmdParameters=numa_node_as_socket\n",
         "slurm-conf",
-        "\"slurmdparameters=numa_node_as_socket\" stands behind grestypes=",
+        "\"SlurmdParameters=numa_node_as_socket\" stands behind GresTypes=",
     ),
     (
         GRES,
@@ -258,7 +258,7 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
         "constraincores=yes\n",
         "ConstrainCore=yes\n",
         "cgroup",
-        "unknown key \"constraincore=yes\"",
+        "unknown key \"ConstrainCore=yes\"",
     ),
     (
         CGROUP,
@@ -272,7 +272,7 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
         "Sockets=2",
         "Sokcets=2",
         "slurm-conf",
-        "unknown key \"sokcets=2\"",
+        "unknown key \"Sokcets=2\"",
     ),
     (
         NODES,
@@ -286,7 +286,7 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
         "CoresPerSocket=4",
         "CoresPerSocket=four",
         "slurm-conf",
-        "\"corespersocket=four\": the key takes a number",
+        "\"CoresPerSocket=four\": the key takes a number",
     ),
     (
         CONF,

@@ -1,6 +1,7 @@
 //! `gpu-numa doctor` on Slurm set-ups: faults that sites make are found, and right ones are not reported.
 
 mod faults;
+mod followed;
 mod host;
 mod registration;
 mod releases;
