@@ -134,20 +134,47 @@ fn paths_takes_the_ranks_that_were_asked_for() {
 }
 
 #[test]
-fn paths_names_gpus_that_are_in_parts() {
+fn gpus_in_parts_are_refused_by_name() {
     let scratch = Scratch::new();
-    let notes = |gpus: &str| -> Value {
+    let file = |gpus: &str| {
         let whole = "link_width=\"16\"/>\n";
         let text = two_sockets().replacen(whole, &format!("link_width=\"16\">{gpus}</pci>\n"), 1);
-        let path = scratch.file("topo.xml", &text);
-        let output = nccl(&["paths", path.to_str().unwrap(), "--json"]);
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        serde_json::from_slice::<Value>(&output.stdout).unwrap()["notes"].clone()
+        scratch.file("topo.xml", &text)
     };
-    let say = |notes: &Value| notes.to_string().contains("shared by ranks: 0000:21:00.0.");
-    assert!(say(&notes("<gpu mlopart=\"0\"/><gpu mlopart=\"1\"/>")));
-    assert!(say(&notes("<gpu rank=\"0\"/><gpu rank=\"1\"/>")));
-    assert!(!say(&notes("<gpu mlopart=\"-1\"/>")));
+    let refused = |args: &[&str], words: &str| {
+        let output = nccl(args);
+        assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    };
+    let path = file("<gpu rank=\"0\"/><gpu rank=\"1\"/>");
+    let path = path.to_str().unwrap();
+    refused(
+        &["paths", path],
+        "no paths: 0000:21:00.0 is shared by several ranks, and",
+    );
+    assert_eq!(
+        nccl(&["paths", path, "--gpus", "1,2"]).status.code(),
+        Some(0)
+    );
+    file("<gpu mlopart=\"-1\"/>");
+    assert_eq!(nccl(&["paths", path]).status.code(), Some(0));
+    file("<gpu mlopart=\"0\"/><gpu mlopart=\"1\"/>");
+    refused(
+        &["paths", path],
+        "no paths: 0000:21:00.0 is in parts (MLOPart), and",
+    );
+    // Nor is it a machine with one GPU there.
+    for args in [["emit", "--from", path], ["paths", "--from", path]] {
+        let output = nccl(&args);
+        assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
+        let said = stderr(&output);
+        assert!(said.contains("GPU 0000:21:00.0 is in parts"), "{said}");
+    }
+    let checked = stdout(&nccl(&["check", path]));
+    assert!(
+        checked.contains("note: 0000:21:00.0 is in parts (MLOPart)"),
+        "{checked}"
+    );
 }
 
 #[test]

@@ -123,7 +123,7 @@ impl ProcessSettings {
     }
 }
 
-/// Why nothing is said, each once in a process.
+/// Why nothing is said, or no more than lower bounds, each once in a process.
 #[derive(Debug, Clone, Copy)]
 enum Silence {
     OnePackage,
@@ -132,6 +132,7 @@ enum Silence {
     UnknownPlace,
     UnknownNetwork,
     TooNew,
+    SharedGpu,
 }
 
 impl Silence {
@@ -433,6 +434,15 @@ impl Communicator {
                     version.unwrap_or_default()
                 ));
             }
+            if let Some(gpu) = shared_gpu(&peers)
+                && Silence::SharedGpu.is_first()
+            {
+                self.log.info(&format!(
+                    "gpu-numa: communicator {:#x}: several ranks hold GPU {gpu}, its MIG instances or its parts (MLOPart), \
+                     which are not modelled: crossings are lower bounds",
+                    self.id
+                ));
+            }
             members.denied_p2p = self.denied_p2p(&members);
             let file = self.settings.topology_file.as_deref();
             let forecast = forecast(
@@ -624,6 +634,14 @@ fn with_links(machine: &'static Machine, peers: &[RankOnHost]) -> Cow<'static, M
     machine.nvlink_visible = peers.iter().all(|peer| peer.links.is_some());
     set_nvlinks(&mut machine, &said);
     Cow::Owned(machine)
+}
+
+/// A GPU that several ranks hold.
+fn shared_gpu(peers: &[RankOnHost]) -> Option<PciAddress> {
+    let mut gpus: Vec<PciAddress> = peers.iter().filter_map(|peer| peer.gpu).collect();
+    gpus.sort_unstable();
+    let twice = gpus.windows(2).find(|two| two.first() == two.last());
+    twice.and_then(|two| two.first().copied())
 }
 
 /// A rank from NCCL's number; none of a communicator's where it is negative.

@@ -48,12 +48,22 @@ impl Outcome {
 
     /// Whether the ring crosses more often than the GPUs force it to.
     pub fn ring_is_above(&self) -> bool {
-        self.crossings > self.least
+        self.ring_above().is_some()
     }
 
     /// Whether the tree crosses more often than the GPUs force it to.
     pub fn tree_is_above(&self) -> bool {
-        self.tree_crossings > self.least_of_tree
+        self.tree_above().is_some()
+    }
+
+    /// The crossings of the ring, where they are more than the GPUs force.
+    pub(crate) fn ring_above(&self) -> Option<u32> {
+        Some(self.crossings).filter(|crossings| *crossings > self.least)
+    }
+
+    /// The crossings of the tree, where they are more than the GPUs force.
+    pub(crate) fn tree_above(&self) -> Option<u32> {
+        Some(self.tree_crossings).filter(|crossings| *crossings > self.least_of_tree)
     }
 
     /// Whether it is as good as the GPUs' places allow.

@@ -18,7 +18,7 @@ use topology::quantity::count;
 
 use crate::capability::machine_capability;
 use crate::emit::{Form, emit_with};
-use crate::graph::{Reach, Searches};
+use crate::graph::{PathType, Reach, Searches};
 use crate::model::nets::{rdma_ports, with_nets};
 use crate::model::{COMPUTE_CAPABILITY, Conditions, Model, gpus_of, with_links};
 use crate::outcome::{Outcome, outcome};
@@ -168,11 +168,11 @@ pub fn predict_for(
                     outcome,
                 };
                 let is_said = predictions.iter().any(|other: &Prediction| {
-                    let crossings = |one: &Outcome| (one.crossings, one.tree_crossings);
+                    let above = |one: &Outcome| (one.ring_above(), one.tree_above());
                     let is_same_job = other.several_hosts == prediction.several_hosts;
                     other.compute_capability == *compute_capability
                         && (other.outcome == outcome
-                            || !is_same_job && crossings(&other.outcome) == crossings(&outcome))
+                            || !is_same_job && above(&other.outcome) == above(&outcome))
                 });
                 if !outcome.is_good() && !is_said {
                     predictions.push(prediction);
@@ -310,7 +310,7 @@ pub fn split_for(machine: &Machine, rules: &'static Rules, searches: &Searches) 
     })
 }
 
-/// What a true file of a machine comes to, for jobs on one host with P2P.
+/// What a true file of a machine comes to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum TrueFile {
     /// There is none.
@@ -321,30 +321,26 @@ pub enum TrueFile {
     NotEnough(Option<Prediction>),
 }
 
-/// What a true file of `machine` would come to, for GPUs of this compute capability.
+/// What a true file of `machine` would come to, in these conditions and in jobs on so many hosts.
 pub fn true_file_for(
     machine: &Machine,
-    compute_capability: u32,
-    rules: &'static Rules,
+    conditions: Conditions,
+    hosts: u32,
     searches: &Searches,
 ) -> TrueFile {
-    let conditions = Conditions {
-        rules,
-        ..Conditions::of_capability(compute_capability)
-    };
-    let system = true_file(machine, Form::SingleHost, searches);
-    let found = system.and_then(|system| outcome(&system, machine, conditions, 1, searches));
+    let system = true_file(machine, Form::for_hosts(hosts), searches);
+    let found = system.and_then(|system| outcome(&system, machine, conditions, hosts, searches));
     match found {
         None => TrueFile::Missing,
         Some(outcome) if outcome.is_good() => TrueFile::Good,
         Some(outcome) => {
             let is_linked = machine.gpus.iter().any(|gpu| !gpu.nvlinks.is_empty());
             TrueFile::NotEnough((!is_linked).then_some(Prediction {
-                compute_capability,
-                is_known: machine_capability(machine) == Some(compute_capability),
-                with_p2p: true,
+                compute_capability: conditions.compute_capability,
+                is_known: machine_capability(machine) == Some(conditions.compute_capability),
+                with_p2p: conditions.reach.p2p_limit != Some(PathType::Loc),
                 nvlink_seen: knows_nvlink(machine),
-                several_hosts: false,
+                several_hosts: hosts > 1,
                 outcome,
             }))
         }
@@ -358,6 +354,8 @@ fn true_file(machine: &Machine, form: Form, searches: &Searches) -> Option<Syste
 
 #[cfg(test)]
 mod tests {
+    use topology::machine::RdmaPort;
+
     use super::*;
     use crate::testing::*;
 
@@ -456,5 +454,43 @@ mod tests {
         let far = machine.gpus[1].pci;
         machine.gpus[0].nvlinks = [(far, 4)].into();
         assert_eq!(predict(&machine), []);
+    }
+    /// Emerald Rapids with uneven switches: the ring of one host crosses twice, as its closing needs.
+    fn uneven() -> Machine {
+        let mut machine = machine(2, 1, 4);
+        machine.processor.as_mut().unwrap().model = Some(0xcf);
+        machine.nvlink_visible = true;
+        for (node, gpus) in [(0, 2), (1, 1)] {
+            let bus = u8::try_from(node * 64).unwrap();
+            let at = |bus: u8| format!("0000:{bus:02x}:00.0");
+            let root = root_port(&mut machine, &format!("0000:{bus:02x}:01.0"), node);
+            let ports = switch(&mut machine, root, bus + 1, gpus + 1, node);
+            for (port, bus) in ports[1..].iter().zip(bus + 4..) {
+                gpu(&mut machine, &at(bus), *port, node);
+            }
+            nic(&mut machine, &at(bus + 3), ports[0], node);
+            let root = root_port(&mut machine, &format!("0000:{bus:02x}:02.0"), node);
+            gpu(&mut machine, &at(bus + 8), root, node);
+        }
+        machine
+    }
+
+    #[test]
+    fn a_chain_that_crosses_as_often_as_a_ring_is_predicted_by_itself() {
+        // Without P2P both cross twice, but only a ring must.
+        let mut machine = uneven();
+        for nic in &mut machine.nics {
+            nic.ports = vec![RdmaPort {
+                device: format!("mlx5_{}", nic.pci.bus),
+                port: 1,
+                speed_mbit_s: Some(400_000),
+            }];
+        }
+        let found = predict(&machine);
+        let above = |several| {
+            let mut found = found.iter();
+            found.any(|one| one.several_hosts == several && one.outcome.ring_is_above())
+        };
+        assert!(!above(false) && above(true), "{found:#?}");
     }
 }

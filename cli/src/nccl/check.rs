@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use discovery::Source;
 use nccl_topo::compare::{Difference, compare};
+use nccl_topo::model::shared_gpus;
 use nccl_topo::reader::{Effect, Violation};
 use serde::Serialize;
 use topology::nvlink::unlinked;
@@ -57,8 +58,18 @@ impl Check {
     pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
         let reading = super::read(&self.file)?;
         let mut findings: Vec<_> = reading.violations.iter().map(of_violation).collect();
-        if reading.system.is_some() {
+        if let Some(system) = &reading.system {
             findings.extend(self.unlinked());
+            let in_parts = shared_gpus(system)
+                .into_iter()
+                .filter(|gpu| gpu.is_in_parts);
+            findings.extend(in_parts.map(|gpu| {
+                of_prediction(format!(
+                    "{} is in parts (MLOPart): what NCCL makes of them is not modelled, and each part that has a rank needs \
+                     NCCL 2.30.7 or later",
+                    gpu.busid
+                ))
+            }));
         }
         let machine = self.from.read()?;
         let here = matches!(self.from.source(), Source::ThisMachine);

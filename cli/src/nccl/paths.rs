@@ -11,7 +11,8 @@ use nccl_topo::emit::{Form, emit_with};
 use nccl_topo::graph::{Channels, Path, PathType, Reach, Searches, hops};
 use nccl_topo::model::nets::{NetDevice, named_in, rdma_ports, with_nets};
 use nccl_topo::model::{
-    COMPUTE_CAPABILITY, Conditions, Model, ModelGpu, Part, gpus_of, shared_gpus, with_links,
+    COMPUTE_CAPABILITY, Conditions, Model, ModelGpu, Part, SharedGpu, gpus_of, shared_gpus,
+    with_links,
 };
 use nccl_topo::predict::{TrueFile, true_file_for};
 use nccl_topo::reader::{self, System};
@@ -234,15 +235,16 @@ impl PathsOf {
             }
             None => all,
         };
+        if let Some(why) = refusal(&system, &ranks, machine.as_ref()) {
+            out::message(&why);
+            return Ok(Outcome::Wanting);
+        }
         let nets = self.net_devices(&system, machine.as_ref());
         let system = with_nets(&system, &nets);
         let of_machine = machine.as_ref().and_then(machine_capability);
         let capability = self.sm.or(of_machine).unwrap_or(COMPUTE_CAPABILITY);
-        let notes = [
-            link_note(&system, machine.as_ref()),
-            parts_note(&system, machine.as_ref()),
-        ];
-        let notes: Vec<String> = notes.into_iter().flatten().collect();
+        let note = link_note(&system, machine.as_ref());
+        let notes: Vec<String> = note.into_iter().collect();
         let versions = self.nccl.versions(is_here);
         let mut views = versions.iter().map(|version| {
             let view = View {
@@ -254,6 +256,7 @@ impl PathsOf {
                 sockets: machine.as_ref(),
                 capability,
                 nets_are_assumed: nets == [NetDevice::socket()],
+                is_corrected: self.file.is_none(),
                 notes: &notes,
                 searches: &searches,
             };
@@ -339,19 +342,33 @@ fn link_note(system: &System, machine: Option<&Machine>) -> Option<String> {
     }
 }
 
-/// What is not known of GPUs that are no rank's alone: the paths are those of the whole GPU.
-fn parts_note(system: &System, machine: Option<&Machine>) -> Option<String> {
-    let mut all = shared_gpus(system);
-    let divided = machine.into_iter().flat_map(|machine| &machine.gpus);
-    let divided = divided.filter(|gpu| !gpu.mig.is_empty());
-    all.extend(divided.map(|gpu| gpu.pci.to_string()));
-    all.sort_unstable();
-    all.dedup();
-    (!all.is_empty()).then(|| {
+/// Why there are no paths of these ranks: a GPU that is no rank's alone.
+fn refusal(system: &System, ranks: &[String], machine: Option<&Machine>) -> Option<String> {
+    let is_asked = |busid: &String| ranks.contains(busid);
+    let mut shared = shared_gpus(system);
+    shared.retain(|gpu| is_asked(&gpu.busid));
+    let (parts, several): (Vec<_>, Vec<_>) = shared.into_iter().partition(|gpu| gpu.is_in_parts);
+    let busids = |gpus: Vec<SharedGpu>| gpus.into_iter().map(|gpu| gpu.busid).collect::<Vec<_>>();
+    let machine = machine.into_iter().flat_map(|machine| &machine.gpus);
+    let instances = machine.filter(|gpu| !gpu.mig.is_empty());
+    let instances = instances.map(|gpu| gpu.pci.to_string()).filter(is_asked);
+    let kinds = [
+        ("in parts (MLOPart)", busids(parts)),
+        ("shared by several ranks", busids(several)),
+        ("divided by MIG", instances.collect()),
+    ];
+    let said: Vec<String> = kinds
+        .into_iter()
+        .filter(|(_, gpus)| !gpus.is_empty())
+        .map(|(what, gpus)| {
+            let verb = if gpus.len() == 1 { "is" } else { "are" };
+            format!("{} {verb} {what}", gpus.join(", "))
+        })
+        .collect();
+    (!said.is_empty()).then(|| {
         format!(
-            "Divided into parts (MIG, MLOPart), or shared by ranks: {}. Each counts as one GPU above; the paths of parts are not \
-             modelled.",
-            all.join(", ")
+            "no paths: {}, and ranks on a part of a GPU are not modelled; --gpus can name the others",
+            said.join("; ")
         )
     })
 }
@@ -408,6 +425,8 @@ struct View<'a> {
     capability: u32,
     /// Whether the network devices are assumed, for neither file nor machine names one.
     nets_are_assumed: bool,
+    /// Whether the file is that of `gpu-numa nccl emit`.
+    is_corrected: bool,
     /// What is not known, in words.
     notes: &'a [String],
     /// Those that were made for this page.
@@ -421,8 +440,8 @@ struct Modelled<'a> {
 }
 
 impl View<'_> {
-    fn model(&self, is_whole: bool) -> Modelled<'_> {
-        let conditions = Conditions {
+    fn conditions(&self, is_whole: bool) -> Conditions {
+        Conditions {
             compute_capability: self.capability,
             reach: Reach {
                 p2p_limit: self.p2p_limit,
@@ -430,10 +449,13 @@ impl View<'_> {
                 without_shm: false,
             },
             rules: self.version.rules,
-        };
+        }
+    }
+
+    fn model(&self, is_whole: bool) -> Modelled<'_> {
         Modelled {
             of: self,
-            model: Model::of(self.system, self.ranks, conditions),
+            model: Model::of(self.system, self.ranks, self.conditions(is_whole)),
         }
     }
 
@@ -669,8 +691,11 @@ impl Modelled<'_> {
         let Some(machine) = self.of.sockets else {
             return String::new();
         };
-        let (capability, rules) = (self.of.capability, self.of.version.rules);
-        match true_file_for(machine, capability, rules, self.of.searches) {
+        let (conditions, hosts) = (self.of.conditions(true), self.of.hosts);
+        match true_file_for(machine, conditions, hosts, self.of.searches) {
+            TrueFile::Good if self.of.is_corrected => {
+                "; the file is the corrected one already".to_owned()
+            }
             TrueFile::Good => "; `gpu-numa nccl emit` writes a file that fixes this".to_owned(),
             TrueFile::NotEnough(Some(why)) => format!("; {why}"),
             TrueFile::NotEnough(None) => "; no true topology file can fix this".to_owned(),

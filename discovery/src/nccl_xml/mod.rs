@@ -35,7 +35,7 @@ pub struct NcclXmlError {
 /// Reads a topology file's text as a machine.
 ///
 /// # Errors
-/// [`NcclXmlError`] for text that is not XML, and for bad ids.
+/// [`NcclXmlError`] for text that is not XML, for bad ids, and for a GPU in parts (MLOPart).
 pub(crate) fn parse_machine(text: &str) -> Result<Machine, NcclXmlError> {
     let options = ParsingOptions {
         // Some files of vendors have one; nothing outside the text is read.
@@ -130,6 +130,16 @@ impl Reader {
             "pci" => inside.pci = Some(self.read_pci(tag, around)?),
             "gpu" => {
                 if let Some(pci) = around.pci {
+                    let part = get(tag, "mlopart").and_then(|part| part.parse::<i64>().ok());
+                    if let Some(part) = part.filter(|part| *part >= 0) {
+                        // A machine's GPU is one device: two parts of it would be shown and bound as one.
+                        return Err(fault(
+                            tag,
+                            format!(
+                                "GPU {pci} is in parts (mlopart=\"{part}\"), which are not modelled"
+                            ),
+                        ));
+                    }
                     let vendor = vendor::id_by_mark(|name| get(tag, name).is_some());
                     self.gpus.insert(pci, vendor);
                 }

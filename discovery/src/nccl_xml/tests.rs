@@ -190,3 +190,22 @@ fn no_cut_and_no_changed_byte_panics() {
         }
     }
 }
+
+#[test]
+fn a_gpu_in_parts_is_no_machine() {
+    let with = |gpu: &str| {
+        format!(
+            "<system version=\"1\"><cpu numaid=\"0\"><pci busid=\"0000:18:00.0\" class=\"0x030200\">{gpu}</pci></cpu>\
+             </system>"
+        )
+    };
+    let parts = with("<gpu mlopart=\"0\"/><gpu mlopart=\"1\"/>");
+    let said = fault_of(&parts);
+    assert!(
+        said.ends_with("GPU 0000:18:00.0 is in parts (mlopart=\"0\"), which are not modelled"),
+        "{said}"
+    );
+    // NCCL writes this for a GPU that is whole.
+    let machine = parse_machine(&with("<gpu mlopart=\"-1\"/>")).unwrap();
+    assert_eq!(machine.gpus.len(), 1);
+}

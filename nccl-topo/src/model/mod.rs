@@ -115,20 +115,30 @@ pub fn gpus_of(system: &System) -> Vec<String> {
     found
 }
 
-/// The `busid`s of GPUs of a file that several ranks share: parts of it (`mlopart`), or ranks of their own `<gpu>` each.  The model
-/// has one GPU there; NCCL has a device for each part from 2.30.7 on, and a GPU for each rank from 2.30.3 on
-/// (`graph/topo.cc` `ncclTopoAddGpuSub`).
-pub fn shared_gpus(system: &System) -> Vec<String> {
+/// A GPU of a file that is not one rank's alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedGpu {
+    /// Its `busid`.
+    pub busid: String,
+    /// Whether it is in parts (`mlopart`); else several ranks have a `<gpu>` each.
+    pub is_in_parts: bool,
+}
+
+/// The GPUs of a file that are not one rank's alone, in document order.  The model has one GPU there; NCCL has a device for
+/// each part from 2.30.7 on, and a GPU for each rank from 2.30.3 on (`graph/topo.cc` `ncclTopoAddGpuSub`).
+pub fn shared_gpus(system: &System) -> Vec<SharedGpu> {
     let mut found = Vec::new();
     system.root.walk(&mut |element| {
         let is_part = |gpu: &Element| {
             let part = gpu.get("mlopart").and_then(integer);
             part.is_some_and(|part| part >= 0)
         };
-        if element.is_gpu()
-            && (element.named("gpu").count() > 1 || element.named("gpu").any(is_part))
-        {
-            found.extend(element.get("busid").map(str::to_owned));
+        let is_in_parts = element.named("gpu").any(is_part);
+        if element.is_gpu() && (is_in_parts || element.named("gpu").count() > 1) {
+            found.extend(element.get("busid").map(|busid| SharedGpu {
+                busid: busid.to_owned(),
+                is_in_parts,
+            }));
         }
     });
     found
