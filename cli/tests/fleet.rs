@@ -118,6 +118,36 @@ fn what_sets_a_host_apart_is_told() {
 }
 
 #[test]
+fn a_feature_goes_by_the_host_alone() {
+    let lines = |folder: &Path| {
+        let output = fleet(&["--features", "-", folder.to_str().unwrap()]);
+        text(&output.stdout)
+    };
+    let folder = cluster(3);
+    let own = "NodeName=gpu[00000-00002] Features=h100x8_2s2n_4per_node\n";
+    let first = lines(folder.path());
+    assert!(first.ends_with(own) && first.starts_with("# "), "{first}");
+    for index in 0..9 {
+        put(folder.path(), &host(&format!("half{index}"), 4));
+    }
+    put(folder.path(), &host("login1", 0));
+    // Neither what others there are nor the driver changes a name.
+    let mut renamed = host("gpu00002", 8);
+    renamed["driver"] = Value::Null;
+    for gpu in renamed["machine"]["gpus"].as_array_mut().unwrap() {
+        gpu["name"] = "NVIDIA H100 80GB HBM3".into();
+    }
+    put(folder.path(), &renamed);
+    let all = lines(folder.path());
+    assert!(all.ends_with(own), "{all}");
+    assert!(
+        all.contains("\nNodeName=half[0-8] Features=h100x4_2s2n_n0x4\n"),
+        "{all}"
+    );
+    assert!(!all.contains("login1"), "{all}");
+}
+
+#[test]
 fn two_common_shapes_are_two_kinds() {
     let folder = cluster(6);
     for index in 0..5 {

@@ -8,7 +8,7 @@ use crate::common::Host;
 const ODD: [&str; 6] = ["", "0", "-1", "99999999999999999999", "0,,1", "x y"];
 
 /// What some of these mean for an option: by command (`*` for all), option, value.
-const FINE: [(&str, &str, &str); 12] = [
+const FINE: [(&str, &str, &str); 13] = [
     // A name of a device or a CPU.
     ("*", "--gpus", "0"),
     ("show", "--explain", "0"),
@@ -23,6 +23,7 @@ const FINE: [(&str, &str, &str); 12] = [
     // Names of files and folders.
     ("*", "--svg", "*"),
     ("*", "--lua-table", "*"),
+    ("*", "--features", "*"),
     ("*", "--dir", "*"),
     ("*", "--slurm-conf", "*"),
     ("*", "--from", "*"),

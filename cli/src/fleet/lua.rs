@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::names::fold;
+use super::names::{fold, is_node_name};
 use super::read::Host;
 use super::seats::{Area, Seats};
 
@@ -71,9 +71,3 @@ fn plain(name: &str) -> String {
 
 /// Names of GPUs are shorter.
 const LONGEST_NAME: usize = 64;
-
-/// Whether a name can be a Slurm node's, and needs no quoting in Lua; names come from files that anybody may have written.
-fn is_node_name(name: &str) -> bool {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    !name.is_empty() && name.chars().all(is_plain)
-}

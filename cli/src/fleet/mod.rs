@@ -4,6 +4,8 @@
 
 pub(crate) mod document;
 mod facts;
+mod feature;
+mod features;
 mod kinds;
 mod lua;
 mod names;
@@ -28,6 +30,7 @@ use document::{FleetDocument, FleetFinding};
   srun -N400 --ntasks-per-node=1 --exclusive --gpus-per-node=8 --output=/shared/doctor/%N.json --error=/shared/doctor/%N.err gpu-numa doctor --json
   gpu-numa fleet /shared/fleet /shared/doctor
   gpu-numa fleet --lua-table /etc/slurm/gpu_numa_hosts.lua /shared/fleet
+  gpu-numa fleet --features - /shared/fleet
   gpu-numa fleet --json /shared/fleet/*.json | jq '.kinds[].differing'
 
 Ask for whole hosts with all GPUs: a step that is fenced sees its own alone.  Takes snapshots (node.json) and the output of `show --json` and `doctor --json`, one or several in a file; from a
@@ -41,6 +44,10 @@ pub(crate) struct Fleet {
     /// Also write the table of GPUs and CPUs that packaging/lua goes by; - prints it in place of the page
     #[arg(long, value_name = "FILE")]
     lua_table: Option<PathBuf>,
+    /// Also write each kind of host as a node feature for --constraint, in lines for slurm.conf; - prints them in place
+    /// of the page
+    #[arg(long, value_name = "FILE")]
+    features: Option<PathBuf>,
     #[command(flatten)]
     format: Format,
 }
@@ -64,24 +71,7 @@ impl Fleet {
                 files.join(", ")
             )));
         }
-        // It stands in place of the page.
-        let is_table_alone = self
-            .lua_table
-            .as_ref()
-            .is_some_and(|path| path.as_os_str() == "-");
-        if let Some(path) = &self.lua_table {
-            let (table, left_out) = lua::table(&read.hosts);
-            for name in left_out {
-                out::message(&format!(
-                    "{name}: no name that Slurm takes for a node; not in the table"
-                ));
-            }
-            if is_table_alone {
-                out.file(path, &table)?;
-            } else {
-                write_atomically(path, &table)?;
-            }
-        }
+        let is_page = self.write_lists(out, &read.hosts)?;
         let findings = fold_findings(&read.hosts);
         let kinds = kinds::sort_into_kinds(&read.hosts);
         let differs = kinds.iter().any(|kind| !kind.differing.is_empty());
@@ -94,12 +84,41 @@ impl Fleet {
             skipped: read.skipped,
             ok,
         };
-        if self.format.json && !is_table_alone {
+        if self.format.json && is_page {
             out.json(&document)?;
-        } else if !is_table_alone {
+        } else if is_page {
             page::print(out, &document)?;
         }
         Ok(if ok { Outcome::Done } else { Outcome::Wanting })
+    }
+}
+
+impl Fleet {
+    /// Writes the lists that are asked for, and says whether the page is to follow: a list on standard output stands in its
+    /// place.
+    fn write_lists(&self, out: &mut Out, hosts: &[read::Host]) -> Result<bool, CommandError> {
+        type List = fn(&[read::Host]) -> (String, Vec<&str>);
+        let lists: [(&Option<PathBuf>, List); 2] = [
+            (&self.lua_table, lua::table),
+            (&self.features, features::lines),
+        ];
+        let mut is_page = true;
+        for (path, list) in lists {
+            let Some(path) = path else { continue };
+            let (text, left_out) = list(hosts);
+            for name in left_out {
+                out::message(&format!(
+                    "{name}: no name that Slurm takes for a node; left out"
+                ));
+            }
+            if path.as_os_str() == "-" {
+                out.file(path, &text)?;
+                is_page = false;
+            } else {
+                write_atomically(path, &text)?;
+            }
+        }
+        Ok(is_page)
     }
 }
 

@@ -32,6 +32,12 @@ pub(super) fn fold<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     parts.join(",")
 }
 
+/// Whether a name can be a Slurm node's, and needs no quoting in Lua or slurm.conf; names come from files that anybody may have written.
+pub(super) fn is_node_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !name.is_empty() && name.chars().all(is_plain)
+}
+
 /// Numbers without leading zeros that are as wide as padded ones of the same stem belong to them.
 fn widen(numbered: &mut BTreeMap<(&str, usize), Vec<u64>>) {
     let padded: Vec<(&str, usize)> = numbered

@@ -20,6 +20,7 @@ use topology::snapshot::{MAX_BYTES, NODE_FILE, SCHEMA, Snapshot, SnapshotError};
 
 use super::document::SkippedFile;
 use super::facts::{Facts, TooManyParts, list_facts};
+use super::feature::feature;
 use super::seats::Seats;
 
 /// What `doctor --json` prints.
@@ -46,6 +47,8 @@ pub(super) struct Host {
     pub(super) memory: Box<[(u32, u64)]>,
     /// Its GPUs and the CPUs beside them; none where there is no machine.
     pub(super) seats: Option<Arc<Seats>>,
+    /// What Slurm may know it by ([`feature`]); none where it has no GPU, or there is no machine.
+    pub(super) feature: Option<Box<str>>,
     /// What doctor found.
     pub(super) findings: Vec<Found>,
 }
@@ -193,6 +196,7 @@ fn merge(hosts: &mut BTreeMap<String, Host>, mut host: Host) {
         known.facts = host.facts;
         known.memory = host.memory;
         known.seats = host.seats;
+        known.feature = host.feature;
         known.file = host.file;
         known.created_unix = host.created_unix;
     }
@@ -428,6 +432,7 @@ fn host_of(path: &Path, document: Document, seen: &Seen) -> Result<Host, SkipRea
             .filter_map(|node| Some((node.id, node.memory_bytes?)))
             .collect(),
         seats: Some(intern(&seen.seats, Seats::of(machine))),
+        feature: feature(machine).map(String::into_boxed_str),
         findings: Vec::new(),
     })
 }
@@ -441,6 +446,7 @@ fn host_of_doctor(path: &Path, doctor: Doctor) -> Host {
         facts: None,
         memory: Box::default(),
         seats: None,
+        feature: None,
         findings: doctor
             .findings
             .iter()
