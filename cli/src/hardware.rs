@@ -83,6 +83,13 @@ pub(crate) fn gpu_link(machine: &Machine) -> &'static str {
     maker.unwrap_or(machine.launch_vendor()).link_name
 }
 
+/// The word for so many links of a GPU to others of its maker: `NV4`, `XGMI1`.
+pub(crate) fn links_word(machine: &Machine, gpu: PciAddress, links: u32) -> String {
+    let maker = machine.gpu(gpu).and_then(Gpu::maker);
+    let mark = maker.unwrap_or(machine.launch_vendor()).link_mark;
+    format!("{mark}{links}")
+}
+
 /// Whether there may be NVLink or xGMI that the source could not show.
 pub(crate) fn may_hide_gpu_link(machine: &Machine) -> bool {
     let mut gpus = machine.gpus.iter();
@@ -100,11 +107,11 @@ pub(crate) fn hidden_links(machine: &Machine) -> Option<String> {
     })
 }
 
-/// The path between two devices in `nvidia-smi`'s words, `NV4` or `PIX`; None where it is not known.
+/// The path between two devices in the words of their vendor's tool, `NV4`, `XGMI1` or `PIX`; None where it is not known.
 pub(crate) fn path(machine: &Machine, a: PciAddress, b: PciAddress) -> Option<String> {
     match nvlinks(machine, a, b) {
         0 => pci_path(machine, a, b).map(|path| path.to_string()),
-        links => Some(format!("NV{links}")),
+        links => Some(links_word(machine, a, links)),
     }
 }
 

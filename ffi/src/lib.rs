@@ -3,8 +3,6 @@
 //! The only crate besides the plugins' and the program's entry files that holds `unsafe`.  It knows nothing of machines
 //! or bindings: sets travel as words, decisions stay with the callers.
 
-#[cfg(feature = "cuda")]
-pub mod cuda;
 pub mod errno;
 pub mod exec;
 pub mod guard;
@@ -14,4 +12,6 @@ pub mod nccl;
 #[cfg(feature = "nvml")]
 pub mod nvml;
 pub mod reserve;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 pub mod spank;

@@ -140,7 +140,7 @@ fn add_gpus(facts: &mut Vec<Fact>, machine: &Machine) {
             add(
                 facts,
                 &object,
-                "NVLinks",
+                gpu.maker().map_or("links", |maker| maker.link_name),
                 gpu.nvlinks
                     .values()
                     .map(|links| u64::from(*links))

@@ -2,18 +2,21 @@
 //!
 //! In a child process with a limit, because a driver may hang or stop the process.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
 use clap::Args;
 use discovery::child::{ChildError, read_output};
-use ffi::cuda::Cuda;
 use ffi::linux::mempolicy::{self, Mode};
 use ffi::linux::{affinity, pages::Pages};
+use ffi::runtime::{MAKERS, Runtime};
 use serde::{Deserialize, Serialize};
 use topology::machine::Machine;
+use topology::option::one_line;
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
+use topology::vendor::GpuVendor;
 
 use super::kernels;
 use crate::command::{CommandError, Outcome};
@@ -50,24 +53,46 @@ pub(crate) struct Copies {
 }
 
 impl Copies {
-    /// Prints a JSON list; an empty one where there is no CUDA.
+    /// Prints an [`Answer`] as JSON.
     pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
-        let mut copies: Vec<GpuCopy> = Vec::new();
-        if let Ok(cuda) = Cuda::load() {
-            for device in 0..cuda.count().unwrap_or(0).clamp(0, 256) {
-                let pci = cuda
+        let mut answer = Answer::default();
+        for maker in &MAKERS {
+            let runtime = match maker.load() {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    let why = format!("{}: {}", maker.name, one_line(&error.to_string()));
+                    answer.not_loaded.push((maker.vendor, why));
+                    continue;
+                }
+            };
+            // A GPU in parts is several devices at one address, whose link they share.
+            let mut seen: Vec<PciAddress> = Vec::new();
+            for device in 0..runtime.count().unwrap_or(0).clamp(0, 256) {
+                let pci = runtime
                     .pci_address(device)
                     .ok()
                     .and_then(|text| text.parse::<PciAddress>().ok());
-                let Some(pci) = pci else { continue };
+                let Some(pci) = pci.filter(|pci| !seen.contains(pci)) else {
+                    continue;
+                };
+                seen.push(pci);
                 for (node, cpus) in self.nodes.iter().filter_map(|text| parse(text)) {
-                    copies.extend(measure(&cuda, device, pci, node, &cpus));
+                    let copy = measure(&runtime, device, pci, node, &cpus);
+                    answer.copies.extend(copy);
                 }
             }
         }
-        out.json(&copies)?;
+        out.json(&answer)?;
         Ok(Outcome::Done)
     }
+}
+
+/// What the child found.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Answer {
+    copies: Vec<GpuCopy>,
+    /// Makers of GPUs, by PCI vendor id, whose library gave nothing, and why.
+    not_loaded: Vec<(u16, String)>,
 }
 
 fn parse(text: &str) -> Option<(u32, CpuSet)> {
@@ -76,7 +101,13 @@ fn parse(text: &str) -> Option<(u32, CpuSet)> {
 }
 
 /// Bound as a job is, in a thread of its own.
-fn measure(cuda: &Cuda, device: i32, pci: PciAddress, node: u32, cpus: &CpuSet) -> Option<GpuCopy> {
+fn measure(
+    runtime: &Runtime,
+    device: i32,
+    pci: PciAddress,
+    node: u32,
+    cpus: &CpuSet,
+) -> Option<GpuCopy> {
     std::thread::scope(|scope| {
         let timed = scope.spawn(|| {
             affinity::apply_affinity(0, cpus.words()).ok()?;
@@ -87,7 +118,7 @@ fn measure(cuda: &Cuda, device: i32, pci: PciAddress, node: u32, cpus: &CpuSet) 
                 .iter_mut()
                 .step_by(64)
                 .for_each(|word| *word = 1);
-            cuda.time_copies(device, &mut pages, COUNT).ok()
+            runtime.time_copies(device, &mut pages, COUNT).ok()
         });
         let (to_gpu, from_gpu) = timed.join().ok().flatten()?;
         let gigabytes =
@@ -101,18 +132,38 @@ fn measure(cuda: &Cuda, device: i32, pci: PciAddress, node: u32, cpus: &CpuSet) 
     })
 }
 
-/// Asks the child; a remark where it does not answer.
-pub(super) fn ask(nodes: &[(u32, CpuSet)], remarks: &mut Vec<String>) -> Vec<GpuCopy> {
+/// Asks the child; remarks where it does not answer, and of makers whose GPUs were not asked.
+pub(super) fn ask(
+    machine: &Machine,
+    nodes: &[(u32, CpuSet)],
+    remarks: &mut Vec<String>,
+) -> Vec<GpuCopy> {
     let mut command = Command::new("/proc/self/exe");
     command
         .arg("__copies")
         .args(nodes.iter().map(|(node, cpus)| format!("{node}:{cpus}")));
     let answer = read_output(command, PATIENCE)
         .and_then(|bytes| serde_json::from_slice(&bytes).map_err(|_| ChildError::Died));
-    answer.unwrap_or_else(|error| {
-        remarks.push(format!("copies to GPUs: {error}"));
-        Vec::new()
-    })
+    let answer: Answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => {
+            remarks.push(format!("copies to GPUs: {error}"));
+            return Vec::new();
+        }
+    };
+    let makers: BTreeSet<u16> = machine.gpus.iter().map(|gpu| gpu.vendor).collect();
+    for vendor in makers {
+        let name = GpuVendor::of(vendor).map_or("other makers", |maker| maker.name);
+        let why = answer.not_loaded.iter().find(|(own, _)| *own == vendor);
+        if let Some((_, why)) = why {
+            remarks.push(format!("copies to {name} GPUs are not measured: {why}"));
+        } else if MAKERS.iter().all(|maker| maker.vendor != vendor) {
+            remarks.push(format!(
+                "copies to {name} GPUs are not measured: gpu-numa knows no library for them"
+            ));
+        }
+    }
+    answer.copies
 }
 
 /// Lines for the override file: GPUs whose node is unknown, where one node is clearly nearest.

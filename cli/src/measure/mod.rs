@@ -73,7 +73,7 @@ pub(crate) struct MeasureDocument {
     pairs: Vec<NodePair>,
     /// Where firmware's figures and the measured ones differ clearly, in words.
     disagreements: Vec<String>,
-    /// Copies between host and GPUs; empty without CUDA.
+    /// Copies between host and GPUs, by CUDA or HIP; of a GPU that neither shows there are none, and `remarks` says so.
     copies: Vec<GpuCopy>,
     /// Lines for the override file.
     localities: Vec<String>,
@@ -113,7 +113,7 @@ impl Measure {
                 )
             })
             .collect();
-        let copies = copies::ask(&homes, &mut remarks);
+        let copies = copies::ask(&machine, &homes, &mut remarks);
         bar.finish_and_clear();
         relate(&mut pairs);
         let document = MeasureDocument {

@@ -238,7 +238,7 @@ fn write_facts(svg: &mut Svg, machine: &Machine, gpu: &Gpu, name: &str, area: Ar
     let link = if link == "-" { String::new() } else { link };
     let links: u32 = gpu.nvlinks.values().copied().max().unwrap_or(0);
     let nvlink = if links > 0 {
-        format!("{} NV{links}", hardware::gpu_link(machine))
+        hardware::links_word(machine, gpu.pci, links)
     } else {
         String::new()
     };
@@ -285,22 +285,20 @@ fn draw_nic(svg: &mut Svg, machine: &Machine, index: usize, area: Area) {
     let name = nic.names.first().cloned().unwrap_or_default();
     let link = links::describe(&links::of(machine, nic.pci), false);
     let link = if link == "-" { String::new() } else { link };
-    let short = nic.pci.to_string();
-    let short = short
-        .split_once(':')
-        .map_or(short.as_str(), |(_, rest)| rest)
-        .to_owned();
-    for (line, (text, style)) in [(name, FAINT), (short, PLAIN), (link, PLAIN)]
+    for (line, (text, style)) in [(name, FAINT), (nic.pci.to_string(), PLAIN), (link, PLAIN)]
         .iter()
         .enumerate()
     {
         let y = area.y + 39.0 + 15.0 * f64::from(u32::try_from(line).unwrap_or(0));
+        // An address with its domain rather small than cut.
+        let is_wide = svg::width(text, 9.5) > area.width;
+        let size = if is_wide { 8.5 } else { 9.5 };
         svg.text(
             (area.middle(), y),
-            9.5,
+            size,
             Anchor::Middle,
             *style,
-            &svg::fit(text, area.width, 9.5),
+            &svg::fit(text, area.width, size),
         );
     }
 }

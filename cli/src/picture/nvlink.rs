@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use topology::machine::Machine;
 use topology::path::nvlinks;
 
-use super::svg::{Anchor, Area, BOLD, FAINT, PLAIN, Paint, Style, Svg};
-use crate::hardware::gpu_link;
+use super::svg::{self, Anchor, Area, BOLD, FAINT, PLAIN, Paint, Style, Svg};
+use crate::hardware::{gpu_link, links_word};
 
 const GREEN: &str = "#3f9142";
 /// Bows that can still be told apart.
@@ -44,6 +44,8 @@ pub(super) fn draw(
         ..BOLD
     };
     let what = gpu_link(machine);
+    let gpu = machine.gpus.first().map(|gpu| gpu.pci);
+    let mark = gpu.map_or_else(String::new, |gpu| links_word(machine, gpu, first));
     let peers = u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX);
     let by = if is_uniform && first.saturating_mul(peers) > MOST_LINKS {
         " by NVSwitch"
@@ -52,7 +54,7 @@ pub(super) fn draw(
     };
     if is_uniform && is_one_row {
         bar(svg, places, lowest + 28.0);
-        let words = format!("{what}: NV{first} between every pair of GPUs{by}");
+        let words = format!("{what}: {mark} between every pair of GPUs{by}");
         let middle = places.iter().flatten().map(|(x, _)| *x);
         let (left, right) = middle.fold((f64::MAX, 0.0_f64), |(low, high), x| {
             (low.min(x), high.max(x))
@@ -68,12 +70,12 @@ pub(super) fn draw(
     }
     if is_uniform {
         rows(svg, places, right + 10.0);
-        let words = format!("{what}: NV{first} between every pair of GPUs{by}");
+        let words = format!("{what}: {mark} between every pair of GPUs{by}");
         svg.text((margin, top + 20.0), 12.0, Anchor::Start, style, &words);
         return top + 28.0;
     }
     if is_one_row && pairs.len() <= MAX_BOWS {
-        return bows(svg, &pairs, places, lowest);
+        return bows(svg, machine, &pairs, places, lowest);
     }
     list(svg, machine, what, top + 20.0, margin)
 }
@@ -132,22 +134,27 @@ fn rows(svg: &mut Svg, places: &[Option<(f64, f64)>], right: f64) {
 /// Shorter bows hang higher, with one depth for each length.
 fn bows(
     svg: &mut Svg,
+    machine: &Machine,
     pairs: &[(usize, usize, u32)],
     places: &[Option<(f64, f64)>],
     top: f64,
 ) -> f64 {
+    let mark = |index: usize, links| {
+        let gpu = machine.gpus.get(index).map(|gpu| gpu.pci);
+        gpu.map_or_else(String::new, |gpu| links_word(machine, gpu, links))
+    };
     let place = |index: usize| places.get(index).copied().flatten();
     let mut drawn: Vec<_> = pairs
         .iter()
         .filter_map(|(a, b, links)| {
             let (from, to) = (place(*a)?, place(*b)?);
-            Some(((from.0 - to.0).abs(), from, to, *links))
+            Some(((from.0 - to.0).abs(), from, to, (*a, *links)))
         })
         .collect();
     drawn.sort_by(|x, y| x.0.total_cmp(&y.0));
     let mut depth = 10.0;
     let mut before = 0.0;
-    for (length, from, to, links) in drawn {
+    for (length, from, to, (gpu, links)) in drawn {
         if length > before + 1.0 {
             depth += STEP;
             before = length;
@@ -159,12 +166,13 @@ fn bows(
             Paint::line(GREEN, 1.0 + f64::from(links.min(6)) * 0.5),
         );
         let at = (f64::midpoint(from.0, to.0), top + depth + 3.5);
-        let label = format!("NV{links}");
+        let label = mark(gpu, links);
+        let width = svg::width(&label, 10.0) + 6.0;
         svg.rectangle(
             Area {
-                x: at.0 - 13.0,
+                x: at.0 - width / 2.0,
                 y: at.1 - 9.5,
-                width: 26.0,
+                width,
                 height: 12.0,
             },
             3.0,
@@ -204,7 +212,10 @@ fn list(svg: &mut Svg, machine: &Machine, what: &str, top: f64, margin: f64) -> 
         let words: Vec<String> = by_links
             .iter()
             .rev()
-            .map(|(links, others)| format!("NV{links} to GPU {}", others.join(",")))
+            .map(|(links, others)| {
+                let mark = links_word(machine, gpu.pci, *links);
+                format!("{mark} to GPU {}", others.join(","))
+            })
             .collect();
         svg.text(
             (margin, y),

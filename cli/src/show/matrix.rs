@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use topology::machine::{Locality, Machine};
 use topology::pci::PciAddress;
 use topology::quantity::count;
+use topology::vendor::VENDORS;
 
 use crate::command::CommandError;
 use crate::out::Out;
@@ -95,7 +96,7 @@ pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<()
     Ok(())
 }
 
-/// What the words in the rows of the first `rows` devices mean (`nvidia-smi topo -m` has the same words).
+/// What the words in the rows of the first `rows` devices mean (`nvidia-smi topo -m` has the same words; of the links of other makers their own tool's).
 fn legend(machine: &Machine, all: &[&Named], rows: usize) -> Option<String> {
     let used: BTreeSet<String> = all
         .iter()
@@ -104,8 +105,16 @@ fn legend(machine: &Machine, all: &[&Named], rows: usize) -> Option<String> {
         .filter(|(a, b)| a != b)
         .filter_map(|(a, b)| hardware::path(machine, a, b))
         .collect();
-    let is_nvlink = used.iter().any(|word| word.starts_with("NV"));
-    let link = format!("NV#: through # {}s", hardware::gpu_link(machine));
+    let links = VENDORS.iter().filter(|vendor| {
+        let is_link = |word: &String| {
+            let number = word.strip_prefix(vendor.link_mark);
+            number.is_some_and(|number| number.parse::<u32>().is_ok())
+        };
+        used.iter().any(is_link)
+    });
+    let links: Vec<String> = links
+        .map(|vendor| format!("{}#: through # {}s", vendor.link_mark, vendor.link_name))
+        .collect();
     let words = [
         ("PIX", "PIX: through one PCIe switch"),
         ("PXB", "PXB: through several PCIe switches"),
@@ -117,11 +126,7 @@ fn legend(machine: &Machine, all: &[&Named], rows: usize) -> Option<String> {
         .into_iter()
         .filter(|(word, _)| used.contains(*word))
         .map(|(_, meaning)| meaning);
-    let parts: Vec<&str> = is_nvlink
-        .then_some(link.as_str())
-        .into_iter()
-        .chain(known)
-        .collect();
+    let parts: Vec<&str> = links.iter().map(String::as_str).chain(known).collect();
     (!parts.is_empty()).then(|| format!("{}.", parts.join("; ")))
 }
 
