@@ -19,7 +19,7 @@ fn schema<T: JsonSchema>(name: &str) -> Schema {
 }
 
 /// Every JSON document, by file.
-fn documents() -> [(&'static str, Schema); 21] {
+fn documents() -> [(&'static str, Schema); 22] {
     fn of<T: JsonSchema>(name: &'static str) -> (&'static str, Schema) {
         (name, schema::<T>(&name.replace("-1", "/1")))
     }
@@ -43,6 +43,7 @@ fn documents() -> [(&'static str, Schema); 21] {
         of::<crate::nccl::emit::GraphDocument<'_>>("nccl-graph-1"),
         of::<crate::nccl::paths::PathsDocument>("nccl-paths-1"),
         of::<crate::nccl::check::CheckDocument>("nccl-check-1"),
+        of::<crate::nccl::ranks::RanksDocument>("nccl-ranks-1"),
         of::<topology::snapshot::Snapshot>("snapshot-1"),
         of::<launch::environment::BindReport<'_>>("report-1"),
     ]

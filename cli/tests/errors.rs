@@ -71,7 +71,7 @@ fn a_wrong_command_line_is_named_in_one_line_with_what_is_accepted() {
         ),
         (
             &["nccl", "draw"],
-            "unknown command \"draw\"; expected emit, paths, check; see gpu-numa nccl --help",
+            "unknown command \"draw\"; expected emit, paths, check, ranks; see gpu-numa nccl --help",
         ),
     ] {
         assert_eq!(refused(arguments), format!("gpu-numa: {line}\n"));

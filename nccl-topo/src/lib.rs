@@ -17,6 +17,7 @@ pub mod model;
 pub mod outcome;
 pub mod predict;
 pub mod processor;
+pub mod ranks;
 pub mod reader;
 pub mod route;
 pub mod rules;

@@ -156,7 +156,8 @@ fn of_model(
     })
 }
 
-fn most_crossings(
+/// How often the channel crosses between packages that does so most.
+pub(crate) fn most_crossings(
     machine: &Machine,
     model: &Model,
     channels: &Channels,

@@ -12,6 +12,7 @@ use crate::out::{self, Out};
 pub(crate) mod check;
 pub(crate) mod emit;
 pub(crate) mod paths;
+pub(crate) mod ranks;
 mod version;
 
 /// The largest topology file that is read, in bytes; NCCL takes at most 255 elements.
@@ -22,7 +23,8 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 #[command(after_long_help = "Examples:
   gpu-numa nccl emit --explain
   gpu-numa nccl check /etc/nccl/topo.xml
-  gpu-numa nccl paths /etc/nccl/topo.xml")]
+  gpu-numa nccl paths /etc/nccl/topo.xml
+  gpu-numa nccl ranks --tp 4 --dp 2")]
 pub(crate) struct Nccl {
     #[command(subcommand)]
     command: Command,
@@ -36,6 +38,8 @@ enum Command {
     Paths(paths::PathsOf),
     /// Check a file against NCCL's reader's rules, and against a machine
     Check(check::Check),
+    /// Find the order of GPUs in which a parallel layout's communicators cross sockets least
+    Ranks(ranks::Ranks),
 }
 
 impl Nccl {
@@ -44,6 +48,7 @@ impl Nccl {
             Command::Emit(emit) => emit.run(out),
             Command::Paths(paths) => paths.run(out),
             Command::Check(check) => check.run(out),
+            Command::Ranks(ranks) => ranks.run(out),
         }
     }
 }
@@ -59,7 +64,24 @@ fn read(path: &Path) -> Result<Reading, CommandError> {
             failed(&"not a regular file")
         }
     })?;
-    Ok(reader::read(&String::from_utf8_lossy(&bytes)))
+    let text = String::from_utf8_lossy(&bytes);
+    if is_hwloc(&text) {
+        return Err(failed(
+            &"hwloc's description of a machine, which NCCL cannot read; --from reads it (gpu-numa nccl emit --from FILE writes \
+              NCCL's file of that machine)",
+        ));
+    }
+    Ok(reader::read(&text))
+}
+
+/// Whether a document is hwloc's: its root is `<topology>`, NCCL's is `<system>`.
+fn is_hwloc(text: &str) -> bool {
+    let mut elements = text.split('<').skip(1);
+    let root = elements.find(|element| !element.starts_with(['?', '!']));
+    root.is_some_and(|root| {
+        let rest = root.strip_prefix("topology");
+        rest.is_some_and(|rest| rest.starts_with([' ', '>', '\n', '\t', '\r']))
+    })
 }
 
 /// The file, where NCCL takes it; what is wrong with it goes to standard error.
@@ -77,4 +99,20 @@ fn read_accepted(path: &Path) -> Result<System, CommandError> {
 /// A finding with its file and line.
 fn at(path: &Path, violation: &Violation) -> String {
     format!("{}:{violation}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_hwloc;
+
+    #[test]
+    fn hwlocs_document_is_told_from_nccls() {
+        let head = "<?xml version=\"1.0\"?>\n<!DOCTYPE topology SYSTEM \"hwloc2.dtd\">\n";
+        assert!(is_hwloc(&format!(
+            "{head}<topology version=\"2.0\">\n<object/>"
+        )));
+        assert!(is_hwloc("<topology>"));
+        assert!(!is_hwloc("<system version=\"1\">\n<topology>"));
+        assert!(!is_hwloc("topology") && !is_hwloc(""));
+    }
 }

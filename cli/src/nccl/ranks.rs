@@ -1,0 +1,368 @@
+//! `gpu-numa nccl ranks`: which GPU each rank of a parallel layout should take.
+
+use clap::{Args, ValueEnum};
+use discovery::Source;
+use nccl_topo::capability::machine_capability;
+use nccl_topo::emit::{Form, emit_with};
+use nccl_topo::graph::Searches;
+use nccl_topo::model::{COMPUTE_CAPABILITY, Conditions};
+use nccl_topo::ranks::{Cost, Crossing, Layout, Numbering, PARALLELS, Parallel, Placing};
+use nccl_topo::reader;
+use serde::Serialize;
+use topology::machine::Machine;
+use topology::pci::PciAddress;
+use topology::quantity::count;
+
+use crate::command::{CommandError, Format, From, Outcome, parse_gpus};
+use crate::hardware;
+use crate::nccl::version::ForNccl;
+use crate::out::Out;
+use crate::usage::whole;
+
+/// The most hosts of a job.
+const MOST_HOSTS: usize = 65_536;
+
+/// Find the order of GPUs in which a parallel layout's communicators cross sockets least
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  gpu-numa nccl ranks --tp 4 --dp 2
+  gpu-numa nccl ranks --tp 2 --pp 2 --dp 8 --order tp-pp-dp --from /srv/recorded/node7
+
+The host's ranks take its GPUs in the order that is printed for CUDA_VISIBLE_DEVICES, each the one of its local rank, as \
+torchrun's workers do.  NCCL orders the GPUs of a communicator by itself, so what an order decides is which GPUs are in \
+one communicator together: tensor-parallel groups count first, then data-parallel ones, then pipelines.  Up to 8 GPUs \
+all orders are tried.
+
+Exit status: 0 when the order of PCI addresses is as good as any, 1 when another is better, 2 when nothing can be said.")]
+pub(crate) struct Ranks {
+    /// Ranks of a tensor-parallel group
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=4096))]
+    tp: u32,
+    /// Ranks of a data-parallel group
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=65536))]
+    dp: u32,
+    /// Stages of a pipeline
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=4096))]
+    pp: u32,
+    /// How ranks are numbered, the first fastest: tp-dp-pp (Megatron-LM, DeepSpeed) or tp-pp-dp (vLLM)
+    #[arg(long, value_name = "ORDER", default_value = "tp-dp-pp")]
+    order: Order,
+    /// The host's GPUs, by number in PCI order or by PCI address [default: all]
+    #[arg(long, value_name = "GPU,GPU")]
+    gpus: Option<String>,
+    #[command(flatten)]
+    nccl: ForNccl,
+    #[command(flatten)]
+    from: From,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// How ranks are numbered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Order {
+    /// Tensor, data, pipeline.
+    TpDpPp,
+    /// Tensor, pipeline, data.
+    TpPpDp,
+}
+
+/// The JSON document.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RanksDocument {
+    /// `gpu-numa/nccl-ranks/1`.
+    schema: &'static str,
+    /// Hosts of the job.
+    hosts: usize,
+    /// Ranks on each host.
+    ranks_per_host: usize,
+    /// The GPU of each local rank in the best order.
+    gpus: Vec<PciAddress>,
+    /// The same by number in PCI order, for `CUDA_VISIBLE_DEVICES` with `CUDA_DEVICE_ORDER=PCI_BUS_ID`.
+    visible: Vec<usize>,
+    /// Whether the order of PCI addresses costs the same.
+    pci_order_is_as_good: bool,
+    /// The communicators of which this host has several ranks.
+    groups: Vec<GroupKind>,
+    /// The version of NCCL whose search made the rings; null where there is no topology file of this machine.
+    nccl: Option<String>,
+    /// What is not known, in words.
+    notes: Vec<String>,
+}
+
+/// The communicators of one kind.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct GroupKind {
+    /// `tp`, `dp` or `pp`.
+    kind: &'static str,
+    /// How many ranks of the job each has.
+    size: usize,
+    /// How many of them the host has several ranks of.
+    groups: usize,
+    /// How they fare in the order of PCI addresses.
+    in_pci_order: Fares,
+    /// How they fare in the best order.
+    in_best_order: Fares,
+}
+
+/// How communicators of one kind fare in an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Fares {
+    /// Between sockets, of all rings together: what their GPUs force at least.
+    crossings: u32,
+    /// How many of the groups have a ring that crosses in NCCL's search; null where it was not run.
+    nccl_crossing_groups: Option<u32>,
+}
+
+impl Ranks {
+    pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
+        let machine = self.from.read()?;
+        let gpus = match &self.gpus {
+            Some(list) => parse_gpus(&machine, "--gpus", list)?,
+            None => machine.nccl_gpus().map(|gpu| gpu.pci).collect(),
+        };
+        let layout = self.layout();
+        let (ranks, hosts) = places(layout, gpus.len())?;
+        if let Some(lost) = gpus.iter().find(|gpu| !has_package(&machine, **gpu)) {
+            return Err(CommandError::Argument(format!(
+                "the socket of {} is unknown, so no order can be compared",
+                hardware::gpu_label(&machine, *lost)
+            )));
+        }
+        let placing = Placing::new(&machine, gpus.clone(), layout.groups(ranks, hosts));
+        let plain: Vec<usize> = (0..ranks).collect();
+        let best = placing.best(ranks);
+        let costs = [placing.cost(&plain), placing.cost(&best)];
+        let is_as_good = costs.first() == costs.last();
+        // Where nothing is gained, nothing is to be set.
+        let best = if is_as_good { plain.clone() } else { best };
+        let searched = self.by_nccl(&machine, &placing, [&plain, &best]);
+        let document = RanksDocument {
+            schema: "gpu-numa/nccl-ranks/1",
+            hosts,
+            ranks_per_host: ranks,
+            gpus: best
+                .iter()
+                .filter_map(|place| gpus.get(*place).copied())
+                .collect(),
+            visible: numbers(&machine, &gpus, &best),
+            pci_order_is_as_good: is_as_good,
+            groups: kinds(
+                layout,
+                (ranks, hosts),
+                &costs,
+                searched.as_ref().map(|(_, found)| found),
+            ),
+            nccl: searched.map(|(name, _)| name),
+            notes: hardware::hidden_links(&machine).into_iter().collect(),
+        };
+        if self.format.json {
+            out.json(&document)?;
+        } else {
+            self.print(out, &machine, &document)?;
+        }
+        Ok(if is_as_good {
+            Outcome::Done
+        } else {
+            Outcome::Wanting
+        })
+    }
+
+    fn layout(&self) -> Layout {
+        let size = |ranks: u32| usize::try_from(ranks).unwrap_or(usize::MAX);
+        Layout {
+            tensor: size(self.tp),
+            data: size(self.dp),
+            pipeline: size(self.pp),
+            numbering: match self.order {
+                Order::TpDpPp => Numbering::TensorDataPipeline,
+                Order::TpPpDp => Numbering::TensorPipelineData,
+            },
+        }
+    }
+
+    /// What NCCL's search makes of each kind of group in two orders, under the file that this machine should have.
+    fn by_nccl(
+        &self,
+        machine: &Machine,
+        placing: &Placing<'_>,
+        orders: [&[usize]; 2],
+    ) -> Option<(String, [[Crossing; 3]; 2])> {
+        let searches = Searches::default();
+        let emitted = emit_with(machine, Form::SingleHost, &searches).ok()?;
+        let system = reader::read(&emitted.xml).system?;
+        let is_here = matches!(self.from.source(), Source::ThisMachine);
+        let version = self.nccl.versions(is_here).into_iter().next()?;
+        let capability = machine_capability(machine).unwrap_or(COMPUTE_CAPABILITY);
+        let conditions = Conditions {
+            rules: version.rules,
+            ..Conditions::of_capability(capability)
+        };
+        let [plain, best] =
+            orders.map(|order| placing.by_nccl(&system, conditions, &searches, order));
+        Some((version.name, [plain?, best?]))
+    }
+
+    fn print(
+        &self,
+        out: &mut Out,
+        machine: &Machine,
+        document: &RanksDocument,
+    ) -> Result<(), CommandError> {
+        let Self { tp, dp, pp, .. } = self;
+        let order = match self.order {
+            Order::TpDpPp => "tp-dp-pp",
+            Order::TpPpDp => "tp-pp-dp",
+        };
+        let ranks = count(document.ranks_per_host, "rank");
+        out.line(match document.hosts {
+            1 => format!("tp {tp}, dp {dp}, pp {pp}: {ranks} on one host, numbered {order}"),
+            hosts => format!(
+                "tp {tp}, dp {dp}, pp {pp}: {hosts} hosts with {ranks} each, numbered {order}"
+            ),
+        })?;
+        // Before figures that hold without it.
+        for note in &document.notes {
+            out.line(format_args!("  {note}"))?;
+        }
+        if document.groups.is_empty() {
+            out.line("no communicator has several ranks of one host, so any order is as good")?;
+            return Ok(());
+        }
+        for kind in &document.groups {
+            out.line(format_args!(
+                "  {}",
+                kind_line(kind, document.pci_order_is_as_good)
+            ))?;
+        }
+        if let Some(version) = &document.nccl {
+            out.line(format_args!(
+                "  (rings as NCCL {version} makes them with the file of gpu-numa nccl emit)"
+            ))?;
+        }
+        if document.pci_order_is_as_good {
+            out.line("the order of PCI addresses is as good as any")?;
+        } else {
+            let visible: Vec<String> = document.visible.iter().map(usize::to_string).collect();
+            out.line(format_args!(
+                "set for the ranks of each host: CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={}",
+                visible.join(",")
+            ))?;
+            for (rank, gpu) in document.gpus.iter().enumerate() {
+                out.line(format_args!(
+                    "  local rank {rank}: {}",
+                    hardware::gpu_label(machine, *gpu)
+                ))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many ranks a host has, and how many hosts there are.
+fn places(layout: Layout, gpus: usize) -> Result<(usize, usize), CommandError> {
+    let wrong = |why: String| Err(CommandError::Argument(why));
+    let Some(all) = layout.ranks().filter(|all| *all <= MOST_HOSTS * 16) else {
+        return wrong("--tp, --dp and --pp: too many ranks".to_owned());
+    };
+    if gpus == 0 {
+        return wrong("this machine has no GPU that NCCL uses".to_owned());
+    }
+    if all <= gpus {
+        return Ok((all, 1));
+    }
+    if !all.is_multiple_of(gpus) {
+        return wrong(format!(
+            "--tp, --dp and --pp make {all} ranks, which do not fill hosts of {}; name as many as a host has ranks with --gpus",
+            count(gpus, "GPU")
+        ));
+    }
+    let hosts = all / gpus;
+    if hosts > MOST_HOSTS {
+        return wrong(format!("{hosts} hosts; expected at most {MOST_HOSTS}"));
+    }
+    Ok((gpus, hosts))
+}
+
+fn has_package(machine: &Machine, gpu: PciAddress) -> bool {
+    machine
+        .gpu(gpu)
+        .is_some_and(|gpu| gpu.locality.package.is_some())
+}
+
+/// The GPUs of an order by number in PCI order.
+fn numbers(machine: &Machine, gpus: &[PciAddress], order: &[usize]) -> Vec<usize> {
+    let number = |place: &usize| {
+        let own = gpus.get(*place)?;
+        machine.nccl_gpus().position(|gpu| gpu.pci == *own)
+    };
+    order.iter().filter_map(number).collect()
+}
+
+fn kinds(
+    layout: Layout,
+    (ranks, hosts): (usize, usize),
+    [plain, best]: &[Cost; 2],
+    searched: Option<&[[Crossing; 3]; 2]>,
+) -> Vec<GroupKind> {
+    let groups = layout.groups(ranks, hosts);
+    let of = |parallel: Parallel| {
+        groups
+            .iter()
+            .filter(move |group| group.parallel == parallel)
+    };
+    let fares = |parallel: Parallel, cost: &Cost, order: usize| Fares {
+        crossings: cost.crossings.get(parallel as usize).copied().unwrap_or(0),
+        nccl_crossing_groups: searched
+            .and_then(|both| both.get(order)?.get(parallel as usize))
+            .map(|found| found.crossing_groups),
+    };
+    PARALLELS
+        .into_iter()
+        .filter(|parallel| of(*parallel).next().is_some())
+        .map(|parallel| GroupKind {
+            kind: word(parallel),
+            size: layout.size(parallel),
+            groups: of(parallel).count(),
+            in_pci_order: fares(parallel, plain, 0),
+            in_best_order: fares(parallel, best, 1),
+        })
+        .collect()
+}
+
+fn word(parallel: Parallel) -> &'static str {
+    match parallel {
+        Parallel::Tensor => "tp",
+        Parallel::Data => "dp",
+        Parallel::Pipeline => "pp",
+    }
+}
+
+fn kind_line(kind: &GroupKind, is_as_good: bool) -> String {
+    let GroupKind {
+        kind: word,
+        size,
+        groups,
+        in_pci_order,
+        in_best_order,
+    } = kind;
+    let groups = count(*groups, "group");
+    let (plain, best) = (fares_words(*in_pci_order), fares_words(*in_best_order));
+    if is_as_good || plain == best {
+        format!("{word}: {groups} of {size}: {best}")
+    } else {
+        format!("{word}: {groups} of {size}: {best}; in PCI order {plain}")
+    }
+}
+
+fn fares_words(fares: Fares) -> String {
+    match (fares.nccl_crossing_groups, fares.crossings) {
+        (Some(0), _) | (None, 0) => "none crosses the socket link".to_owned(),
+        (Some(1), _) => "1 crosses the socket link".to_owned(),
+        (Some(several), _) => format!("{several} cross the socket link"),
+        (None, several) => format!("at least {several} hops cross the socket link"),
+    }
+}
