@@ -251,6 +251,12 @@ impl Communicator {
         self.duty.is(role)
     }
 
+    /// Whether nothing else of an event of this kind need be read: a member counts its own sends alone.
+    #[inline]
+    pub(crate) fn passes_over(&self, kind: u64) -> bool {
+        matches!(kind, sys::COLL | sys::CE_COLL) && self.is(Role::Member)
+    }
+
     /// Takes one event.
     pub(crate) fn on_event(&self, event: &Event<'_>) {
         let mut role = self.duty.role();

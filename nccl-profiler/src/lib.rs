@@ -173,7 +173,12 @@ unsafe extern "C" fn start_event<V: Version>(
     let communicator = unsafe { context.cast::<Communicator>().as_ref() };
     let mut given = std::ptr::null_mut();
     if let Some(communicator) = communicator.filter(|communicator| communicator.listens()) {
+        // SAFETY: as the caller promises.
+        let kind = unsafe { V::kind(descriptor) };
         let done = guard::run(drop_line, || {
+            if communicator.passes_over(kind) {
+                return std::ptr::null_mut();
+            }
             // SAFETY: as the caller promises; read within this call.
             let event = unsafe { V::read(descriptor) };
             communicator.on_event(&event);

@@ -117,6 +117,12 @@ pub trait Version {
     /// The events that are of use and that this version has.
     const EVENTS: u64;
 
+    /// The kind of an event, which is a bit of [`Version::EVENTS`] or of NCCL's others; 0 for a null pointer.
+    ///
+    /// # Safety
+    /// `descriptor` is null or NCCL's own.
+    unsafe fn kind(descriptor: *const Self::Descriptor) -> u64;
+
     /// Reads a descriptor.
     ///
     /// # Safety
@@ -135,6 +141,11 @@ macro_rules! version {
             type Descriptor = $descriptor;
             const NUMBER: u8 = $number;
             const EVENTS: u64 = $events;
+
+            unsafe fn kind(descriptor: *const $descriptor) -> u64 {
+                // SAFETY: null or live, as the caller promises.
+                unsafe { descriptor.as_ref() }.map_or(0, |descriptor| wide(descriptor.kind))
+            }
 
             unsafe fn read<'a>(descriptor: *const $descriptor) -> Event<'a> {
                 // SAFETY: as the caller promises.
@@ -160,6 +171,11 @@ version!(
     /// v7: and over symmetric memory.
     V7, 7, DescriptorV7, V6::EVENTS, read_v7
 );
+
+/// A kind in the widest of the versions' types.
+fn wide(kind: impl Into<u64>) -> u64 {
+    kind.into()
+}
 
 /// Reads a descriptor of v4.
 ///
