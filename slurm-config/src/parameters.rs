@@ -131,11 +131,15 @@ impl SocketWord {
             words.join(",")
         };
         let has_own = release.is_some_and(|release| Series::of(release).has_node_parameters);
-        Some(if has(of_node) || has_own && !has(of_cluster) {
-            Self::OfNode(with(of_node))
-        } else {
-            Self::OfCluster(with(of_cluster))
-        })
+        // On the node's line of a release that does not have it, it is no word.
+        let takes_own = release.is_none() || has_own;
+        Some(
+            if takes_own && has(of_node) || has_own && !has(of_cluster) {
+                Self::OfNode(with(of_node))
+            } else {
+                Self::OfCluster(with(of_cluster))
+            },
+        )
     }
 }
 

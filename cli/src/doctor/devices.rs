@@ -47,7 +47,11 @@ pub(crate) fn autodetect_of(machine: &Machine) -> &'static str {
 pub(crate) fn of_file<'a>(machine: &'a Machine, file: &str) -> DeviceFile<'a> {
     let mut makers = VENDORS.iter();
     let Some(maker) = makers.find(|maker| maker.device_number(file).is_some()) else {
-        return DeviceFile::Unknown;
+        // Several without brackets are the name of one, which no driver makes.
+        return match in_brackets(file) {
+            Some(_) => DeviceFile::Missing,
+            None => DeviceFile::Unknown,
+        };
     };
     let mut found = files(machine).filter(|(own, _)| own == file);
     if let Some((_, gpu)) = found.next() {
@@ -62,6 +66,16 @@ pub(crate) fn of_file<'a>(machine: &'a Machine, file: &str) -> DeviceFile<'a> {
     } else {
         DeviceFile::Missing
     }
+}
+
+/// `/dev/nvidia[0-3]` for `/dev/nvidia0-3`, which slurmd takes for the name of one file; None for any other.
+pub(crate) fn in_brackets(file: &str) -> Option<String> {
+    let (first, last) = file.rsplit_once('-')?;
+    let last: u32 = last.parse().ok()?;
+    let mut makers = VENDORS.iter();
+    let number = makers.find_map(|maker| maker.device_number(first))?;
+    let stem = first.trim_end_matches(|own: char| own.is_ascii_digit());
+    Some(format!("{stem}[{number}-{last}]"))
 }
 
 /// The GPUs of a line, each with its device file.

@@ -364,7 +364,15 @@ fn report_missing(
             ),
         )
     } else {
-        ("File", format!("{place}: remove {names}"))
+        let written: Option<Vec<String>> = missing
+            .iter()
+            .map(|file| devices::in_brackets(file))
+            .collect();
+        let change = written.map_or_else(
+            || format!("{place}: remove {names}"),
+            |files| format!("{place}: File={}", files.join(",")),
+        );
+        ("File", change)
     };
     let evidence = line.line.quote(key);
     let effect = format!(
