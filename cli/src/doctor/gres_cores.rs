@@ -117,6 +117,9 @@ impl Judge<'_> {
             (None, _) => {
                 // Where no GPU's place is known there is nothing to propose.
                 let is_known = gpus.iter().any(|(_, gpu)| gpu.locality.cpus.is_some());
+                // Where the machine's sockets differ, which cores Slurm's numbers are is unknown, and `gres-conf` writes none.
+                let is_counted = self.map.is_some() || self.world.parameters().overrides_machine();
+                let is_known = is_known && is_counted;
                 let matters = !self.detects && is_known && machine.cpu_nodes().len() > 1;
                 return matters.then(|| Coreless {
                     place: line.line.place(),
