@@ -219,12 +219,19 @@ struct Conf<'a> {
     conf: &'a [Line],
     cgroup: &'a [Line],
     series: &'static Series,
+    /// Whether a key that is not there stands nowhere.
+    is_whole: bool,
 }
 
 impl<'a> Conf<'a> {
     /// A value of slurm.conf and its line.
     fn given(&self, key: &str) -> Option<(&'a str, &'a Line)> {
         last(self.conf, &key.to_ascii_lowercase())
+    }
+
+    /// Whether a key is not there, and may stand in what was not read.
+    fn may_be_elsewhere(&self, key: &str) -> bool {
+        !self.is_whole && self.given(key).is_none()
     }
 
     /// A value, or what Slurm takes where there is none.
@@ -280,7 +287,7 @@ impl<'a> Conf<'a> {
                     "PartitionName" => "the first partition",
                     _ => "the host of slurmctld",
                 };
-                (!is_there).then(|| Breach {
+                (self.is_whole && !is_there).then(|| Breach {
                     line: None,
                     what: format!("no {key}="),
                     change: format!("{key}= with {name}"),
@@ -289,7 +296,8 @@ impl<'a> Conf<'a> {
             }
             Rule::Needs(first, second) => {
                 let (_, line) = self.given(first.key)?;
-                (self.has(first) && !self.has(second)).then(|| {
+                let lacks = !self.has(second) && !self.may_be_elsewhere(second.key);
+                (self.has(first) && lacks).then(|| {
                     of((
                         line,
                         format!(
@@ -307,7 +315,8 @@ impl<'a> Conf<'a> {
             }
             Rule::Excludes(first, second) => {
                 let (_, line) = self.given(first.key)?;
-                (self.has(first) && self.has(second)).then(|| {
+                let has_both = self.has(first) && self.has(second);
+                (has_both && !self.may_be_elsewhere(second.key)).then(|| {
                     of((
                         line,
                         format!(
@@ -332,11 +341,13 @@ impl<'a> Conf<'a> {
     }
 }
 
-/// What is not met in these lines, which must be all that there are; where the release is not known, what is met in none.
+/// What is not met in these lines; where the release is not known, what is met in none.  Where `is_whole` is false they are a
+/// part of a slurm.conf, and nothing is missing.
 pub fn breaches<'a>(
     conf: &'a [Line],
     cgroup: &'a [Line],
     release: Option<Release>,
+    is_whole: bool,
 ) -> Vec<Breach<'a>> {
     let series: Vec<&'static Series> = match release {
         Some(release) => vec![Series::of(release)],
@@ -348,6 +359,7 @@ pub fn breaches<'a>(
                 conf,
                 cgroup,
                 series,
+                is_whole,
             };
             own.breach_of(demand)
         };
@@ -383,7 +395,8 @@ fn preemption<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
     match kind.filter(|(kind, _)| *kind != "preempt/none") {
         None => {
             let (value, line) = mode?;
-            (preempts || is_beside).then(|| {
+            let is_known = !conf.may_be_elsewhere("PreemptType");
+            (is_known && (preempts || is_beside)).then(|| {
                 (
                     line,
                     format!("PreemptMode={value} without a PreemptType= that preempts"),
@@ -393,7 +406,8 @@ fn preemption<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
             })
         }
         Some((kind, line)) => {
-            let is_known = ["preempt/qos", "preempt/partition_prio"].contains(&kind);
+            let is_known = ["preempt/qos", "preempt/partition_prio"].contains(&kind)
+                && !conf.may_be_elsewhere("PreemptMode");
             (is_known && !preempts).then(|| {
                 (
                     line,
@@ -424,6 +438,7 @@ fn accounting_by_mysql<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
 fn compartments<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
     let (plugin, parameters) = (conf.given("MCSPlugin"), conf.given("MCSParameters"));
     match (plugin, parameters) {
+        (None, _) | (_, None) if !conf.is_whole => None,
         (None, Some((value, line))) => Some((
             line,
             format!("MCSParameters={value} without MCSPlugin="),
@@ -458,7 +473,8 @@ fn usage_for_ever<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
         .bytes()
         .all(|own| !own.is_ascii_digit() || own == b'0')
         && value.contains('0');
-    (is_none && conf.given("PriorityUsageResetPeriod").is_none()).then(|| {
+    let is_for_ever = conf.is_whole && conf.given("PriorityUsageResetPeriod").is_none();
+    (is_none && is_for_ever).then(|| {
         (
             line,
             format!("PriorityDecayHalfLife={value} without PriorityUsageResetPeriod="),
@@ -471,7 +487,8 @@ fn usage_for_ever<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
 fn level_of_scheduling<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
     let (value, line) = conf.given("SlurmSchedLogLevel")?;
     let is_on = number(value).is_some_and(|level| level > 0);
-    (is_on && conf.given("SlurmSchedLogFile").is_none()).then(|| {
+    let lacks_file = conf.is_whole && conf.given("SlurmSchedLogFile").is_none();
+    (is_on && lacks_file).then(|| {
         (
             line,
             format!("SlurmSchedLogLevel={value} without SlurmSchedLogFile="),
@@ -505,7 +522,8 @@ fn sharing_without_gpus<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
 fn sharing_without_cores<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
     let (value, line, name) = sharing(conf)?;
     let select = conf.value("SelectType");
-    (!select.contains("cons_tres")).then(|| {
+    let is_known = !conf.may_be_elsewhere("SelectType");
+    (is_known && !select.contains("cons_tres")).then(|| {
         (
             line,
             format!("GresTypes={value}: {name} with SelectType={select}"),
@@ -583,7 +601,8 @@ fn counted_without_database<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
     }
     let word = others().next()?;
     let stores = conf.value("AccountingStorageType").to_ascii_lowercase();
-    (!stores.contains("slurmdbd")).then(|| {
+    let is_known = !conf.may_be_elsewhere("AccountingStorageType");
+    (is_known && !stores.contains("slurmdbd")).then(|| {
         (
             line,
             format!("AccountingStorageTRES={value}: {word} needs AccountingStorageType=accounting_storage/slurmdbd"),
@@ -718,7 +737,7 @@ fn cgroups_without_plugin<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
         (
             "ProctrackType",
             conf.given("ProctrackType")
-                .is_none_or(|(value, _)| value.contains("cgroup")),
+                .map_or(conf.is_whole, |(value, _)| value.contains("cgroup")),
         ),
         (
             "JobAcctGatherType",
@@ -855,14 +874,31 @@ mod tests {
             ),
         ] {
             let lines = of_text(&format!("{whole}{text}\n"), "f");
-            let found = breaches(&lines, &[], Release::find(release));
+            let found = breaches(&lines, &[], Release::find(release), true);
             let told = found.first().map(ToString::to_string);
             assert_eq!(told.as_deref(), expected, "{text} {release}");
         }
         let lines = of_text("SelectType=select/cons_tres\n", "f");
-        let found = breaches(&lines, &[], None);
+        let found = breaches(&lines, &[], None, true);
         let told: Vec<String> = found.iter().map(ToString::to_string).collect();
         assert_eq!(told, ["no ClusterName=", "no SlurmctldHost="]);
+    }
+
+    #[test]
+    fn in_a_part_of_a_file_nothing_is_missing() {
+        let told = |text: &str| {
+            let lines = of_text(text, "f");
+            let found = breaches(&lines, &[], Release::find("22.05"), false);
+            found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let part = "GresTypes=gpu,shard\nJobContainerType=job_container/tmpfs\nPreemptMode=REQUEUE\n\
+                    AccountingStorageTRES=gres/gpu\nSlurmSchedLogLevel=1\nMCSPlugin=mcs/group\n";
+        assert_eq!(told(part), Vec::<String>::new());
+        let said = "GresTypes=gpu,shard\nSelectType=select/linear\n";
+        assert_eq!(
+            told(said),
+            ["f:1: GresTypes=gpu,shard: shard with SelectType=select/linear"]
+        );
     }
 
     #[test]
@@ -873,7 +909,7 @@ mod tests {
         );
         let cgroup = of_text("CgroupPlugin=disabled\n", "g");
         let told = |release| {
-            let found = breaches(&lines, &cgroup, Release::find(release));
+            let found = breaches(&lines, &cgroup, Release::find(release), true);
             let found = found.into_iter().find(|own| own.stops == Stops::Slurmd);
             found.map(|own| own.to_string())
         };

@@ -78,7 +78,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
         check_order(world.machine, &gres, report);
     }
     check_numbers(world, node, &gres, report);
-    gres_cores::check(world, slurm, &gres, report);
+    gres_cores::check(world, slurm, &gres, check, report);
 }
 
 fn report_none(world: &World<'_>, evidence: String, path: &str, report: &mut DoctorReport) {

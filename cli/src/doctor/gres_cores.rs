@@ -3,6 +3,8 @@
 
 use slurm_config::cores::{CoreMap, CoreSet, SocketKind};
 use slurm_config::gres::{GresLine, NodeGres};
+use slurm_config::keys::of_node_line;
+use slurm_config::node::Node;
 use slurm_config::parameters::SocketWord;
 use slurm_config::rules::CoresRule;
 use topology::machine::Gpu;
@@ -10,15 +12,18 @@ use topology::set::CpuSet;
 
 use super::devices;
 use super::forecast;
-use super::node;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
+
+/// What looks at gres.conf as a whole, and at its cores by [`check`].
+pub(super) type CheckGres = fn(&World<'_>, &mut DoctorReport);
 
 pub(crate) fn check(
     world: &World<'_>,
     slurm: &Slurm,
     gres: &NodeGres<'_>,
+    check_gres: CheckGres,
     report: &mut DoctorReport,
 ) {
     let parameters = world.parameters();
@@ -33,6 +38,7 @@ pub(crate) fn check(
         rule: CoresRule::of(world.release),
         detects: gres.detects(),
         registers: forecast::is_accepted(world),
+        check_gres,
     };
     let lines = gres.lines.iter();
     let mut cut: Vec<Cut> = Vec::new();
@@ -62,6 +68,50 @@ struct Judge<'a> {
     detects: bool,
     /// Whether slurmctld takes the node as it is: its line may divide the machine in other sockets, or not count all lines.
     registers: bool,
+    /// For what is tried before it is advised.
+    check_gres: CheckGres,
+}
+
+/// What makes NUMA nodes the sockets of this host.
+pub(super) struct NodesAsSockets {
+    /// The words and the node's line.
+    pub(super) text: String,
+    /// Whether gres.conf is right then as it is.
+    pub(super) takes_lines: bool,
+}
+
+/// What makes NUMA nodes the sockets of this host, tried; None where nothing does.
+pub(super) fn nodes_as_sockets(
+    world: &World<'_>,
+    slurm: &Slurm,
+    node: &Node,
+    check_gres: CheckGres,
+) -> Option<NodesAsSockets> {
+    let map = world.core_map(SocketKind::NumaNode)?;
+    let geometry = of_node_line(&node.socket_pairs(&map));
+    let text = match world.socket_word(SocketKind::NumaNode)? {
+        SocketWord::OfNode(words) => {
+            format!("{}: Parameters={words} {geometry}", node.line.place())
+        }
+        SocketWord::OfCluster(words) => format!(
+            "{}: SlurmdParameters={words}, and on the node's line {geometry}",
+            slurm.path
+        ),
+    };
+    let tried = world.with_nodes_as_sockets(&map)?;
+    // A Slurm that was built with hwloc 1, or slurmd's own options, may pass over the word.
+    if tried.socket_kind() != SocketKind::NumaNode {
+        return None;
+    }
+    let mut after = DoctorReport::default();
+    check_gres(&tried, &mut after);
+    forecast::check(&tried, &mut after);
+    let is_of_cores =
+        |check: &str| ["gres-cores", "gres-autodetect", "registration"].contains(&check);
+    Some(NodesAsSockets {
+        text,
+        takes_lines: !after.findings.iter().any(|own| is_of_cores(own.check)),
+    })
 }
 
 /// The cores that a line gives its GPUs.
@@ -311,7 +361,7 @@ impl Judge<'_> {
         let node = slurm.node.as_ref();
         let nodes = node
             .filter(|_| self.cuts_sockets())
-            .and_then(|node| node::nodes_as_sockets(self.world, slurm, node));
+            .and_then(|node| nodes_as_sockets(self.world, slurm, node, self.check_gres));
         let change = match nodes.filter(|own| own.takes_lines) {
             Some(own) => {
                 report

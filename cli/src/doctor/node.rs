@@ -4,10 +4,11 @@ use slurm_config::cores::{Counts, SocketKind};
 use slurm_config::gres::{GresLine, NodeGres};
 use slurm_config::keys::of_node_line;
 use slurm_config::node::{Node, real_memory_to_write};
-use slurm_config::parameters::{SocketWord, unknown_words};
+use slurm_config::parameters::unknown_words;
 
 use super::forecast;
 use super::gres;
+use super::gres_cores::nodes_as_sockets;
 use super::kinds;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
@@ -125,6 +126,9 @@ fn check_parameters(slurm: &Slurm, node: &Node, report: &mut DoctorReport) {
 fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut DoctorReport) {
     let there = world.given().count();
     let others = world.machine.gpus.iter().filter_map(|gpu| {
+        if world.is_left_by_driver(gpu) {
+            return Some(format!("its driver does not have GPU {}", gpu.pci));
+        }
         let driver = world.other_driver(gpu)?;
         Some(format!("{driver} has GPU {}", gpu.pci))
     });
@@ -465,7 +469,7 @@ fn check_socket_borders(world: &World<'_>, slurm: &Slurm, node: &Node, report: &
     let (Some(package), SocketKind::Package) = (split, world.socket_kind()) else {
         return;
     };
-    let Some(change) = nodes_as_sockets(world, slurm, node) else {
+    let Some(change) = nodes_as_sockets(world, slurm, node, gres::check) else {
         return;
     };
     let given = slurm.value("slurmdparameters");
@@ -492,45 +496,4 @@ fn check_socket_borders(world: &World<'_>, slurm: &Slurm, node: &Node, report: &
          whatever gres.conf says",
         format!("{change} (`gpu-numa gres-conf --numa-node-as-socket` prints both){and_lines}"),
     );
-}
-
-/// What makes NUMA nodes the sockets of this host.
-pub(super) struct NodesAsSockets {
-    /// The words and the node's line.
-    pub(super) text: String,
-    /// Whether gres.conf is right then as it is.
-    pub(super) takes_lines: bool,
-}
-
-/// What makes NUMA nodes the sockets of this host, tried; None where nothing does.
-pub(super) fn nodes_as_sockets(
-    world: &World<'_>,
-    slurm: &Slurm,
-    node: &Node,
-) -> Option<NodesAsSockets> {
-    let map = world.core_map(SocketKind::NumaNode)?;
-    let geometry = of_node_line(&node.socket_pairs(&map));
-    let text = match world.socket_word(SocketKind::NumaNode)? {
-        SocketWord::OfNode(words) => {
-            format!("{}: Parameters={words} {geometry}", node.line.place())
-        }
-        SocketWord::OfCluster(words) => format!(
-            "{}: SlurmdParameters={words}, and on the node's line {geometry}",
-            slurm.path
-        ),
-    };
-    let tried = world.with_nodes_as_sockets(&map)?;
-    // A Slurm that was built with hwloc 1, or slurmd's own options, may pass over the word.
-    if tried.socket_kind() != SocketKind::NumaNode {
-        return None;
-    }
-    let mut after = DoctorReport::default();
-    gres::check(&tried, &mut after);
-    forecast::check(&tried, &mut after);
-    let is_of_cores =
-        |check: &str| ["gres-cores", "gres-autodetect", "registration"].contains(&check);
-    Some(NodesAsSockets {
-        text,
-        takes_lines: !after.findings.iter().any(|own| is_of_cores(own.check)),
-    })
 }

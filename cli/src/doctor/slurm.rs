@@ -292,9 +292,7 @@ impl Slurm {
             return Vec::new();
         }
         let cgroup = self.cgroup.as_deref().unwrap_or_default();
-        let mut breaches = demands::breaches(&self.conf, cgroup, release);
-        breaches.retain(|own| own.line.is_some() || !self.is_excerpt());
-        breaches
+        demands::breaches(&self.conf, cgroup, release, !self.is_excerpt())
     }
 
     /// What slurmctld refuses; nothing where the configuration was not read whole.

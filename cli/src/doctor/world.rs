@@ -14,6 +14,7 @@ use slurm_config::rules;
 use topology::machine::{Gpu, Machine};
 use topology::set::CpuSet;
 
+use super::devices;
 use super::foretold::Foretold;
 use super::installed::{self, Hwloc};
 use super::slurm::{self, Asked, Slurm};
@@ -248,10 +249,15 @@ impl<'a> World<'a> {
         kept.map_or_else(CpuSet::new, |kept| self.machine.online.difference(&kept))
     }
 
-    /// The GPUs that Slurm can give to jobs: those that no other kernel driver has.
+    /// The GPUs that Slurm can give to jobs: those that no other kernel driver has, and that their own has where it has any.
     pub(crate) fn given(&self) -> impl Iterator<Item = &'a Gpu> {
         let gpus = self.machine.gpus.iter();
-        gpus.filter(|gpu| self.other_driver(gpu).is_none())
+        gpus.filter(|gpu| self.other_driver(gpu).is_none() && !self.is_left_by_driver(gpu))
+    }
+
+    /// Whether the driver has numbered other GPUs of the vendor and not this one, so that it has no device file.
+    pub(crate) fn is_left_by_driver(&self, gpu: &Gpu) -> bool {
+        gpu.minor.is_none() && devices::knows_minors(self.machine, gpu.vendor)
     }
 
     /// The kernel driver that has a GPU instead of its vendor's, such as vfio-pci; None where that is not so or not

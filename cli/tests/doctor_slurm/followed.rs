@@ -85,6 +85,16 @@ fn follow(root: &Path, way: &str) {
         fs::write(root.join("etc/slurm/gres.conf"), lines).unwrap();
         return;
     }
+    if let Some(way) =
+        way.strip_suffix(", and in gres.conf the lines that `gpu-numa gres-conf` prints")
+    {
+        let (place, pairs) = way.split_once(": ").unwrap();
+        let (file, number) = place.rsplit_once(':').unwrap();
+        set(root, file, number.parse().unwrap(), pairs);
+        let lines = text(root, &["gres-conf", "--slurm-release", "25.11"]);
+        fs::write(root.join("etc/slurm/gres.conf"), lines).unwrap();
+        return;
+    }
     let takes_lines = way.contains("in gres.conf the lines that it prints");
     let way = way.split(" (`gpu-numa").next().unwrap();
     for part in way.split("; ") {

@@ -11,7 +11,7 @@ pub enum Policy {
     Off,
     /// Change nothing, report what would be done.
     None,
-    /// Bind to what is local; where nothing is, leave the task as Slurm made it.
+    /// Bind to what is local; where nothing is, leave the task as Slurm made it, or on its GPU's socket.
     #[default]
     BestEffort,
     /// Refuse a step when a GPU of a task has no local CPU in the step, or an unknown locality.

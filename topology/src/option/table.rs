@@ -32,7 +32,7 @@ pub const TABLE: &[Row] = &[
     row(
         Item::Policy(Policy::BestEffort),
         "best-effort",
-        "bind each task to what is local in the allocation; where nothing is, leave the task as Slurm made it and say so",
+        "bind each task to what is local in the allocation; where nothing is, leave the task as Slurm made it, or on its GPU's socket, and say so",
     ),
     row(
         Item::Policy(Policy::Restricted),
