@@ -16,8 +16,8 @@ const ADDRESS_BYTES: usize = 32;
 /// A maker's library.
 #[derive(Debug)]
 pub struct Maker {
-    /// The PCI vendor id of its GPUs.
-    pub vendor: u16,
+    /// Who makes its GPUs, by the name of `topology::vendor`.
+    pub gpus: &'static str,
     /// What the library is called, for a person.
     pub name: &'static str,
     /// Its files; the first that is there is taken.
@@ -56,7 +56,7 @@ enum Enter {
 /// Those that are known.
 pub static MAKERS: [Maker; 2] = [
     Maker {
-        vendor: 0x10de,
+        gpus: "NVIDIA",
         name: "libcuda",
         files: &["libcuda.so.1"],
         functions: Functions {
@@ -77,7 +77,7 @@ pub static MAKERS: [Maker; 2] = [
         },
     },
     Maker {
-        vendor: 0x1002,
+        gpus: "AMD",
         name: "libamdhip64",
         // ROCm's own packages keep it out of the loader's way unless a module is loaded.
         files: &[

@@ -12,6 +12,7 @@ use topology::visible::runtime_order;
 
 use crate::process::{StartEnvironment, read_parent};
 use crate::rank::LocalRank;
+use crate::used::is_slurms_share;
 use crate::variables::Environment;
 
 /// The most processes between a rank's program and its launcher.
@@ -37,13 +38,6 @@ pub fn is_own_list(root: &Path, pid: u32, machine: &Machine, gpus: &[PciAddress]
     let lists = |own: &Variables| differs(own.visible) || own.within.iter().any(|own| differs(own));
     let is_few = rank.of.is_some_and(|of| gpus.len() < of);
     vendors.into_iter().any(lists) && (is_few || block(machine, gpus, rank.index) == gpus)
-}
-
-/// Whether Slurm gave the task of this environment GPUs of its own: it sees fewer than its step has on the host.
-pub fn is_slurms_share(environment: &impl Environment, rank: &LocalRank, sees: usize) -> bool {
-    let on_host = environment.get("SLURM_GPUS_ON_NODE");
-    let on_host = on_host.and_then(|count| count.trim().parse::<usize>().ok());
-    rank.is_of_task() && on_host.is_some_and(|count| sees < count)
 }
 
 /// The GPUs of rank `index` where each rank has as many as `like` are, in the order in which their runtime numbers them; empty

@@ -10,7 +10,6 @@ use topology::machine::Machine;
 use topology::pci::PciAddress;
 
 use crate::environment::{RunChoice, reported_gpus};
-use crate::own_list::is_slurms_share;
 use crate::rank::LocalRank;
 use crate::variables::Environment;
 
@@ -281,6 +280,13 @@ fn of_rank(gpus: &[PciAddress], rank: Option<LocalRank>, evidence: Evidence) -> 
         uses_all,
         evidence: Evidence::Rank(rank),
     }
+}
+
+/// Whether Slurm gave the task of this environment GPUs of its own: it sees fewer than its step has on the host.
+pub fn is_slurms_share(environment: &impl Environment, rank: &LocalRank, sees: usize) -> bool {
+    let on_host = environment.get("SLURM_GPUS_ON_NODE");
+    let on_host = on_host.and_then(|count| count.trim().parse::<usize>().ok());
+    rank.is_of_task() && on_host.is_some_and(|count| sees < count)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use topology::machine::Machine;
 use topology::set::{CpuSet, IndexSet};
 
-use crate::node::Shape;
+use crate::node::{Node, Shape};
 
 /// Marks a set of Slurm's core numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,6 +110,15 @@ impl Counts {
 }
 
 impl CoreMap {
+    /// The keys and values with which the line of `node` declares its sockets ([`Node::pairs_of`]).
+    pub fn socket_pairs(&self, node: &Node) -> Vec<(String, String)> {
+        node.pairs_of(
+            self.sockets(),
+            self.cores_per_socket(),
+            self.threads_per_core(),
+        )
+    }
+
     /// Counts a machine; None where its sockets differ, because Slurm's numbers then have holes.
     pub fn new(machine: &Machine, kind: SocketKind) -> Option<Self> {
         Self::without(machine, kind, &CpuSet::new())

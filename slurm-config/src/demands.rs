@@ -3,11 +3,12 @@
 //! Most of it stops every daemon and command (`_validate_and_set_defaults`, common/read_config.c, in the last patch of each release
 //! from 22.05 to 26.05, and in the development tree of 26.11); the rest slurmctld alone.  `make test-gres` asks real daemons.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::config::{Line, is_yes, last};
 use crate::hostlist;
-use crate::node::{self, MOST_NAMES};
+use crate::node::{self, MOST_NAMES, Node};
 use crate::release::Release;
 use crate::rules::{Series, TABLE};
 use crate::values::number;
@@ -613,19 +614,18 @@ fn counted_without_database<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
 
 /// A partition with two lines (`_build_single_partitionline_info`, slurmctld/read_config.c).
 fn partition_twice<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
-    let mut known: Vec<&str> = Vec::new();
+    let mut known: BTreeSet<&str> = BTreeSet::new();
     let lines = conf.conf.iter();
     let named = lines.filter_map(|line| Some((line, line.get("partitionname")?)));
     for (line, names) in named {
         for name in names.split(',').filter(|name| *name != "DEFAULT") {
-            if known.contains(&name) {
+            if !known.insert(name) {
                 return Some((
                     line,
                     format!("PartitionName={name} has an earlier line, too"),
                     "one line for a partition".to_owned(),
                 ));
             }
-            known.push(name);
         }
     }
     None
@@ -648,43 +648,50 @@ fn licenses<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
     })
 }
 
-/// How many names a list has; None where they are more than any cluster has.
-fn names_in(list: &str) -> Option<usize> {
-    let count = hostlist::expand(list, MOST_NAMES).len();
-    (count < MOST_NAMES).then_some(count)
+/// A node's line with several lists whose lengths differ (`expand_nodeline_info`, common/node_conf.c).
+///
+/// Of a file with more names than any cluster has no more are counted.
+fn lists_that_differ<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
+    let mut left = MOST_NAMES;
+    let mut count = |list: &str| {
+        let count = hostlist::expand(list, left).len();
+        left -= count;
+        (left > 0).then_some(count)
+    };
+    for line in conf.conf {
+        let names = line.pairs.first().filter(|(key, _)| key == "nodename");
+        let Some((_, names)) = names.filter(|(_, names)| names != "DEFAULT") else {
+            continue;
+        };
+        for key in ["NodeHostname", "NodeAddr", "Port"] {
+            let Some(value) = line.get(&key.to_ascii_lowercase()) else {
+                continue;
+            };
+            let (there, own) = (count(names)?, count(value)?);
+            let is_right = own == there || own == 1 && (key != "NodeHostname" || there == 1);
+            if !is_right {
+                return Some((
+                    line,
+                    format!("NodeName={names} has {there} names, and {key}={value} {own}"),
+                    format!("{key}= with as many names as NodeName="),
+                ));
+            }
+        }
+    }
+    None
 }
 
-/// A node's line with several lists whose lengths differ (`expand_nodeline_info`, common/node_conf.c).
-fn lists_that_differ<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
-    let nodes = conf.conf.iter();
-    let mut nodes = nodes.filter_map(|line| {
-        let names = line.pairs.first().filter(|(key, _)| key == "nodename")?;
-        (names.1 != "DEFAULT").then_some((line, names.1.as_str()))
-    });
-    nodes.find_map(|(line, names)| {
-        let count = names_in(names)?;
-        ["NodeHostname", "NodeAddr", "Port"]
-            .into_iter()
-            .find_map(|key| {
-                let value = line.get(&key.to_ascii_lowercase())?;
-                let own = names_in(value)?;
-                let is_right = own == count || own == 1 && (key != "NodeHostname" || count == 1);
-                (!is_right).then(|| {
-                    (
-                        line,
-                        format!("NodeName={names} has {count} names, and {key}={value} {own}"),
-                        format!("{key}= with as many names as NodeName="),
-                    )
-                })
-            })
-    })
-}
+/// The sets of nodes that are looked at; no cluster is known to have more.
+const MOST_SETS: usize = 100;
 
 /// A NodeSet= with the name of a node (`_validate_conf_nodeset_vs_nodenames`, common/read_config.c).
 fn set_called_as_a_node<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
-    let mut lines = conf.conf.iter();
-    lines.find_map(|line| {
+    let sets = conf.conf.iter().filter_map(|line| {
         let set = line.pairs.first().filter(|(key, _)| key == "nodeset")?;
+        Some((line, set))
+    });
+    let mut sets = sets.take(MOST_SETS);
+    sets.find_map(|(line, set)| {
         node::called(conf.conf, &set.1)?;
         Some((
             line,
@@ -703,11 +710,13 @@ fn sockets_kept<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
     if !parameters.contains("cr_socket") || is_shared {
         return None;
     }
+    let is_node = |names: &str| !names.eq_ignore_ascii_case("DEFAULT");
     let lines = conf.conf.iter();
-    let mut lines =
-        lines.filter(|line| line.pairs.first().is_some_and(|(key, _)| key == "nodename"));
-    lines.find_map(|line| {
-        let shape = node::called(conf.conf, first_name(line)?)?.geometry().shape();
+    let lines = lines.filter(|line| line.get("nodename").is_some_and(is_node));
+    let mut nodes = lines.zip(node::with_defaults(conf.conf));
+    nodes.find_map(|(line, (own, whole))| {
+        let name = line.get("nodename")?.to_owned();
+        let shape = Node { name, line: own, whole }.geometry().shape();
         let kept = line.get("corespeccount").and_then(number)?;
         let others = shape.sockets.checked_sub(1)?.checked_mul(shape.cores_per_socket)?;
         (kept > others).then(|| {
@@ -718,12 +727,6 @@ fn sockets_kept<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
             )
         })
     })
-}
-
-/// The first node that a line names.
-fn first_name(line: &Line) -> Option<&str> {
-    let (_, names) = line.pairs.first()?;
-    (!names.contains(['[', ','])).then_some(names.as_str())
 }
 
 /// Plugins of cgroups with CgroupPlugin=disabled (`cgroup_g_init`, interfaces/cgroup.c; task/cgroup).

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use crate::config::Line;
-use crate::cores::CoreMap;
 use crate::hostlist;
 use crate::mig::is_mig_type;
 use crate::values::{self, count_of};
@@ -20,17 +19,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// The keys, in lower case, and values that declare the sockets of `map`: those of a board where the line says `SocketsPerBoard=`, which
-    /// goes before `Sockets=`.
-    pub fn socket_pairs(&self, map: &CoreMap) -> Vec<(String, String)> {
-        self.pairs_of(
-            map.sockets(),
-            map.cores_per_socket(),
-            map.threads_per_core(),
-        )
-    }
-
-    /// The same of numbers.
+    /// The keys, in lower case, and values that declare sockets, the cores of each and their threads: sockets of a board where the line
+    /// says `SocketsPerBoard=`, which goes before `Sockets=`.
     pub fn pairs_of(&self, sockets: usize, cores: usize, threads: usize) -> Vec<(String, String)> {
         let boards = self
             .geometry()
@@ -205,7 +195,7 @@ pub fn named_twice(lines: &[Line]) -> Option<(String, &Line)> {
 }
 
 /// The lines that name hosts, each also with the defaults before it.
-fn with_defaults(lines: &[Line]) -> Vec<(Line, Line)> {
+pub(crate) fn with_defaults(lines: &[Line]) -> Vec<(Line, Line)> {
     let mut defaults: Vec<(String, String)> = Vec::new();
     let mut nodes = Vec::new();
     for line in lines {

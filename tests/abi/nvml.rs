@@ -144,7 +144,9 @@ fn the_snapshot_has_what_nvml_says() {
 #[test]
 fn a_task_of_uuids_is_bound_to_the_gpu_that_they_name() {
     let world = world(&two_gpus(&[]));
-    let lists = [uuid(1), uuid(0).to_ascii_lowercase()];
+    // CUDA takes digits in any case, and "GPU-" in capitals alone.
+    let digits = uuid(0)["GPU-".len()..].to_ascii_uppercase();
+    let lists = [uuid(1), format!("GPU-{digits}")];
     let outcome = run_together(scenario(&world, &[&lists[0], &lists[1]]));
     assert_on(&outcome, 0, "4-7", "1");
     assert_on(&outcome, 1, "0-3", "0");

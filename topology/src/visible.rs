@@ -389,7 +389,9 @@ fn parse_cuda<'l>(
                 gpus.push(gpu.pci);
                 continue;
             }
-            let fault = if is_known(machine, openable, are_uuids && is_uuid(entry)) {
+            // Instances are made and unmade while a snapshot stays as it is.
+            let may_be_new = entry.starts_with("MIG-");
+            let fault = if !may_be_new && is_known(machine, openable, are_uuids && is_uuid(entry)) {
                 Fault::Ends
             } else {
                 Fault::NotKnown

@@ -88,7 +88,7 @@ pub(super) fn nodes_as_sockets(
     check_gres: CheckGres,
 ) -> Option<NodesAsSockets> {
     let map = world.core_map(SocketKind::NumaNode)?;
-    let geometry = of_node_line(&node.socket_pairs(&map));
+    let geometry = of_node_line(&map.socket_pairs(node));
     let text = match world.socket_word(SocketKind::NumaNode)? {
         SocketWord::OfNode(words) => {
             format!("{}: Parameters={words} {geometry}", node.line.place())

@@ -126,7 +126,7 @@ impl<'a> World<'a> {
     pub(crate) fn with_nodes_as_sockets(&self, sockets: &CoreMap) -> Option<Self> {
         let mut slurm = self.slurm.clone()?;
         let mut node = slurm.node.clone()?;
-        let mut pairs = node.socket_pairs(sockets);
+        let mut pairs = sockets.socket_pairs(&node);
         match self.socket_word(SocketKind::NumaNode)? {
             SocketWord::OfNode(words) => pairs.push(("parameters".to_owned(), words)),
             SocketWord::OfCluster(words) => slurm.conf.push(Line {

@@ -61,7 +61,7 @@ impl Copies {
                 Ok(runtime) => runtime,
                 Err(error) => {
                     let why = format!("{}: {}", maker.name, one_line(&error.to_string()));
-                    answer.not_loaded.push((maker.vendor, why));
+                    answer.not_loaded.push((maker.gpus.to_owned(), why));
                     continue;
                 }
             };
@@ -91,8 +91,8 @@ impl Copies {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Answer {
     copies: Vec<GpuCopy>,
-    /// Makers of GPUs, by PCI vendor id, whose library gave nothing, and why.
-    not_loaded: Vec<(u16, String)>,
+    /// Makers of GPUs whose library gave nothing, and why.
+    not_loaded: Vec<(String, String)>,
 }
 
 fn parse(text: &str) -> Option<(u32, CpuSet)> {
@@ -154,10 +154,10 @@ pub(super) fn ask(
     let makers: BTreeSet<u16> = machine.gpus.iter().map(|gpu| gpu.vendor).collect();
     for vendor in makers {
         let name = GpuVendor::of(vendor).map_or("other makers", |maker| maker.name);
-        let why = answer.not_loaded.iter().find(|(own, _)| *own == vendor);
+        let why = answer.not_loaded.iter().find(|(own, _)| own == name);
         if let Some((_, why)) = why {
             remarks.push(format!("copies to {name} GPUs are not measured: {why}"));
-        } else if MAKERS.iter().all(|maker| maker.vendor != vendor) {
+        } else if MAKERS.iter().all(|maker| maker.gpus != name) {
             remarks.push(format!(
                 "copies to {name} GPUs are not measured: gpu-numa knows no library for them"
             ));

@@ -65,8 +65,7 @@ impl Check {
                 .filter(|gpu| gpu.is_in_parts);
             findings.extend(in_parts.map(|gpu| {
                 of_prediction(format!(
-                    "{} is in parts (MLOPart): what NCCL makes of them is not modelled, and each part that has a rank needs \
-                     NCCL 2.30.7 or later",
+                    "{} is in parts (MLOPart), which not every NCCL knows: what it makes of them is not modelled",
                     gpu.busid
                 ))
             }));
