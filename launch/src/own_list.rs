@@ -12,7 +12,6 @@ use topology::visible::runtime_order;
 
 use crate::process::{StartEnvironment, read_parent};
 use crate::rank::LocalRank;
-use crate::used::is_slurms_share;
 use crate::variables::Environment;
 
 /// The most processes between a rank's program and its launcher.
@@ -27,7 +26,7 @@ pub fn is_own_list(root: &Path, pid: u32, machine: &Machine, gpus: &[PciAddress]
     let Some(rank) = LocalRank::read(&environment) else {
         return false;
     };
-    if is_slurms_share(&environment, &rank, gpus.len()) {
+    if rank.has_slurms_share(&environment, gpus.len()) {
         return true;
     }
     let Some(launcher) = launcher_of(root, pid, &rank) else {

@@ -176,6 +176,13 @@ impl LocalRank {
     pub fn is_of_task(&self) -> bool {
         self.variable == TASK
     }
+
+    /// Whether it is that of a task to which Slurm gave GPUs of its own: it sees fewer than its step has on the host.
+    pub fn has_slurms_share(&self, environment: &impl Environment, sees: usize) -> bool {
+        let on_host = environment.get("SLURM_GPUS_ON_NODE");
+        let on_host = on_host.and_then(|count| count.trim().parse::<usize>().ok());
+        self.is_of_task() && on_host.is_some_and(|count| sees < count)
+    }
 }
 
 impl Launcher {

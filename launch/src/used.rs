@@ -246,7 +246,7 @@ fn given(facts: &Facts, environment: &impl Environment) -> Given {
     }
     let visible = facts.seen.gpus();
     let has_own =
-        |rank: &LocalRank| facts.is_own_list || is_slurms_share(environment, rank, visible.len());
+        |rank: &LocalRank| facts.is_own_list || rank.has_slurms_share(environment, visible.len());
     let rank = rank.filter(|rank| !has_own(rank));
     all(visible.to_vec(), Evidence::Visible, rank)
 }
@@ -280,13 +280,6 @@ fn of_rank(gpus: &[PciAddress], rank: Option<LocalRank>, evidence: Evidence) -> 
         uses_all,
         evidence: Evidence::Rank(rank),
     }
-}
-
-/// Whether Slurm gave the task of this environment GPUs of its own: it sees fewer than its step has on the host.
-pub fn is_slurms_share(environment: &impl Environment, rank: &LocalRank, sees: usize) -> bool {
-    let on_host = environment.get("SLURM_GPUS_ON_NODE");
-    let on_host = on_host.and_then(|count| count.trim().parse::<usize>().ok());
-    rank.is_of_task() && on_host.is_some_and(|count| sees < count)
 }
 
 #[cfg(test)]

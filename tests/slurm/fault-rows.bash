@@ -143,8 +143,7 @@ rows_of_full_run() {
 # --- the host ------------------------------------------------------------------------------------------------
 
 rows_of_host() {
-    local online=$lab/sys/devices/system/cpu/online cpus folder fenced_or_not=bound
-    [ -z "${LAB_CGROUPS:-}" ] || fenced_or_not="as Slurm"
+    local online=$lab/sys/devices/system/cpu/online cpus folder
     section "the host"
     plugin on "snapshot=$snapshot"
     rm -rf "$snapshot"
@@ -162,8 +161,8 @@ rows_of_host() {
     echo "$cpus" >"$online"
     mv "$lab/sys/bus/pci/devices/0000:91:00.0" "$work/gone"
     in_lab mv /proc/driver/nvidia/gpus/0000:91:00.0 /proc/driver/nvidia/gone
-    # A task that may open the other GPUs is taken to use those.
-    meet_srun "a GPU is gone since the snapshot" 0 COMPLETED "$fenced_or_not"
+    # CUDA shows a task no GPU whose number is none's any more.
+    meet_srun "a GPU is gone since the snapshot" 0 COMPLETED "as Slurm"
     mv "$work/gone" "$lab/sys/bus/pci/devices/0000:91:00.0"
     in_lab mv /proc/driver/nvidia/gone /proc/driver/nvidia/gpus/0000:91:00.0
     rm -rf "$snapshot"
@@ -286,8 +285,8 @@ rows_of_rivals() {
     plugins "$ours" "$rival environment"
     meet_srun "another that changes the environment, after ours" 0 COMPLETED bound
     plugins "$rival environment" "$ours"
-    # Where a task may open its own GPUs only, it does not matter which ones its environment names.
-    meet_srun "another that changes the environment, before ours" 0 COMPLETED "$([ "${LAB_CGROUPS:-}" ] && echo bound || echo as Slurm)"
+    # It names a GPU that is not there, so that CUDA shows none.
+    meet_srun "another that changes the environment, before ours" 0 COMPLETED "as Slurm"
 }
 
 # --- what a task inherits ------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ const NO_MODEL: [&str; 15] = [
     "center", "gpu", "graphics", "device", "flex",
 ];
 
-/// Families whose models are told by the word behind.
+/// Families of which the next word names the model.
 const FAMILIES: [&str; 5] = ["rtx", "gtx", "titan", "max", "arc"];
 
 /// `h100x8_2s2n_4per_node`: what GPUs a host has, its sockets and NUMA nodes, and how many GPUs are on which; none without
