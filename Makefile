@@ -97,7 +97,7 @@ test-miri: needs-miri ## the plugin's reserve of memory, and its tasks' page amo
 	MIRIFLAGS="-Zmiri-many-seeds=0..$(MIRI_SEEDS)" $(CARGO) +nightly miri test -p gpu-numa-ffi --lib -- reserve
 	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-many-seeds=0..$(MIRI_SEEDS)" $(CARGO) +nightly miri test -p gpu-numa-models --test threads
 
-test-vm: needs-vm build machine judge ## the plugin under Slurm on virtual GPU servers: every shape on one, a third of them on three more, a few on odd ones; VM_RUNS=--whole: every shape on each
+test-vm: needs-vm build machine judge ## the plugin under Slurm on virtual GPU servers: every shape on one, a quarter of them on three more, a few on odd ones; VM_RUNS=--whole: every shape on each
 	tests/vm/check $(VM_RUNS)
 
 test-shapes: needs-vm build machine judge ## every job shape of tests/vm/shapes.table, or 60 made at random of SHAPES_SEED, held against brute force (half an hour); not in `make test`

@@ -153,6 +153,26 @@ fn ours(said: &[String]) -> impl Iterator<Item = &str> {
         .filter_map(|line| line.split_once("gpu-numa-bind: ").map(|(_, line)| line))
 }
 
+/// ` A`, `s A and B`, ` A (over the socket link)`: what follows `NIC` in a line, of the document of a report.
+fn nics_in_words(document: &serde_json::Value) -> String {
+    let names: Vec<&str> = document["names"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(serde_json::Value::as_str)
+        .collect();
+    let far = if document["path"] == "socket-link" {
+        " (over the socket link)"
+    } else {
+        ""
+    };
+    match names.as_slice() {
+        [] => String::new(),
+        [one] => format!(" {one}{far}"),
+        [others @ .., last] => format!("s {} and {last}{far}", others.join(", ")),
+    }
+}
+
 /// What the policy `none` says would be done, as it is said where it is done.
 fn as_if_done(text: &str) -> String {
     let words = [
@@ -288,9 +308,22 @@ impl Told<'_> {
         let message = report
             .as_ref()
             .and_then(|report| report["message"].as_str());
-        complain(message != Some(text), || {
+        // Under `verbose` the NICs of its GPUs follow, which the report has by themselves.
+        let (text, nics) = match text.split_once("; NIC") {
+            Some((text, nics)) => (text, Some(nics)),
+            None => (text, None),
+        };
+        let mut wrong = complain(message != Some(text), || {
             format!("the task's report says {message:?}")
-        })
+        });
+        if let Some(nics) = nics {
+            let known = report.as_ref().map(|report| &report["nic"]);
+            let is_true = known.is_some_and(|known| nics_in_words(known) == nics);
+            wrong.extend(complain(!is_true, || {
+                format!("the task's report has the NICs {known:?}")
+            }));
+        }
+        wrong
     }
 
     /// Tasks that are left have what Slurm gave them; memory that is said to be near the GPUs is.
