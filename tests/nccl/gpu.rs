@@ -166,7 +166,7 @@ impl Job<'_> {
             })
             .collect();
         for ring in &rings {
-            // Without P2P no file mends all: what NCCL does then, the log says.
+            // Without P2P no file helps everywhere: what NCCL does then, the log says.
             if self.p2p_works && ring.len() > packages.len() {
                 wrong.push(format!("a ring crosses {} times", ring.len()));
             }
