@@ -272,12 +272,7 @@ impl Runtime {
         bytes: usize,
         count: u32,
     ) -> Result<(Duration, Duration), RuntimeError> {
-        // The first of each wakes the link.
-        let mut start = Instant::now();
-        for round in 0..=count {
-            if round == 1 {
-                start = Instant::now();
-            }
+        let to_gpu = time(count, || {
             call!(
                 self,
                 self.functions.to_gpu,
@@ -285,13 +280,9 @@ impl Runtime {
                 there,
                 host.cast_const(),
                 bytes
-            )?;
-        }
-        let to_gpu = start.elapsed();
-        for round in 0..=count {
-            if round == 1 {
-                start = Instant::now();
-            }
+            )
+        })?;
+        let from_gpu = time(count, || {
             call!(
                 self,
                 self.functions.from_gpu,
@@ -299,8 +290,18 @@ impl Runtime {
                 host,
                 there,
                 bytes
-            )?;
-        }
-        Ok((to_gpu, start.elapsed()))
+            )
+        })?;
+        Ok((to_gpu, from_gpu))
     }
+}
+
+/// What `count` copies take after a first, which wakes the link.
+fn time(count: u32, copy: impl Fn() -> Result<(), RuntimeError>) -> Result<Duration, RuntimeError> {
+    copy()?;
+    let start = Instant::now();
+    for _ in 0..count {
+        copy()?;
+    }
+    Ok(start.elapsed())
 }

@@ -449,13 +449,13 @@ impl Communicator {
                     self.id
                 ));
             }
-            members.denied_p2p = self.denied_p2p(&members);
             let file = self.settings.topology_file.as_deref();
-            let forecast = forecast(
-                &machine,
-                &members,
-                file.filter(|_| !self.release.is_too_new()),
-            );
+            let file = file.filter(|_| !self.release.is_too_new());
+            // Without a file nothing is modelled, and nothing need be asked.
+            if file.is_some() {
+                members.denied_p2p = self.denied_p2p(&members);
+            }
+            let forecast = forecast(&machine, &members, file);
             let crosses = forecast.ring().both + forecast.tree().both > 0;
             let _ = self.subject.set(Subject {
                 who,

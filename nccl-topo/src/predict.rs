@@ -455,6 +455,7 @@ mod tests {
         machine.gpus[0].nvlinks = [(far, 4)].into();
         assert_eq!(predict(&machine), []);
     }
+
     /// Emerald Rapids with uneven switches: the ring of one host crosses twice, as its closing needs.
     fn uneven() -> Machine {
         let mut machine = machine(2, 1, 4);

@@ -6,8 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::config::{Line, last};
-use crate::hostlist;
-use crate::node::MOST_NAMES;
+use crate::node::NamesLeft;
 use crate::release::Release;
 use crate::rules::Series;
 
@@ -84,14 +83,9 @@ fn with_unknown_nodes(conf: &[Line]) -> Vec<ClusterFault<'_>> {
     let of_key = |key: &'static str| conf.iter().filter_map(move |line| line.get(key));
     let mut named: BTreeSet<String> = BTreeSet::new();
     // Lists may name more than any cluster has: all lines together get so many.
-    let mut left = MOST_NAMES;
-    let mut names_of = |list: &str| {
-        let names = hostlist::expand(list, left);
-        left -= names.len();
-        (left > 0).then_some(names)
-    };
+    let mut left = NamesLeft::all();
     for list in of_key("nodename") {
-        match names_of(list) {
+        match left.of(list) {
             Some(names) => named.extend(names),
             None => return Vec::new(),
         }
@@ -105,7 +99,7 @@ fn with_unknown_nodes(conf: &[Line]) -> Vec<ClusterFault<'_>> {
             .get("nodes")
             .filter(|_| line.get("partitionname").is_some())?;
         let list: Vec<&str> = list.split_whitespace().collect();
-        let mut nodes = names_of(&list.join(","))?.into_iter();
+        let mut nodes = left.of(&list.join(","))?.into_iter();
         nodes.find(|node| !node.eq_ignore_ascii_case("ALL") && !named.contains(node))
     };
     let lines = conf.iter();

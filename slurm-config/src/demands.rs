@@ -7,9 +7,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::config::{Line, is_yes, last};
-use crate::hostlist;
-use crate::node::{self, MOST_NAMES, Node};
-use crate::release::Release;
+use crate::node::{self, NamesLeft, Node};
+use crate::release::{Release, Span};
 use crate::rules::{Series, TABLE};
 use crate::values::number;
 
@@ -50,10 +49,8 @@ impl fmt::Display for Breach<'_> {
 /// One thing that Slurm demands.
 struct Demand {
     stops: Stops,
-    /// The first release that demands it; `(0, 0)` for all.
-    since: (u32, u32),
-    /// The first that does not any more.
-    before: Option<(u32, u32)>,
+    /// Those that demand it.
+    releases: Span,
     rule: Rule,
 }
 
@@ -87,8 +84,7 @@ impl Demand {
     const fn all(rule: Rule) -> Self {
         Self {
             stops: Stops::All,
-            since: (0, 0),
-            before: None,
+            releases: Span::ALL,
             rule,
         }
     }
@@ -109,14 +105,14 @@ impl Demand {
 
     const fn since(self, year: u32, month: u32) -> Self {
         Self {
-            since: (year, month),
+            releases: self.releases.since(year, month),
             ..self
         }
     }
 
     const fn before(self, year: u32, month: u32) -> Self {
         Self {
-            before: Some((year, month)),
+            releases: self.releases.before(year, month),
             ..self
         }
     }
@@ -266,8 +262,7 @@ impl<'a> Conf<'a> {
     }
 
     fn breach_of(&self, demand: &'static Demand) -> Option<Breach<'a>> {
-        let number = self.series.number;
-        if number < demand.since || demand.before.is_some_and(|before| number >= before) {
+        if !demand.releases.has(self.series.number) {
             return None;
         }
         let of = |(line, what, change): Finding<'a>| Breach {
@@ -652,12 +647,8 @@ fn licenses<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
 ///
 /// Of a file with more names than any cluster has no more are counted.
 fn lists_that_differ<'a>(conf: &Conf<'a>) -> Option<Finding<'a>> {
-    let mut left = MOST_NAMES;
-    let mut count = |list: &str| {
-        let count = hostlist::expand(list, left).len();
-        left -= count;
-        (left > 0).then_some(count)
-    };
+    let mut left = NamesLeft::all();
+    let mut count = |list: &str| left.of(list).map(|names| names.len());
     for line in conf.conf {
         let names = line.pairs.first().filter(|(key, _)| key == "nodename");
         let Some((_, names)) = names.filter(|(_, names)| names != "DEFAULT") else {

@@ -10,7 +10,7 @@ use topology::text::nearest;
 
 use crate::config::Line;
 use crate::gres;
-use crate::release::Release;
+use crate::release::{Release, Span};
 use crate::values::{
     DEBUG_FLAGS, EXCLUSIVE, NODE_STATE, PART_LIMITS, PARTITION_SELECT, PARTITION_STATE,
     PROLOG_FLAGS, RESET_PERIOD, RESOURCE_LIMITS, SELECT_PARAMETERS, STORAGE_ENFORCE,
@@ -110,8 +110,7 @@ struct Keys {
     value: Value,
     /// As Slurm spells them, with blanks between them.
     names: &'static str,
-    since: (u32, u32),
-    before: Option<(u32, u32)>,
+    releases: Span,
 }
 
 impl Keys {
@@ -120,15 +119,14 @@ impl Keys {
         Self {
             value,
             names,
-            since: (0, 0),
-            before: None,
+            releases: Span::ALL,
         }
     }
 
     /// From a release on.
     const fn since(self, year: u32, month: u32) -> Self {
         Self {
-            since: (year, month),
+            releases: self.releases.since(year, month),
             ..self
         }
     }
@@ -136,14 +134,13 @@ impl Keys {
     /// Until the release before that one.
     const fn before(self, year: u32, month: u32) -> Self {
         Self {
-            before: Some((year, month)),
+            releases: self.releases.before(year, month),
             ..self
         }
     }
 
     fn are_in(&self, release: Release) -> bool {
-        let series = release.series();
-        self.since <= series && self.before.is_none_or(|before| series < before)
+        self.releases.has(release.series())
     }
 }
 
@@ -448,8 +445,8 @@ fn fault_in(
     if release.is_some_and(|release| !keys.are_in(release)) {
         return Some(KeyFault::OtherRelease {
             pair: line.shown(at),
-            since: Release::from(keys.since),
-            before: keys.before.map(Release::from),
+            since: Release::from(keys.releases.since),
+            before: keys.releases.before.map(Release::from),
         });
     }
     // An empty value is told as the words that it is not.

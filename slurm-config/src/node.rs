@@ -175,6 +175,22 @@ pub fn called(lines: &[Line], name: &str) -> Option<Node> {
 /// The most node names that are compared with each other.
 pub(crate) const MOST_NAMES: usize = 100_000;
 
+/// Names of lists, no more in all than any cluster has ([`MOST_NAMES`]).
+pub(crate) struct NamesLeft(usize);
+
+impl NamesLeft {
+    pub(crate) fn all() -> Self {
+        Self(MOST_NAMES)
+    }
+
+    /// The names of a list; none from the one on that has more than are left.
+    pub(crate) fn of(&mut self, list: &str) -> Option<Vec<String>> {
+        let names = hostlist::expand(list, self.0);
+        self.0 -= names.len();
+        (self.0 > 0).then_some(names)
+    }
+}
+
 /// The first node that two lines name, and the second of them: slurmctld and slurmd stop at it (`_check_callback`,
 /// common/node_conf.c; "Duplicated NodeHostName").
 pub fn named_twice(lines: &[Line]) -> Option<(String, &Line)> {

@@ -72,6 +72,44 @@ impl fmt::Display for Release {
     }
 }
 
+/// The releases that have something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Year and month of the first.
+    pub(crate) since: (u32, u32),
+    /// Year and month of the first that has it no more; none where the newest has it.
+    pub(crate) before: Option<(u32, u32)>,
+}
+
+impl Span {
+    /// Every release.
+    pub(crate) const ALL: Self = Self {
+        since: (0, 0),
+        before: None,
+    };
+
+    /// Those of them from one on.
+    pub(crate) const fn since(self, year: u32, month: u32) -> Self {
+        Self {
+            since: (year, month),
+            ..self
+        }
+    }
+
+    /// Those of them before one.
+    pub(crate) const fn before(self, year: u32, month: u32) -> Self {
+        Self {
+            before: Some((year, month)),
+            ..self
+        }
+    }
+
+    /// Whether the releases of a year and month are among them.
+    pub(crate) fn has(self, series: (u32, u32)) -> bool {
+        self.since <= series && self.before.is_none_or(|before| series < before)
+    }
+}
+
 /// N of a file called `libslurm.so.N` or `libslurm.so.N.0.0`; None for any other file.
 pub fn api_of_library(file_name: &str) -> Option<u32> {
     let version = file_name.strip_prefix("libslurm.so.")?;

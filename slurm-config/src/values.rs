@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::config::{is_no, is_yes};
-use crate::release::Release;
+use crate::release::{Release, Span};
 
 /// What a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,22 +58,22 @@ pub struct Words {
     apart: &'static [(&'static str, &'static str)],
 }
 
-/// A word, and the year and month of the first release that has it and of the first that lacks it again; none for every release.
-type Word = (&'static str, Option<(u32, u32)>, Option<(u32, u32)>);
+/// A word, and the releases that have it.
+type Word = (&'static str, Span);
 
 /// A word of every release.
 const fn always(name: &'static str) -> Word {
-    (name, None, None)
+    (name, Span::ALL)
 }
 
 /// A word of a release and those after it.
 const fn since(year: u32, month: u32, name: &'static str) -> Word {
-    (name, Some((year, month)), None)
+    (name, Span::ALL.since(year, month))
 }
 
 /// A word of the releases before one.
 const fn before(year: u32, month: u32, name: &'static str) -> Word {
-    (name, None, Some((year, month)))
+    (name, Span::ALL.before(year, month))
 }
 
 /// SelectTypeParameters= of slurm.conf (`_parse_select_type_param`, common/read_config.c).
@@ -426,10 +426,8 @@ fn takes_list(words: &'static Words, value: &str, release: Option<Release>) -> b
 }
 
 /// Whether `release` has a word; where that is not known, whether any has.
-fn is_of((_, since, before): &Word, release: Option<Release>) -> bool {
-    release.map(Release::series).is_none_or(|series| {
-        since.is_none_or(|since| since <= series) && before.is_none_or(|before| series < before)
-    })
+fn is_of((_, releases): &Word, release: Option<Release>) -> bool {
+    release.is_none_or(|release| releases.has(release.series()))
 }
 
 /// The words between commas, without empty ones (`strtok`).

@@ -81,12 +81,13 @@ struct Job<'w> {
 }
 
 impl Job<'_> {
+    fn package(&self, rank: usize) -> u32 {
+        let gpu = self.world.machine.gpu(self.gpus[rank]).unwrap();
+        gpu.locality.package.unwrap()
+    }
+
     fn crosses(&self, (from, to): (usize, usize)) -> bool {
-        let package = |rank: usize| {
-            let gpu = self.world.machine.gpu(self.gpus[rank]).unwrap();
-            gpu.locality.package.unwrap()
-        };
-        package(from) != package(to)
+        self.package(from) != self.package(to)
     }
 
     fn run(&self, library: &Path, algorithm: Algorithm) -> (Run, Said) {
@@ -155,16 +156,8 @@ impl Job<'_> {
         let summary = run.summary();
         let number = |value: &serde_json::Value| usize::try_from(value.as_u64().unwrap()).unwrap();
         let mut wrong = Vec::new();
-        let packages: BTreeSet<_> = (0..self.gpus.len())
-            .map(|rank| {
-                self.world
-                    .machine
-                    .gpu(self.gpus[rank])
-                    .unwrap()
-                    .locality
-                    .package
-            })
-            .collect();
+        let ranks = 0..self.gpus.len();
+        let packages: BTreeSet<_> = ranks.map(|rank| self.package(rank)).collect();
         for ring in &rings {
             // Without P2P no file helps everywhere: what NCCL does then, the log says.
             if self.p2p_works && ring.len() > packages.len() {

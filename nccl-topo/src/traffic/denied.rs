@@ -35,8 +35,8 @@ pub(super) fn as_driver_allows<'m>(
         ..members.conditions()
     };
     let model = Model::of(&with_links(file, machine), &ranks, conditions);
-    let own = members.reach.p2p_limit;
-    let limit = own.unwrap_or_else(|| p2p_limit(&model.graph));
+    let limit = members.reach.p2p_limit;
+    let limit = limit.unwrap_or_else(|| p2p_limit(&model.graph));
     let denies = |a: PciAddress, b: PciAddress| {
         members.denied_p2p.contains(&(a, b)) || members.denied_p2p.contains(&(b, a))
     };
