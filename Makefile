@@ -59,24 +59,33 @@ test-gpu: needs-nccl build ## NVIDIA's libnccl on this host's GPU, which stands 
 test-nccl-headers: needs-nccl-headers ## our declarations of NCCL's plugin tables against NVIDIA's headers: make test-nccl-headers NCCL_SOURCE=DIR
 	NCCL_SOURCE="$(NCCL_SOURCE)" $(CARGO) test -p gpu-numa-tests --test nccl-headers -- --show-output
 
+# Each script starts a Slurm of its own and mostly waits for it, so several run at a time; each one's lines come when it ends.
+SLURM_AT_ONCE ?= 3
+SLURM_SCRIPTS = $(MAKE) --no-print-directory --keep-going --jobs=$(SLURM_AT_ONCE) --output-sync=target
+# The longest first.
 test-slurm: needs-slurm build machine ## the plugin under a real Slurm on this host: checks, the documents' commands, the fault table, valgrind (root)
-	tests/slurm/checks
-	tests/slurm/filter
-	tests/slurm/gate
-	tests/slurm/metrics
+	$(SLURM_SCRIPTS) $(addprefix slurm-,faults memory gres gate filter docs metrics checks async contained)
+
+slurm-%:
+	tests/slurm/$*
+
+slurm-gres:
 	tests/slurm/gres --sample 8 $(TARGET)/gres-sample
-	tests/slurm/async
-	tests/slurm/contained
-	tests/slurm/docs
-	tests/slurm/faults
-	tests/slurm/memory
 
 test-gres: needs-slurm build machine ## what doctor and gres-conf say of registration against a real slurmctld and slurmd, row by row (root)
 	tests/slurm/gres $(if $(GRES_SEED),--random $(GRES_SEED)) $(TARGET)/gres
 
 test-slurm-2411: needs-debian build machine ## the same under Slurm 24.11, in a Debian 13 of its own below target/ (root)
+	tests/slurm/in-debian trixie true
+	$(SLURM_SCRIPTS) $(addprefix slurm-2411-,faults gres checks)
+
+slurm-2411-checks:
 	SLURM_EXPECTED=24.11 tests/slurm/in-debian trixie
+
+slurm-2411-faults:
 	tests/slurm/in-debian trixie /src/tests/slurm/faults --sample
+
+slurm-2411-gres:
 	tests/slurm/gres --release 24.11 --sample 8 target/gres-2411
 	tests/slurm/in-debian trixie /src/tests/slurm/registers /src/target/gres-2411/rows >target/gres-2411/answers
 	tests/slurm/in-debian trixie /src/tests/slurm/starts /src/target/gres-2411/whole >>target/gres-2411/answers
