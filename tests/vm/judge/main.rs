@@ -18,6 +18,7 @@ mod lines;
 mod memory;
 mod order;
 mod plan;
+mod policy;
 mod set;
 mod step;
 mod tried;
@@ -79,7 +80,7 @@ fn judge_shape(
     if input_ends && shape.bound.steps.is_empty() && shape.bound.said.is_empty() {
         return;
     }
-    if shape.expect == "refused" {
+    if shape.expect == "refused" || shape.expect == "fits" && policy::is_refused(shape) {
         let ran = !shape.bound.steps.is_empty();
         let said = shape.bound.said.iter().any(|line| line.contains("refused"));
         let wrong = if ran || shape.bound.status == 0 || !said {
@@ -88,7 +89,9 @@ fn judge_shape(
                 shape.bound.status, shape.bound.said
             )]
         } else {
-            lines::of_refused(shape)
+            let mut wrong = lines::of_refused(shape);
+            wrong.extend(policy::fits_all_the_same(machine, shape));
+            wrong
         };
         tally.check(
             &format!("{} ={}", shape.name, shape.items),

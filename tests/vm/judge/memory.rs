@@ -86,7 +86,10 @@ pub(crate) fn judge_memory(
         if all == 0 && shape.expect != "touched" {
             wrong.push(format!("task {task}: pages are {}", now.get("pages")));
         }
-        if shape.expect == "best" && judged.near[task] != 0 && on + 64 < all {
+        if ["best", "fits"].contains(&shape.expect.as_str())
+            && judged.near[task] != 0
+            && on + 64 < all
+        {
             wrong.push(format!(
                 "task {task}: {on} of {all} pages near its GPUs (nodes {wanted:?})"
             ));

@@ -16,7 +16,7 @@ pub(crate) fn judge_plan(
     before: &[&Task],
     snapshot: &str,
 ) -> Vec<String> {
-    if !matches!(shape.expect.as_str(), "best" | "near" | "kept")
+    if !matches!(shape.expect.as_str(), "best" | "fits" | "near" | "kept")
         || shape.name.contains("--cpu-bind")
         || shape.name.contains("--mem-bind")
     {

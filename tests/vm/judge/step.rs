@@ -9,6 +9,7 @@ use crate::input::{Launch, Machine, Shape, StepKey, Task};
 use crate::memory::judge_memory;
 use crate::order::Order;
 use crate::plan::judge_plan;
+use crate::policy::fits;
 use crate::set::{Set, bits, disjoint, ones, parse_set, show_set};
 use crate::words::judge_words;
 
@@ -20,6 +21,51 @@ pub(crate) struct Judged {
     pub(crate) gpus: Vec<Vec<u32>>,
     pub(crate) near: Vec<Set>,
     pub(crate) step: Set,
+}
+
+impl Judged {
+    /// Of a step whose tasks are `tasks`, `before` under Slurm alone, and use the GPUs `users`.
+    pub(crate) fn new(
+        machine: &Machine,
+        shape: &Shape,
+        tasks: &[&Task],
+        before: &[&Task],
+        users: &[Vec<String>],
+    ) -> Self {
+        let gpus: Vec<Vec<u32>> = users
+            .iter()
+            .map(|gpus| {
+                let known: Option<Vec<u32>> = gpus.iter().map(|gpu| machine.node_of(gpu)).collect();
+                known.unwrap_or_default()
+            })
+            .collect();
+        let nodes: Vec<BTreeSet<u32>> = gpus
+            .iter()
+            .map(|nodes| nodes.iter().copied().collect())
+            .collect();
+        // Slurm's own masks are the step's where cores are not fenced.
+        let masks = before.iter().fold(0, |all, task| all | task.cpus());
+        let is_fenced =
+            !shape.slurm.contains("CONSTRAIN_CORES=no") && !shape.slurm.contains("task/affinity");
+        // Under task/none nobody fences: the step's are those that another job has not.
+        let step = if is_fenced { cpuset_of(tasks) } else { masks } & !shape.held;
+        let step = without_idle_threads(machine, step, masks);
+        Self {
+            near: nodes
+                .iter()
+                .map(|nodes| machine.cpus(nodes) & step)
+                .collect(),
+            nodes,
+            gpus,
+            step,
+        }
+    }
+}
+
+fn cpuset_of(tasks: &[&Task]) -> Set {
+    tasks
+        .iter()
+        .fold(0, |all, task| all | parse_set(task.get("cpuset")))
 }
 
 /// The GPUs that each task is taken to use.
@@ -96,36 +142,8 @@ pub(crate) fn judge_step(
     let done = same_step(shape, &shape.done, step, bound);
     let done: Vec<&Task> = done.values().collect();
     let users = used(&tasks, &shape.items);
-    let gpus: Vec<Vec<u32>> = users
-        .iter()
-        .map(|gpus| {
-            let known: Option<Vec<u32>> = gpus.iter().map(|gpu| machine.node_of(gpu)).collect();
-            known.unwrap_or_default()
-        })
-        .collect();
-    let nodes: Vec<BTreeSet<u32>> = gpus
-        .iter()
-        .map(|nodes| nodes.iter().copied().collect())
-        .collect();
-    // Slurm's own masks are the step's where cores are not fenced.
-    let masks = before.iter().fold(0, |all, task| all | task.cpus());
-    let cpuset = tasks
-        .iter()
-        .fold(0, |all, task| all | parse_set(task.get("cpuset")));
-    let is_fenced =
-        !shape.slurm.contains("CONSTRAIN_CORES=no") && !shape.slurm.contains("task/affinity");
-    // Under task/none nobody fences: the step's are those that another job has not.
-    let step_cpus = if is_fenced { cpuset } else { masks } & !shape.held;
-    let step_cpus = without_idle_threads(machine, step_cpus, masks);
-    let judged = Judged {
-        near: nodes
-            .iter()
-            .map(|nodes| machine.cpus(nodes) & step_cpus)
-            .collect(),
-        nodes,
-        gpus,
-        step: step_cpus,
-    };
+    let cpuset = cpuset_of(&tasks);
+    let judged = Judged::new(machine, shape, &tasks, &before, &users);
     let has: Vec<Set> = tasks.iter().map(|task| task.cpus()).collect();
     let had: Vec<Set> = before.iter().map(|task| task.cpus()).collect();
     let lists = |sets: &[Set]| {
@@ -173,7 +191,7 @@ pub(crate) fn judge_step(
     let (got, before_score) = (order.merit(&has), order.merit(&had));
     let mut wrong = Vec::new();
     match shape.expect.as_str() {
-        "best" | "follows" => {
+        "best" | "follows" | "fits" => {
             if let Some(best) = order.best()
                 && got < best
             {
@@ -186,6 +204,9 @@ pub(crate) fn judge_step(
             }
             if !disjoint(&has) && ones(judged.step) >= has.len() {
                 wrong.push(format!("tasks share CPUs; {facts}"));
+            }
+            if shape.expect == "fits" && !fits(machine, shape, &judged) {
+                wrong.push(format!("it should be refused; {facts}"));
             }
         }
         "kept" | "stays" if has != had => {
