@@ -15,6 +15,7 @@ use topology::words::{TaskDocument, Voice};
 use crate::frameworks::FRAMEWORKS;
 use crate::nics::UCX_DEVICES;
 use crate::rank::LocalRank;
+use crate::shared::totals::VARIABLE as TOTALS;
 use crate::variables::{Environment, TaskEnvironment};
 
 /// Names what we set: `NAME=value` items with a newline between.
@@ -71,7 +72,7 @@ impl Marks {
             })
             .map(|(name, _)| name.to_owned())
             .collect();
-        names.extend([MARKS.to_owned(), REPORT.to_owned()]);
+        names.extend([MARKS, REPORT, TOTALS].map(str::to_owned));
         Self(names)
     }
 

@@ -22,6 +22,8 @@ pub struct SiteConfig {
     pub locked: Vec<ItemKind>,
     /// `strict_batch`: strict policies may refuse a batch script's own step.
     pub strict_batch: bool,
+    /// `summary`: a line at the end of each step for which binding was asked.
+    pub summary: bool,
     /// `snapshot=DIR`: where the snapshot service writes.
     pub directory: PathBuf,
     /// Arguments that were not understood, or parts of them; they are left out.
@@ -47,7 +49,7 @@ pub enum ArgumentError {
     Relative(String),
     /// Anything else.
     #[error(
-        "unknown argument \"{0}\"; expected always=, default=, lock=, snapshot= or strict_batch"
+        "unknown argument \"{0}\"; expected always=, default=, lock=, snapshot=, strict_batch or summary"
     )]
     Unknown(String),
 }
@@ -59,6 +61,7 @@ impl Default for SiteConfig {
             default: Items::default(),
             locked: Vec::new(),
             strict_batch: false,
+            summary: false,
             directory: PathBuf::from(DIRECTORY),
             problems: Vec::new(),
         }
@@ -88,6 +91,7 @@ impl SiteConfig {
                     .push(ArgumentError::Relative(printable(directory)));
             }
             None if argument == "strict_batch" => self.strict_batch = true,
+            None if argument == "summary" => self.summary = true,
             Some(_) | None => self
                 .problems
                 .push(ArgumentError::Unknown(printable(argument))),
@@ -236,13 +240,14 @@ mod tests {
             "default=mem=bind",
             "lock=policy, width,",
             "strict_batch",
+            "summary",
             "snapshot=/srv/x",
         ];
         let config = SiteConfig::parse(&arguments);
         assert_eq!(config.always, Items::parse("node,quiet").ok());
         assert_eq!(config.default, Items::parse("mem=bind").unwrap());
         assert_eq!(config.locked, [ItemKind::Policy, ItemKind::Width]);
-        assert!(config.strict_batch && config.directory == Path::new("/srv/x"));
+        assert!(config.strict_batch && config.summary && config.directory == Path::new("/srv/x"));
         assert!(config.problems.is_empty());
     }
 
@@ -262,7 +267,7 @@ mod tests {
             problems(&["snapshot=run", "strict-batch"]),
             [
                 "\"snapshot=run\": expected an absolute path",
-                "unknown argument \"strict-batch\"; expected always=, default=, lock=, snapshot= or strict_batch"
+                "unknown argument \"strict-batch\"; expected always=, default=, lock=, snapshot=, strict_batch or summary"
             ]
         );
     }

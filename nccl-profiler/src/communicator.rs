@@ -18,6 +18,7 @@ use ffi::nccl::{ApiCall, Collective, Event, NcclLog, Peer as PeerEvent, SpecialW
 use launch::shared::duty::{Duty, Role};
 use launch::shared::listening::Listening;
 use launch::shared::peers::{FOLDER, Peers, RankOnHost};
+use launch::shared::totals::{self, Totals};
 use nccl_topo::graph::Reach;
 use nccl_topo::model::COMPUTE_CAPABILITY;
 use nccl_topo::rules::NEWEST;
@@ -106,6 +107,8 @@ pub(crate) struct Communicator {
 #[derive(Debug)]
 struct ProcessSettings {
     journal: Journal,
+    /// Where Slurm's plugin wants to hear what the step moved; none where it does not.
+    totals: Option<PathBuf>,
     topology_file: Option<PathBuf>,
     reach: Reach,
     /// Whether NCCL heeds what NVML says of P2P.
@@ -116,6 +119,7 @@ impl ProcessSettings {
     fn read() -> Self {
         Self {
             journal: Journal::read(),
+            totals: std::env::var_os(totals::VARIABLE).map(PathBuf::from),
             topology_file: env::topology_path(),
             reach: network::reach(),
             minds_denied_p2p: network::minds_denied_p2p(),
@@ -151,6 +155,19 @@ struct Subject {
     forecast: Forecast,
     /// Whether its collectives cross.
     crosses: bool,
+    /// The sums of its step, and how many bytes of this communicator are in them.
+    totals: Option<(Totals, AtomicU64)>,
+}
+
+impl Subject {
+    /// Adds to the step's sums what was moved since the last time.
+    fn add_to_step(&self, report: &LinkReport<'_>) {
+        if let Some((totals, told)) = &self.totals {
+            let bytes = report.bytes_over_link();
+            let before = told.fetch_max(bytes, Ordering::Relaxed);
+            totals.moved(bytes.saturating_sub(before), !report.is_all());
+        }
+    }
 }
 
 impl Communicator {
@@ -457,10 +474,15 @@ impl Communicator {
             }
             let forecast = forecast(&machine, &members, file);
             let crosses = forecast.ring().both + forecast.tree().both > 0;
+            let totals = self.settings.totals.as_deref().and_then(Totals::open);
+            if let Some(totals) = &totals {
+                totals.begin();
+            }
             let _ = self.subject.set(Subject {
                 who,
                 forecast,
                 crosses,
+                totals: totals.map(|totals| (totals, AtomicU64::new(0))),
             });
             self.duty.take(Role::Speaker);
         } else if far.is_empty() {
@@ -560,10 +582,12 @@ impl Communicator {
 
     /// Says a line; false where nothing crossed.
     fn speak(&self, moment: Moment) -> bool {
-        let Some(Subject { who, forecast, .. }) = self.subject.get() else {
+        let Some(subject) = self.subject.get() else {
             return false;
         };
+        let Subject { who, forecast, .. } = subject;
         let report = LinkReport::new(who, forecast, moment, &self.counts, self.peers.sent());
+        subject.add_to_step(&report);
         if !report.is_worth_a_line() {
             return false;
         }
@@ -585,6 +609,10 @@ impl Communicator {
         }
         if self.is(Role::Speaker) {
             self.speak(Moment::Summary);
+            let subject = self.subject.get();
+            if let Some((totals, _)) = subject.and_then(|subject| subject.totals.as_ref()) {
+                totals.end();
+            }
         }
         self.peers.leave();
         self.silence();

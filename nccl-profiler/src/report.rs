@@ -134,6 +134,18 @@ impl<'a> LinkReport<'a> {
         self.forecast.is_even() && !self.load.is_bound
     }
 
+    /// Whether it is known that nothing moved but what is counted.
+    pub(crate) fn is_all(&self) -> bool {
+        let may_cross = self.forecast.ring().both > 0;
+        self.is_exact() && !(may_cross && (self.captured > 0 || self.uncounted_calls() > 0))
+    }
+
+    /// Bytes over the link by collectives and sends, both ways together.
+    pub(crate) fn bytes_over_link(&self) -> u64 {
+        let sent = self.sent_load().both_bytes;
+        self.load.both_bytes.saturating_add(sent)
+    }
+
     /// What sends carried.
     pub(crate) fn sent_load(&self) -> Load {
         let Sent {

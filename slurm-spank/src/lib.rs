@@ -16,6 +16,7 @@ mod report;
 #[cfg(test)]
 mod stand_in;
 mod step;
+mod summary;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -110,6 +111,7 @@ pub unsafe extern "C" fn slurm_spank_user_init(
         // SAFETY: Slurm's own handle, used within this hook.
         let spank = unsafe { Spank::new(spank) };
         metrics::watch(&spank, &step::prepare(&spank));
+        summary::prepare();
     })
 }
 
@@ -127,6 +129,22 @@ pub unsafe extern "C" fn slurm_spank_task_init(
     let spank = unsafe { Spank::new(spank) };
     guard::task_hook(&spank, step::current(), |step, came, environment| {
         task::run_in(&spank, step, came, environment)
+    })
+}
+
+/// slurmstepd, each time that a task has ended: the line at the step's end, where the site wants one.
+///
+/// # Safety
+/// Called by Slurm with its own handle and arguments.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn slurm_spank_task_exit(
+    spank: SpankHandle,
+    _count: c_int,
+    _args: *mut *mut c_char,
+) -> c_int {
+    guard::hook("task_exit", || {
+        // SAFETY: Slurm's own handle, used within this hook.
+        summary::task_ended(&unsafe { Spank::new(spank) });
     })
 }
 

@@ -1,4 +1,5 @@
-//! What a step adds to the host's counters, where the site has a table of them (`launch::metrics`).
+//! What a step adds to the host's counters, where the site has a table of them (`launch::metrics`), and what the line at its end
+//! says of its tasks (`summary.rs`).
 //!
 //! The daemon counts, as root, when the step has ended (`slurm_spank_exit`): one open, one map, no wait.  From the tasks it has no
 //! more than two words each in a page of their own (`launch::shared::outcomes`), and how many there are it knows from Slurm.
@@ -15,28 +16,31 @@ use topology::binding::{TaskPlan, Verdict};
 use topology::metrics::{Counts, Source, StepCount, TaskTold, TaskVerdict};
 use topology::nics::NicPath;
 use topology::option::Policy;
-use topology::words;
+use topology::words::{self, StepEnd};
 
-use crate::option;
 use crate::step::{self, Prepared, Step};
+use crate::{option, summary};
 
 /// More tasks than Slurm starts on a host (`MAX_TASKS_PER_NODE`, slurm.h, 22.05 to 26.05: 512 unless slurm.conf says otherwise).
 const MAX_TASKS: usize = 65_536;
 
 static COUNTED: OnceCell<Counted> = OnceCell::new();
 
-/// A step that is counted.
+/// A step that is counted, or has a line at its end.
 #[derive(Debug)]
 struct Counted {
     step: StepCount,
+    /// Whether the host has counters.
+    is_for_table: bool,
     tasks: usize,
     /// None where the kernel had no memory for it: its tasks then tell nothing.
     outcomes: Option<Outcomes>,
 }
 
-/// Has this process's step counted, before the fork, where the site counts.
+/// Has this process's step counted, before the fork, where the site counts or wants a line at its end.
 pub(crate) fn watch(spank: &Spank<'_>, prepared: &Prepared) {
-    if !is_counting(&option::config().directory) {
+    let is_for_table = is_counting(&option::config().directory);
+    if !is_for_table && !summary::is_wanted() {
         return;
     }
     let tasks = usize::try_from(spank.local_tasks().unwrap_or(1)).unwrap_or(1);
@@ -58,6 +62,7 @@ pub(crate) fn watch(spank: &Spank<'_>, prepared: &Prepared) {
     };
     let _ = COUNTED.set(Counted {
         step: count,
+        is_for_table,
         tasks: tasks.min(MAX_TASKS),
         outcomes: outcomes.flatten(),
     });
@@ -76,15 +81,30 @@ fn source(step: Option<&Step>) -> Source {
 
 /// Adds the step to the host's counters, in the daemon and after its tasks have ended.
 pub(crate) fn settle() {
-    let Some(counted) = COUNTED.get() else { return };
-    let told = |task| counted.outcomes.as_ref().and_then(|page| page.read(task));
-    let counts = Counts::of_step(&counted.step, (0..counted.tasks).map(told));
+    let Some(counted) = COUNTED.get().filter(|counted| counted.is_for_table) else {
+        return;
+    };
+    let counts = Counts::of_step(&counted.step, counted.told());
     match add(&option::config().directory, &counts) {
         // The site stopped counting while the step ran.
         Err(error) if error.is_missing() => {}
         Err(error) => tracing::info!("{}", words::not_counted(&error)),
         Ok(()) => {}
     }
+}
+
+impl Counted {
+    /// What each task told; none for one that told nothing.
+    fn told(&self) -> impl Iterator<Item = Option<TaskTold>> {
+        let told = |task| self.outcomes.as_ref().and_then(|page| page.read(task));
+        (0..self.tasks).map(told)
+    }
+}
+
+/// What is known of the tasks of a step that ended, and how many they were; none where nothing was asked of them.
+pub(crate) fn end_of_step() -> Option<(StepEnd, usize)> {
+    let counted = COUNTED.get()?;
+    Some((StepEnd::of(counted.told()), counted.tasks))
 }
 
 /// When this task's hook began, in microseconds of the monotonic clock.

@@ -31,6 +31,19 @@ pub(crate) fn say(line: &str) {
     write_line(To::User, &format!("gpu-numa-bind: {line}"));
 }
 
+/// Slurm's name of this host, with the step's where several steps may speak on one terminal.
+pub(crate) fn step_label(step: &Step, spank: &Spank<'_>) -> String {
+    label(step, &step.name_here(spank))
+}
+
+fn label(step: &Step, host: &str) -> String {
+    if step.is_one_of_several {
+        words::host_and_step(host, &step_name(step))
+    } else {
+        host.to_owned()
+    }
+}
+
 /// The reporter of one task; the lowest local task speaks for the host.
 pub(crate) struct Reporter<'a> {
     step: &'a Step,
@@ -70,11 +83,7 @@ impl<'a> Reporter<'a> {
 
     /// The same with the step's name where several steps may speak on one terminal.
     fn label(&self) -> &str {
-        if !self.step.is_one_of_several {
-            return self.host();
-        }
-        let label = || words::host_and_step(self.host(), &step_name(self.step));
-        self.label.get_or_init(label)
+        self.label.get_or_init(|| label(self.step, self.host()))
     }
 
     /// A line about the host, said once.

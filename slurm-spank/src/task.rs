@@ -24,6 +24,7 @@ use topology::words;
 use crate::metrics;
 use crate::report::{Reporter, say, step_name};
 use crate::step::{Bind, Step, StepKind};
+use crate::summary;
 
 /// Runs in a task of `step`, after all of Slurm's own binding and before exec.
 pub(crate) fn run_in(
@@ -385,6 +386,7 @@ impl Task<'_> {
             }
         }
         self.set_environment(&order);
+        summary::hand_down(self.environment);
         tell(&order);
     }
 

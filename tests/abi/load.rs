@@ -84,6 +84,7 @@ fn only_slurms_symbols_are_shown() {
         "plugin_type",
         "plugin_version",
         "slurm_spank_exit",
+        "slurm_spank_task_exit",
         "slurm_spank_init",
         "slurm_spank_init_failure_mode",
         "slurm_spank_init_post_opt",

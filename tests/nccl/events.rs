@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use launch::shared::totals::{StepTotals, VARIABLE};
 use nccl_topo::rules::{env_interfaces, profiler_interfaces};
+use topology::words::NcclTotal;
 
 use crate::setup::{World, machine, plugin};
 
@@ -144,6 +146,39 @@ fn what_no_ring_or_tree_carries_is_listed_as_not_counted() {
     );
     assert_eq!(run.summary()["collectives"][0]["count"], 1);
     assert!(run.lines()[1].contains("2 recorded into CUDA graphs, whose replays are not counted"));
+}
+
+#[test]
+fn a_steps_totals_are_what_its_communicators_say() {
+    let world = World::new(2, 2);
+    let step = StepTotals::make().unwrap();
+    let path = step.hand_down(std::process::id()).unwrap();
+    let run = |words: &str| {
+        let mut command = world.command(6, "--processes", words);
+        world.profile_by(command.env(VARIABLE, &path))
+    };
+    let mut bytes = 0;
+    for words in [
+        "AllReduce:RING:262144 AllReduce:RING:262144",
+        "all-to-all:1048576",
+    ] {
+        let run = run(words);
+        let load = |name: &str| run.summary()[name]["both_bytes"].as_u64();
+        bytes += load("over_link").unwrap_or(0);
+        let sent = |name: &str| run.summary()["sends"][name].as_u64().unwrap();
+        bytes += sent("up_bytes") + sent("down_bytes");
+        let all = NcclTotal {
+            bytes,
+            is_bound: false,
+        };
+        assert_eq!(step.read(), Some(all), "{words}");
+    }
+    run("AllReduce:RING:256 AllReduce:NVLS:256");
+    assert!(step.read().unwrap().is_bound, "one call is not counted");
+    // Nothing that another says is believed to be such words.
+    let mut command = world.command(6, "", "AllReduce:RING:256");
+    let run = world.profile_by(command.env(VARIABLE, world.path("node.json")));
+    assert_eq!(run.lines().len(), 2);
 }
 
 #[test]

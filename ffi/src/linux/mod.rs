@@ -14,5 +14,6 @@ pub mod mounts;
 pub mod named;
 pub mod pages;
 pub mod process;
+pub mod sealed;
 pub mod shared;
 pub mod users_file;

@@ -10,6 +10,7 @@ pub mod outcomes;
 pub mod page;
 pub mod peers;
 pub mod tally;
+pub mod totals;
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};

@@ -7,6 +7,7 @@
 //! The decision ([`crate::binding`]) knows nothing of this module.
 
 mod document;
+mod end;
 mod host;
 mod launch;
 mod phrases;
@@ -16,6 +17,7 @@ mod task;
 mod tests;
 
 pub use document::TaskDocument;
+pub use end::{NcclTotal, StepEnd, step_end_line};
 pub use host::{
     near_cpus_advice, no_gpu_on_host, no_gpu_seen, socket_link_line, spanning_line, summary_line,
 };
