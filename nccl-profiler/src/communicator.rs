@@ -6,10 +6,10 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use ffi::linux::process::coarse_millis;
 use ffi::loaded::cuda::read_current_device;
@@ -31,6 +31,7 @@ use topology::pci::PciAddress;
 
 use crate::counts::{Algo, Counts, Func, Uncounted, element_bytes};
 use crate::journal::Journal;
+use crate::kinds::{self, Membership};
 use crate::release::Release;
 use crate::report::{LinkReport, Moment, Who};
 use crate::{env, host, network};
@@ -56,9 +57,11 @@ pub(crate) fn set_event_mask(mask: &AtomicI32) {
 
 /// What NCCL says when a communicator begins.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Start {
+pub(crate) struct Start<'a> {
     /// Its id.
     pub(crate) id: u64,
+    /// What its maker calls it; none where it has no name.
+    pub(crate) name: Option<&'a CStr>,
     /// Its hosts.
     pub(crate) hosts: c_int,
     /// Its ranks.
@@ -79,6 +82,7 @@ pub(crate) struct Start {
 #[derive(Debug)]
 pub(crate) struct Communicator {
     id: u64,
+    name: Option<String>,
     ranks: usize,
     hosts: usize,
     rank: usize,
@@ -157,9 +161,36 @@ struct Subject {
     crosses: bool,
     /// The sums of its step, and how many bytes of this communicator are in them.
     totals: Option<(Totals, AtomicU64)>,
+    /// Those of its kind; none where it has no name, or crosses nothing by itself.
+    kind: Option<Membership>,
+    /// Whether it is the one of its kind that says lines before the end.
+    speaks_for_kind: AtomicBool,
 }
 
 impl Subject {
+    /// What is said: of all communicators of its kind by the first of them and, at the end, by the last.
+    fn line(&self, report: &LinkReport<'_>) -> Option<String> {
+        let is_worth_a_line = report.is_worth_a_line();
+        let Some(kind) = &self.kind else {
+            return is_worth_a_line.then(|| report.line(None));
+        };
+        match report.moment {
+            Moment::Crossing => {
+                let speaks = is_worth_a_line && kind.claim();
+                self.speaks_for_kind.store(speaks, Ordering::Relaxed);
+                speaks.then(|| report.line(Some(kind.count())))
+            }
+            Moment::Progress => {
+                let speaks = is_worth_a_line && self.speaks_for_kind.load(Ordering::Relaxed);
+                speaks.then(|| report.line(Some(kind.count())))
+            }
+            Moment::Summary => match kind.end(report)? {
+                (1, _) => is_worth_a_line.then(|| report.line(None)),
+                (count, all) => report.line_of_kind(count, &all),
+            },
+        }
+    }
+
     /// Adds to the step's sums what was moved since the last time.
     fn add_to_step(&self, report: &LinkReport<'_>) {
         if let Some((totals, told)) = &self.totals {
@@ -172,7 +203,7 @@ impl Subject {
 
 impl Communicator {
     /// Begins; none where nothing can cross, or nothing can be known.
-    pub(crate) fn begin(start: &Start) -> Option<Box<Self>> {
+    pub(crate) fn begin(start: &Start<'_>) -> Option<Box<Self>> {
         let number = |value: c_int| usize::try_from(value).ok();
         let (ranks, rank) = (number(start.ranks)?, number(start.rank)?);
         let hosts = number(start.hosts)?.max(1);
@@ -215,6 +246,7 @@ impl Communicator {
         LISTENING.begin(start.wanted);
         let communicator = Box::new(Self {
             id: start.id,
+            name: start.name.and_then(kinds::printable),
             ranks,
             hosts,
             rank,
@@ -430,6 +462,9 @@ impl Communicator {
         match crossing(&machine, &members) {
             Crossing::Some => {}
             other @ (Crossing::Never | Crossing::OverNetwork | Crossing::Unknown(_)) => {
+                if matches!(other, Crossing::Never) {
+                    kinds::note_silent(self.name.as_deref());
+                }
                 if speaks {
                     self.say_why_silent(other);
                 }
@@ -443,6 +478,7 @@ impl Communicator {
         if speaks {
             let who = Who {
                 id: self.id,
+                name: self.name.clone(),
                 ranks: self.ranks,
                 // One that NCCL cuts in parts is one all the same.
                 hosts: if others == 0 { 1 } else { self.hosts },
@@ -474,6 +510,18 @@ impl Communicator {
             }
             let forecast = forecast(&machine, &members, file);
             let crosses = forecast.ring().both + forecast.tree().both > 0;
+            let kind = self.name.as_deref().filter(|_| crosses);
+            let kind = kind.and_then(|name| {
+                let shape = [
+                    who.ranks,
+                    who.hosts,
+                    who.nodes,
+                    forecast.ring().both as usize,
+                    forecast.tree().both as usize,
+                    usize::from(forecast.is_even()),
+                ];
+                Membership::begin(&kinds::pattern(name), &shape)
+            });
             let totals = self.settings.totals.as_deref().and_then(Totals::open);
             if let Some(totals) = &totals {
                 totals.begin();
@@ -483,6 +531,8 @@ impl Communicator {
                 forecast,
                 crosses,
                 totals: totals.map(|totals| (totals, AtomicU64::new(0))),
+                kind,
+                speaks_for_kind: AtomicBool::new(false),
             });
             self.duty.take(Role::Speaker);
         } else if far.is_empty() {
@@ -588,13 +638,16 @@ impl Communicator {
         let Subject { who, forecast, .. } = subject;
         let report = LinkReport::new(who, forecast, moment, &self.counts, self.peers.sent());
         subject.add_to_step(&report);
-        if !report.is_worth_a_line() {
-            return false;
+        let said = subject.line(&report);
+        if let Some(line) = &said {
+            self.settings.journal.say(self.log, line);
         }
-        let line = report.line();
-        self.settings.journal.say(self.log, &line);
-        self.settings.journal.record(&report, &line);
-        true
+        let is_worth_a_line = report.is_worth_a_line();
+        if is_worth_a_line {
+            let own = said.unwrap_or_else(|| report.line(None));
+            self.settings.journal.record(&report, &own);
+        }
+        is_worth_a_line
     }
 
     /// Ends: a summary where something crossed.

@@ -169,9 +169,27 @@ pub(crate) struct Sum {
     pub(crate) amount: Amount,
 }
 
+/// Where one bucket of sizes ends and the next begins, in bytes of the buffer: below the first NCCL takes its protocols for latency, above the
+/// last those for bandwidth.
+const SIZES: [u64; 4] = [64 << 10, 1 << 20, 16 << 20, 256 << 20];
+
+/// Collectives of one bucket of sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SizeSum {
+    /// The size below which their buffers are; none for the last bucket.
+    pub(crate) below_bytes: Option<u64>,
+    /// How many.
+    pub(crate) calls: u64,
+    /// Bytes of their buffers.
+    pub(crate) bytes: u64,
+}
+
 /// The counters of a communicator.
 #[derive(Debug)]
 pub(crate) struct Counts {
+    ranks: usize,
+    /// Calls and bytes by size.
+    by_size: [[Counter; 2]; SIZES.len() + 1],
     /// The thread that counts most.
     first: First,
     planned: Tally<5, 2>,
@@ -192,6 +210,8 @@ impl Counts {
     pub(crate) fn new(ranks: usize) -> Self {
         let roots = || (0..ranks.min(MOST_ROOTS)).map(|_| Counter::new()).collect();
         Self {
+            ranks,
+            by_size: from_fn(|_| from_fn(|_| Counter::new())),
             first: First::new(),
             planned: Tally::new(),
             by_root: [roots(), roots()],
@@ -210,6 +230,12 @@ impl Counts {
     pub(crate) fn add(&self, func: Func, algo: Algo, bytes: u64, root: usize) {
         let by = self.by();
         self.planned.add(func as usize, algo as usize, bytes, by);
+        let buffer = func.buffer_bytes(bytes, self.ranks);
+        let bucket = SIZES.iter().filter(|below| buffer >= **below).count();
+        if let Some([calls, bytes]) = self.by_size.get(bucket) {
+            calls.add(1, by);
+            bytes.add(buffer, by);
+        }
         if func.is_rooted()
             && let Some(roots) = self.by_root.get(usize::from(func == Func::Reduce))
             && let Some(sum) = roots.get(root)
@@ -246,6 +272,18 @@ impl Counts {
             .filter(|(_, _, amount)| amount.calls > 0)
             .map(|(func, algo, amount)| Sum { func, algo, amount })
             .collect()
+    }
+
+    /// Those of each size that there are any of.
+    pub(crate) fn sizes(&self) -> Vec<SizeSum> {
+        let below = SIZES.iter().copied().map(Some).chain([None]);
+        let sizes = below.zip(&self.by_size);
+        let sizes = sizes.map(|(below_bytes, [calls, bytes])| SizeSum {
+            below_bytes,
+            calls: calls.sum(),
+            bytes: bytes.sum(),
+        });
+        sizes.filter(|size| size.calls > 0).collect()
     }
 
     /// Bytes of a rooted function by root; those of roots beyond are not in it.
@@ -302,6 +340,25 @@ mod tests {
         assert_eq!(sums[0].amount, expected);
         assert_eq!(counts.by_root(Func::Broadcast), [(3, 50)]);
         assert_eq!(counts.by_root(Func::Reduce), []);
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_whole_buffer() {
+        let counts = Counts::new(8);
+        counts.add(Func::AllReduce, Algo::Ring, (64 << 10) - 1, 0);
+        counts.add(Func::AllGather, Algo::Ring, 8 << 10, 0);
+        counts.add(Func::AllReduce, Algo::Tree, 256 << 20, 0);
+        let size = |below_bytes, calls, bytes| SizeSum {
+            below_bytes,
+            calls,
+            bytes,
+        };
+        let expected = [
+            size(Some(64 << 10), 1, (64 << 10) - 1),
+            size(Some(1 << 20), 1, 64 << 10),
+            size(None, 1, 256 << 20),
+        ];
+        assert_eq!(counts.sizes(), expected);
     }
 
     #[test]

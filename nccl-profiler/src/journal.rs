@@ -94,6 +94,7 @@ struct Record<'a> {
     task: Option<&'a str>,
     event: Moment,
     communicator: String,
+    name: Option<&'a str>,
     ranks: usize,
     hosts: usize,
     nccl_nodes: usize,
@@ -108,6 +109,7 @@ struct Record<'a> {
     crossing_gb_s: Option<f32>,
     inside_gb_s: Option<f32>,
     collectives: Vec<CollectiveSum>,
+    sizes: Vec<Size>,
     over_link: Load,
     sends: Sends,
     captured: u64,
@@ -140,6 +142,14 @@ struct CollectiveSum {
     buffer_bytes: u64,
     least_bytes: u64,
     most_bytes: u64,
+}
+
+/// Collectives by the size of their buffers.
+#[derive(Serialize)]
+struct Size {
+    below_bytes: Option<u64>,
+    count: u64,
+    buffer_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -189,6 +199,7 @@ fn to_record<'a>(
         task,
         event: report.moment,
         communicator: format!("{:#x}", who.id),
+        name: who.name.as_deref(),
         ranks: who.ranks,
         hosts: who.hosts,
         nccl_nodes: who.nodes,
@@ -206,6 +217,15 @@ fn to_record<'a>(
         crossing_gb_s: forecast.crossing_gb_s,
         inside_gb_s: forecast.inside_gb_s,
         collectives: collectives.collect(),
+        sizes: report
+            .sizes
+            .iter()
+            .map(|size| Size {
+                below_bytes: size.below_bytes,
+                count: size.calls,
+                buffer_bytes: size.bytes,
+            })
+            .collect(),
         over_link: report.load,
         sends: Sends {
             count: report.sent.sends,

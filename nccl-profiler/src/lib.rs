@@ -14,6 +14,7 @@ mod counts;
 mod env;
 mod host;
 mod journal;
+mod kinds;
 mod network;
 mod release;
 mod report;
@@ -93,7 +94,7 @@ fn drop_line(_: &str) {}
 unsafe extern "C" fn init_v4(
     context: *mut *mut c_void,
     mask: *mut c_int,
-    _name: *const c_char,
+    name: *const c_char,
     id: u64,
     hosts: c_int,
     ranks: c_int,
@@ -101,29 +102,30 @@ unsafe extern "C" fn init_v4(
     logger: sys::Logger,
 ) -> NcclResult {
     // SAFETY: NCCL's own arguments.
-    unsafe { begin::<V4>(context, mask, (id, hosts, ranks, rank), logger) }
+    unsafe { begin::<V4>(context, mask, name, (id, hosts, ranks, rank), logger) }
 }
 
 unsafe extern "C" fn init_v5<V: Version>(
     context: *mut *mut c_void,
     id: u64,
     mask: *mut c_int,
-    _name: *const c_char,
+    name: *const c_char,
     hosts: c_int,
     ranks: c_int,
     rank: c_int,
     logger: sys::Logger,
 ) -> NcclResult {
     // SAFETY: NCCL's own arguments.
-    unsafe { begin::<V>(context, mask, (id, hosts, ranks, rank), logger) }
+    unsafe { begin::<V>(context, mask, name, (id, hosts, ranks, rank), logger) }
 }
 
 /// # Safety
-/// `context` and `mask` are NCCL's places to fill in, or null; `logger` is NCCL's, which outlives the
-/// communicator.
+/// `context` and `mask` are NCCL's places to fill in, or null; `name` is a C string, or null; `logger` is NCCL's, which outlives
+/// the communicator.
 unsafe fn begin<V: Version>(
     context: *mut *mut c_void,
     mask: *mut c_int,
+    name: *const c_char,
     (id, hosts, ranks, rank): (u64, c_int, c_int, c_int),
     logger: sys::Logger,
 ) -> NcclResult {
@@ -137,8 +139,15 @@ unsafe fn begin<V: Version>(
         // what uses it here.
         Some(unsafe { AtomicI32::from_ptr(mask) })
     };
+    let name = if name.is_null() {
+        None
+    } else {
+        // SAFETY: as the caller promises; read within this call, for NCCL's caller may free it later.
+        Some(unsafe { CStr::from_ptr(name) })
+    };
     let start = Start {
         id,
+        name,
         hosts,
         ranks,
         rank,

@@ -1,11 +1,13 @@
 //! What a communicator's collectives carried over the socket link, in numbers and in one line.
 
+use launch::shared::kinds::FunctionSum;
 use launch::shared::peers::Sent;
 use nccl_topo::traffic::{Forecast, Hops};
 use serde::Serialize;
 use topology::quantity::{count, volume};
 
-use crate::counts::{Algo, Counts, Func, Sum, Uncounted};
+use crate::counts::{Algo, Counts, Func, SizeSum, Sum, Uncounted};
+use crate::kinds::{self, KindReport};
 use crate::words::{span, times};
 
 /// Which line it is.
@@ -25,6 +27,8 @@ pub(crate) enum Moment {
 pub(crate) struct Who {
     /// NCCL's id of it.
     pub(crate) id: u64,
+    /// What its maker calls it; none where it has no name.
+    pub(crate) name: Option<String>,
     /// Its ranks.
     pub(crate) ranks: usize,
     /// Its hosts.
@@ -50,6 +54,16 @@ pub(crate) struct Load {
 }
 
 impl Load {
+    /// Of several communicators.
+    pub(crate) fn of_all(up_bytes: u64, down_bytes: u64, both_bytes: u64) -> Self {
+        Self {
+            up_bytes,
+            down_bytes,
+            both_bytes,
+            is_bound: false,
+        }
+    }
+
     fn add(&mut self, bytes: u64, hops: Hops) {
         let more = |sum: u64, hops: u32| sum.saturating_add(bytes.saturating_mul(u64::from(hops)));
         self.up_bytes = more(self.up_bytes, hops.up);
@@ -70,6 +84,8 @@ pub(crate) struct LinkReport<'a> {
     pub(crate) moment: Moment,
     /// Collectives so far.
     pub(crate) sums: Vec<Sum>,
+    /// The same by the size of their buffers.
+    pub(crate) sizes: Vec<SizeSum>,
     /// What they carried over the link.
     pub(crate) load: Load,
     /// What sends carried over it.
@@ -113,6 +129,7 @@ impl<'a> LinkReport<'a> {
             forecast,
             moment,
             sums,
+            sizes: counts.sizes(),
             load,
             sent,
             captured: counts.captured(),
@@ -148,24 +165,91 @@ impl<'a> LinkReport<'a> {
 
     /// What sends carried.
     pub(crate) fn sent_load(&self) -> Load {
-        let Sent {
-            up_bytes,
-            down_bytes,
+        load_of(self.sent)
+    }
+
+    /// The line, without a prefix; `of_kind` says how many communicators there are of its kind so far.
+    pub(crate) fn line(&self, of_kind: Option<u64>) -> String {
+        let Who {
+            id,
+            name,
+            ranks,
+            hosts,
             ..
-        } = self.sent;
-        Load {
-            up_bytes,
-            down_bytes,
-            both_bytes: up_bytes.saturating_add(down_bytes),
-            is_bound: false,
+        } = self.who;
+        let mut parts = self.ways();
+        if self.moment != Moment::Crossing {
+            parts.extend(self.collectives());
+        }
+        parts.extend(self.sends());
+        parts.extend(self.others());
+        parts.extend(self.limit());
+        let label = match name {
+            Some(name) => format!("communicator \"{name}\" {id:#x}"),
+            None => format!("communicator {id:#x}"),
+        };
+        let (ranks, hosts) = (count(*ranks, "rank"), count(*hosts, "host"));
+        let parts = parts.join("; ");
+        match (of_kind, name) {
+            (Some(of_kind @ 2..), Some(name)) => format!(
+                "{label} ({ranks}, {hosts}), the first of {of_kind} \"{}\" so far: {parts}",
+                kinds::pattern(name)
+            ),
+            (Some(_) | None, _) => format!("{label} ({ranks}, {hosts}): {parts}"),
         }
     }
 
-    /// The line, without a prefix.
-    pub(crate) fn line(&self) -> String {
-        let Who {
-            id, ranks, hosts, ..
-        } = self.who;
+    /// The line at the end about all communicators of its kind; none where nothing is worth one.
+    pub(crate) fn line_of_kind(&self, communicators: u64, all: &KindReport) -> Option<String> {
+        let ring = self.forecast.ring().both;
+        let is_unknown = (all.captured > 0 || all.uncounted > 0) && ring > 0;
+        if all.load.both_bytes == 0 && all.sent.sends == 0 && !is_unknown {
+            return None;
+        }
+        let mut parts = Vec::new();
+        if ring > 0 {
+            parts.push(format!(
+                "each ring crosses the {} {}{} per channel",
+                self.link(),
+                self.least(),
+                times(ring)
+            ));
+        }
+        if all.load.both_bytes > 0 {
+            let each = all.functions.iter();
+            let each: Vec<String> = each.map(|(func, sum)| calls_of(*func, *sum)).collect();
+            let about = if all.is_exact { "about" } else { "at least" };
+            let amount = self.amount(all.load);
+            parts.push(format!("{} moved {about} {amount} in all", each.join(", ")));
+        }
+        parts.extend(self.sends_of(all.sent, all.load.both_bytes));
+        if all.captured > 0 {
+            parts.push(captured(all.captured));
+        }
+        if all.uncounted > 0 {
+            parts.push(format!("not counted: {}", count_calls(all.uncounted)));
+        }
+        parts.extend(self.limit());
+        if let Some(silent) = kinds::silent_line() {
+            // There is a layout, so another order of its ranks may cross less.
+            parts.push(silent);
+            parts.push(
+                "gpu-numa nccl ranks looks for an order of GPUs in which a layout crosses less"
+                    .to_owned(),
+            );
+        }
+        let pattern = self.who.name.as_deref().map(kinds::pattern);
+        Some(format!(
+            "{communicators} communicators \"{}\" ({}, {} each): {}",
+            pattern.unwrap_or_default(),
+            count(self.who.ranks, "rank"),
+            count(self.who.hosts, "host"),
+            parts.join("; ")
+        ))
+    }
+
+    /// Which way its ring takes.
+    fn ways(&self) -> Vec<String> {
         let mut parts = Vec::new();
         let ring = self.forecast.ring().both;
         if ring > 0 {
@@ -196,25 +280,25 @@ impl<'a> LinkReport<'a> {
                 self.who.nodes
             ));
         }
-        if self.moment != Moment::Crossing {
-            parts.extend(self.collectives());
-        }
-        parts.extend(self.sends());
-        parts.extend(self.others());
-        if ring > 0
-            && let (Some(crossing), Some(inside)) =
-                (self.forecast.crossing_gb_s, self.forecast.inside_gb_s)
-        {
-            parts.push(format!(
-                "modelled limit {crossing} GB/s against {inside} GB/s inside a socket"
-            ));
-        }
-        format!(
-            "communicator {id:#x} ({}, {}): {}",
-            count(*ranks, "rank"),
-            count(*hosts, "host"),
-            parts.join("; ")
-        )
+        parts
+    }
+
+    fn limit(&self) -> Option<String> {
+        let (crossing, inside) = (self.forecast.crossing_gb_s?, self.forecast.inside_gb_s?);
+        (self.forecast.ring().both > 0).then(|| {
+            format!("modelled limit {crossing} GB/s against {inside} GB/s inside a socket")
+        })
+    }
+
+    /// The calls of a function, and their buffers; none where it was not called.
+    pub(crate) fn of_function(&self, func: Func) -> Option<FunctionSum> {
+        let sums = || self.sums.iter().filter(move |sum| sum.func == func);
+        let buffer = |bytes| func.buffer_bytes(bytes, self.who.ranks);
+        Some(FunctionSum {
+            calls: sums().map(|sum| sum.amount.calls).sum(),
+            least: buffer(sums().map(|sum| sum.amount.least).min()?),
+            most: buffer(sums().map(|sum| sum.amount.most).max()?),
+        })
     }
 
     fn link(&self) -> &'static str {
@@ -241,14 +325,7 @@ impl<'a> LinkReport<'a> {
         }
         let each: Vec<String> = Func::ALL
             .into_iter()
-            .filter_map(|func| {
-                let sums = || self.sums.iter().filter(move |sum| sum.func == func);
-                let calls: u64 = sums().map(|sum| sum.amount.calls).sum();
-                let buffer = |bytes| func.buffer_bytes(bytes, self.who.ranks);
-                let least = buffer(sums().map(|sum| sum.amount.least).min()?);
-                let most = buffer(sums().map(|sum| sum.amount.most).max()?);
-                Some(format!("{calls} {} {}", func.word(), span(least, most)))
-            })
+            .filter_map(|func| Some(calls_of(func, self.of_function(func)?)))
             .collect();
         let about = if self.is_exact() { "about" } else { "at least" };
         Some(format!(
@@ -260,11 +337,16 @@ impl<'a> LinkReport<'a> {
 
     /// `12 sends moved 3.0 GiB over it one way, 1.0 GiB the other`.
     fn sends(&self) -> Option<String> {
-        let (sends, load) = (self.sent.sends, self.sent_load());
+        let is_due = self.moment != Moment::Crossing;
+        is_due.then(|| self.sends_of(self.sent, self.load.both_bytes))?
+    }
+
+    fn sends_of(&self, sent: Sent, collective_bytes: u64) -> Option<String> {
+        let (sends, load) = (sent.sends, load_of(sent));
         let noun = if sends == 1 { "send" } else { "sends" };
-        (sends > 0 && self.moment != Moment::Crossing).then(|| {
+        (sends > 0).then(|| {
             let amount = self.amount(load);
-            let link = if self.load.both_bytes == 0 && self.forecast.ring().both == 0 {
+            let link = if collective_bytes == 0 && self.forecast.ring().both == 0 {
                 amount.replacen("over it", &format!("over the {}", self.link()), 1)
             } else {
                 amount
@@ -277,20 +359,14 @@ impl<'a> LinkReport<'a> {
         if self.moment != Moment::Summary {
             return None;
         }
-        let captured = (self.captured > 0).then(|| {
-            format!(
-                "{} recorded into CUDA graphs, whose replays are not counted",
-                self.captured
-            )
-        });
+        let captured = (self.captured > 0).then(|| captured(self.captured));
         let calls = self.uncounted_calls();
         let uncounted = (calls > 0).then(|| {
             let each = self.uncounted.iter();
             let each: Vec<String> = each
                 .map(|(reason, calls)| format!("{calls} {}", reason.words()))
                 .collect();
-            let noun = if calls == 1 { "call" } else { "calls" };
-            format!("not counted: {calls} {noun} ({})", each.join(", "))
+            format!("not counted: {} ({})", count_calls(calls), each.join(", "))
         });
         let both: Vec<String> = [captured, uncounted].into_iter().flatten().collect();
         (!both.is_empty()).then(|| both.join("; "))
@@ -326,6 +402,34 @@ impl<'a> LinkReport<'a> {
             ),
         }
     }
+}
+
+fn load_of(sent: Sent) -> Load {
+    let Sent {
+        up_bytes,
+        down_bytes,
+        ..
+    } = sent;
+    Load::of_all(up_bytes, down_bytes, up_bytes.saturating_add(down_bytes))
+}
+
+/// `40 AllReduce of 512 MiB`.
+fn calls_of(func: Func, sum: FunctionSum) -> String {
+    format!(
+        "{} {} {}",
+        sum.calls,
+        func.word(),
+        span(sum.least, sum.most)
+    )
+}
+
+fn captured(calls: u64) -> String {
+    format!("{calls} recorded into CUDA graphs, whose replays are not counted")
+}
+
+fn count_calls(calls: u64) -> String {
+    let noun = if calls == 1 { "call" } else { "calls" };
+    format!("{calls} {noun}")
 }
 
 fn hops_of(forecast: &Forecast, algo: Algo) -> Hops {
@@ -405,6 +509,7 @@ mod tests {
     fn who() -> Who {
         Who {
             id: 0x1f,
+            name: None,
             ranks: 2,
             hosts: 1,
             nodes: 1,
@@ -415,7 +520,7 @@ mod tests {
     fn line(moment: Moment, counts: &Counts, sent: Sent) -> Option<String> {
         let (who, forecast) = (who(), forecast());
         let report = LinkReport::new(&who, &forecast, moment, counts, sent);
-        report.is_worth_a_line().then(|| report.line())
+        report.is_worth_a_line().then(|| report.line(None))
     }
 
     #[test]
@@ -424,6 +529,44 @@ mod tests {
             line(Moment::Crossing, &Counts::new(2), Sent::default()),
             None
         );
+    }
+
+    #[test]
+    fn all_of_a_kind_have_one_line_which_names_those_that_do_not_cross() {
+        let mut who = who();
+        who.name = Some("dp_3".to_owned());
+        let forecast = forecast();
+        let counts = Counts::new(2);
+        let report = LinkReport::new(&who, &forecast, Moment::Summary, &counts, Sent::default());
+        let mut all = KindReport {
+            load: Load::of_all(1 << 30, 1 << 30, 2 << 30),
+            sent: Sent::default(),
+            captured: 0,
+            uncounted: 2,
+            is_exact: false,
+            functions: vec![(
+                Func::AllReduce,
+                FunctionSum {
+                    calls: 9,
+                    least: 1 << 20,
+                    most: 1 << 20,
+                },
+            )],
+        };
+        kinds::note_silent(Some("tp_1"));
+        kinds::note_silent(Some("tp_0"));
+        let line = report.line_of_kind(8, &all).unwrap();
+        let begins =
+            "8 communicators \"dp_*\" (2 ranks, 1 host each): each ring crosses the socket link";
+        assert!(line.starts_with(begins), "{line}");
+        assert!(line.contains("; 9 AllReduce of 1 MiB moved at least 1.0 GiB over it each way in all; not counted: 2 calls;"));
+        assert!(
+            line.contains("; communicators \"tp_*\" do not cross; gpu-numa nccl ranks looks for"),
+            "{line}"
+        );
+        all.load = Load::default();
+        all.uncounted = 0;
+        assert_eq!(report.line_of_kind(8, &all), None);
     }
 
     #[test]

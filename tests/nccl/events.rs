@@ -182,6 +182,58 @@ fn a_steps_totals_are_what_its_communicators_say() {
 }
 
 #[test]
+fn communicators_of_one_kind_have_one_line_each_way() {
+    let world = World::new(2, 2);
+    for (version, options) in [(4, "--processes"), (5, ""), (6, "--processes"), (7, "")] {
+        let first = 0xa000_0000u64 + 0x100 * u64::from(version);
+        let ids: Vec<String> = (0..4).map(|id| format!("{:x}", first + id)).collect();
+        let options = format!(
+            "{options} --ids {} --names dp_0,dp_1,dp_2,world",
+            ids.join(",")
+        );
+        let mut command =
+            world.command(version, &options, "AllReduce:RING:262144 AllReduce:RING:8");
+        let run = world.profile_by(command.env("SLURM_JOB_ID", ids[0].as_str()));
+        let lines = run.lines();
+        assert_eq!(lines.len(), 4, "v{version}: {lines:#?}");
+        let of = |name: &str| -> Vec<&String> {
+            lines.iter().filter(|line| line.contains(name)).collect()
+        };
+        let [begin, end] = of("dp_")[..] else {
+            panic!("v{version}: {lines:#?}")
+        };
+        assert!(begin.starts_with("communicator \"dp_"), "{begin}");
+        assert!(
+            begin.contains(" (4 ranks, 1 host), the first of 3 \"dp_*\" so far: its ring crosses the socket link twice"),
+            "{begin}"
+        );
+        let all = "3 communicators \"dp_*\" (4 ranks, 1 host each): each ring crosses the socket link twice per channel; \
+                   6 AllReduce of 32 B to 1 MiB moved about 4.5 MiB over it each way in all; modelled limit";
+        assert!(end.starts_with(all), "v{version}: {end}");
+        assert!(
+            of("\"world\"")
+                .iter()
+                .all(|line| line.contains("\"world\" 0xa000"))
+        );
+        // The records are of each by itself.
+        let summaries = run
+            .records
+            .iter()
+            .filter(|record| record["event"] == "summary");
+        let mut names: Vec<_> = summaries.map(|record| record["name"].clone()).collect();
+        names.sort_by_key(ToString::to_string);
+        assert_eq!(names, ["dp_0", "dp_1", "dp_2", "world"]);
+        let sizes = &run.records.last().unwrap()["sizes"];
+        assert_eq!(sizes[0]["below_bytes"], 65_536, "{sizes}");
+        assert_eq!(sizes[1]["below_bytes"], 16 << 20, "{sizes}");
+        assert_eq!([&sizes[0]["count"], &sizes[1]["count"]], [1, 1]);
+    }
+    let left = std::fs::read_dir("/dev/shm").unwrap().flatten();
+    let mut left = left.filter(|file| file.file_name().to_string_lossy().contains(".kind-"));
+    assert!(left.next().is_none(), "a file is left");
+}
+
+#[test]
 fn no_kind_of_call_hides_another_that_is_not_counted() {
     let world = World::new(2, 2);
     // An AlltoAll by copy engines is no collective of the model, and each call of one that is stays in the sum.

@@ -1,7 +1,7 @@
 /* A host that stands for NCCL: loads the real plugin, makes communicators of ranks that are threads or processes,
  * and hands over events in NCCL's order.
  *
- *     nccl_host PLUGIN profiler VERSION [--hosts N] [--ids A,B] [--many N] [--processes] [--missing RANK] GPU,GPU,... WORD...
+ *     nccl_host PLUGIN profiler VERSION [--hosts N] [--ids A,B] [--names A,B] [--many N] [--processes] [--missing RANK] GPU,GPU,... WORD...
  *     nccl_host PLUGIN env VERSION NAME[=VALUE]...
  *
  * WORDs, for every rank in order:
@@ -14,7 +14,7 @@
  *     bench:N                  N AllReduces, timed             fork     a child that ends at once
  *     sleep:MILLISECONDS       count    once all ranks are there, what the process holds
  *
- * --many N makes N communicators, whose ids follow the last that was given. Prints `mask RANK 0x...` after init,
+ * --names A,B names the communicators in turn. --many N makes N communicators, whose ids follow the last that was given. Prints `mask RANK 0x...` after init,
  * `bench NANOSECONDS`, `held DESCRIPTORS MAPPINGS KIB` for `count`, `left` with the same before the first and after the
  * last communicator, and what get_env gave. MAPPINGS are those of files in /dev/shm, KIB what it holds. */
 #define _GNU_SOURCE
@@ -38,6 +38,8 @@ static const char *gpus[MOST];
 static int ranks, hosts = 1, version, missing = -1, processes;
 static uint64_t ids[MOST_COMMUNICATORS];
 static int communicators = 1;
+static const char *names[MOST];
+static int name_count;
 static char **words;
 static int word_count;
 static struct profiler *plugin;
@@ -251,11 +253,14 @@ static void *run_rank(void *argument) {
     for (int i = 0; i < communicators; i++) {
         struct communicator *c = &all[i];
         c->is_first = i == 0, c->rank = rank, c->context = (void *)2, c->mask = 0;
+        /* Freed when init has returned, as its maker may. */
+        char *name = name_count ? strdup(names[i % name_count]) : NULL;
         int result = 0;
         if (rank != missing)
             result = version == 4
-                ? ((init_v4)plugin->init)(&c->context, &c->mask, "name", ids[i], hosts, ranks * hosts, rank, log_line)
-                : ((init_v5)plugin->init)(&c->context, ids[i], &c->mask, "name", hosts, ranks * hosts, rank, log_line);
+                ? ((init_v4)plugin->init)(&c->context, &c->mask, name, ids[i], hosts, ranks * hosts, rank, log_line)
+                : ((init_v5)plugin->init)(&c->context, ids[i], &c->mask, name, hosts, ranks * hosts, rank, log_line);
+        free(name);
         if (result) fail("init failed");
         if (rank == missing) c->context = NULL;
         pthread_barrier_wait(barrier);
@@ -287,6 +292,8 @@ static int run_profiler(void *library, int argc, char **argv) {
         else if (!strcmp(argv[at], "--ids")) {
             communicators = 0;
             for (char *id = strtok(argv[++at], ","); id; id = strtok(NULL, ",")) ids[communicators++] = strtoull(id, NULL, 16);
+        } else if (!strcmp(argv[at], "--names")) {
+            for (char *n = strtok(argv[++at], ","); n && name_count < MOST; n = strtok(NULL, ",")) names[name_count++] = n;
         } else if (!strcmp(argv[at], "--many")) {
             int wanted = atoi(argv[++at]);
             if (wanted > MOST_COMMUNICATORS) fail("too many communicators");

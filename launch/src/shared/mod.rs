@@ -5,6 +5,7 @@
 //! which threads can meet, and `fuzz` memory that the input filled.
 
 pub mod duty;
+pub mod kinds;
 pub mod listening;
 pub mod outcomes;
 pub mod page;

@@ -16,7 +16,7 @@ use super::{NamedMemory, Word};
 /// Where the files are.
 pub const FOLDER: &str = "/dev/shm";
 /// How their names begin.
-const PREFIX: &str = "gpu-numa-nccl.";
+pub(super) const PREFIX: &str = "gpu-numa-nccl.";
 /// Names in the folder that are looked at for what killed processes left.
 const MOST_NAMES: usize = 1024;
 
