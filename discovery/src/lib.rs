@@ -62,14 +62,15 @@ pub fn read_this_machine_without_driver() -> Result<Machine, DiscoveryError> {
 }
 
 /// The processes that NVML lists on each GPU; none where it cannot be asked, or numbers processes otherwise than the
-/// caller: in a container it gives the host's numbers.
-pub fn read_gpu_processes() -> BTreeMap<PciAddress, Vec<u32>> {
+/// caller: in a container it gives the host's numbers.  `machine` is this one.
+pub fn read_gpu_processes(machine: &Machine) -> BTreeMap<PciAddress, Vec<u32>> {
     // PROC_PID_INIT_INO (include/linux/proc_ns.h): the first process namespace.
     let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     if namespace != Path::new("pid:[4026531836]") {
         return BTreeMap::new();
     }
-    probe::ask_gpu_processes(Path::new("/proc/self/exe")).unwrap_or_default()
+    let devices = merge::driver_files(machine);
+    probe::ask_gpu_processes(Path::new("/proc/self/exe"), &devices).unwrap_or_default()
 }
 
 /// Reads a machine with `program` as the child that asks hwloc and NVML.

@@ -66,7 +66,7 @@ pub(crate) fn read_root(
             );
         }
     } else if live && place != Place::LiveWithoutDriver {
-        match probe::ask_nvml(program) {
+        match probe::ask_nvml(program, &driver_files(&machine)) {
             Ok(answer) => add_nvml(&mut machine, answer),
             Err(AskError::Refused(_)) if !has_gpus => {}
             Err(error) => machine.remarks.push(format!(
@@ -147,6 +147,35 @@ fn cut_to_recorded_cgroup(machine: &mut Machine, answer: &HwlocAnswer) {
 
 fn is_nvmls(gpu: &Gpu) -> bool {
     gpu.is_listed_by(Library::Nvml)
+}
+
+/// The device files that NVML opens on this machine; none where one of them is missing, or it is not known which there are.
+pub(crate) fn driver_files(machine: &Machine) -> Vec<String> {
+    let Some(vendor) = GpuVendor::of_library(Library::Nvml) else {
+        return Vec::new();
+    };
+    let gpus = machine.gpus.iter().filter(|gpu| is_nvmls(gpu));
+    let of_gpus: Option<Vec<String>> = gpus
+        .map(|gpu| gpu.minor.map(|minor| vendor.device_path(minor)))
+        .collect();
+    let mut control = vendor
+        .driver
+        .control_files
+        .iter()
+        .map(|file| format!("/{file}"));
+    let (Some(mut files), Some(first)) = (of_gpus, control.next()) else {
+        return Vec::new();
+    };
+    if files.is_empty() {
+        return files;
+    }
+    files.push(first);
+    let exists = |file: &String| Path::new(file).exists();
+    if !files.iter().all(exists) {
+        return Vec::new();
+    }
+    files.extend(control.filter(exists));
+    files
 }
 
 /// Whether the driver that NVML speaks to is there.

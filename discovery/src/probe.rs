@@ -3,8 +3,9 @@
 //! The child is the same program, started as `PROGRAM __probe WHAT`, or forked where hwloc is asked; it prints one JSON value, a
 //! `Result` in serde's form, on a line of its own that begins with [`MARK`]: a library may print too.
 //!
-//! hwloc reads what others wrote, so its child is nobody and can only read ([`ffi::linux::confine`]), whoever asks.  NVML's keeps
-//! the caller's rights, because the driver's library has device files made where there are none.
+//! hwloc reads what others wrote, so its child is nobody and can only read ([`ffi::linux::confine`]), whoever asks.  NVML's may
+//! beside open the driver's device files, where all are there.  Where one is missing, or NVML does not answer so, it is asked with
+//! the caller's rights: the driver's library starts a program that makes device files.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
@@ -12,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use ffi::linux::confine::confine;
+use ffi::linux::confine::{confine, confine_to_devices};
 use ffi::linux::fork::{Variable, fork_answer};
 use serde::de::DeserializeOwned;
 
@@ -95,24 +96,49 @@ pub(crate) fn ask_hwloc_xml(program: &Path, xml: String) -> Result<HwlocAnswer, 
     ask(hwloc_command(program, "hwloc-xml"), Some(xml), HWLOC_TIME)
 }
 
-/// Asks NVML about this machine.
-pub(crate) fn ask_nvml(program: &Path) -> Result<NvmlAnswer, AskError> {
-    ask_aloud(
-        command(program, "nvml"),
-        None,
-        NVML_TIME,
-        Some("NVML does not answer yet"),
-    )
+/// Asks NVML about this machine, whose driver has `devices`: all of its device files, or none where one is missing.
+pub(crate) fn ask_nvml(program: &Path, devices: &[String]) -> Result<NvmlAnswer, AskError> {
+    let ask = |devices: &[String]| {
+        let late = Some("NVML does not answer yet");
+        ask_aloud(
+            nvml_command(program, "nvml", devices),
+            None,
+            NVML_TIME,
+            late,
+        )
+    };
+    let is_whole = |answer: &Result<NvmlAnswer, AskError>| match answer {
+        Ok(answer) => answer.remarks.is_empty(),
+        // Who hangs in the driver would do so again.
+        Err(AskError::Child(ChildError::Time(_))) => true,
+        // The library may need what we do not know of.
+        Err(AskError::Refused(_) | AskError::Child(_)) => false,
+    };
+    let answer = ask(devices);
+    if devices.is_empty() || is_whole(&answer) {
+        return answer;
+    }
+    ask(&[])
 }
 
 /// Asks NVML which processes are on which GPU.
-pub(crate) fn ask_gpu_processes(program: &Path) -> Result<GpuProcesses, AskError> {
-    ask(command(program, "nvml-processes"), None, NVML_TIME)
+pub(crate) fn ask_gpu_processes(
+    program: &Path,
+    devices: &[String],
+) -> Result<GpuProcesses, AskError> {
+    let command = nvml_command(program, "nvml-processes", devices);
+    ask(command, None, NVML_TIME)
 }
 
 fn command(program: &Path, what: &str) -> Command {
     let mut command = Command::new(program);
     command.arg(SUBCOMMAND).arg(what);
+    command
+}
+
+fn nvml_command(program: &Path, what: &str, devices: &[String]) -> Command {
+    let mut command = command(program, what);
+    command.args(devices);
     command
 }
 
@@ -171,8 +197,9 @@ pub fn answer(mut arguments: impl Iterator<Item = OsString>) {
     match what.to_str() {
         Some("hwloc") => confine_reader(std::env::var_os("HWLOC_FSROOT").as_deref().map(Path::new)),
         Some("hwloc-xml") => confine(&[], CHILD_SECONDS),
-        // The driver's library starts programs, makes device files, and takes signals as it likes.
-        Some(_) | None => end_by_a_thread(),
+        // Root sees more processes in MIG instances than others do, and so stays root.
+        Some(what @ ("nvml" | "nvml-processes")) => confine_library(arguments, what == "nvml"),
+        Some(_) | None => {}
     }
     let line = answer_line(what.as_os_str());
     let mut out = io::stdout().lock();
@@ -188,6 +215,17 @@ fn confine_reader(recorded: Option<&Path>) {
         Some(root) => confine(&[root], CHILD_SECONDS),
         None => confine(&own, CHILD_SECONDS),
     }
+}
+
+/// Leaves NVML the device files that are named; without any, all that the caller may do.
+fn confine_library(devices: impl Iterator<Item = OsString>, leaves_user: bool) {
+    let devices: Vec<OsString> = devices.collect();
+    let paths: Vec<&Path> = devices.iter().map(Path::new).collect();
+    if !paths.is_empty() {
+        confine_to_devices(&paths, leaves_user, CHILD_SECONDS);
+    }
+    // After that: a thread from before would keep its rights.  No alarm, for a library takes signals as it likes.
+    end_by_a_thread();
 }
 
 fn end_by_a_thread() {

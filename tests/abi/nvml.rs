@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use gpu_numa_tests::stand_in_nvml;
 use topology::snapshot::Snapshot;
@@ -52,6 +54,97 @@ fn world(scenario: &str) -> World {
     assert!(output.status.success(), "{said}");
     set_mode(&world.node_file(), 0o644);
     world
+}
+
+/// What the child that asks NVML is while it asks, where all of the driver's device files are there.
+#[test]
+fn nvml_is_asked_by_nobody_without_capabilities() {
+    let (world, mut asked) = ask_library("hang nvmlInit_v2\n");
+    let status = status_of_child(asked.id());
+    asked.kill().unwrap();
+    asked.wait().unwrap();
+    let value = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default()
+            .trim_start_matches(':')
+            .trim()
+            .replace('\t', " ")
+    };
+    for (name, wanted) in [
+        ("Uid", "65534 65534 65534 65534"),
+        ("Gid", "65534 65534 65534 65534"),
+        ("Groups", ""),
+        ("CapEff", "0000000000000000"),
+        ("CapPrm", "0000000000000000"),
+        ("CapInh", "0000000000000000"),
+        ("CapAmb", "0000000000000000"),
+        ("NoNewPrivs", "1"),
+        ("Seccomp", "2"),
+    ] {
+        assert_eq!(value(name), wanted, "{name}\n{status}");
+    }
+    drop(world);
+    // So it can answer.
+    let (world, mut asked) = ask_library(&two_gpus(&MIG));
+    assert!(asked.wait().unwrap().success());
+    let text = fs::read_to_string(world.node_file()).unwrap();
+    let machine = Snapshot::parse(&text).unwrap().machine;
+    let gpu = machine.gpu(pci(1)).unwrap();
+    assert_eq!((gpu.uuid.clone(), gpu.mig.len()), (Some(uuid(1)), 2));
+}
+
+/// A host whose driver lists its two GPUs and has all device files, and `gpu-numa snapshot` on it, which asks a stand-in NVML.
+fn ask_library(scenario: &str) -> (World, Child) {
+    let world = World::declared("abi-2s1n4c1t");
+    fs::remove_file(world.node_file()).unwrap();
+    write_sys(&world);
+    // Every user can read it there, as a driver's library.
+    let library = Path::new("/run/gpu-numa-nvml-test");
+    let _ = fs::create_dir(library);
+    stand_in_nvml::build(library, &[]).unwrap();
+    fs::write(library.join("scenario"), scenario).unwrap();
+    let text = r#"mount --bind "$0" /sys && mount -t tmpfs tmpfs /proc/driver || exit 77
+        n=1
+        for gpu in 0000:23:00.0 0000:33:00.0; do
+            mkdir -p /proc/driver/nvidia/gpus/$gpu
+            printf 'Bus Location: %s\nDevice Minor: %s\n' $gpu $n >/proc/driver/nvidia/gpus/$gpu/information
+            n=$((n - 1))
+        done
+        mount -t tmpfs tmpfs /dev || exit 77
+        for file in null nvidia0 nvidia1 nvidiactl; do mknod -m 666 /dev/$file c 1 3; done
+        exec "$1" snapshot --dir "$2""#;
+    let sys = world.path("sys");
+    let child = Command::new("unshare")
+        .args(["--mount", "sh", "-c", text])
+        .args([&sys, build::program(), &world.path("snapshot")] as [&Path; 3])
+        .env("LD_LIBRARY_PATH", library)
+        .env(stand_in_nvml::SCENARIO, library.join("scenario"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    (world, child)
+}
+
+/// `/proc/PID/status` of the child of `parent` that asks NVML, once its filter is on.
+fn status_of_child(parent: u32) -> String {
+    let is_asking = |pid: &str| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.windows(12).any(|part| part == b"__probe\0nvml")
+    };
+    let start = Instant::now();
+    let mut last = String::new();
+    while start.elapsed() < Duration::from_secs(8) {
+        let children = format!("/proc/{parent}/task/{parent}/children");
+        let children = fs::read_to_string(children).unwrap_or_default();
+        if let Some(pid) = children.split_whitespace().find(|pid| is_asking(pid)) {
+            last = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            if last.contains("Seccomp:\t2") {
+                return last;
+            }
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    last
 }
 
 /// The host's `/sys`, as far as it is read.

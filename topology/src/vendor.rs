@@ -109,6 +109,9 @@ pub struct Driver {
     pub device_files: Option<&'static str>,
     /// The folder with the nodes of the compute driver's topology; None where there is none.
     pub topology: Option<&'static str>,
+    /// What its library opens beside the GPUs' own device files: a file, then folders of such that a host may lack.  Empty where
+    /// no library is asked.
+    pub control_files: &'static [&'static str],
     /// The socket of the daemon that keeps idle GPUs initialised; None where nothing of the kind is needed.
     pub persistence_socket: Option<&'static str>,
 }
@@ -243,6 +246,7 @@ pub static VENDORS: [GpuVendor; 3] = [
             gpus: Some("proc/driver/nvidia/gpus"),
             device_files: None,
             topology: None,
+            control_files: &["dev/nvidiactl", "dev/nvidia-caps"],
             persistence_socket: Some("run/nvidia-persistenced/socket"),
         },
         library: Some(Library::Nvml),
@@ -277,6 +281,7 @@ pub static VENDORS: [GpuVendor; 3] = [
             gpus: None,
             device_files: Some("drm"),
             topology: Some("sys/class/kfd/kfd/topology/nodes"),
+            control_files: &[],
             persistence_socket: None,
         },
         library: None,
@@ -309,6 +314,7 @@ pub static VENDORS: [GpuVendor; 3] = [
             gpus: None,
             device_files: Some("drm"),
             topology: None,
+            control_files: &[],
             persistence_socket: None,
         },
         library: None,

@@ -62,7 +62,7 @@ impl Host<'_> {
             .as_ref()
             .is_some_and(|(asked, _)| asked.elapsed() <= age);
         if !is_new {
-            *nvml = Some((Instant::now(), discovery::read_gpu_processes()));
+            *nvml = Some((Instant::now(), discovery::read_gpu_processes(self.machine)));
         }
         let gpus = nvml.iter().flat_map(|(_, gpus)| gpus);
         let gpus = gpus.filter(|(_, pids)| pids.contains(&pid));

@@ -1,8 +1,11 @@
-//! Takes from a process what a parser of others' bytes does not need.
+//! Takes from a process what it does not need to ask others' code about others' bytes.
 //!
-//! For a child that reads a file, or a tree of files, with a C library, and answers over a pipe: whatever the bytes make it do, it
-//! writes no file, starts no program, reaches no network and no other process, takes no more than [`MEMORY_BYTES`], and is no
-//! user whom anything belongs to.  What a kernel or a container lacks is left out; the rest still holds.
+//! [`confine`] is for a child that reads a file, or a tree of files, with a C library, and answers over a pipe: whatever the bytes
+//! make it do, it writes no file, starts no program, reaches no network and no other process, takes no more than
+//! [`MEMORY_BYTES`], and is no user whom anything belongs to.  [`confine_to_devices`] is for one whose library asks a driver: it
+//! keeps the driver's device files beside.  What a kernel or a container lacks is left out; the rest still holds.
+
+mod filter;
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -10,9 +13,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use crate::linux::migrate::page_bytes;
+use filter::{Filter, filter_calls};
 
 /// Address space that a parser may have, beyond what the process had.  hwloc's largest recorded machine takes a hundredth of it.
 pub const MEMORY_BYTES: u64 = 1 << 30;
+/// Address space that a driver's library may have: it maps registers and itself, with holes, but no GPU's memory.
+pub const LIBRARY_BYTES: u64 = 16 << 30;
 /// The overflow user and group: nobody's (`/proc/sys/kernel/overflowuid`).
 const NOBODY: u32 = 65_534;
 
@@ -20,15 +26,69 @@ const NOBODY: u32 = 65_534;
 ///
 /// It ends by itself after `seconds`.  Descriptors that are open stay.
 pub fn confine(folders: &[&Path], seconds: u32) {
-    limit(seconds);
-    // SAFETY: a flag of this process; filters and rules need it where the process has no rights of its own.
-    unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    limit(seconds, MEMORY_BYTES);
+    forbid_new_rights();
     leave_user(!folders.is_empty());
-    fence_files(folders);
-    filter_calls();
+    let read = |folder| Allowed {
+        path: folder,
+        rights: READ,
+    };
+    fence_files(&folders.iter().copied().map(read).collect::<Vec<_>>());
+    filter_calls(Filter::Reading);
 }
 
-fn limit(seconds: u32) {
+/// Confines this process, which must have one thread, to reading what every user may read and to `devices`: device files, which it
+/// may write and ask by `ioctl`, and folders of such.
+///
+/// It has no capability, starts no program, has no socket, and makes, removes and renames no file.  Where it `leaves_user` and
+/// every user may open all of the device files it is nobody; else it stays who it is.  Threads that it makes later are confined
+/// too.  It ends by itself after `seconds` of a processor's time.
+pub fn confine_to_devices(devices: &[&Path], leaves_user: bool, seconds: u32) {
+    limit_use(seconds, LIBRARY_BYTES);
+    forbid_new_rights();
+    if leaves_user && devices.iter().all(|device| is_everyones(device)) {
+        leave_user(false);
+    } else {
+        drop_capabilities(0);
+    }
+    let device = |path| Allowed {
+        path,
+        rights: READ | WRITE_FILE | ASK_DEVICE,
+    };
+    let all = Allowed {
+        path: Path::new("/"),
+        rights: READ,
+    };
+    let allowed: Vec<Allowed<'_>> = devices.iter().copied().map(device).chain([all]).collect();
+    fence_files(&allowed);
+    filter_calls(Filter::Asking);
+}
+
+/// Whether any user may read and write a device file; of a folder, what is in it decides when it is opened.
+fn is_everyones(path: &Path) -> bool {
+    const ALL: libc::mode_t = libc::S_IROTH | libc::S_IWOTH;
+    rustix::fs::stat(path).is_ok_and(|found| {
+        let is_folder = found.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        is_folder || found.st_mode & ALL == ALL
+    })
+}
+
+fn forbid_new_rights() {
+    // SAFETY: a flag of this process; filters and rules need it where the process has no rights of its own.
+    unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+}
+
+fn limit(seconds: u32, memory_bytes: u64) {
+    // SAFETY: plain system calls; the parent may have ignored the signal.
+    unsafe {
+        libc::signal(libc::SIGALRM, libc::SIG_DFL);
+        libc::alarm(seconds);
+    }
+    limit_use(seconds, memory_bytes);
+}
+
+/// Limits a processor's time, memory beyond what the process has, and files: none may grow.
+fn limit_use(seconds: u32, memory_bytes: u64) {
     let set = |what, most: u64| {
         let mut limit = libc::rlimit {
             rlim_cur: most,
@@ -42,17 +102,12 @@ fn limit(seconds: u32) {
             libc::setrlimit(what, &raw const limit);
         }
     };
-    // SAFETY: plain system calls; the parent may have ignored the signal.
-    unsafe {
-        libc::signal(libc::SIGALRM, libc::SIG_DFL);
-        libc::alarm(seconds);
-    }
     set(libc::RLIMIT_CORE, 0);
     set(libc::RLIMIT_FSIZE, 0);
     set(libc::RLIMIT_CPU, u64::from(seconds));
     set(
         libc::RLIMIT_AS,
-        own_size_bytes().saturating_add(MEMORY_BYTES),
+        own_size_bytes().saturating_add(memory_bytes),
     );
 }
 
@@ -82,7 +137,6 @@ fn leave_user(reads: bool) {
     /// `SECBIT_NO_SETUID_FIXUP` of `linux/securebits.h`: another user keeps the capabilities, also where access(2) asks, which
     /// hwloc does first.
     const NO_FIXUP: libc::c_ulong = 1 << 2;
-    const VERSION_3: u32 = 0x2008_0522;
     // SAFETY: plain system calls on this process of one thread; one that the kernel refuses changes nothing.
     unsafe {
         // Where that cannot be set, root remains, without what makes it more than its name.
@@ -93,26 +147,24 @@ fn leave_user(reads: bool) {
             libc::syscall(libc::SYS_setresgid, NOBODY, NOBODY, NOBODY);
             libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY);
         }
-        let own = |kept: u32| {
-            let head = [VERSION_3, 0];
-            let none = || Capabilities {
-                effective: 0,
-                permitted: 0,
-                inheritable: 0,
-            };
-            let low = Capabilities {
-                effective: kept,
-                permitted: kept,
-                inheritable: 0,
-            };
-            let sets = [low, none()];
-            libc::syscall(libc::SYS_capset, head.as_ptr(), sets.as_ptr())
-        };
-        // A user who never had it has none to keep.
-        if !reads || own(READ_SEARCH) != 0 {
-            own(0);
-        }
     }
+    // A user who never had it has none to keep.
+    if !reads || !drop_capabilities(READ_SEARCH) {
+        drop_capabilities(0);
+    }
+}
+
+/// Gives all capabilities away but the `kept` ones of the first 32; whether the kernel did it.  None can come back.
+fn drop_capabilities(kept: u32) -> bool {
+    const VERSION_3: u32 = 0x2008_0522;
+    let head = [VERSION_3, 0];
+    let sets = [kept, 0].map(|kept| Capabilities {
+        effective: kept,
+        permitted: kept,
+        inheritable: 0,
+    });
+    // SAFETY: live structures of version 3: a head, and two sets of 32 capabilities each.
+    unsafe { libc::syscall(libc::SYS_capset, head.as_ptr(), sets.as_ptr()) == 0 }
 }
 
 /// The version of Landlock's rules that the kernel takes; negative where it has none.
@@ -130,10 +182,21 @@ fn landlock_version() -> libc::c_long {
     }
 }
 
-/// Landlock's word on files (`linux/landlock.h`): all is denied but reading below the folders.
-fn fence_files(folders: &[&Path]) {
+/// Landlock's rights (`linux/landlock.h`): to read files and folders, to write a file, and a device's own calls.
+const READ: u64 = 1 << 2 | 1 << 3;
+const READ_FOLDER: u64 = 1 << 3;
+const WRITE_FILE: u64 = 1 << 1;
+const ASK_DEVICE: u64 = 1 << 15;
+
+/// What may be done with a file, or below a folder.
+struct Allowed<'p> {
+    path: &'p Path,
+    rights: u64,
+}
+
+/// Landlock's word on files: all is denied but what is allowed.
+fn fence_files(allowed: &[Allowed<'_>]) {
     const PATH_BENEATH: libc::c_int = 1;
-    const READ: u64 = 1 << 2 | 1 << 3;
     /// What each version can deny: 13 rights, moving files, cutting them, a device's own calls.
     const RIGHTS: [(libc::c_long, u64); 4] = [(1, 13), (2, 14), (3, 15), (5, 16)];
     #[repr(C, packed)]
@@ -163,16 +226,20 @@ fn fence_files(folders: &[&Path]) {
     };
     // SAFETY: the descriptor was just made, and is nobody else's.
     let rules = unsafe { OwnedFd::from_raw_fd(rules) };
-    for folder in folders {
-        let Ok(path) = CString::new(folder.as_os_str().as_bytes()) else {
+    for Allowed { path, rights } in allowed {
+        let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
             continue;
         };
         let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
         let Ok(opened) = rustix::fs::open(path.as_c_str(), flags, rustix::fs::Mode::empty()) else {
             continue;
         };
+        // The kernel refuses a rule with a right that is not denied elsewhere, or that no file has.
+        let is_folder = rustix::fs::fstat(&opened)
+            .is_ok_and(|found| found.st_mode & libc::S_IFMT == libc::S_IFDIR);
+        let of_kind = if is_folder { u64::MAX } else { !READ_FOLDER };
         let rule = Beneath {
-            allowed: READ,
+            allowed: rights & handled & of_kind,
             folder: opened.as_raw_fd(),
         };
         // SAFETY: a live structure of the kind that is named.
@@ -190,154 +257,23 @@ fn fence_files(folders: &[&Path]) {
     unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0) };
 }
 
-/// What a parser calls: it reads, takes memory, tells the time, and ends.
-const CALLS: &[libc::c_long] = &[
-    libc::SYS_read,
-    libc::SYS_readv,
-    libc::SYS_pread64,
-    libc::SYS_write,
-    libc::SYS_writev,
-    libc::SYS_close,
-    libc::SYS_fstat,
-    libc::SYS_newfstatat,
-    libc::SYS_statx,
-    libc::SYS_statfs,
-    libc::SYS_fstatfs,
-    libc::SYS_lseek,
-    libc::SYS_getdents64,
-    libc::SYS_readlinkat,
-    libc::SYS_faccessat,
-    libc::SYS_faccessat2,
-    libc::SYS_fcntl,
-    libc::SYS_dup,
-    libc::SYS_getcwd,
-    libc::SYS_mmap,
-    libc::SYS_munmap,
-    libc::SYS_mremap,
-    libc::SYS_mprotect,
-    libc::SYS_madvise,
-    libc::SYS_brk,
-    libc::SYS_futex,
-    libc::SYS_sched_getaffinity,
-    libc::SYS_sched_yield,
-    libc::SYS_getcpu,
-    libc::SYS_sysinfo,
-    libc::SYS_uname,
-    libc::SYS_getpid,
-    libc::SYS_gettid,
-    libc::SYS_getuid,
-    libc::SYS_geteuid,
-    libc::SYS_getgid,
-    libc::SYS_getegid,
-    libc::SYS_getrandom,
-    libc::SYS_get_mempolicy,
-    libc::SYS_clock_gettime,
-    libc::SYS_clock_nanosleep,
-    libc::SYS_rt_sigaction,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_sigaltstack,
-    libc::SYS_restart_syscall,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_stat,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_lstat,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_access,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_readlink,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_time,
-];
-
-/// The calls that open a file, and which of their arguments has the flags.
-const OPENING: &[(libc::c_long, usize)] = &[
-    (libc::SYS_openat, 2),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_open, 1),
-];
-
-/// `AUDIT_ARCH_*` of `linux/audit.h`; none where this code has not been tried.
-#[cfg(target_arch = "x86_64")]
-const ARCHITECTURE: Option<u32> = Some(0xc000_003e);
-#[cfg(target_arch = "aarch64")]
-const ARCHITECTURE: Option<u32> = Some(0xc000_00b7);
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const ARCHITECTURE: Option<u32> = None;
-
-/// Answers every other call, and every one that would open a file for writing, with `EPERM`: a library goes on without.
-fn filter_calls() {
-    let Some(architecture) = ARCHITECTURE else {
-        return;
-    };
-    let mut filter = program(architecture);
-    let Ok(len) = u16::try_from(filter.len()) else {
-        return;
-    };
-    let program = libc::sock_fprog {
-        len,
-        filter: filter.as_mut_ptr(),
-    };
-    // SAFETY: a live program of that many instructions; one that the kernel refuses changes nothing.
-    unsafe {
-        libc::prctl(
-            libc::PR_SET_SECCOMP,
-            libc::SECCOMP_MODE_FILTER,
-            &raw const program,
-        )
-    };
-}
-
-fn program(architecture: u32) -> Vec<libc::sock_filter> {
-    const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-    const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
-    const EQUALS: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-    const ALLOW: u32 = 0x7fff_0000; // SECCOMP_RET_ALLOW
-    const REFUSE: u32 = 0x0005_0000 | 1; // SECCOMP_RET_ERRNO | EPERM
-    // Of `struct seccomp_data`: the call's number, the architecture, then the arguments of eight bytes, the lower half first.
-    const NUMBER: u32 = 0;
-    const ARCH: u32 = 4;
-    const ARGUMENTS: u32 = 16;
-    /// What opens for writing, or makes a file.
-    const WRITES: u32 = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u32;
-    let step = |code, k, (jt, jf): (u8, u8)| libc::sock_filter { code, jt, jf, k };
-    let plain = |code, k| step(code, k, (0, 0));
-    let number = |call: libc::c_long| u32::try_from(call).unwrap_or(u32::MAX);
-    let mut program = vec![
-        plain(LOAD, ARCH),
-        step(EQUALS, architecture, (1, 0)),
-        plain(RETURN, REFUSE),
-        plain(LOAD, NUMBER),
-    ];
-    for (call, argument) in OPENING {
-        let at = ARGUMENTS + 8 * u32::try_from(*argument).unwrap_or(0);
-        program.extend([
-            step(EQUALS, number(*call), (0, 5)),
-            plain(LOAD, at),
-            plain(AND, WRITES),
-            step(EQUALS, 0, (0, 1)),
-            plain(RETURN, ALLOW),
-            plain(RETURN, REFUSE),
-        ]);
-    }
-    for call in CALLS {
-        program.extend([step(EQUALS, number(*call), (0, 1)), plain(RETURN, ALLOW)]);
-    }
-    program.push(plain(RETURN, REFUSE));
-    program
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::linux::process::exit_now;
     use std::fs;
 
-    /// What a confined child of this process says; it has one thread, for it forks without the others.
     fn confined(folders: &[&Path], ask: fn(&Path) -> Vec<&'static str>, at: &Path) -> String {
+        confined_by(confine, folders, ask, at)
+    }
+
+    /// What a confined child of this process says; it has one thread, for it forks without the others.
+    fn confined_by(
+        confine: impl Fn(&[&Path], u32),
+        folders: &[&Path],
+        ask: fn(&Path) -> Vec<&'static str>,
+        at: &Path,
+    ) -> String {
         let (mut from, to) = std::io::pipe().unwrap();
         // SAFETY: a test; the child only reads files, and ends at once.
         match unsafe { libc::fork() } {
@@ -356,6 +292,62 @@ mod tests {
                 text
             }
         }
+    }
+
+    #[test]
+    fn a_library_asks_its_device_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(folder.path(), readable).unwrap();
+        fs::write(folder.path().join("given"), "text").unwrap();
+        let asked = |at: &Path| {
+            let mut can = Vec::new();
+            let mut note = |is: bool, word| {
+                if is {
+                    can.push(word);
+                }
+            };
+            note(fs::read("/proc/self/maps").is_ok(), "read");
+            // Its own threads hold locks, time and memory.
+            note(std::thread::spawn(|| ()).join().is_ok(), "thread");
+            note(fs::write("/dev/null", "text").is_ok(), "write-device");
+            let is_fenced = landlock_version() > 0;
+            note(
+                is_fenced && fs::write("/dev/zero", "text").is_ok(),
+                "write-other",
+            );
+            note(fs::write(at.join("given"), "more").is_ok(), "write");
+            note(fs::remove_file(at.join("given")).is_ok(), "remove");
+            note(fs::create_dir(at.join("new")).is_ok(), "folder");
+            note(std::os::unix::net::UnixStream::pair().is_ok(), "socket");
+            let started = std::process::Command::new("/bin/true").status();
+            note(started.is_ok(), "program");
+            // SAFETY: plain system calls with no memory.
+            unsafe {
+                note(libc::fork() >= 0, "fork");
+                note(libc::kill(libc::getppid(), 0) == 0, "signal");
+                note(libc::geteuid() == 0, "root");
+                note(libc::setresuid(0, 0, 0) == 0, "become-root");
+                note(libc::unshare(libc::CLONE_NEWUSER) == 0, "namespace");
+            }
+            let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+            let is = |line: &str| status.lines().any(|own| own == line);
+            for set in ["CapEff", "CapPrm", "CapInh"] {
+                note(!is(&format!("{set}:\t0000000000000000")), "capability");
+            }
+            note(!is("NoNewPrivs:\t1") || !is("Seccomp:\t2"), "loose");
+            can
+        };
+        let confine =
+            |_: &[&Path], seconds| confine_to_devices(&[Path::new("/dev/null")], true, seconds);
+        assert_eq!(
+            confined_by(confine, &[], asked, folder.path()),
+            "read thread write-device"
+        );
+        assert_eq!(
+            fs::read_to_string(folder.path().join("given")).unwrap(),
+            "text"
+        );
     }
 
     #[test]
