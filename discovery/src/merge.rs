@@ -12,7 +12,7 @@ use topology::nvlink::set_nvlinks;
 use topology::pci::{CLASS_3D, PciAddress, PciDevice};
 use topology::set::{CpuSet, NodeSet};
 use topology::sysfs;
-use topology::text::plain;
+use topology::text::{few, plain};
 use topology::vendor::{GpuVendor, Library};
 use tracing::debug;
 
@@ -47,7 +47,7 @@ pub(crate) fn read_root(
     let (overrides, complaints) = sysfs::read_overrides(root);
     let mut machine = sysfs::read_machine(root, &overrides)?;
     let complaints = complaints.iter().map(ToString::to_string);
-    machine.remarks.extend(complaints);
+    machine.remarks.extend(few(complaints));
     match asked.answer() {
         Ok(answer) => add_hwloc(&mut machine, answer, live),
         Err(error) => {

@@ -5,10 +5,12 @@ use std::marker::PhantomData;
 use std::str::FromStr;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 /// Characters of others' text that are kept at most.
 const LONGEST: usize = 256;
+/// Sentences about one machine that are kept at most.
+const MOST_SENTENCES: usize = 256;
 /// The longest host name, in bytes (`HOST_NAME_MAX` is 64 on Linux; Slurm's `NodeName` may be a domain name).
 const LONGEST_HOST: usize = 253;
 
@@ -90,13 +92,44 @@ pub(crate) fn read_plain_list<'de, D: Deserializer<'de>>(
     Ok(texts.iter().map(|text| plain(text)).collect())
 }
 
-/// A list of sentences, each of any length.
+/// A list of sentences, each of any length; the last of [`few`] says how many are left out.
 pub(crate) fn read_sentences<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<String>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    let sentence = |text: &String| text.chars().map(shown).collect();
-    Ok(texts.iter().map(sentence).collect())
+    struct Sentences;
+    impl<'de> Visitor<'de> for Sentences {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of strings")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<Self::Value, A::Error> {
+            let mut error = None;
+            let next = || {
+                texts.next_element::<String>().unwrap_or_else(|found| {
+                    error = Some(found);
+                    None
+                })
+            };
+            let sentences =
+                few(std::iter::from_fn(next).map(|text| text.chars().map(shown).collect()));
+            error.map_or(Ok(sentences), Err)
+        }
+    }
+    deserializer.deserialize_seq(Sentences)
+}
+
+/// As many sentences as a person reads, and how many more there are: a file of a million faulty lines has a million.
+pub fn few(sentences: impl Iterator<Item = String>) -> Vec<String> {
+    let mut sentences = sentences.fuse();
+    let mut kept: Vec<String> = sentences.by_ref().take(MOST_SENTENCES).collect();
+    let left = sentences.count();
+    if left > 0 {
+        kept.truncate(MOST_SENTENCES - 1);
+        kept.push(format!("{} more remarks are left out", left + 1));
+    }
+    kept
 }
 
 /// A [`host_name`] of a document that may lack it.
@@ -170,6 +203,26 @@ mod tests {
             assert_eq!(plain(kept), kept);
         }
         assert_eq!(plain(" a "), "a");
+    }
+
+    #[test]
+    fn a_million_sentences_are_few() {
+        let many = |count: usize| few((0..count).map(|number| number.to_string()));
+        assert_eq!(many(MOST_SENTENCES).len(), MOST_SENTENCES);
+        let most = many(1_000_000);
+        assert_eq!(most.len(), MOST_SENTENCES);
+        assert_eq!(most[255], "999745 more remarks are left out");
+        assert_eq!(few(most.clone().into_iter()), most);
+        let json = serde_json::to_string(&vec!["a\u{1b}b"; 1000]).unwrap();
+        let mut json = serde_json::Deserializer::from_str(&json);
+        let read = read_sentences(&mut json).unwrap();
+        assert_eq!(
+            (read.len(), read[0].as_str()),
+            (MOST_SENTENCES, "a\u{fffd}b")
+        );
+        for odd in ["[1]", "[\"a\"", "{}"] {
+            assert!(read_sentences(&mut serde_json::Deserializer::from_str(odd)).is_err());
+        }
     }
 
     #[test]
