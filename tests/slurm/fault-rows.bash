@@ -245,6 +245,7 @@ rows_of_interruptions() {
         meanwhile=cancel instead="that the job was cancelled"
         meet_srun "$hook: slurmstepd is killed, then the job cancelled" any CANCELLED -
     done
+    [ "$mode" = --sample ] || rows_of_time_limits
     meanwhile='' instead="its own lines"
     fault slurmstepd task_init die-parent
     meet_srun "task_init: slurmstepd is killed" any COMPLETED bound
@@ -259,6 +260,26 @@ rows_of_interruptions() {
     meanwhile=
     fault none
     meet_srun "and the next job" 0 COMPLETED bound
+}
+
+# slurmctld looks twice a minute for jobs whose time is up; the hook is at work then, and goes on for a while.
+rows_of_time_limits() {
+    local hook meanwhile=end_time instead="that its time was up" LAB_PATIENCE=$((4 * ${LAB_PATIENCE:-20}))
+    for hook in user_init task_init; do
+        fault slurmstepd $hook slow-told
+        meet "$hook: the job's time is up" any TIMEOUT - srun "${two_tasks[@]}" "$option" sleep 100
+    done
+}
+
+end_time() {
+    local job tries
+    job=$(timeout 5 squeue -h -n "$1" -o %A)
+    timeout 10 scontrol update "JobId=$job" EndTime=now
+    for ((tries = 0; tries < 450; tries++)); do
+        [ "$(timeout 5 squeue -h -j "$job" -o %T)" = RUNNING ] || break
+        sleep 0.1
+    done
+    touch "$GPU_NUMA_FAULT.go"
 }
 
 another_user() {

@@ -12,6 +12,7 @@
  *                 offset PANIC, so that a true Rust panic unwinds from there
  *   slow          the hook takes 2.5 s longer, which is more than a task waits for its neighbours
  *   slow-one      so in the step's task 1 alone
+ *   slow-told     the hook takes 2.5 s longer from when a file with ".go" after that name is there, a minute at most
  *   die           the process is killed: slurmstepd, or the task
  *   die-parent    so is its parent: in a task, slurmstepd
  *   die-one       the step's task 1 is killed
@@ -44,9 +45,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum kind { NONE, ERROR, PANIC, SLOW, SLOW_ONE, DIE, DIE_PARENT, DIE_ONE, DIE_OTHERS, STOP_ONE, EACCES_ALL, NO_AFFINITY,
+enum kind { NONE, ERROR, PANIC, SLOW, SLOW_ONE, SLOW_TOLD, DIE, DIE_PARENT, DIE_ONE, DIE_OTHERS, STOP_ONE, EACCES_ALL, NO_AFFINITY,
     NO_POLICY };
-static const char *const kinds[] = { "none", "error", "panic", "slow", "slow-one", "die", "die-parent", "die-one",
+static const char *const kinds[] = { "none", "error", "panic", "slow", "slow-one", "slow-told", "die", "die-parent", "die-one",
     "die-others", "stop-one", "eacces", "no-affinity", "no-policy" };
 
 static struct {
@@ -195,11 +196,25 @@ static void enter(const char *hook, spank_t spank)
     now = fault.number;
 }
 
+static void wait_until_told(void)
+{
+    char path[PATH_MAX];
+    const char *file = getenv("GPU_NUMA_FAULT");
+    enum kind meant = now;
+    now = NONE;
+    snprintf(path, sizeof path, "%s.go", file ? file : "");
+    for (int tries = 0; tries < 600 && access(path, F_OK); tries++)
+        usleep(100000);
+    now = meant;
+}
+
 /* Whether a call of the plugin should fail; takes its time first where the hook is to be slow. */
 static int fails(void)
 {
-    if (now == SLOW && !slept) {
+    if ((now == SLOW || now == SLOW_TOLD) && !slept) {
         slept = 1;
+        if (now == SLOW_TOLD)
+            wait_until_told();
         usleep(2500000);
     }
     return now == ERROR;
