@@ -1,4 +1,7 @@
-//! Links the unwinder into the plugin.
+//! Links the unwinder into the plugin, and what a launch runs into one piece.
+//!
+//! The code of a launch is a fifth of the plugin's.  The kernel maps it for a new process in pieces of 64 KiB, one page
+//! fault each, so `launch.ld` has the linker put it together; `tests/abi/speed.rs` writes that list and checks it.
 //!
 //! Slurm's programs do not have `libgcc_s.so.1`, so loading it would be most of what loading the plugin costs each of
 //! them.  std names it to the linker as `gcc_s`; here that name leads to the C compiler's static copy (`libgcc_eh.a`, in
@@ -10,6 +13,10 @@ use std::{env, fs};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=launch.ld");
+    if let Ok(folder) = env::var("CARGO_MANIFEST_DIR") {
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-T,{folder}/launch.ld");
+    }
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|is| is == value);
     let is_native = env::var("HOST").ok() == env::var("TARGET").ok();
     // AddressSanitizer must see a panic unwind, and sees what the shared unwinder does.

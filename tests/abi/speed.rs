@@ -10,6 +10,7 @@
     reason = "small counts and times"
 )]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
@@ -300,12 +301,31 @@ fn hooks_take_no_more_instructions_than_they_did() {
 }
 
 fn count_instructions(plugin: Plugin, world: &World, tasks: usize, hook: &str) -> u64 {
+    let totals = profiles(plugin, world, tasks, hook)
+        .into_iter()
+        .filter_map(|text| {
+            let totals = text.lines().find_map(|line| line.strip_prefix("totals: "));
+            totals?.trim().parse::<u64>().ok()
+        });
+    // What was counted before the fork is in the tasks' files as well.
+    let totals: Vec<u64> = totals.collect();
+    let most = totals.iter().max().copied().unwrap_or(0);
+    if hook == "task_init" {
+        totals.iter().sum()
+    } else {
+        most
+    }
+}
+
+/// What callgrind wrote of a hook, one text for each process.
+fn profiles(plugin: Plugin, world: &World, tasks: usize, hook: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     // The tasks, ordinary users by then, write there too.
     set_mode(folder.path(), 0o777);
     let mut valgrind = Command::new("/usr/bin/valgrind");
     valgrind
         .args(["--tool=callgrind", "--quiet"])
+        .args(["--demangle=no", "--compress-strings=no"])
         .arg(format!("--toggle-collect=slurm_spank_{hook}"))
         .arg(format!(
             "--callgrind-out-file={}/%p",
@@ -317,19 +337,166 @@ fn count_instructions(plugin: Plugin, world: &World, tasks: usize, hook: &str) -
         .line(SLOW_CLOCK)
         .run_by(valgrind);
     let files = std::fs::read_dir(folder.path()).unwrap();
-    let totals = files.filter_map(|file| {
-        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
-        let totals = text.lines().find_map(|line| line.strip_prefix("totals: "));
-        totals?.trim().parse::<u64>().ok()
-    });
-    // What was counted before the fork is in the tasks' files as well.
-    let totals: Vec<u64> = totals.collect();
-    let most = totals.iter().max().copied().unwrap_or(0);
-    if hook == "task_init" {
-        totals.iter().sum()
-    } else {
-        most
+    files
+        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect()
+}
+
+/// The list of functions that the linker puts together (`slurm-spank/build.rs`).
+const ORDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../slurm-spank/launch.ld");
+
+/// Each 64 KiB of code that a task comes into is a page fault, which costs more than what most functions compute.
+///
+/// `UPDATE_ORDER=1` writes the list anew; the plugin is then to be built again.
+#[test]
+#[ignore = "for a release build: make test-abi"]
+fn code_that_a_launch_runs_is_together() {
+    let world = World::declared(USUAL);
+    let run = functions_in_order(&world);
+    if std::env::var_os("UPDATE_ORDER").is_some() {
+        std::fs::write(ORDER, order_of(&run)).unwrap();
+        return;
     }
+    let sizes = symbols();
+    let bytes = |is_counted: &dyn Fn(u64) -> bool| -> u64 {
+        let of_run = run.iter().filter_map(|name| sizes.get(name));
+        let counted = of_run.filter(|(at, _)| is_counted(*at));
+        counted.map(|(_, size)| size).sum()
+    };
+    let all = bytes(&|_| true);
+    // They come first, and what lies between them has the same name but for its hash.
+    let start = start_of(".text");
+    let end = start + all + all / 4;
+    let together = bytes(&|at| (start..end).contains(&at));
+    let line = format!("{together} of {all} bytes of code that a launch runs are together");
+    eprintln!("{line}");
+    assert!(
+        together * 10 >= all * 8,
+        "{line}: UPDATE_ORDER=1 writes the list"
+    );
+}
+
+/// The plugin's functions that a launch runs, as the linker knows them: what every program of Slurm's runs, what each task
+/// runs, what the one runs that decides, and what comes before the fork.
+fn functions_in_order(world: &World) -> Vec<String> {
+    // What the dynamic loader runs, ours and std's, is in no hook.
+    let is_loaders = |name: &String| {
+        ["fill_version", "ARGV_INIT_ARRAY"]
+            .iter()
+            .any(|part| name.contains(part))
+    };
+    let mut all: Vec<String> = symbols().into_keys().filter(is_loaders).collect();
+    let mut add = |plugin, tasks, hook, processes: usize| {
+        let mut counts = BTreeMap::<String, usize>::new();
+        for text in profiles(plugin, world, tasks, hook) {
+            for name in functions(&text) {
+                *counts.entry(name).or_default() += 1;
+            }
+        }
+        let usual = counts.into_iter().filter(|(_, count)| *count >= processes);
+        for (name, _) in usual {
+            if !all.contains(&name) {
+                all.push(name);
+            }
+        }
+    };
+    for hook in ["init", "user_init", "task_init"] {
+        add(Plugin::Unused, 1, hook, 1);
+    }
+    add(Plugin::Binding, 8, "task_init", 3);
+    add(Plugin::Binding, 8, "task_init", 1);
+    add(Plugin::Binding, 1, "task_init", 1);
+    add(Plugin::Binding, 1, "user_init", 1);
+    all
+}
+
+/// The plugin's functions in what callgrind wrote.
+fn functions(text: &str) -> BTreeSet<String> {
+    let plugin = build::plugin().to_str().unwrap();
+    let mut is_plugins = false;
+    let mut names = BTreeSet::new();
+    for line in text.lines() {
+        if let Some(object) = line.strip_prefix("ob=") {
+            is_plugins = object == plugin;
+        } else if let Some(name) = line.strip_prefix("fn=").filter(|_| is_plugins) {
+            // Of a function that calls itself each depth has a name.
+            names.insert(name.split('\'').next().unwrap_or(name).to_owned());
+        }
+    }
+    names
+}
+
+/// The linker script for these functions.
+fn order_of(functions: &[String]) -> String {
+    let mut text = "/* What a launch runs, put together by the linker: written by UPDATE_ORDER=1 with `make test-abi`, see\n   \
+                    tests/abi/speed.rs.  A function that is not here, or not there any more, is linked all the same. */\n\
+                    SECTIONS {\n  .text : {\n"
+        .to_owned();
+    let mut patterns: Vec<String> = Vec::new();
+    for name in functions {
+        let pattern = without_hashes(name);
+        if !patterns.contains(&pattern) {
+            writeln!(text, "    *(.text.{pattern} .text.unlikely.{pattern})").unwrap();
+            patterns.push(pattern);
+        }
+    }
+    text + "    *(.text .text.*)\n  }\n}\nINSERT BEFORE .fini;\n"
+}
+
+/// A function's name with `*` for what another compiler, or other code in the crate, would name otherwise: the hash of the
+/// older names, the crates' of the newer ones, and LLVM's own number.
+fn without_hashes(name: &str) -> String {
+    let name = name.split_once(".llvm.").map_or(name, |(name, _)| name);
+    let hash = name.strip_suffix('E').and_then(|name| {
+        let (before, hash) = name.rsplit_once("17h")?;
+        let is_hash = hash.len() == 16 && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
+        is_hash.then(|| format!("{before}17h*"))
+    });
+    if let Some(name) = hash {
+        return name;
+    }
+    let mut parts = name.split("Cs");
+    let mut pattern = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.split_once('_').map(|(_, rest)| format!("Cs*_{rest}"));
+        pattern += &rest.unwrap_or_else(|| format!("Cs{part}"));
+    }
+    pattern + "*"
+}
+
+fn output_of(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .arg(build::plugin())
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn hex(text: &str) -> u64 {
+    u64::from_str_radix(text, 16).unwrap()
+}
+
+/// Where a section of the plugin begins.
+fn start_of(section: &str) -> u64 {
+    let text = output_of("readelf", &["-SW"]);
+    let mut lines = text.lines().map(str::split_whitespace);
+    let mut words = lines
+        .find_map(|mut words| words.any(|word| word == section).then_some(words))
+        .expect("the plugin has that section");
+    hex(words.nth(1).unwrap())
+}
+
+/// Address and size of each symbol of the plugin.
+fn symbols() -> BTreeMap<String, (u64, u64)> {
+    let text = output_of("nm", &["-S", "--defined-only"]);
+    let lines = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    lines
+        .filter_map(|words| match words.as_slice() {
+            [at, size, _, name] => Some(((*name).to_owned(), (hex(at), hex(size)))),
+            _ => None,
+        })
+        .collect()
 }
 
 /// The time added to a step by its tasks, both on scales of powers.
