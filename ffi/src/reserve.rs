@@ -2,6 +2,9 @@
 //!
 //! Where an allocation fails Rust ends the process, which in slurmstepd is a launch that hangs.  So what the system
 //! has no memory for comes from a fixed piece of this library's own, which costs nothing until it is used.
+//!
+//! A process that has just been forked pays for each page that it writes, and the system's allocator writes where the
+//! parent's blocks are.  Such a one may have its first blocks from that piece, side by side on a page or two.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
@@ -17,6 +20,8 @@ const BYTES: usize = 4 << 20;
 pub struct WithReserve {
     reserve: UnsafeCell<[u8; BYTES]>,
     used: AtomicUsize,
+    /// Up to where the reserve comes before the system's allocator.
+    first: AtomicUsize,
 }
 
 // SAFETY: blocks of the reserve are given out once each, by an atomic counter; nothing else touches the bytes.
@@ -29,7 +34,13 @@ impl WithReserve {
         Self {
             reserve: UnsafeCell::new([0; BYTES]),
             used: AtomicUsize::new(0),
+            first: AtomicUsize::new(0),
         }
+    }
+
+    /// From now on the first `bytes` of the reserve come before the system's allocator.
+    pub fn begin_with(&self, bytes: usize) {
+        self.first.store(bytes.min(BYTES), Ordering::Relaxed);
     }
 
     fn start(&self) -> usize {
@@ -44,11 +55,24 @@ impl WithReserve {
 
     /// A block of the reserve, or null when it has no room.
     fn take(&self, layout: Layout) -> *mut u8 {
+        self.take_below(BYTES, layout)
+    }
+
+    /// A block of what comes before the system's allocator, or null when that has no room.
+    fn take_first(&self, layout: Layout) -> *mut u8 {
+        match self.first.load(Ordering::Relaxed) {
+            0 => ptr::null_mut(),
+            limit => self.take_below(limit, layout),
+        }
+    }
+
+    /// A block of the reserve's first `limit` bytes, or null when they have no room.
+    fn take_below(&self, limit: usize, layout: Layout) -> *mut u8 {
         let place = |used: usize| {
             let from = (self.start() + used).checked_next_multiple_of(layout.align())?;
             let offset = from - self.start();
             let end = offset.checked_add(layout.size())?;
-            (end <= BYTES).then_some((offset, end))
+            (end <= limit).then_some((offset, end))
         };
         // What another thread wrote in a block that it gave back comes before what is written in it now.
         let taken = self
@@ -60,6 +84,18 @@ impl WithReserve {
             Some((offset, _)) => self.reserve.get().cast::<u8>().wrapping_add(offset),
             None => ptr::null_mut(),
         }
+    }
+
+    /// Makes the reserve's last block longer or shorter; false for any other.
+    fn resize(&self, offset: usize, size: usize, new_size: usize) -> bool {
+        let (end, new_end) = (offset + size, offset.saturating_add(new_size));
+        // As in `take_below`: what follows may have been another thread's.
+        let order = (Ordering::AcqRel, Ordering::Relaxed);
+        new_end <= BYTES
+            && self
+                .used
+                .compare_exchange(end, new_end, order.0, order.1)
+                .is_ok()
     }
 
     /// Gives back a block of the reserve, if it is the last one.
@@ -75,6 +111,10 @@ impl WithReserve {
 // block goes back to where it came from.
 unsafe impl GlobalAlloc for WithReserve {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let block = self.take_first(layout);
+        if !block.is_null() {
+            return block;
+        }
         // SAFETY: the caller's promise on the layout is handed on.
         let block = unsafe { System.alloc(layout) };
         if block.is_null() {
@@ -84,12 +124,15 @@ unsafe impl GlobalAlloc for WithReserve {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise on the layout is handed on.
-        let block = unsafe { System.alloc_zeroed(layout) };
-        if !block.is_null() {
-            return block;
+        let mut block = self.take_first(layout);
+        if block.is_null() {
+            // SAFETY: the caller's promise on the layout is handed on.
+            let zeroed = unsafe { System.alloc_zeroed(layout) };
+            if !zeroed.is_null() {
+                return zeroed;
+            }
+            block = self.take(layout);
         }
-        let block = self.take(layout);
         if !block.is_null() {
             // A block that was given back may have been written.
             // SAFETY: the block is as long as the layout says, and no one else has it.
@@ -107,11 +150,15 @@ unsafe impl GlobalAlloc for WithReserve {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        if self.offset_of(block).is_none() {
-            // SAFETY: the system's block; the caller's promises are handed on.
-            let moved = unsafe { System.realloc(block, layout, new_size) };
-            if !moved.is_null() {
-                return moved;
+        match self.offset_of(block) {
+            Some(offset) if self.resize(offset, layout.size(), new_size) => return block,
+            Some(_) => {}
+            None => {
+                // SAFETY: the system's block; the caller's promises are handed on.
+                let moved = unsafe { System.realloc(block, layout, new_size) };
+                if !moved.is_null() {
+                    return moved;
+                }
             }
         }
         // SAFETY: the caller promises that the new size fits the alignment.
@@ -156,6 +203,39 @@ mod tests {
         assert_eq!(all.take(layout(8, 8)), last);
         assert!(all.take(layout(BYTES, 1)).is_null());
         assert!(!all.take(layout(BYTES / 2, 1)).is_null());
+    }
+
+    #[test]
+    fn the_first_bytes_come_before_the_systems_allocator_where_it_is_asked_for() {
+        static ALL: WithReserve = WithReserve::new();
+        let layout = |size| Layout::from_size_align(size, 8).unwrap();
+        let is_reserves = |block: *mut u8| ALL.offset_of(block).is_some();
+        // SAFETY: a size that is not 0.
+        let before = unsafe { ALL.alloc(layout(8)) };
+        ALL.begin_with(64);
+        // SAFETY: as above.
+        let first = unsafe { ALL.alloc_zeroed(layout(32)) };
+        assert!(!is_reserves(before) && is_reserves(first));
+        // SAFETY: a block of 32 bytes.
+        unsafe { first.write_bytes(9, 32) };
+        // SAFETY: as it was taken; it is the last, so it stays where it is.
+        assert_eq!(unsafe { ALL.realloc(first, layout(32), 48) }, first);
+        // SAFETY: as above.
+        let beyond = unsafe { ALL.alloc(layout(32)) };
+        assert!(!is_reserves(beyond));
+        // SAFETY: as each was taken.
+        unsafe {
+            ALL.dealloc(beyond, layout(32));
+            ALL.dealloc(first, layout(48));
+            ALL.dealloc(before, layout(8));
+        }
+        // SAFETY: as above; what was given back is zeroed.
+        let again = unsafe { ALL.alloc_zeroed(layout(64)) };
+        assert_eq!(again, first);
+        // SAFETY: a block of 64 bytes.
+        assert_eq!(unsafe { *again.add(31) }, 0);
+        // SAFETY: as it was taken.
+        unsafe { ALL.dealloc(again, layout(64)) };
     }
 
     /// Under Miri (`make test-miri`) in many orders: it reports a block that two threads have, and one used too long.

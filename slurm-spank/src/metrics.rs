@@ -159,6 +159,10 @@ pub(crate) fn decide_unseen(task: usize, step_has_gpus: bool) {
 
 /// What the kernel refused to set for this task.
 pub(crate) fn note(refused: &Refused) {
+    // Writing here would cost each task of a host that counts nothing a page of its own.
+    if !is_on() {
+        return;
+    }
     let all = [refused.cpus.is_some(), refused.memory.is_some()];
     for (own, is_refused) in REFUSED.iter().zip(all) {
         own.store(is_refused, Ordering::Relaxed);

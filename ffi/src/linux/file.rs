@@ -1,11 +1,12 @@
 //! Files that root, or a task, reads without trusting who wrote them.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fstatvfs, statvfs};
+use rustix::io::Errno;
 
 use super::process::effective_user;
 
@@ -222,12 +223,7 @@ fn read_bounded(file: File, meta: &Metadata, path: &Path, limit: u64) -> Result<
     String::from_utf8(bytes).map_err(|_| FileError::NotText(path.to_owned()))
 }
 
-fn read_bytes(
-    mut file: File,
-    meta: &Metadata,
-    path: &Path,
-    limit: u64,
-) -> Result<Vec<u8>, FileError> {
+fn read_bytes(file: File, meta: &Metadata, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let size = meta.len();
     if size > limit {
         return Err(FileError::TooLarge {
@@ -240,28 +236,26 @@ fn read_bytes(
     let room = usize::try_from(size).unwrap_or(0).max(4095) + 1;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut bytes = Vec::new();
-    let mut used = 0;
     loop {
-        let more = if used == 0 { room } else { used };
+        let more = if bytes.is_empty() { room } else { bytes.len() };
         bytes
             .try_reserve_exact(more)
             .map_err(|_| io(path, std::io::ErrorKind::OutOfMemory.into()))?;
-        bytes.resize(used + more, 0);
-        let free = bytes.get_mut(used..).unwrap_or_default();
-        match file.read(free) {
+        let free = bytes.capacity() - bytes.len();
+        match rustix::io::read(&file, spare_capacity(&mut bytes)) {
             Ok(0) => break,
             Ok(read) => {
-                used += read;
                 // What a regular file has is read at once; the file may grow while it is read.
-                if used >= limit || (size > 0 && read < more && used as u64 >= size) {
+                let is_whole = size > 0 && read < free && bytes.len() as u64 >= size;
+                if bytes.len() >= limit || is_whole {
                     break;
                 }
             }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(io(path, error)),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(io(path, error.into())),
         }
     }
-    bytes.truncate(used.min(limit));
+    bytes.truncate(limit);
     Ok(bytes)
 }
 

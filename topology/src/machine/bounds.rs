@@ -85,6 +85,14 @@ impl<T: HasCpus> List<T> {
         }
     }
 
+    /// The empty list, with room for `count` elements.
+    pub(crate) fn with_room(count: usize) -> Self {
+        Self {
+            elements: Vec::with_capacity(count.min(T::MOST)),
+            known: CpuSet::new(),
+        }
+    }
+
     /// Adds an element, where the list may have it.
     pub(crate) fn push(&mut self, element: T) -> Result<(), Unbounded> {
         if self.elements.len() == T::MOST {

@@ -319,7 +319,9 @@ impl<'t> Reader<'t> {
         mut read: impl FnMut(&mut Self) -> Option<T>,
     ) -> Option<Vec<T>> {
         let count: usize = self.parse()?;
-        let mut list = bounds::List::new();
+        // An element has two characters at least, so a count alone gets no memory.
+        let room = self.0.map_or(0, str::len) / 2;
+        let mut list = bounds::List::with_room(count.min(room));
         for _ in 0..count {
             list.push(read(self)?).ok()?;
         }

@@ -1,6 +1,5 @@
 //! What a host says now, to compare a snapshot with: a handful of small files.
 
-use std::iter;
 use std::path::Path;
 
 use super::files::Root;
@@ -18,17 +17,14 @@ pub fn read_now(root: &Path, gpus: &[PciAddress]) -> HostNow {
             .map(|text| text.trim().to_owned())
             .filter(|text| !text.is_empty())
     };
-    let folders = || VENDORS.iter().filter_map(|vendor| vendor.driver.gpus);
+    // What a driver lists is there, and need not be looked for one by one.
+    let folders = VENDORS.iter().filter_map(|vendor| vendor.driver.gpus);
+    let listed = folders.flat_map(|folder| root.entries(folder));
+    let listed: Vec<PciAddress> = listed.filter_map(|name| name.parse().ok()).collect();
     let is_there = |gpu: &&PciAddress| {
-        let gpu = gpu.to_string();
-        iter::once("sys/bus/pci/devices")
-            .chain(folders())
-            .any(|folder| root.exists(&[folder, "/", &gpu].concat()))
+        listed.contains(gpu) || root.exists(&format!("sys/bus/pci/devices/{gpu}"))
     };
-    let appeared = folders()
-        .flat_map(|folder| root.entries(folder))
-        .filter_map(|name| name.parse().ok())
-        .filter(|gpu| !gpus.contains(gpu));
+    let appeared = listed.iter().filter(|gpu| !gpus.contains(gpu));
     let mut bound = VENDORS.iter().filter(|vendor| vendor.is_bound_at_launch);
     HostNow {
         boot_id: line("proc/sys/kernel/random/boot_id"),
@@ -37,8 +33,8 @@ pub fn read_now(root: &Path, gpus: &[PciAddress]) -> HostNow {
         gpus: gpus
             .iter()
             .filter(is_there)
-            .copied()
             .chain(appeared)
+            .copied()
             .collect(),
     }
 }
