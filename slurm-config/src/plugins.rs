@@ -4,7 +4,7 @@
 //! site may have some of its own, and its name is compared letter by letter.
 
 use crate::config::{Line, has_word, last};
-use crate::release::Release;
+use crate::release::{Release, Span};
 use crate::rules::{Series, TABLE};
 
 /// A key that names plugins.
@@ -22,6 +22,8 @@ struct PluginKey {
     may_be_none: bool,
     /// Whether sites have plugins of their own: then only a file that is missing says that a name is wrong.
     is_sites: bool,
+    /// The releases that load the plugin.
+    releases: Span,
 }
 
 impl PluginKey {
@@ -38,6 +40,7 @@ impl PluginKey {
             stops_slurmd: |_| true,
             may_be_none: false,
             is_sites: false,
+            releases: Span::ALL,
         }
     }
 
@@ -62,7 +65,7 @@ impl PluginKey {
 }
 
 /// The keys of slurm.conf whose plugins a daemon does not start without, in every series alike.
-const KEYS: [PluginKey; 24] = [
+const KEYS: [PluginKey; 30] = [
     PluginKey {
         may_lack_kind: true,
         ..PluginKey::of("TaskPlugin", "task", |series| series.task_plugins)
@@ -127,11 +130,14 @@ const KEYS: [PluginKey; 24] = [
     PluginKey::of_slurmctld("JobCompType", "jobcomp", |series| series.jobcomp_plugins).or_none(),
     PluginKey {
         is_sites: true,
-        ..PluginKey::of("NodeFeaturesPlugins", "node_features", |_| &[])
+        ..PluginKey::of("NodeFeaturesPlugins", "node_features", |_| {
+            &["helpers", "knl_cray", "knl_generic"]
+        })
     },
     PluginKey {
+        may_lack_kind: true,
         is_sites: true,
-        ..PluginKey::of("PrEpPlugins", "prep", |_| &[])
+        ..PluginKey::of("PrEpPlugins", "prep", |_| &["script"])
     },
     PluginKey::of("AuthType", "auth", |_| &["munge", "none", "slurm"]),
     PluginKey::of_slurmctld("PreemptType", "preempt", |_| {
@@ -144,8 +150,74 @@ const KEYS: [PluginKey; 24] = [
     PluginKey {
         may_lack_kind: true,
         is_sites: true,
-        ..PluginKey::of_slurmctld("JobSubmitPlugins", "job_submit", |_| &[])
+        ..PluginKey::of_slurmctld("JobSubmitPlugins", "job_submit", |_| {
+            &[
+                "all_partitions",
+                "cray_aries",
+                "defaults",
+                "logging",
+                "lua",
+                "partition",
+                "pbs",
+                "require_timelimit",
+                "throttle",
+            ]
+        })
     },
+    PluginKey {
+        releases: Span::ALL.since(23, 2),
+        ..PluginKey::of("HashPlugin", "hash", |series| {
+            if Span::ALL.since(24, 5).has(series.number) {
+                &["k12", "sha3"]
+            } else {
+                &["k12"]
+            }
+        })
+    },
+    PluginKey {
+        stops_slurmd: |series| Span::ALL.since(25, 5).has(series.number),
+        releases: Span::ALL.since(24, 5),
+        ..PluginKey::of("TLSType", "tls", |_| &["none", "s2n"])
+    },
+    PluginKey {
+        releases: Span::ALL.since(24, 11),
+        ..PluginKey::of("CertmgrType", "certmgr", |_| &["script"]).or_none()
+    },
+    PluginKey {
+        releases: Span::ALL.since(25, 11),
+        ..PluginKey::of_slurmctld("MetricsType", "metrics", |_| &["openmetrics"]).or_none()
+    },
+    PluginKey {
+        is_sites: true,
+        releases: Span::ALL.since(23, 2),
+        ..PluginKey::of_slurmctld("PrioritySiteFactorPlugin", "site_factor", |_| {
+            &["example", "none"]
+        })
+    },
+    PluginKey {
+        releases: Span::ALL.before(24, 5),
+        ..PluginKey::of_slurmctld("ExtSensorsType", "ext_sensors", |_| &["none", "rrd"])
+    },
+];
+
+/// Slurm's own names that a build has only where it found a library: its file says whether this one has.
+const OF_LIBRARIES: [&str; 16] = [
+    "auth/jwt",
+    "acct_gather_energy/gpu",
+    "acct_gather_energy/ipmi",
+    "acct_gather_energy/xcc",
+    "acct_gather_interconnect/ofed",
+    "acct_gather_profile/hdf5",
+    "acct_gather_profile/influxdb",
+    "burst_buffer/datawarp",
+    "burst_buffer/lua",
+    "ext_sensors/rrd",
+    "job_submit/lua",
+    "jobcomp/elasticsearch",
+    "jobcomp/kafka",
+    "jobcomp/mysql",
+    "switch/hpe_slingshot",
+    "tls/s2n",
 ];
 
 /// CgroupPlugin= of cgroup.conf (`_autodetect_cgroup_version`, interfaces/cgroup.c).
@@ -166,29 +238,53 @@ pub struct Unknown<'a> {
     pub stops_slurmd: bool,
 }
 
-/// The names of slurm.conf and cgroup.conf that are no plugins of `release`, of any release where that is not known.
-/// `has_file` says whether PluginDir has a file, None where that is not known.
-pub fn unknown<'a>(
+/// A name whose plugin's file was not to be seen: a site's own, or one that not every build of Slurm has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unseen<'a> {
+    /// The line that has it.
+    pub line: &'a Line,
+    /// The key as it is shown.
+    pub key: &'static str,
+    /// The name as it is written.
+    pub name: String,
+    /// Whether slurmd does not start without it; if it does, slurmctld does not.
+    pub stops_slurmd: bool,
+}
+
+/// What is to be said of the names of plugins.
+#[derive(Debug, Clone, Default)]
+pub struct Names<'a> {
+    /// Those that are no plugin.
+    pub unknown: Vec<Unknown<'a>>,
+    /// Those that may be one.
+    pub unseen: Vec<Unseen<'a>>,
+}
+
+/// The names of slurm.conf and cgroup.conf that are no plugins of `release`, of any release where that is not known, and those of
+/// which nothing is known.  `has_file` says whether PluginDir has a file, None where that is not known.
+pub fn names<'a>(
     conf: &'a [Line],
     cgroup: &'a [Line],
     release: Option<Release>,
     has_file: &dyn Fn(&str) -> Option<bool>,
-) -> Vec<Unknown<'a>> {
-    let mut found = Vec::new();
-    for key in &KEYS {
+) -> Names<'a> {
+    let mut found = Names::default();
+    let is_loaded =
+        |key: &&PluginKey| release.is_none_or(|own| key.releases.has(Series::of(own).number));
+    for key in KEYS.iter().filter(is_loaded) {
         let Some((value, line)) = last(conf, &key.shown.to_ascii_lowercase()) else {
             continue;
         };
         let names = value.split(',').map(str::trim);
         for name in names.filter(|name| !name.is_empty()) {
-            found.extend(key.check(name, line, release, has_file));
+            key.check(name, line, release, has_file, &mut found);
         }
     }
     if let Some((value, line)) = last(cgroup, "cgroupplugin") {
         let is_word = value == "autodetect"
             || value == "disabled" && release.is_none_or(|own| Series::of(own).loads_cgroup);
         if !is_word && uses_cgroups(conf, release) {
-            found.extend(CGROUP.check(value, line, release, has_file));
+            CGROUP.check(value, line, release, has_file, &mut found);
         }
     }
     found
@@ -216,19 +312,18 @@ impl PluginKey {
         line: &'a Line,
         release: Option<Release>,
         has_file: &dyn Fn(&str) -> Option<bool>,
-    ) -> Option<Unknown<'a>> {
+        found: &mut Names<'a>,
+    ) {
         let (kind, bare) = match name.split_once('/') {
             Some((kind, bare)) => (kind, bare),
             None if self.may_lack_kind => (self.kind, name),
             None => ("", name),
         };
-        // Where the release is not known, what one of them has is right.
         let is_none = name.to_ascii_lowercase().contains("none");
-        if self.may_be_none && is_none
-            || self.is_sites && has_file(&Self::file(kind, bare)) != Some(false)
-        {
-            return None;
+        if self.may_be_none && is_none {
+            return;
         }
+        // Where the release is not known, what one of them has is right.
         let series = match release {
             Some(release) => vec![*Series::of(release)],
             None => TABLE.to_vec(),
@@ -236,24 +331,38 @@ impl PluginKey {
         let is_own = |series: &Series| {
             let names = (self.names)(series);
             // A series that goes on without the plugin has no names.
-            names.contains(&bare) || names.is_empty() && !self.is_sites
+            names.contains(&bare) || names.is_empty()
         };
-        if kind == self.kind && series.iter().any(is_own) {
-            return None;
-        }
-        if has_file(&Self::file(kind, bare)) == Some(true) {
-            return None;
-        }
-        Some(Unknown {
-            line,
-            key: self.shown,
-            name: name.to_owned(),
-            expected: series.last().map_or_else(Vec::new, |newest| {
-                let names = (self.names)(newest).iter();
-                names.map(|name| format!("{}/{name}", self.kind)).collect()
+        let is_own = kind == self.kind && series.iter().any(is_own);
+        let is_of_library = OF_LIBRARIES
+            .iter()
+            .any(|own| own.split_once('/') == Some((kind, bare)));
+        let is_there = if is_own && !is_of_library {
+            Some(true)
+        } else {
+            has_file(&Self::file(kind, bare))
+        };
+        let stops_slurmd = series.iter().all(|own| (self.stops_slurmd)(own));
+        let (key, name) = (self.shown, name.to_owned());
+        match is_there {
+            Some(true) => {}
+            None if self.is_sites || is_own => found.unseen.push(Unseen {
+                line,
+                key,
+                name,
+                stops_slurmd,
             }),
-            stops_slurmd: series.iter().all(|own| (self.stops_slurmd)(own)),
-        })
+            Some(false) | None => found.unknown.push(Unknown {
+                line,
+                key,
+                name,
+                expected: series.last().map_or_else(Vec::new, |newest| {
+                    let names = (self.names)(newest).iter();
+                    names.map(|name| format!("{}/{name}", self.kind)).collect()
+                }),
+                stops_slurmd,
+            }),
+        }
     }
 
     /// The file of a plugin in PluginDir.
@@ -270,6 +379,34 @@ impl PluginKey {
 mod tests {
     use super::*;
     use crate::config::of_text;
+
+    #[test]
+    fn of_plugins_that_not_every_build_has_the_file_is_asked() {
+        let told = |conf: &str, release: &str, has: Option<bool>| {
+            let conf = of_text(conf, "f");
+            let found = names(&conf, &[], Release::find(release), &|_| has);
+            (found.unknown.len(), found.unseen.len())
+        };
+        for (conf, release, not_seen, missing) in [
+            ("JobSubmitPlugins=lua\n", "24.11", (0, 1), (1, 0)),
+            ("JobSubmitPlugins=nosuch\n", "24.11", (0, 1), (1, 0)),
+            ("JobSubmitPlugins=all_partitions\n", "24.11", (0, 0), (0, 0)),
+            ("TLSType=tls/s2n\n", "25.11", (0, 1), (1, 0)),
+            ("TLSType=tls/nosuch\n", "25.11", (1, 0), (1, 0)),
+            ("TLSType=tls/nosuch\n", "23.11", (0, 0), (0, 0)),
+            ("HashPlugin=hash/sha3\n", "23.11", (1, 0), (1, 0)),
+            ("HashPlugin=hash/sha3\n", "24.05", (0, 0), (0, 0)),
+            ("PrEpPlugins=prep/script\n", "22.05", (0, 0), (0, 0)),
+        ] {
+            assert_eq!(told(conf, release, None), not_seen, "{conf} {release}");
+            assert_eq!(
+                told(conf, release, Some(false)),
+                missing,
+                "{conf} {release}"
+            );
+            assert_eq!(told(conf, release, Some(true)), (0, 0), "{conf} {release}");
+        }
+    }
 
     /// As real ones of 22.05, 24.11, 25.05, 25.11 and 26.05 answered (`make test-gres`).
     #[test]
@@ -328,7 +465,7 @@ mod tests {
         ] {
             let (conf, cgroup) = (of_text(conf, "f"), of_text(cgroup, "g"));
             let has_file = |file: &str| (file == "task_site.so").then_some(true);
-            let found = unknown(&conf, &cgroup, Release::find(release), &has_file);
+            let found = names(&conf, &cgroup, Release::find(release), &has_file).unknown;
             let names: Vec<&str> = found.iter().map(|own| own.name.as_str()).collect();
             assert_eq!(names, expected, "{conf:?} {cgroup:?} {release}");
         }

@@ -64,13 +64,14 @@ mod places {
         for (path, text) in all_texts() {
             let is_code =
                 path.ends_with(".rs") && !path.contains("tests") && !path.contains("fuzz");
-            let is_table = [
-                "slurm-config/src/demands.rs",
-                "slurm-config/src/rules.rs",
-                "slurm-config/src/keys.rs",
-                "slurm-config/src/values.rs",
-            ]
-            .contains(&path.as_str());
+            let is_table = path.starts_with("slurm-config/src/demands/")
+                || [
+                    "slurm-config/src/plugins.rs",
+                    "slurm-config/src/rules.rs",
+                    "slurm-config/src/keys.rs",
+                    "slurm-config/src/values.rs",
+                ]
+                .contains(&path.as_str());
             if !is_code || is_table {
                 continue;
             }

@@ -1,6 +1,7 @@
 """Whole files of slurm.conf for tests/slurm/gres: what Slurm demands of them together, row by row.
 
-A line of a row that begins with `-` takes the lines of that key away, `+` is a line of cgroup.conf; all others stand at the end of BASE.
+A line of a row that begins with `-` takes the lines of that key away, `+` is a line of cgroup.conf, `>FILE ` one of another file beside it;
+all others stand at the end of BASE.
 """
 BASE = """ClusterName=c
 SlurmctldHost=@HOST@(127.0.0.1)
@@ -162,17 +163,117 @@ ROWS = {
     "proctrack-cgroup-tasknone": "-ProctrackType\nProctrackType=proctrack/cgroup",
     "jag-cgroup-linuxproc": "JobAcctGatherType=jobacct_gather/cgroup",
     "contain-linuxproc": "PrologFlags=Contain",
+    "tmpfs-contain": "JobContainerType=job_container/tmpfs\nPrologFlags=Contain",
+    "linear-tree": "-SelectType\nSelectType=select/linear\n-SelectTypeParameters\nTopologyPlugin=topology/tree",
+    "gres-tres-dbd": "AccountingStorageTRES=gres/gpu\nAccountingStorageType=accounting_storage/slurmdbd",
+    "script-size": "SchedulerParameters=max_script_size=999999999",
+    "suspend-time-big": "SuspendTime=99999999999",
+    "topology": "TopologyPlugin=topology/hypercube",
+    "topology-3d": "TopologyPlugin=topology/3d_torus",
+    "topology-tree": "TopologyPlugin=topology/tree",
+    "topology-block-ok": "TopologyPlugin=topology/block",
+    "mpi": "-MpiDefault\nMpiDefault=pmi3",
+    "mpi-openmpi": "-MpiDefault\nMpiDefault=openmpi",
+    "job-submit": "JobSubmitPlugins=nosuch",
+    "cli-filter": "CliFilterPlugins=nosuch",
+    "node-features": "NodeFeaturesPlugins=node_features/nosuch",
+    "burst": "BurstBufferType=burst_buffer/generic",
+    "container": "JobContainerType=job_container/cncu\nPrologFlags=Contain",
+    "crypto": "-CredType\nCryptoType=crypto/munge",
+    "cred-none": "-CredType\nCredType=cred/none",
+    "hash": "HashPlugin=hash/md5",
+    "prep": "PrEpPlugins=nosuch",
+    "site-factor": "PrioritySiteFactorPlugin=site_factor/nosuch\nPriorityType=priority/multifactor",
+    "launch-type": "LaunchType=launch/slurm",
+    "launch-bad": "LaunchType=launch/aprun",
+    "core-spec": "CoreSpecPlugin=core_spec/none",
+    "core-spec-cray": "CoreSpecPlugin=core_spec/cray_aries",
+    "power": "PowerPlugin=power/none",
+    "power-cray": "PowerPlugin=power/cray_aries",
+    "ext-sensors": "ExtSensorsType=ext_sensors/rrd",
+    "two-nodes-one-host": "NodeName=x1 NodeHostname=@HOST@ CPUs=1",
+    "two-nodes-one-host-ports": "NodeName=x1 NodeHostname=@HOST@ Port=7111 CPUs=1",
+    "powersave-features": "NodeFeaturesPlugins=node_features/helpers",
+    "http": "HttpParserType=http_parser/nosuch",
+    "metrics": "MetricsType=metrics/nosuch",
+    "tls": "TLSType=tls/nosuch",
+    "certmgr": "CertmgrType=certmgr/nosuch",
+    "url": "UrlParserType=url_parser/nosuch",
+    "namespace": "NamespaceType=namespace/nosuch\nPrologFlags=Contain",
+    "default-part-two": "PartitionName=q Nodes=n1 Default=YES\nPartitionName=r Nodes=n1 Default=YES",
+    "part-qos": "PartitionName=q Nodes=n1 QOS=high",
+    "part-alternate": "PartitionName=q Nodes=n1 Alternate=nosuch",
+    "part-allowqos": "PartitionName=q Nodes=n1 AllowQOS=high",
+    "part-mem": "PartitionName=q Nodes=n1 DefMemPerCPU=10 DefMemPerNode=20",
+    "part-minmax": "PartitionName=q Nodes=n1 MinNodes=5 MaxNodes=2",
+    "part-default-time": "PartitionName=q Nodes=n1 MaxTime=10 DefaultTime=20",
+    "part-tres": "PartitionName=q Nodes=n1 TRESBillingWeights=CPU=x",
+    "down-nodes": "DownNodes=zz State=DOWN",
+    "suspend-exc": "SuspendExcNodes=zz",
+    "resume-noprog": "SuspendTime=300",
+    "resume-prog": "SuspendTime=300\nSuspendProgram=/bin/true\nResumeProgram=/bin/true",
+    "resume-noexec": "SuspendTime=300\nSuspendProgram=/no/such\nResumeProgram=/no/such",
+    "prolog-missing": "Prolog=/no/such",
+    "health-missing": "HealthCheckProgram=/no/such\nHealthCheckInterval=30",
+    "plugindir": "PluginDir=/no/such",
+    "slurm-user": "-SlurmUser\nSlurmUser=nosuchuser",
+    "slurmd-user": "-SlurmdUser\nSlurmdUser=nosuchuser",
+    "slurmd-user-number": "-SlurmdUser\nSlurmdUser=4242",
+    "slurmd-user-of-the-host": "-SlurmdUser\nSlurmdUser=daemon",
+    "tree-with-file": "TopologyPlugin=topology/tree\n>topology.conf SwitchName=s0 Nodes=n1",
+    "tree-with-unknown-node": "TopologyPlugin=topology/tree\n>topology.conf SwitchName=s0 Nodes=n1,n9",
+    "tree-with-unknown-switch": "TopologyPlugin=topology/tree\n>topology.conf SwitchName=s0 Switches=s9",
+    "tree-with-empty-file": "TopologyPlugin=topology/tree\n>topology.conf # nothing",
+    "tree-by-yaml": "TopologyPlugin=topology/tree\n>topology.yaml - topology: t\n>topology.yaml   cluster_default: true\n>topology.yaml   flat: true",
+    "block-with-file": "TopologyPlugin=topology/block\n>topology.conf BlockName=b0 Nodes=n1\n>topology.conf BlockSizes=1",
+    "tmpfs-with-file": "JobContainerType=job_container/tmpfs\nPrologFlags=Contain\n>job_container.conf AutoBasePath=true\n>job_container.conf BasePath=@LAB@/base",
+    "tmpfs-without-base": "JobContainerType=job_container/tmpfs\nPrologFlags=Contain\n>job_container.conf AutoBasePath=true",
+    "helpers-with-file": "NodeFeaturesPlugins=node_features/helpers\n>helpers.conf Feature=a Helper=/bin/true",
+    "submit-line": "SchedulerParameters=max_submit_line_size=4194304",
+    "script-size-first": "SchedulerParameters=bf_interval=30,max_script_size=1048576",
+    "suspend-time-negative": "SuspendTime=-2",
+    "suspend-time-infinite": "SuspendTime=INFINITE",
+    "part-suspend-time": "PartitionName=q Nodes=n1 SuspendTime=99999999999",
+    "health-state": "HealthCheckNodeState=START_ONLY,IDLE",
+    "health-state-cycle": "HealthCheckNodeState=CYCLE,IDLE",
+    "health-state-bad": "HealthCheckNodeState=SLEEPING",
+    "exempt-time": "PreemptExemptTime=week",
+    "job-comment": "AccountingStoreJobComment=YES",
+    "salloc-default": "SallocDefaultCommand=\"srun --pty bash\"",
+    "max-node-huge": "MaxNodeCount=100000",
+    "node-called-all": "NodeName=ALL CPUs=1",
+    "no-addr-cache": "-CommunicationParameters\nCommunicationParameters=NoAddrCache,NoCtldInAddrAny,NoInAddrAny",
+    "sbcast": "SbcastParameters=Compression=lz4",
+    "part-tres-good": "PartitionName=q Nodes=n1 TRESBillingWeights=CPU=1.0,Mem=0.25G",
+    "part-tres-gpu": "PartitionName=q Nodes=n1 TRESBillingWeights=CPU=1.0,GRES/gpu=8",
+    "part-tres-unit": "PartitionName=q Nodes=n1 TRESBillingWeights=Mem=0.25Q",
+    "part-tres-no-value": "PartitionName=q Nodes=n1 TRESBillingWeights=CPU",
+    "part-tres-empty-value": "PartitionName=q Nodes=n1 TRESBillingWeights=CPU=",
+    "part-tres-default": "-PartitionName\nPartitionName=DEFAULT TRESBillingWeights=Memory=1\nPartitionName=p Nodes=n1",
+    "prio-weights": "PriorityType=priority/multifactor\nPriorityWeightTRES=CPU=1000,Memory=2",
+    "part-qos-none": "PartitionName=q Nodes=n1 AllowQOS=ALL",
+    "part-deny-qos": "PartitionName=q Nodes=n1 DenyQOS=low",
+    "prep-script": "PrEpPlugins=prep/script",
+    "job-submit-lua": "JobSubmitPlugins=lua",
+    "site-factor-none": "PrioritySiteFactorPlugin=site_factor/none\nPriorityType=priority/multifactor",
+    "hash-k12": "HashPlugin=hash/k12",
+    "tls-none": "TLSType=tls/none",
+    "tls-s2n": "TLSType=tls/s2n",
+    "metrics-openmetrics": "MetricsType=metrics/openmetrics",
+    "cr-socket-list-one": "-SelectTypeParameters\nSelectTypeParameters=CR_Socket\nNodeName=x1 Sockets=2 CoresPerSocket=2 CpuSpecList=0,1",
+    "cr-socket-list-allowed": "-SelectTypeParameters\nSelectTypeParameters=CR_Socket\nAllowSpecResourcesUsage=YES\nNodeName=x1 Sockets=2 CoresPerSocket=2 CpuSpecList=0,2",
 }
 
 
 def files(name):
-    """slurm.conf and cgroup.conf of a row."""
-    lines, cgroup = BASE.splitlines(), CGROUP
+    """The files of a row, by name."""
+    slurm, others = BASE.splitlines(), {"cgroup.conf": CGROUP}
     for line in ROWS[name].split("\n"):
         if line.startswith("-"):
-            lines = [own for own in lines if not own.startswith(line[1:] + "=")]
-        elif line.startswith("+"):
-            cgroup += line[1:] + "\n"
+            slurm = [own for own in slurm if not own.startswith(line[1:] + "=")]
+        elif line.startswith((">", "+")):
+            file, text = line[1:].split(" ", 1) if line.startswith(">") else ("cgroup.conf", line[1:])
+            others[file] = others.get(file, "") + text + "\n"
         elif line:
-            lines.append(line)
-    return "\n".join(lines) + "\n", cgroup
+            slurm.append(line)
+    return {"slurm.conf": "\n".join(slurm) + "\n"} | others

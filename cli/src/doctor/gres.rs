@@ -16,7 +16,7 @@ use topology::visible::runtime_order;
 use super::detection::{Obstacle, library_of, obstacle};
 use super::devices::{self, DeviceFile};
 use super::forecast;
-use super::gres_cores;
+use super::gres_cores::{self, CutLines};
 use super::keys;
 use super::mig;
 use super::report::{DoctorReport, Harm};
@@ -28,12 +28,13 @@ use crate::hardware::model;
 const NO_DEVICE_FILE: &str = "slurmd leaves out GPUs without a device file, and slurmctld drains the node (\"gres/gpu count reported lower \
                               than configured\")";
 
-pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
-    let Some(slurm) = &world.slurm else { return };
+/// Checks gres.conf; returns the lines whose cores this Slurm does not take, which are for `sockets` to report.
+pub(super) fn check(world: &World<'_>, report: &mut DoctorReport) -> Option<CutLines> {
+    let slurm = world.slurm.as_ref()?;
     // Without this node's line it is not known which lines are for this host; `node` says so.
-    let Some(node) = &slurm.node else { return };
+    let node = slurm.node.as_ref()?;
     if world.machine.gpus.is_empty() || node.gres_count("gpu").is_none() {
-        return;
+        return None;
     }
     let path = slurm.beside("gres.conf");
     let Some(lines) = &slurm.gres else {
@@ -43,7 +44,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
             &path,
             report,
         );
-        return;
+        return None;
     };
     let gres = NodeGres::of(lines, &node.name, "gpu");
     if gres.lines.is_empty() && !gres.detects() {
@@ -56,7 +57,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
             &path,
             report,
         );
-        return;
+        return None;
     }
     check_keys(lines, report);
     check_flags(world, &gres, report);
@@ -78,7 +79,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
         check_order(world.machine, &gres, report);
     }
     check_numbers(world, node, &gres, report);
-    gres_cores::check(world, slurm, &gres, check, report);
+    gres_cores::check(world, slurm, &gres, report)
 }
 
 fn report_none(world: &World<'_>, evidence: String, path: &str, report: &mut DoctorReport) {

@@ -3,8 +3,6 @@
 
 use slurm_config::cores::{CoreMap, CoreSet, SocketKind};
 use slurm_config::gres::{GresLine, NodeGres};
-use slurm_config::keys::of_node_line;
-use slurm_config::node::Node;
 use slurm_config::parameters::SocketWord;
 use slurm_config::rules::CoresRule;
 use topology::machine::Gpu;
@@ -16,16 +14,25 @@ use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
 
-/// What looks at gres.conf as a whole, and at its cores by [`check`].
-pub(super) type CheckGres = fn(&World<'_>, &mut DoctorReport);
+/// The lines of gres.conf whose cores this Slurm does not take, for `sockets` to say what to change.
+pub(super) struct CutLines {
+    /// Where they are, and what Slurm takes.
+    pub(super) evidence: String,
+    /// What Slurm does about them.
+    pub(super) effect: String,
+    /// Each line with cores that Slurm takes.
+    pub(super) lines: String,
+    /// Whether a socket has several NUMA nodes, so that nodes for sockets may make the lines right.
+    pub(super) are_sockets_cut: bool,
+}
 
+/// Checks cores; returns the lines whose cores this Slurm does not take, which are not in the report.
 pub(crate) fn check(
     world: &World<'_>,
     slurm: &Slurm,
     gres: &NodeGres<'_>,
-    check_gres: CheckGres,
     report: &mut DoctorReport,
-) {
+) -> Option<CutLines> {
     let parameters = world.parameters();
     let map = if parameters.overrides_machine() {
         None
@@ -38,7 +45,6 @@ pub(crate) fn check(
         rule: CoresRule::of(world.release),
         detects: gres.detects(),
         registers: forecast::is_accepted(world),
-        check_gres,
     };
     let lines = gres.lines.iter();
     let mut cut: Vec<Cut> = Vec::new();
@@ -46,10 +52,10 @@ pub(crate) fn check(
         .filter_map(|line| judge.check_line(line, &mut cut, report))
         .collect();
     report_coreless(&coreless, report);
-    judge.report_cut(slurm, &cut, report);
     if gres.detects() {
         judge.check_detected(slurm, gres, report);
     }
+    judge.cut_lines(&cut)
 }
 
 /// A line whose cores this Slurm does not take.
@@ -68,50 +74,6 @@ struct Judge<'a> {
     detects: bool,
     /// Whether slurmctld takes the node as it is: its line may divide the machine in other sockets, or not count all lines.
     registers: bool,
-    /// For what is tried before it is advised.
-    check_gres: CheckGres,
-}
-
-/// What makes NUMA nodes the sockets of this host.
-pub(super) struct NodesAsSockets {
-    /// The words and the node's line.
-    pub(super) text: String,
-    /// Whether gres.conf is right then as it is.
-    pub(super) takes_lines: bool,
-}
-
-/// What makes NUMA nodes the sockets of this host, tried; None where nothing does.
-pub(super) fn nodes_as_sockets(
-    world: &World<'_>,
-    slurm: &Slurm,
-    node: &Node,
-    check_gres: CheckGres,
-) -> Option<NodesAsSockets> {
-    let map = world.core_map(SocketKind::NumaNode)?;
-    let geometry = of_node_line(&map.socket_pairs(node));
-    let text = match world.socket_word(SocketKind::NumaNode)? {
-        SocketWord::OfNode(words) => {
-            format!("{}: Parameters={words} {geometry}", node.line.place())
-        }
-        SocketWord::OfCluster(words) => format!(
-            "{}: SlurmdParameters={words}, and on the node's line {geometry}",
-            slurm.path
-        ),
-    };
-    let tried = world.with_nodes_as_sockets(&map)?;
-    // A Slurm that was built with hwloc 1, or slurmd's own options, may pass over the word.
-    if tried.socket_kind() != SocketKind::NumaNode {
-        return None;
-    }
-    let mut after = DoctorReport::default();
-    check_gres(&tried, &mut after);
-    forecast::check(&tried, &mut after);
-    let is_of_cores =
-        |check: &str| ["gres-cores", "gres-autodetect", "registration"].contains(&check);
-    Some(NodesAsSockets {
-        text,
-        takes_lines: !after.findings.iter().any(|own| is_of_cores(own.check)),
-    })
 }
 
 /// The cores that a line gives its GPUs.
@@ -344,49 +306,25 @@ impl Judge<'_> {
         });
     }
 
-    /// One finding for all lines whose cores this Slurm does not take.
-    ///
-    /// Where NUMA nodes cut the sockets, cores that are right for them become so with nodes for sockets.  Both ways together would be wrong:
-    /// they are a choice, in one finding.
-    fn report_cut(&self, slurm: &Slurm, cut: &[Cut], report: &mut DoctorReport) {
-        let (Some(map), Some(first)) = (self.map, cut.first()) else {
-            return;
-        };
+    /// All lines whose cores this Slurm does not take, for one finding.
+    fn cut_lines(&self, cut: &[Cut]) -> Option<CutLines> {
+        let (map, first) = (self.map?, cut.first()?);
         let join = |part: &dyn Fn(&Cut) -> &str, between: &str| {
             let mut parts: Vec<&str> = cut.iter().map(part).collect();
             parts.dedup();
             parts.join(between)
-        };
-        let lines = join(&|own| &own.change, "; ");
-        let node = slurm.node.as_ref();
-        let nodes = node
-            .filter(|_| self.cuts_sockets())
-            .and_then(|node| nodes_as_sockets(self.world, slurm, node, self.check_gres));
-        let change = match nodes.filter(|own| own.takes_lines) {
-            Some(own) => {
-                report
-                    .findings
-                    .retain(|other| other.check != "numa-node-as-socket");
-                format!(
-                    "either {} (the lines of gres.conf are right then), or leave that and write {lines}: jobs then get cores of any NUMA \
-                     node of the socket",
-                    own.text
-                )
-            }
-            None => lines,
         };
         let evidence = if cut.len() == 1 {
             first.evidence.clone()
         } else {
             join(&|own| &own.evidence, ", ")
         };
-        report.find(
-            "gres-cores",
-            Harm::StopsJobs,
-            format!("{evidence}, but {}", breach(self.rule, map)),
-            consequence(self.rule),
-            change,
-        );
+        Some(CutLines {
+            evidence: format!("{evidence}, but {}", breach(self.rule, map)),
+            effect: consequence(self.rule),
+            lines: join(&|own| &own.change, "; "),
+            are_sockets_cut: self.cuts_sockets(),
+        })
     }
 
     /// Whether a socket has several NUMA nodes.

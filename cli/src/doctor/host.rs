@@ -18,6 +18,7 @@ use super::world::World;
 
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     check_localities(world, report);
+    check_left(world, report);
     let Some(tree) = &world.tree else {
         report.skip("snapshot, kernel settings, ACS, containers: the source is a file, not a directory with the host's files");
         return;
@@ -97,6 +98,33 @@ fn check_localities(world: &World<'_>, report: &mut DoctorReport) {
             ),
         );
     }
+}
+
+/// GPUs that their own driver does not have, while it has others of the host.
+fn check_left(world: &World<'_>, report: &mut DoctorReport) {
+    let gpus = world.machine.gpus.iter().enumerate();
+    let left: Vec<String> = gpus
+        .filter(|(_, gpu)| world.is_left_by_driver(gpu) && world.other_driver(gpu).is_none())
+        .map(|(index, gpu)| format!("GPU{index} {}", gpu.pci))
+        .collect();
+    if left.is_empty() {
+        return;
+    }
+    let (has_none, them) = if left.len() == 1 {
+        ("the driver has others of this host and not this one", "it")
+    } else {
+        ("the driver has others of this host and not these", "them")
+    };
+    report.find(
+        "gpu-driver",
+        Harm::StopsBinding,
+        format!("{}: {has_none}", left.join(", ")),
+        format!("no device file: neither Slurm nor a program can use {them}, and the node has fewer GPUs than are built in"),
+        format!(
+            "see the driver's lines in `dmesg` for the address, and reset or replace {them}; until then a node line and gres.conf \
+             that leave {them} out"
+        ),
+    );
 }
 
 fn check_overrides(tree: &Tree, report: &mut DoctorReport) {

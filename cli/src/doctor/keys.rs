@@ -2,12 +2,13 @@
 
 use slurm_config::cluster::ClusterFault;
 use slurm_config::config::Line;
-use slurm_config::demands::{Breach, Stops};
+use slurm_config::demands::{Breach, Need, Stops, Wanted};
 use slurm_config::keys::{ConfFile, KeyFault, fault_of};
-use slurm_config::plugins::{self, Unknown};
+use slurm_config::plugins::{self, Names, Unknown};
 use slurm_config::release::Release;
 
 use super::foretold::ForecastOutcome;
+use super::needs;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
@@ -22,8 +23,16 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
             }
         }
     }
-    for unknown in unknown_plugins(slurm, world.release) {
-        report_plugin(&unknown, report);
+    let names = names_of_plugins(slurm, world.release);
+    for unknown in &names.unknown {
+        report_plugin(unknown, report);
+    }
+    let needs = slurm.needs(world.release);
+    for open in needs::open(slurm, &needs, &names.unseen) {
+        report.skip(open);
+    }
+    for need in needs::missing(slurm, needs) {
+        report_need(&need, report);
     }
     for breach in slurm.breaches(world.release) {
         report_breach(&breach, report);
@@ -65,7 +74,7 @@ pub(super) fn stop(slurm: &Slurm, release: Release) -> Option<(ForecastOutcome, 
         Some(stops_slurmd(format!("{}: {fault}", line.place())))
     });
     let stop = fault.or_else(|| {
-        let mut unknown = unknown_plugins(slurm, Some(release));
+        let mut unknown = names_of_plugins(slurm, Some(release)).unknown;
         unknown.sort_by_key(|own| !own.stops_slurmd);
         let first = unknown.first()?;
         let why = evidence_of(first);
@@ -82,6 +91,16 @@ pub(super) fn stop(slurm: &Slurm, release: Release) -> Option<(ForecastOutcome, 
         Some(match first.stops {
             Stops::All | Stops::Slurmd => stops_slurmd(first.to_string()),
             Stops::Slurmctld => stops_slurmctld(&first.to_string()),
+        })
+    });
+    let stop = stop.or_else(|| {
+        let mut missing = needs::missing(slurm, slurm.needs(Some(release)));
+        missing.sort_by_key(|own| own.stops == Stops::Slurmctld);
+        let first = missing.first()?;
+        let why = evidence_of_need(first);
+        Some(match first.stops {
+            Stops::All | Stops::Slurmd => stops_slurmd(why),
+            Stops::Slurmctld => stops_slurmctld(&why),
         })
     });
     stop.or_else(|| {
@@ -113,12 +132,46 @@ fn report_breach(breach: &Breach<'_>, report: &mut DoctorReport) {
         "slurm-conf",
         Harm::StopsJobs,
         breach.to_string(),
-        match breach.stops {
-            Stops::All => NO_DAEMON,
-            Stops::Slurmctld => NO_SLURMCTLD,
-            Stops::Slurmd => "slurmd does not start, and the node is down",
-        },
+        effect_of(breach.stops),
         breach.change.clone(),
+    );
+}
+
+fn effect_of(stops: Stops) -> &'static str {
+    match stops {
+        Stops::All => NO_DAEMON,
+        Stops::Slurmctld => NO_SLURMCTLD,
+        Stops::Slurmd => "slurmd does not start, and the node is down",
+    }
+}
+
+/// `slurm.conf:3: missing: the user slrum of SlurmUser=`.
+fn evidence_of_need(need: &Need<'_>) -> String {
+    format!("{}: missing: {}", need.line.place(), needs::words_of(need))
+}
+
+/// Something of the host without which a daemon does not start.
+fn report_need(need: &Need<'_>, report: &mut DoctorReport) {
+    let place = need.line.place();
+    report.find(
+        "slurm-conf",
+        Harm::StopsJobs,
+        evidence_of_need(need),
+        effect_of(need.stops),
+        match need.wanted {
+            Wanted::User => format!("{place}: {}= with a user of this host", need.key),
+            Wanted::Folder => format!("{place}: {}= with the folder of Slurm's plugins", need.key),
+            Wanted::FileBeside(files) => {
+                let files = files.join(" or ");
+                format!(
+                    "{place}: write {files} beside slurm.conf, or no {}=",
+                    need.key
+                )
+            }
+            Wanted::Database | Wanted::Qos | Wanted::StartedBy => {
+                format!("{place}: no {}=", need.key)
+            }
+        },
     );
 }
 
@@ -153,8 +206,8 @@ fn report_cluster(fault: &ClusterFault<'_>, release: Option<Release>, report: &m
     );
 }
 
-/// The names of plugins that neither the release nor the host has.
-fn unknown_plugins(slurm: &Slurm, release: Option<Release>) -> Vec<Unknown<'_>> {
+/// The names of plugins that neither the release nor the host has, and those of which nothing is known.
+fn names_of_plugins(slurm: &Slurm, release: Option<Release>) -> Names<'_> {
     let folders = slurm.plugin_folders();
     let has_file = |file: &str| {
         let mut folders = folders.iter();
@@ -162,7 +215,7 @@ fn unknown_plugins(slurm: &Slurm, release: Option<Release>) -> Vec<Unknown<'_>> 
         (folders.len() > 0).then(|| folders.any(has))
     };
     let cgroup = slurm.cgroup.as_deref().unwrap_or_default();
-    plugins::unknown(&slurm.conf, cgroup, release, &has_file)
+    plugins::names(&slurm.conf, cgroup, release, &has_file)
 }
 
 fn check_includes(slurm: &Slurm, report: &mut DoctorReport) {

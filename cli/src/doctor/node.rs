@@ -7,8 +7,6 @@ use slurm_config::node::{Node, real_memory_to_write};
 use slurm_config::parameters::unknown_words;
 
 use super::forecast;
-use super::gres;
-use super::gres_cores::nodes_as_sockets;
 use super::kinds;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
@@ -39,7 +37,6 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
         report.skip("core numbers: the machine's sockets differ, so which cores Slurm's numbers are is unknown");
     }
     check_geometry(world, slurm, node, counts, report);
-    check_socket_borders(world, slurm, node, report);
 }
 
 /// That no line is the host's; a host without GPUs, such as a login host, needs none.
@@ -451,49 +448,5 @@ fn check_cpus(slurm: &Slurm, node: &Node, counts: Counts, report: &mut DoctorRep
         format!("{}: NodeName={}: {wrong}", node.line.place(), node.name),
         effect,
         format!("{}: CPUs={}", slurm.path, counts.cpus),
-    );
-}
-
-/// NUMA nodes smaller than a package, which Slurm does not know while it takes packages for sockets.
-fn check_socket_borders(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut DoctorReport) {
-    let machine = world.machine;
-    let cpu_nodes = machine.cpu_nodes();
-    let split = machine.packages.iter().find(|package| {
-        let nodes = package.numa_nodes.intersection(&cpu_nodes);
-        nodes.len() > 1
-            && machine.gpus.iter().any(|gpu| {
-                let own = gpu.locality.numa_nodes.as_ref();
-                own.is_some_and(|own| own.intersects(&nodes) && !nodes.is_subset(own))
-            })
-    });
-    let (Some(package), SocketKind::Package) = (split, world.socket_kind()) else {
-        return;
-    };
-    let Some(change) = nodes_as_sockets(world, slurm, node, gres::check) else {
-        return;
-    };
-    let given = slurm.value("slurmdparameters");
-    let and_lines = if change.takes_lines {
-        ""
-    } else {
-        ", and in gres.conf the lines that it prints"
-    };
-    let change = change.text;
-    report.find(
-        "numa-node-as-socket",
-        Harm::SlowsJobs,
-        format!(
-            "socket {} has {} NUMA nodes ({}), and {}",
-            package.id,
-            package.numa_nodes.len(),
-            package.numa_nodes,
-            given.map_or_else(
-                || format!("{} has no SlurmdParameters=numa_node_as_socket", slurm.path),
-                |(_, line)| line.quote("SlurmdParameters"),
-            )
-        ),
-        "Slurm chooses cores by socket: it gives a job cores of the right socket and the wrong NUMA node, \
-         whatever gres.conf says",
-        format!("{change} (`gpu-numa gres-conf --numa-node-as-socket` prints both){and_lines}"),
     );
 }

@@ -27,7 +27,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
         check_quiet(evidence, kept, &ticks, report);
     }
     let kept = own.map(|(_, kept)| kept).unwrap_or_default();
-    check_isolated(world, &isolated.difference(&kept), report);
+    check_isolated(world, &isolated.difference(&kept), &kept, report);
     if !ticks.is_subset(&kept) && isolated.is_empty() && !world.machine.gpus.is_empty() {
         report.skip(format!(
             "nohz_full={ticks}: these CPUs are like others to Slurm and to this plugin; whether jobs should have them is the site's choice"
@@ -132,7 +132,7 @@ fn check_gpus(world: &World<'_>, evidence: &str, kept: &CpuSet, report: &mut Doc
 }
 
 /// CPUs between which the kernel does not move threads, where jobs get them.
-fn check_isolated(world: &World<'_>, isolated: &CpuSet, report: &mut DoctorReport) {
+fn check_isolated(world: &World<'_>, isolated: &CpuSet, kept: &CpuSet, report: &mut DoctorReport) {
     let near = world
         .machine
         .gpus
@@ -145,10 +145,32 @@ fn check_isolated(world: &World<'_>, isolated: &CpuSet, report: &mut DoctorRepor
     if touched.is_empty() {
         return;
     }
+    let all = isolated.union(kept);
+    let gpus = world.machine.gpus.iter().enumerate();
+    let lost = gpus.filter(|(_, gpu)| {
+        let near = gpu.locality.cpus.as_ref();
+        near.is_some_and(|cpus| cpus.is_subset(&all) && cpus.intersects(isolated))
+    });
+    let lost: Vec<String> = lost
+        .map(|(index, gpu)| format!("GPU{index} {}", gpu.pci))
+        .collect();
+    let beside = if kept.is_empty() {
+        ""
+    } else {
+        " but those that the node's line keeps from jobs"
+    };
+    let (harm, alone) = if lost.is_empty() {
+        (Harm::SlowsJobs, String::new())
+    } else {
+        let alone = format!("; no others are near {}{beside}", lost.join(", "));
+        (Harm::WeakensBinding, alone)
+    };
     report.find(
         "reserved-cpus",
-        Harm::SlowsJobs,
-        format!("/sys/devices/system/cpu/isolated: CPUs {touched} near GPUs are isolated (isolcpus)"),
+        harm,
+        format!(
+            "/sys/devices/system/cpu/isolated: CPUs {touched} near GPUs are isolated (isolcpus){alone}"
+        ),
         "the kernel does not move threads between isolated CPUs: the threads of a task that is bound to several of them all run on \
          one",
         "the kernel's command line: remove isolcpus for these CPUs; or keep them from jobs with CpuSpecList= on the node's line",

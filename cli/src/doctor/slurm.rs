@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use launch::site::SiteConfig;
 use slurm_config::cluster::{self, ClusterFault};
 use slurm_config::config::{self, Line, Statement};
-use slurm_config::demands::{self, Breach};
+use slurm_config::demands::{self, Breach, Need};
 use slurm_config::node::{self, Node};
 use slurm_config::parameters::{SlurmdOptions, SlurmdParameters};
 use slurm_config::plugstack::{self, Entry, EntryKind};
@@ -295,6 +295,15 @@ impl Slurm {
         demands::breaches(&self.conf, cgroup, release, !self.is_excerpt())
     }
 
+    /// What Slurm of `release` needs of the host; nothing where the configuration was not read whole.
+    pub(crate) fn needs(&self, release: Option<Release>) -> Vec<Need<'_>> {
+        if self.is_all && !self.is_excerpt() {
+            demands::needs(&self.conf, release)
+        } else {
+            Vec::new()
+        }
+    }
+
     /// What slurmctld refuses; nothing where the configuration was not read whole.
     pub(crate) fn cluster_faults(&self, release: Option<Release>) -> Vec<ClusterFault<'_>> {
         if self.is_all {
@@ -336,6 +345,18 @@ impl Slurm {
     /// Whether the host has something at an absolute path; no where its files are not recorded.
     pub(crate) fn host_has(&self, path: &str) -> bool {
         self.host.as_ref().is_some_and(|host| host.exists(path))
+    }
+
+    /// Whether the host has something at an absolute path; None where a recording lacks it.
+    pub(crate) fn host_has_all(&self, path: &str) -> Option<bool> {
+        let is_there = self.host_has(path);
+        (is_there || self.is_live).then_some(is_there)
+    }
+
+    /// Whether there is a file beside slurm.conf; None where a recording lacks it.
+    pub(crate) fn has_beside(&self, name: &str) -> Option<bool> {
+        let is_there = self.tree.exists(&self.beside(name));
+        (is_there || self.is_live).then_some(is_there)
     }
 
     /// The path of a file beside slurm.conf.

@@ -3,7 +3,7 @@
 use crate::common::Host;
 use serde_json::Value;
 
-use super::{CONF, GRES, NODES, findings, found};
+use super::{CONF, GRES, NODES, document, driver, findings, found};
 
 #[test]
 fn one_fault_of_several_gpus_is_one_finding_that_lists_them() {
@@ -311,6 +311,92 @@ fn gpus_whose_cpus_are_all_kept_from_jobs_are_found() {
     let host = Host::new();
     host.replace(NODES, "Gres=", "CpuSpecList=8-13 Gres=");
     assert!(found(&host, "24.11", "reserved-cpus").is_empty());
+}
+
+#[test]
+fn gpus_whose_cpus_are_isolated_or_kept_are_found() {
+    let host = Host::new();
+    host.write("sys/devices/system/cpu/isolated", "8-9\n");
+    let all = found(&host, "24.11", "reserved-cpus");
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert!(!all[0].contains("no others"), "{all:?}");
+    host.write("sys/devices/system/cpu/isolated", "4-7,12-15\n");
+    let all = found(&host, "24.11", "reserved-cpus");
+    assert!(
+        all[0].contains("(isolcpus); no others are near GPU2 0000:83:00.0, GPU3 0000:84:00.0 ->"),
+        "{all:?}"
+    );
+    // Slurm's CPUs 8 and 9 are the threads of the second socket's first core.
+    host.write("sys/devices/system/cpu/isolated", "5-7,13-15\n");
+    host.replace(NODES, "Gres=", "CpuSpecList=8-9 Gres=");
+    let all = found(&host, "24.11", "reserved-cpus");
+    assert!(
+        all[0].contains(
+            "no others are near GPU2 0000:83:00.0, GPU3 0000:84:00.0 but those that the node's line keeps from jobs"
+        ),
+        "{all:?}"
+    );
+}
+
+#[test]
+fn a_gpu_that_its_driver_does_not_have_among_others_is_found() {
+    let host = Host::new();
+    driver(&host, [0, 1, 2, 3]);
+    assert!(found(&host, "24.11", "gpu-driver").is_empty());
+    std::fs::remove_dir_all(host.path("proc/driver/nvidia/gpus/0000:84:00.0")).unwrap();
+    let all = found(&host, "24.11", "gpu-driver");
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert!(
+        all[0].contains("GPU3 0000:84:00.0: the driver has others of this host and not this one"),
+        "{all:?}"
+    );
+}
+
+#[test]
+fn what_slurm_needs_and_a_recording_lacks_is_listed_and_what_it_lacks_for_certain_is_found() {
+    let host = Host::new();
+    let text = std::fs::read_to_string(host.path(CONF)).unwrap();
+    let users = "SlurmctldHost=c\nSlurmUser=slrum\nTopologyPlugin=topology/tree\n";
+    host.write(CONF, &format!("{text}\n{users}"));
+    let (found, open) = needed(&host);
+    assert_eq!(found, Vec::<String>::new());
+    assert_eq!(open.len(), 2, "{open:?}");
+    assert!(
+        open[0].ends_with("the user slrum of SlurmUser= (no daemon starts without it)"),
+        "{open:?}"
+    );
+    assert!(
+        open[1].contains("topology.conf beside slurm.conf"),
+        "{open:?}"
+    );
+    // A directory service may know the user, unless the host asks none.
+    host.write(
+        "etc/passwd",
+        "root:x:0:0::/:/bin/sh\nslurm:x:64030:64030::/:/bin/sh\n",
+    );
+    host.write("etc/nsswitch.conf", "passwd: files sss\n");
+    assert_eq!(needed(&host), (found, open));
+    host.write("etc/nsswitch.conf", "passwd: files\n");
+    let (found, open) = needed(&host);
+    assert_eq!(open.len(), 1, "{open:?}");
+    assert!(
+        found[0].contains("missing: the user slrum of SlurmUser= ->"),
+        "{found:?}"
+    );
+    host.replace(CONF, "SlurmUser=slrum", "SlurmUser=slurm");
+    assert_eq!(needed(&host), (Vec::new(), open));
+}
+
+/// What is missing for slurm.conf, and what is not known to be there.
+fn needed(host: &Host) -> (Vec<String>, Vec<String>) {
+    let document = document(host, "24.11");
+    let texts = |name: &str| document[name].as_array().unwrap().clone();
+    let open = texts("unchecked").into_iter();
+    let open = open.filter_map(|own| Some(own.as_str()?.to_owned()));
+    (
+        found(host, "24.11", "slurm-conf"),
+        open.filter(|own| own.contains("without it)")).collect(),
+    )
 }
 
 #[test]

@@ -17,9 +17,13 @@ const GRES: &str = "etc/slurm/gres.conf";
 
 const CGROUP: &str = "etc/slurm/cgroup.conf";
 
-fn findings(host: &Host, release: &str) -> Vec<Value> {
+fn document(host: &Host, release: &str) -> Value {
     let output = host.run(&["doctor", "--json", "--slurm-release", release]);
-    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn findings(host: &Host, release: &str) -> Vec<Value> {
+    let document = document(host, release);
     document["findings"].as_array().unwrap().clone()
 }
 

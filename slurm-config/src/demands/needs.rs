@@ -1,0 +1,271 @@
+//! What slurm.conf needs of the host, and no line of it says: users, folders, files beside it, plugins' own files, a database.
+
+use super::Stops;
+use crate::config::{Line, has_word, last};
+use crate::release::{Release, Span};
+use crate::rules::Series;
+
+/// What must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// A user, by name or number (`uid_from_string`, common/uid.c).
+    User,
+    /// That slurmd is started by this user (`main`, slurmd/slurmd.c).
+    StartedBy,
+    /// A folder, by its absolute path (`_is_valid_path`, common/read_config.c).
+    Folder,
+    /// One of these files beside slurm.conf.
+    FileBeside(&'static [&'static str]),
+    /// slurmdbd, or the state that slurmctld kept when it last answered (`_init_tres`, slurmctld/controller.c).
+    Database,
+    /// A quality of service that slurmdbd has (`_build_single_partitionline_info`, slurmctld/read_config.c).
+    Qos,
+}
+
+/// One thing that must be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need<'a> {
+    /// The line that needs it.
+    pub line: &'a Line,
+    /// The key as it is shown.
+    pub key: &'static str,
+    /// The user, the folder, or the key's value.
+    pub name: &'a str,
+    /// What it is.
+    pub wanted: Wanted,
+    /// Who does not start without it.
+    pub stops: Stops,
+}
+
+/// A file that a plugin reads and does not load without.
+struct FileOf {
+    key: &'static str,
+    /// Part of the key's value.
+    word: &'static str,
+    files: &'static [&'static str],
+    stops: Stops,
+    releases: Span,
+}
+
+const fn file_of(
+    key: &'static str,
+    word: &'static str,
+    files: &'static [&'static str],
+    stops: Stops,
+) -> FileOf {
+    FileOf {
+        key,
+        word,
+        files,
+        stops,
+        releases: Span::ALL,
+    }
+}
+
+/// Read where the plugin is loaded: by slurmctld and slurmd, or by slurmd alone.
+const FILES: &[FileOf] = &[
+    FileOf {
+        releases: Span::ALL.before(25, 5),
+        ..file_of(
+            "TopologyPlugin",
+            "topology/tree",
+            &["topology.conf"],
+            Stops::All,
+        )
+    },
+    FileOf {
+        releases: Span::ALL.since(25, 5),
+        ..file_of(
+            "TopologyPlugin",
+            "topology/tree",
+            &["topology.yaml", "topology.conf"],
+            Stops::All,
+        )
+    },
+    FileOf {
+        releases: Span::ALL.since(23, 11).before(25, 5),
+        ..file_of(
+            "TopologyPlugin",
+            "topology/block",
+            &["topology.conf"],
+            Stops::All,
+        )
+    },
+    FileOf {
+        releases: Span::ALL.since(25, 5),
+        ..file_of(
+            "TopologyPlugin",
+            "topology/block",
+            &["topology.yaml", "topology.conf"],
+            Stops::All,
+        )
+    },
+    FileOf {
+        releases: Span::ALL.before(23, 11),
+        ..file_of(
+            "TopologyPlugin",
+            "topology/hypercube",
+            &["topology.conf"],
+            Stops::Slurmctld,
+        )
+    },
+    file_of(
+        "JobContainerType",
+        "tmpfs",
+        &["job_container.conf"],
+        Stops::Slurmd,
+    ),
+    file_of(
+        "NamespaceType",
+        "namespace/tmpfs",
+        &["job_container.conf"],
+        Stops::Slurmd,
+    ),
+    file_of(
+        "NamespaceType",
+        "namespace/linux",
+        &["namespace.yaml"],
+        Stops::Slurmd,
+    ),
+    file_of(
+        "NodeFeaturesPlugins",
+        "helpers",
+        &["helpers.conf"],
+        Stops::All,
+    ),
+];
+
+/// What these lines need of the host under `release`; of every release where that is not known.
+pub fn needs(conf: &[Line], release: Option<Release>) -> Vec<Need<'_>> {
+    let given = |key: &str| last(conf, &key.to_ascii_lowercase());
+    let is_of = |span: Span| release.is_none_or(|own| span.has(Series::of(own).number));
+    let mut found = Vec::new();
+    for key in ["SlurmUser", "SlurmdUser"] {
+        let user = given(key).filter(|(name, _)| *name != "root" && *name != "0");
+        found.extend(user.map(|(name, line)| Need {
+            line,
+            key,
+            name,
+            wanted: Wanted::User,
+            stops: Stops::All,
+        }));
+        let other = user.filter(|_| key == "SlurmdUser");
+        found.extend(other.map(|(name, line)| Need {
+            line,
+            key,
+            name,
+            wanted: Wanted::StartedBy,
+            stops: Stops::Slurmd,
+        }));
+    }
+    if let Some((value, line)) = given("PluginDir") {
+        let folders = value.split(':').filter(|folder| !folder.is_empty());
+        found.extend(folders.map(|name| Need {
+            line,
+            key: "PluginDir",
+            name,
+            wanted: Wanted::Folder,
+            stops: Stops::All,
+        }));
+    }
+    for own in FILES.iter().filter(|own| is_of(own.releases)) {
+        let Some((name, line)) = given(own.key) else {
+            continue;
+        };
+        if name.to_ascii_lowercase().contains(own.word) {
+            found.push(Need {
+                line,
+                key: own.key,
+                name,
+                wanted: Wanted::FileBeside(own.files),
+                stops: own.stops,
+            });
+        }
+    }
+    let Some((name, line)) = given("AccountingStorageType").filter(|own| is_database(own.0)) else {
+        return found;
+    };
+    found.push(Need {
+        line,
+        key: "AccountingStorageType",
+        name,
+        wanted: Wanted::Database,
+        stops: Stops::Slurmctld,
+    });
+    let is_strict = is_of(QOS_MUST_BE_THERE);
+    for (line, key, name) in named_qos(conf).filter(|own| is_strict || own.1 == "QOS") {
+        found.push(Need {
+            line,
+            key,
+            name,
+            wanted: Wanted::Qos,
+            stops: Stops::Slurmctld,
+        });
+    }
+    found
+}
+
+/// The releases in which a QOS of a partition's line must be known, whatever is enforced.
+pub(super) const QOS_MUST_BE_THERE: Span = Span::ALL.since(25, 11);
+
+/// Whether a value of AccountingStorageType= is the database.
+pub(super) fn is_database(value: &str) -> bool {
+    value.to_ascii_lowercase().contains("slurmdbd")
+}
+
+/// What partitions' lines say of QOS: the line, the key, and its value; ALL is none that must be known.
+pub(super) fn named_qos(conf: &[Line]) -> impl Iterator<Item = (&Line, &'static str, &str)> {
+    let lines = conf.iter();
+    let lines = lines.filter(|line| line.get("partitionname").is_some());
+    lines.flat_map(|line| {
+        ["QOS", "AllowQOS", "DenyQOS"]
+            .into_iter()
+            .filter_map(move |key| {
+                let value = line.get(&key.to_ascii_lowercase())?;
+                let is_all = key != "QOS" && has_word(value, "ALL") && !value.contains(',');
+                (!value.is_empty() && !is_all).then_some((line, key, value))
+            })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::of_text;
+
+    #[test]
+    fn users_folders_files_and_the_database_are_needed() {
+        let told = |text: &str, release: &str| {
+            let lines = of_text(text, "f");
+            let found = needs(&lines, Release::find(release));
+            let words = found
+                .iter()
+                .map(|own| (own.key, own.name.to_owned(), own.wanted));
+            words.collect::<Vec<_>>()
+        };
+        let users = "SlurmUser=slurm\nSlurmdUser=root\nPluginDir=/a:/b\n";
+        assert_eq!(
+            told(users, "22.05"),
+            [
+                ("SlurmUser", "slurm".to_owned(), Wanted::User),
+                ("PluginDir", "/a".to_owned(), Wanted::Folder),
+                ("PluginDir", "/b".to_owned(), Wanted::Folder),
+            ]
+        );
+        let tree = "TopologyPlugin=topology/tree\n";
+        let wanted = |release| told(tree, release).pop().map(|own| own.2);
+        assert_eq!(
+            wanted("24.11"),
+            Some(Wanted::FileBeside(&["topology.conf"]))
+        );
+        assert_eq!(
+            wanted("25.11"),
+            Some(Wanted::FileBeside(&["topology.yaml", "topology.conf"]))
+        );
+        let qos = "AccountingStorageType=accounting_storage/slurmdbd\nPartitionName=p Nodes=n QOS=a AllowQOS=b DenyQOS=\n\
+                   PartitionName=q AllowQOS=ALL\n";
+        assert_eq!(told(qos, "24.11").len(), 2);
+        assert_eq!(told(qos, "25.11").len(), 3);
+        assert_eq!(told("PartitionName=p QOS=a\n", "25.11"), []);
+    }
+}
