@@ -426,7 +426,8 @@ fn functions(text: &str) -> BTreeSet<String> {
     names
 }
 
-/// The linker script for these functions.
+/// The linker script for these functions.  It is put beside a section that every linker's layout has: with zig's there is no
+/// `.init` and no `.fini`.
 fn order_of(functions: &[String]) -> String {
     let mut text = "/* What a launch runs, put together by the linker: written by UPDATE_ORDER=1 with `make test-abi`, see\n   \
                     tests/abi/speed.rs.  A function that is not here, or not there any more, is linked all the same. */\n\
@@ -440,7 +441,7 @@ fn order_of(functions: &[String]) -> String {
             patterns.push(pattern);
         }
     }
-    text + "    *(.text .text.*)\n  }\n}\nINSERT BEFORE .fini;\n"
+    text + "    *(.text .text.*)\n  }\n}\nINSERT AFTER .eh_frame;\n"
 }
 
 /// A function's name with `*` for what another compiler, or other code in the crate, would name otherwise: the hash of the
