@@ -275,7 +275,7 @@ const INSTRUCTIONS: [(Plugin, usize, &str, u64); 5] = [
     (Plugin::Unused, 1, "init", 3_500),
     (Plugin::Unused, 1, "task_init", 20),
     (Plugin::Binding, 1, "user_init", 250_000),
-    (Plugin::Binding, 1, "task_init", 117_000),
+    (Plugin::Binding, 1, "task_init", 118_000),
     (Plugin::Binding, 16, "task_init", 2_600_000),
 ];
 
