@@ -7,6 +7,7 @@ use super::super::path_type::PathType;
 use super::super::paths::Paths;
 use super::left::{Left, is_whole, less};
 use super::links::{Links, Way};
+use super::twins::Twins;
 use super::whole::Whole;
 
 /// One end of a way.
@@ -71,6 +72,7 @@ impl Capacity {
             }
         }
         let bandwidths = links.bandwidths();
+        let twins = Twins::of(graph, paths, &ways, nets);
         let is_regular = bandwidths.iter().all(|width| is_whole(*width))
             && ways.iter().all(Way::takes_each_link_once);
         Self {
@@ -83,7 +85,7 @@ impl Capacity {
                 .iter()
                 .map(|gpu| links.pci_of_gpu(*gpu))
                 .collect(),
-            whole: Whole::of(&ways, &bandwidths),
+            whole: Whole::of(&ways, &bandwidths, twins),
             ways,
             left: Left(bandwidths),
             is_regular,
@@ -143,18 +145,21 @@ impl Capacity {
         self.whole.as_number
     }
 
+    /// Places that are alike, while what is taken and given back leaves every link as it was.
+    pub(super) fn twins(&mut self) -> Option<&mut Twins> {
+        self.whole.twins.as_mut().filter(|_| self.is_stable)
+    }
+
     /// What is left of the PCI link of a GPU, there and back, in whole GB/s; -1 where it has none.
     pub(super) fn left_of_pci(&self, gpu: usize) -> i64 {
         let Some(links) = self.pci.get(gpu).copied().flatten() else {
             return -1;
         };
-        let left = links.map(|link| {
-            if self.is_stable {
-                self.whole.left_of(link)
-            } else {
-                self.left.of(link)
-            }
-        });
+        if self.is_stable {
+            let [there, back] = links.map(|link| self.whole.left_of(link));
+            return i64::from(there.min(back) / 1000);
+        }
+        let left = links.map(|link| self.left.of(link));
         #[expect(
             clippy::cast_possible_truncation,
             reason = "a bandwidth in GB/s, a few thousand at most"
@@ -174,6 +179,25 @@ impl Capacity {
     /// The way between two ends.
     pub(super) fn way(&self, from: End, to: End) -> Option<&Way> {
         self.ways.get(self.place(from, to))
+    }
+
+    /// The type of the path between two ends, or the farther of both ways; that of no path where there is none.
+    pub(super) fn kind(&self, from: End, to: End, both_ways: bool) -> PathType {
+        let kind = |from, to| {
+            let way = self.way(from, to);
+            way.and_then(|way| way.kind).unwrap_or(PathType::Dis)
+        };
+        let there = kind(from, to);
+        if both_ways {
+            there.max(kind(to, from))
+        } else {
+            there
+        }
+    }
+
+    /// Whether the path between two ends has this bandwidth left; only where what is taken is stable.
+    pub(super) fn could_take(&self, from: End, to: End, bandwidth: f32) -> bool {
+        self.whole.has(self.place(from, to), bandwidth)
     }
 
     /// Takes a bandwidth on the path between two ends, where all of its links have that much left and it is no

@@ -4,8 +4,11 @@
 //! answer is the same to the last channel.
 //!
 //! Three things repeat.  A search as a whole is tried again with another type of path that no pair has, with another use
-//! of network devices on a host that uses none, or with less bandwidth of which no more channels fit.  Within a channel
+//! of network devices on a host that uses none, or with less bandwidth of which no more channels fit; and where it
+//! completes no channel, with a type of path that is too narrow, and with more steps.  Within a channel
 //! the same GPUs in another order mostly leave the same of every link: what followed then led nowhere, and does so again.
+//! Places that are alike, as GPUs below one switch, count as one in this (`twins`).  Between hosts the same holds of a way
+//! on that does complete channels.
 //! And the channels after one in another order that leaves the same of every link are the same: where they offered nothing
 //! that is better than the best so far, they do not now.
 
@@ -46,6 +49,22 @@ pub(super) struct Tried {
     pub(super) completed: Option<f32>,
 }
 
+/// What is known of searches that complete no channel.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fruitless {
+    /// The steps that it takes to find out, or so many at least.
+    pub(super) steps: i64,
+    /// Whether these are all.
+    pub(super) are_all: bool,
+}
+
+impl Fruitless {
+    /// What such a search leaves of so many steps; none where it may complete a channel with as many.
+    pub(super) fn leaves_of(self, steps: i64) -> Option<i64> {
+        (self.are_all || steps <= self.steps).then(|| (steps - self.steps).max(0))
+    }
+}
+
 /// What all channels that can follow some others offer.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Offer {
@@ -81,6 +100,8 @@ impl Offer {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     searches: BTreeMap<Asked, Tried>,
+    /// Those that completed no channel, by what decides that.
+    fruitless: BTreeMap<Asked, Fruitless>,
     dead_ends: Vec<DeadEnd>,
     /// By what is left of the links and what else decides; those of the present search.
     offers: HashMap<u64, Offer>,
@@ -95,6 +116,16 @@ impl Known {
     /// Keeps what a search came to.
     pub(super) fn keep_search(&mut self, asked: Asked, tried: Tried) {
         self.searches.insert(asked, tried);
+    }
+
+    /// What searches came to that completed no channel; none where it is not known.
+    pub(super) fn fruitless(&self, asked: &Asked) -> Option<Fruitless> {
+        self.fruitless.get(asked).copied()
+    }
+
+    /// Keeps what a search came to that completed no channel.
+    pub(super) fn keep_fruitless(&mut self, asked: Asked, tried: Fruitless) {
+        self.fruitless.insert(asked, tried);
     }
 
     /// What can follow in a state; none where it is not known.

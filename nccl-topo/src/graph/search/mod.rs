@@ -18,6 +18,7 @@ mod next;
 mod repeats;
 #[cfg(test)]
 mod tests;
+mod twins;
 mod whole;
 
 use job::{Job, Pattern, State};
@@ -89,6 +90,19 @@ impl Search {
             let job = Job::new(graph, paths, between_hosts, pattern, channels);
             job.made_plain().run()
         })
+    }
+
+    /// How many steps a search makes that are not passed over.
+    #[cfg(test)]
+    fn steps(graph: &Graph, paths: &Paths, between_hosts: bool) -> u64 {
+        let steps = std::cell::Cell::new(0);
+        Self::with(between_hosts, |pattern, channels| {
+            let job = Job::new(graph, paths, between_hosts, pattern, channels);
+            let (state, own) = job.run_counting();
+            steps.set(steps.get() + own);
+            state
+        });
+        steps.get()
     }
 
     fn run(graph: &Graph, paths: &Paths, between_hosts: bool) -> Self {

@@ -128,3 +128,65 @@ fn what_is_left_of_pci_links_decides_which_gpu_is_next_between_hosts() {
         [[0, 1, 8, 7, 6, 5, 4, 3, 2], [0, 1, 6, 8, 7, 5, 2, 3, 4]]
     );
 }
+
+/// Two sockets of Sapphire Rapids, each with four switches that hold two GPUs and four network devices each.
+fn sixteen_gpus_on_switches() -> String {
+    let device = |bus: usize, function: usize, class: &str, below: &str| {
+        format!(
+            "<pci busid=\"0000:{bus:02x}:00.{function}\" class=\"{class}\" link_speed=\"32.0 GT/s PCIe\" \
+             link_width=\"16\">{below}</pci>"
+        )
+    };
+    let mut cpus = String::new();
+    for numaid in 0..2 {
+        let mut switches = String::new();
+        for switch in numaid * 4..numaid * 4 + 4 {
+            let bus = 0x10 + switch * 16;
+            let nics = (0..4).map(|nic| {
+                let number = switch * 4 + nic;
+                let net = format!(
+                    "<nic><net name=\"mlx5_{number}\" speed=\"400000\" port=\"1\" guid=\"0x{:x}\" gdr=\"1\"/></nic>",
+                    number + 1
+                );
+                device(bus + 4 + nic, 0, "0x020700", &net)
+            });
+            let gpus = (0..2).map(|gpu| device(bus + 2 + gpu, 0, "0x030200", ""));
+            let below: String = gpus.chain(nics).collect();
+            switches += &device(bus, 1, "0x060400", &below);
+        }
+        cpus += &format!(
+            "<cpu numaid=\"{numaid}\" affinity=\"\" arch=\"x86_64\" vendor=\"GenuineIntel\" familyid=\"6\" \
+             modelid=\"143\">{switches}</cpu>"
+        );
+    }
+    format!("<system version=\"1\">{cpus}</system>")
+}
+
+#[test]
+fn sixteen_gpus_and_thirty_two_network_devices_take_few_steps() {
+    let system = reader::read(&sixteen_gpus_on_switches()).system.unwrap();
+    let system = with_nets(&system, &named_in(&system));
+    for (is_whole, between_hosts, most) in [
+        (true, false, 40_000),
+        (true, true, 60_000),
+        (false, true, 150_000),
+    ] {
+        let conditions = Conditions {
+            compute_capability: 90,
+            rules: Rules::assumed(),
+            reach: Reach {
+                is_whole,
+                ..Reach::default()
+            },
+        };
+        let model = Model::of(&system, &gpus_of(&system), conditions);
+        let part = model.parts().into_iter().next().unwrap();
+        let steps = Search::steps(&part.graph, &part.paths, between_hosts);
+        // NCCL makes some million.
+        println!("{is_whole} {between_hosts}: {steps} steps");
+        assert!(
+            (1..most).contains(&steps),
+            "{is_whole} {between_hosts}: {steps} steps"
+        );
+    }
+}

@@ -6,6 +6,7 @@
 use super::known::spread;
 use super::left::{Left, is_whole};
 use super::links::{ONE_OF, Way};
+use super::twins::Twins;
 
 /// The parts of a bandwidth that a link can be asked for.
 const PARTS: usize = 4;
@@ -48,14 +49,17 @@ pub(super) struct Whole {
     amounts: [Amount; 3],
     /// All that is left in one number: the same for the same.
     pub(super) as_number: u64,
+    /// The same for places that are alike, where that can be told.
+    pub(super) twins: Option<Twins>,
 }
 
 impl Whole {
     /// All ways of a machine.
-    pub(super) fn of(ways: &[Way], bandwidths: &[f32]) -> Self {
+    pub(super) fn of(ways: &[Way], bandwidths: &[f32], twins: Option<Twins>) -> Self {
         let factor: Vec<u64> = (0..bandwidths.len()).map(|link| spread(link) | 1).collect();
         let mut whole = Self {
             starts: vec![0],
+            twins,
             ..Self::default()
         };
         for way in ways {
@@ -92,6 +96,9 @@ impl Whole {
     /// what it does.
     pub(super) fn begin(&mut self, left: &Left, bandwidths: [f32; 3]) -> bool {
         self.as_number = 0;
+        if let Some(twins) = &mut self.twins {
+            twins.begin();
+        }
         self.left.clear();
         self.left
             .extend(left.0.iter().map(|left| thousandths(*left)));
@@ -123,27 +130,39 @@ impl Whole {
     /// Takes a bandwidth of each link of a way, where all have that much; gives how many steps it has.
     pub(super) fn take(&mut self, way: usize, bandwidth: f32) -> Option<usize> {
         let amount = self.amount(bandwidth);
-        let (start, end) = self.range(way);
-        let steps = self.steps.get(start..end)?;
-        let has = |step: &Taken| {
-            let needed = amount.needed.get(usize::from(step.part));
-            self.left.get(step.link as usize) >= needed
-        };
-        if !steps.iter().all(has) {
+        if !self.has_amount(way, &amount) {
             return None;
         }
-        for step in steps {
+        let (start, end) = self.range(way);
+        for step in self.steps.get(start..end)? {
             if let (Some(left), Some(taken)) = (
                 self.left.get_mut(step.link as usize),
                 amount.taken.get(usize::from(step.part)),
             ) {
                 *left -= taken;
+                if let Some(twins) = &mut self.twins {
+                    twins.take(step.link as usize, *taken);
+                }
             }
         }
         self.as_number = self.as_number.wrapping_sub(self.change(way, &amount));
         Some(usize::from(
             self.lengths.get(way).copied().unwrap_or_default(),
         ))
+    }
+
+    /// Whether each link of a way has a bandwidth left.
+    pub(super) fn has(&self, way: usize, bandwidth: f32) -> bool {
+        self.has_amount(way, &self.amount(bandwidth))
+    }
+
+    fn has_amount(&self, way: usize, amount: &Amount) -> bool {
+        let (start, end) = self.range(way);
+        let mut steps = self.steps.get(start..end).unwrap_or_default().iter();
+        steps.all(|step| {
+            let needed = amount.needed.get(usize::from(step.part));
+            self.left.get(step.link as usize) >= needed
+        })
     }
 
     /// Gives it back.
@@ -156,15 +175,18 @@ impl Whole {
                 amount.taken.get(usize::from(step.part)),
             ) {
                 *left += taken;
+                if let Some(twins) = &mut self.twins {
+                    twins.take(step.link as usize, -*taken);
+                }
             }
         }
         self.as_number = self.as_number.wrapping_add(self.change(way, &amount));
         usize::from(self.lengths.get(way).copied().unwrap_or_default())
     }
 
-    /// What is left of a link, in GB/s.
-    pub(super) fn left_of(&self, link: usize) -> f32 {
-        in_gb_s(self.left.get(link).copied().unwrap_or_default())
+    /// What is left of a link, in thousandths of GB/s.
+    pub(super) fn left_of(&self, link: usize) -> i32 {
+        self.left.get(link).copied().unwrap_or_default()
     }
 
     fn range(&self, way: usize) -> (usize, usize) {

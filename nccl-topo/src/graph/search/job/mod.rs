@@ -6,8 +6,8 @@ use std::rc::Rc;
 use crate::graph::nodes::{Graph, PlaceKind};
 use crate::graph::path_type::PathType;
 use crate::graph::paths::Paths;
-use crate::graph::search::capacity::Capacity;
-use crate::graph::search::known::{Asked, Known, Offer, Tried};
+use crate::graph::search::capacity::{Capacity, End};
+use crate::graph::search::known::{Asked, Fruitless, Known, Offer, Tried};
 use crate::graph::search::next::Next;
 use crate::processor::Processor;
 
@@ -57,6 +57,9 @@ pub(super) struct Job<'g> {
     known: Known,
     /// Searches so far.
     searches: u64,
+    /// Steps that were made and not passed over.
+    #[cfg(test)]
+    walked: u64,
     /// The GPUs of the present channel, as a number that does not tell in which order they came.
     members: u64,
     /// Channels that were completed in this search so far, better or not.
@@ -139,6 +142,8 @@ impl<'g> Job<'g> {
             time: 0,
             known: Known::default(),
             searches: 0,
+            #[cfg(test)]
+            walked: 0,
             members: 0,
             completed: 0,
             following: Vec::new(),
@@ -154,6 +159,12 @@ impl<'g> Job<'g> {
 
     /// `ncclTopoCompute`.
     pub(super) fn run(mut self) -> State {
+        self.run_through();
+        self.best
+    }
+
+    /// Searches, and leaves the best that it found.
+    fn run_through(&mut self) {
         let capability = capability(self.graph);
         let rules = self.graph.rules();
         let speeds = Speeds(if self.between_hosts {
@@ -174,7 +185,13 @@ impl<'g> Job<'g> {
         if self.best.channels == 0 {
             self.fall_back();
         }
-        self.best
+    }
+
+    /// The same with the steps that it made.
+    #[cfg(test)]
+    pub(super) fn run_counting(mut self) -> (State, u64) {
+        self.run_through();
+        (self.best, self.walked)
     }
 
     /// First pass: nearer types before farther ones, wider before narrower, until there is a solution.
@@ -327,12 +344,27 @@ impl<'g> Job<'g> {
             self.time = left;
             return steps;
         }
+        let fruitless = asked.as_ref().map(|asked| self.without_completion(asked));
+        let known = fruitless
+            .as_ref()
+            .and_then(|asked| self.known.fruitless(asked));
+        if let Some(left) = known.and_then(|known| known.leaves_of(steps)) {
+            self.time = left;
+            return steps;
+        }
         self.time = steps;
         self.trial.channels = 0;
         self.searches += 1;
         self.known.forget_offers();
         let completed = self.completed;
         self.channel();
+        if let Some(asked) = fruitless.filter(|_| self.completed == completed) {
+            let tried = Fruitless {
+                steps: steps - self.time,
+                are_all: self.time > 0,
+            };
+            self.known.keep_fruitless(asked, tried);
+        }
         if let Some(asked) = asked.filter(|_| self.time != -1) {
             let tried = Tried {
                 left: self.time,
@@ -383,6 +415,72 @@ impl<'g> Job<'g> {
             same_channels: trial.same_channels,
             min_channels: trial.min_channels,
         }
+    }
+
+    /// What decides a search that completes no channel: what its channels have in common does not matter, nor the types of
+    /// paths that are too narrow.
+    fn without_completion(&self, asked: &Asked) -> Asked {
+        Asked {
+            kinds: [
+                self.farthest_inside(self.trial.kind),
+                if self.between_hosts {
+                    self.farthest_to_nets(self.trial.kind_to_nets)
+                } else {
+                    PathType::Loc
+                },
+            ],
+            cross_nic: if self.trial.pattern == Pattern::Tree {
+                // A tree leaves by the network device that it came by.
+                0
+            } else {
+                asked.cross_nic
+            },
+            same_channels: false,
+            min_channels: 0,
+            ..asked.clone()
+        }
+    }
+
+    /// The farthest type, up to one, of the paths between GPUs that are wide enough for a channel.
+    fn farthest_inside(&self, allowed: PathType) -> PathType {
+        let all = (0..self.count).flat_map(|from| {
+            let others = (0..self.count).filter(move |to| *to != from);
+            others.map(move |to| (End::Gpu(from), End::Gpu(to)))
+        });
+        self.farthest(all, (self.trial.bandwidth, allowed))
+    }
+
+    /// The same of the paths between GPUs and network devices.
+    fn farthest_to_nets(&self, allowed: PathType) -> PathType {
+        let nets = self.paths.nets().len();
+        let all = (0..self.count).flat_map(|gpu| {
+            let ends = (0..nets).map(move |net| (End::Gpu(gpu), End::Net(net)));
+            ends.flat_map(|(gpu, net)| [(gpu, net), (net, gpu)])
+        });
+        // The least that is asked of such a path.
+        let share = if self.trial.pattern == Pattern::BalancedTree {
+            HALF
+        } else {
+            1.0
+        };
+        self.farthest(all, (self.trial.bandwidth_between_hosts * share, allowed))
+    }
+
+    fn farthest(
+        &self,
+        pairs: impl Iterator<Item = (End, End)>,
+        (bandwidth, allowed): (f32, PathType),
+    ) -> PathType {
+        let both_ways = self.trial.pattern != Pattern::Ring;
+        let mut farthest = PathType::Loc;
+        for (from, to) in pairs {
+            let kind = self.capacity.kind(from, to, both_ways);
+            // The width is asked last: mostly the type is known by then.
+            if kind > farthest && kind <= allowed && self.capacity.could_take(from, to, bandwidth) {
+                farthest = kind;
+            }
+        }
+        farthest
     }
 
     /// `ncclTopoDupChannels`.

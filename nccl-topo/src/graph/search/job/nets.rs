@@ -10,6 +10,7 @@ use crate::graph::nodes::{Graph, Net};
 use crate::graph::path_type::PathType;
 use crate::graph::paths::Paths;
 use crate::graph::search::capacity::End;
+use crate::graph::search::twins::Mark;
 
 /// Steps of the first order of the file between hosts.
 const STEPS_FILE: i64 = 1 << 10;
@@ -92,6 +93,9 @@ impl Job<'_> {
 
     /// Takes a bandwidth from all network devices of an adapter's port.
     fn charge_net(&mut self, net: usize, bandwidth: f32) {
+        if let Some(twins) = self.capacity.twins() {
+            twins.mark_net(net, Mark::Charged, as_whole(bandwidth));
+        }
         let own = self.ports.get(net);
         for (port, left) in self.ports.iter().zip(&mut self.net_left) {
             if Some(port) == own {
@@ -191,6 +195,16 @@ impl Job<'_> {
             }
         }
     }
+}
+
+/// A bandwidth that is whole.
+fn as_whole(bandwidth: f32) -> i64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a bandwidth in GB/s, a few thousand at most"
+    )]
+    let whole = bandwidth as i64;
+    whole
 }
 
 /// A network device by its place.

@@ -5,6 +5,7 @@ use super::{Following, Job};
 use crate::graph::path_type::PathType;
 use crate::graph::search::capacity::End;
 use crate::graph::search::known::{Offer, mixed, spread};
+use crate::graph::search::twins::Mark;
 
 /// Which GPU comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,10 +60,17 @@ impl Job<'_> {
         }
         let is_kept = self.trial.channels > 0 && self.capacity.is_stable();
         let state = is_kept.then(|| self.state_of_channels());
+        self.once_from(state, try_all);
+    }
+
+    /// The same from a state; none is not known again.
+    fn once_from(&mut self, state: Option<u64>, try_all: impl FnOnce(&mut Self)) {
         if let Some(offer) = state.and_then(|state| self.known.offer(state))
             && !self.may_be_better(offer)
         {
             self.time = (self.time - offer.steps).max(0);
+            // What is passed over completes channels all the same, so what led here is no dead end.
+            self.completed += u64::from(offer.all().next().is_some());
             if let Some(following) = self.following.last_mut() {
                 let channels = self.trial.channels - following.channels;
                 let hops = self.trial.hops - following.hops;
@@ -112,14 +120,15 @@ impl Job<'_> {
     }
 
     /// All that decides what can follow the channels so far, as a number.
-    fn state_of_channels(&self) -> u64 {
+    fn state_of_channels(&mut self) -> u64 {
         let channel = self.trial.channels;
-        let mut state = self.capacity.left_as_number();
+        let alike = self.alike(&self.nets_before());
+        let mut state = alike.unwrap_or_else(|| self.capacity.left_as_number());
         let mut add = |number: u64| {
             state = mixed(state.rotate_left(7) ^ number.wrapping_add(0x9e37_79b9));
         };
         add(channel as u64);
-        if self.between_hosts {
+        if self.between_hosts && alike.is_none() {
             let before = channel
                 .checked_sub(1)
                 .and_then(|before| self.trial.inter.get(before))
@@ -131,6 +140,44 @@ impl Job<'_> {
             }
         }
         state
+    }
+
+    /// What is left of all links, with these marks of GPUs and network devices, as a number that is the same for places
+    /// that are alike; none where it is not known which are.
+    fn alike(&mut self, marks: &[(End, Mark)]) -> Option<u64> {
+        if self.has_nvswitch {
+            return None;
+        }
+        let twins = self.capacity.twins()?;
+        let mut mark = |times: i64| {
+            for (end, mark) in marks {
+                match end {
+                    End::Gpu(gpu) => twins.mark_gpu(*gpu, *mark, times),
+                    End::Net(net) => twins.mark_net(*net, *mark, times),
+                }
+            }
+            twins.as_number()
+        };
+        let number = mark(1);
+        mark(-1);
+        Some(number)
+    }
+
+    /// The network devices of the channel before, where they count: where each two are to change them (`may_leave_by`).
+    fn nets_before(&self) -> Vec<(End, Mark)> {
+        let channel = self.trial.channels;
+        let counts = self.between_hosts
+            && self.trial.pattern == Pattern::Ring
+            && self.trial.cross_nic == 2
+            && channel & 1 == 1;
+        let before = channel.checked_sub(1).filter(|_| counts);
+        let before = before.and_then(|before| self.trial.inter.get(before));
+        before.map_or_else(Vec::new, |before| {
+            vec![
+                (End::Net(before[0]), Mark::BeforeInto),
+                (End::Net(before[1]), Mark::BeforeOut),
+            ]
+        })
     }
 
     /// The GPU of the channel before at a step.
@@ -152,10 +199,15 @@ impl Job<'_> {
     /// Marks a GPU as used by the present channel, or no more.
     fn mark(&mut self, gpu: usize) {
         let flag = 1 << self.trial.channels;
+        let mut times = 0;
         if let Some(used) = self.used.get_mut(gpu) {
             *used ^= flag;
+            times = if *used & flag == 0 { -1 } else { 1 };
         }
         self.members ^= spread(gpu);
+        if let Some(twins) = self.capacity.twins() {
+            twins.mark_gpu(gpu, Mark::Used, times);
+        }
     }
 
     /// `ncclTopoSearchRecGpu`: `gpu` is the one at `step`.
@@ -176,8 +228,17 @@ impl Job<'_> {
             self.time = (self.time - steps).max(0);
             return;
         }
+        #[cfg(test)]
+        {
+            self.walked += 1;
+        }
         let (time, completed) = (self.time, self.completed);
-        self.go_on(gpu, step, order, back);
+        // Between hosts with an order for each channel, the GPUs so far decide what follows, and not their order.
+        let offering = state.filter(|_| self.between_hosts && !self.trial.same_channels);
+        match offering.and_then(|state| self.offering(state, back)) {
+            Some(state) => self.once_from(Some(state), |job| job.go_on(gpu, step, order, back)),
+            None => self.go_on(gpu, step, order, back),
+        }
         // Where the steps ran out, it is not known how many there are.
         if let Some(state) = state
             && self.time > 0
@@ -188,31 +249,59 @@ impl Job<'_> {
     }
 
     /// All that decides what can follow `gpu` at `step`, as a number.
-    fn state(&self, gpu: usize, step: usize, back: Back) -> u64 {
+    fn state(&mut self, gpu: usize, step: usize, back: Back) -> u64 {
         let channel = self.trial.channels;
-        let first = self
-            .trial
-            .order(channel)
-            .first()
-            .copied()
-            .unwrap_or_default();
+        // Only a ring inside a host goes back to its first GPU.
+        let first = back
+            .to_first
+            .and(self.trial.order(channel).first().copied());
+        let nets = self.trial.inter.get(channel).copied().unwrap_or_default();
+        // By which it left counts where a tree is to come in by its second GPU.
+        let has_left = self.trial.pattern == Pattern::BalancedTree && back.to_net != Some(0);
+        let mut marks = self.nets_before();
+        marks.push((End::Gpu(gpu), Mark::Last));
+        marks.extend(first.map(|first| (End::Gpu(first), Mark::First)));
+        if self.between_hosts {
+            marks.push((End::Net(nets[0]), Mark::Into));
+            marks.extend(has_left.then_some((End::Net(nets[1]), Mark::Out)));
+        }
+        if let Some(alike) = self.alike(&marks) {
+            let back = back.to_net.map_or(0, |step| step + 1)
+                | back.to_first.map_or(0, |step| step + 1) << 12;
+            let parity = marks.len() << 40;
+            return mixed(alike ^ spread(step | back << 12 | parity) ^ mixed(self.searches));
+        }
         let mut state = self.capacity.left_as_number() ^ mixed(self.members);
         let mut add = |number: usize| {
             state = mixed(state.rotate_left(7) ^ (number as u64).wrapping_add(0x9e37_79b9));
         };
-        add(gpu | step << 12 | first << 24);
+        add(gpu | step << 12 | first.unwrap_or_default() << 24);
         add(back.to_net.map_or(0, |step| step + 1) | back.to_first.map_or(0, |step| step + 1) << 12);
         if self.between_hosts {
-            let nets = |channel: usize| self.trial.inter.get(channel).copied().unwrap_or_default();
-            let (own, before) = (
-                nets(channel),
-                channel.checked_sub(1).map(nets).unwrap_or_default(),
-            );
-            add(channel);
-            add(own[0] | own[1] << 16);
-            add(before[0] | before[1] << 16);
+            add(nets[0] | if has_left { nets[1] } else { 0 } << 16);
+            for (net, _) in self.nets_before() {
+                if let End::Net(net) = net {
+                    add(net + 1);
+                }
+            }
         }
-        mixed(state ^ spread(usize::try_from(self.searches).unwrap_or_default()))
+        mixed(state ^ mixed(self.searches))
+    }
+
+    /// What decides besides `state` what can follow in this channel and the next ones, with the state as one number; none
+    /// where places that are alike are not known.
+    fn offering(&mut self, state: u64, back: Back) -> Option<u64> {
+        let channel = self.trial.channels;
+        let nets = self.trial.inter.get(channel).copied().unwrap_or_default();
+        let mut marks = vec![(End::Net(nets[0]), Mark::Into)];
+        // By which it went out, once it did.
+        marks.extend(
+            back.to_net
+                .is_none()
+                .then_some((End::Net(nets[1]), Mark::Out)),
+        );
+        let alike = self.alike(&marks)?;
+        Some(mixed(state ^ mixed(alike ^ spread(channel | 1 << 30))))
     }
 
     fn go_on(&mut self, gpu: usize, step: usize, order: Order, back: Back) {
