@@ -482,7 +482,7 @@ impl<'a> Host<'a> {
                 self.hides_nvlink,
                 format!(
                     "{} is not visible here, so Links= is left out",
-                    hardware::gpu_link(self.machine)
+                    hardware::hidden_link(self.machine).unwrap_or_default()
                 ),
             ),
             (

@@ -22,11 +22,17 @@ pub(crate) fn summary(machine: &Machine) -> String {
     } else {
         count(machine.packages.len(), "socket")
     };
+    let parts: usize = machine.gpus.iter().map(Gpu::parts).sum();
+    let gpus = count(machine.gpus.len(), "GPU");
+    let gpus = if parts > machine.gpus.len() {
+        format!("{gpus} in {parts} parts")
+    } else {
+        gpus
+    };
     format!(
-        "{sockets}, {}, {}; {}, {}",
+        "{sockets}, {}, {}; {gpus}, {}",
         count(machine.numa_nodes.len(), "NUMA node"),
         count(machine.online.len(), "CPU"),
-        count(machine.gpus.len(), "GPU"),
         count(machine.nics.len(), "NIC"),
     )
 }
@@ -77,10 +83,15 @@ pub(crate) fn device_label(machine: &Machine, pci: PciAddress) -> String {
     nic.map_or_else(|| gpu_label(machine, pci), |nic| format!("NIC{nic} {pci}"))
 }
 
-/// What connects the machine's GPUs beside PCI Express.
-pub(crate) fn gpu_link(machine: &Machine) -> &'static str {
-    let maker = machine.gpus.first().and_then(Gpu::maker);
-    maker.unwrap_or(machine.launch_vendor()).link_name
+/// What connects these GPUs beside PCI Express, each name once: `NVLink`, `NVLink or xGMI`.
+pub(crate) fn link_names<'m>(gpus: impl IntoIterator<Item = &'m Gpu>) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for maker in gpus.into_iter().filter_map(Gpu::maker) {
+        if !names.contains(&maker.link_name) {
+            names.push(maker.link_name);
+        }
+    }
+    names.join(" or ")
 }
 
 /// The word for so many links of a GPU to others of its maker: `NV4`, `XGMI1`.
@@ -90,16 +101,23 @@ pub(crate) fn links_word(machine: &Machine, gpu: PciAddress, links: u32) -> Stri
     format!("{mark}{links}")
 }
 
-/// Whether there may be NVLink or xGMI that the source could not show.
-pub(crate) fn may_hide_gpu_link(machine: &Machine) -> bool {
-    let mut gpus = machine.gpus.iter();
-    machine.gpus.len() > 1 && gpus.any(|gpu| machine.hides_links_of(gpu))
+/// What may connect GPUs and the source could not show; none where it shows all.
+pub(crate) fn hidden_link(machine: &Machine) -> Option<String> {
+    let hidden = machine
+        .gpus
+        .iter()
+        .filter(|gpu| machine.hides_links_of(gpu));
+    let names = link_names(hidden);
+    (machine.gpus.len() > 1 && !names.is_empty()).then_some(names)
 }
 
-/// What is to be known where there may be NVLink or xGMI that the source could not show.
+/// What is to be known where there may be links between NCCL's GPUs that the source could not show.
 pub(crate) fn hidden_links(machine: &Machine) -> Option<String> {
-    may_hide_gpu_link(machine).then(|| {
-        let link = gpu_link(machine);
+    let hidden = machine
+        .nccl_gpus()
+        .filter(|gpu| machine.hides_links_of(gpu));
+    let link = link_names(hidden);
+    (machine.nccl_gpus().count() > 1 && !link.is_empty()).then(|| {
         format!(
             "{link} is not visible here (the driver was not asked). NCCL finds it by itself, and paths over {link} take the place of \
              those through the host."

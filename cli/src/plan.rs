@@ -1,5 +1,6 @@
 //! `gpu-numa plan`: what the plugin would do.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -320,7 +321,7 @@ impl Plan {
         let seen: Vec<PciAddress> = if self.from.is_this_machine() {
             launch::observe::openable_by_process(machine)
         } else {
-            machine.gpus.iter().map(|gpu| gpu.pci).collect()
+            part_addresses(machine).collect()
         };
         if self.gpus.is_empty() || seen.starts_with(gpus) {
             return String::new();
@@ -375,7 +376,7 @@ impl Plan {
 
     /// Whether the tasks ask for more than there is.
     fn check_size(&self, machine: &Machine, assumed: &AssumedStep) -> Result<(), CommandError> {
-        let gpus = machine.gpus.len();
+        let gpus = part_addresses(machine).count();
         if gpus > 0 && self.gpus_per_task as usize > gpus {
             return Err(CommandError::Argument(format!(
                 "--gpus-per-task {}: the machine has {}",
@@ -463,7 +464,7 @@ impl Plan {
     fn workers_gpus(&self, machine: &Machine) -> Result<Vec<PciAddress>, CommandError> {
         let gpus = match self.gpus.as_slice() {
             [] if self.from.is_this_machine() => read_visible(machine),
-            [] => machine.gpus.iter().map(|gpu| gpu.pci).collect(),
+            [] => part_addresses(machine).collect(),
             [list] => parse_gpus(machine, "--gpus", list)?,
             [..] => {
                 return Err(CommandError::Argument(format!(
@@ -479,20 +480,36 @@ impl Plan {
                 words::no_gpu_seen(host, !machine.gpus.is_empty())
             )));
         }
+        let makers = gpus.iter().filter_map(|gpu| machine.gpu(*gpu)?.maker());
+        let makers: BTreeSet<&str> = makers.map(|maker| maker.name).collect();
+        if makers.len() > 1 {
+            return Err(CommandError::Argument(format!(
+                "--for: these are GPUs of {}, and workers use those of one; name them with --gpus",
+                makers.into_iter().collect::<Vec<_>>().join(" and ")
+            )));
+        }
         Ok(gpus)
     }
 
     fn deal(&self, machine: &Machine) -> Vec<Vec<PciAddress>> {
         let block = self.gpus_per_task as usize;
-        let tasks = self
-            .tasks
-            .map_or(machine.gpus.len() / block, |tasks| tasks as usize);
-        let dealt = machine.gpus.iter().cycle().map(|gpu| gpu.pci);
-        let block = block.min(machine.gpus.len());
-        (0..tasks)
-            .map(|task| dealt.clone().skip(task * block).take(block).collect())
-            .collect()
+        let all: Vec<PciAddress> = part_addresses(machine).collect();
+        let tasks = self.tasks.map_or(all.len() / block, |tasks| tasks as usize);
+        let block = block.min(all.len());
+        let deal = |task: usize| {
+            let own = all.iter().cycle().skip(task * block).take(block);
+            let mut own: Vec<PciAddress> = own.copied().collect();
+            // Several parts of one GPU are one place.
+            own.dedup();
+            own
+        };
+        (0..tasks).map(deal).collect()
     }
+}
+
+/// All GPUs in PCI order; one that is divided stands once for each part, as its runtime and Slurm count.
+fn part_addresses(machine: &Machine) -> impl Iterator<Item = PciAddress> {
+    machine.gpus.iter().flat_map(Gpu::part_addresses)
 }
 
 /// The CPUs of `list` that are online; the others are said to be left out.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ffi::linux::process::raw_environment;
+use ffi::nccl::is_rccl_loaded;
 use launch::host::Trust;
 use launch::nccl::{topology_file, virtual_topology};
 use launch::rank::is_on_several_hosts;
@@ -56,6 +57,10 @@ fn sites_file() -> Option<&'static CStr> {
 }
 
 fn find_file() -> Option<CString> {
+    // It ends the job at a file of NCCL's (rccl, src/graph/xml.cc, `ncclTopoXmlLoadSystem`).
+    if is_rccl_loaded() {
+        return None;
+    }
     let machine = host::snapshot_machine()?;
     let hosts = if is_on_several_hosts(&OwnEnvironment) {
         2

@@ -129,6 +129,45 @@ fn a_bound_step_is_counted_as_its_tasks_report() {
 }
 
 #[test]
+fn the_line_at_the_end_is_of_what_the_tasks_report_and_comes_once() {
+    let world = World::with_real_cpus();
+    let step = || {
+        Scenario::on(&world, 2)
+            .fence(&world, &[0, 1])
+            .option("quiet")
+    };
+    let said = |scenario: Scenario| -> Vec<String> {
+        let outcome = run(scenario);
+        let lines = outcome.text.lines();
+        let lines = lines.filter(|line| line.contains(" at the end: "));
+        lines.map(str::to_owned).collect()
+    };
+    assert_eq!(said(step()), [""; 0]);
+    for (more, expected) in [
+        ("uid 65534", "2 of 2 tasks were started on their GPUs' CPUs"),
+        (
+            "die 1",
+            "the task was started on its GPUs' CPUs; 1 task did not report",
+        ),
+    ] {
+        let lines = said(step().line("arg summary").line(more));
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(
+            lines[0].starts_with("host log user gpu-numa-bind: "),
+            "{lines:?}"
+        );
+        assert!(lines[0].ends_with(expected), "{lines:?}");
+    }
+    // Whatever a task does to what it shares, the step ends.
+    for byte in [0, 1, 127, 255] {
+        let outcome = run(step()
+            .line("arg summary")
+            .line(format_args!("scribble 0 {byte}")));
+        assert!(outcome.host("done").is_empty() && outcome.text.contains("host done"));
+    }
+}
+
+#[test]
 fn each_verdict_is_counted_as_the_tasks_report_it() {
     let world = World::declared("abi-2s1n4c1t");
     let counting = Counting::on(&world);

@@ -77,6 +77,28 @@ fn the_sites_file_is_the_answer_where_nothing_else_is() {
 }
 
 #[test]
+fn rccl_is_not_answered_with_a_file_of_nccls() {
+    require_root();
+    let world = World::new(2, 2);
+    let library = world.path("librccl.so.1");
+    let mut compiler = Command::new("cc");
+    compiler.args([
+        "-shared",
+        "-Wl,-soname,librccl.so.1",
+        "-x",
+        "c",
+        "/dev/null",
+        "-o",
+    ]);
+    assert!(compiler.arg(&library).status().unwrap().success());
+    for version in env_interfaces().into_iter().map(u32::from) {
+        let preload = [("LD_PRELOAD", library.to_str().unwrap())];
+        let answer = ask(&world, version, &["NCCL_TOPO_FILE"], &preload);
+        assert_eq!(answer, "NCCL_TOPO_FILE=(null)\n");
+    }
+}
+
+#[test]
 fn the_environment_is_asked_each_time() {
     require_root();
     // As aws-ofi-nccl does: it sets the variable while NCCL begins.

@@ -37,6 +37,8 @@ pub struct GpuVendor {
     /// What the vendor's own tool writes for these links between two GPUs, before their number: `nvidia-smi topo -m`,
     /// `rocm-smi --showtopo`, `xpu-smi topology -m`.
     pub link_mark: &'static str,
+    /// The command of the vendor's own tool that shows the state of these links.
+    pub link_tool: &'static str,
     /// Its GPUs by device id; the first row that holds an id counts.
     pub models: &'static [Model],
     /// Whether a GPU that `models` does not list may have such links.
@@ -254,6 +256,7 @@ pub static VENDORS: [GpuVendor; 3] = [
         gres_flag: None,
         link_name: "NVLink",
         link_mark: "NV",
+        link_tool: "nvidia-smi nvlink -s",
         models: NVIDIA_MODELS,
         unlisted_may_link: true,
         collectives: Collectives::Nccl,
@@ -289,6 +292,7 @@ pub static VENDORS: [GpuVendor; 3] = [
         gres_flag: Some("amd_gpu_env"),
         link_name: "xGMI",
         link_mark: "XGMI",
+        link_tool: "amd-smi xgmi",
         models: AMD_MODELS,
         unlisted_may_link: false,
         collectives: Collectives::Rccl("gcn"),
@@ -322,6 +326,7 @@ pub static VENDORS: [GpuVendor; 3] = [
         gres_flag: Some("intel_gpu_env"),
         link_name: "Xe Link",
         link_mark: "XL",
+        link_tool: "xpu-smi topology -m",
         models: INTEL_MODELS,
         unlisted_may_link: true,
         collectives: Collectives::Other,

@@ -1,12 +1,12 @@
 //! Contradictions of the machine itself: sockets against NUMA nodes, and a GPU without the links of its peers.
 
-use topology::machine::Machine;
+use topology::machine::{Gpu, Machine};
 use topology::nvlink::unlinked;
 
 use super::report::{DoctorReport, Harm};
 use super::tree::Tree;
 use super::world::World;
-use crate::hardware::{cut, gpu_link, join, spanning};
+use crate::hardware::{cut, join, spanning};
 
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     if world.machine.gpus.is_empty() {
@@ -73,8 +73,11 @@ fn check_lonely(machine: &Machine, report: &mut DoctorReport) {
     if machine.gpus.iter().any(|gpu| machine.hides_links_of(gpu)) {
         return;
     }
-    let link = gpu_link(machine);
     for alone in unlinked(machine) {
+        let Some(maker) = machine.gpu(alone.pci).and_then(Gpu::maker) else {
+            continue;
+        };
+        let (link, tool) = (maker.link_name, maker.link_tool);
         report.find(
             "gpu-link",
             Harm::SlowsJobs,
@@ -83,7 +86,7 @@ fn check_lonely(machine: &Machine, report: &mut DoctorReport) {
                 alone.index, alone.pci, alone.others
             ),
             "collectives over all GPUs run at the speed of the slowest path, through host memory",
-            format!("the GPU and its {link} (nvidia-smi nvlink -s -i {}, dmesg); drain the node until it is back", alone.pci),
+            format!("the GPU and its {link} ({tool}, dmesg); drain the node until it is back"),
         );
     }
 }

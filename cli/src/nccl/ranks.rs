@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use discovery::Source;
 use nccl_topo::capability::machine_capability;
-use nccl_topo::emit::{Form, emit_with};
+use nccl_topo::emit::{Form, NotEmitted, emit_with};
 use nccl_topo::graph::Searches;
 use nccl_topo::model::{COMPUTE_CAPABILITY, Conditions};
 use nccl_topo::ranks::{Cost, Crossing, Layout, Numbering, PARALLELS, Parallel, Placing};
@@ -124,6 +124,14 @@ impl Ranks {
             Some(list) => parse_gpus(&machine, "--gpus", list)?,
             None => machine.nccl_gpus().map(|gpu| gpu.pci).collect(),
         };
+        if gpus.is_empty() {
+            let why = if machine.gpus.is_empty() {
+                NotEmitted::NoNvidiaGpu
+            } else {
+                NotEmitted::OtherVendor
+            };
+            return Err(CommandError::Argument(why.to_string()));
+        }
         let layout = self.layout();
         let (ranks, hosts) = places(layout, gpus.len())?;
         if let Some(lost) = gpus.iter().find(|gpu| !has_package(&machine, **gpu)) {
@@ -268,9 +276,6 @@ fn places(layout: Layout, gpus: usize) -> Result<(usize, usize), CommandError> {
     let Some(all) = layout.ranks().filter(|all| *all <= MOST_HOSTS * 16) else {
         return wrong("--tp, --dp and --pp: too many ranks".to_owned());
     };
-    if gpus == 0 {
-        return wrong("this machine has no GPU that NCCL uses".to_owned());
-    }
     if all <= gpus {
         return Ok((all, 1));
     }

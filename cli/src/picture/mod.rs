@@ -584,15 +584,14 @@ impl<'a> Picture<'a> {
             );
             y += 17.0;
         }
-        if hardware::may_hide_gpu_link(self.machine) {
+        if let Some(link) = hardware::hidden_link(self.machine) {
             svg.text(
                 (MARGIN, y),
                 11.0,
                 Anchor::Start,
                 PLAIN,
                 &format!(
-                    "{} is not visible here: GPUs may be connected in ways that are not drawn.",
-                    hardware::gpu_link(self.machine)
+                    "{link} is not visible here: GPUs may be connected in ways that are not drawn."
                 ),
             );
             y += 17.0;

@@ -6,7 +6,7 @@ use topology::machine::Machine;
 use topology::path::nvlinks;
 
 use super::svg::{self, Anchor, Area, BOLD, FAINT, PLAIN, Paint, Style, Svg};
-use crate::hardware::{gpu_link, links_word};
+use crate::hardware::{link_names, links_word};
 
 const GREEN: &str = "#3f9142";
 /// Bows that can still be told apart.
@@ -43,7 +43,7 @@ pub(super) fn draw(
         fill: GREEN,
         ..BOLD
     };
-    let what = gpu_link(machine);
+    let what = link_names(&machine.gpus);
     let gpu = machine.gpus.first().map(|gpu| gpu.pci);
     let mark = gpu.map_or_else(String::new, |gpu| links_word(machine, gpu, first));
     let peers = u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX);
@@ -77,7 +77,7 @@ pub(super) fn draw(
     if is_one_row && pairs.len() <= MAX_BOWS {
         return bows(svg, machine, &pairs, places, lowest);
     }
-    list(svg, machine, what, top + 20.0, margin)
+    list(svg, machine, &what, top + 20.0, margin)
 }
 
 /// Pairs of GPUs with links, by number.

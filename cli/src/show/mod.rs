@@ -72,8 +72,8 @@ fn print_header(
     if let Some(path) = from {
         notes.push(format!("from {}", path.display()));
     }
-    if hardware::may_hide_gpu_link(machine) {
-        notes.push(format!("{} not visible", hardware::gpu_link(machine)));
+    if let Some(link) = hardware::hidden_link(machine) {
+        notes.push(format!("{link} not visible"));
     }
     let notes = if notes.is_empty() {
         String::new()

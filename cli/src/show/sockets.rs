@@ -6,7 +6,7 @@ use topology::machine::{Gpu, Machine};
 use topology::path::{crosses_socket, nvlinks};
 use topology::set::IndexSet;
 
-use crate::hardware::{cut, gpu_link, join};
+use crate::hardware::{cut, join, link_names};
 
 /// Marks a set of GPU numbers.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +89,25 @@ fn each(machine: &Machine) -> Option<String> {
     (several && machine.gpus.iter().all(Gpu::is_bound_at_launch)).then(|| {
         format!(
             "To run one task per GPU, each bound to its GPU's NUMA node:\nsrun -n{} --gpus-per-task=1 --gpu-numa-bind",
-            machine.gpus.len()
+            machine.gpus.iter().map(Gpu::parts).sum::<usize>()
+        )
+    })
+}
+
+/// GPUs that are divided, which their runtime and Slurm count by their parts.
+pub(super) fn divided(machine: &Machine) -> Option<String> {
+    let of = |index: usize| machine.gpus.get(index).map_or(1, Gpu::parts);
+    let groups = groups(machine, |index| u32::try_from(of(index)).ok());
+    let divided = groups.iter().filter_map(|group| {
+        let parts = of(usize::try_from(group.first()?).ok()?);
+        (parts > 1).then(|| format!("GPU{group} into {parts} parts"))
+    });
+    let divided: Vec<String> = divided.collect();
+    let all: usize = machine.gpus.iter().map(Gpu::parts).sum();
+    (!divided.is_empty()).then(|| {
+        format!(
+            "Divided: {}. Programs and Slurm count each part as a GPU, so that there are {all}.",
+            join(&divided)
         )
     })
 }
@@ -131,10 +149,14 @@ fn by_node(machine: &Machine) -> Vec<String> {
 struct Between {
     /// Pairs that NVLink or xGMI connects.
     linked: Vec<String>,
+    /// What connects these: NVLink, xGMI.
+    links: String,
     /// Pairs that are known to cross the socket link.
     crossing: usize,
     /// Pairs that may have a link which the source could not show.
     hidden: usize,
+    /// What may connect those.
+    hidden_links: String,
 }
 
 /// What lies between GPUs on different sockets, and how a job avoids it.
@@ -142,22 +164,24 @@ fn across(machine: &Machine, groups: &[GpuSet]) -> Vec<String> {
     let names: Vec<String> = groups.iter().map(|group| format!("GPU{group}")).collect();
     let names = join(&names);
     let between = between(machine, groups);
-    let link = gpu_link(machine);
     let is_linked = !between.linked.is_empty();
     let is_all_linked = is_linked && between.crossing + between.hidden == 0;
     let sentence = if is_all_linked {
         format!(
-            "{names} are on different sockets; {link} connects them, so their traffic stays off the socket link."
+            "{names} are on different sockets; {} connects them, so their traffic stays off the socket link.",
+            between.links
         )
     } else if is_linked {
         format!(
-            "{names} are on different sockets and communicate across the socket link, except {}, which {link} connects.",
-            join(&between.linked)
+            "{names} are on different sockets and communicate across the socket link, except {}, which {} connects.",
+            join(&between.linked),
+            between.links
         )
     } else if between.hidden > 0 {
         format!(
-            "{names} are on different sockets and communicate across the socket link unless {link} connects them \
-             (not visible here)."
+            "{names} are on different sockets and communicate across the socket link unless {} connects them \
+             (not visible here).",
+            between.hidden_links
         )
     } else {
         format!("{names} are on different sockets and communicate across the socket link.")
@@ -168,6 +192,7 @@ fn across(machine: &Machine, groups: &[GpuSet]) -> Vec<String> {
 
 fn between(machine: &Machine, groups: &[GpuSet]) -> Between {
     let mut between = Between::default();
+    let (mut linked, mut hidden) = (Vec::new(), Vec::new());
     let gpu = |index: u32| machine.gpus.get(usize::try_from(index).ok()?);
     for (place, group) in groups.iter().enumerate() {
         for other in groups.iter().skip(place + 1) {
@@ -179,13 +204,22 @@ fn between(machine: &Machine, groups: &[GpuSet]) -> Between {
                     nvlinks(machine, x.pci, y.pci),
                     crosses_socket(machine, x.pci, y.pci),
                 ) {
-                    (1.., _) => between.linked.push(format!("GPU{a} with GPU{b}")),
+                    (1.., _) => {
+                        between.linked.push(format!("GPU{a} with GPU{b}"));
+                        linked.push(x);
+                    }
                     (0, Some(true)) => between.crossing += 1,
-                    (0, Some(false) | None) => between.hidden += 1,
+                    (0, Some(false) | None) => {
+                        between.hidden += 1;
+                        let of_both = [x, y].into_iter();
+                        hidden.extend(of_both.filter(|gpu| machine.hides_links_of(gpu)));
+                    }
                 }
             }
         }
     }
+    between.links = link_names(linked);
+    between.hidden_links = link_names(hidden);
     between
 }
 

@@ -15,6 +15,7 @@ use crate::paper::Ink;
 pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<(), CommandError> {
     let sentences: Vec<String> = [
         distances(machine),
+        sockets::divided(machine).into_iter().collect(),
         sockets::sentences(machine),
         nearest(machine),
         nics::sentences(machine),

@@ -12,7 +12,7 @@ pub use event::{
     ApiCall, Collective, Event, Peer, SpecialCollective, SpecialWay, V4, V5, V6, V7, Version,
 };
 pub use log::NcclLog;
-pub use version::read_version;
+pub use version::{is_rccl_loaded, read_version};
 
 use std::ffi::{CStr, c_char};
 use std::marker::PhantomData;

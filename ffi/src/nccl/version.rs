@@ -31,6 +31,20 @@ pub fn read_version(log: NcclLog) -> Option<u32> {
     version
 }
 
+/// Whether this process has loaded RCCL, which looks up the same plugins and reads other files.
+pub fn is_rccl_loaded() -> bool {
+    [c"librccl.so.1", c"librccl.so"].iter().any(|name| {
+        // SAFETY: a string; RTLD_NOLOAD loads nothing.
+        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
+        if handle.is_null() {
+            return false;
+        }
+        // SAFETY: the handle is dlopen's, given back once; whoever loaded the library keeps it.
+        unsafe { libc::dlclose(handle) };
+        true
+    })
+}
+
 /// The file and the start of the library or program that an address is in; none for no address.
 fn object_of(address: *mut c_void) -> Option<(&'static CStr, *mut c_void)> {
     if address.is_null() {
