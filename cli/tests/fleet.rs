@@ -74,6 +74,44 @@ fn like_hosts_are_one_kind() {
 }
 
 #[test]
+fn a_host_whose_gpus_are_divided_is_told_and_its_parts_are_seats() {
+    let folder = tempfile::tempdir().unwrap();
+    let amd = |name: &str, parts: u32| {
+        let mut host = host(name, 8);
+        let mode = if parts == 1 { "SPX" } else { "CPX" };
+        for gpu in host["machine"]["gpus"].as_array_mut().unwrap() {
+            gpu["vendor"] = "1002".into();
+            gpu["device"] = "74a1".into();
+            gpu["name"] = "AMD Instinct MI300X".into();
+            let nodes = (0..parts).map(|part| json!({"node": 2 + part, "minor": 128 + part}));
+            gpu["kfd"] = json!({"nodes": nodes.collect::<Vec<_>>(), "compute_partition": mode});
+        }
+        host
+    };
+    for index in 0..6 {
+        put(folder.path(), &amd(&format!("gpu{index}"), 1));
+    }
+    put(folder.path(), &amd("gpu6", 8));
+    let (status, document) = json_of(folder.path());
+    assert_eq!(status, Some(1), "{document}");
+    let told = document["kinds"][0]["differing"].to_string();
+    assert!(
+        told.contains("compute partition CPX; its kind: SPX"),
+        "{document}"
+    );
+    assert!(told.contains("parts 8; its kind: 1"), "{document}");
+    let table = folder.path().join("hosts.lua");
+    fleet(&[
+        "--lua-table",
+        table.to_str().unwrap(),
+        folder.path().to_str().unwrap(),
+    ]);
+    let table = fs::read_to_string(table).unwrap();
+    assert!(table.contains("hosts = \"gpu[0-5]\", gpus = 8,"), "{table}");
+    assert!(table.contains("hosts = \"gpu6\", gpus = 64,"), "{table}");
+}
+
+#[test]
 fn what_sets_a_host_apart_is_told() {
     let folder = cluster(12);
     let mut odd = host("gpu00003", 8);

@@ -136,6 +136,18 @@ fn add_gpus(facts: &mut Vec<Fact>, machine: &Machine) {
         let object = format!("GPU {}", gpu.pci);
         add_device(facts, &object, (gpu.vendor, gpu.device), &gpu.locality);
         add(facts, &object, "MIG instances", gpu.mig.len());
+        if let Some(kfd) = &gpu.kfd {
+            add(facts, &object, "parts", gpu.parts());
+            let modes = [
+                ("compute partition", &kfd.compute_partition),
+                ("memory partition", &kfd.memory_partition),
+            ];
+            for (key, mode) in modes {
+                if let Some(mode) = mode {
+                    add(facts, &object, key, mode);
+                }
+            }
+        }
         if machine.nvlink_visible || (gpu.may_link() && !machine.hides_links_of(gpu)) {
             add(
                 facts,

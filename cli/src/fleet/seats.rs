@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use slurm_config::registration::type_of_name;
-use topology::machine::Machine;
+use topology::machine::{Gpu, Machine};
 use topology::set::NodeSet;
 
 /// What of a host a job's GPUs and CPUs must share.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Seats {
-    /// GPUs.
+    /// GPUs as Slurm counts them: one that is divided by its parts.
     pub(super) gpus: usize,
     /// CPUs of its largest core.
     pub(super) threads: usize,
@@ -40,11 +40,11 @@ impl Seats {
             let area = areas.entry(nodes).or_default();
             area.cpus = cpus.len();
             let name = gpu.name.as_deref().map(type_of_name);
-            *area.names.entry(name.unwrap_or_default()).or_default() += 1;
+            *area.names.entry(name.unwrap_or_default()).or_default() += gpu.parts();
         }
         let threads = machine.cores.iter().map(|core| core.len()).max();
         Self {
-            gpus: machine.gpus.len(),
+            gpus: machine.gpus.iter().map(Gpu::parts).sum(),
             threads: threads.unwrap_or(1).max(1),
             areas: if is_known {
                 areas.into_values().collect()
