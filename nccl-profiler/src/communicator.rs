@@ -174,19 +174,20 @@ impl Subject {
         let Some(kind) = &self.kind else {
             return is_worth_a_line.then(|| report.line(None));
         };
+        let pattern = kinds::pattern(self.who.name.as_deref().unwrap_or_default());
         match report.moment {
             Moment::Crossing => {
                 let speaks = is_worth_a_line && kind.claim();
                 self.speaks_for_kind.store(speaks, Ordering::Relaxed);
-                speaks.then(|| report.line(Some(kind.count())))
+                speaks.then(|| report.line(Some((kind.count(), &pattern))))
             }
             Moment::Progress => {
                 let speaks = is_worth_a_line && self.speaks_for_kind.load(Ordering::Relaxed);
-                speaks.then(|| report.line(Some(kind.count())))
+                speaks.then(|| report.line(Some((kind.count(), &pattern))))
             }
             Moment::Summary => match kind.end(report)? {
                 (1, _) => is_worth_a_line.then(|| report.line(None)),
-                (count, all) => report.line_of_kind(count, &all),
+                (count, all) => report.line_of_kind((count, &pattern), &all, kinds::silent_line()),
             },
         }
     }

@@ -7,13 +7,13 @@ use std::ffi::CStr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use launch::shared::kinds::{FunctionSum, Kind, KindSum};
+use launch::shared::kinds::{Kind, KindSum};
 use launch::shared::peers::FOLDER;
 use launch::shared::peers::Sent;
 
 use crate::counts::Func;
 use crate::host;
-use crate::report::{LinkReport, Load};
+use crate::report::{KindReport, LinkReport, Load};
 
 /// Bytes of a name that are looked at.
 const LONGEST_NAME: usize = 64;
@@ -105,7 +105,7 @@ impl Membership {
         if let Ok(mut known) = KNOWN.try_lock() {
             known.retain(|(_, kind)| !Arc::ptr_eq(kind, &self.kind));
         }
-        Some((all.0, KindReport::of(&all.1)))
+        Some((all.0, to_report(&all.1)))
     }
 }
 
@@ -131,50 +131,31 @@ pub(crate) fn silent_line() -> Option<String> {
     (!names.is_empty()).then(|| format!("communicators {} do not cross", names.join(", ")))
 }
 
-/// What all communicators of a kind moved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct KindReport {
-    /// By collectives.
-    pub(crate) load: Load,
-    /// By sends.
-    pub(crate) sent: Sent,
-    /// Recorded into CUDA graphs.
-    pub(crate) captured: u64,
-    /// Calls that are not counted.
-    pub(crate) uncounted: u64,
-    /// Whether the figures are NCCL's, and not only lower bounds.
-    pub(crate) is_exact: bool,
-    /// Each function that was called: how often, with which buffers.
-    pub(crate) functions: Vec<(Func, FunctionSum)>,
-}
-
-impl KindReport {
-    fn of(sum: &KindSum) -> Self {
-        let [
-            up,
-            down,
-            both,
+fn to_report(sum: &KindSum) -> KindReport {
+    let [
+        up,
+        down,
+        both,
+        sends,
+        sent_up,
+        sent_down,
+        captured,
+        uncounted,
+        bounds,
+        _,
+    ] = sum.figures;
+    let functions = Func::ALL.into_iter().zip(sum.functions);
+    KindReport {
+        load: Load::of_all(up, down, both),
+        sent: Sent {
             sends,
-            sent_up,
-            sent_down,
-            captured,
-            uncounted,
-            bounds,
-            _,
-        ] = sum.figures;
-        let functions = Func::ALL.into_iter().zip(sum.functions);
-        Self {
-            load: Load::of_all(up, down, both),
-            sent: Sent {
-                sends,
-                up_bytes: sent_up,
-                down_bytes: sent_down,
-            },
-            captured,
-            uncounted,
-            is_exact: bounds == 0,
-            functions: functions.filter(|(_, sum)| sum.calls > 0).collect(),
-        }
+            up_bytes: sent_up,
+            down_bytes: sent_down,
+        },
+        captured,
+        uncounted,
+        is_exact: bounds == 0,
+        functions: functions.filter(|(_, sum)| sum.calls > 0).collect(),
     }
 }
 

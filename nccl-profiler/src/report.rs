@@ -7,7 +7,6 @@ use serde::Serialize;
 use topology::quantity::{count, volume};
 
 use crate::counts::{Algo, Counts, Func, SizeSum, Sum, Uncounted};
-use crate::kinds::{self, KindReport};
 use crate::words::{span, times};
 
 /// Which line it is.
@@ -71,6 +70,23 @@ impl Load {
         self.both_bytes = more(self.both_bytes, hops.both);
         self.is_bound |= bytes > 0 && !hops.is_exact;
     }
+}
+
+/// What all communicators of a kind moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KindReport {
+    /// By collectives.
+    pub(crate) load: Load,
+    /// By sends.
+    pub(crate) sent: Sent,
+    /// Recorded into CUDA graphs.
+    pub(crate) captured: u64,
+    /// Calls that are not counted.
+    pub(crate) uncounted: u64,
+    /// Whether the figures are NCCL's, and not only lower bounds.
+    pub(crate) is_exact: bool,
+    /// Each function that was called: how often, with which buffers.
+    pub(crate) functions: Vec<(Func, FunctionSum)>,
 }
 
 /// All that is said of a communicator.
@@ -168,8 +184,9 @@ impl<'a> LinkReport<'a> {
         load_of(self.sent)
     }
 
-    /// The line, without a prefix; `of_kind` says how many communicators there are of its kind so far.
-    pub(crate) fn line(&self, of_kind: Option<u64>) -> String {
+    /// The line, without a prefix; `of_kind` says how many communicators there are of its kind so far, and
+    /// what their names have in common.
+    pub(crate) fn line(&self, of_kind: Option<(u64, &str)>) -> String {
         let Who {
             id,
             name,
@@ -190,17 +207,21 @@ impl<'a> LinkReport<'a> {
         };
         let (ranks, hosts) = (count(*ranks, "rank"), count(*hosts, "host"));
         let parts = parts.join("; ");
-        match (of_kind, name) {
-            (Some(of_kind @ 2..), Some(name)) => format!(
-                "{label} ({ranks}, {hosts}), the first of {of_kind} \"{}\" so far: {parts}",
-                kinds::pattern(name)
+        match of_kind {
+            Some((of_kind @ 2.., pattern)) => format!(
+                "{label} ({ranks}, {hosts}), the first of {of_kind} \"{pattern}\" so far: {parts}"
             ),
-            (Some(_) | None, _) => format!("{label} ({ranks}, {hosts}): {parts}"),
+            Some(_) | None => format!("{label} ({ranks}, {hosts}): {parts}"),
         }
     }
 
     /// The line at the end about all communicators of its kind; none where nothing is worth one.
-    pub(crate) fn line_of_kind(&self, communicators: u64, all: &KindReport) -> Option<String> {
+    pub(crate) fn line_of_kind(
+        &self,
+        (communicators, pattern): (u64, &str),
+        all: &KindReport,
+        silent: Option<String>,
+    ) -> Option<String> {
         let ring = self.forecast.ring().both;
         let is_unknown = (all.captured > 0 || all.uncounted > 0) && ring > 0;
         if all.load.both_bytes == 0 && all.sent.sends == 0 && !is_unknown {
@@ -230,7 +251,7 @@ impl<'a> LinkReport<'a> {
             parts.push(format!("not counted: {}", count_calls(all.uncounted)));
         }
         parts.extend(self.limit());
-        if let Some(silent) = kinds::silent_line() {
+        if let Some(silent) = silent {
             // There is a layout, so another order of its ranks may cross less.
             parts.push(silent);
             parts.push(
@@ -238,10 +259,8 @@ impl<'a> LinkReport<'a> {
                     .to_owned(),
             );
         }
-        let pattern = self.who.name.as_deref().map(kinds::pattern);
         Some(format!(
-            "{communicators} communicators \"{}\" ({}, {} each): {}",
-            pattern.unwrap_or_default(),
+            "{communicators} communicators \"{pattern}\" ({}, {} each): {}",
             count(self.who.ranks, "rank"),
             count(self.who.hosts, "host"),
             parts.join("; ")
@@ -553,9 +572,8 @@ mod tests {
                 },
             )],
         };
-        kinds::note_silent(Some("tp_1"));
-        kinds::note_silent(Some("tp_0"));
-        let line = report.line_of_kind(8, &all).unwrap();
+        let silent = Some("communicators \"tp_*\" do not cross".to_owned());
+        let line = report.line_of_kind((8, "dp_*"), &all, silent).unwrap();
         let begins =
             "8 communicators \"dp_*\" (2 ranks, 1 host each): each ring crosses the socket link";
         assert!(line.starts_with(begins), "{line}");
@@ -566,7 +584,7 @@ mod tests {
         );
         all.load = Load::default();
         all.uncounted = 0;
-        assert_eq!(report.line_of_kind(8, &all), None);
+        assert_eq!(report.line_of_kind((8, "dp_*"), &all, None), None);
     }
 
     #[test]

@@ -113,7 +113,8 @@ pub unsafe extern "C" fn slurm_spank_user_init(
     guard::hook("user_init", || {
         // SAFETY: Slurm's own handle, used within this hook.
         let spank = unsafe { Spank::new(spank) };
-        metrics::watch(&spank, &step::prepare(&spank));
+        let prepared = step::prepare(&spank);
+        metrics::watch(&spank, &prepared, summary::is_wanted());
         summary::prepare();
     })
 }

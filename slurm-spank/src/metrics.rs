@@ -18,8 +18,8 @@ use topology::nics::NicPath;
 use topology::option::Policy;
 use topology::words::{self, StepEnd};
 
+use crate::option;
 use crate::step::{self, Prepared, Step};
-use crate::{option, summary};
 
 /// More tasks than Slurm starts on a host (`MAX_TASKS_PER_NODE`, slurm.h, 22.05 to 26.05: 512 unless slurm.conf says otherwise).
 const MAX_TASKS: usize = 65_536;
@@ -38,9 +38,9 @@ struct Counted {
 }
 
 /// Has this process's step counted, before the fork, where the site counts or wants a line at its end.
-pub(crate) fn watch(spank: &Spank<'_>, prepared: &Prepared) {
+pub(crate) fn watch(spank: &Spank<'_>, prepared: &Prepared, has_line_at_end: bool) {
     let is_for_table = is_counting(&option::config().directory);
-    if !is_for_table && !summary::is_wanted() {
+    if !is_for_table && !has_line_at_end {
         return;
     }
     let tasks = usize::try_from(spank.local_tasks().unwrap_or(1)).unwrap_or(1);

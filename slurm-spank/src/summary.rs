@@ -1,6 +1,6 @@
 //! The line at the end of a step, where the site wants one (`summary` in plugstack.conf).
 //!
-//! Slurm has reaped a task before it calls `slurm_spank_task_exit` (`_wait_for_any_task`, slurmstepd/mgr.c, 22.05 to 26.05), so
+//! Slurm has reaped a task before it calls `slurm_spank_task_exit` (`_wait_for_any_task`, slurmstepd/mgr.c), so
 //! nothing of the process can be looked at any more.  What is said is how each task was started, and what the NCCL plugin counted.
 //! It is said when the last task has ended: at `slurm_spank_exit` the user's stderr is closed.
 

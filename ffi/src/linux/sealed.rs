@@ -16,7 +16,7 @@ use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use super::shared::SharedWords;
 
 /// The seals that both sides rely upon: a page that went away would end whoever touches it.
-const SIZE_STAYS: SealFlags = SealFlags::SHRINK
+const FIXED_LENGTH: SealFlags = SealFlags::SHRINK
     .union(SealFlags::GROW)
     .union(SealFlags::SEAL);
 /// Descriptors that are handed down begin here, above those that shell scripts and programs number themselves.
@@ -37,7 +37,7 @@ impl SealedWords {
     pub fn make(name: &CStr, len: usize) -> io::Result<Self> {
         let descriptor = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&descriptor, (len * size_of::<u32>()) as u64)?;
-        fcntl_add_seals(&descriptor, SIZE_STAYS)?;
+        fcntl_add_seals(&descriptor, FIXED_LENGTH)?;
         let file = std::fs::File::from(descriptor);
         let words = SharedWords::map_file(&file, len)?;
         Ok(Self {
@@ -75,7 +75,7 @@ pub fn map_sealed(path: &Path, name: &str, len: usize) -> Option<SharedWords> {
         .write(true)
         .open(path)
         .ok()?;
-    let is_whole = fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SIZE_STAYS))
+    let is_whole = fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(FIXED_LENGTH))
         && file.metadata().ok()?.len() == (len * size_of::<u32>()) as u64;
     is_whole.then(|| SharedWords::map_file(&file, len).ok())?
 }
