@@ -262,7 +262,7 @@ rows_of_interruptions() {
     meet_srun "and the next job" 0 COMPLETED bound
 }
 
-# slurmctld looks twice a minute for jobs whose time is up; the hook is at work then, and goes on for a while.
+# slurmctld looks for jobs whose time is up every 30 s; the hook is at work then, and goes on for a while.
 rows_of_time_limits() {
     local hook meanwhile=end_time instead="that its time was up" LAB_PATIENCE=$((4 * ${LAB_PATIENCE:-20}))
     for hook in user_init task_init; do
