@@ -170,6 +170,7 @@ impl Scenario {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .env_clear()
+            .envs(std::env::vars().filter(|(name, _)| name.ends_with("SAN_OPTIONS")))
             .spawn()
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();

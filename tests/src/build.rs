@@ -33,7 +33,8 @@ pub fn by_cargo(package: &str, file: &str) -> io::Result<PathBuf> {
 }
 
 /// Compiles `sources`, files of `folder`, into `product`, with warnings as errors and debug information;
-/// `flags` come before the sources.
+/// `flags` come before the sources.  Programs have the sanitizer that the environment variable `GPU_NUMA_SANITIZER`
+/// names, whose runtime serves the plugins that they load too (`tests/sanitize`).
 ///
 /// # Errors
 /// The compiler does not run, or refuses.
@@ -50,6 +51,8 @@ pub fn by_c_compiler(
         .opt_level(1)
         .cargo_metadata(false)
         .get_compiler();
+    let sanitizer = std::env::var("GPU_NUMA_SANITIZER").ok();
+    let sanitizer = sanitizer.filter(|_| !flags.contains(&"-shared"));
     let status = compiler
         .to_command()
         .args(["-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror"])
@@ -58,6 +61,7 @@ pub fn by_c_compiler(
         .args(sources)
         .arg("-o")
         .arg(product)
+        .args(sanitizer.map(|name| format!("-fsanitize={name}")))
         .args(["-ldl", "-lpthread"])
         .status()?;
     if status.success() {
