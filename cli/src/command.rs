@@ -204,6 +204,15 @@ pub(crate) fn gpu_entries<'a>(argument: &str, list: &'a str) -> Result<Vec<&'a s
             printable(list)
         )));
     }
+    let is_range = |entry: &&&str| {
+        let numbers = entry.split_once('-');
+        numbers.is_some_and(|(a, b)| a.parse::<u16>().is_ok() && b.parse::<u16>().is_ok())
+    };
+    if let Some(range) = entries.iter().find(is_range) {
+        return Err(CommandError::Argument(format!(
+            "{argument} \"{range}\": ranges are not taken; expected each GPU, such as 0,1,2"
+        )));
+    }
     Ok(entries)
 }
 

@@ -22,7 +22,12 @@ pub(crate) fn of(machine: &Machine, pci: PciAddress) -> Link {
 
 /// The generations of a device and of the slot that is older than it: `(5, 4)`.
 pub(crate) fn older_slot(machine: &Machine, pci: PciAddress) -> Option<(u32, u32)> {
-    let own = generation(machine.device(pci)?.link.max_speed_gts?)?;
+    let card = &machine.device(pci)?.link;
+    // A virtual machine gives its devices no lanes, and its bridges made-up ones.
+    if card.max_width == Some(0) {
+        return None;
+    }
+    let own = generation(card.max_speed_gts?)?;
     let slot = generation(of(machine, pci).max_speed_gts?)?;
     (slot < own).then_some((own, slot))
 }

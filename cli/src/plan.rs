@@ -55,7 +55,7 @@ pub(crate) struct Plan {
     #[command(flatten)]
     format: Format,
     /// Tasks on the host (default: GPUs divided by --gpus-per-task)
-    #[arg(short = 'n', long, alias = "ntasks", value_name = "N", value_parser = whole(1..=4096))]
+    #[arg(short = 'n', long, alias = "ntasks", value_name = "N", allow_negative_numbers = true, value_parser = whole(1..=4096))]
     tasks: Option<u32>,
     /// GPUs per task; tasks get consecutive GPUs in PCI order, starting again after the last
     #[arg(long, value_name = "K", default_value_t = 1,
@@ -65,7 +65,7 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "GPU,GPU")]
     gpus: Vec<String>,
     /// CPUs (threads) that each task asks for (default: 1)
-    #[arg(short = 'c', long, value_name = "C", value_parser = whole(1..=65536))]
+    #[arg(short = 'c', long, value_name = "C", allow_negative_numbers = true, value_parser = whole(1..=65536))]
     cpus_per_task: Option<u32>,
     /// The CPUs that Slurm gives one task before it is bound, such as 0-1; once per task, in order (default: unknown).
     /// Without --allowed the step has the CPUs of all these
@@ -97,7 +97,7 @@ pub(crate) struct Plan {
     compare: bool,
     /// Print the flags with which this launcher or engine binds one worker per GPU in the same way; without --gpus and
     /// --allowed, for the GPUs and CPUs that this process sees
-    #[arg(long = "for", value_name = "NAME", value_parser = PossibleValuesParser::new(crate::flags::words()),
+    #[arg(long = "for", value_name = "NAME", ignore_case = true, value_parser = PossibleValuesParser::new(crate::flags::words()),
           conflicts_with_all = ["tasks", "gpus_per_task", "mask", "exact", "svg"])]
     for_framework: Option<String>,
 }
@@ -474,7 +474,7 @@ impl Plan {
             }
         };
         if gpus.is_empty() {
-            let host = machine.hostname.as_deref().unwrap_or("this host");
+            let host = hardware::host(machine);
             return Err(CommandError::Argument(format!(
                 "--for: {}",
                 words::no_gpu_seen(host, !machine.gpus.is_empty())
@@ -554,7 +554,7 @@ fn print(
     step: &StepRequest,
     plan: &StepPlan,
 ) -> Result<(), CommandError> {
-    let host = machine.hostname.as_deref().unwrap_or("this host");
+    let host = hardware::host(machine);
     if machine.gpus.is_empty() {
         out.told(Ink::Plain, words::no_gpu_on_host(host))?;
         return Ok(());

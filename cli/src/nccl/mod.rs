@@ -58,6 +58,9 @@ fn read(path: &Path) -> Result<Reading, CommandError> {
     let failed =
         |why: &dyn std::fmt::Display| CommandError::Argument(format!("{}: {why}", path.display()));
     let bytes = read_regular(path, MAX_FILE_BYTES).map_err(|error| match error {
+        _ if path.is_dir() => {
+            failed(&"a folder; expected NCCL's XML file, or --from FOLDER for a recorded machine")
+        }
         FileError::Io { error, .. } => failed(&error),
         FileError::TooLarge { limit, .. } => failed(&format_args!("larger than {limit} bytes")),
         FileError::NotRegular(_) | FileError::NotRoots { .. } | FileError::NotText(_) => {

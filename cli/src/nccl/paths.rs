@@ -91,9 +91,9 @@ struct P2p(Option<PathType>);
 
 /// Reads `off` or a level for clap.
 fn parse_p2p(text: &str) -> Result<P2p, String> {
-    match text {
-        "on" => Ok(P2p(None)),
-        "off" => Ok(P2p(Some(PathType::Loc))),
+    match text.to_ascii_uppercase().as_str() {
+        "ON" => Ok(P2p(None)),
+        "OFF" => Ok(P2p(Some(PathType::Loc))),
         // NCCL reads the number that a text begins with, however large; here only one that is meant is taken.
         level => Some(level)
             .filter(|level| level.parse::<u8>().is_ok() || level.chars().all(char::is_alphabetic))

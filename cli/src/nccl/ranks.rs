@@ -24,6 +24,7 @@ const MOST_HOSTS: usize = 65_536;
 
 /// Find the order of GPUs in which a parallel layout's communicators cross sockets least
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("layout").args(["tp", "dp", "pp"]).required(true).multiple(true))]
 #[command(after_long_help = "Examples:
   gpu-numa nccl ranks --tp 4 --dp 2
   gpu-numa nccl ranks --tp 2 --pp 2 --dp 8 --order tp-pp-dp --from /srv/recorded/node7

@@ -48,7 +48,13 @@ pub(super) fn sentences(machine: &Machine) -> Vec<String> {
     }
     let unknown = where_is(&|share| share.nics.is_empty());
     if !unknown.is_empty() {
-        sentences.push(format!("GPU{unknown}: which NIC is nearest is not known."));
+        sentences.push(match machine.nics.as_slice() {
+            [only] => format!(
+                "GPU{unknown}: how far {}, the only NIC, is from them is not known.",
+                nics::names(machine, &[only.pci])
+            ),
+            _ => format!("GPU{unknown}: which NIC is nearest is not known."),
+        });
     }
     sentences
 }

@@ -30,7 +30,13 @@ pub(super) fn sentences(machine: &Machine) -> Vec<String> {
     match by_package.as_slice() {
         [] => by_node(machine),
         [all] if placed == machine.gpus.len() => {
-            let first = format!("GPU{all} are all on one socket.");
+            let first = if has_one_place(machine) {
+                format!(
+                    "GPU{all}, all CPUs and all memory are on one socket with one NUMA node: there is nothing to bind."
+                )
+            } else {
+                format!("GPU{all} are all on one socket.")
+            };
             std::iter::once(first)
                 .chain(within(machine))
                 .chain(each(machine))
@@ -43,6 +49,11 @@ pub(super) fn sentences(machine: &Machine) -> Vec<String> {
             .chain(each(machine))
             .collect(),
     }
+}
+
+/// Whether all CPUs and all memory are equally near to everything.
+fn has_one_place(machine: &Machine) -> bool {
+    machine.packages.len() == 1 && machine.numa_nodes.len() == 1
 }
 
 /// GPUs by the first of their nodes.

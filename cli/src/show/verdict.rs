@@ -51,6 +51,13 @@ fn distances(machine: &Machine) -> Vec<String> {
     if let Some(sentence) = measured {
         return vec![sentence];
     }
+    if nodes.len() > 1 && has_default_distances(machine) {
+        return vec![
+            "Each NUMA node is at distance 20 from the others, which Linux also says where firmware rates nothing (no SLIT); \
+             run `gpu-numa measure` for real figures."
+                .to_owned(),
+        ];
+    }
     match farthest {
         Some((distance, a, b)) if distance > 10 => vec![format!(
             "Firmware rates memory access from node {a} to node {b} at {}x local latency (SLIT {distance}); \
@@ -64,6 +71,17 @@ fn distances(machine: &Machine) -> Vec<String> {
         ],
         None => Vec::new(),
     }
+}
+
+/// Whether the distances are those that Linux makes up where firmware gives none: 10 to itself, 20 to each other node.
+fn has_default_distances(machine: &Machine) -> bool {
+    let nodes = &machine.numa_nodes;
+    nodes.iter().all(|node| {
+        let others = nodes.iter().filter(|other| other.id != node.id);
+        others
+            .map(|other| node.distances.get(&other.id))
+            .all(|distance| distance == Some(&20))
+    })
 }
 
 /// What was measured of memory on node `b` from node `a`; none where it was not.

@@ -6,7 +6,7 @@ use topology::set::{CpuSet, NodeSet};
 
 use super::difference::{DifferenceKind, Found};
 use crate::element::{Element, integer};
-use crate::processor::Processor;
+use crate::processor::{Processor, written_family};
 use crate::rules::Rules;
 
 /// The number, and whether the devices `below` are at its package.
@@ -139,7 +139,11 @@ pub(super) fn processor(found: &mut Found<'_>, cpu: &Element) {
     if !taken.counts_as(truth, rules) {
         let real = match real.arch.as_str() {
             "arm64" | "ppc64" => real.arch.clone(),
-            arch => format!("{arch} {vendor} {family} {model}"),
+            // In the file's numbering.
+            arch => {
+                let family = real.family.map(written_family).unwrap_or_default();
+                format!("{arch} {vendor} {family} {model}")
+            }
         };
         let kind = DifferenceKind::OtherProcessor {
             numaid: text("numaid").to_owned(),
