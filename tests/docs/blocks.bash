@@ -45,6 +45,35 @@ make_stand_ins() { # FOLDER
     for name in train solver hybrid; do printf '#!/bin/sh\ngrep Cpus_allowed_list /proc/self/status\n' >"$1/$name"; done
     printf '#!/bin/sh\ngrep Cpus_allowed_list /proc/self/status\n' >"$1/bin/python"
     printf '#!/bin/sh\necho $PPID\n' >"$1/bin/pgrep"
+    # What is run beside a job, with a process of that job on this host. tests/slurm/docs puts the real srun in its place.
+    cat >"$1/bin/srun" <<'END'
+#!/bin/bash
+[ "$1 $2" = '--overlap --jobid' ] || { echo "srun: $*" >&2; exit 2; }
+shift 3
+export SLURM_JOB_ID=4711
+CUDA_VISIBLE_DEVICES=0 sleep 60 &
+"$@"
+status=$?
+kill $!
+exit $status
+END
+    # This host in place of all that -w names; as the real one, it ends well however the command ends.
+    cat >"$1/bin/clush" <<'END'
+#!/bin/bash
+folder=''
+while [ $# -gt 0 ]; do
+    case $1 in
+    -w) shift 2 ;;
+    -b) shift ;;
+    --outdir) folder=$2; shift 2 ;;
+    -*) echo "clush: $*" >&2; exit 2 ;;
+    *) break ;;
+    esac
+done
+[ -z "$folder" ] || exec >"$folder/gpu001"
+sh -c "$*"
+exit 0
+END
     # One worker per local rank, as the real ones start them.
     cat >"$1/bin/torchrun" <<'END'
 #!/bin/bash
