@@ -9,7 +9,7 @@
 #
 # Sourced with `root` set to the repository.
 documents=(README.md CONTRIBUTING.md SECURITY.md ARCHITECTURE.md docs/*.md)
-lacking='pyxis apptainer systemd'
+lacking='pyxis apptainer systemd hosts'
 
 # FILE LINE CLASS for each fence; CLASS is `?` where the info string is none of the above.
 list_blocks() {
