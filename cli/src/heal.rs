@@ -32,7 +32,7 @@ const FEW_BYTES: u64 = 1 << 20;
 #[command(after_long_help = "Examples:
   gpu-numa heal --dry-run 12345
   gpu-numa heal 12345
-  gpu-numa heal --gpus 0 --limit 500M \"$(pgrep -n python)\"
+  gpu-numa heal --gpus 0 --limit 500M 12345
   srun --overlap --jobid 4711 gpu-numa heal --job
 
 Memory stays where the thread that first wrote it put it; a process that was bound later keeps it there.  The kernel \

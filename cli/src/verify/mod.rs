@@ -32,8 +32,7 @@ pub(crate) use words::{gpus as gpus_in_words, no_gpu_in_group, title};
 #[command(after_long_help = "Examples:
   srun ... --gpu-numa-bind gpu-numa verify
   gpu-numa verify 12345
-  gpu-numa verify --gpus 0 \"$(pgrep -n python)\"
-  gpu-numa verify $(pgrep python)
+  gpu-numa verify --gpus 0 12345
   srun --overlap --jobid 4711 gpu-numa verify --job
   gpu-numa verify --children \"$(pgrep -o mpirun)\"
   gpu-numa verify --follow 12345
