@@ -127,7 +127,8 @@ impl GresConf {
         if self.format.json {
             out.json(&document)?;
         } else {
-            print(out, name, &document)?;
+            let copies = world.slurm.as_ref().and_then(|own| own.copies.as_deref());
+            print(out, name, &document, copies)?;
         }
         Ok(Outcome::Done)
     }
@@ -559,7 +560,12 @@ fn type_of(name: &str) -> Option<String> {
     })
 }
 
-fn print(out: &mut Out, name: &str, document: &GresConfDocument) -> Result<(), CommandError> {
+fn print(
+    out: &mut Out,
+    name: &str,
+    document: &GresConfDocument,
+    copies: Option<&str>,
+) -> Result<(), CommandError> {
     let release = document.slurm_release.as_deref().map_or_else(
         || "a Slurm of unknown release".to_owned(),
         |release| format!("Slurm {release}"),
@@ -604,7 +610,12 @@ fn print(out: &mut Out, name: &str, document: &GresConfDocument) -> Result<(), C
     }
     out.line("")?;
     // Comments, so that what is printed is a gres.conf as it is.
-    out.line("# and in slurm.conf:")?;
+    match copies {
+        Some(folder) => out.line(format_args!(
+            "# on slurmctld's host, for slurmd overwrites its copies in {folder}: the lines above in gres.conf, and in slurm.conf:"
+        ))?,
+        None => out.line("# and in slurm.conf:")?,
+    }
     if !document.gres.is_empty() || document.autodetect.is_some() {
         let shard = if document.shards.is_some() {
             ",shard"

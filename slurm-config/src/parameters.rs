@@ -143,10 +143,56 @@ impl SocketWord {
     }
 }
 
-/// The words of slurmd's command line.
+/// Letters of slurmd's options that take a value, attached or as the next word (`_process_cmdline`, slurmd/slurmd.c).
+const LETTERS_WITH_VALUE: [char; 5] = ['d', 'f', 'L', 'n', 'N'];
+
+/// The letter whose value is attached or none.
+const LETTER_THAT_MAY_HAVE: char = 'F';
+
+/// Long options of slurmd, and whether they take a value; those of all releases from 22.05 on.
+const LONG: [(&str, bool); 10] = [
+    ("authinfo", true),
+    ("ca-cert-file", true),
+    ("conf", true),
+    ("conf-server", true),
+    ("extra", true),
+    ("instance-id", true),
+    ("instance-type", true),
+    ("parameters", true),
+    ("systemd", false),
+    ("version", false),
+];
+
+/// The long option of a name or of the beginning of one, as `getopt_long(3)` finds it.
+fn long_option(name: &str) -> Option<(&'static str, bool)> {
+    let exact = LONG.into_iter().find(|(own, _)| *own == name);
+    let mut begin = LONG.into_iter().filter(|(own, _)| own.starts_with(name));
+    let first = begin.next().filter(|_| begin.next().is_none());
+    exact.or(first)
+}
+
+/// Where slurmd takes its slurm.conf from, and with it the files beside that (`_establish_configuration`, slurmd/slurmd.c): the first of
+/// these that is given, in every release from 22.05 on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfSource<'a> {
+    /// The folder of its copies of slurmctld's files, which slurmd hands on to itself when it is reconfigured (from 23.11 on).
+    Kept(&'a str),
+    /// slurmctld, which `--conf-server` names: files of the host do not count, not even that of `-f`.
+    Server,
+    /// The file that `-f` names.
+    File(&'a str),
+    /// The file that SLURM_CONF names in slurmd's environment.
+    Environment(&'a str),
+    /// The file that Slurm was built for where that is there; else slurmctld, as SLURM_CONF_SERVER or the DNS names it.
+    Default,
+}
+
+/// The words of slurmd's command line, and its environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SlurmdOptions {
     words: Vec<String>,
+    /// Names and values; of two of a name the last counts.
+    environment: Vec<(String, String)>,
 }
 
 impl SlurmdOptions {
@@ -158,21 +204,43 @@ impl SlurmdOptions {
                 .map(|word| String::from_utf8_lossy(word).into_owned())
                 .filter(|word| !word.is_empty())
                 .collect(),
+            environment: Vec::new(),
         }
+    }
+
+    /// With the environment that a running process was started with: `/proc/PID/environ`.
+    #[must_use]
+    pub fn with_environment(mut self, bytes: &[u8]) -> Self {
+        let pairs = bytes.split(|byte| *byte == 0).filter_map(|pair| {
+            let pair = String::from_utf8_lossy(pair);
+            let (name, value) = pair.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        });
+        self.environment = pairs.collect();
+        self
+    }
+
+    /// With the environment of others in place of its own.
+    #[must_use]
+    pub fn with_environment_of(mut self, others: Self) -> Self {
+        self.environment = others.environment;
+        self
     }
 
     /// Of /etc/default/slurmd or /etc/sysconfig/slurmd, as `SLURMD_OPTIONS="..."`.
     pub fn of_environment_file(text: &str) -> Self {
         let lines = text.lines().map(str::trim);
-        let values = lines
+        let pairs = lines
             .filter(|line| !line.starts_with('#'))
-            .filter_map(|line| line.split_once('=').map(|(_, value)| value));
+            .filter_map(|line| line.split_once('='));
+        // The value is quoted as a whole, and its words may be quoted again.
+        let environment: Vec<(String, String)> = pairs
+            .map(|(name, value)| (name.trim().to_owned(), split(value).join(" ")))
+            .collect();
+        let values = environment.iter().map(|(_, value)| value);
         Self {
-            // The value is quoted as a whole, and its words may be quoted again.
-            words: values
-                .flat_map(split)
-                .flat_map(|value| split(&value))
-                .collect(),
+            words: values.flat_map(|value| split(value)).collect(),
+            environment,
         }
     }
 
@@ -180,7 +248,7 @@ impl SlurmdOptions {
     /// what `Environment=` sets.
     pub fn of_unit(texts: &[String]) -> Self {
         let mut started: Vec<String> = Vec::new();
-        let mut set: Vec<String> = Vec::new();
+        let mut environment: Vec<(String, String)> = Vec::new();
         for line in texts.iter().flat_map(|text| unit_lines(text)) {
             match line
                 .split_once('=')
@@ -190,61 +258,116 @@ impl SlurmdOptions {
                     started = split(value).into_iter().skip(1).collect();
                 }
                 Some(("Environment", value)) => {
-                    let values = split(value).into_iter();
-                    set.extend(values.filter_map(|pair| Some(pair.split_once('=')?.1.to_owned())));
+                    environment.extend(split(value).iter().filter_map(|pair| {
+                        let (name, value) = pair.split_once('=')?;
+                        Some((name.to_owned(), value.to_owned()))
+                    }));
                 }
                 _ => {}
             }
         }
-        started.extend(set.iter().flat_map(|value| split(value)));
-        Self { words: started }
+        started.extend(environment.iter().flat_map(|(_, value)| split(value)));
+        Self {
+            words: started,
+            environment,
+        }
     }
 
     /// These, then `more`.
     #[must_use]
     pub fn and(mut self, more: Self) -> Self {
         self.words.extend(more.words);
+        self.environment.extend(more.environment);
         self
     }
 
     /// The value of `--parameters`; the last where it is given twice.
     pub fn parameters(&self) -> Option<&str> {
-        self.value("--parameters")
+        self.value("parameters")
     }
 
     /// The node's name where slurmd is told it (`-N`); None where it goes by the host's.
     pub fn node_name(&self) -> Option<&str> {
-        let mut words = self.words.iter();
-        let word = words.find(|word| word.starts_with("-N"))?;
-        let name = match word.strip_prefix("-N") {
-            Some("") | None => words.next()?.as_str(),
-            Some(name) => name,
-        };
         // systemd's `%n` and the like are not the name itself.
-        (!name.contains(['%', '$'])).then_some(name)
+        self.value("N").filter(|name| !name.contains(['%', '$']))
     }
 
     /// What the node says of itself where it is dynamic (`-Z`): the words of `--conf`, which a NodeName line would have, empty
     /// where there are none; None for a node of slurm.conf.
     pub fn dynamic(&self) -> Option<&str> {
-        let is_dynamic = self.words.iter().any(|word| {
-            word == "-Z"
-                || (word.starts_with('-') && !word.starts_with("--") && word.ends_with('Z'))
-        });
-        is_dynamic.then(|| self.value("--conf").unwrap_or_default())
+        self.value("Z")?;
+        Some(self.value("conf").unwrap_or_default())
     }
 
+    /// Where slurmd takes its slurm.conf from.
+    pub fn conf_source(&self) -> ConfSource<'_> {
+        if let Some(folder) = self.variable("SLURMD_RECONF_CONF_CACHE") {
+            ConfSource::Kept(folder)
+        } else if self.names_server() {
+            ConfSource::Server
+        } else if let Some(file) = self.value("f") {
+            ConfSource::File(file)
+        } else if let Some(file) = self.variable("SLURM_CONF") {
+            ConfSource::Environment(file)
+        } else {
+            ConfSource::Default
+        }
+    }
+
+    /// Whether `--conf-server` is given.
+    pub fn names_server(&self) -> bool {
+        self.value("conf-server").is_some()
+    }
+
+    /// A variable of the environment; None where it is not set or empty.
+    fn variable(&self, name: &str) -> Option<&str> {
+        let mut set = self.environment.iter().rev();
+        let (_, value) = set.find(|(own, _)| own == name)?;
+        Some(value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// The value of an option by its letter or its long name, empty where it takes none; the last where it is given twice.
     fn value(&self, name: &str) -> Option<&str> {
-        let words = self.words.iter().enumerate().rev();
-        let mut given = words.filter_map(|(index, word)| {
-            let rest = word.strip_prefix(name)?;
-            match rest.strip_prefix('=') {
-                Some(value) => Some(value),
-                None if rest.is_empty() => self.words.get(index + 1).map(String::as_str),
-                None => None,
+        let mut given = self.given().into_iter().rev();
+        given.find(|(own, _)| *own == name).map(|(_, value)| value)
+    }
+
+    /// The options with their values, as `getopt_long(3)` takes them from the words.
+    fn given(&self) -> Vec<(&str, &str)> {
+        let mut given = Vec::new();
+        let mut words = self.words.iter().map(String::as_str);
+        while let Some(word) = words.next() {
+            if let Some(long) = word.strip_prefix("--") {
+                let (name, attached) = long
+                    .split_once('=')
+                    .map_or((long, None), |(name, value)| (name, Some(value)));
+                let Some((name, takes_value)) = long_option(name) else {
+                    continue;
+                };
+                let value = match attached {
+                    None if takes_value => words.next(),
+                    None => Some(""),
+                    Some(value) => Some(value),
+                };
+                given.extend(value.map(|value| (name, value)));
+            } else if let Some(letters) = word.strip_prefix('-') {
+                let mut rest = letters;
+                while let Some(letter) = rest.chars().next() {
+                    let (name, behind) = rest.split_at(letter.len_utf8());
+                    rest = behind;
+                    if LETTERS_WITH_VALUE.contains(&letter) {
+                        let attached = Some(behind).filter(|value| !value.is_empty());
+                        given.extend(attached.or_else(|| words.next()).map(|value| (name, value)));
+                        break;
+                    }
+                    if letter == LETTER_THAT_MAY_HAVE {
+                        break;
+                    }
+                    given.push((name, ""));
+                }
             }
-        });
-        given.next()
+        }
+        given
     }
 }
 
@@ -433,6 +556,37 @@ mod tests {
             let options = SlurmdOptions::of_environment_file(text);
             assert_eq!(options.node_name(), name, "{text}");
         }
+    }
+
+    #[test]
+    fn slurmd_takes_its_configuration_from_the_first_place_that_is_given() {
+        let server = ConfSource::Server;
+        for (text, source) in [
+            ("O=-D", ConfSource::Default),
+            ("O=\"--conf-server head:6817\"", server),
+            ("O=--conf-server=head,head2:6817", server),
+            ("O=\"-D --conf-s head -f /a\"", server),
+            ("O=\"--conf -f --systemd\"", ConfSource::Default),
+            ("O=\"--conf-server\"", ConfSource::Default),
+            ("O=\"-Df/a/slurm.conf\"", ConfSource::File("/a/slurm.conf")),
+            ("O=\"-f /a -vsf /b\"", ConfSource::File("/b")),
+            ("O=\"-Ff -N-f\"", ConfSource::Default),
+            ("SLURM_CONF='/c'\nO=-v", ConfSource::Environment("/c")),
+            ("SLURM_CONF=/c\nO=\"-f /a\"", ConfSource::File("/a")),
+            ("SLURM_CONF=\nSLURM_CONF_SERVER=head", ConfSource::Default),
+        ] {
+            let own = SlurmdOptions::of_environment_file(text);
+            assert_eq!(own.conf_source(), source, "{text}");
+        }
+        let unit = "Environment=SLURM_CONF=/u\nExecStart=/usr/sbin/slurmd -D".to_owned();
+        let unit = SlurmdOptions::of_unit(&[unit]);
+        assert_eq!(unit.conf_source(), ConfSource::Environment("/u"));
+        let running = SlurmdOptions::of_command_line(b"slurmd\0--conf-server=h\0");
+        let both = running.clone().with_environment_of(unit);
+        assert_eq!(both.conf_source(), server);
+        let kept = running.with_environment(b"A=1\0SLURMD_RECONF_CONF_CACHE=/s/conf-cache\0");
+        assert_eq!(kept.conf_source(), ConfSource::Kept("/s/conf-cache"));
+        assert!(kept.names_server());
     }
 
     #[test]

@@ -32,12 +32,25 @@ pub(crate) struct Forecast {
     /// Releases with the same outcome, oldest first.
     pub(crate) releases: Vec<ForecastSpan>,
     /// What was looked at to say so.
-    pub(crate) looked_at: &'static str,
+    pub(crate) looked_at: String,
 }
 
-/// What a forecast goes by.  Whatever else a daemon may stop at is not in it.
+/// What every forecast goes by.
 const LOOKED_AT: &str = "the node's line and its GPUs, and in slurm.conf, gres.conf and cgroup.conf keys, values, names of plugins and what \
-                         they need of each other; not users, accounts, scripts, other files or the network";
+                         they need of each other";
+
+/// What this forecast goes by.  Whatever else a daemon may stop at is not in it.
+fn looked_at(world: &World<'_>, slurm: &Slurm) -> String {
+    let host = if !slurm.looks_for_needs() || slurm.host.is_none() {
+        "not users, folders, other files, accounts, scripts or the network"
+    } else if world.is_live {
+        "on this host users, folders and files that slurm.conf needs; not what is in those files, accounts, scripts or the network"
+    } else {
+        "users, folders and files that slurm.conf needs, as far as they are recorded; not what is in those files, accounts, scripts or the \
+         network"
+    };
+    format!("{LOOKED_AT}; {host}")
+}
 
 /// Consecutive releases with the same outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,6 +68,7 @@ pub(crate) struct ForecastSpan {
 
 /// The forecast; None where there is no node line or the machine is not known well enough.
 pub(crate) fn forecast(world: &World<'_>) -> Option<Forecast> {
+    let (slurm, _) = subject(world)?;
     let mut releases: Vec<ForecastSpan> = Vec::new();
     for own in all(world)? {
         let name = own.release.to_string();
@@ -74,7 +88,7 @@ pub(crate) fn forecast(world: &World<'_>) -> Option<Forecast> {
     Some(Forecast {
         gpus: at_hand(world)?.gpus.clone(),
         releases,
-        looked_at: LOOKED_AT,
+        looked_at: looked_at(world, slurm),
     })
 }
 

@@ -25,6 +25,7 @@ mod plugin;
 pub(crate) mod report;
 mod reserved;
 mod slurm;
+mod slurmd;
 mod sockets;
 mod tasks;
 mod tree;
@@ -48,8 +49,8 @@ use world::{Choice, World};
   gpu-numa doctor --from /srv/recorded/node7 --slurm-release 24.11.7
   gpu-numa doctor --json | jq '.findings[].change'
 
-Reads slurm.conf (with the files that it includes), gres.conf, cgroup.conf and plugstack.conf: those of SLURM_CONF or \
-/etc/slurm, and with --from a directory those of its own /etc/slurm, with its /proc and /sys.  The exit status is 1 \
+Reads slurm.conf (with the files that it includes), gres.conf, cgroup.conf and plugstack.conf: those of SLURM_CONF, \
+else those that slurmd is started with, and with --from a directory the same in it, with its /proc and /sys.  The exit status is 1 \
 when something is found.")]
 pub(crate) struct Doctor {
     #[command(flatten)]
@@ -67,6 +68,9 @@ pub(crate) struct DoctorDocument<'a> {
     schema: &'static str,
     host: Option<&'a str>,
     slurm_conf: Option<&'a str>,
+    /// Why it is that slurm.conf, such as slurmd's `--conf-server`, or by what other one slurmd goes; null for the one that Slurm was
+    /// built for.
+    slurm_conf_why: Option<&'a str>,
     slurm_release: Option<String>,
     findings: &'a [DoctorFinding],
     unchecked: &'a [String],
@@ -90,6 +94,7 @@ impl Doctor {
             schema: "gpu-numa/doctor/1",
             host: machine.hostname.as_deref(),
             slurm_conf: world.slurm.as_ref().map(|slurm| slurm.path.as_str()),
+            slurm_conf_why: world.slurm.as_ref().and_then(|own| own.why.as_deref()),
             slurm_release: world.release.map(|release| release.to_string()),
             findings: &report.findings,
             unchecked: &report.unchecked,
@@ -111,7 +116,8 @@ impl Doctor {
 
 /// Runs every check; the worst findings come first.
 pub(crate) fn examine(world: &World<'_>) -> DoctorReport {
-    let mut report = DoctorReport::default();
+    let copies = world.slurm.as_ref().and_then(|own| own.copies.clone());
+    let mut report = DoctorReport::with_copies_in(copies);
     for unread in &world.unread {
         report.skip(unread.clone());
     }
@@ -165,7 +171,9 @@ fn print(
             .slurm_release
             .as_deref()
             .unwrap_or("of unknown release");
-        format!("   (Slurm {release}, {path})")
+        let why = document.slurm_conf_why;
+        let why = why.map_or_else(String::new, |why| format!(": {why}"));
+        format!("   (Slurm {release}, {path}{why})")
     });
     out.told(Ink::Head, format_args!("{host}: {count}{slurm}"))?;
     for (number, finding) in (1..).zip(document.findings) {
@@ -185,7 +193,9 @@ fn print(
     if let Some(forecast) = forecast {
         out.line("")?;
         out.told(Ink::Plain, forecast)?;
-        let looked_at = document.registration.map_or("", |own| own.looked_at);
+        let looked_at = document
+            .registration
+            .map_or("", |own| own.looked_at.as_str());
         out.told(Ink::Faint, format_args!("looked at for this: {looked_at}"))?;
     }
     if !document.unchecked.is_empty() {

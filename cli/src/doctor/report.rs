@@ -76,9 +76,57 @@ pub(crate) struct DoctorReport {
     pub(crate) unchecked: Vec<String>,
     /// What was found, to look up: a file of many lines may have a finding for each.
     known: HashSet<DoctorFinding>,
+    /// Where slurmd keeps its copies of slurmctld's files; what is to be changed in them is changed there.
+    copies: Option<String>,
+}
+
+/// Files of Slurm that slurmctld sends (`slurmd_config_files`, common/fetch_config.c, the same from 22.05 on) and that advice is
+/// about.
+const SENT: [&str; 4] = ["slurm.conf", "gres.conf", "cgroup.conf", "plugstack.conf"];
+
+/// A change in slurmd's copies in `folder` as it is made where slurmctld has the files; another is as it was.
+fn on_slurmctlds_host(change: String, folder: &str) -> String {
+    let ends = |c: char| !(c.is_alphanumeric() || "/._-:".contains(c));
+    let mut copies: Vec<&str> = Vec::new();
+    for (at, _) in change.match_indices(&format!("{folder}/")) {
+        let rest = change.get(at..).unwrap_or_default();
+        let place = rest.split(ends).next().unwrap_or_default();
+        let place = place.trim_end_matches([':', '.']);
+        if !copies.contains(&place) {
+            copies.push(place);
+        }
+    }
+    let words = change.split(ends).map(|word| word.trim_end_matches(':'));
+    let mut sent = words.filter(|word| SENT.contains(word));
+    if copies.is_empty() && sent.next().is_none() {
+        return change;
+    }
+    let short = change.replace(&format!("{folder}/"), "");
+    let (what, whose) = match copies.as_slice() {
+        [one] => {
+            let name = one.get(folder.len() + 1..).unwrap_or_default();
+            let file = name.split(':').next().unwrap_or_default();
+            let whose = format!("copy: {one}");
+            (
+                short.replace(&format!("{name}:"), &format!("{file}:")),
+                whose,
+            )
+        }
+        [] => (short, format!("copies: {folder}")),
+        several => (short, format!("copies: {}", several.join(", "))),
+    };
+    format!("on slurmctld's host, {what}, then `scontrol reconfigure` (slurmd's {whose})")
 }
 
 impl DoctorReport {
+    /// An empty report on a host whose slurmd keeps copies of slurmctld's files in a folder, or has its own.
+    pub(crate) fn with_copies_in(copies: Option<String>) -> Self {
+        Self {
+            copies,
+            ..Self::default()
+        }
+    }
+
     /// Adds a finding, once.
     pub(crate) fn find(
         &mut self,
@@ -117,7 +165,10 @@ impl DoctorReport {
         });
     }
 
-    fn add(&mut self, finding: DoctorFinding) {
+    fn add(&mut self, mut finding: DoctorFinding) {
+        if let Some(folder) = &self.copies {
+            finding.change = on_slurmctlds_host(finding.change, folder);
+        }
         if self.known.insert(finding.clone()) {
             self.findings.push(finding);
         }
@@ -134,6 +185,38 @@ impl DoctorReport {
         let why = why.into();
         if !self.unchecked.contains(&why) {
             self.unchecked.push(why);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::on_slurmctlds_host;
+
+    #[test]
+    fn a_change_in_slurmds_copies_is_made_where_slurmctld_has_them() {
+        for (change, expected) in [
+            (
+                "/c/gres.conf:1: Cores=0-7   (node 0)",
+                "on slurmctld's host, gres.conf: Cores=0-7   (node 0), then `scontrol reconfigure` (slurmd's copy: /c/gres.conf:1)",
+            ),
+            (
+                "/c/gres.conf:1: Cores=0-7; /c/gres.conf:12: Cores=8-15",
+                "on slurmctld's host, gres.conf:1: Cores=0-7; gres.conf:12: Cores=8-15, then `scontrol reconfigure` (slurmd's copies: \
+                 /c/gres.conf:1, /c/gres.conf:12)",
+            ),
+            (
+                "gres.conf and the node's line as `gpu-numa gres-conf` prints them",
+                "on slurmctld's host, gres.conf and the node's line as `gpu-numa gres-conf` prints them, then `scontrol reconfigure` \
+                 (slurmd's copies: /c)",
+            ),
+            (
+                "/etc/slurm/plugstack.conf.d/a.conf:1: remove the line",
+                "/etc/slurm/plugstack.conf.d/a.conf:1: remove the line",
+            ),
+            ("load the driver", "load the driver"),
+        ] {
+            assert_eq!(on_slurmctlds_host(change.to_owned(), "/c"), expected);
         }
     }
 }

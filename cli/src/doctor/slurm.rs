@@ -1,6 +1,5 @@
 //! Reads Slurm's configuration with all that it includes.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -13,27 +12,11 @@ use slurm_config::parameters::{SlurmdOptions, SlurmdParameters};
 use slurm_config::plugstack::{self, Entry, EntryKind};
 use slurm_config::release::Release;
 
+use super::slurmd;
 use super::tree::{Tree, TreeError};
 
 /// The file name of our plugin, without its ending.
 pub(crate) const PLUGIN: &str = "gpu_numa_bind";
-/// Where slurm.conf is looked for, in order: installed, and as slurmd keeps it without one of its own
-/// ("configless").
-const PLACES: [&str; 4] = [
-    "/etc/slurm",
-    "/run/slurm/conf",
-    "/var/spool/slurmd/conf-cache",
-    "/etc/slurm-llnl",
-];
-/// Where the options of slurmd's service are: Debian's place and EL's.
-const OPTIONS: [&str; 2] = ["/etc/default/slurmd", "/etc/sysconfig/slurmd"];
-/// Where systemd looks for units, the first above the others (systemd.unit(5)).
-const UNITS: [&str; 4] = [
-    "/etc/systemd/system",
-    "/run/systemd/system",
-    "/usr/lib/systemd/system",
-    "/lib/systemd/system",
-];
 /// Where Slurm's plugins are without PluginDir=: those of packages and of a Slurm that was built by hand.
 const PLUGIN_FOLDERS: [&str; 5] = [
     "/usr/lib64/slurm",
@@ -57,6 +40,11 @@ pub(crate) struct Slurm {
     pub(crate) host: Option<Tree>,
     /// slurm.conf.
     pub(crate) path: String,
+    /// Why it is this file and no other; None where it is the one that Slurm was built for, or that the user named.
+    pub(crate) why: Option<String>,
+    /// The folder of slurm.conf where slurmd keeps its copies of slurmctld's files there ("configless"): what is changed in them is
+    /// overwritten.
+    pub(crate) copies: Option<String>,
     /// slurm.conf's lines.
     pub(crate) conf: Vec<Line>,
     /// gres.conf's lines; None where there is no such file.
@@ -137,6 +125,9 @@ pub(crate) enum SlurmError {
     /// Another file.
     #[error("{0}: no slurm.conf; expected lines such as ClusterName=, SlurmctldHost= or NodeName=")]
     NotSlurm(String),
+    /// slurmd goes by a file that is not there or not known.
+    #[error("{0}")]
+    Elsewhere(String),
 }
 
 /// Which configuration was asked for.
@@ -161,20 +152,26 @@ pub(crate) fn read(
     hostname: Option<&str>,
     is_live: bool,
 ) -> Result<Option<Slurm>, SlurmError> {
-    let (tree, path) = match asked {
+    let (options, is_running) = host.map(slurmd::options).unwrap_or_default();
+    let (tree, path, why) = match asked {
         Asked::File(path) => {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
             let path = path.to_str().ok_or(SlurmError::Path)?.to_owned();
-            (Tree::new(Path::new("/")), path)
+            let own = host.filter(|_| is_live);
+            let why = own.and_then(|own| slurmd::other_than(&path, own, &options, is_running));
+            (Tree::new(Path::new("/")), path, why)
         }
         Asked::In(tree) => {
-            let mut places = PLACES.iter().map(|place| format!("{place}/slurm.conf"));
-            let Some(path) = places.find(|path| tree.exists(path)) else {
+            let place = slurmd::conf_place(tree, &options, is_running);
+            let Some(place) = place.map_err(SlurmError::Elsewhere)? else {
                 return Ok(None);
             };
-            (Tree::clone(tree), path)
+            (Tree::clone(tree), place.path, place.why)
         }
     };
+    let is_hosts = is_live || matches!(asked, Asked::In(_));
+    let copies =
+        Some(folder_of(&path)).filter(|folder| is_hosts && slurmd::keeps_copies_in(folder));
     let mut reader = Reader {
         tree: &tree,
         host,
@@ -215,7 +212,6 @@ pub(crate) fn read(
     let carriage_return = reader.carriage_return;
     let (mut unread, unincluded) = (reader.unread, reader.unincluded);
     let is_all = unread.is_empty() && unincluded.is_empty();
-    let (options, is_running) = host.map(options).unwrap_or_default();
     let itself = hostname.zip(options.dynamic()).and_then(|(name, conf)| {
         let name = name.split('.').next().unwrap_or(name);
         node::dynamic(name, conf, "slurmd -Z --conf")
@@ -244,6 +240,8 @@ pub(crate) fn read(
         tree,
         host: host.cloned(),
         path,
+        why,
+        copies,
         conf,
         gres,
         cgroup,
@@ -286,6 +284,11 @@ impl Slurm {
         !self.is_live && !hosts.any(|key| self.value(key).is_some())
     }
 
+    /// Whether users, folders and files that slurm.conf needs are looked for: where it was read whole.
+    pub(crate) fn looks_for_needs(&self) -> bool {
+        self.is_all && !self.is_excerpt()
+    }
+
     /// What Slurm of `release` demands of slurm.conf as a whole and does not find; nothing where it was not read whole.
     pub(crate) fn breaches(&self, release: Option<Release>) -> Vec<Breach<'_>> {
         if !self.is_all {
@@ -297,7 +300,7 @@ impl Slurm {
 
     /// What Slurm of `release` needs of the host; nothing where the configuration was not read whole.
     pub(crate) fn needs(&self, release: Option<Release>) -> Vec<Need<'_>> {
-        if self.is_all && !self.is_excerpt() {
+        if self.looks_for_needs() {
             demands::needs(&self.conf, release)
         } else {
             Vec::new()
@@ -383,54 +386,6 @@ fn own_line(host: Option<&Tree>, conf: &[Line], hostname: &str) -> Option<Node> 
     let all = std::iter::once(hostname.to_owned()).chain(aliases);
     all.chain(["localhost".to_owned()])
         .find_map(|name| node::find(conf, Some(&name)))
-}
-
-/// Whether a process was started by another user than root: anybody can name a program slurmd.  The owner of its folder does not
-/// say so, for a process may make that root (PR_SET_DUMPABLE).
-fn is_users(tree: &Tree, process: &str) -> bool {
-    let status = tree.text(&format!("/proc/{process}/status"));
-    let status = status.unwrap_or_default();
-    let real = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Uid:")?.split_ascii_whitespace().next());
-    real.is_some_and(|user| user != "0")
-}
-
-/// The options of the slurmd that runs, and true; where none does, those of its service: unit, drop-ins and environment files.
-fn options(tree: &Tree) -> (SlurmdOptions, bool) {
-    let running = tree.entries("/proc").into_iter().find_map(|entry| {
-        entry.parse::<u32>().ok()?;
-        let name = tree.text(&format!("/proc/{entry}/comm"))?;
-        // slurmd's own threads and slurmstepd have other names; a child that is about to become one has no terminator yet.
-        let is_slurmd = name == "slurmd" && !is_users(tree, &entry);
-        is_slurmd.then(|| tree.bytes(&format!("/proc/{entry}/cmdline")))?
-    });
-    if let Some(line) = running.filter(|line| !line.is_empty()) {
-        return (SlurmdOptions::of_command_line(&line), true);
-    }
-    let unit = UNITS
-        .iter()
-        .find_map(|folder| tree.text(&format!("{folder}/slurmd.service")));
-    let mut texts: Vec<String> = unit.into_iter().collect();
-    // Drop-ins count by name; a name in an earlier folder hides the same in a later one.
-    let mut dropped: BTreeMap<String, String> = BTreeMap::new();
-    for folder in UNITS
-        .iter()
-        .rev()
-        .map(|folder| format!("{folder}/slurmd.service.d"))
-    {
-        let names = tree.entries(&folder).into_iter();
-        for name in names.filter(|name| name.ends_with(".conf")) {
-            let text = tree.text(&format!("{folder}/{name}")).unwrap_or_default();
-            dropped.insert(name, text);
-        }
-    }
-    texts.extend(dropped.into_values());
-    let files = OPTIONS.iter().filter_map(|path| tree.text(path));
-    let options = files.fold(SlurmdOptions::of_unit(&texts), |options, text| {
-        options.and(SlurmdOptions::of_environment_file(&text))
-    });
-    (options, false)
 }
 
 fn folder_of(path: &str) -> String {

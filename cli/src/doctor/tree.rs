@@ -56,6 +56,14 @@ impl Tree {
         self.place(absolute).is_some()
     }
 
+    /// Whether two absolute paths lead to one file.
+    pub(crate) fn are_one(&self, one: &str, other: &str) -> bool {
+        one == other
+            || self
+                .place(one)
+                .is_some_and(|own| Some(own) == self.place(other))
+    }
+
     /// Whether a folder that is there has nothing of that name, not even a link that leads out of the tree.
     pub(crate) fn lacks(&self, absolute: &str) -> bool {
         let Some((folder, name)) = absolute.rsplit_once('/') else {
@@ -119,6 +127,13 @@ impl Tree {
         let path = self.base.join(absolute.trim_start_matches('/'));
         let target = fs::read_link(path).ok()?;
         Some(target.file_name()?.to_str()?.to_owned())
+    }
+
+    /// Where the link at an absolute path leads to, as written; None where there is no link.
+    pub(crate) fn link_target(&self, absolute: &str) -> Option<String> {
+        let path = self.base.join(absolute.trim_start_matches('/'));
+        let target = fs::read_link(path).ok()?;
+        Some(target.to_str()?.to_owned())
     }
 
     /// The tree's own path.

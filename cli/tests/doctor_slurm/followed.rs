@@ -61,7 +61,7 @@ fn ways(change: &str) -> Vec<String> {
 }
 
 /// Sets keys on a line of a file; in a NodeName line or one of gres.conf.
-fn set(root: &Path, file: &str, number: usize, pairs: &str) {
+pub(super) fn set(root: &Path, file: &str, number: usize, pairs: &str) {
     let path = root.join(file.trim_start_matches('/'));
     let text = fs::read_to_string(&path).unwrap();
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();

@@ -1,0 +1,221 @@
+//! How slurmd is started on a host, and by which slurm.conf it goes.
+
+use std::collections::BTreeMap;
+
+use slurm_config::parameters::{ConfSource, SlurmdOptions};
+
+use super::tree::Tree;
+
+/// The slurm.conf that Slurm of the packages was built for.
+const DEFAULT: &str = "/etc/slurm/slurm.conf";
+/// That of Debian's packages of old; looked at last.
+const OLD_DEFAULT: &str = "/etc/slurm-llnl/slurm.conf";
+/// Where slurmd has its copies of slurmctld's files: the link that it makes (`_handle_slash_run`), and the folder in the default of
+/// SlurmdSpoolDir=.
+const COPIES: [&str; 2] = ["/run/slurm/conf", "/var/spool/slurmd/conf-cache"];
+/// The folder's name in every SlurmdSpoolDir=.
+const COPIES_NAME: &str = "/conf-cache";
+/// Where the options of slurmd's service are: Debian's place and EL's.
+const OPTIONS: [&str; 2] = ["/etc/default/slurmd", "/etc/sysconfig/slurmd"];
+/// Where systemd looks for units, the first above the others (systemd.unit(5)).
+const UNITS: [&str; 4] = [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
+
+/// A slurm.conf, and why it is that one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ConfPlace {
+    /// The file.
+    pub(super) path: String,
+    /// Why; None where it is the one that Slurm was built for.
+    pub(super) why: Option<String>,
+}
+
+/// The slurm.conf that slurmd goes by, or would when it is started; None where the host has none.
+///
+/// # Errors
+/// slurmd has another than the host's, which is not there: what to say.
+pub(super) fn conf_place(
+    tree: &Tree,
+    options: &SlurmdOptions,
+    is_running: bool,
+) -> Result<Option<ConfPlace>, String> {
+    let starts = if is_running {
+        "slurmd was started with"
+    } else {
+        "slurmd's service starts it with"
+    };
+    let has_default = tree.exists(DEFAULT);
+    let unused = |path: &str| {
+        if has_default && path != DEFAULT {
+            format!(", {DEFAULT} is not used")
+        } else {
+            String::new()
+        }
+    };
+    let from_server = |kept: Option<&str>| {
+        let how = if options.names_server() {
+            format!("{starts} --conf-server")
+        } else {
+            "slurmd has its files from slurmctld".to_owned()
+        };
+        match find_copy(tree, kept) {
+            Some(path) => Ok(Some(ConfPlace {
+                why: Some(format!("{how}: its copy {path} is read{}", unused(&path))),
+                path,
+            })),
+            None => Err(format!(
+                "{how}, and its copy is not there (in {}){}",
+                kept.into_iter()
+                    .chain(COPIES)
+                    .collect::<Vec<_>>()
+                    .join(" or "),
+                unused("")
+            )),
+        }
+    };
+    let named = |how: &str, path: &str| {
+        if !path.starts_with('/') || path.contains('$') {
+            return Err(format!(
+                "{starts} {how}{path}, and which file that is is not known{}",
+                unused("")
+            ));
+        }
+        let why = format!("{starts} {how}{path}{}", unused(path));
+        Ok(Some(ConfPlace {
+            path: path.to_owned(),
+            why: (path != DEFAULT).then_some(why),
+        }))
+    };
+    match options.conf_source() {
+        ConfSource::Kept(folder) => from_server(Some(folder)),
+        ConfSource::Server => from_server(None),
+        ConfSource::File(path) => named("-f ", path),
+        ConfSource::Environment(path) => named("SLURM_CONF=", path),
+        ConfSource::Default => Ok(default_place(tree)),
+    }
+}
+
+/// The slurm.conf of a slurmd that is told of none.
+fn default_place(tree: &Tree) -> Option<ConfPlace> {
+    let copy = find_copy(tree, None);
+    if tree.exists(DEFAULT) {
+        // One that was started before the file was there goes by its copy until it is started anew.
+        let why =
+            copy.map(|copy| format!("a slurmd that starts now reads it, and not the copy {copy}"));
+        return Some(ConfPlace {
+            path: DEFAULT.to_owned(),
+            why,
+        });
+    }
+    match copy {
+        Some(path) => Some(ConfPlace {
+            path,
+            why: Some(format!(
+                "slurmd's copy of slurmctld's file, as there is no {DEFAULT}"
+            )),
+        }),
+        None => tree.exists(OLD_DEFAULT).then(|| ConfPlace {
+            path: OLD_DEFAULT.to_owned(),
+            why: None,
+        }),
+    }
+}
+
+/// By what other slurm.conf than `path`, which the user named, slurmd goes; None where it is that one or that is not known.
+pub(super) fn other_than(
+    path: &str,
+    tree: &Tree,
+    options: &SlurmdOptions,
+    is_running: bool,
+) -> Option<String> {
+    match conf_place(tree, options, is_running) {
+        Ok(Some(own)) if tree.are_one(&own.path, path) => None,
+        Ok(Some(own)) => {
+            let why = own.why.map_or_else(String::new, |why| format!(" ({why})"));
+            Some(format!("as asked for; slurmd goes by {}{why}", own.path))
+        }
+        Ok(None) => None,
+        Err(why) => Some(format!("as asked for; {why}")),
+    }
+}
+
+/// Whether slurmd keeps copies of slurmctld's files in a folder.
+pub(super) fn keeps_copies_in(folder: &str) -> bool {
+    COPIES.contains(&folder) || folder.ends_with(COPIES_NAME)
+}
+
+/// slurmd's copy of slurm.conf: in the folder that it says, where its link leads to, or where it is without SlurmdSpoolDir=.
+fn find_copy(tree: &Tree, kept: Option<&str>) -> Option<String> {
+    let path_in = |folder: &str| format!("{}/slurm.conf", folder.trim_end_matches('/'));
+    kept.into_iter().chain(COPIES).find_map(|folder| {
+        let own = path_in(folder);
+        if tree.exists(&own) {
+            return Some(own);
+        }
+        // In a recording the link leads to a folder of the recording.
+        let target = tree.link_target(folder)?;
+        Some(path_in(&target)).filter(|path| target.starts_with('/') && tree.exists(path))
+    })
+}
+
+/// Whether a process was started by another user than root: anybody can name a program slurmd.  The owner of its folder does not
+/// say so, for a process may make that root (PR_SET_DUMPABLE).
+fn is_users(tree: &Tree, process: &str) -> bool {
+    let status = tree.text(&format!("/proc/{process}/status"));
+    let status = status.unwrap_or_default();
+    let real = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:")?.split_ascii_whitespace().next());
+    real.is_some_and(|user| user != "0")
+}
+
+/// The options of the slurmd that runs, and true; where none does, those of its service: unit, drop-ins and environment files.
+pub(super) fn options(tree: &Tree) -> (SlurmdOptions, bool) {
+    let running = tree.entries("/proc").into_iter().find_map(|entry| {
+        entry.parse::<u32>().ok()?;
+        let name = tree.text(&format!("/proc/{entry}/comm"))?;
+        // slurmd's own threads and slurmstepd have other names; a child that is about to become one has no terminator yet.
+        let is_slurmd = name == "slurmd" && !is_users(tree, &entry);
+        let line = is_slurmd.then(|| tree.bytes(&format!("/proc/{entry}/cmdline")))??;
+        Some((entry, line)).filter(|(_, line)| !line.is_empty())
+    });
+    let Some((process, line)) = running else {
+        return (of_service(tree), false);
+    };
+    let own = SlurmdOptions::of_command_line(&line);
+    // Only root may read it.
+    let own = match tree.bytes(&format!("/proc/{process}/environ")) {
+        Some(environment) => own.with_environment(&environment),
+        None => own.with_environment_of(of_service(tree)),
+    };
+    (own, true)
+}
+
+fn of_service(tree: &Tree) -> SlurmdOptions {
+    let unit = UNITS
+        .iter()
+        .find_map(|folder| tree.text(&format!("{folder}/slurmd.service")));
+    let mut texts: Vec<String> = unit.into_iter().collect();
+    // Drop-ins count by name; a name in an earlier folder hides the same in a later one.
+    let mut dropped: BTreeMap<String, String> = BTreeMap::new();
+    for folder in UNITS
+        .iter()
+        .rev()
+        .map(|folder| format!("{folder}/slurmd.service.d"))
+    {
+        let names = tree.entries(&folder).into_iter();
+        for name in names.filter(|name| name.ends_with(".conf")) {
+            let text = tree.text(&format!("{folder}/{name}")).unwrap_or_default();
+            dropped.insert(name, text);
+        }
+    }
+    texts.extend(dropped.into_values());
+    let files = OPTIONS.iter().filter_map(|path| tree.text(path));
+    files.fold(SlurmdOptions::of_unit(&texts), |options, text| {
+        options.and(SlurmdOptions::of_environment_file(&text))
+    })
+}
