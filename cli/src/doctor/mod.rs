@@ -127,6 +127,8 @@ pub(crate) fn examine(world: &World<'_>) -> DoctorReport {
                 report.skip(unread.clone());
             }
         }
+        // Of one that is not there or cannot be read, `unread` says which.
+        None if !world.unread.is_empty() => {}
         None => {
             report.skip("Slurm: no slurm.conf (SLURM_CONF, --slurm-conf or /etc/slurm/slurm.conf)")
         }
