@@ -24,7 +24,6 @@ const MOST_HOSTS: usize = 65_536;
 
 /// Find the order of GPUs in which a parallel layout's communicators cross sockets least
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("layout").args(["tp", "dp", "pp"]).required(true).multiple(true))]
 #[command(after_long_help = "Examples:
   gpu-numa nccl ranks --tp 4 --dp 2
   gpu-numa nccl ranks --tp 2 --pp 2 --dp 8 --order tp-pp-dp --from /srv/recorded/node7
@@ -36,15 +35,15 @@ all orders are tried.
 
 Exit status: 0 when the order of PCI addresses is as good as any, 1 when another is better, 2 when nothing can be said.")]
 pub(crate) struct Ranks {
-    /// Ranks of a tensor-parallel group
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=4096))]
-    tp: u32,
-    /// Ranks of a data-parallel group
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=65536))]
-    dp: u32,
-    /// Stages of a pipeline
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=4096))]
-    pp: u32,
+    /// Ranks of a tensor-parallel group (default: 1)
+    #[arg(long, value_name = "N", value_parser = whole(1..=4096))]
+    tp: Option<u32>,
+    /// Ranks of a data-parallel group (default: 1)
+    #[arg(long, value_name = "N", value_parser = whole(1..=65536))]
+    dp: Option<u32>,
+    /// Stages of a pipeline (default: 1)
+    #[arg(long, value_name = "N", value_parser = whole(1..=4096))]
+    pp: Option<u32>,
     /// How ranks are numbered, the first fastest: tp-dp-pp (Megatron-LM, DeepSpeed) or tp-pp-dp (vLLM)
     #[arg(long, value_name = "ORDER", default_value = "tp-dp-pp")]
     order: Order,
@@ -133,6 +132,12 @@ impl Ranks {
             };
             return Err(CommandError::Argument(why.to_string()));
         }
+        if self.tp.or(self.dp).or(self.pp).is_none() {
+            return Err(CommandError::Argument(
+                "--tp, --dp and --pp: none is given; expected the layout's, such as --tp 4 --dp 2"
+                    .to_owned(),
+            ));
+        }
         let layout = self.layout();
         let (ranks, hosts) = places(layout, gpus.len())?;
         if let Some(lost) = gpus.iter().find(|gpu| !has_package(&machine, **gpu)) {
@@ -180,12 +185,18 @@ impl Ranks {
         })
     }
 
+    /// Ranks of a tensor-parallel group, of a data-parallel one, and stages.
+    fn sizes(&self) -> [u32; 3] {
+        [self.tp, self.dp, self.pp].map(|size| size.unwrap_or(1))
+    }
+
     fn layout(&self) -> Layout {
         let size = |ranks: u32| usize::try_from(ranks).unwrap_or(usize::MAX);
+        let [tensor, data, pipeline] = self.sizes().map(size);
         Layout {
-            tensor: size(self.tp),
-            data: size(self.dp),
-            pipeline: size(self.pp),
+            tensor,
+            data,
+            pipeline,
             numbering: match self.order {
                 Order::TpDpPp => Numbering::TensorDataPipeline,
                 Order::TpPpDp => Numbering::TensorPipelineData,
@@ -221,7 +232,7 @@ impl Ranks {
         machine: &Machine,
         document: &RanksDocument,
     ) -> Result<(), CommandError> {
-        let Self { tp, dp, pp, .. } = self;
+        let [tp, dp, pp] = self.sizes();
         let order = match self.order {
             Order::TpDpPp => "tp-dp-pp",
             Order::TpPpDp => "tp-pp-dp",
