@@ -670,6 +670,11 @@ impl Modelled<'_> {
             "<cpu> elements"
         };
         let times = count(most, "time");
+        let times = if self.of.hosts > 1 {
+            format!("{times} between its GPUs (the way to NICs not counted)")
+        } else {
+            times
+        };
         if ring.bandwidth_gb_s < 1.0 && self.of.hosts == 1 {
             let remedy = self.remedy();
             format!(
@@ -916,7 +921,10 @@ fn print_graph(
         out.line(format_args!(
             "  {order}  ({}, {})",
             count(*sys, "SYS hop"),
-            count(*crossings, "socket crossing")
+            match graph.nics.get(channel) {
+                Some(_) => format!("{} between GPUs", count(*crossings, "socket crossing")),
+                None => count(*crossings, "socket crossing"),
+            }
         ))?;
     }
     Ok(())
