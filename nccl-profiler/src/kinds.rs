@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use launch::shared::kinds::{Kind, KindSum};
 use launch::shared::peers::FOLDER;
 use launch::shared::peers::Sent;
+use topology::text::is_printable;
 
 use crate::counts::Func;
 use crate::host;
@@ -37,8 +38,8 @@ const JOB_VARIABLES: [&str; 7] = [
 pub(crate) fn printable(name: &CStr) -> Option<String> {
     let bytes = name.to_bytes();
     let text = String::from_utf8_lossy(bytes.get(..LONGEST_NAME).unwrap_or(bytes)).into_owned();
-    let is_printable = |c: char| !c.is_control() && c != '"' && c != '\\';
-    let text: String = text.chars().filter(|c| is_printable(*c)).collect();
+    let is_kept = |c: &char| is_printable(*c) && *c != '"' && *c != '\\';
+    let text: String = text.chars().filter(is_kept).collect();
     Some(text).filter(|text| !text.trim().is_empty())
 }
 
@@ -142,7 +143,6 @@ fn to_report(sum: &KindSum) -> KindReport {
         captured,
         uncounted,
         bounds,
-        _,
     ] = sum.figures;
     let functions = Func::ALL.into_iter().zip(sum.functions);
     KindReport {
@@ -173,7 +173,6 @@ fn to_sum(report: &LinkReport<'_>) -> KindSum {
             report.captured,
             report.uncounted_calls(),
             bounds,
-            0,
         ],
         functions: Func::ALL.map(|func| report.of_function(func).unwrap_or_default()),
     }
