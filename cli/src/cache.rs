@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use discovery::Source;
 use ffi::errno::Errno;
-use ffi::linux::cached::{CachedPages, evict, find_cached};
+use ffi::linux::cached::{CachedPages, count_cached, evict, find_cached};
 use ffi::linux::process::effective_user;
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -345,12 +345,21 @@ impl Look<'_> {
     /// The cached bytes by node.
     fn find(&self, file: &File, size: u64) -> Result<BTreeMap<u32, u64>, SkipReason> {
         let mut cached = BTreeMap::new();
-        let mut offset = 0;
-        while offset < size {
-            let length = WINDOW_BYTES.min(size - offset);
+        // A sparse file is halved down to its windows with cached pages; the next part is the last.
+        let mut parts = vec![(0, size)];
+        while let Some((offset, length)) = parts.pop() {
+            if length == 0 || count_cached(file, offset, length) == Some(0) {
+                self.bar.inc(length);
+                continue;
+            }
+            if length > WINDOW_BYTES {
+                let half = (length / 2).next_multiple_of(WINDOW_BYTES);
+                parts.push((offset + half, length - half));
+                parts.push((offset, half));
+                continue;
+            }
             let found = find_cached(file, offset, usize::try_from(length).unwrap_or(usize::MAX));
             add(&mut cached, &found.map_err(refused)?);
-            offset += length;
             self.bar.inc(length);
         }
         Ok(cached)

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -75,6 +76,21 @@ fn what_is_cached_of_files_is_counted_once_evicted_and_not_read_in_by_looking() 
     }
     let page = String::from_utf8(run(&["cache", named]).stdout).unwrap();
     assert_eq!(page, "0 B of 4.0 MiB in 3 files cached\n");
+}
+
+#[test]
+fn what_is_cached_of_a_file_with_holes_is_found_wherever_it_is() {
+    let folder = scratch();
+    let path = folder.path().join("holes");
+    let file = fs::File::create(&path).unwrap();
+    file.set_len(64 << 30).unwrap();
+    for offset in [5 << 20, 17 << 30, (64 << 30) - 4096] {
+        file.write_all_at(&[7; 4096], offset).unwrap();
+    }
+    let output = run(&["cache", "--json", path.to_str().unwrap()]);
+    let all = document(&output);
+    assert_eq!(all["total"]["size_bytes"], 64u64 << 30);
+    assert_eq!(sum(&all["total"]["cached_bytes"]), 3 * 4096, "{all:#}");
 }
 
 #[test]
