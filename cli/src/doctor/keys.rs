@@ -13,15 +13,27 @@ use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
 
+/// Lines that Slurm cannot read are reported up to here: its daemons stop at the first, and a reader well before this one.
+const MOST_FAULTY_LINES: usize = 255;
+
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(slurm) = &world.slurm else { return };
     check_includes(slurm, report);
-    for (file, lines) in files(slurm) {
-        for line in lines {
-            if let Some(fault) = fault_of(line, file, world.release) {
-                report_line(file, line, &fault, report);
-            }
-        }
+    let lines = files(slurm)
+        .into_iter()
+        .flat_map(|(file, lines)| lines.iter().map(move |line| (file, line)));
+    let mut faulty = lines.filter_map(|(file, line)| {
+        let fault = fault_of(line, file, world.release)?;
+        Some((file, line, fault))
+    });
+    for (file, line, fault) in faulty.by_ref().take(MOST_FAULTY_LINES) {
+        report_line(file, line, &fault, report);
+    }
+    if let Some((_, line, _)) = faulty.next() {
+        report.skip(format!(
+            "{} and the lines after it: {MOST_FAULTY_LINES} lines before them are wrong",
+            line.place()
+        ));
     }
     let names = names_of_plugins(slurm, world.release);
     for unknown in &names.unknown {

@@ -20,12 +20,15 @@ pub(crate) enum TreeError {
     /// A directory, device or pipe.
     #[error("{0}: not a regular file")]
     NotRegular(String),
-    /// The system refuses its path.
+    /// The system refuses its path, or to read it.
     #[error("{0}: {1}")]
     Path(String, io::Error),
-    /// It cannot be read or is too long.
-    #[error("{0}: {1}")]
-    Text(String, FileError),
+    /// It is too long.
+    #[error("{0}: {1} bytes; expected at most {MAX_BYTES}")]
+    TooLarge(String, u64),
+    /// It cannot be read; the error names where it lies.
+    #[error("{0}")]
+    Text(FileError),
 }
 
 /// A filesystem root; `/` is this host's.
@@ -89,10 +92,9 @@ impl Tree {
         };
         let bytes = read_regular(&path, MAX_BYTES).map_err(|error| match error {
             FileError::NotRegular(_) => TreeError::NotRegular(absolute.to_owned()),
-            FileError::Io { .. }
-            | FileError::TooLarge { .. }
-            | FileError::NotRoots { .. }
-            | FileError::NotText(_) => TreeError::Text(absolute.to_owned(), error),
+            FileError::TooLarge { size, .. } => TreeError::TooLarge(absolute.to_owned(), size),
+            FileError::Io { error, .. } => TreeError::Path(absolute.to_owned(), error),
+            FileError::NotRoots { .. } | FileError::NotText(_) => TreeError::Text(error),
         })?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }

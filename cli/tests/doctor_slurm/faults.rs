@@ -2,7 +2,7 @@
 
 use crate::common::Host;
 
-use super::{CGROUP, CONF, GRES, NODES, driver, findings, found};
+use super::{CGROUP, CONF, GRES, NODES, document, driver, findings, found};
 
 /// What to spoil, in which file, and what must be found, with a word of its evidence.
 const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
@@ -381,6 +381,22 @@ fn bytes_that_are_not_utf8_are_read_as_slurm_reads_them() {
         all[0]["evidence"].as_str().unwrap().contains("unknown key"),
         "{all:#?}"
     );
+}
+
+#[test]
+fn of_a_file_full_of_wrong_lines_the_first_are_reported_and_the_rest_is_said_to_be_left() {
+    let host = Host::new();
+    let conf = std::fs::read_to_string(host.path(CONF)).unwrap();
+    let lines: String = (0..100_000).map(|key| format!("Key{key}=1\n")).collect();
+    host.write(CONF, &(conf.clone() + &lines));
+    let said = document(&host, "24.11.5");
+    let unknown = said["findings"].as_array().unwrap().iter();
+    let unknown = unknown.filter(|finding| finding["evidence"].to_string().contains("unknown key"));
+    assert_eq!(unknown.count(), 255);
+    let next = conf.lines().count() + 256;
+    let left = format!("{next} and the lines after it: 255 lines before them are wrong");
+    let unchecked = said["unchecked"].to_string();
+    assert!(unchecked.contains(&left), "{unchecked}");
 }
 
 /// The line is found as slurmd finds it: by -N, by the host's other names, and as localhost.
