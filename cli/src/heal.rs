@@ -49,7 +49,7 @@ pub(crate) struct Heal {
     #[arg(long)]
     dry_run: bool,
     /// Move at most so many bytes a second, such as 500M or 2G (default: no limit)
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_rate)]
     limit: Option<u64>,
     #[command(flatten)]
     format: Format,
@@ -89,6 +89,15 @@ struct HealedProcess {
     longest_slice_ms: f64,
     /// Why nothing, or not all, was done; null where all was.
     problem: Option<String>,
+}
+
+/// Reads a rate in bytes a second, for clap.  A forgotten unit would move a page every few seconds.
+fn parse_rate(text: &str) -> Result<u64, String> {
+    let rate = parse_bytes(text)?;
+    if rate < 1 << 20 {
+        return Err("less than 1 MiB a second; expected such as 500M or 2G".to_owned());
+    }
+    Ok(rate)
 }
 
 impl Heal {

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
@@ -182,7 +182,14 @@ fn fault(error: &Error, command: &Command) -> String {
 
 fn unknown_argument(error: &Error, argument: &str, command: &Command) -> String {
     if !argument.starts_with('-') {
-        return format!("unexpected argument \"{argument}\"");
+        let reads_machines = command
+            .get_arguments()
+            .any(|own| own.get_long() == Some("from"));
+        return if reads_machines && Path::new(argument).exists() {
+            format!("unexpected argument \"{argument}\"; did you mean --from {argument}?")
+        } else {
+            format!("unexpected argument \"{argument}\"")
+        };
     }
     let near = text(error, ContextKind::SuggestedArg);
     if !near.is_empty() {

@@ -57,6 +57,14 @@ fn a_wrong_command_line_is_named_in_one_line_with_what_is_accepted() {
             "unexpected argument \"here\"; see gpu-numa show --help",
         ),
         (
+            &["show", "/proc"],
+            "unexpected argument \"/proc\"; did you mean --from /proc? (see gpu-numa show --help)",
+        ),
+        (
+            &["heal", "--limit", "500", "1"],
+            "--limit \"500\": less than 1 MiB a second; expected such as 500M or 2G; see gpu-numa heal --help",
+        ),
+        (
             &["show", "--fron=x"],
             "unknown option \"--fron\"; did you mean --from? (see gpu-numa show --help)",
         ),

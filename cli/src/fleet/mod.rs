@@ -33,7 +33,7 @@ use document::{FleetDocument, FleetFinding};
   gpu-numa fleet --features - /shared/fleet
   gpu-numa fleet --json /shared/fleet/*.json | jq '.kinds[].differing'
 
-Ask for whole hosts with all GPUs: a step that is fenced sees its own alone.  Takes snapshots (node.json) and the output of `show --json` and `doctor --json`, one or several in a file; from a
+Any way to run a command on all hosts will do (pdsh, clush, ansible), as long as each document gets a file or a line of its own; in Slurm, ask for whole hosts with all GPUs: a step that is fenced sees its own alone.  Takes snapshots (node.json) and the output of `show --json` and `doctor --json`, one or several in a file; from a
 folder, the files that end in .json.  Hosts with the same processor, sockets and GPU models that agree in most
 facts are one kind; a value held by a clear minority of a kind is reported as a difference.  Exit status 1: a host
 differs from its kind, doctor found something there, or a file was skipped; 2: no file could be read.")]

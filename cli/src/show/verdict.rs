@@ -2,18 +2,21 @@
 
 use topology::machine::{Machine, MigInstance, NodeKind};
 use topology::set::NodeSet;
+use topology::words;
 
 use super::nics;
 use super::sockets::{self, GpuSet, number};
 use crate::command::CommandError;
-use crate::hardware::{join, times_local, times_measured};
+use crate::hardware::{self, join, times_local, times_measured};
 use crate::links;
 use crate::out::Out;
 use crate::paper::Ink;
 
 /// Prints the sentences; each stands on its own.
 pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<(), CommandError> {
+    let none = || words::no_gpu_on_host(hardware::host(machine));
     let sentences: Vec<String> = [
+        machine.gpus.is_empty().then(none).into_iter().collect(),
         distances(machine),
         sockets::divided(machine).into_iter().collect(),
         sockets::sentences(machine),

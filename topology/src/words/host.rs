@@ -258,9 +258,11 @@ pub fn spanning_line(host: &str, spanning: &Spanning) -> String {
     }
 }
 
-/// A plan for a machine without a GPU.
+/// A page or a plan of a machine without a GPU, which may be a login node, or a step that asked for none.
 pub fn no_gpu_on_host(host: &str) -> String {
-    format!("{host} has no GPU; nothing to bind")
+    format!(
+        "{host} has no GPU; nothing to bind. A step sees the GPUs that it asks for (srun --gpus=1 gpu-numa show); --from reads another machine's recording."
+    )
 }
 
 /// `gpu-numa run` for a command that sees no GPU, of a machine that has some or none.

@@ -948,7 +948,10 @@ fn what_a_launch_brings_with_it_is_said() {
             more_trouble_line("h", 4),
             "h: 4 more tasks are unbound or short of local CPUs",
         ),
-        (no_gpu_on_host("h"), "h has no GPU; nothing to bind"),
+        (
+            no_gpu_on_host("h"),
+            "h has no GPU; nothing to bind. A step sees the GPUs that it asks for (srun --gpus=1 gpu-numa show); --from reads another machine's recording.",
+        ),
         (
             no_gpu_seen("h", true),
             "h: your command sees no GPU (name some with --gpus), so it runs unbound",
