@@ -1,6 +1,6 @@
 //! What NCCL's search makes of a file of a machine: how often its ring and tree cross packages, and how wide they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use topology::machine::Machine;
 use topology::pci::PciAddress;
@@ -82,8 +82,7 @@ impl Outcome {
     }
 }
 
-/// NCCL's search on `system` for a job on so many hosts, for the worst of three orders of ranks: of the file, that
-/// backwards, and the packages by turns; with the machine's RDMA ports, and with sockets alone.
+/// NCCL's search on `system` for a job on so many hosts, for the worst of some orders of ranks ([`orders`]); with the machine's RDMA ports, and with sockets alone.
 pub(crate) fn outcome(
     system: &System,
     machine: &Machine,
@@ -92,8 +91,7 @@ pub(crate) fn outcome(
     searches: &Searches,
 ) -> Option<Outcome> {
     let in_file = gpus_of(system);
-    let backwards: Vec<_> = in_file.iter().rev().cloned().collect();
-    let orders = [by_turns(machine, &in_file), in_file, backwards];
+    let orders = orders(machine, in_file);
     let ports = rdma_ports(machine);
     let sockets = vec![NetDevice::socket()];
     let networks = if ports.is_empty() {
@@ -173,6 +171,42 @@ pub(crate) fn most_crossings(
         }
     });
     counts.collect::<Option<Vec<_>>>()?.into_iter().max()
+}
+
+/// Orders of ranks that bring NCCL's search to different ends: of the addresses, of the file, the packages by turns, backwards,
+/// from the middle on, and by threes.  Each once.
+fn orders(machine: &Machine, in_file: Vec<String>) -> Vec<Vec<String>> {
+    let mut by_address = in_file.clone();
+    by_address.sort();
+    let mut orders = vec![
+        by_turns(machine, &by_address),
+        backwards(&in_file),
+        backwards(&by_address),
+        from_the_middle(&by_address),
+        by_threes(&by_address),
+        in_file,
+        by_address,
+    ];
+    let mut seen = BTreeSet::new();
+    orders.retain(|order| seen.insert(order.clone()));
+    orders
+}
+
+fn backwards(gpus: &[String]) -> Vec<String> {
+    gpus.iter().rev().cloned().collect()
+}
+
+/// The second half before the first, so that the first GPU is another one of a package with several.
+fn from_the_middle(gpus: &[String]) -> Vec<String> {
+    let mut order = gpus.to_vec();
+    order.rotate_left(gpus.len() / 2);
+    order
+}
+
+/// Every third, then those between, so that neighbours below a switch are apart.
+fn by_threes(gpus: &[String]) -> Vec<String> {
+    let turns = (0..3).flat_map(|first| gpus.iter().skip(first).step_by(3));
+    turns.cloned().collect()
 }
 
 /// The GPUs, one of each package after another.

@@ -23,7 +23,7 @@ pub enum Form {
 }
 
 /// The `<cpu>` elements in order, each with what is directly below it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Layout {
     pub(super) cpus: Vec<Cpu>,
     /// What each stands for.
@@ -31,7 +31,7 @@ pub(super) struct Layout {
 }
 
 /// A `<cpu>`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Cpu {
     /// The package it is, or is in.
     pub(super) package: u32,
@@ -90,6 +90,26 @@ impl Layout {
             Some(nodes) if suffers => (nodes, Some(packages)),
             nodes => (packages, nodes),
         })
+    }
+
+    /// The same elements with those of another package in front.
+    ///
+    /// NCCL puts a network device without a PCI device, as a socket's, below the first `<cpu>` of the file (`graph/xml.cc`
+    /// `ncclTopoFillNet`), so that this one is in every rank's tree and comes first in NCCL's order.  Its search begins
+    /// there, and takes what comes after in order.
+    pub(super) fn with_another_package_first(&self) -> Vec<Self> {
+        let mut packages: Vec<u32> = self.cpus.iter().map(|cpu| cpu.package).collect();
+        packages.dedup();
+        let others = packages.into_iter().skip(1);
+        let reordered = others.map(|package| {
+            let is_of = |cpu: &&Cpu| cpu.package == package;
+            let (front, rest): (Vec<&Cpu>, Vec<_>) = self.cpus.iter().partition(is_of);
+            Self {
+                cpus: front.into_iter().chain(rest).cloned().collect(),
+                grouping: self.grouping,
+            }
+        });
+        reordered.collect()
     }
 
     /// Whether each `<cpu>` is a NUMA node and not a package.

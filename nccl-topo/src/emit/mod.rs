@@ -87,6 +87,9 @@ pub fn emit_with(
     built.other = built
         .other
         .filter(|other| other.over_limit(&devices).is_none());
+    built
+        .reordered
+        .retain(|other| other.over_limit(&devices).is_none());
     let Built { layout, system } = built.best(machine, form, searches);
     values::check_writable(&system)?;
     let xml = system.to_xml();
@@ -114,10 +117,13 @@ struct Built {
     system: Element,
 }
 
-/// The files that are true: the better one as far as NCCL's search does not matter, and another.
+/// The files that are true: the better one as far as NCCL's search does not matter, and others.
 struct Choice {
     first: Built,
+    /// With other `<cpu>` elements.
     other: Option<Built>,
+    /// The same two with another package first.
+    reordered: Vec<Built>,
 }
 
 fn build(machine: &Machine, devices: &Devices<'_>, form: Form) -> Result<Choice, NotEmitted> {
@@ -126,7 +132,10 @@ fn build(machine: &Machine, devices: &Devices<'_>, form: Form) -> Result<Choice,
         let system = layout::system(machine, devices, &layout)?;
         Ok(Built { layout, system })
     };
+    let both = std::iter::once(&first).chain(&other);
+    let reordered = both.flat_map(Layout::with_another_package_first);
     Ok(Choice {
+        reordered: reordered.map(built).collect::<Result<_, _>>()?,
         first: built(first)?,
         other: other.map(built).transpose()?,
     })
@@ -137,9 +146,10 @@ impl Choice {
     fn best(self, machine: &Machine, form: Form, searches: &Searches) -> Built {
         // NVLinks would have to be in it, and decide the ring wherever they lead.
         let matters = machine.gpus.iter().all(|gpu| gpu.nvlinks.is_empty());
-        let Some(other) = self.other.filter(|_| matters) else {
+        let mut others = self.other.into_iter().chain(self.reordered).peekable();
+        if !matters || others.peek().is_none() {
             return self.first;
-        };
+        }
         let hosts: &[u32] = match form {
             Form::SingleHost => &[1],
             Form::MultiHost => &[1, 2],
@@ -149,13 +159,18 @@ impl Choice {
             let outcome = worst_outcome(machine, &built.system.to_xml(), hosts, &rules, searches);
             outcome.map(|outcome| outcome.badness())
         };
-        match badness(&self.first) {
-            Some(bad) if bad > Outcome::GOOD => match badness(&other) {
-                Some(less) if less < bad => other,
-                Some(_) | None => self.first,
-            },
-            Some(_) | None => self.first,
+        let Some(mut least) = badness(&self.first) else {
+            return self.first;
+        };
+        let mut best = self.first;
+        while least > Outcome::GOOD
+            && let Some(other) = others.next()
+        {
+            if let Some(less) = badness(&other).filter(|bad| *bad < least) {
+                (least, best) = (less, other);
+            }
         }
+        best
     }
 }
 

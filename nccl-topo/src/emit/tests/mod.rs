@@ -4,6 +4,7 @@ use topology::set::{CpuSet, NodeSet};
 
 use super::*;
 use crate::element::Element;
+use crate::predict::predict;
 use crate::reader;
 use crate::testing::*;
 

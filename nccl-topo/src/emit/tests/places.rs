@@ -199,6 +199,52 @@ fn nodes_stand_for_packages_where_the_search_does_better_with_them() {
     assert!(numbers.len() == 3, "{numbers:?}");
 }
 
+/// Four sockets of Emerald Rapids at 16 GT/s, with a GPU each but the last, which has five.
+fn one_full_socket() -> Machine {
+    let mut machine = machine(4, 1, 2);
+    machine.processor.as_mut().unwrap().model = Some(0xcf);
+    for node in 0..4 {
+        let bus = u8::try_from(node * 32).unwrap();
+        let root = root_port(&mut machine, &format!("0000:{bus:02x}:01.0"), node);
+        gpu(
+            &mut machine,
+            &format!("0000:{:02x}:00.0", bus + 31),
+            root,
+            node,
+        );
+    }
+    for first in [0x62, 0x6a] {
+        let root = root_port(
+            &mut machine,
+            &format!("0000:60:{first:02x}.0", first = first - 0x60),
+            3,
+        );
+        let ports = switch(&mut machine, root, first, 2, 3);
+        for (port, bus) in ports.into_iter().zip(first + 2..) {
+            gpu(&mut machine, &format!("0000:{bus:02x}:00.0"), port, 3);
+        }
+    }
+    for device in &mut machine.pci {
+        device.link.max_speed_gts = Some(16.0);
+    }
+    machine
+}
+
+#[test]
+fn the_package_comes_first_from_which_the_search_crosses_least() {
+    // In file order, backwards and by turns NCCL's ring crosses four times whatever comes first; with the first package in
+    // front it crosses six times for one order of ranks in three, and with the last one for none (NCCL's own code, 2.30.7).
+    let mut machine = one_full_socket();
+    for gpu in &mut machine.gpus {
+        gpu.device = 0x20b0;
+    }
+    let (_, root) = preferred(&machine, Form::SingleHost);
+    assert_eq!(values(&root, "cpu", "numaid"), ["0", "1", "2", "3"]);
+    let (_, root) = emitted(&machine, Form::SingleHost);
+    assert_eq!(values(&root, "cpu", "numaid"), ["3", "0", "1", "2"]);
+    assert!(predict(&machine).iter().all(|found| !found.with_p2p));
+}
+
 #[test]
 fn a_nic_that_is_near_no_gpu_leaves_packages_whole() {
     let mut machine = without_switches(machine(2, 2, 4), 2, true);
