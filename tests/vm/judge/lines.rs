@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::input::{Machine, Shape, Task};
-use crate::set::{Set, bits, ones, parse_set};
+use crate::set::{Set, bits, disjoint, ones, parse_set};
 use crate::step::Judged;
 use crate::tried::NEEDS_CORES;
 
@@ -497,6 +497,13 @@ impl Told<'_> {
             wrong.extend(self.nodes(rest.split(')').next().unwrap_or("")));
         }
         wrong.extend(widths(text, &has));
+        // Of tasks whose CPUs are not known it says nothing.
+        let are_shared = !disjoint(&has);
+        let says_so = text.contains(", which tasks share");
+        let is_silent = text.contains(" where bound") || text.contains("CPUs as Slurm gives them");
+        wrong.extend(complain(says_so != are_shared && !is_silent, || {
+            format!("tasks share CPUs: {are_shared}")
+        }));
         for part in text.split("; ").skip(1) {
             wrong.extend(self.part(part));
         }

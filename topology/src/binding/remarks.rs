@@ -53,6 +53,8 @@ pub enum Summary {
         most_cpus: usize,
         /// How many tasks' CPUs are known.
         known_cpus: usize,
+        /// Whether some of these have a CPU in common.
+        are_shared: bool,
         /// How many tasks keep their CPUs because these are near the memory that the user chose.
         at_memory: usize,
         /// Whether tasks that see the same GPUs are taken to use a share each.
@@ -60,6 +62,18 @@ pub enum Summary {
         /// Whether the policy `none` keeps all this from being done.
         is_dry_run: bool,
     },
+}
+
+/// Whether a CPU is in two of the sets.
+fn have_common<'a>(sets: impl Iterator<Item = &'a CpuSet>) -> bool {
+    let mut seen = CpuSet::new();
+    for cpus in sets {
+        if cpus.intersects(&seen) {
+            return true;
+        }
+        seen.extend_with(cpus);
+    }
+    false
 }
 
 /// How the tasks of a host came out together.
@@ -146,6 +160,7 @@ pub fn summarize(machine: &Machine, step: &StepRequest, plan: &StepPlan) -> Summ
         fewest_cpus: widths().min().unwrap_or(0),
         most_cpus: widths().max().unwrap_or(0),
         known_cpus: widths().count(),
+        are_shared: have_common(tasks().filter(is_known).map(|task| &task.cpus)),
         at_memory: tasks()
             .filter(|task| left(task) == Some(CpusLeft::UserMemory))
             .count(),

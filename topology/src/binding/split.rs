@@ -33,9 +33,11 @@ const STARTS: usize = 4;
 
 /// The CPUs of each task; empty for a task that is left as Slurm made it and whose mask is not known.
 pub(super) fn plan_exclusive(machine: &Machine, step: &StepRequest, near: &[Near]) -> Vec<CpuSet> {
-    let takers = near.iter().filter(|near| near.is_placed()).count();
+    let takes_part = |near: &&Near| Claim::of(near) != Claim::None;
+    let takers = near.iter().filter(takes_part).count();
     if step.step_cpus.len() < takers * step.asked.max(1) as usize {
-        // Overcommitted (`srun -O`): tasks alike share, so that each has as many as it asked for.
+        // Overcommitted (`srun -O`): tasks alike share, so that each has as many as it asked for.  Those that no CPU is local to
+        // count, for there are none for them beside those of the others.
         return width::plan_shared(machine, step, near);
     }
     let clear_of = |left: &[Claim]| step.step_cpus.difference(&masks_of(step, near, left));

@@ -31,6 +31,7 @@ pub fn summary_line(host: &str, summary: &Summary) -> String {
             fewest_cpus,
             most_cpus,
             known_cpus,
+            are_shared,
             at_memory,
             is_mapped,
             is_dry_run,
@@ -41,6 +42,11 @@ pub fn summary_line(host: &str, summary: &Summary) -> String {
                 0 => "CPUs as Slurm gives them".to_owned(),
                 known if known < tasks => format!("{width} where bound"),
                 _ => width,
+            };
+            let width = if *are_shared {
+                format!("{width}, which tasks share")
+            } else {
+                width
             };
             let width = match at_memory {
                 0 => width,

@@ -524,6 +524,7 @@ fn bound(lists: &[&str], local: usize, memory: usize) -> Summary {
         fewest_cpus: 2,
         most_cpus: 2,
         known_cpus: lists.len(),
+        are_shared: false,
         at_memory: 0,
         is_mapped: false,
         is_dry_run: false,
@@ -619,6 +620,7 @@ fn a_host_in_which_tasks_are_bound_says_how_many_are_on_what() {
             fewest_cpus,
             most_cpus,
             known_cpus,
+            are_shared: false,
             at_memory: 0,
             is_mapped: false,
             is_dry_run: true,
@@ -640,6 +642,7 @@ fn a_summary_gives_widths_and_shares_and_cuts_a_long_list() {
         fewest_cpus: 1,
         most_cpus: 3,
         known_cpus: 17,
+        are_shared: false,
         at_memory: 0,
         is_mapped: true,
         is_dry_run: false,
@@ -668,6 +671,26 @@ fn a_width_is_said_of_tasks_whose_cpus_are_known() {
 }
 
 #[test]
+fn cpus_that_tasks_share_are_said_to_be_shared() {
+    let line = |known: usize| {
+        let mut summary = bound(&["0", "0", "1"], 3, 0);
+        let Summary::Bound {
+            known_cpus,
+            are_shared,
+            ..
+        } = &mut summary
+        else {
+            unreachable!()
+        };
+        (*known_cpus, *are_shared) = (known, true);
+        summary_line("h", &summary)
+    };
+    let begin = "h: 3 tasks on their GPUs' CPUs (nodes 0 0 1), 2 CPUs each";
+    assert_eq!(line(3), format!("{begin}, which tasks share"));
+    assert_eq!(line(2), format!("{begin} where bound, which tasks share"));
+}
+
+#[test]
 fn a_summary_names_the_tasks_that_local_cpus_were_too_few_for() {
     let summary = |tasks: &[(usize, &str)], some: &[(usize, &str)], is_by_socket| {
         let of = |tasks: &[(usize, &str)]| {
@@ -686,6 +709,7 @@ fn a_summary_names_the_tasks_that_local_cpus_were_too_few_for() {
             fewest_cpus: 2,
             most_cpus: 2,
             known_cpus: 4,
+            are_shared: false,
             at_memory: 0,
             is_mapped: false,
             is_dry_run: false,

@@ -69,6 +69,59 @@ fn more_tasks_than_cpus_share_what_is_local() {
     assert_eq!(lists(&plan), ["0-1", "2-3", "0-1", "2-3", "0-1", "2-3"]);
 }
 
+/// Also where there is one for each task with a local one, but none beside for the others.
+#[test]
+fn more_tasks_than_cpus_share_what_is_local_to_some() {
+    let machine = machine(2, 1, 4, 1, &["0", "0", "1", "1"]);
+    let gpus: &[&[usize]] = &[&[0], &[1], &[2], &[3]];
+    for (allowed, shared) in [("0-2", "0-2"), ("0-1", "0-1"), ("1", "1")] {
+        let step = step(&machine, "", 1, gpus);
+        let step = StepRequest {
+            step_cpus: cpus(allowed),
+            ..step
+        };
+        let plan = plan_step(&machine, &step);
+        let bound: Vec<_> = plan.tasks.iter().filter(|task| task.bind_cpus).collect();
+        assert_eq!(bound.len(), 2, "{allowed}");
+        for task in bound {
+            assert_eq!(
+                (task.cpus.to_string().as_str(), task.verdict),
+                (shared, Verdict::Local)
+            );
+        }
+        let said = summary("h", &machine, &step, &plan);
+        let is_one = allowed == "1";
+        assert!(
+            said.contains(if is_one {
+                "1 CPU each where bound, which tasks share"
+            } else {
+                " CPUs each where bound, which tasks share"
+            }),
+            "{said}"
+        );
+        // As a launch knows them: Slurm binds no task of such a step, so that each has all of it.
+        let launched = plan_step(&machine, &with_masks(step, &[allowed; 4]));
+        assert_eq!(lists(&launched), [allowed; 4]);
+        assert_eq!(
+            verdicts(&launched),
+            [
+                Verdict::Local,
+                Verdict::Local,
+                Verdict::Unbound,
+                Verdict::Unbound
+            ]
+        );
+    }
+    // Where there is one for each, none is shared.
+    let all = StepRequest {
+        step_cpus: cpus("0-3"),
+        ..step(&machine, "", 1, gpus)
+    };
+    let plan = plan_step(&machine, &all);
+    assert_eq!(lists(&plan)[..2], ["0", "1"]);
+    assert!(!summary("h", &machine, &all, &plan).contains("share"));
+}
+
 #[test]
 fn overcommitted_tasks_share_so_that_each_has_what_it_asked_for() {
     let machine = machine(2, 1, 4, 1, TWO_SOCKETS);

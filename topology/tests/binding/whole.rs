@@ -46,7 +46,7 @@ fn a_task_on_its_gpus_socket_is_where_it_was_asked_to_be() {
     let summary = summarize(&machine, &step, &plan_step(&machine, &step));
     assert_eq!(
         summary_line("h", &summary),
-        "h: 4 tasks on their GPUs' sockets and memory (nodes 0 1 2 3), 4 CPUs each"
+        "h: 4 tasks on their GPUs' sockets and memory (nodes 0 1 2 3), 4 CPUs each, which tasks share"
     );
 }
 
