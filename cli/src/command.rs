@@ -8,6 +8,8 @@ use std::sync::Arc;
 use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use discovery::{DiscoveryError, Source};
+use slurm_config::release::Release;
+use slurm_config::rules;
 use topology::machine::Machine;
 use topology::option::printable;
 use topology::pci::PciAddress;
@@ -26,6 +28,21 @@ pub(crate) enum Outcome {
     Wanting,
     /// Another exit status: of a command that could not be started in our place, or of the class of what was found.
     Status(u8),
+}
+
+/// Reads a release of the table, as `24.11` or `24.11.7`, for clap.
+pub(crate) fn parse_release(text: &str) -> Result<Release, String> {
+    let found = Release::find(text).filter(|release| rules::is_in_table(*release));
+    found.ok_or_else(|| {
+        let of_year = rules::of_year(text);
+        if !of_year.is_empty() {
+            return format!("that is a year; expected {}", of_year.join(" or "));
+        }
+        format!(
+            "expected one of {}, with or without a patch as in 24.11.7",
+            rules::list()
+        )
+    })
 }
 
 /// Why a command could not run: exit status 2.

@@ -8,6 +8,9 @@ use clap::builder::PossibleValuesParser;
 use launch::frameworks::Row;
 use launch::observe;
 use serde::Serialize;
+use slurm_config::release::Release;
+use slurm_config::rules::{COUNTS_CORES_OF_ALL_TASKS, ROUNDS_CORES_UP, Series};
+use slurm_config::step::{Picked, Request};
 use topology::binding::{
     Advice, KernelVersion, LaunchedBy, StepPlan, StepRequest, TaskRequest, Verdict, advise,
     find_socket_link, find_spanning, plan_step, summarize,
@@ -22,7 +25,9 @@ use topology::vendor::ListRules;
 use topology::words::{self, TaskDocument, Verb, Voice};
 
 use crate::assumed::{AssumedStep, CpusFrom};
-use crate::command::{CommandError, Format, From, Outcome, parse_cpus, parse_gpus, shell_word};
+use crate::command::{
+    CommandError, Format, From, Outcome, parse_cpus, parse_gpus, parse_release, shell_word,
+};
 use crate::compare::{Alone, after, before};
 use crate::flags::{FlagsDocument, Given};
 use crate::hardware;
@@ -75,9 +80,14 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "LIST")]
     allowed: Option<String>,
     /// The step has only the CPUs that its tasks ask for, as srun -c and srun --exact give them: near its GPUs first, by
-    /// Slurm's default distribution (block:cyclic), whole cores for each task, of --allowed or of the host
+    /// Slurm's default distribution (block:cyclic), whole cores, which tasks share where each asks for fewer CPUs than a core
+    /// has, of --allowed or of the host
     #[arg(long, conflicts_with = "mask")]
     exact: bool,
+    /// The release of Slurm whose rules --exact follows, such as 24.11.7 (default: the newest); before 23.02.5 a step has other
+    /// cores where its tasks share some
+    #[arg(long, value_name = "RELEASE", value_parser = parse_release, requires = "exact")]
+    slurm_release: Option<Release>,
     /// Plan also where the tasks ask for more CPUs than the step has, as srun --overcommit starts them
     #[arg(short = 'O', long)]
     overcommit: bool,
@@ -91,8 +101,8 @@ pub(crate) struct Plan {
           conflicts_with = "json")]
     svg: Option<PathBuf>,
     /// Draw the step twice, on the same CPUs: as Slurm gives them to tasks by itself, and bound. The former are the CPUs of
-    /// --mask; without it those of Slurm's default distribution (block:cyclic), whole cores for each task, where the tasks
-    /// ask for all of the step's CPUs (--exact), else all of them for each
+    /// --mask; without it those of Slurm's default distribution (block:cyclic) where the tasks ask for as many CPUs as the
+    /// step has sockets, cores or threads (--exact), else all of them for each
     #[arg(long, requires = "svg")]
     compare: bool,
     /// Print the flags with which this launcher or engine binds one worker per GPU in the same way; without --gpus and
@@ -130,6 +140,36 @@ fn tell_unbound(machine: &Machine, plan: &StepPlan) {
     }
 }
 
+/// The newest release of the table.
+fn newest_release() -> Release {
+    Series::newest().release()
+}
+
+/// Says which CPUs releases before the newest give the step, where these are others.
+fn tell_releases(newest: &Picked, picked: impl Fn(Release) -> Picked) {
+    let mut others = Vec::new();
+    let mut known = newest.clone();
+    for first in [ROUNDS_CORES_UP, COUNTS_CORES_OF_ALL_TASKS] {
+        let before = picked(first.before());
+        if before != known {
+            others.push(match before.missing {
+                0 => format!("before {first} CPUs {}", before.cpus),
+                more => format!(
+                    "before {first} none: it is short of {}",
+                    count(more, "core")
+                ),
+            });
+        }
+        known = before;
+    }
+    if !others.is_empty() {
+        out::message(&format!(
+            "the step's CPUs by the rules of Slurm since {ROUNDS_CORES_UP}; {} (--slurm-release)",
+            others.join(", ")
+        ));
+    }
+}
+
 /// The NICs of a task.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -160,7 +200,7 @@ impl Plan {
             cpus_per_task: self.cpus_per_task.unwrap_or(1),
         };
         self.check_size(&machine, &assumed)?;
-        let alone = self.alone(&machine, &mut assumed, &tasks);
+        let alone = self.alone(&machine, &mut assumed, &tasks)?;
         if self.exact {
             for (task, mask) in tasks
                 .iter_mut()
@@ -233,24 +273,51 @@ impl Plan {
         machine: &Machine,
         assumed: &mut AssumedStep,
         tasks: &[TaskRequest],
-    ) -> Option<Alone> {
+    ) -> Result<Option<Alone>, CommandError> {
         if tasks.is_empty() || !(self.exact || self.compare) {
-            return None;
+            return Ok(None);
         }
         let masks = tasks.iter().map(|task| task.slurm_cpus.clone());
         if let Some(masks) = masks.collect() {
-            return Some(Alone::with_masks(masks));
+            return Ok(Some(Alone::with_masks(masks)));
         }
-        let asked = assumed.cpus_per_task as usize;
-        if self.exact {
-            let gpus: Vec<PciAddress> =
-                tasks.iter().flat_map(|task| task.visible.clone()).collect();
-            let alone = Alone::in_own_step(machine, &assumed.cpus, &gpus, tasks.len(), asked);
-            assumed.cpus = alone.cpus();
-            assumed.cpus_from = CpusFrom::Exact;
-            return Some(alone);
+        let request = Request {
+            tasks: tasks.len(),
+            cpus_per_task: assumed.cpus_per_task as usize,
+        };
+        if !self.exact {
+            return Ok(Some(Alone::in_step(machine, &assumed.cpus, request)));
         }
-        Some(Alone::in_step(machine, &assumed.cpus, tasks.len(), asked))
+        let gpus: Vec<PciAddress> = tasks.iter().flat_map(|task| task.visible.clone()).collect();
+        let free = assumed.cpus.clone();
+        let under = |release| Alone::in_own_step(machine, &free, &gpus, request, release);
+        let (alone, picked) = under(self.slurm_release.unwrap_or_else(newest_release));
+        // Without --overcommit the tasks ask for no more CPUs than there are, but perhaps for more cores.
+        if let Some(release) = self.slurm_release
+            && picked.missing > 0
+            && !self.overcommit
+        {
+            return Err(CommandError::Argument(format!(
+                "--cpus-per-task {}: Slurm {release} gives each task whole cores, {} more than the {} of CPUs {free}, so srun would \
+                 not start it (--overcommit plans it as srun --overcommit starts it)",
+                assumed.cpus_per_task,
+                count(picked.missing, "core"),
+                count(
+                    machine
+                        .cores
+                        .iter()
+                        .filter(|core| core.intersects(&free))
+                        .count(),
+                    "core"
+                ),
+            )));
+        }
+        if self.slurm_release.is_none() {
+            tell_releases(&picked, |release| under(release).1);
+        }
+        assumed.cpus = picked.cpus;
+        assumed.cpus_from = CpusFrom::Exact;
+        Ok(Some(alone))
     }
 
     fn picture(

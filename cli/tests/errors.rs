@@ -263,6 +263,25 @@ fn a_plan_says_which_step_it_assumes_and_hands_out_no_other_cpus() {
             "0-1,4-9,12-15",
             "exact",
         ),
+        // A core for two tasks, and all of them for as many tasks as the host has.
+        (
+            &["--exact"],
+            "step assumed: 4 tasks with 1 CPU each, on CPUs 0,4,8,12, as ",
+            "0,4,8,12",
+            "exact",
+        ),
+        (
+            &["-n8", "--exact"],
+            "step assumed: 8 tasks with 1 CPU each, on CPUs 0-15, as ",
+            "0-15",
+            "exact",
+        ),
+        (
+            &["--exact", "--slurm-release", "22.05.8"],
+            "step assumed: 4 tasks with 1 CPU each, on CPUs 0-1,8-9, as ",
+            "0-1,8-9",
+            "exact",
+        ),
         (
             &["-n1", "--allowed", "0-3"],
             "step: 1 task with 1 CPU, on CPUs 0-3 (--allowed)\n",
@@ -296,6 +315,60 @@ fn a_plan_says_which_step_it_assumes_and_hands_out_no_other_cpus() {
             assert!(own.is_subset(&step), "{words:?}: {task}");
         }
     }
+}
+
+#[test]
+fn a_plan_says_where_releases_of_slurm_give_a_step_other_cpus() {
+    let host = Host::new();
+    let said = |words: &[&str]| {
+        let output = host.run(&[&["plan", "--exact"], words].concat());
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let since = "the step's CPUs by the rules of Slurm since 23.02.5; before ";
+    for (words, others) in [
+        (&["-n4"][..], "23.02.5 CPUs 0-1,8-9"),
+        (&["-n2", "-c3"], "23.02.3 CPUs 0-3,8-11"),
+        (
+            &["-n4", "-c3", "--allowed", "0-5,8-13"],
+            "23.02.3 none: it is short of 2 cores",
+        ),
+    ] {
+        for form in [&[][..], &["--json"]] {
+            assert_eq!(
+                said(&[words, form].concat()),
+                (
+                    Some(0),
+                    format!("gpu-numa: {since}{others} (--slurm-release)\n")
+                )
+            );
+        }
+        let of_release = [words, &["--slurm-release", "24.11"]].concat();
+        assert_eq!(said(&of_release), (Some(0), String::new()));
+    }
+    for words in [&["-n4", "-c2"][..], &["-n8"], &["-n2", "-c4"]] {
+        assert_eq!(said(words), (Some(0), String::new()), "{words:?}");
+    }
+    let short = [
+        "-n4",
+        "-c3",
+        "--allowed",
+        "0-5,8-13",
+        "--slurm-release",
+        "22.05",
+    ];
+    assert_eq!(
+        said(&short),
+        (
+            Some(2),
+            "gpu-numa: --cpus-per-task 3: Slurm 22.05 gives each task whole cores, 2 cores more than the 6 cores of CPUs 0-5,8-13, so \
+             srun would not start it (--overcommit plans it as srun --overcommit starts it)\n"
+                .to_owned()
+        )
+    );
+    assert_eq!(said(&[&short[..], &["-O"]].concat()).0, Some(0));
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub struct Counts {
 }
 
 /// The cores of each socket, each as its CPUs.
-type Sockets = Vec<Vec<CpuSet>>;
+pub(crate) type Sockets = Vec<Vec<CpuSet>>;
 
 /// The machine as Slurm counts it: each socket's cores, each core's CPUs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,11 @@ pub struct CoreMap {
 }
 
 /// A machine's cores in Slurm's order, without those that have a CPU of `left_out`.
-fn sockets_of_machine(machine: &Machine, kind: SocketKind, left_out: &CpuSet) -> Sockets {
+pub(crate) fn sockets_of_machine(
+    machine: &Machine,
+    kind: SocketKind,
+    left_out: &CpuSet,
+) -> Sockets {
     let packages: Vec<&CpuSet> = machine
         .packages
         .iter()

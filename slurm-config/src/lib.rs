@@ -20,4 +20,5 @@ pub mod plugstack;
 pub mod registration;
 pub mod release;
 pub mod rules;
+pub mod step;
 pub mod values;

@@ -48,6 +48,14 @@ impl Release {
         (self.major, self.minor)
     }
 
+    /// The patch before this one, which is not the first of its series.
+    pub fn before(self) -> Self {
+        Self {
+            micro: self.micro.map(|micro| micro.saturating_sub(1)),
+            ..self
+        }
+    }
+
     /// The series as `SLURM_VERSION_NUM` has it, which is what Slurm compares a plugin's with.
     pub fn version_number(self) -> u32 {
         self.major << 16 | self.minor << 8

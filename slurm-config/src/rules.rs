@@ -357,6 +357,32 @@ pub fn splits_several_files(release: Release) -> bool {
     is_before(release, SEVERAL_FILES_BESIDE_SHARING)
 }
 
+/// The first release whose slurmctld counts the cores of all tasks of a step together (`_pick_step_cores`, slurmctld/step_mgr.c).
+pub const COUNTS_CORES_OF_ALL_TASKS: Release = Release {
+    major: 23,
+    minor: 2,
+    micro: Some(3),
+};
+
+/// Whether slurmctld of `release` gives a step whole cores for each task that asks for more CPUs than a core has, so that two tasks of
+/// 3 CPUs get four cores of two threads and not three; a series without a patch stands for its newest one.
+pub fn counts_cores_of_each_task(release: Release) -> bool {
+    is_before(release, COUNTS_CORES_OF_ALL_TASKS)
+}
+
+/// The first release whose slurmctld rounds a task's share of a step's cores up (`_pick_step_cores`, slurmctld/step_mgr.c).
+pub const ROUNDS_CORES_UP: Release = Release {
+    major: 23,
+    minor: 2,
+    micro: Some(5),
+};
+
+/// Whether slurmctld of `release` takes one core of each socket in turn where a step has fewer cores than tasks; before that it takes all
+/// of one socket before it goes to the next.  A series without a patch stands for its newest one.
+pub fn rounds_cores_up(release: Release) -> bool {
+    !is_before(release, ROUNDS_CORES_UP)
+}
+
 /// Whether `release` is before the patch `first`; a series without a patch stands for its newest one.
 fn is_before(release: Release, first: Release) -> bool {
     release.series() < first.series() || release.micro.is_some() && release < first

@@ -10,7 +10,6 @@ use slurm_config::cores::{CoreMap, Counts, SocketKind};
 use slurm_config::node::{self, Node, Shape};
 use slurm_config::parameters::{SlurmdParameters, SocketWord};
 use slurm_config::release::Release;
-use slurm_config::rules;
 use topology::machine::{Gpu, Machine};
 use topology::set::CpuSet;
 
@@ -19,7 +18,7 @@ use super::foretold::Foretold;
 use super::installed::{self, Hwloc};
 use super::slurm::{self, Asked, Slurm};
 use super::tree::Tree;
-use crate::command::CommandError;
+use crate::command::{CommandError, parse_release};
 
 /// The host that is examined.
 pub(crate) struct World<'a> {
@@ -53,21 +52,6 @@ pub(crate) struct Choice {
     /// The release of Slurm, such as 24.11.7, instead of the one found on the host: what an upgrade will say
     #[arg(long, value_name = "RELEASE", value_parser = parse_release)]
     slurm_release: Option<Release>,
-}
-
-/// Reads a release of the table, as `24.11` or `24.11.7`, for clap.
-fn parse_release(text: &str) -> Result<Release, String> {
-    let found = Release::find(text).filter(|release| rules::is_in_table(*release));
-    found.ok_or_else(|| {
-        let of_year = rules::of_year(text);
-        if !of_year.is_empty() {
-            return format!("that is a year; expected {}", of_year.join(" or "));
-        }
-        format!(
-            "expected one of {}, with or without a patch as in 24.11.7",
-            rules::list()
-        )
-    })
 }
 
 impl<'a> World<'a> {

@@ -17,6 +17,8 @@ pub(crate) struct Machine {
     pub(crate) caches: BTreeSet<Set>,
     /// GPU and its node, in PCI order; none where /sys does not say.
     pub(crate) gpus: Vec<(String, Option<u32>)>,
+    /// What `slurmctld -V` says.
+    pub(crate) slurm: String,
 }
 
 impl Machine {
@@ -261,6 +263,7 @@ pub(crate) fn read(text: &str) -> Input {
                     shape.held = parse_set(rest);
                 }
             }
+            "@slurm" => rest.clone_into(&mut input.machine.slurm),
             "@snapshot" => input.snapshot = Some(rest.to_owned()),
             "@finished" => input.is_finished = true,
             "@try" => {

@@ -22,56 +22,108 @@ pub(crate) fn judge_plan(
     {
         return Vec::new();
     }
+    let mut words = vec![
+        "--overcommit".to_owned(),
+        "--allowed".to_owned(),
+        show_set(judged.step),
+    ];
+    for was in before {
+        words.extend(["--mask".to_owned(), was.get("cpus").to_owned()]);
+    }
+    compare(
+        "planned",
+        &ask(shape, tasks, snapshot, &words, &shape.items),
+        tasks,
+    )
+}
+
+/// Whether the step is alone in a job that has the whole host, and Slurm's default distribution is all that makes its CPUs.
+pub(crate) fn is_exact(shape: &Shape) -> bool {
+    let others = [
+        " -m ",
+        "--hint",
+        "--threads-per-core",
+        "--cpu-bind",
+        "--ntasks-per",
+        "--overlap",
+        " -O",
+        "--cores-per-socket",
+    ];
+    shape.slurm == "-"
+        && shape.held == 0
+        && shape.expect == "best"
+        && shape
+            .name
+            .split_once(" --exclusive :: srun --exact ")
+            .is_some_and(|(_, step)| !step.contains("srun"))
+        && !others.iter().any(|word| shape.name.contains(word))
+}
+
+/// `plan --exact`, which is told no CPU: those of the tasks under Slurm alone, and those that they are bound to.
+pub(crate) fn judge_exact(
+    shape: &Shape,
+    tasks: &[&Task],
+    before: &[&Task],
+    snapshot: &str,
+    release: &str,
+) -> Vec<String> {
+    let words = ["--exact", "--slurm-release", release].map(str::to_owned);
+    let mut wrong = compare(
+        "Slurm alone: planned",
+        &ask(shape, tasks, snapshot, &words, "off"),
+        before,
+    );
+    wrong.extend(compare(
+        "planned",
+        &ask(shape, tasks, snapshot, &words, &shape.items),
+        tasks,
+    ));
+    wrong
+}
+
+/// The CPUs of each task that `gpu-numa plan` gives, with `words` beside what all shapes have.
+fn ask(
+    shape: &Shape,
+    tasks: &[&Task],
+    snapshot: &str,
+    words: &[String],
+    items: &str,
+) -> Result<Vec<Set>, String> {
     let Some(program) = std::env::var_os("GPU_NUMA_CLI") else {
-        return Vec::new();
+        return Ok(tasks.iter().map(|task| task.cpus()).collect());
     };
     let mut command = Command::new(program);
-    command.args([
-        "plan",
-        "--from",
-        snapshot,
-        "--json",
-        "--kernel",
-        "6.1",
-        "--overcommit",
-        "--allowed",
-        &show_set(judged.step),
-    ]);
+    command.args(["plan", "--from", snapshot, "--json", "--kernel", "6.1"]);
     command.args(["--cpus-per-task", &shape.asked.to_string()]);
-    if shape.items != "-" {
-        command.args(["--option", &shape.items]);
+    command.args(words);
+    if items != "-" {
+        command.args(["--option", items]);
     }
-    for (task, was) in tasks.iter().zip(before) {
-        command.args([
-            "--gpus",
-            &task.visible().join(","),
-            "--mask",
-            was.get("cpus"),
-        ]);
+    for task in tasks {
+        command.args(["--gpus", &task.visible().join(",")]);
     }
-    let output = match command.output() {
-        Ok(output) => output,
-        Err(error) => return vec![error.to_string()],
-    };
+    let output = command.output().map_err(|error| error.to_string())?;
     let Ok(plan) = serde_json::from_slice::<Value>(&output.stdout) else {
-        return vec![String::from_utf8_lossy(&output.stderr).trim().to_owned()];
+        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
     };
-    let planned: Vec<Set> = plan
-        .get("tasks")
-        .and_then(Value::as_array)
-        .into_iter()
+    let planned = plan.get("tasks").and_then(Value::as_array).into_iter();
+    Ok(planned
         .flatten()
         .map(|task| parse_set(task.get("cpus").and_then(Value::as_str).unwrap_or_default()))
-        .collect();
+        .collect())
+}
+
+fn compare(what: &str, planned: &Result<Vec<Set>, String>, tasks: &[&Task]) -> Vec<String> {
     let has: Vec<Set> = tasks.iter().map(|task| task.cpus()).collect();
-    if planned == has {
-        return Vec::new();
-    }
     let lists = |sets: &[Set]| {
         sets.iter()
             .map(|set| show_set(*set))
             .collect::<Vec<_>>()
             .join(" | ")
     };
-    vec![format!("planned {}, has {}", lists(&planned), lists(&has))]
+    match planned {
+        Err(error) => vec![error.clone()],
+        Ok(planned) if *planned == has => Vec::new(),
+        Ok(planned) => vec![format!("{what} {}, has {}", lists(planned), lists(&has))],
+    }
 }

@@ -8,7 +8,7 @@ use crate::Tally;
 use crate::input::{Launch, Machine, Shape, StepKey, Task};
 use crate::memory::judge_memory;
 use crate::order::Order;
-use crate::plan::judge_plan;
+use crate::plan::{is_exact, judge_exact, judge_plan};
 use crate::policy::fits;
 use crate::set::{Set, bits, disjoint, ones, parse_set, show_set};
 use crate::words::judge_words;
@@ -241,6 +241,13 @@ pub(crate) fn judge_step(
             "plan predicts it",
             &judge_plan(shape, &judged, &tasks, &before, snapshot),
         );
+        if is_exact(shape) {
+            tally.check(
+                &name,
+                "plan --exact predicts it",
+                &judge_exact(shape, &tasks, &before, snapshot, &machine.slurm),
+            );
+        }
     }
 }
 
