@@ -3,7 +3,7 @@
 //!
 //! Read in `_pick_step_cores` and `_handle_core_select` (stepmgr/stepmgr.c, slurmctld/step_mgr.c before 24.05), and in
 //! `lllp_distribution`, `_alloc_mask` and `_task_layout_lllp_cyclic` (plugins/task/affinity/dist_tasks.c, the same in all series).
-//! What slurm.conf may change is left at its default: `CPUs=` counts threads, TaskPluginParam= and CR_CORE_DEFAULT_DIST_BLOCK are
+//! What slurm.conf may change is left at its default: sockets are packages, `CPUs=` counts threads, TaskPluginParam= and CR_CORE_DEFAULT_DIST_BLOCK are
 //! not there.
 
 use topology::machine::Machine;
