@@ -1,12 +1,14 @@
 //! What would give the tasks of a step the local CPUs that they lack: each way is tried with [`plan_step`] on this host
 //! before it is named.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::decide::plan_step;
 use super::plan::{Misfit, StepPlan, TaskPlan};
 use super::request::StepRequest;
 use crate::machine::Machine;
 use crate::pci::PciAddress;
-use crate::set::CpuSet;
+use crate::set::{CpuSet, NodeSet};
 
 /// How often fewer CPUs per task are tried.
 const MOST_TRIES: u32 = 4;
@@ -142,12 +144,57 @@ fn on_the_host(machine: &Machine, step: &StepRequest) -> StepRequest {
 
 /// Whether the step would have as many local CPUs as it asks for in a job that has the host to itself; to have more than
 /// it asks for, an `srun` may not ask.
+///
+/// Such a job has all of the host's GPUs, and the step may be given others of them than now: on four sockets with two GPUs each,
+/// one that had a GPU of each had the four of two sockets then.
 fn whole_host(machine: &Machine, step: &StepRequest, by: LaunchedBy) -> Option<WholeHost> {
-    let mut whole = on_the_host(machine, step);
     let what = match by {
         LaunchedBy::Shell { .. } => WholeHost::Shell,
         LaunchedBy::Srun { .. } => WholeHost::Step,
     };
+    // Of GPUs that no task sees neither the number is known.
+    let may_change = by
+        != (LaunchedBy::Srun {
+            has_unseen_gpus: true,
+        });
+    let helps = |step: &StepRequest| would_be_local(machine, step, what);
+    let others = may_change.then(|| with_other_gpus(machine, step));
+    (helps(step) && others.into_iter().flatten().all(|other| helps(&other))).then_some(what)
+}
+
+/// The step with as many other GPUs of the host in place of its own: those of each node first in turn, which are the fewest nodes
+/// that these can be on.  None where it has all of them.
+fn with_other_gpus(machine: &Machine, step: &StepRequest) -> Vec<StepRequest> {
+    let own: BTreeSet<PciAddress> = step
+        .tasks
+        .iter()
+        .flat_map(|task| task.visible.iter().copied())
+        .collect();
+    let all: Vec<PciAddress> = machine.gpus.iter().map(|gpu| gpu.pci).collect();
+    if own.len() >= all.len() {
+        return Vec::new();
+    }
+    let homes: BTreeSet<NodeSet> = all
+        .iter()
+        .map(|gpu| machine.nodes_of_gpus(&[*gpu]))
+        .collect();
+    let with_first = |home: &NodeSet| {
+        let mut order = all.clone();
+        order.sort_by_key(|gpu| machine.nodes_of_gpus(&[*gpu]) != *home);
+        let others: BTreeSet<PciAddress> = order.into_iter().take(own.len()).collect();
+        let other: BTreeMap<PciAddress, PciAddress> = own.iter().copied().zip(others).collect();
+        let mut changed = step.clone();
+        for gpu in changed.tasks.iter_mut().flat_map(|task| &mut task.visible) {
+            *gpu = other.get(gpu).copied().unwrap_or(*gpu);
+        }
+        changed
+    };
+    homes.iter().map(with_first).collect()
+}
+
+/// Whether the tasks of the step would have as many local CPUs as they ask for where it has all of the host's.
+fn would_be_local(machine: &Machine, step: &StepRequest, what: WholeHost) -> bool {
+    let mut whole = on_the_host(machine, step);
     if what == WholeHost::Step {
         whole.asked = 1;
     }
@@ -157,7 +204,7 @@ fn whole_host(machine: &Machine, step: &StepRequest, by: LaunchedBy) -> Option<W
         task.gpus.is_empty() || task.cpus.intersection(&near).len() >= step.asked as usize
     };
     let fits = plan.refusal.is_none() && !plan.lacks_local_cpus();
-    (fits && plan.tasks.iter().all(is_wide)).then_some(what)
+    fits && plan.tasks.iter().all(is_wide)
 }
 
 fn with_one_gpu(step: &StepRequest) -> StepRequest {

@@ -100,6 +100,38 @@ fn only_what_was_tried_on_this_host_is_advised() {
     assert!(advice.whole_host.is_some() && !advice.enforce_binding);
 }
 
+/// In a job that has the host a step of four GPUs of eight gets those that come first: here two of each of two sockets.
+#[test]
+fn the_host_is_advised_only_where_any_of_its_gpus_would_do() {
+    let machine = machine(4, 1, 2, 1, &["0", "0", "1", "1", "2", "2", "3", "3"]);
+    let is_advised = |gpus: &[&[usize]], allowed: &str, by| {
+        let mut step = step(&machine, "", 1, gpus);
+        step.step_cpus = cpus(allowed);
+        let plan = plan_step(&machine, &step);
+        assert!(plan.lacks_local_cpus());
+        advise(&machine, &step, &plan, by).whole_host.is_some()
+    };
+    let srun = |has_unseen_gpus| LaunchedBy::Srun { has_unseen_gpus };
+    // A GPU of each socket, and six tasks: there is room for two on each socket, but not for three.
+    let six: &[&[usize]] = &[&[0], &[2], &[4], &[6], &[0], &[2]];
+    assert!(!is_advised(six, "0,2-7", srun(false)));
+    assert!(
+        is_advised(six, "0,2-7", srun(true)),
+        "how many it has is not known"
+    );
+    // As many as fit on any.
+    let four: &[&[usize]] = &[&[0], &[2], &[4], &[6]];
+    assert!(is_advised(four, "2-7", srun(false)));
+    assert!(is_advised(
+        &[&[0, 6]],
+        "2-5",
+        LaunchedBy::Shell { tasks: 1 }
+    ));
+    // With all of the host's GPUs it keeps them.
+    let all: &[&[usize]] = &[&[0, 1], &[2, 3], &[4, 5], &[6, 7], &[0, 1]];
+    assert!(is_advised(all, "0,2-7", srun(false)));
+}
+
 #[test]
 fn a_shell_asks_for_what_all_its_tasks_do_and_has_all_that_its_job_has() {
     let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
