@@ -27,7 +27,9 @@ pub(super) struct Capacity {
     /// The way between each two ends, row by row, GPUs first; none from network device to network device.
     ways: Vec<Way>,
     left: Left,
-    /// The same in whole thousandths of GB/s, for as long as that is exact.
+    /// All of every link.
+    all: Left,
+    /// What is left in whole thousandths of GB/s, for as long as that is exact.
     whole: Whole,
     /// Whether every link's bandwidth is whole, and no way takes a link twice.
     is_regular: bool,
@@ -87,10 +89,16 @@ impl Capacity {
                 .collect(),
             whole: Whole::of(&ways, &bandwidths, twins),
             ways,
-            left: Left(bandwidths),
+            left: Left(bandwidths.clone()),
+            all: Left(bandwidths),
             is_regular,
             is_stable: false,
         }
+    }
+
+    /// All of every link again.
+    pub(super) fn reset(&mut self) {
+        self.left.0.clone_from(&self.all.0);
     }
 
     /// Makes ready for a search that takes these bandwidths.

@@ -13,6 +13,7 @@
 //! that is better than the best so far, they do not now.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::super::path_type::PathType;
 use super::job::Pattern;
@@ -96,6 +97,26 @@ impl Offer {
     }
 }
 
+/// Hashes a number that is spread over all bits already to itself.
+#[derive(Debug, Default)]
+pub(super) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = mixed(self.0 ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
 /// What is known.
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -104,7 +125,7 @@ pub(super) struct Known {
     fruitless: BTreeMap<Asked, Fruitless>,
     dead_ends: Vec<DeadEnd>,
     /// By what is left of the links and what else decides; those of the present search.
-    offers: HashMap<u64, Offer>,
+    offers: HashMap<u64, Offer, BuildHasherDefault<AsItIs>>,
 }
 
 impl Known {

@@ -21,7 +21,7 @@ mod tests;
 mod twins;
 mod whole;
 
-use job::{Job, Pattern, State};
+use job::{Job, Pattern, Ready, State};
 
 pub use line::Line;
 pub use repeats::Searches;
@@ -87,8 +87,9 @@ impl Search {
     #[cfg(test)]
     fn plain(graph: &Graph, paths: &Paths, between_hosts: bool) -> Self {
         Self::with(between_hosts, |pattern, channels| {
-            let job = Job::new(graph, paths, between_hosts, pattern, channels);
-            job.made_plain().run()
+            let ready = Ready::of(graph, paths, between_hosts);
+            let job = Job::new((graph, paths), ready, between_hosts, pattern, channels);
+            job.made_plain().run().0
         })
     }
 
@@ -97,7 +98,8 @@ impl Search {
     fn steps(graph: &Graph, paths: &Paths, between_hosts: bool) -> u64 {
         let steps = std::cell::Cell::new(0);
         Self::with(between_hosts, |pattern, channels| {
-            let job = Job::new(graph, paths, between_hosts, pattern, channels);
+            let ready = Ready::of(graph, paths, between_hosts);
+            let job = Job::new((graph, paths), ready, between_hosts, pattern, channels);
             let (state, own) = job.run_counting();
             steps.set(steps.get() + own);
             state
@@ -106,12 +108,19 @@ impl Search {
     }
 
     fn run(graph: &Graph, paths: &Paths, between_hosts: bool) -> Self {
+        let mut kept = None;
         Self::with(between_hosts, |pattern, channels| {
-            Job::new(graph, paths, between_hosts, pattern, channels).run()
+            let ready = kept
+                .take()
+                .unwrap_or_else(|| Ready::of(graph, paths, between_hosts));
+            let job = Job::new((graph, paths), ready, between_hosts, pattern, channels);
+            let (state, ready) = job.run();
+            kept = Some(ready);
+            state
         })
     }
 
-    fn with(between_hosts: bool, job: impl Fn(Pattern, (usize, usize)) -> State) -> Self {
+    fn with(between_hosts: bool, mut job: impl FnMut(Pattern, (usize, usize)) -> State) -> Self {
         let ring = job(Pattern::Ring, (1, MAX_CHANNELS));
         let channels = ring.channels;
         let tree = job(Pattern::BalancedTree, (channels, channels));

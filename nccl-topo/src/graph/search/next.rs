@@ -17,10 +17,27 @@ pub(super) struct Next {
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     gpu: usize,
-    /// The way from the network device to it: bandwidth and length.
-    back: (i64, usize),
-    /// The way to it.
-    way: (i64, usize),
+    /// Its rank by the bandwidth of the way from the network device to it, which decides first.
+    by_width_back: u64,
+    /// Its rank by what decides after what is left of its PCI link: the length of that way, then the way to it, then who comes
+    /// next by number.
+    by_rest: u64,
+    /// The way to it, by a number of its own.
+    way: u64,
+}
+
+/// A GPU that is tried next, as one number that sorts as NCCL does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Choice {
+    key: u64,
+    gpu: u32,
+    way: u32,
+}
+
+impl Choice {
+    pub(super) fn gpu(self) -> usize {
+        self.gpu as usize
+    }
 }
 
 /// As C turns a bandwidth into a whole number.
@@ -53,12 +70,25 @@ impl Next {
             order
         };
         let candidates = |net: usize, from: usize| {
-            let candidate = |to| Candidate {
-                gpu: to,
-                back: score(End::Net(net), to),
-                way: score(End::Gpu(from), to),
-            };
-            others(from).map(candidate).collect()
+            let all: Vec<_> = others(from)
+                .map(|to| (to, score(End::Net(net), to), score(End::Gpu(from), to)))
+                .collect();
+            let widths = ranks(all.iter().map(|(_, (width, _), _)| -*width));
+            let ways = ranks(all.iter().map(|(_, _, way)| *way));
+            let rest = all.iter().enumerate().map(|(place, (_, back, way))| {
+                let ((_, back_hops), (width, hops)) = (back, way);
+                (*back_hops, -*width, *hops, place)
+            });
+            let rest = ranks(rest);
+            let ranked = all.iter().zip(widths).zip(ways.into_iter().zip(rest));
+            let candidate =
+                |((to, width), (way, rest)): ((&(usize, _, _), u64), (u64, u64))| Candidate {
+                    gpu: to.0,
+                    by_width_back: width,
+                    by_rest: rest,
+                    way,
+                };
+            ranked.map(candidate).collect()
         };
         Self {
             count,
@@ -75,31 +105,44 @@ impl Next {
         self.inside.get(from).map_or(&[], Vec::as_slice)
     }
 
-    /// The order of the free GPUs after `from` where the way back to `net` counts, and whether all ways to them are alike.
-    /// What is left of the PCI links counts too, so it is another after each channel.
+    /// Adds the free GPUs after `from` where the way back to `net` counts, those to be tried first at the front; whether all
+    /// ways to them are alike.  What is left of the PCI links counts too, so the order is another after each channel.
     pub(super) fn after_from_net(
         &self,
-        from: usize,
-        net: usize,
+        (from, net): (usize, usize),
         capacity: &Capacity,
         is_free: impl Fn(usize) -> bool,
-    ) -> (Vec<usize>, bool) {
+        order: &mut Vec<Choice>,
+    ) -> bool {
+        let start = order.len();
         let all = self.to_net.get(net * self.count + from);
-        let free = all.into_iter().flatten().filter(|other| is_free(other.gpu));
-        let mut free: Vec<(i64, &Candidate)> = free
-            .map(|other| (capacity.left_of_pci(other.gpu), other))
-            .collect();
-        // Stable: of what is alike the one that comes next by number is first.
-        free.sort_by_key(|(pci, other)| {
-            let (back_width, back_hops) = other.back;
-            let (width, hops) = other.way;
-            (-back_width, -pci, back_hops, -width, hops)
-        });
-        let are_alike = free.windows(2).all(|two| match two {
-            [(_, a), (_, b)] => a.way == b.way,
+        for other in all.into_iter().flatten().filter(|other| is_free(other.gpu)) {
+            let left = capacity.left_of_pci(other.gpu).clamp(-1, MOST_LEFT - 1);
+            let taken = (MOST_LEFT - 1 - left).cast_unsigned();
+            order.push(Choice {
+                key: other.by_width_back << 48 | taken << 16 | other.by_rest,
+                gpu: u32::try_from(other.gpu).unwrap_or(u32::MAX),
+                way: u32::try_from(other.way).unwrap_or(u32::MAX),
+            });
+        }
+        let free = order.get_mut(start..).unwrap_or_default();
+        free.sort_unstable();
+        free.windows(2).all(|two| match two {
+            [a, b] => a.way == b.way,
             _ => true,
-        });
-        let order = free.into_iter().map(|(_, other)| other.gpu);
-        (order.collect(), are_alike)
+        })
     }
+}
+
+/// More than any link has left, in GB/s.
+const MOST_LEFT: i64 = 1 << 31;
+
+/// The place of each among the values that there are, the least first; the same for the same.
+fn ranks<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Vec<u64> {
+    let values: Vec<T> = values.collect();
+    let mut sorted = values.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let rank = |value: &T| sorted.partition_point(|other| other < value) as u64;
+    values.iter().map(rank).collect()
 }

@@ -8,7 +8,7 @@ use crate::graph::path_type::PathType;
 use crate::graph::paths::Paths;
 use crate::graph::search::capacity::{Capacity, End};
 use crate::graph::search::known::{Asked, Fruitless, Known, Offer, Tried};
-use crate::graph::search::next::Next;
+use crate::graph::search::next::{Choice, Next};
 use crate::processor::Processor;
 
 mod kinds;
@@ -66,6 +66,8 @@ pub(super) struct Job<'g> {
     completed: u64,
     /// What was found to follow so far, for each place of the present way that is to be kept.
     following: Vec<Following>,
+    /// The GPUs that are still to be tried, of each step of the present way one after another.
+    choices: Vec<Choice>,
 }
 
 /// What was found to follow some channels so far.
@@ -76,14 +78,33 @@ struct Following {
     offer: Offer,
 }
 
+/// What is the same for the ring and the tree of a machine.
+pub(super) struct Ready {
+    capacity: Capacity,
+    next: Next,
+}
+
+impl Ready {
+    pub(super) fn of(graph: &Graph, paths: &Paths, between_hosts: bool) -> Self {
+        let nets = if between_hosts { paths.nets().len() } else { 0 };
+        let capacity = Capacity::of(graph, paths, between_hosts);
+        Self {
+            next: Next::of(paths, &capacity, nets),
+            capacity,
+        }
+    }
+}
+
 impl<'g> Job<'g> {
     pub(super) fn new(
-        graph: &'g Graph,
-        paths: &'g Paths,
+        (graph, paths): (&'g Graph, &'g Paths),
+        ready: Ready,
         between_hosts: bool,
         pattern: Pattern,
         (min_channels, max_channels): (usize, usize),
     ) -> Self {
+        let Ready { mut capacity, next } = ready;
+        capacity.reset();
         let count = paths.gpus().len();
         let pattern = if count == 1 && pattern == Pattern::BalancedTree {
             Pattern::Tree
@@ -120,14 +141,13 @@ impl<'g> Job<'g> {
             hops: 0,
         };
         let nets = if between_hosts { paths.nets().len() } else { 0 };
-        let capacity = Capacity::of(graph, paths, between_hosts);
         Self {
             graph,
             paths,
             count,
             has_nvswitch: graph.of_kind(PlaceKind::NvSwitch).next().is_some(),
             between_hosts,
-            next: Next::of(paths, &capacity, nets),
+            next,
             capacity,
             net_left: (0..nets)
                 .map(|net| net_of(graph, paths, net).map_or(0.0, |net| net.bandwidth_gb_s))
@@ -147,6 +167,7 @@ impl<'g> Job<'g> {
             members: 0,
             completed: 0,
             following: Vec::new(),
+            choices: Vec::new(),
         }
     }
 
@@ -157,10 +178,14 @@ impl<'g> Job<'g> {
         self
     }
 
-    /// `ncclTopoCompute`.
-    pub(super) fn run(mut self) -> State {
+    /// `ncclTopoCompute`; with what can serve for another pattern.
+    pub(super) fn run(mut self) -> (State, Ready) {
         self.run_through();
-        self.best
+        let ready = Ready {
+            capacity: self.capacity,
+            next: self.next,
+        };
+        (self.best, ready)
     }
 
     /// Searches, and leaves the best that it found.

@@ -25,6 +25,38 @@ pub(super) struct Back {
     pub(super) to_first: Option<usize>,
 }
 
+/// The most marks of a state: the last GPU and the first, the network devices of this channel and of the one before.
+const MOST_MARKS: usize = 6;
+
+/// What is said of GPUs and network devices besides what is left of links; without a place on the heap, for each step has some.
+#[derive(Debug, Clone, Copy)]
+struct Marks {
+    all: [(End, Mark); MOST_MARKS],
+    count: usize,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self {
+            all: [(End::Gpu(0), Mark::Last); MOST_MARKS],
+            count: 0,
+        }
+    }
+}
+
+impl Marks {
+    fn push(&mut self, end: End, mark: Mark) {
+        if let Some(place) = self.all.get_mut(self.count) {
+            *place = (end, mark);
+            self.count += 1;
+        }
+    }
+
+    fn as_slice(&self) -> &[(End, Mark)] {
+        self.all.get(..self.count).unwrap_or_default()
+    }
+}
+
 impl Job<'_> {
     /// `ncclTopoSearchRec`: the next channel.
     pub(super) fn channel(&mut self) {
@@ -144,13 +176,13 @@ impl Job<'_> {
 
     /// What is left of all links, with these marks of GPUs and network devices, as a number that is the same for places
     /// that are alike; none where it is not known which are.
-    fn alike(&mut self, marks: &[(End, Mark)]) -> Option<u64> {
+    fn alike(&mut self, marks: &Marks) -> Option<u64> {
         if self.has_nvswitch {
             return None;
         }
         let twins = self.capacity.twins()?;
         let mut mark = |times: i64| {
-            for (end, mark) in marks {
+            for (end, mark) in marks.as_slice() {
                 match end {
                     End::Gpu(gpu) => twins.mark_gpu(*gpu, *mark, times),
                     End::Net(net) => twins.mark_net(*net, *mark, times),
@@ -164,7 +196,7 @@ impl Job<'_> {
     }
 
     /// The network devices of the channel before, where they count: where each two are to change them (`may_leave_by`).
-    fn nets_before(&self) -> Vec<(End, Mark)> {
+    fn nets_before(&self) -> Marks {
         let channel = self.trial.channels;
         let counts = self.between_hosts
             && self.trial.pattern == Pattern::Ring
@@ -172,12 +204,12 @@ impl Job<'_> {
             && channel & 1 == 1;
         let before = channel.checked_sub(1).filter(|_| counts);
         let before = before.and_then(|before| self.trial.inter.get(before));
-        before.map_or_else(Vec::new, |before| {
-            vec![
-                (End::Net(before[0]), Mark::BeforeInto),
-                (End::Net(before[1]), Mark::BeforeOut),
-            ]
-        })
+        let mut marks = Marks::default();
+        if let Some([into, out]) = before {
+            marks.push(End::Net(*into), Mark::BeforeInto);
+            marks.push(End::Net(*out), Mark::BeforeOut);
+        }
+        marks
     }
 
     /// The GPU of the channel before at a step.
@@ -259,16 +291,20 @@ impl Job<'_> {
         // By which it left counts where a tree is to come in by its second GPU.
         let has_left = self.trial.pattern == Pattern::BalancedTree && back.to_net != Some(0);
         let mut marks = self.nets_before();
-        marks.push((End::Gpu(gpu), Mark::Last));
-        marks.extend(first.map(|first| (End::Gpu(first), Mark::First)));
+        marks.push(End::Gpu(gpu), Mark::Last);
+        if let Some(first) = first {
+            marks.push(End::Gpu(first), Mark::First);
+        }
         if self.between_hosts {
-            marks.push((End::Net(nets[0]), Mark::Into));
-            marks.extend(has_left.then_some((End::Net(nets[1]), Mark::Out)));
+            marks.push(End::Net(nets[0]), Mark::Into);
+            if has_left {
+                marks.push(End::Net(nets[1]), Mark::Out);
+            }
         }
         if let Some(alike) = self.alike(&marks) {
             let back = back.to_net.map_or(0, |step| step + 1)
                 | back.to_first.map_or(0, |step| step + 1) << 12;
-            let parity = marks.len() << 40;
+            let parity = marks.as_slice().len() << 40;
             return mixed(alike ^ spread(step | back << 12 | parity) ^ mixed(self.searches));
         }
         let mut state = self.capacity.left_as_number() ^ mixed(self.members);
@@ -279,9 +315,9 @@ impl Job<'_> {
         add(back.to_net.map_or(0, |step| step + 1) | back.to_first.map_or(0, |step| step + 1) << 12);
         if self.between_hosts {
             add(nets[0] | if has_left { nets[1] } else { 0 } << 16);
-            for (net, _) in self.nets_before() {
+            for (net, _) in self.nets_before().as_slice() {
                 if let End::Net(net) = net {
-                    add(net + 1);
+                    add(*net + 1);
                 }
             }
         }
@@ -293,13 +329,12 @@ impl Job<'_> {
     fn offering(&mut self, state: u64, back: Back) -> Option<u64> {
         let channel = self.trial.channels;
         let nets = self.trial.inter.get(channel).copied().unwrap_or_default();
-        let mut marks = vec![(End::Net(nets[0]), Mark::Into)];
+        let mut marks = Marks::default();
+        marks.push(End::Net(nets[0]), Mark::Into);
         // By which it went out, once it did.
-        marks.extend(
-            back.to_net
-                .is_none()
-                .then_some((End::Net(nets[1]), Mark::Out)),
-        );
+        if back.to_net.is_none() {
+            marks.push(End::Net(nets[1]), Mark::Out);
+        }
         let alike = self.alike(&marks)?;
         Some(mixed(state ^ mixed(alike ^ spread(channel | 1 << 30))))
     }
@@ -353,17 +388,27 @@ impl Job<'_> {
     /// The next GPUs where the channel goes back to a network device at step `to_net`.
     fn try_on_way_to_net(&mut self, gpu: usize, step: usize, back: Back, to_net: usize) {
         let nets = self.trial.inter.get(self.trial.channels);
-        let start = nets.map(|nets| nets[0]).unwrap_or_default();
-        let is_free = |other| self.is_free(other);
-        let (mut order, are_alike) = self
+        let net = nets.map(|nets| nets[0]).unwrap_or_default();
+        let first = self.choices.len();
+        let (used, flag) = (&self.used, 1 << self.trial.channels);
+        let is_free = |other: usize| used.get(other).is_some_and(|used| used & flag == 0);
+        let ends = (gpu, net);
+        let are_alike = self
             .next
-            .after_from_net(gpu, start, &self.capacity, is_free);
-        if to_net != step + 1 && are_alike {
-            order.reverse();
+            .after_from_net(ends, &self.capacity, is_free, &mut self.choices);
+        if to_net != step + 1
+            && are_alike
+            && let Some(own) = self.choices.get_mut(first..)
+        {
+            own.reverse();
         }
-        for next in order {
-            self.try_next(gpu, next, step, Order::Search, back);
+        let end = self.choices.len();
+        for place in first..end {
+            if let Some(next) = self.choices.get(place).copied() {
+                self.try_next(gpu, next.gpu(), step, Order::Search, back);
+            }
         }
+        self.choices.truncate(first);
     }
 
     fn is_free(&self, gpu: usize) -> bool {
