@@ -134,11 +134,26 @@ fn build(machine: &Machine, devices: &Devices<'_>, form: Form) -> Result<Choice,
     };
     let both = std::iter::once(&first).chain(&other);
     let reordered = both.flat_map(Layout::with_another_package_first);
+    let mut reordered = reordered.map(built).collect::<Result<Vec<_>, _>>()?;
+    let (first, other) = (built(first)?, other.map(built).transpose()?);
+    // Between packages that are alike it makes no difference which is first.
+    reordered.retain(|one| {
+        let mut before = std::iter::once(&first).chain(&other);
+        before.all(|before| shape(&before.system) != shape(&one.system))
+    });
     Ok(Choice {
-        reordered: reordered.map(built).collect::<Result<_, _>>()?,
-        first: built(first)?,
-        other: other.map(built).transpose()?,
+        reordered,
+        first,
+        other,
     })
+}
+
+/// What of an element decides NCCL's search: not its names and addresses.
+fn shape(element: &Element) -> String {
+    let values = ["class", "link_speed", "link_width"].map(|key| element.get(key));
+    let values: Vec<&str> = values.into_iter().flatten().collect();
+    let children: Vec<String> = element.children.iter().map(shape).collect();
+    format!("{} {values:?} {children:?}", element.name)
 }
 
 impl Choice {
