@@ -303,6 +303,18 @@ impl Node {
         self.whole.get("state") == Some(DYNAMIC)
     }
 
+    /// The words of a node that registers itself, as a NodeName line.
+    pub fn words(&self) -> Line {
+        let mut line = self.line.clone();
+        let spelled = std::mem::take(&mut line.spelled).into_iter();
+        let pairs = std::mem::take(&mut line.pairs).into_iter().zip(spelled);
+        let is_ours = |key: &str, value: &str| key == "state" && value == DYNAMIC;
+        (line.pairs, line.spelled) = pairs
+            .filter(|((key, value), _)| !is_ours(key, value))
+            .unzip();
+        line
+    }
+
     /// Whether slurmd puts the machine's own CPUs, sockets, cores and threads into the line of a node that registers itself, because
     /// that names none of them (`_dynamic_init`, slurmd/slurmd.c).
     pub fn takes_machines_shape(&self) -> bool {

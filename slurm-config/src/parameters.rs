@@ -93,6 +93,15 @@ impl SlurmdParameters {
     }
 }
 
+/// The word that makes `kind` a socket; None for packages.
+pub fn word_of(kind: SocketKind) -> Option<&'static str> {
+    match kind {
+        SocketKind::Package => None,
+        SocketKind::NumaNode => Some("numa_node_as_socket"),
+        SocketKind::L3 => Some("l3cache_as_socket"),
+    }
+}
+
 /// Where a word that makes something else a socket goes, with the words that are there already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SocketWord {
@@ -111,11 +120,7 @@ impl SocketWord {
         node: Option<&Node>,
         release: Option<Release>,
     ) -> Option<Self> {
-        let word = match kind {
-            SocketKind::Package => return None,
-            SocketKind::NumaNode => "numa_node_as_socket",
-            SocketKind::L3 => "l3cache_as_socket",
-        };
+        let word = word_of(kind)?;
         let of_cluster = last(conf, "slurmdparameters").map_or("", |(value, _)| value);
         let of_node = node
             .and_then(|node| node.whole.get("parameters"))
@@ -149,26 +154,45 @@ const LETTERS_WITH_VALUE: [char; 5] = ['d', 'f', 'L', 'n', 'N'];
 /// The letter whose value is attached or none.
 const LETTER_THAT_MAY_HAVE: char = 'F';
 
-/// Long options of slurmd, and whether they take a value; those of all releases from 22.05 on.
-const LONG: [(&str, bool); 10] = [
-    ("authinfo", true),
-    ("ca-cert-file", true),
-    ("conf", true),
-    ("conf-server", true),
-    ("extra", true),
-    ("instance-id", true),
-    ("instance-type", true),
-    ("parameters", true),
-    ("systemd", false),
-    ("version", false),
+/// A long option of slurmd.
+#[derive(Debug, Clone, Copy)]
+struct LongOption {
+    name: &'static str,
+    takes_value: bool,
+    /// The first series that has it; an earlier one prints how slurmd is called, and does not start.
+    since: (u32, u32),
+}
+
+/// Long options of slurmd in all releases from 22.05 on (`_process_cmdline`, slurmd/slurmd.c).
+const LONG: [LongOption; 10] = [
+    LongOption::of("authinfo", true, (23, 2)),
+    LongOption::of("ca-cert-file", true, (25, 5)),
+    LongOption::of("conf", true, (22, 5)),
+    LongOption::of("conf-server", true, (22, 5)),
+    LongOption::of("extra", true, (23, 11)),
+    LongOption::of("instance-id", true, (23, 11)),
+    LongOption::of("instance-type", true, (23, 11)),
+    LongOption::of("parameters", true, (25, 11)),
+    LongOption::of("systemd", false, (23, 11)),
+    LongOption::of("version", false, (22, 5)),
 ];
 
-/// The long option of a name or of the beginning of one, as `getopt_long(3)` finds it.
-fn long_option(name: &str) -> Option<(&'static str, bool)> {
-    let exact = LONG.into_iter().find(|(own, _)| *own == name);
-    let mut begin = LONG.into_iter().filter(|(own, _)| own.starts_with(name));
-    let first = begin.next().filter(|_| begin.next().is_none());
-    exact.or(first)
+impl LongOption {
+    const fn of(name: &'static str, takes_value: bool, since: (u32, u32)) -> Self {
+        Self {
+            name,
+            takes_value,
+            since,
+        }
+    }
+
+    /// The one of a name or of the beginning of one, as `getopt_long(3)` finds it.
+    fn find(name: &str) -> Option<Self> {
+        let exact = LONG.into_iter().find(|own| own.name == name);
+        let mut begin = LONG.into_iter().filter(|own| own.name.starts_with(name));
+        let first = begin.next().filter(|_| begin.next().is_none());
+        exact.or(first)
+    }
 }
 
 /// Where slurmd takes its slurm.conf from, and with it the files beside that (`_establish_configuration`, slurmd/slurmd.c): the first of
@@ -299,6 +323,19 @@ impl SlurmdOptions {
         Some(self.value("conf").unwrap_or_default())
     }
 
+    /// The first option that slurmd of `release` does not have, and since when it is there.  `--systemd` is left out: it stands in
+    /// the unit file, which comes with each Slurm.
+    pub fn unknown_to(&self, release: Release) -> Option<(&'static str, Release)> {
+        let given = self.given();
+        let mut later = LONG.into_iter().filter(|own| {
+            own.since > release.series()
+                && own.name != "systemd"
+                && given.iter().any(|(name, _)| *name == own.name)
+        });
+        let first = later.next()?;
+        Some((first.name, Release::from(first.since)))
+    }
+
     /// Where slurmd takes its slurm.conf from.
     pub fn conf_source(&self) -> ConfSource<'_> {
         if let Some(folder) = self.variable("SLURMD_RECONF_CONF_CACHE") {
@@ -341,15 +378,15 @@ impl SlurmdOptions {
                 let (name, attached) = long
                     .split_once('=')
                     .map_or((long, None), |(name, value)| (name, Some(value)));
-                let Some((name, takes_value)) = long_option(name) else {
+                let Some(option) = LongOption::find(name) else {
                     continue;
                 };
                 let value = match attached {
-                    None if takes_value => words.next(),
+                    None if option.takes_value => words.next(),
                     None => Some(""),
                     Some(value) => Some(value),
                 };
-                given.extend(value.map(|value| (name, value)));
+                given.extend(value.map(|value| (option.name, value)));
             } else if let Some(letters) = word.strip_prefix('-') {
                 let mut rest = letters;
                 while let Some(letter) = rest.chars().next() {
@@ -628,6 +665,19 @@ mod tests {
         assert_eq!(own(&[&plain]).and(file).parameters(), Some("f"));
         let running = SlurmdOptions::of_command_line(b"/usr/sbin/slurmd\0-D\0--parameters\0a,b\0");
         assert_eq!(running.parameters(), Some("a,b"));
+    }
+
+    #[test]
+    fn options_of_later_releases_are_found() {
+        let release = |text: &str| Release::find(text).unwrap();
+        let own = SlurmdOptions::of_environment_file("O=\"-Z --systemd --param=a --extra x\"");
+        for (text, first) in [
+            ("22.05", Some(("extra", release("23.11")))),
+            ("25.05.8", Some(("parameters", release("25.11")))),
+            ("25.11", None),
+        ] {
+            assert_eq!(own.unknown_to(release(text)), first, "{text}");
+        }
     }
 
     #[test]

@@ -43,6 +43,21 @@ pub(crate) fn autodetect_of(machine: &Machine) -> &'static str {
     maker.autodetect.first().copied().unwrap_or("off")
 }
 
+/// Whether a file has the name of one that a GPU's driver makes, for a GPU or for a part of one.
+pub(crate) fn is_of_a_driver(file: &str) -> bool {
+    // Slurm takes a path with two slashes for the same file.
+    let parts: Vec<&str> = file.split('/').filter(|part| !part.is_empty()).collect();
+    let path = parts.join("/");
+    VENDORS.iter().any(|maker| {
+        let mut folders = maker.driver.control_files.iter();
+        maker.device_number(&format!("/{path}")).is_some()
+            || folders.any(|folder| {
+                path.strip_prefix(folder)
+                    .is_some_and(|rest| rest.starts_with('/'))
+            })
+    })
+}
+
 /// What a device file is.
 pub(crate) fn of_file<'a>(machine: &'a Machine, file: &str) -> DeviceFile<'a> {
     let mut makers = VENDORS.iter();

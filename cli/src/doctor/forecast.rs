@@ -428,6 +428,24 @@ fn lacks(world: &World<'_>, node: &Node, shape: Shape, counts: Option<Counts>) -
     })
 }
 
+/// Why nothing is known of a cloud node with cores beyond its CPUs.
+pub(super) const CLOUD_CORES: &str =
+    "a slurmctld that has this gres.conf itself does not start (\"Invalid GRES data\")";
+
+/// The first line of a cloud node's that has cores beyond the node's CPUs, as gres.conf spells them: slurmctld makes a map of so many CPUs
+/// for its lines and stops where a number is not in it (`_parse_gres_config`, interfaces/gres.c; common/gres.c in 22.05, in every release).
+pub(super) fn beyond_cpus(own: &NodeGres<'_>, node: &Node) -> Option<String> {
+    let cpus = node.geometry().shape().cpus;
+    let mut lines = own.every.iter().filter(|_| node.is_cloud());
+    let line = lines.find(|line| {
+        let cores = line.cores().and_then(Result::ok);
+        cores
+            .and_then(|cores| cores.last())
+            .is_some_and(|last| u64::from(last) >= cpus)
+    })?;
+    Some(line.line.quote(line.cores_key()?))
+}
+
 /// What slurmd registers, or what happens instead and why.
 fn register(
     world: &World<'_>,
@@ -447,6 +465,9 @@ fn register(
         let why = "slurmctld does not start (\"Cannot use AutoDetect on cloud node\")";
         return Err((ForecastOutcome::Unknown, why.to_owned()));
     }
+    if let Some(line) = beyond_cpus(&own, node) {
+        return Err((ForecastOutcome::Unknown, format!("{line}: {}", CLOUD_CORES)));
+    }
     let mut faults = lines.iter();
     if let Some((fault, line)) = faults.find_map(|line| Some((fault_of(line)?, line))) {
         let why = format!("{}: {fault}", line.place());
@@ -462,6 +483,13 @@ fn register(
             if is_gone || is_open(file) {
                 let why = format!("{}: the host has no {file}", line.line.place());
                 return Err((ForecastOutcome::NoStart, why));
+            }
+            if world.has_device_file(file).is_none() && !devices::is_of_a_driver(file) {
+                let why = format!(
+                    "{}: whether the host has {file} is not recorded",
+                    line.line.place()
+                );
+                return Err((ForecastOutcome::Unknown, why));
             }
         }
     }

@@ -45,6 +45,10 @@ pub(crate) fn check(
         rule: CoresRule::of(world.release),
         detects: gres.detects(),
         registers: forecast::is_accepted(world),
+        stops_slurmctld: slurm
+            .node
+            .as_ref()
+            .is_some_and(|node| forecast::beyond_cpus(gres, node).is_some()),
     };
     let lines = gres.lines.iter();
     let mut cut: Vec<Cut> = Vec::new();
@@ -74,6 +78,8 @@ struct Judge<'a> {
     detects: bool,
     /// Whether slurmctld takes the node as it is: its line may divide the machine in other sockets, or not count all lines.
     registers: bool,
+    /// Whether a slurmctld with these lines of a cloud node ends.
+    stops_slurmctld: bool,
 }
 
 /// The cores that a line gives its GPUs.
@@ -166,6 +172,12 @@ impl Judge<'_> {
     /// What follows from cores that the node does not have.
     fn effect_of_none(&self) -> (Harm, String) {
         let none = "Slurm does not know which cores are near the GPU";
+        if self.stops_slurmctld {
+            return (
+                Harm::StopsJobs,
+                format!("{}; any other: {none}", forecast::CLOUD_CORES),
+            );
+        }
         if self.registers || self.rule == CoresRule::AnySet {
             return (
                 Harm::StopsBinding,

@@ -35,6 +35,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
             line.place()
         ));
     }
+    check_command_line(slurm, world.release, report);
     let names = names_of_plugins(slurm, world.release);
     for unknown in &names.unknown {
         report_plugin(unknown, report);
@@ -71,12 +72,48 @@ fn files(slurm: &Slurm) -> [(ConfFile, &[Line]); 2] {
     ]
 }
 
+/// What is wrong with the words by which a node registers itself (`_create_nodes`, slurmd/slurmd.c: those of a NodeName line).
+fn fault_of_itself(slurm: &Slurm, release: Option<Release>) -> Option<(Line, KeyFault)> {
+    let node = slurm.node.as_ref().filter(|node| node.is_dynamic())?;
+    let line = node.words();
+    let fault = fault_of(&line, ConfFile::Slurm, release)?;
+    Some((line, fault))
+}
+
+/// slurmd's own command line: its options, and the words of a node that registers itself.
+fn check_command_line(slurm: &Slurm, release: Option<Release>, report: &mut DoctorReport) {
+    let unknown = release.and_then(|release| Some((slurm.options.unknown_to(release)?, release)));
+    if let Some(((option, since), release)) = unknown {
+        report.find(
+            "slurmd-options",
+            Harm::StopsJobs,
+            format!("slurmd is started with --{option}, an option from {since} on"),
+            format!("slurmd of {release} prints how it is called and does not start, and the node is down"),
+            format!("slurmd without --{option} while it is of this Slurm"),
+        );
+    }
+    if let Some((line, fault)) = fault_of_itself(slurm, release) {
+        report.find(
+            "node-line",
+            Harm::StopsJobs,
+            format!("{}: {fault}", line.file),
+            "slurmd does not start (\"failed to create dynamic node\"), and the node is down",
+            change_of(&line.file, &fault),
+        );
+    }
+}
+
 /// The first thing at which slurmd of `release` stops before it has read what it is to register, or slurmctld before it can be
 /// asked; None where they read all.
 pub(super) fn stop(slurm: &Slurm, release: Release) -> Option<(ForecastOutcome, String)> {
     let stops_slurmd = |why: String| (ForecastOutcome::NoStart, why);
     if let Some(own) = slurm.unincluded.first() {
         return Some(stops_slurmd(own.to_string()));
+    }
+    if let Some((option, since)) = slurm.options.unknown_to(release) {
+        return Some(stops_slurmd(format!(
+            "--{option} is an option of slurmd from {since} on"
+        )));
     }
     let mut lines = files(slurm)
         .into_iter()
@@ -85,7 +122,11 @@ pub(super) fn stop(slurm: &Slurm, release: Release) -> Option<(ForecastOutcome, 
         let fault = fault_of(line, file, Some(release))?;
         Some(stops_slurmd(format!("{}: {fault}", line.place())))
     });
-    let stop = fault.or_else(|| {
+    let of_itself = || {
+        let (line, fault) = fault_of_itself(slurm, Some(release))?;
+        Some(stops_slurmd(format!("{}: {fault}", line.place())))
+    };
+    let stop = fault.or_else(of_itself).or_else(|| {
         let mut unknown = names_of_plugins(slurm, Some(release)).unknown;
         unknown.sort_by_key(|own| !own.stops_slurmd);
         let first = unknown.first()?;
@@ -276,10 +317,35 @@ fn report_line(file: ConfFile, line: &Line, fault: &KeyFault, report: &mut Docto
         ),
     };
     let change = match fault {
+        KeyFault::OtherRelease { .. } => {
+            format!(
+                "{place}: remove the key while {} is read by this Slurm",
+                line.file
+            )
+        }
+        KeyFault::Stray(_)
+        | KeyFault::Behind { .. }
+        | KeyFault::Unknown { .. }
+        | KeyFault::Removed(_)
+        | KeyFault::FrontEnd(_)
+        | KeyFault::BadValue { .. } => change_of(&place, fault),
+    };
+    report.find(
+        check,
+        Harm::StopsJobs,
+        format!("{place}: {fault}"),
+        effect,
+        change,
+    );
+}
+
+/// What makes a line one that Slurm reads.
+fn change_of(place: &str, fault: &KeyFault) -> String {
+    match fault {
         KeyFault::Stray(words) if words.to_ascii_lowercase().starts_with("include") => {
             format!("{place}: Include at the beginning of the line, and one file behind it")
         }
-        KeyFault::Stray(_) => without_blank(&place),
+        KeyFault::Stray(_) => without_blank(place),
         KeyFault::Behind { .. } => format!("{place}: one key on a line"),
         KeyFault::Unknown {
             belongs_in: Some(file),
@@ -291,21 +357,9 @@ fn report_line(file: ConfFile, line: &Line, fault: &KeyFault, report: &mut Docto
         KeyFault::Unknown { meant: None, .. } | KeyFault::Removed(_) | KeyFault::FrontEnd(_) => {
             format!("{place}: remove the key")
         }
-        KeyFault::OtherRelease { .. } => {
-            format!(
-                "{place}: remove the key while {} is read by this Slurm",
-                line.file
-            )
-        }
+        KeyFault::OtherRelease { .. } => format!("{place}: remove the key under this Slurm"),
         KeyFault::BadValue { expected, .. } => format!("{place}: {expected}"),
-    };
-    report.find(
-        check,
-        Harm::StopsJobs,
-        format!("{place}: {fault}"),
-        effect,
-        change,
-    );
+    }
 }
 
 /// `slurm.conf:3: TaskPlugin=task/afinity: Slurm has no such plugin`.

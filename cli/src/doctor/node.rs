@@ -4,7 +4,7 @@ use slurm_config::cores::{Counts, SocketKind};
 use slurm_config::gres::{GresLine, NodeGres};
 use slurm_config::keys::of_node_line;
 use slurm_config::node::{Node, real_memory_to_write};
-use slurm_config::parameters::unknown_words;
+use slurm_config::parameters::{unknown_words, word_of};
 
 use super::forecast;
 use super::kinds;
@@ -330,6 +330,8 @@ fn check_geometry(
             change,
         );
         return;
+    } else if node.takes_machines_shape() {
+        check_counted_first(world, slurm, node, report);
     } else if given.sockets.is_none() && given.cores_per_socket.is_none() && counts.sockets > 1 {
         report.find(
             "node-line",
@@ -347,6 +349,29 @@ fn check_geometry(
         );
     }
     check_cpus(slurm, node, counts, report);
+}
+
+/// Words that make something else a socket, for a node that registers itself and whose sockets slurmd has counted by then.
+fn check_counted_first(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut DoctorReport) {
+    let told = slurm.all_parameters(world.release).socket_kind();
+    let Some((word, counts)) = word_of(told).zip(world.counts_with(told)) else {
+        return;
+    };
+    if told == world.socket_kind() {
+        return;
+    }
+    let shape = of_node_line(&node.pairs_of(
+        counts.sockets,
+        counts.cores_per_socket,
+        counts.threads_per_core,
+    ));
+    report.find(
+        "node-line",
+        Harm::StopsBinding,
+        format!("slurmd -Z is told {word}, and --conf names no sockets or cores"),
+        "slurmd counts the machine before it looks at that: the node registers with its packages for sockets",
+        format!("{}: {shape}, beside {word}", node.line.file),
+    );
 }
 
 /// Whether a line's sockets and cores are those of the machine with NUMA nodes for sockets.

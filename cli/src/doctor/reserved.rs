@@ -30,7 +30,8 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     check_isolated(world, &isolated.difference(&kept), &kept, report);
     if !ticks.is_subset(&kept) && isolated.is_empty() && !world.machine.gpus.is_empty() {
         report.skip(format!(
-            "nohz_full={ticks}: these CPUs are like others to Slurm and to this plugin; whether jobs should have them is the site's choice"
+            "nohz_full={ticks}: the kernel runs and moves threads on these CPUs as on others and leaves out only the tick, so Slurm and this plugin \
+             take them like others; whether jobs should have them is the site's choice"
         ));
     }
 }

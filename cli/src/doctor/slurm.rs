@@ -316,8 +316,19 @@ impl Slurm {
         }
     }
 
-    /// What slurmd of `release` is told of this host.
+    /// What slurmd of `release` is told of this host before it counts it.  A node that registers itself with the machine's shape is
+    /// counted before its own words and slurmd's option are looked at (`_dynamic_init`, slurmd/slurmd.c).
     pub(crate) fn parameters(&self, release: Option<Release>) -> SlurmdParameters {
+        let is_counted_first = self.node.as_ref().is_some_and(Node::takes_machines_shape);
+        if is_counted_first {
+            SlurmdParameters::of(&self.conf, None, None, release)
+        } else {
+            self.all_parameters(release)
+        }
+    }
+
+    /// What slurmd of `release` is told of this host, at whatever time.
+    pub(crate) fn all_parameters(&self, release: Option<Release>) -> SlurmdParameters {
         let option = self.options.parameters();
         SlurmdParameters::of(&self.conf, self.node.as_ref(), option, release)
     }

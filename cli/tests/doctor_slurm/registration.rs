@@ -168,6 +168,71 @@ fn a_dynamic_node_is_what_slurmd_says_of_it() {
     );
 }
 
+/// slurmd's own command line is of its release: its options, and the keys of a node that registers itself.
+#[test]
+fn what_slurmd_is_told_on_its_command_line_is_of_its_release() {
+    let host = Host::new();
+    driver(&host, [0, 1, 2, 3]);
+    host.replace(NODES, "gpu[1-3]", "other[1-3]");
+    host.replace(GRES, "NodeName=gpu[1-3] ", "");
+    for (options, check, old, new) in [
+        (
+            "--parameters l3cache_as_socket",
+            "slurmd-options",
+            "24.11",
+            "25.11",
+        ),
+        // A key without a value takes the next words.
+        ("", "node-line", "22.05", "25.05"),
+    ] {
+        host.write(
+            "etc/default/slurmd",
+            &format!("SLURMD_OPTIONS=\"-Z --conf 'Feature=x Topology= CoreSpecCount=1 Gres=gpu:l40s:4' {options}\"\n")
+                .replace(if options.is_empty() { "no" } else { "Topology= " }, ""),
+        );
+        let found = super::found(&host, old, check);
+        assert!(
+            found.len() == 1 && found[0].starts_with("stops-jobs: "),
+            "{found:?}"
+        );
+        assert!(
+            forecast(&host, old).contains("slurmd does not start"),
+            "{}",
+            forecast(&host, old)
+        );
+        assert!(super::found(&host, new, "slurmd-options").is_empty());
+        assert!(
+            forecast(&host, new).contains("accepted"),
+            "{}",
+            forecast(&host, new)
+        );
+    }
+}
+
+/// slurmctld makes a map of a cloud node's CPUs for its lines, and stops at a core that is not in it.
+#[test]
+fn cores_of_a_node_in_the_cloud_beyond_its_cpus_stop_slurmctld() {
+    let host = Host::new();
+    driver(&host, [0, 1, 2, 3]);
+    host.replace(NODES, "Gres=", "State=CLOUD Gres=");
+    host.write(
+        GRES,
+        "Name=gpu Type=l40s File=/dev/nvidia[0-3] Cores=0-31\n",
+    );
+    for release in ["22.05", "24.11", "26.05"] {
+        let found = super::found(&host, release, "gres-cores");
+        assert!(
+            found.len() == 1 && found[0].starts_with("stops-jobs: "),
+            "{release}: {found:?}"
+        );
+        let told = forecast(&host, release);
+        assert!(
+            told.contains("unknown") && told.contains("Invalid GRES data"),
+            "{release}: {told}"
+        );
+    }
+}
+
 /// Before 23.11.4 slurmctld stops at AutoDetect for a node in the cloud.
 #[test]
 fn detection_of_a_node_in_the_cloud_stops_slurmctld_of_old() {
