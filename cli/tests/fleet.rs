@@ -155,6 +155,31 @@ fn what_sets_a_host_apart_is_told() {
     );
 }
 
+/// What `show --json` prints on each host has the driver too.
+#[test]
+fn another_driver_is_told_by_what_show_prints() {
+    let (snapshots, shown) = (cluster(3), tempfile::tempdir().unwrap());
+    let mut old = host("gpu00001", 8);
+    old["driver"] = "535.1".into();
+    put(snapshots.path(), &old);
+    for entry in fs::read_dir(snapshots.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let output = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+            .args(["show", "--json", "--from", path.to_str().unwrap()])
+            .output()
+            .unwrap();
+        fs::write(shown.path().join(path.file_name().unwrap()), output.stdout).unwrap();
+    }
+    let (status, document) = json_of(shown.path());
+    assert_eq!(status, Some(1));
+    let differing = &document["kinds"][0]["differing"];
+    assert_eq!(
+        differing[0]["differences"],
+        json!(["driver 535.1; its kind: 580.82"]),
+        "{differing:#}"
+    );
+}
+
 #[test]
 fn a_feature_goes_by_the_host_alone() {
     let lines = |folder: &Path| {

@@ -115,6 +115,18 @@ pub fn read_overrides(source: &Source) -> Overrides {
     }
 }
 
+/// The version of the GPUs' driver of `source`; none where no driver is loaded, and for files that do not have it.
+pub fn read_driver(source: &Source) -> Option<String> {
+    match source {
+        Source::ThisMachine => topology::sysfs::read_driver(Path::new("/")),
+        Source::Path(path) if path.is_dir() => topology::sysfs::read_driver(path),
+        Source::Path(path) => match source::open(path).ok()? {
+            Content::Json(text) => Snapshot::parse(&text).ok()?.driver,
+            Content::Root | Content::HwlocXml(_) | Content::NcclXml(_) => None,
+        },
+    }
+}
+
 /// Nodes of an hwloc XML at most; one of 4,096 CPUs has some 50,000.
 const MAX_HWLOC_NODES: u32 = 1 << 22;
 

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use ffi::linux::file::read_first;
+
 use crate::process::{StartEnvironment, cgroup_of, read_parent};
 use crate::variables::Environment;
 
@@ -121,7 +123,11 @@ fn is_slurms(root: &Path, pid: u32) -> bool {
 
 /// Whether process `pid` is the slurmstepd of a step of `job`: its command line is `slurmstepd: [7.0]`, as seen under Slurm 22.05.
 fn is_stepd_of(root: &Path, pid: u32, job: &str) -> bool {
-    let title = fs::read(root.join(format!("proc/{pid}/cmdline"))).unwrap_or_default();
+    /// Longer than any such title: other processes choose what stands there, and how much.
+    const TITLE_BYTES: usize = 256;
+    let command_line = root.join(format!("proc/{pid}/cmdline"));
+    let title =
+        read_first(&command_line, TITLE_BYTES).map_or_else(|_| Vec::new(), |(title, _)| title);
     let title = String::from_utf8_lossy(&title);
     let step = title
         .strip_prefix("slurmstepd: [")

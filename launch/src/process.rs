@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ffi::linux::access::{DeviceNumber, read_device_number};
+use ffi::linux::file::read_first;
+use ffi::linux::mounts::{self, Mounts};
 use topology::machine::{Gpu, Machine};
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
@@ -186,14 +188,33 @@ fn present_to(machine: &Machine, root: &Path, pid: u32, own: u32) -> Option<Vec<
     let its_root = folder.join("root");
     let is_at_root = || fs::read_link(&its_root).is_ok_and(|path| path == Path::new("/"));
     let has_same = namespace(&folder)? == namespace(&living_folder_of(root, own))? && is_at_root();
-    let is_there = |gpu: &&Gpu| {
-        let mut devices = gpu.device_paths();
-        devices.any(|device| its_root.join(device.trim_start_matches('/')).exists())
+    let mountinfo = if has_same {
+        Vec::new()
+    } else {
+        read_first(&folder.join("mountinfo"), LARGEST_MOUNTINFO)
+            .ok()?
+            .0
     };
-    let gpus = machine.gpus.iter();
-    let present = gpus.filter(|gpu| has_same || is_there(gpu));
-    Some(present.flat_map(Gpu::part_addresses).collect())
+    let mounts = Mounts::parse(&mountinfo);
+    let is_there = |gpu: &Gpu| {
+        let mut devices = gpu.device_paths();
+        let found = devices.find_map(|device| {
+            let found = mounts::is_there(&mounts, &its_root, Path::new(&device));
+            (found != Some(false)).then_some(found)
+        });
+        found.unwrap_or(Some(false))
+    };
+    let mut present = Vec::new();
+    for gpu in &machine.gpus {
+        if has_same || is_there(gpu)? {
+            present.extend(gpu.part_addresses());
+        }
+    }
+    Some(present)
 }
+
+/// As many bytes of a process's list of mounts are read: the kernel allows 100,000 mounts (`fs.mount-max`).
+const LARGEST_MOUNTINFO: usize = 32 << 20;
 
 /// What decides which devices the processes of a cgroup may open, by `/proc/PID/cgroup`; none where that is empty.
 ///
@@ -287,17 +308,34 @@ impl StartEnvironment {
     /// As [`Self::of`]; none where it may not be read.
     pub fn read(root: &Path, pid: u32) -> Option<Self> {
         let environ = living_folder_of(root, pid).join("environ");
-        Some(Self(fs::read(environ).ok()?))
+        let (bytes, is_all) = read_first(&environ, LARGEST_ENVIRONMENT).ok()?;
+        // No program was started with one that is larger: the process has set it since.
+        is_all.then(|| Self(without_empty_entries(bytes)))
     }
+}
+
+/// What a program's arguments and environment take at most, in bytes: three quarters of 8 MiB (execve(2)).
+const LARGEST_ENVIRONMENT: usize = 6 << 20;
+
+/// The same entries without what is none: a process may point `/proc/PID/environ` to a mapping of zeros, and each look at a variable goes
+/// through all.
+fn without_empty_entries(bytes: Vec<u8>) -> Vec<u8> {
+    if !bytes.windows(2).any(|pair| pair == [0, 0]) {
+        return bytes;
+    }
+    let entries = bytes.split(|byte| *byte == 0);
+    let entries: Vec<&[u8]> = entries.filter(|entry| !entry.is_empty()).collect();
+    entries.join(&0)
 }
 
 impl Environment for StartEnvironment {
     fn get(&self, name: &str) -> Option<String> {
-        self.0
-            .split(|byte| *byte == 0)
-            .filter_map(|entry| std::str::from_utf8(entry).ok()?.split_once('='))
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value.to_owned())
+        let mut entries = self.0.split(|byte| *byte == 0);
+        let value = entries.find_map(|entry| {
+            let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            std::str::from_utf8(value).ok()
+        });
+        value.map(str::to_owned)
     }
 }
 
@@ -433,6 +471,30 @@ mod tests {
         );
         assert!(own.read_threads(Path::new("/")));
         assert!(Process::read(Path::new("/"), u32::MAX).is_none());
+    }
+
+    /// A process chooses what `/proc/PID/environ` shows (prctl(2), `PR_SET_MM_MAP`).
+    #[test]
+    fn an_environment_that_no_program_is_started_with_is_not_read() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("proc/7")).unwrap();
+        let put = |bytes: &[u8]| fs::write(root.path().join("proc/7/environ"), bytes).unwrap();
+        let mut most = b"A=1\0".to_vec();
+        most.resize(LARGEST_ENVIRONMENT - 4, 0);
+        most.extend(b"B=2\0");
+        put(&most);
+        let read = StartEnvironment::read(root.path(), 7).unwrap();
+        assert_eq!(
+            (read.get("A"), read.get("B")),
+            (Some("1".to_owned()), Some("2".to_owned()))
+        );
+        assert_eq!(read.0, b"A=1\0B=2");
+        most.push(0);
+        put(&most);
+        assert!(StartEnvironment::read(root.path(), 7).is_none());
+        put(b"AB=1\0A\0A=\xff\0A=2\0A=3\0");
+        let read = StartEnvironment::read(root.path(), 7).unwrap();
+        assert_eq!(read.get("A"), Some("2".to_owned()));
     }
 
     #[test]

@@ -135,9 +135,28 @@ pub fn data_nics(machine: &Machine) -> Vec<PciAddress> {
 /// The beginnings of RDMA devices' names, before a number: as the kernel's drivers give them (drivers/infiniband/hw, the
 /// callers of `ib_register_device`), and as udev's rule renames them (rdma-core, kernel-boot/rdma_rename.c); `ib` is also an
 /// interface of InfiniBand's.
-const RDMA_NAMES: [&str; 20] = [
-    "bnxt_re", "cxgb4_", "efa_", "erdma_", "hfi1_", "hns_", "ib", "ibp", "ibs", "ionic_", "irdma",
-    "iwp", "mana_", "mlx4_", "mlx5_", "opap", "qedr", "rdmap", "rocep", "roces",
+const RDMA_NAMES: [&str; 21] = [
+    "bnxt_re",
+    "cxgb4_",
+    "efa_",
+    "erdma_",
+    "hfi1_",
+    "hns_",
+    "ib",
+    "ibp",
+    "ibs",
+    "ionic_",
+    "irdma",
+    "iwp",
+    "mana_",
+    "mlx4_",
+    "mlx5_",
+    "mlx5_bond_",
+    "opap",
+    "qedr",
+    "rdmap",
+    "rocep",
+    "roces",
 ];
 
 fn is_rdma_name(name: &str) -> bool {

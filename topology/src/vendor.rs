@@ -348,6 +348,15 @@ impl GpuVendor {
             .find(|vendor| vendor.library == Some(library))
     }
 
+    /// The library whose rings join its GPUs on one host; None where this program knows nothing of them.
+    pub fn collectives_name(&self) -> Option<&'static str> {
+        match self.collectives {
+            Collectives::Nccl => Some("NCCL"),
+            Collectives::Rccl(_) => Some("RCCL"),
+            Collectives::Other => None,
+        }
+    }
+
     /// Whether a PCI device of this vendor with this 24-bit class and device id is a GPU; `is_at_processors_graphics` where it
     /// is in the place of a processor's own.
     pub fn is_gpu(&self, class: u32, device: u16, is_at_processors_graphics: bool) -> bool {

@@ -248,7 +248,7 @@ fn list_files(paths: &[PathBuf], skipped: &mut Vec<SkippedFile>) -> Vec<PathBuf>
 /// A document of a schema, which is its first entry.
 enum Document {
     Snapshot(Box<Snapshot>),
-    Machine(Box<Machine>),
+    Machine(Box<Shown>),
     Doctor(Doctor),
 }
 
@@ -314,6 +314,65 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Whole<A> {
 
 fn read_file(path: &Path, seen: &Seen) -> FileResult {
     parse_file(path, &read_own_text(path, MAX_BYTES)?, seen)
+}
+
+/// What `show --json` says, as far as it is of use here.
+struct Shown {
+    driver: Option<String>,
+    machine: Machine,
+}
+
+/// Not by `flatten`, which keeps all of a document to read it again, with its numbers as text.
+impl<'de> Deserialize<'de> for Shown {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AsMap;
+
+        impl<'de> Visitor<'de> for AsMap {
+            type Value = Shown;
+
+            fn expecting(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                to.write_str("a machine")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, rest: A) -> Result<Shown, A::Error> {
+                let mut driver = None;
+                let machine = Machine::deserialize(MapAccessDeserializer::new(WithoutDriver {
+                    driver: &mut driver,
+                    rest,
+                }))?;
+                Ok(Shown { driver, machine })
+            }
+        }
+
+        deserializer.deserialize_map(AsMap)
+    }
+}
+
+/// A map without its entry `driver`, which is kept.
+struct WithoutDriver<'m, A> {
+    driver: &'m mut Option<String>,
+    rest: A,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithoutDriver<'_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        while let Some(key) = self.rest.next_key::<String>()? {
+            if key != "driver" {
+                return seed.deserialize(key.into_deserializer()).map(Some);
+            }
+            *self.driver = self.rest.next_value()?;
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.rest.next_value_seed(seed)
+    }
 }
 
 /// The part of a document that says what it is.
@@ -407,12 +466,12 @@ fn parse_document(path: &Path, schema: &str, text: &str, seen: &Seen) -> Result<
 fn host_of(path: &Path, document: Document, seen: &Seen) -> Result<Host, SkipReason> {
     let snapshot = match document {
         Document::Snapshot(snapshot) => *snapshot,
-        Document::Machine(machine) => Snapshot {
+        Document::Machine(shown) => Snapshot {
             schema: SCHEMA.to_owned(),
             boot_id: None,
-            driver: None,
+            driver: shown.driver,
             created_unix: 0,
-            machine: *machine,
+            machine: shown.machine,
         },
         Document::Doctor(doctor) => return Ok(host_of_doctor(path, doctor)),
     };

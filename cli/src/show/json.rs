@@ -14,6 +14,9 @@ use crate::hardware;
 pub(crate) struct ShowDocument<'a> {
     /// `gpu-numa/machine/1`.
     schema: &'static str,
+    /// The version of the GPUs' driver; left out where none is loaded, or the source does not have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver: Option<String>,
     #[serde(flatten)]
     machine: &'a Machine,
     /// Every two GPUs, and every GPU with every NIC, once.
@@ -50,7 +53,7 @@ struct DevicePair {
 }
 
 impl<'a> ShowDocument<'a> {
-    pub(crate) fn new(machine: &'a Machine) -> Self {
+    pub(crate) fn new(machine: &'a Machine, driver: Option<String>) -> Self {
         let gpus: Vec<_> = machine.gpus.iter().map(|gpu| gpu.pci).collect();
         let others: Vec<_> = gpus
             .iter()
@@ -75,6 +78,7 @@ impl<'a> ShowDocument<'a> {
         }
         Self {
             schema: discovery::MACHINE_SCHEMA,
+            driver,
             machine,
             pairs,
             gpu_nics: gpus

@@ -47,7 +47,8 @@ impl Show {
         } else if let Some(path) = &self.svg {
             out.file(path, &Picture::new(&machine, &[], false).draw())?;
         } else if self.format.json {
-            out.json(&json::ShowDocument::new(&machine))?;
+            let driver = discovery::read_driver(&self.from.source());
+            out.json(&json::ShowDocument::new(&machine, driver))?;
         } else {
             let width = out
                 .paper()

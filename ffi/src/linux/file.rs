@@ -1,6 +1,7 @@
 //! Files that root, or a task, reads without trusting who wrote them.
 
 use std::fs::{File, Metadata, OpenOptions};
+use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -107,6 +108,25 @@ impl FileId {
 pub fn read_own_text(path: &Path, limit: u64) -> Result<String, FileError> {
     let (file, meta) = open(path, 0)?;
     read_bounded(file, &meta, path, limit)
+}
+
+/// Reads the text of a file that was opened with [`READING`] as `path`: regular, at most `limit` bytes.
+pub(super) fn read_opened_text(file: File, path: &Path, limit: u64) -> Result<String, FileError> {
+    let (file, meta) = only_regular(path, file)?;
+    read_bounded(file, &meta, path, limit)
+}
+
+/// Reads a file of `/proc` whose content another user may choose: the first `limit` bytes, and whether that is all.
+///
+/// # Errors
+/// What the kernel answers, such as that the process has ended.
+pub fn read_first(path: &Path, limit: usize) -> std::io::Result<(Vec<u8>, bool)> {
+    let mut bytes = Vec::new();
+    let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    File::open(path)?.take(one_more).read_to_end(&mut bytes)?;
+    let is_all = bytes.len() <= limit;
+    bytes.truncate(limit);
+    Ok((bytes, is_all))
 }
 
 /// Reads a regular file of at most `limit` bytes; links are followed, and nothing is waited for.

@@ -5,6 +5,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+
 /// What is known of a file system by its type: whether a process that uses it can come to wait for somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answers {
@@ -97,6 +100,31 @@ pub fn read_mountinfo() -> Vec<u8> {
     std::fs::read("/proc/self/mountinfo").unwrap_or_default()
 }
 
+/// Whether there is something at `path` below `root`, the root folder of a process with these mounts, which its user may have chosen: no
+/// link is followed.  None where that is not known without waiting for a file system that may never answer.
+pub fn is_there(mounts: &Mounts<'_>, root: &Path, path: &Path) -> Option<bool> {
+    let mount = mounts.of(path)?;
+    // The kernel's own, of which nothing else is read.
+    if mount.answers() != Answers::Always && mount.kind() != "devtmpfs" {
+        return None;
+    }
+    let below = path.strip_prefix("/").ok()?;
+    let look = OFlags::PATH | OFlags::CLOEXEC;
+    let root = rustix::fs::open(root, look, Mode::empty()).ok()?;
+    let flags = look | OFlags::NOFOLLOW;
+    match openat2(
+        &root,
+        below,
+        flags,
+        Mode::empty(),
+        ResolveFlags::NO_SYMLINKS,
+    ) {
+        Ok(_) => Some(true),
+        Err(Errno::NOENT | Errno::NOTDIR) => Some(false),
+        Err(_) => None,
+    }
+}
+
 /// The mounts that a process sees, in the order in which they were made.
 #[derive(Debug, Default)]
 pub struct Mounts<'t>(Vec<Mount<'t>>);
@@ -167,6 +195,27 @@ mod tests {
         assert_eq!(answers("/"), Answers::Always);
         assert_eq!(answers("/home"), Answers::Late);
         assert_eq!(answers("/home/a b"), Answers::Perhaps);
+    }
+
+    #[test]
+    fn of_what_may_never_answer_nothing_is_looked_for_and_no_link_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        std::fs::create_dir_all(root.join("home/a b")).unwrap();
+        std::fs::create_dir(root.join("dev")).unwrap();
+        for file in ["home/a b/x", "dev/x"] {
+            std::fs::write(root.join(file), "").unwrap();
+        }
+        std::os::unix::fs::symlink("dev", root.join("link")).unwrap();
+        let mounts = Mounts::parse(INFO);
+        let look = |path| is_there(&mounts, root, Path::new(path));
+        assert_eq!((look("/dev/x"), look("/dev/y")), (Some(true), Some(false)));
+        assert_eq!(look("/no/x"), Some(false));
+        assert_eq!((look("/home/a b/x"), look("/home/x")), (None, None));
+        assert_eq!((look("/link/x"), look("/link")), (None, Some(true)));
+        let devices = Mounts::parse(b"21 1 0:5 / /dev rw - devtmpfs udev rw\n");
+        assert_eq!(is_there(&devices, root, Path::new("/dev/x")), Some(true));
+        assert_eq!(is_there(&devices, root, Path::new("/home/x")), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -21,7 +22,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::file::{FileError, READING, read_own_text};
+use super::file::{FileError, READING, read_opened_text};
 use super::mounts::{Answers, Mount, Mounts, read_mountinfo};
 
 /// How long a file system is waited for.  A file of an idle NFS server comes in a few milliseconds.
@@ -77,12 +78,17 @@ fn read_by(
     match find(mounts, &whole) {
         Way::Missing => Err(Unread::Missing),
         Way::Unknown => Err(not_asked("unknown")),
-        Way::Local(file) => read_own_text(&file, limit).map_err(|error| match error {
-            FileError::Io { .. } | FileError::NotRegular(_) | FileError::NotRoots { .. } => {
-                Unread::Missing
-            }
-            FileError::TooLarge { .. } | FileError::NotText(_) => Unread::Unusable,
-        }),
+        Way::Local(path) => match open_local(mounts, &path) {
+            Ok(file) => read_opened_text(file, &path, limit).map_err(|error| match error {
+                FileError::Io { .. } | FileError::NotRegular(_) | FileError::NotRoots { .. } => {
+                    Unread::Missing
+                }
+                FileError::TooLarge { .. } | FileError::NotText(_) => Unread::Unusable,
+            }),
+            // Another link, or a file system that was mounted meanwhile: its user may be whom to wait for.
+            Err(Errno::LOOP | Errno::XDEV) => Err(not_asked("unknown")),
+            Err(_) => Err(Unread::Missing),
+        },
         Way::Into(mount, rest) => {
             let is_slurms = || {
                 let own = folder.and_then(|folder| mounts.of(folder));
@@ -178,6 +184,27 @@ fn names_of(path: &Path) -> VecDeque<OsString> {
         Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
     });
     names.collect()
+}
+
+/// Opens a file that was found on this host's own file systems, in the mount in which it was found, without following a link that has
+/// taken the place of one of its folders or of itself since.
+fn open_local(mounts: &Mounts<'_>, file: &Path) -> Result<File, Errno> {
+    let top = mounts.of(file).map_or(Path::new("/"), Mount::at);
+    let rest = file.strip_prefix(top).map_err(|_| Errno::NOENT)?;
+    let flags = READING | OFlags::NOFOLLOW;
+    if rest.as_os_str().is_empty() {
+        return Ok(rustix::fs::open(file, flags, Mode::empty())?.into());
+    }
+    let folder = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = rustix::fs::open(top, folder, Mode::empty())?;
+    let one_way = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    match openat2(&top, rest, flags, Mode::empty(), one_way) {
+        // Before Linux 5.6, and under filters that do not know it.
+        Err(Errno::NOSYS | Errno::PERM) => {
+            Ok(rustix::fs::openat(&top, rest, flags, Mode::empty())?.into())
+        }
+        found => Ok(found?.into()),
+    }
 }
 
 /// What a child found.
@@ -387,6 +414,33 @@ mod tests {
             folder.read("nfs", "", "loop"),
             Err(Unread::Missing)
         ));
+    }
+
+    /// Its user may put a link in the file's place, or mount something over it, between the two looks.
+    #[test]
+    fn what_takes_the_place_of_a_file_that_was_found_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, aside) = (folder.path().join("conf"), folder.path().join("aside"));
+        fs::write(&file, "A=1\n").unwrap();
+        fs::create_dir(&aside).unwrap();
+        fs::write(aside.join("conf"), "A=1\n").unwrap();
+        let mounts = read_mountinfo();
+        let mounts = Mounts::parse(&mounts);
+        let Way::Local(found) = find(&mounts, &file) else {
+            panic!("{} is on no file system of this host", file.display());
+        };
+        assert!(open_local(&mounts, &found).is_ok());
+        fs::remove_file(&file).unwrap();
+        symlink(aside.join("conf"), &file).unwrap();
+        assert_eq!(open_local(&mounts, &found).unwrap_err(), Errno::LOOP);
+        // The file is found in a folder, which a link then replaces.
+        let inside = aside.join("conf");
+        let Way::Local(found) = find(&mounts, &inside) else {
+            panic!("{} is on no file system of this host", inside.display());
+        };
+        fs::rename(&aside, folder.path().join("other")).unwrap();
+        symlink(folder.path().join("other"), &aside).unwrap();
+        assert_eq!(open_local(&mounts, &found).unwrap_err(), Errno::LOOP);
     }
 
     #[test]

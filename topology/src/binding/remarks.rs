@@ -11,6 +11,7 @@ use crate::option::{Policy, Width};
 use crate::path::{are_apart, crosses_socket};
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
+use crate::vendor::GpuVendor;
 
 /// How the tasks of a host came out together; only those with GPUs count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,9 +188,16 @@ fn gpus_of(plan: &StepPlan) -> Vec<PciAddress> {
 }
 
 /// The first two GPUs of a job on this host that have no path but the socket link; none where there are none, or
-/// where NVLink may join them and could not be seen.
+/// where NVLink may join them and could not be seen.  GPUs of two makers have no collective in common.
 pub fn first_crossing(machine: &Machine, plan: &StepPlan) -> Option<(PciAddress, PciAddress)> {
-    first_two(plan, |a, b| crosses_socket(machine, a, b))
+    first_two(plan, |a, b| {
+        let are_of_one_maker = maker_of(machine, a) == maker_of(machine, b);
+        Some(are_of_one_maker && crosses_socket(machine, a, b)?)
+    })
+}
+
+fn maker_of(machine: &Machine, gpu: PciAddress) -> Option<&'static GpuVendor> {
+    machine.gpu(gpu)?.maker()
 }
 
 /// The first two GPUs of a job on this host that are at different packages, whether NVLink joins them or not.
@@ -217,9 +225,11 @@ pub struct SocketLink {
     pub a: PciAddress,
     /// The other.
     pub b: PciAddress,
+    /// Who made both; none for one that this program does not know.
+    pub maker: Option<&'static GpuVendor>,
     /// The rating of memory between their nodes; none where it is not known.
     pub rating: Option<MemoryRating>,
-    /// How often a ring over the job's GPUs on this host must cross a socket link.
+    /// How often a ring over the job's GPUs of that maker on this host must cross a socket link.
     pub crossings: u32,
 }
 
@@ -229,10 +239,13 @@ pub fn find_socket_link(machine: &Machine, plan: &StepPlan, hosts: u32) -> Optio
     let rating = own_node(machine, a)
         .zip(own_node(machine, b))
         .and_then(|(a, b)| machine.rating(a, b));
-    let packages = packages_of(machine, gpus_of(plan));
+    let maker = maker_of(machine, a);
+    let gpus = gpus_of(plan).into_iter();
+    let packages = packages_of(machine, gpus.filter(|gpu| maker_of(machine, *gpu) == maker));
     Some(SocketLink {
         a,
         b,
+        maker,
         rating,
         crossings: fewest(groups(machine, &packages, &packages), hosts == 1),
     })

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 pub use cpu::CpuSide;
 pub use files::parse_mask;
 pub use latencies::{LATENCY_FILE, write_latencies};
-pub use now::{current, read_now};
+pub use now::{current, read_driver, read_now};
 pub use overrides::{OVERRIDE_FILE, parse_overrides};
 pub use pci::{parse_speed, parse_width};
 pub use site::{SiteLineError, SiteLineFault};

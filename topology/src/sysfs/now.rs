@@ -12,11 +12,6 @@ use crate::vendor::VENDORS;
 /// the driver has.
 pub fn read_now(root: &Path, gpus: &[PciAddress]) -> HostNow {
     let root = Root(root);
-    let line = |path: &str| {
-        root.text(path)
-            .map(|text| text.trim().to_owned())
-            .filter(|text| !text.is_empty())
-    };
     // What a driver lists is there, and need not be looked for one by one.
     let folders = VENDORS.iter().filter_map(|vendor| vendor.driver.gpus);
     let listed = folders.flat_map(|folder| root.entries(folder));
@@ -25,10 +20,9 @@ pub fn read_now(root: &Path, gpus: &[PciAddress]) -> HostNow {
         listed.contains(gpu) || root.exists(&format!("sys/bus/pci/devices/{gpu}"))
     };
     let appeared = listed.iter().filter(|gpu| !gpus.contains(gpu));
-    let mut bound = VENDORS.iter().filter(|vendor| vendor.is_bound_at_launch);
     HostNow {
-        boot_id: line("proc/sys/kernel/random/boot_id"),
-        driver: bound.find_map(|vendor| vendor.version_files().find_map(|file| line(&file))),
+        boot_id: line(root, "proc/sys/kernel/random/boot_id"),
+        driver: driver_of(root),
         online: super::cpu::read_online(root).unwrap_or_default(),
         gpus: gpus
             .iter()
@@ -37,6 +31,22 @@ pub fn read_now(root: &Path, gpus: &[PciAddress]) -> HostNow {
             .copied()
             .collect(),
     }
+}
+
+fn line(root: Root<'_>, path: &str) -> Option<String> {
+    root.text(path)
+        .map(|text| text.trim().to_owned())
+        .filter(|text| !text.is_empty())
+}
+
+/// The version of the driver of GPUs that are bound at launch, below `root`; none where none is loaded.
+pub fn read_driver(root: &Path) -> Option<String> {
+    driver_of(Root(root))
+}
+
+fn driver_of(root: Root<'_>) -> Option<String> {
+    let mut bound = VENDORS.iter().filter(|vendor| vendor.is_bound_at_launch);
+    bound.find_map(|vendor| vendor.version_files().find_map(|file| line(root, &file)))
 }
 
 /// The machine of a snapshot, where that is still the machine below `root`.

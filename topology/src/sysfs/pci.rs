@@ -59,9 +59,13 @@ pub(super) fn read(
                 found.gpu_folders.insert(*address, place.dir.clone());
             }
             DeviceKind::Nic => {
+                let ports = read_nic_ports(root, &place.dir);
+                // One with a port that is up is this host's to use, as NCCL does.
+                if ports.is_empty() && is_part_of_another(root, place, &places) {
+                    continue;
+                }
                 let names = read_nic_names(root, &place.dir);
                 found.nic_names.insert(*address, names);
-                let ports = read_nic_ports(root, &place.dir);
                 found.nic_ports.insert(*address, ports);
             }
             DeviceKind::Bridge | DeviceKind::Other => continue,
@@ -73,8 +77,8 @@ pub(super) fn read(
     found
 }
 
-/// Whether it is a virtual function of a device that is there too, as on a host that gives parts of its GPUs to
-/// virtual machines; inside such a machine the part is a GPU.
+/// Whether it is a virtual function of a device that is there too, as on a host that gives parts of its GPUs and NICs to
+/// virtual machines; inside such a machine the part is a GPU or a NIC.
 fn is_part_of_another(root: Root<'_>, place: &Place, places: &BTreeMap<PciAddress, Place>) -> bool {
     let physical = root.link(&format!("{}/physfn", place.dir));
     let name = physical

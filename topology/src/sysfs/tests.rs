@@ -110,6 +110,40 @@ fn a_virtual_function_is_a_gpu_only_where_its_physical_one_is_not() {
     assert_eq!(gpus(&tree), ["0000:01:00.4"]);
 }
 
+/// Virtual functions of a NIC are for virtual machines and containers, but for one that the host itself uses.
+#[test]
+fn a_virtual_function_is_a_nic_where_it_has_a_port_or_its_physical_one_is_not_there() {
+    let folder = "pci0000:00/0000:00:01.0/0000:01:00";
+    let tree = (0..3).fold(Tree::two_sockets(), |tree, function| {
+        tree.device(&format!("{folder}.{function}"), "0x020000", "0x15b3", "0")
+    });
+    let file = |path: &str| {
+        let path = tree.0.path().join("sys/devices").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    };
+    for part in [1, 2] {
+        symlink("../0000:01:00.0", file(&format!("{folder}.{part}/physfn"))).unwrap();
+    }
+    let state = |state: &str| {
+        let path = file(&format!("{folder}.2/infiniband/mlx5_2/ports/1/state"));
+        fs::write(path, state).unwrap();
+    };
+    let nics = || {
+        let all = read_pci(tree.0.path()).nics;
+        all.iter()
+            .map(|nic| nic.pci.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(nics(), ["0000:01:00.0"]);
+    state("1: DOWN\n");
+    assert_eq!(nics(), ["0000:01:00.0"]);
+    state("4: ACTIVE\n");
+    assert_eq!(nics(), ["0000:01:00.0", "0000:01:00.2"]);
+    fs::remove_file(tree.0.path().join("sys/bus/pci/devices/0000:01:00.0")).unwrap();
+    assert_eq!(nics(), ["0000:01:00.1", "0000:01:00.2"]);
+}
+
 #[test]
 fn a_server_is_read_whole() {
     let machine = server().read();

@@ -218,36 +218,27 @@ fn would_be_bound(host: &str, counts: Counts, nodes: &str, width: &str) -> Strin
 /// The line about GPUs of a job that only the socket link joins.
 pub fn socket_link_line(host: &str, link: &SocketLink) -> String {
     let SocketLink { a, b, .. } = link;
-    match (link.rating, link.crossings) {
-        (None, 0) => format!(
-            "{host}: GPUs {a} and {b} have no path but the socket link; NCCL's ring can go round it over NVLink"
+    let rating = link.rating.map(phrases::rating);
+    let rating = rating.map_or_else(String::new, |rating| format!(" ({rating})"));
+    let maker = link.maker;
+    let Some((library, links)) =
+        maker.and_then(|own| Some((own.collectives_name()?, own.link_name)))
+    else {
+        return format!("{host}: GPUs {a} and {b} have no path but the socket link{rating}");
+    };
+    match link.crossings {
+        0 => format!(
+            "{host}: GPUs {a} and {b} have no path but the socket link{rating}; {library}'s ring can go round it over {links}"
         ),
-        (None, 1) => format!(
-            "{host}: GPUs {a} and {b} have no path but the socket link; NCCL's ring will cross it once"
+        1 => format!(
+            "{host}: GPUs {a} and {b} have no path but the socket link{rating}; {library}'s ring will cross it once"
         ),
-        (None, 2) => format!(
-            "{host}: GPUs {a} and {b} have no path but the socket link; NCCL's ring will cross it twice"
+        2 => format!(
+            "{host}: GPUs {a} and {b} have no path but the socket link{rating}; {library}'s ring will cross it twice"
         ),
-        (None, more) => format!(
-            "{host}: GPUs {a} and {b} have no path but the socket link; NCCL's ring will cross such links {more} times"
+        more => format!(
+            "{host}: GPUs {a} and {b} have no path but the socket link{rating}; {library}'s ring will cross such links {more} times"
         ),
-        (Some(rating), crossings) => {
-            let rating = phrases::rating(rating);
-            match crossings {
-                0 => format!(
-                    "{host}: GPUs {a} and {b} have no path but the socket link ({rating}); NCCL's ring can go round it over NVLink"
-                ),
-                1 => format!(
-                    "{host}: GPUs {a} and {b} have no path but the socket link ({rating}); NCCL's ring will cross it once"
-                ),
-                2 => format!(
-                    "{host}: GPUs {a} and {b} have no path but the socket link ({rating}); NCCL's ring will cross it twice"
-                ),
-                more => format!(
-                    "{host}: GPUs {a} and {b} have no path but the socket link ({rating}); NCCL's ring will cross such links {more} times"
-                ),
-            }
-        }
     }
 }
 

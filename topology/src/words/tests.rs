@@ -10,6 +10,7 @@ use crate::nics::NicDocument;
 use crate::option::Policy;
 use crate::pci::PciAddress;
 use crate::set::NodeSet;
+use crate::vendor::GpuVendor;
 
 const VOICES: [Voice; 2] = [Voice::Step, Voice::Process];
 
@@ -799,11 +800,15 @@ fn a_host_in_which_no_task_is_bound_says_why() {
 
 #[test]
 fn gpus_that_only_the_socket_link_joins_are_named_with_what_a_ring_pays() {
-    for (crossings, ring) in [
-        (0, "NCCL's ring can go round it over NVLink"),
-        (1, "NCCL's ring will cross it once"),
-        (2, "NCCL's ring will cross it twice"),
-        (4, "NCCL's ring will cross such links 4 times"),
+    for (vendor, crossings, ring) in [
+        (0x10de, 0, "; NCCL's ring can go round it over NVLink"),
+        (0x10de, 1, "; NCCL's ring will cross it once"),
+        (0x10de, 2, "; NCCL's ring will cross it twice"),
+        (0x10de, 4, "; NCCL's ring will cross such links 4 times"),
+        (0x1002, 0, "; RCCL's ring can go round it over xGMI"),
+        (0x1002, 2, "; RCCL's ring will cross it twice"),
+        (0x8086, 2, ""),
+        (0x1234, 2, ""),
     ] {
         for (rating, cost) in [
             (None, ""),
@@ -819,13 +824,14 @@ fn gpus_that_only_the_socket_link_joins_are_named_with_what_a_ring_pays() {
             let link = SocketLink {
                 a: gpu(0x21),
                 b: gpu(0x83),
+                maker: GpuVendor::of(vendor),
                 rating,
                 crossings,
             };
             assert_eq!(
                 socket_link_line("h", &link),
                 format!(
-                    "h: GPUs 0000:21:00.0 and 0000:83:00.0 have no path but the socket link{cost}; {ring}"
+                    "h: GPUs 0000:21:00.0 and 0000:83:00.0 have no path but the socket link{cost}{ring}"
                 )
             );
         }
