@@ -9,7 +9,7 @@
 #
 # Sourced with `root` set to the repository.
 documents=(README.md CONTRIBUTING.md SECURITY.md ARCHITECTURE.md docs/*.md)
-lacking='pyxis apptainer systemd hosts'
+lacking='pyxis apptainer systemd'
 
 # FILE LINE CLASS for each fence; CLASS is `?` where the info string is none of the above.
 list_blocks() {
@@ -101,6 +101,8 @@ for pid in "${pids[@]}"; do wait "$pid" || status=$?; done
 exit "${status:-0}"
 END
     printf '#!/bin/bash\nsrun --gpu-numa-bind=verbose ./train\n' >"$1/job.sh"
+    echo 'optional /usr/lib64/gpu-numa-bind/gpu_numa_bind.so' >"$1/gpu-numa-bind.conf"
+    printf "gpu-numa-bind: gpu001: %s would be on their GPUs' CPUs\n" '4 tasks' '2 of 4 tasks' '4 tasks' >"$1/slurm-1.out"
     head -c 1048576 /dev/zero >"$1/model.safetensors"
     chmod 755 "$1" "$1"/bin "$1"/bin/* "$1"/train "$1"/solver "$1"/hybrid "$1"/job.sh
 }
