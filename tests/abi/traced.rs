@@ -127,6 +127,7 @@ fn scenarios(world: &World) -> Vec<Scenario> {
         step("nccl=off,quiet"),
         step("none,verbose"),
         step("restricted,nccl=log"),
+        step("verbose").line("arg summary"),
         named(step("verbose").line("arg always=best-effort")),
         step("verbose").line("item 3 0xfffffffb"),
         Scenario::on(world, 1).line("arg always=best-effort"),

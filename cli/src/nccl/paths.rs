@@ -147,6 +147,8 @@ struct PathsView {
     /// The nodes as which NCCL counts a host, where there are several.
     nodes: Vec<NodeView>,
     verdict: String,
+    /// Whether NVLinks are not known, so that paths, rings and trees are those of GPUs that none joins.
+    assumes_no_nvlink: bool,
     /// What the answer does not know, in words.
     notes: Vec<String>,
 }
@@ -499,6 +501,7 @@ impl View<'_> {
             ring,
             tree,
             nodes,
+            assumes_no_nvlink: !self.notes.is_empty(),
             notes: self.notes.to_vec(),
         }
     }
@@ -628,7 +631,8 @@ impl Modelled<'_> {
 
     fn verdict(&self, ring: Option<&ChannelGraph>, nodes: &[NodeView]) -> String {
         let mut said = match ring {
-            Some(ring) => self.verdict_of(ring),
+            Some(ring) if self.of.notes.is_empty() => self.verdict_of(ring),
+            Some(ring) => format!("{}{}", Links::Unknown.before(), self.verdict_of(ring)),
             None if self.model.gpus.len() < 2 && nodes.is_empty() => {
                 return "fewer than two GPUs: no ring".to_owned();
             }
@@ -758,15 +762,20 @@ fn print_view(out: &mut Out, view: &PathsView) -> Result<(), CommandError> {
     for note in &view.notes {
         out.sentence(note, Ink::Plain, width)?;
     }
+    let links = if view.assumes_no_nvlink {
+        Links::Unknown
+    } else {
+        Links::Known
+    };
     for (name, graph) in [("ring", &view.ring), ("tree", &view.tree)] {
-        print_graph(out, name, graph.as_ref())?;
+        print_graph(out, name, links, graph.as_ref())?;
     }
     for node in &view.nodes {
         let ranks: Vec<String> = node.ranks.iter().map(ToString::to_string).collect();
         out.line("")?;
         out.line(format_args!("node of ranks {}:", ranks.join(" ")))?;
         for (name, graph) in [("ring", &node.ring), ("tree", &node.tree)] {
-            print_graph(out, name, graph.as_ref())?;
+            print_graph(out, name, links, graph.as_ref())?;
         }
     }
     out.line("")?;
@@ -898,15 +907,34 @@ fn list(view: &PathsView) -> Table {
     pairs
 }
 
+/// Whether the machine's NVLinks, or that it has none, are known.
+#[derive(Debug, Clone, Copy)]
+enum Links {
+    Known,
+    Unknown,
+}
+
+impl Links {
+    /// What stands before a statement that holds without NVLink alone.
+    fn before(self) -> &'static str {
+        match self {
+            Self::Known => "",
+            Self::Unknown => "if no NVLink joins the GPUs, ",
+        }
+    }
+}
+
 fn print_graph(
     out: &mut Out,
     name: &str,
+    links: Links,
     graph: Option<&ChannelGraph>,
 ) -> Result<(), CommandError> {
     let Some(graph) = graph else { return Ok(()) };
     out.line("")?;
     out.line(format_args!(
-        "{name}: {} of {} GB/s, {}",
+        "{}{name}: {} of {} GB/s, {}",
+        links.before(),
         count(graph.channels, "channel"),
         graph.bandwidth_gb_s,
         graph.r#type
