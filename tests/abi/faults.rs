@@ -355,6 +355,14 @@ fn no_file_that_a_user_names_is_opened_but_ncclconf_where_that_decides() {
                 continue;
             };
             let (whole, own) = (Path::new(path), plugin().parent());
+            // The mount in which a user's file was found, and the file's way from there.
+            if world.folder().starts_with(whole) {
+                continue;
+            }
+            let conf = world.path("users/NCCL_CONF_FILE");
+            let is_conf = whole.is_relative() && conf.ends_with(whole);
+            let conf = conf.display().to_string();
+            let path = if is_conf { &conf } else { path };
             let beside = own == Some(whole) || own == whole.parent();
             let may = |start: &&str| path.starts_with(&start.replace('$', base));
             if !beside && !MAY_OPEN.iter().any(may) {
