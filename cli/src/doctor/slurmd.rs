@@ -150,16 +150,10 @@ pub(super) fn keeps_copies_in(folder: &str) -> bool {
 
 /// slurmd's copy of slurm.conf: in the folder that it says, where its link leads to, or where it is without SlurmdSpoolDir=.
 fn find_copy(tree: &Tree, kept: Option<&str>) -> Option<String> {
-    let path_in = |folder: &str| format!("{}/slurm.conf", folder.trim_end_matches('/'));
-    kept.into_iter().chain(COPIES).find_map(|folder| {
-        let own = path_in(folder);
-        if tree.exists(&own) {
-            return Some(own);
-        }
-        // In a recording the link leads to a folder of the recording.
-        let target = tree.link_target(folder)?;
-        Some(path_in(&target)).filter(|path| target.starts_with('/') && tree.exists(path))
-    })
+    kept.into_iter()
+        .chain(COPIES)
+        .map(|folder| format!("{}/slurm.conf", folder.trim_end_matches('/')))
+        .find(|path| tree.exists(path))
 }
 
 /// Whether a process was started by another user than root: anybody can name a program slurmd.  The owner of its folder does not

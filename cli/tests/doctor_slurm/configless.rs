@@ -118,7 +118,7 @@ fn slurmds_copies_are_found_where_it_keeps_them() {
     fs::create_dir_all(host.path("run/slurm")).unwrap();
     symlink("/srv/slurm/n1/conf-cache", host.path("run/slurm/conf")).unwrap();
     host.write("etc/default/slurmd", "SLURMD_OPTIONS=--conf-server=head\n");
-    assert_eq!(conf_of(&host).0, "/srv/slurm/n1/conf-cache/slurm.conf");
+    assert_eq!(conf_of(&host).0, "/run/slurm/conf/slurm.conf");
 
     // One that was reconfigured says where.
     let host = host_with("srv/other/conf-cache");

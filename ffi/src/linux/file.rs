@@ -138,6 +138,15 @@ pub fn read_regular(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     read_bytes(file, &meta, path, limit)
 }
 
+/// Reads what was opened at `path`, without waiting, if that is a regular file of at most `limit` bytes.
+///
+/// # Errors
+/// [`FileError`] by what is wrong.
+pub fn read_opened(file: File, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let (file, meta) = only_regular(path, file)?;
+    read_bytes(file, &meta, path, limit)
+}
+
 /// Opens a regular file; links are followed, and nothing is waited for.
 ///
 /// # Errors

@@ -1,18 +1,13 @@
 //! Bounded reads of small text files under a root that need not be trusted.
 //!
-//! Below `/` every path is the kernel's own.  Any other root is somebody's folder: whoever reads it, maybe as root, must not
-//! be led out of it, so the kernel keeps each path inside (`RESOLVE_IN_ROOT`, Linux 5.6; links are not followed before).
+//! Below `/` every path is the kernel's own.  Any other root is somebody's folder, and is read [inside](Inside).
 
-use std::ffi::OsString;
-use std::fs::{self, File, FileType, Metadata, OpenOptions};
+use std::fs::{self, FileType, Metadata, OpenOptions};
 use std::io::Read;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Dir, Mode, OFlags, ResolveFlags, open, openat, openat2, readlinkat};
-use rustix::io::Errno;
-
+use super::inside::Inside;
 use crate::set::{IndexSet, MAX_INDEX};
 
 /// What is read of one file at most; sysfs gives at most a page but for a few lists.
@@ -37,17 +32,9 @@ impl Root<'_> {
         PathBuf::from(path)
     }
 
-    /// Opens what `relative` leads to in a recorded root.
-    fn open_inside(self, relative: &str, flags: OFlags) -> Option<File> {
-        let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = open(self.0, folder, Mode::empty()).ok()?;
-        let flags = flags | OFlags::CLOEXEC;
-        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        match openat2(&root, relative, flags, Mode::empty(), inside) {
-            // Older kernels, and filters of system calls that do not know it.
-            Err(Errno::NOSYS | Errno::PERM) => open_step_by_step(&root.into(), relative, flags),
-            opened => opened.ok().map(File::from),
-        }
+    /// A recorded root; none where it cannot be opened.
+    fn inside(self) -> Option<Inside> {
+        Inside::open(self.0).ok()
     }
 
     /// What `relative` leads to, or is itself, a link as a link, unless it `follows`; none where nothing is there.
@@ -61,12 +48,7 @@ impl Root<'_> {
             };
             return found.ok();
         }
-        let flags = if follows {
-            OFlags::PATH
-        } else {
-            OFlags::PATH | OFlags::NOFOLLOW
-        };
-        self.open_inside(relative, flags)?.metadata().ok()
+        self.inside()?.metadata(relative, follows).ok()
     }
 
     /// Whether `relative` leads to something.
@@ -91,9 +73,7 @@ impl Root<'_> {
         if self.is_this_host() {
             return fs::read_link(Self::on_this_host(relative)).ok();
         }
-        let link = self.open_inside(relative, OFlags::PATH | OFlags::NOFOLLOW)?;
-        let text = readlinkat(&link, "", Vec::new()).ok()?;
-        Some(OsString::from_vec(text.into_bytes()).into())
+        self.inside()?.link(relative).ok()
     }
 
     /// The text of a regular file, trimmed; none for anything else, so that no FIFO can block.
@@ -122,8 +102,7 @@ impl Root<'_> {
                 .open(Self::on_this_host(relative))
                 .ok()?
         } else {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-            self.open_inside(relative, flags)?
+            self.inside()?.open_file(relative, false).ok()?
         };
         if !file.metadata().ok()?.is_file() {
             return None;
@@ -165,12 +144,7 @@ impl Root<'_> {
     }
 
     fn names_inside(self, relative: &str) -> Option<Vec<String>> {
-        let folder = self.open_inside(relative, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let entries = Dir::new(folder).ok()?;
-        let names = entries.filter_map(|entry| {
-            let name = entry.ok()?.file_name().to_str().ok()?.to_owned();
-            (name != "." && name != "..").then_some(name)
-        });
+        let names = self.inside()?.names(relative).ok()?;
         Some(names.take(MAX_ENTRIES).collect())
     }
 
@@ -190,21 +164,6 @@ fn names_at(folder: &Path) -> Option<Vec<String>> {
     let entries = fs::read_dir(folder).ok()?.take(MAX_ENTRIES);
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     Some(names.collect())
-}
-
-/// Opens `relative` below `root` where no part of it is a link.
-fn open_step_by_step(root: &File, relative: &str, flags: OFlags) -> Option<File> {
-    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let (parents, name) = relative.rsplit_once('/').unwrap_or(("", relative));
-    let mut at = root.try_clone().ok()?;
-    for part in parents.split('/').filter(|part| !part.is_empty()) {
-        if part == ".." {
-            return None;
-        }
-        at = openat(&at, part, folder, Mode::empty()).ok()?.into();
-    }
-    let opened = openat(&at, name, flags | OFlags::NOFOLLOW, Mode::empty());
-    opened.ok().map(File::from)
 }
 
 /// A set index in plain decimal digits.
@@ -298,17 +257,5 @@ mod tests {
             assert!(root.is_dir(inside), "{inside}");
         }
         assert_eq!(root.text("../file"), None);
-    }
-
-    #[test]
-    fn without_the_kernels_help_no_link_is_followed() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("a/b")).unwrap();
-        fs::write(dir.path().join("a/b/file"), "1\n").unwrap();
-        std::os::unix::fs::symlink("b", dir.path().join("a/in")).unwrap();
-        let root = File::open(dir.path()).unwrap();
-        let opens = |relative| open_step_by_step(&root, relative, OFlags::RDONLY).is_some();
-        assert!(opens("a/b/file") && opens("a/b") && opens("a"));
-        assert!(!opens("a/in/file") && !opens("a/in") && !opens("a/../a/b/file"));
     }
 }

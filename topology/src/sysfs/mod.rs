@@ -9,6 +9,7 @@ mod dmi;
 mod driver;
 mod files;
 mod firmware;
+mod inside;
 mod kfd;
 mod latencies;
 mod now;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use cpu::CpuSide;
 pub use files::parse_mask;
+pub use inside::Inside;
 pub use latencies::{LATENCY_FILE, write_latencies};
 pub use now::{current, read_driver, read_now};
 pub use overrides::{OVERRIDE_FILE, parse_overrides};
