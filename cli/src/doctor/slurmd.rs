@@ -158,7 +158,7 @@ fn find_copy(tree: &Tree, kept: Option<&str>) -> Option<String> {
 
 /// Whether a process was started by another user than root: anybody can name a program slurmd.  The owner of its folder does not
 /// say so, for a process may make that root (PR_SET_DUMPABLE).
-fn is_users(tree: &Tree, process: &str) -> bool {
+fn is_users(tree: &Tree, process: u32) -> bool {
     let status = tree.text(&format!("/proc/{process}/status"));
     let status = status.unwrap_or_default();
     let real = status
@@ -169,13 +169,12 @@ fn is_users(tree: &Tree, process: &str) -> bool {
 
 /// The options of the slurmd that runs, and true; where none does, those of its service: unit, drop-ins and environment files.
 pub(super) fn options(tree: &Tree) -> (SlurmdOptions, bool) {
-    let running = tree.entries("/proc").into_iter().find_map(|entry| {
-        entry.parse::<u32>().ok()?;
-        let name = tree.text(&format!("/proc/{entry}/comm"))?;
+    let running = tree.processes().into_iter().find_map(|process| {
+        let name = tree.text(&format!("/proc/{process}/comm"))?;
         // slurmd's own threads and slurmstepd have other names; a child that is about to become one has no terminator yet.
-        let is_slurmd = name == "slurmd" && !is_users(tree, &entry);
-        let line = is_slurmd.then(|| tree.bytes(&format!("/proc/{entry}/cmdline")))??;
-        Some((entry, line)).filter(|(_, line)| !line.is_empty())
+        let is_slurmd = name == "slurmd" && !is_users(tree, process);
+        let line = is_slurmd.then(|| tree.bytes(&format!("/proc/{process}/cmdline")))??;
+        Some((process, line)).filter(|(_, line)| !line.is_empty())
     });
     let Some((process, line)) = running else {
         return (of_service(tree), false);
@@ -212,4 +211,35 @@ fn of_service(tree: &Tree) -> SlurmdOptions {
     files.fold(SlurmdOptions::of_unit(&texts), |options, text| {
         options.and(SlurmdOptions::of_environment_file(&text))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn no_number_of_other_processes_hides_the_slurmd_that_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let process = |pid: u32, name: &str| {
+            let own = folder.path().join(format!("proc/{pid}"));
+            fs::create_dir_all(&own).unwrap();
+            fs::write(own.join("comm"), name).unwrap();
+            own
+        };
+        for pid in 1..=4500 {
+            process(pid, "sleep\n");
+        }
+        let users = process(4600, "slurmd\n");
+        fs::write(users.join("status"), "Uid:\t1000\t1000\t1000\t1000\n").unwrap();
+        fs::write(users.join("cmdline"), "slurmd\0-f\0/home/u/conf\0").unwrap();
+        let own = process(4_194_303, "slurmd\n");
+        fs::write(own.join("cmdline"), "slurmd\0-f\0/srv/slurm.conf\0").unwrap();
+        let (options, is_running) = options(&crate::doctor::tree::Tree::new(folder.path()));
+        assert!(is_running);
+        assert!(matches!(
+            options.conf_source(),
+            ConfSource::File("/srv/slurm.conf")
+        ));
+    }
 }

@@ -13,6 +13,8 @@ use topology::sysfs::Inside;
 const MAX_BYTES: u64 = 8 << 20;
 /// Entries taken from one directory at most.
 const MAX_ENTRIES: usize = 4096;
+/// Process ids that Linux gives at most (`PID_MAX_LIMIT`), and room for what else is in `/proc`.
+const MAX_PROCESSES: usize = (1 << 22) + MAX_ENTRIES;
 
 /// Why a file of the host cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +166,18 @@ impl Tree {
         let mut names: Vec<String> = names.into_iter().flatten().collect();
         names.sort_unstable();
         names
+    }
+
+    /// The ids of the processes in `/proc`, ascending: all of them, for anybody can start some with lower ids than a daemon's.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let names = self.names("/proc", MAX_PROCESSES).ok();
+        let mut processes: Vec<u32> = names
+            .into_iter()
+            .flatten()
+            .filter_map(|name| name.parse().ok())
+            .collect();
+        processes.sort_unstable();
+        processes
     }
 
     /// The last part of the path that the link at an absolute path leads to; None where there is no link.
