@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::fs;
 use std::io::{self, BufWriter, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 
+use ffi::linux::file::FileError;
+use ffi::linux::written::create_output;
 use serde::Serialize;
 use topology::text::is_printable;
 
@@ -28,6 +29,14 @@ pub(crate) enum WriteError {
         /// What the system says.
         error: io::Error,
     },
+    /// The same, by the rules for what root writes too.
+    #[error("cannot {verb} {error}")]
+    Refused {
+        /// `write`.
+        verb: &'static str,
+        /// Which, and why.
+        error: FileError,
+    },
 }
 
 impl WriteError {
@@ -38,6 +47,11 @@ impl WriteError {
             path: path.to_owned(),
             error,
         }
+    }
+
+    /// What `verb` does to a file or folder is refused.
+    pub(crate) fn refused(verb: &'static str, error: FileError) -> Self {
+        Self::Refused { verb, error }
     }
 }
 
@@ -106,7 +120,9 @@ impl Out {
         if path.as_os_str() == "-" {
             return Ok(self.0.write_all(text.as_bytes())?);
         }
-        fs::write(path, text).map_err(|error| WriteError::file("write", path, error))
+        let mut file = create_output(path).map_err(|error| WriteError::refused("write", error))?;
+        file.write_all(text.as_bytes())
+            .map_err(|error| WriteError::file("write", path, error))
     }
 
     pub(crate) fn flush(&mut self) -> io::Result<()> {

@@ -398,6 +398,33 @@ fn help_fits_80_columns() {
     }
 }
 
+#[test]
+fn a_picture_is_written_into_no_fifo_and_through_ones_own_link() {
+    let host = Host::of("l40s-2s-4g-slurm");
+    let from = host.path("").to_str().unwrap().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo.svg");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    let fifo = fifo.to_str().unwrap();
+    let message = refused(&["show", "--from", &from, "--svg", fifo]);
+    assert_eq!(
+        message,
+        format!("gpu-numa: cannot write {fifo}: not a regular file\n")
+    );
+    let link = folder.path().join("out.svg");
+    std::os::unix::fs::symlink("plain.svg", &link).unwrap();
+    let picture = host.run(&["show", "--svg", "-"]).stdout;
+    let output = host.run(&["show", "--svg", link.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    // A pipe that the shell opened, and a device.
+    assert_eq!(host.run(&["show", "--svg", "/dev/stdout"]).stdout, picture);
+    let output = host.run(&["show", "--svg", "/dev/null"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let plain = folder.path().join("plain.svg");
+    assert_eq!(std::fs::read(plain).unwrap(), picture);
+}
+
 /// What a shell's command sees of its own signals and descriptors, started by `before`.
 fn seen_by_a_command(before: &str) -> String {
     let look =

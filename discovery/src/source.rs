@@ -57,9 +57,10 @@ pub(crate) fn open(path: &Path) -> Result<Content, DiscoveryError> {
             path: path.to_owned(),
             limit_mib: limit >> 20,
         },
-        FileError::NotRegular(_) | FileError::NotRoots { .. } | FileError::NotText(_) => {
-            DiscoveryError::NoFile(path.to_owned())
-        }
+        FileError::NotRegular(_)
+        | FileError::NotRoots { .. }
+        | FileError::UsersLink { .. }
+        | FileError::NotText(_) => DiscoveryError::NoFile(path.to_owned()),
     })?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let content = recognise(text).ok_or_else(|| DiscoveryError::UnknownFormat(path.to_owned()))?;

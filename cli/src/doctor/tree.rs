@@ -126,7 +126,9 @@ impl Tree {
             FileError::NotRegular(_) => TreeError::NotRegular(absolute.to_owned()),
             FileError::TooLarge { size, .. } => TreeError::TooLarge(absolute.to_owned(), size),
             FileError::Io { error, .. } => failed(error),
-            FileError::NotRoots { .. } | FileError::NotText(_) => TreeError::Text(error),
+            FileError::NotRoots { .. } | FileError::UsersLink { .. } | FileError::NotText(_) => {
+                TreeError::Text(error)
+            }
         })
     }
 

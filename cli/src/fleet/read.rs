@@ -127,7 +127,9 @@ impl From<FileError> for SkipReason {
             FileError::TooLarge { size, limit, .. } => Self::TooLarge { size, limit },
             FileError::NotText(_) => Self::NotText,
             // Any owner will do here, so the last cannot come.
-            FileError::NotRegular(_) | FileError::NotRoots { .. } => Self::NotRegular,
+            FileError::NotRegular(_) | FileError::NotRoots { .. } | FileError::UsersLink { .. } => {
+                Self::NotRegular
+            }
         }
     }
 }

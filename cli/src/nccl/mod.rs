@@ -63,9 +63,10 @@ fn read(path: &Path) -> Result<Reading, CommandError> {
         }
         FileError::Io { error, .. } => failed(&error),
         FileError::TooLarge { limit, .. } => failed(&format_args!("larger than {limit} bytes")),
-        FileError::NotRegular(_) | FileError::NotRoots { .. } | FileError::NotText(_) => {
-            failed(&"not a regular file")
-        }
+        FileError::NotRegular(_)
+        | FileError::NotRoots { .. }
+        | FileError::UsersLink { .. }
+        | FileError::NotText(_) => failed(&"not a regular file"),
     })?;
     let text = String::from_utf8_lossy(&bytes);
     if is_hwloc(&text) {

@@ -45,6 +45,14 @@ pub enum FileError {
         /// Permission bits.
         mode: u32,
     },
+    /// A link on the way to a file that root is to write, which another user made.
+    #[error("{}: a link of user {owner}'s; as root only root's own links are followed", path.display())]
+    UsersLink {
+        /// The link.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
     /// Not UTF-8.
     #[error("{}: not text", .0.display())]
     NotText(PathBuf),
@@ -173,7 +181,7 @@ pub fn read_trusted_text(path: &Path, limit: u64) -> Result<String, FileError> {
 }
 
 /// The owner that files of an unmapped user seem to have.
-fn unmapped_user() -> u32 {
+pub(super) fn unmapped_user() -> u32 {
     let text = std::fs::read_to_string("/proc/sys/kernel/overflowuid");
     text.ok()
         .and_then(|text| text.trim().parse().ok())
@@ -193,7 +201,7 @@ pub fn file_system_bytes(path: &Path) -> std::io::Result<u64> {
     Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
 }
 
-fn not_trusted(path: &Path, meta: &Metadata) -> FileError {
+pub(super) fn not_trusted(path: &Path, meta: &Metadata) -> FileError {
     FileError::NotRoots {
         path: path.to_owned(),
         owner: meta.uid(),
@@ -240,7 +248,7 @@ fn only_regular(path: &Path, file: File) -> Result<(File, Metadata), FileError> 
     Ok((file, meta))
 }
 
-fn only_roots(path: &Path, meta: &Metadata) -> Result<(), FileError> {
+pub(super) fn only_roots(path: &Path, meta: &Metadata) -> Result<(), FileError> {
     if meta.uid() != 0 || meta.mode() & 0o022 != 0 || meta.is_symlink() {
         return Err(not_trusted(path, meta));
     }
@@ -288,7 +296,7 @@ fn read_bytes(file: File, meta: &Metadata, path: &Path, limit: u64) -> Result<Ve
     Ok(bytes)
 }
 
-fn io(path: &Path, error: std::io::Error) -> FileError {
+pub(super) fn io(path: &Path, error: std::io::Error) -> FileError {
     FileError::Io {
         path: path.to_owned(),
         error,

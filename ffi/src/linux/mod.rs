@@ -17,3 +17,4 @@ pub mod process;
 pub mod sealed;
 pub mod shared;
 pub mod users_file;
+pub mod written;

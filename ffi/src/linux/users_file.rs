@@ -80,9 +80,10 @@ fn read_by(
         Way::Unknown => Err(not_asked("unknown")),
         Way::Local(path) => match open_local(mounts, &path) {
             Ok(file) => read_opened_text(file, &path, limit).map_err(|error| match error {
-                FileError::Io { .. } | FileError::NotRegular(_) | FileError::NotRoots { .. } => {
-                    Unread::Missing
-                }
+                FileError::Io { .. }
+                | FileError::NotRegular(_)
+                | FileError::NotRoots { .. }
+                | FileError::UsersLink { .. } => Unread::Missing,
                 FileError::TooLarge { .. } | FileError::NotText(_) => Unread::Unusable,
             }),
             // Another link, or a file system that was mounted meanwhile: its user may be whom to wait for.
