@@ -1,13 +1,11 @@
 //! `gpu-numa snapshot`: the files that the plugins read.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::Args;
 use ffi::linux::file::{is_roots_file, read_roots_text};
+use ffi::linux::written::Folder;
 use launch::host::{Trust, read_snapshot};
 use nccl_topo::emit::{Form, emit};
 use serde::Serialize;
@@ -88,30 +86,30 @@ impl Snapshot {
     fn write(&self, out: &mut Out) -> Result<Outcome, CommandError> {
         // A service that loaded the driver would undo who has just unloaded it, to put a newer one in its place.
         let machine = self.from.read_as_it_is()?;
-        make_folder(&self.dir)?;
+        let folder = make_folder(&self.dir)?;
         // First gone and last written: without it the plugins use none of the files, so that one who is ended in between
         // leaves no file of NCCL's beside another machine.
         let path = self.dir.join(NODE_FILE);
-        remove_old(&path)?;
+        folder
+            .remove(NODE_FILE.as_ref())
+            .map_err(|error| WriteError::refused("remove", error))?;
         for form in Form::ALL {
-            write_nccl(out, &machine, &self.dir.join(form.file_name()), form)?;
+            write_nccl(out, &machine, &folder, form)?;
         }
         let text = stamp(machine)
             .to_json()
             .map_err(|error| CommandError::Argument(format!("{}: {error}", path.display())))?;
-        write_atomically(&path, &text)?;
+        folder
+            .replace(NODE_FILE.as_ref(), text.as_bytes())
+            .map_err(|error| WriteError::refused("write", error))?;
         out.line(format_args!("{} written", path.display()))?;
         Ok(Outcome::Done)
     }
 }
 
-/// Makes a folder that only root can write, whatever the umask, or the plugins will not trust what is in it.
-pub(crate) fn make_folder(folder: &Path) -> Result<(), WriteError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(folder)
-        .map_err(|error| WriteError::file("make", folder, error))
+/// Opens, or makes, a folder for what the plugins trust: as root only one that nobody else can write or rename.
+pub(crate) fn make_folder(folder: &Path) -> Result<Folder, WriteError> {
+    Folder::make(folder).map_err(|error| WriteError::refused("write into", error))
 }
 
 /// The first reason why the plugins would not use what is in `dir`, with the file's name; None if they would.
@@ -160,49 +158,32 @@ fn stamp(machine: Machine) -> Stamped {
 fn write_nccl(
     out: &mut Out,
     machine: &Machine,
-    path: &Path,
+    folder: &Folder,
     form: Form,
 ) -> Result<(), CommandError> {
+    let name = form.file_name();
+    let path = folder.path().join(name);
     match emit(machine, form) {
         Ok(emitted) => {
-            write_atomically(path, &emitted.xml)?;
+            folder
+                .replace(name.as_ref(), emitted.xml.as_bytes())
+                .map_err(|error| WriteError::refused("write", error))?;
             out.line(format_args!("{} written", path.display()))?;
         }
         Err(why) => {
-            remove_old(path)?;
+            folder
+                .remove(name.as_ref())
+                .map_err(|error| WriteError::refused("remove", error))?;
             out::message(&format!("{} not written: {why}", path.display()));
         }
     }
     Ok(())
 }
 
-fn remove_old(path: &Path) -> Result<(), WriteError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(WriteError::file("remove", path, error))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// Replaces a file in one step, readable by all.
+/// Replaces a file in one step, readable by all; a link in its place is replaced, not followed.
 pub(crate) fn write_atomically(path: &Path, text: &str) -> Result<(), WriteError> {
-    use std::os::unix::fs::PermissionsExt;
-    let new = path.with_extension(format!("new-{}", std::process::id()));
-    let written = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&new)
-        .and_then(|mut file| {
-            // Whatever the umask: NCCL reads its file as the user.
-            file.set_permissions(fs::Permissions::from_mode(0o644))?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        })
-        .and_then(|()| fs::rename(&new, path));
-    written.map_err(|error| {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&new);
-        WriteError::file("write", path, error)
-    })
+    let name = path.file_name().unwrap_or_default();
+    Folder::open(path.parent().unwrap_or(Path::new("/")))
+        .and_then(|folder| folder.replace(name, text.as_bytes()))
+        .map_err(|error| WriteError::refused("write", error))
 }

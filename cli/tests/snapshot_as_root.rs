@@ -100,6 +100,29 @@ fn a_snapshot_that_others_may_write_is_not_believed() {
     );
 }
 
+/// Whoever owns a folder above could put another in its place while root writes.
+#[test]
+fn below_a_folder_that_others_may_write_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    fs::create_dir(&users).unwrap();
+    let mode = |mode| fs::set_permissions(&users, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o777);
+    for dir in [users.clone(), users.join("node7")] {
+        let output = snapshot(&dir, &[]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        let why = "users: must be owned by root and writable only by root (owner 0, mode 777)";
+        assert!(errors.contains(why), "{errors}");
+        assert_eq!(fs::read_dir(&users).unwrap().count(), 0);
+    }
+    // As in /tmp, where nobody else can rename what root made.
+    mode(0o1777);
+    let output = snapshot(&users.join("node7"), &[]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(users.join("node7/node.json").exists());
+}
+
 #[test]
 fn if_stale_writes_only_what_no_longer_holds() {
     let folder = written();

@@ -25,7 +25,7 @@ use crate::command::{CommandError, Format, Outcome};
 use crate::hardware::times_local;
 use crate::out::{self, Out, WriteError};
 use crate::progress::steps_bar;
-use crate::snapshot::write_atomically;
+use crate::snapshot::make_folder;
 use crate::table::{Cell, Column, Table};
 pub(crate) use copies::Copies;
 use copies::GpuCopy;
@@ -148,11 +148,13 @@ impl Measure {
 /// Keeps the latencies for `show` and the snapshot.
 fn save(pairs: &[NodePair]) -> Result<(), WriteError> {
     let path = Path::new("/").join(LATENCY_FILE);
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(());
+    };
     let latencies: Vec<MeasuredLatency> = pairs.iter().map(NodePair::kept).collect();
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|error| WriteError::file("make", folder, error))?;
-    }
-    write_atomically(&path, &write_latencies(&latencies))?;
+    make_folder(folder)?
+        .replace(name, write_latencies(&latencies).as_bytes())
+        .map_err(|error| WriteError::refused("write", error))?;
     out::message(&format!(
         "{} written; gpu-numa snapshot takes it over",
         path.display()

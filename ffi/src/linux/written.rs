@@ -190,6 +190,11 @@ impl Folder {
         })
     }
 
+    /// The path that it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Replaces a file in one step, readable by all, whatever the umask.
     ///
     /// # Errors
