@@ -9,7 +9,9 @@ use launch::frameworks::Row;
 use launch::observe;
 use serde::Serialize;
 use slurm_config::release::Release;
-use slurm_config::rules::{COUNTS_CORES_OF_ALL_TASKS, ROUNDS_CORES_UP, Series};
+use slurm_config::rules::{
+    COUNTS_CORES_OF_ALL_TASKS, COUNTS_CORES_OF_WHOLE_JOB, ROUNDS_CORES_UP, Series,
+};
 use slurm_config::step::{Picked, Request};
 use topology::binding::{
     Advice, KernelVersion, LaunchedBy, StepPlan, StepRequest, TaskRequest, Verdict, advise,
@@ -84,8 +86,8 @@ pub(crate) struct Plan {
     /// has, of --allowed or of the host
     #[arg(long, conflicts_with = "mask")]
     exact: bool,
-    /// The release of Slurm whose rules --exact follows, such as 24.11.7 (default: the newest); before 23.02.5 a step has other
-    /// cores where its tasks share some
+    /// The release of Slurm whose rules --exact follows, such as 24.11.7 (default: the newest); before 23.11 a step may have
+    /// other cores where its tasks share some
     #[arg(long, value_name = "RELEASE", value_parser = parse_release, requires = "exact")]
     slurm_release: Option<Release>,
     /// Plan also where the tasks ask for more CPUs than the step has, as srun --overcommit starts them
@@ -145,13 +147,22 @@ fn newest_release() -> Release {
     Series::newest().release()
 }
 
+/// The releases in which slurmctld began to give steps other CPUs, the newest first.
+const FIRSTS: [Release; 3] = [
+    COUNTS_CORES_OF_WHOLE_JOB,
+    ROUNDS_CORES_UP,
+    COUNTS_CORES_OF_ALL_TASKS,
+];
+
 /// Says which CPUs releases before the newest give the step, where these are others.
 fn tell_releases(newest: &Picked, picked: impl Fn(Release) -> Picked) {
     let mut others = Vec::new();
+    let mut since = None;
     let mut known = newest.clone();
-    for first in [ROUNDS_CORES_UP, COUNTS_CORES_OF_ALL_TASKS] {
+    for first in FIRSTS {
         let before = picked(first.before());
         if before != known {
+            since = since.or(Some(first));
             others.push(match before.missing {
                 0 => format!("before {first} CPUs {}", before.cpus),
                 more => format!(
@@ -162,9 +173,9 @@ fn tell_releases(newest: &Picked, picked: impl Fn(Release) -> Picked) {
         }
         known = before;
     }
-    if !others.is_empty() {
+    if let Some(since) = since {
         out::message(&format!(
-            "the step's CPUs by the rules of Slurm since {ROUNDS_CORES_UP}; {} (--slurm-release)",
+            "the step's CPUs by the rules of Slurm since {since}; {} (--slurm-release)",
             others.join(", ")
         ));
     }

@@ -327,13 +327,13 @@ fn a_plan_says_where_releases_of_slurm_give_a_step_other_cpus() {
             String::from_utf8(output.stderr).unwrap(),
         )
     };
-    let since = "the step's CPUs by the rules of Slurm since 23.02.5; before ";
-    for (words, others) in [
-        (&["-n4"][..], "23.02.5 CPUs 0-1,8-9"),
-        (&["-n2", "-c3"], "23.02.3 CPUs 0-3,8-11"),
+    for (words, since, others) in [
+        (&["-n4"][..], "23.02.5", "CPUs 0-1,8-9"),
+        (&["-n2", "-c3"], "23.02.3", "CPUs 0-3,8-11"),
         (
             &["-n4", "-c3", "--allowed", "0-5,8-13"],
-            "23.02.3 none: it is short of 2 cores",
+            "23.02.3",
+            "none: it is short of 2 cores",
         ),
     ] {
         for form in [&[][..], &["--json"]] {
@@ -341,7 +341,9 @@ fn a_plan_says_where_releases_of_slurm_give_a_step_other_cpus() {
                 said(&[words, form].concat()),
                 (
                     Some(0),
-                    format!("gpu-numa: {since}{others} (--slurm-release)\n")
+                    format!(
+                        "gpu-numa: the step's CPUs by the rules of Slurm since {since}; before {since} {others} (--slurm-release)\n"
+                    )
                 )
             );
         }

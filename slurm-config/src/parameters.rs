@@ -6,6 +6,7 @@ use topology::text::nearest;
 use crate::config::{Line, last};
 use crate::cores::SocketKind;
 use crate::node::Node;
+use crate::options::{LETTER_THAT_MAY_HAVE, LETTERS_WITH_VALUE, LONG, LongOption};
 use crate::release::Release;
 use crate::rules::Series;
 
@@ -145,53 +146,6 @@ impl SocketWord {
                 Self::OfCluster(with(of_cluster))
             },
         )
-    }
-}
-
-/// Letters of slurmd's options that take a value, attached or as the next word (`_process_cmdline`, slurmd/slurmd.c).
-const LETTERS_WITH_VALUE: [char; 5] = ['d', 'f', 'L', 'n', 'N'];
-
-/// The letter whose value is attached or none.
-const LETTER_THAT_MAY_HAVE: char = 'F';
-
-/// A long option of slurmd.
-#[derive(Debug, Clone, Copy)]
-struct LongOption {
-    name: &'static str,
-    takes_value: bool,
-    /// The first series that has it; an earlier one prints how slurmd is called, and does not start.
-    since: (u32, u32),
-}
-
-/// Long options of slurmd in all releases from 22.05 on (`_process_cmdline`, slurmd/slurmd.c).
-const LONG: [LongOption; 10] = [
-    LongOption::of("authinfo", true, (23, 2)),
-    LongOption::of("ca-cert-file", true, (25, 5)),
-    LongOption::of("conf", true, (22, 5)),
-    LongOption::of("conf-server", true, (22, 5)),
-    LongOption::of("extra", true, (23, 11)),
-    LongOption::of("instance-id", true, (23, 11)),
-    LongOption::of("instance-type", true, (23, 11)),
-    LongOption::of("parameters", true, (25, 11)),
-    LongOption::of("systemd", false, (23, 11)),
-    LongOption::of("version", false, (22, 5)),
-];
-
-impl LongOption {
-    const fn of(name: &'static str, takes_value: bool, since: (u32, u32)) -> Self {
-        Self {
-            name,
-            takes_value,
-            since,
-        }
-    }
-
-    /// The one of a name or of the beginning of one, as `getopt_long(3)` finds it.
-    fn find(name: &str) -> Option<Self> {
-        let exact = LONG.into_iter().find(|own| own.name == name);
-        let mut begin = LONG.into_iter().filter(|own| own.name.starts_with(name));
-        let first = begin.next().filter(|_| begin.next().is_none());
-        exact.or(first)
     }
 }
 

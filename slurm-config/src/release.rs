@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::rules::Series;
+
 /// A release such as 24.11.7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Release {
@@ -48,11 +50,14 @@ impl Release {
         (self.major, self.minor)
     }
 
-    /// The patch before this one, which is not the first of its series.
+    /// The patch before this one; before the first of a series the newest of the series before, which the table has.
     pub fn before(self) -> Self {
-        Self {
-            micro: self.micro.map(|micro| micro.saturating_sub(1)),
-            ..self
+        match self.micro {
+            Some(micro @ 1..) => Self {
+                micro: Some(micro - 1),
+                ..self
+            },
+            Some(0) | None => Series::before(self).map_or(self, |series| series.release()),
         }
     }
 

@@ -233,6 +233,12 @@ impl Series {
         TABLE.last().unwrap_or(&V22_05)
     }
 
+    /// The newest row before `release`'s series; none before the first.
+    pub fn before(release: Release) -> Option<&'static Self> {
+        let older = TABLE.iter().filter(|row| row.number < release.series());
+        older.last()
+    }
+
     /// The series whose library is `libslurm.so.API`.
     pub fn of_api(api: u32) -> Option<&'static Self> {
         TABLE.iter().find(|series| series.api == api)
@@ -381,6 +387,20 @@ pub const ROUNDS_CORES_UP: Release = Release {
 /// of one socket before it goes to the next.  A series without a patch stands for its newest one.
 pub fn rounds_cores_up(release: Release) -> bool {
     !is_before(release, ROUNDS_CORES_UP)
+}
+
+/// The first release whose slurmctld counts a job's cores where a step takes all of them (`_pick_step_cores`, slurmctld/step_mgr.c);
+/// before it took the number of the job's CPUs for that of cores.
+pub const COUNTS_CORES_OF_WHOLE_JOB: Release = Release {
+    major: 23,
+    minor: 11,
+    micro: Some(0),
+};
+
+/// Whether slurmctld of `release` looks for as many cores as the job has, for a step that takes them all, and not for as many as it
+/// has CPUs.
+pub fn counts_cores_of_whole_job(release: Release) -> bool {
+    !is_before(release, COUNTS_CORES_OF_WHOLE_JOB)
 }
 
 /// Whether `release` is before the patch `first`; a series without a patch stands for its newest one.

@@ -66,12 +66,24 @@ impl Sockets {
     pub fn pick(&self, turns: &[CpuSet], request: Request, release: Release) -> Picked {
         let (tasks, asked) = (request.tasks, request.cpus_per_task);
         let threads = self.threads_per_core;
+        let job = union(turns);
+        let of_tasks = tasks.saturating_mul(asked);
         // As many tasks as the host has cores take all that their job has.
         let takes_all = tasks == self.cores.len().saturating_mul(self.cores_per_socket);
-        let wanted = if asked > threads && rules::counts_cores_of_each_task(release) {
+        if takes_all && of_tasks >= job.len() {
+            return Picked {
+                cpus: job,
+                missing: 0,
+            };
+        }
+        let wanted = if takes_all && !rules::counts_cores_of_whole_job(release) {
+            job.len()
+        } else if takes_all {
+            job.len().div_ceil(threads)
+        } else if asked > threads && rules::counts_cores_of_each_task(release) {
             tasks.saturating_mul(asked.div_ceil(threads))
         } else {
-            tasks.saturating_mul(asked).div_ceil(threads)
+            of_tasks.div_ceil(threads)
         };
         let each = if rules::rounds_cores_up(release) {
             wanted.div_ceil(tasks.max(1))
@@ -79,14 +91,17 @@ impl Sockets {
             wanted.checked_div(tasks).unwrap_or(0)
         };
         // The count of a turn goes up before it is compared: it never comes to none.
-        let each = if takes_all || each == 0 {
-            usize::MAX
+        let each = if each == 0 { usize::MAX } else { each };
+        // A step that takes all looks in each turn at the cores of those before, too, and counts them again: it may end with fewer
+        // cores than there are (`_pick_step_core`, `use_all_cores`).
+        let turns = if takes_all {
+            with_those_before(turns)
         } else {
-            each
+            turns.to_vec()
         };
-        let mut missing = if takes_all { usize::MAX } else { wanted };
+        let mut missing = wanted;
         let mut cpus = CpuSet::new();
-        for turn in turns {
+        for turn in &turns {
             let mut free: Vec<Vec<CpuSet>> =
                 self.cores.iter().map(|cores| parts(cores, turn)).collect();
             let mut owed = each;
@@ -223,6 +238,17 @@ fn parts(cores: &[CpuSet], cpus: &CpuSet) -> Vec<CpuSet> {
     cores.filter(|core| !core.is_empty()).collect()
 }
 
+/// Each turn with the CPUs of those before it; none that adds nothing.
+fn with_those_before(turns: &[CpuSet]) -> Vec<CpuSet> {
+    let mut all = CpuSet::new();
+    let new = turns.iter().filter_map(|turn| {
+        let before = all.len();
+        all.extend_with(turn);
+        (all.len() > before).then(|| all.clone())
+    });
+    new.collect()
+}
+
 fn union(cores: &[CpuSet]) -> CpuSet {
     cores
         .iter()
@@ -348,6 +374,26 @@ mod tests {
         // Three of four cores are no whole sockets.
         assert_eq!(bound("0-2,4-6", 3, 1), "0,4 | 2,6 | 1,5");
         assert_eq!(bound("0-7", 3, 1), "");
+    }
+
+    #[test]
+    fn a_step_that_takes_all_counts_cores_near_its_gpus_twice() {
+        let sockets = Sockets::of(&machine(2, 2, 2));
+        let turns = [set("0-1,4-5"), CpuSet::new(), set("2-3,6-7")];
+        let picked = |tasks, cpus_per_task, of: &str| {
+            let request = Request {
+                tasks,
+                cpus_per_task,
+            };
+            let picked = sockets.pick(&turns, request, release(of));
+            assert_eq!(picked.missing, 0);
+            picked.cpus.to_string()
+        };
+        // Of four cores the two near the GPUs, one of these again, and one more; CPUs were counted for cores before.
+        assert_eq!(picked(4, 1, "24.11"), "0-2,4-6");
+        assert_eq!(picked(4, 1, "23.02"), "0-7");
+        // All CPUs are asked for.
+        assert_eq!(picked(4, 2, "24.11"), "0-7");
     }
 
     #[test]

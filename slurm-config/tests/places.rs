@@ -69,6 +69,7 @@ mod places {
                     "slurm-config/src/plugins.rs",
                     "slurm-config/src/rules.rs",
                     "slurm-config/src/keys.rs",
+                    "slurm-config/src/options.rs",
                     "slurm-config/src/values.rs",
                 ]
                 .contains(&path.as_str());
