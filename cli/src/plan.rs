@@ -10,7 +10,7 @@ use launch::observe;
 use serde::Serialize;
 use slurm_config::release::Release;
 use slurm_config::rules::{
-    COUNTS_CORES_OF_ALL_TASKS, COUNTS_CORES_OF_WHOLE_JOB, ROUNDS_CORES_UP, Series,
+    COUNTS_CORES_OF_ALL_TASKS, COUNTS_CORES_OF_WHOLE_JOB, ROUNDS_CORES_UP, Series, release_before,
 };
 use slurm_config::step::{Picked, Request};
 use topology::binding::{
@@ -160,7 +160,7 @@ fn tell_releases(newest: &Picked, picked: impl Fn(Release) -> Picked) {
     let mut since = None;
     let mut known = newest.clone();
     for first in FIRSTS {
-        let before = picked(first.before());
+        let before = picked(release_before(first));
         if before != known {
             since = since.or(Some(first));
             others.push(match before.missing {

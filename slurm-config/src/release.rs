@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::rules::Series;
-
 /// A release such as 24.11.7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Release {
@@ -48,17 +46,6 @@ impl Release {
     /// Year and month, without the patch.
     pub fn series(self) -> (u32, u32) {
         (self.major, self.minor)
-    }
-
-    /// The patch before this one; before the first of a series the newest of the series before, which the table has.
-    pub fn before(self) -> Self {
-        match self.micro {
-            Some(micro @ 1..) => Self {
-                micro: Some(micro - 1),
-                ..self
-            },
-            Some(0) | None => Series::before(self).map_or(self, |series| series.release()),
-        }
     }
 
     /// The series as `SLURM_VERSION_NUM` has it, which is what Slurm compares a plugin's with.

@@ -233,12 +233,6 @@ impl Series {
         TABLE.last().unwrap_or(&V22_05)
     }
 
-    /// The newest row before `release`'s series; none before the first.
-    pub fn before(release: Release) -> Option<&'static Self> {
-        let older = TABLE.iter().filter(|row| row.number < release.series());
-        older.last()
-    }
-
     /// The series whose library is `libslurm.so.API`.
     pub fn of_api(api: u32) -> Option<&'static Self> {
         TABLE.iter().find(|series| series.api == api)
@@ -387,6 +381,18 @@ pub const ROUNDS_CORES_UP: Release = Release {
 /// of one socket before it goes to the next.  A series without a patch stands for its newest one.
 pub fn rounds_cores_up(release: Release) -> bool {
     !is_before(release, ROUNDS_CORES_UP)
+}
+
+/// The patch before `first`; before the first of a series the newest of the series before, where the table has one.
+pub fn release_before(first: Release) -> Release {
+    if let Some(micro @ 1..) = first.micro {
+        return Release {
+            micro: Some(micro - 1),
+            ..first
+        };
+    }
+    let mut older = TABLE.iter().rev().filter(|row| row.number < first.series());
+    older.next().map_or(first, Series::release)
 }
 
 /// The first release whose slurmctld counts a job's cores where a step takes all of them (`_pick_step_cores`, slurmctld/step_mgr.c);
