@@ -63,7 +63,9 @@ impl Route {
             .map(|part| Found::of(model, part, is_cut, searches))
             .collect();
         let found = found?;
-        let channels = found.iter().map(|found| found.ring.len()).min()?;
+        // Rings and trees have as many channels as the search with the fewest found (init.cc `initTransportsRank`).
+        let fewest = |found: &Found| found.ring.len().min(found.tree.len());
+        let channels = found.iter().map(fewest).min()?;
         let joint = if by_network {
             By::Network
         } else {

@@ -241,6 +241,20 @@ fn a_modelled_ring_over_two_packages_crosses_once_each_way_in_any_order_of_ranks
 }
 
 #[test]
+fn a_tree_that_the_search_does_not_find_leaves_one_channel() {
+    // NCCL 2.31 finds two rings of 15 GB/s and no tree for two, and falls back to one channel (its own code in a job).
+    let mut machine = amd(without_switches(machine(2, 1, 4), 2, false));
+    let processor = machine.processor.as_mut().unwrap();
+    (processor.family, processor.model) = (Some(26), Some(2));
+    let mut all = members(&machine);
+    (all.capability, all.rules) = (120, rules("2.31.0"));
+    let forecast = Forecast::of(&machine, &all, Some(&file(&machine)));
+    assert!(forecast.is_modelled() && forecast.is_even(), "{forecast:?}");
+    assert_eq!(forecast.ring(), ONCE_EACH_WAY);
+    assert_eq!(forecast.tree(), ONCE_EACH_WAY);
+}
+
+#[test]
 fn channels_that_go_another_way_round_have_the_ways_of_none() {
     let one = Hops {
         up: 3,
