@@ -186,20 +186,27 @@ fn present_to(machine: &Machine, root: &Path, pid: u32, own: u32) -> Option<Vec<
     let folder = living_folder_of(root, pid);
     let namespace = |folder: &Path| fs::read_link(folder.join("ns/mnt")).ok();
     let its_root = folder.join("root");
-    let is_at_root = || fs::read_link(&its_root).is_ok_and(|path| path == Path::new("/"));
-    let has_same = namespace(&folder)? == namespace(&living_folder_of(root, own))? && is_at_root();
+    let top = fs::read_link(&its_root).ok()?;
+    let own = living_folder_of(root, own);
+    let is_in_ours = namespace(&folder)? == namespace(&own)?;
+    let has_same = is_in_ours && top == Path::new("/");
+    // A process's own list has what is mounted below its root, and not that in which its root is a folder.
+    let (whose, top) = if is_in_ours {
+        (&own, top.as_path())
+    } else {
+        (&folder, Path::new("/"))
+    };
     let mountinfo = if has_same {
         Vec::new()
     } else {
-        read_first(&folder.join("mountinfo"), LARGEST_MOUNTINFO)
-            .ok()?
-            .0
+        let list = whose.join("mountinfo");
+        read_first(&list, LARGEST_MOUNTINFO).ok()?.0
     };
     let mounts = Mounts::parse(&mountinfo);
     let is_there = |gpu: &Gpu| {
         let mut devices = gpu.device_paths();
         let found = devices.find_map(|device| {
-            let found = mounts::is_there(&mounts, &its_root, Path::new(&device));
+            let found = mounts::is_there(&mounts, &its_root, top, Path::new(&device));
             (found != Some(false)).then_some(found)
         });
         found.unwrap_or(Some(false))

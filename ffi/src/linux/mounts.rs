@@ -100,15 +100,15 @@ pub fn read_mountinfo() -> Vec<u8> {
     std::fs::read("/proc/self/mountinfo").unwrap_or_default()
 }
 
-/// Whether there is something at `path` below `root`, the root folder of a process with these mounts, which its user may have chosen: no
-/// link is followed.  None where that is not known without waiting for a file system that may never answer.
-pub fn is_there(mounts: &Mounts<'_>, root: &Path, path: &Path) -> Option<bool> {
-    let mount = mounts.of(path)?;
+/// Whether there is something at `path` below `root`, the root folder of a process, which is at `top` among `mounts` and which its user
+/// may have chosen: no link is followed.  None where that is not known without waiting for a file system that may never answer.
+pub fn is_there(mounts: &Mounts<'_>, root: &Path, top: &Path, path: &Path) -> Option<bool> {
+    let below = path.strip_prefix("/").ok()?;
+    let mount = mounts.of(&top.join(below))?;
     // The kernel's own, of which nothing else is read.
     if mount.answers() != Answers::Always && mount.kind() != "devtmpfs" {
         return None;
     }
-    let below = path.strip_prefix("/").ok()?;
     let look = OFlags::PATH | OFlags::CLOEXEC;
     let root = rustix::fs::open(root, look, Mode::empty()).ok()?;
     let flags = look | OFlags::NOFOLLOW;
@@ -208,14 +208,18 @@ mod tests {
         }
         std::os::unix::fs::symlink("dev", root.join("link")).unwrap();
         let mounts = Mounts::parse(INFO);
-        let look = |path| is_there(&mounts, root, Path::new(path));
+        let top = Path::new("/");
+        let look = |path| is_there(&mounts, root, top, Path::new(path));
         assert_eq!((look("/dev/x"), look("/dev/y")), (Some(true), Some(false)));
         assert_eq!(look("/no/x"), Some(false));
         assert_eq!((look("/home/a b/x"), look("/home/x")), (None, None));
         assert_eq!((look("/link/x"), look("/link")), (None, Some(true)));
         let devices = Mounts::parse(b"21 1 0:5 / /dev rw - devtmpfs udev rw\n");
-        assert_eq!(is_there(&devices, root, Path::new("/dev/x")), Some(true));
-        assert_eq!(is_there(&devices, root, Path::new("/home/x")), None);
+        let look = |top, path| is_there(&devices, root, Path::new(top), Path::new(path));
+        assert_eq!(look("/", "/dev/x"), Some(true));
+        assert_eq!(look("/", "/home/x"), None);
+        // Another root, in a mount that its own process does not see.
+        assert_eq!(look("/dev/shm/root", "/dev/x"), Some(true));
     }
 
     #[test]
