@@ -343,6 +343,12 @@ pub fn stops_at_detection_of_clouds(release: Release) -> bool {
     is_before(release, DETECTION_OF_CLOUDS)
 }
 
+/// Whether slurmctld of `release` refuses a node that registers itself with a `Topology=` that it does not have
+/// (`validate_node_specs`, slurmctld/node_mgr.c); before it such a value is forgotten (`create_dynamic_reg_node`).
+pub fn refuses_topologies(release: Release) -> bool {
+    release.series() >= (26, 5)
+}
+
 /// The first release whose slurmd keeps a GPU of several files whole beside gres/shard and gres/mps (`_build_sharing_list`,
 /// plugins/gres/common/gres_c_s.c).
 pub const SEVERAL_FILES_BESIDE_SHARING: Release = Release {

@@ -345,7 +345,10 @@ fn foretell(world: &World<'_>, slurm: &Slurm, node: &Node, release: Release) -> 
     let mut own = match (lacking, judged) {
         (Some(why), _) => told(ForecastOutcome::Drained, Some(why)),
         (None, Err((outcome, why))) => told(*outcome, Some(why.clone())),
-        (None, Ok(Ok(()))) => told(ForecastOutcome::Accepted, None),
+        (None, Ok(Ok(()))) => unknown_topology(node, release).map_or_else(
+            || told(ForecastOutcome::Accepted, None),
+            |why| told(ForecastOutcome::Unknown, Some(why)),
+        ),
         (None, Ok(Err(why))) if is_judged_before(node, &why) => told(
             ForecastOutcome::Unknown,
             Some(format!(
@@ -356,6 +359,17 @@ fn foretell(world: &World<'_>, slurm: &Slurm, node: &Node, release: Release) -> 
     };
     own.refused = refused;
     own
+}
+
+/// What slurmctld takes a node that registers itself for: the topologies that its words name are slurmctld's own.  Before
+/// `rules::refuses_topologies` it forgets those that it does not have.
+fn unknown_topology(node: &Node, release: Release) -> Option<String> {
+    let named = node.whole.get("topology")?;
+    (node.is_dynamic() && !named.is_empty() && rules::refuses_topologies(release)).then(|| {
+        format!(
+            "slurmctld refuses the node where its topology.yaml or topology.conf does not have what Topology={named} names"
+        )
+    })
 }
 
 /// Whether slurmctld may have judged this by its own gres.conf before the node started, and then looks no more than at how many GPUs it

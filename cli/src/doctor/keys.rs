@@ -221,7 +221,7 @@ fn report_need(need: &Need<'_>, report: &mut DoctorReport) {
                     need.key
                 )
             }
-            Wanted::Database | Wanted::Qos | Wanted::StartedBy => {
+            Wanted::Database | Wanted::Qos | Wanted::StartedBy | Wanted::Topology => {
                 format!("{place}: no {}=", need.key)
             }
         },

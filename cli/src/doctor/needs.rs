@@ -74,6 +74,11 @@ pub(super) fn words_of(need: &Need<'_>) -> String {
             format!("an answer of slurmdbd for {key}={name}, or what slurmctld kept of one")
         }
         Wanted::Qos => format!("the QOS of {key}={name} in slurmdbd"),
+        Wanted::Topology => {
+            format!(
+                "what {key}={name}, and each {key}= after it, names in slurmctld's topology.yaml or topology.conf"
+            )
+        }
     }
 }
 
@@ -104,7 +109,7 @@ fn state_of(slurm: &Slurm, need: &Need<'_>) -> State {
             Some(false) => State::Missing,
             Some(true) | None => State::Open,
         },
-        Wanted::Database | Wanted::Qos | Wanted::StartedBy => State::Open,
+        Wanted::Database | Wanted::Qos | Wanted::StartedBy | Wanted::Topology => State::Open,
     }
 }
 

@@ -207,6 +207,12 @@ fn what_slurmd_is_told_on_its_command_line_is_of_its_release() {
             forecast(&host, new)
         );
     }
+    // The topology that the last one names is slurmctld's to know.
+    let newest = forecast(&host, "26.05");
+    assert!(
+        newest.contains("Topology=CoreSpecCount=1 names"),
+        "{newest}"
+    );
 }
 
 /// slurmctld makes a map of a cloud node's CPUs for its lines, and stops at a core that is not in it.

@@ -20,6 +20,10 @@ pub enum Wanted {
     Database,
     /// A quality of service that slurmdbd has (`_build_single_partitionline_info`, slurmctld/read_config.c).
     Qos,
+    /// Here, and on every other line that names some: a topology of each name, and in it the switch or block that stands behind a
+    /// colon, in what slurmctld reads of topologies (`_set_nodes_topo` and `set_part_topology_idx`, slurmctld): topology.yaml, else
+    /// topology.conf alone, whose name is `default`.
+    Topology,
 }
 
 /// One thing that must be there.
@@ -182,6 +186,16 @@ pub fn needs(conf: &[Line], release: Option<Release>) -> Vec<Need<'_>> {
             });
         }
     }
+    if is_of(NAMES_TOPOLOGIES) {
+        // A large cluster has one for each of its nodes, and they are all in the same file.
+        found.extend(named_topologies(conf).next().map(|(line, name)| Need {
+            line,
+            key: "Topology",
+            name,
+            wanted: Wanted::Topology,
+            stops: Stops::Slurmctld,
+        }));
+    }
     let Some((name, line)) = given("AccountingStorageType").filter(|own| is_database(own.0)) else {
         return found;
     };
@@ -207,6 +221,20 @@ pub fn needs(conf: &[Line], release: Option<Release>) -> Vec<Need<'_>> {
 
 /// The releases in which a QOS of a partition's line must be known, whatever is enforced.
 pub(super) const QOS_MUST_BE_THERE: Span = Span::ALL.since(25, 11);
+
+/// The releases in which lines of nodes and partitions name topologies.
+const NAMES_TOPOLOGIES: Span = Span::ALL.since(25, 5);
+
+/// What lines of nodes and partitions say of topologies: the line and the value.
+fn named_topologies(conf: &[Line]) -> impl Iterator<Item = (&Line, &str)> {
+    let lines = conf.iter().filter(|line| {
+        ["nodename", "partitionname"]
+            .iter()
+            .any(|key| line.get(key).is_some())
+    });
+    let values = lines.filter_map(|line| Some((line, line.get("topology")?)));
+    values.filter(|(_, value)| !value.is_empty())
+}
 
 /// Whether a value of AccountingStorageType= is the database.
 pub(super) fn is_database(value: &str) -> bool {
@@ -267,5 +295,11 @@ mod tests {
         assert_eq!(told(qos, "24.11").len(), 2);
         assert_eq!(told(qos, "25.11").len(), 3);
         assert_eq!(told("PartitionName=p QOS=a\n", "25.11"), []);
+        let topologies = "NodeName=a Topology=t:s1\nPartitionName=p Nodes=a Topology=u\nNodeName=b Topology=\nTopology=v\n";
+        assert_eq!(told(topologies, "24.11"), []);
+        assert_eq!(
+            told(topologies, "25.05"),
+            [("Topology", "t:s1".to_owned(), Wanted::Topology)]
+        );
     }
 }
