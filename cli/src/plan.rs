@@ -9,10 +9,8 @@ use launch::frameworks::Row;
 use launch::observe;
 use serde::Serialize;
 use slurm_config::release::Release;
-use slurm_config::rules::{
-    COUNTS_CORES_OF_ALL_TASKS, COUNTS_CORES_OF_WHOLE_JOB, ROUNDS_CORES_UP, Series, release_before,
-};
-use slurm_config::step::{Picked, Request};
+use slurm_config::rules::{Series, release_before};
+use slurm_config::step::{OTHER_CPUS_SINCE, Picked, Request};
 use topology::binding::{
     Advice, KernelVersion, LaunchedBy, StepPlan, StepRequest, TaskRequest, Verdict, advise,
     find_socket_link, find_spanning, plan_step, summarize,
@@ -147,19 +145,12 @@ fn newest_release() -> Release {
     Series::newest().release()
 }
 
-/// The releases in which slurmctld began to give steps other CPUs, the newest first.
-const FIRSTS: [Release; 3] = [
-    COUNTS_CORES_OF_WHOLE_JOB,
-    ROUNDS_CORES_UP,
-    COUNTS_CORES_OF_ALL_TASKS,
-];
-
 /// Says which CPUs releases before the newest give the step, where these are others.
 fn tell_releases(newest: &Picked, picked: impl Fn(Release) -> Picked) {
     let mut others = Vec::new();
     let mut since = None;
     let mut known = newest.clone();
-    for first in FIRSTS {
+    for first in OTHER_CPUS_SINCE {
         let before = picked(release_before(first));
         if before != known {
             since = since.or(Some(first));

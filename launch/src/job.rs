@@ -126,8 +126,7 @@ fn is_stepd_of(root: &Path, pid: u32, job: &str) -> bool {
     /// Longer than any such title: other processes choose what stands there, and how much.
     const TITLE_BYTES: usize = 256;
     let command_line = root.join(format!("proc/{pid}/cmdline"));
-    let title =
-        read_first(&command_line, TITLE_BYTES).map_or_else(|_| Vec::new(), |(title, _)| title);
+    let (title, _) = read_first(&command_line, TITLE_BYTES).unwrap_or_default();
     let title = String::from_utf8_lossy(&title);
     let step = title
         .strip_prefix("slurmstepd: [")

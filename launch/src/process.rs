@@ -204,12 +204,12 @@ fn present_to(machine: &Machine, root: &Path, pid: u32, own: u32) -> Option<Vec<
     };
     let mounts = Mounts::parse(&mountinfo);
     let is_there = |gpu: &Gpu| {
-        let mut devices = gpu.device_paths();
-        let found = devices.find_map(|device| {
-            let found = mounts::is_there(&mounts, &its_root, top, Path::new(&device));
-            (found != Some(false)).then_some(found)
-        });
-        found.unwrap_or(Some(false))
+        for device in gpu.device_paths() {
+            if mounts::is_there(&mounts, &its_root, top, Path::new(&device))? {
+                return Some(true);
+            }
+        }
+        Some(false)
     };
     let mut present = Vec::new();
     for gpu in &machine.gpus {
@@ -326,13 +326,10 @@ const LARGEST_ENVIRONMENT: usize = 6 << 20;
 
 /// The same entries without what is none: a process may point `/proc/PID/environ` to a mapping of zeros, and each look at a variable goes
 /// through all.
-fn without_empty_entries(bytes: Vec<u8>) -> Vec<u8> {
-    if !bytes.windows(2).any(|pair| pair == [0, 0]) {
-        return bytes;
-    }
-    let entries = bytes.split(|byte| *byte == 0);
-    let entries: Vec<&[u8]> = entries.filter(|entry| !entry.is_empty()).collect();
-    entries.join(&0)
+fn without_empty_entries(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.dedup_by(|next, before| *next == 0 && *before == 0);
+    bytes.pop_if(|last| *last == 0);
+    bytes
 }
 
 impl Environment for StartEnvironment {

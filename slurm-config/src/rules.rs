@@ -364,7 +364,7 @@ pub fn splits_several_files(release: Release) -> bool {
 }
 
 /// The first release whose slurmctld counts the cores of all tasks of a step together (`_pick_step_cores`, slurmctld/step_mgr.c).
-pub const COUNTS_CORES_OF_ALL_TASKS: Release = Release {
+pub(crate) const COUNTS_CORES_OF_ALL_TASKS: Release = Release {
     major: 23,
     minor: 2,
     micro: Some(3),
@@ -377,7 +377,7 @@ pub fn counts_cores_of_each_task(release: Release) -> bool {
 }
 
 /// The first release whose slurmctld rounds a task's share of a step's cores up (`_pick_step_cores`, slurmctld/step_mgr.c).
-pub const ROUNDS_CORES_UP: Release = Release {
+pub(crate) const ROUNDS_CORES_UP: Release = Release {
     major: 23,
     minor: 2,
     micro: Some(5),
@@ -403,7 +403,7 @@ pub fn release_before(first: Release) -> Release {
 
 /// The first release whose slurmctld counts a job's cores where a step takes all of them (`_pick_step_cores`, slurmctld/step_mgr.c);
 /// before it took the number of the job's CPUs for that of cores.
-pub const COUNTS_CORES_OF_WHOLE_JOB: Release = Release {
+pub(crate) const COUNTS_CORES_OF_WHOLE_JOB: Release = Release {
     major: 23,
     minor: 11,
     micro: Some(0),

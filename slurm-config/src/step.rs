@@ -13,6 +13,13 @@ use crate::cores::{SocketKind, sockets_of_machine};
 use crate::release::Release;
 use crate::rules;
 
+/// The releases in which slurmctld began to give steps other CPUs, as [`Sockets::pick`] knows them, the newest first.
+pub const OTHER_CPUS_SINCE: [Release; 3] = [
+    rules::COUNTS_CORES_OF_WHOLE_JOB,
+    rules::ROUNDS_CORES_UP,
+    rules::COUNTS_CORES_OF_ALL_TASKS,
+];
+
 /// A step of one host, as srun asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
@@ -132,12 +139,10 @@ impl Sockets {
             let homes: Vec<CpuSet> = match unit {
                 Unit::Thread => break,
                 Unit::Core => self.cores.iter().flatten().cloned().collect(),
-                Unit::Socket => self.cores.iter().map(|cores| union(cores)).collect(),
+                Unit::Socket => self.cores.iter().map(union).collect(),
             };
             let own = homes.iter().filter(|home| home.intersects(mask));
-            *mask = own
-                .fold(CpuSet::new(), |all, home| all.union(home))
-                .intersection(step);
+            *mask = union(own).intersection(step);
         }
         Some(masks)
     }
@@ -153,7 +158,7 @@ impl Sockets {
             });
             all && number == wanted
         };
-        if is_whole(&mut self.cores.iter().map(|cores| union(cores))) {
+        if is_whole(&mut self.cores.iter().map(union)) {
             Some(Unit::Socket)
         } else if is_whole(&mut self.cores.iter().flatten().cloned()) {
             Some(Unit::Core)
@@ -249,10 +254,9 @@ fn with_those_before(turns: &[CpuSet]) -> Vec<CpuSet> {
     new.collect()
 }
 
-fn union(cores: &[CpuSet]) -> CpuSet {
-    cores
-        .iter()
-        .fold(CpuSet::new(), |all, core| all.union(core))
+fn union<'s>(sets: impl IntoIterator<Item = &'s CpuSet>) -> CpuSet {
+    let sets = sets.into_iter();
+    sets.fold(CpuSet::new(), |all, set| all.union(set))
 }
 
 #[cfg(test)]

@@ -19,10 +19,7 @@ const MOST_FAULTY_LINES: usize = 255;
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(slurm) = &world.slurm else { return };
     check_includes(slurm, report);
-    let lines = files(slurm)
-        .into_iter()
-        .flat_map(|(file, lines)| lines.iter().map(move |line| (file, line)));
-    let mut faulty = lines.filter_map(|(file, line)| {
+    let mut faulty = lines(slurm).filter_map(|(file, line)| {
         let fault = fault_of(line, file, world.release)?;
         Some((file, line, fault))
     });
@@ -61,15 +58,11 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     }
 }
 
-/// The files whose lines are checked by the same rules.
-fn files(slurm: &Slurm) -> [(ConfFile, &[Line]); 2] {
-    [
-        (ConfFile::Slurm, slurm.conf.as_slice()),
-        (
-            ConfFile::Cgroup,
-            slurm.cgroup.as_deref().unwrap_or_default(),
-        ),
-    ]
+/// The lines that are checked by the same rules, with their files.
+fn lines(slurm: &Slurm) -> impl Iterator<Item = (ConfFile, &Line)> {
+    let cgroup = slurm.cgroup.iter().flatten();
+    let slurm = slurm.conf.iter().map(|line| (ConfFile::Slurm, line));
+    slurm.chain(cgroup.map(|line| (ConfFile::Cgroup, line)))
 }
 
 /// What is wrong with the words by which a node registers itself (`_create_nodes`, slurmd/slurmd.c: those of a NodeName line).
@@ -115,10 +108,7 @@ pub(super) fn stop(slurm: &Slurm, release: Release) -> Option<(ForecastOutcome, 
             "--{option} is an option of slurmd from {since} on"
         )));
     }
-    let mut lines = files(slurm)
-        .into_iter()
-        .flat_map(|(file, lines)| lines.iter().map(move |line| (file, line)));
-    let fault = lines.find_map(|(file, line)| {
+    let fault = lines(slurm).find_map(|(file, line)| {
         let fault = fault_of(line, file, Some(release))?;
         Some(stops_slurmd(format!("{}: {fault}", line.place())))
     });

@@ -442,6 +442,11 @@ struct Modelled<'a> {
 }
 
 impl View<'_> {
+    /// Whether NVLinks are not known, which is all that may not be.
+    fn assumes_no_nvlink(&self) -> bool {
+        !self.notes.is_empty()
+    }
+
     fn conditions(&self, is_whole: bool) -> Conditions {
         Conditions {
             compute_capability: self.capability,
@@ -501,7 +506,7 @@ impl View<'_> {
             ring,
             tree,
             nodes,
-            assumes_no_nvlink: !self.notes.is_empty(),
+            assumes_no_nvlink: self.assumes_no_nvlink(),
             notes: self.notes.to_vec(),
         }
     }
@@ -631,8 +636,10 @@ impl Modelled<'_> {
 
     fn verdict(&self, ring: Option<&ChannelGraph>, nodes: &[NodeView]) -> String {
         let mut said = match ring {
-            Some(ring) if self.of.notes.is_empty() => self.verdict_of(ring),
-            Some(ring) => format!("{}{}", Links::Unknown.before(), self.verdict_of(ring)),
+            Some(ring) => {
+                let condition = condition(self.of.assumes_no_nvlink());
+                format!("{condition}{}", self.verdict_of(ring))
+            }
             None if self.model.gpus.len() < 2 && nodes.is_empty() => {
                 return "fewer than two GPUs: no ring".to_owned();
             }
@@ -762,20 +769,16 @@ fn print_view(out: &mut Out, view: &PathsView) -> Result<(), CommandError> {
     for note in &view.notes {
         out.sentence(note, Ink::Plain, width)?;
     }
-    let links = if view.assumes_no_nvlink {
-        Links::Unknown
-    } else {
-        Links::Known
-    };
+    let condition = condition(view.assumes_no_nvlink);
     for (name, graph) in [("ring", &view.ring), ("tree", &view.tree)] {
-        print_graph(out, name, links, graph.as_ref())?;
+        print_graph(out, name, condition, graph.as_ref())?;
     }
     for node in &view.nodes {
         let ranks: Vec<String> = node.ranks.iter().map(ToString::to_string).collect();
         out.line("")?;
         out.line(format_args!("node of ranks {}:", ranks.join(" ")))?;
         for (name, graph) in [("ring", &node.ring), ("tree", &node.tree)] {
-            print_graph(out, name, links, graph.as_ref())?;
+            print_graph(out, name, condition, graph.as_ref())?;
         }
     }
     out.line("")?;
@@ -907,34 +910,25 @@ fn list(view: &PathsView) -> Table {
     pairs
 }
 
-/// Whether the machine's NVLinks, or that it has none, are known.
-#[derive(Debug, Clone, Copy)]
-enum Links {
-    Known,
-    Unknown,
-}
-
-impl Links {
-    /// What stands before a statement that holds without NVLink alone.
-    fn before(self) -> &'static str {
-        match self {
-            Self::Known => "",
-            Self::Unknown => "if no NVLink joins the GPUs, ",
-        }
+/// What stands before a statement that may hold without NVLink alone.
+fn condition(assumes_no_nvlink: bool) -> &'static str {
+    if assumes_no_nvlink {
+        "if no NVLink joins the GPUs, "
+    } else {
+        ""
     }
 }
 
 fn print_graph(
     out: &mut Out,
     name: &str,
-    links: Links,
+    condition: &str,
     graph: Option<&ChannelGraph>,
 ) -> Result<(), CommandError> {
     let Some(graph) = graph else { return Ok(()) };
     out.line("")?;
     out.line(format_args!(
-        "{}{name}: {} of {} GB/s, {}",
-        links.before(),
+        "{condition}{name}: {} of {} GB/s, {}",
         count(graph.channels, "channel"),
         graph.bandwidth_gb_s,
         graph.r#type

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
+use rustix::path::Arg;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::file::{FileError, READING, read_opened_text};
@@ -192,20 +193,12 @@ fn names_of(path: &Path) -> VecDeque<OsString> {
 fn open_local(mounts: &Mounts<'_>, file: &Path) -> Result<File, Errno> {
     let top = mounts.of(file).map_or(Path::new("/"), Mount::at);
     let rest = file.strip_prefix(top).map_err(|_| Errno::NOENT)?;
-    let flags = READING | OFlags::NOFOLLOW;
     if rest.as_os_str().is_empty() {
+        let flags = READING | OFlags::NOFOLLOW;
         return Ok(rustix::fs::open(file, flags, Mode::empty())?.into());
     }
-    let folder = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let top = rustix::fs::open(top, folder, Mode::empty())?;
     let one_way = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-    match openat2(&top, rest, flags, Mode::empty(), one_way) {
-        // Before Linux 5.6, and under filters that do not know it.
-        Err(Errno::NOSYS | Errno::PERM) => {
-            Ok(rustix::fs::openat(&top, rest, flags, Mode::empty())?.into())
-        }
-        found => Ok(found?.into()),
-    }
+    Ok(open_below(top, rest, one_way)?.into())
 }
 
 /// What a child found.
@@ -285,7 +278,7 @@ fn hear(from: &OwnedFd, mut bytes: Vec<u8>) -> Option<Told> {
 /// The child: only system calls, on memory that is there already.
 fn answer(top: &CString, rest: &CString, bytes: &mut [u8], to: &OwnedFd) -> ! {
     let mut used = 1;
-    let first = match open_below(top, rest) {
+    let first = match open_below(top.as_c_str(), rest.as_c_str(), ResolveFlags::NO_XDEV) {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::PERM) => MISSING,
         Err(_) => ELSEWHERE,
         Ok(file) if !is_regular(file.as_fd()) => MISSING,
@@ -310,12 +303,11 @@ fn answer(top: &CString, rest: &CString, bytes: &mut [u8], to: &OwnedFd) -> ! {
     super::process::exit_now(0)
 }
 
-/// Opens a file below a mount's top, in that mount alone.
-fn open_below(top: &CString, rest: &CString) -> Result<OwnedFd, Errno> {
-    let folder = OFlags::PATH | OFlags::CLOEXEC;
-    let top = rustix::fs::open(top.as_c_str(), folder, Mode::empty())?;
-    let rest = rest.as_c_str();
-    match openat2(&top, rest, READING, Mode::empty(), ResolveFlags::NO_XDEV) {
+/// Opens a file below a mount's top, as far as `resolve` lets the way there lead.
+fn open_below<P: Arg + Copy>(top: P, rest: P, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let folder = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = rustix::fs::open(top, folder, Mode::empty())?;
+    match openat2(&top, rest, READING, Mode::empty(), resolve) {
         // Before Linux 5.6, and under filters that do not know it.
         Err(Errno::NOSYS | Errno::PERM) => {
             rustix::fs::openat(&top, rest, READING | OFlags::NOFOLLOW, Mode::empty())

@@ -137,10 +137,9 @@ fn build(machine: &Machine, devices: &Devices<'_>, form: Form) -> Result<Choice,
     let mut reordered = reordered.map(built).collect::<Result<Vec<_>, _>>()?;
     let (first, other) = (built(first)?, other.map(built).transpose()?);
     // Between packages that are alike it makes no difference which is first.
-    reordered.retain(|one| {
-        let mut before = std::iter::once(&first).chain(&other);
-        before.all(|before| shape(&before.system) != shape(&one.system))
-    });
+    let before = std::iter::once(&first).chain(&other);
+    let before: Vec<String> = before.map(|built| shape(&built.system)).collect();
+    reordered.retain(|one| !before.contains(&shape(&one.system)));
     Ok(Choice {
         reordered,
         first,
