@@ -15,7 +15,7 @@ use topology::visible::runtime_order;
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::doctor::world::{Choice, World};
 use crate::doctor::{devices, kinds};
-use crate::hardware;
+use crate::hardware::{self, gpu_label};
 use crate::out::Out;
 
 /// Prints gres.conf for this host, and the node's line of slurm.conf.
@@ -258,7 +258,7 @@ impl<'a> Host<'a> {
         let mut detected: Vec<_> = detected.collect();
         let taken = machine.gpus.iter().filter_map(|gpu| {
             let driver = world.other_driver(gpu)?;
-            Some(format!("{} ({driver})", gpu.pci))
+            Some(format!("{} ({driver})", gpu_label(machine, gpu.pci)))
         });
         let hides_links = gpus.iter().any(|own| machine.hides_links_of(own.gpu));
         // Where the site's own lines have instances, the GPUs without are whole ones.
@@ -391,7 +391,7 @@ impl<'a> Host<'a> {
             cores: self.legal(gpu).map(|cores| cores.to_string()),
             links: shows_links.then(|| self.links(gpu)),
             flags: self.flag,
-            note: format!("GPU{index} {}, {node}", gpu.pci),
+            note: format!("{}, {node}", gpu_label(world.machine, gpu.pci)),
         };
         match &own.instances {
             Some(instances) => instances.iter().map(line).collect(),
@@ -570,9 +570,9 @@ fn print(
         || "a Slurm of unknown release".to_owned(),
         |release| format!("Slurm {release}"),
     );
-    out.line(format_args!("# gres.conf for {name}, {release}"))?;
+    out.comment(&format!("gres.conf for {name}, {release}"))?;
     for remark in &document.remarks {
-        out.line(format_args!("# {remark}"))?;
+        out.comment(remark)?;
     }
     if let Some(word) = document.autodetect {
         out.line(format_args!("NodeName={name} AutoDetect={word}"))?;
@@ -611,10 +611,10 @@ fn print(
     out.line("")?;
     // Comments, so that what is printed is a gres.conf as it is.
     match copies {
-        Some(folder) => out.line(format_args!(
-            "# on slurmctld's host, for slurmd overwrites its copies in {folder}: the lines above in gres.conf, and in slurm.conf:"
+        Some(folder) => out.comment(&format!(
+            "on slurmctld's host, for slurmd overwrites its copies in {folder}: the lines above in gres.conf, and in slurm.conf:"
         ))?,
-        None => out.line("# and in slurm.conf:")?,
+        None => out.comment("and in slurm.conf:")?,
     }
     if !document.gres.is_empty() || document.autodetect.is_some() {
         let shard = if document.shards.is_some() {

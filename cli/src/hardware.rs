@@ -2,7 +2,9 @@
 //!
 //! People are told "socket" for what code and JSON call a package.
 
+use launch::observe::openable_by_process;
 use topology::machine::{Gpu, Machine, MemoryRating, NumaNode, Package};
+use topology::names::GpuNames;
 use topology::path::{nvlinks, pci_path};
 use topology::pci::PciAddress;
 use topology::quantity::{count, volume};
@@ -73,8 +75,18 @@ pub(crate) fn model(gpu: &Gpu) -> String {
 
 /// `GPU0 0000:3b:00.0`; a GPU that the machine does not have, by its address.
 pub(crate) fn gpu_label(machine: &Machine, pci: PciAddress) -> String {
-    let number = machine.gpus.iter().position(|gpu| gpu.pci == pci);
-    number.map_or_else(|| pci.to_string(), |number| format!("GPU{number} {pci}"))
+    GpuNames::of_host(machine).label(pci)
+}
+
+/// `GPU0 0000:3b:00.0`; a GPU that the machine does not have, `GPU 0000:3b:00.0`.
+pub(crate) fn gpu_name(machine: &Machine, pci: PciAddress) -> String {
+    GpuNames::of_host(machine).name(pci)
+}
+
+/// What GPUs are called in a plan for programs that this process may start.
+pub(crate) fn names_here(machine: &Machine) -> GpuNames<'_> {
+    let openable = openable_by_process(machine).len();
+    GpuNames::of_programs(machine, openable == machine.gpus.len())
 }
 
 /// `GPU0 0000:3b:00.0`, `NIC0 0000:25:00.0`; another device by its address.

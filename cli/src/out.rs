@@ -112,6 +112,16 @@ impl Out {
         self.sentence(&text.to_string(), ink, width)
     }
 
+    /// A comment of a configuration file; where the width of the paper is known, in as many lines as it needs.
+    pub(crate) fn comment(&mut self, text: &str) -> io::Result<()> {
+        const MARK: &str = "# ";
+        let width = self.1.width(usize::MAX).saturating_sub(MARK.len());
+        for line in wrap(text, width) {
+            self.line(format_args!("{MARK}{line}"))?;
+        }
+        Ok(())
+    }
+
     /// A text into a file, `-` is standard output.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use topology::binding::{
     find_socket_link, find_spanning, plan_step, summarize,
 };
 use topology::machine::{Gpu, Machine};
+use topology::names::GpuNames;
 use topology::nics::{NicDocument, nics_of_plan};
 use topology::option::{Policy, Width};
 use topology::pci::PciAddress;
@@ -223,6 +224,11 @@ impl Plan {
         };
         let plan = plan_step(&machine, &step);
         tell_unbound(&machine, &plan);
+        let names = if self.from.is_this_machine() {
+            hardware::names_here(&machine)
+        } else {
+            GpuNames::of_programs(&machine, true)
+        };
         if let Some(row) = self.row()
             && plan.refusal.is_none()
         {
@@ -238,11 +244,11 @@ impl Plan {
             out.file(path, &self.picture(&machine, &assumed, &plan, alone))?;
             // A picture alone leaves out what has no place in it.
             if path.as_os_str() != "-" {
-                print(out, &machine, &assumed, &step, &plan)?;
+                print(out, &machine, &assumed, &step, &plan, names)?;
             }
         } else if self.format.json {
             let plans = plan.tasks.iter();
-            let tasks = plans.map(|task| TaskDocument::new(task, Voice::Step));
+            let tasks = plans.map(|task| TaskDocument::new(task, names, Voice::Step));
             out.json(&PlanDocument {
                 schema: "gpu-numa/plan/1",
                 policy: step.settings.policy,
@@ -260,7 +266,7 @@ impl Plan {
                     .collect(),
             })?;
         } else {
-            print(out, &machine, &assumed, &step, &plan)?;
+            print(out, &machine, &assumed, &step, &plan, names)?;
         }
         Ok(if plan.refusal.is_some() {
             Outcome::Wanting
@@ -622,6 +628,7 @@ fn print(
     assumed: &AssumedStep,
     step: &StepRequest,
     plan: &StepPlan,
+    names: GpuNames<'_>,
 ) -> Result<(), CommandError> {
     let host = hardware::host(machine);
     if machine.gpus.is_empty() {
@@ -631,13 +638,16 @@ fn print(
     out.told(Ink::Faint, assumed.line(hardware::host(machine)))?;
     if let Some(refusal) = &plan.refusal {
         let policy = step.settings.policy;
-        out.told(Ink::Bad, words::refused_line(policy, refusal, Voice::Step))?;
+        out.told(
+            Ink::Bad,
+            words::refused_line(policy, refusal, names, Voice::Step),
+        )?;
         let advice = advice(machine, step, plan);
         out.told(Ink::Plain, words::advice_line(refusal, &advice, Verb::Srun))?;
         return Ok(());
     }
     for task in &plan.tasks {
-        let message = words::task_message(task, Voice::Step);
+        let message = words::task_message(task, names, Voice::Step);
         out.told(
             ink(task.verdict),
             format_args!("task {}: {message}", task.task),
@@ -655,7 +665,7 @@ fn print(
         out.told(Ink::Plain, words::spanning_line(host, &spanning))?;
     }
     if let Some(link) = find_socket_link(machine, plan, 1) {
-        out.told(Ink::Plain, words::socket_link_line(host, &link))?;
+        out.told(Ink::Plain, words::socket_link_line(host, &link, names))?;
     }
     if !machine.nics.is_empty() {
         out.told(

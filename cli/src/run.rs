@@ -17,12 +17,14 @@ use launch::rank::{Rank, rank_variables, read_rank};
 use launch::variables::{Environment as _, OwnEnvironment};
 use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
 use topology::machine::Machine;
+use topology::names::GpuNames;
 use topology::nics::{NicShare, nics_of_plan};
 use topology::option::{Map, Nccl, Nic, Policy, Settings, Verbosity};
 use topology::pci::PciAddress;
 use topology::words::{self, Voice};
 
 use crate::command::{CommandError, Outcome, parse_gpus};
+use crate::hardware;
 use crate::nics;
 use crate::option::OptionItems;
 use crate::out::{self, Out};
@@ -82,10 +84,12 @@ impl Run {
         if settings.policy != Policy::Off {
             let machine = discovery::read_machine(&Source::ThisMachine)?;
             let plan = self.plan(&machine, settings, rank)?;
+            let names = hardware::names_here(&machine);
             if let Some(refusal) = &plan.refusal {
                 out::message(&words::refused_line(
                     settings.policy,
                     refusal,
+                    names,
                     Voice::Process,
                 ));
                 return Ok(Outcome::Wanting);
@@ -95,7 +99,7 @@ impl Run {
                 .iter()
                 .find(|task| Some(task.task) == rank.map(|rank| rank.index));
             if let Some(own) = own.or(plan.tasks.first()) {
-                tell(&machine, settings, own);
+                tell(&machine, settings, own, names);
                 let share = share_of(&machine, &plan, own).filter(|_| settings.nic != Nic::Off);
                 if let Some(share) = share {
                     tell_nics(&machine, settings, &share);
@@ -222,7 +226,7 @@ fn status_of(error: &io::Error) -> u8 {
     }
 }
 
-fn tell(machine: &Machine, settings: Settings, own: &TaskPlan) {
+fn tell(machine: &Machine, settings: Settings, own: &TaskPlan, gpus: GpuNames<'_>) {
     let host = machine.hostname.as_deref().unwrap_or("this host");
     if own.gpus.is_empty() {
         if settings.report != Verbosity::Quiet {
@@ -234,7 +238,7 @@ fn tell(machine: &Machine, settings: Settings, own: &TaskPlan) {
     let is_asked = settings.report == Verbosity::Verbose
         || settings.policy == Policy::None && settings.report != Verbosity::Quiet;
     if own.is_trouble || is_asked {
-        out::message(&words::task_line(host, own, Voice::Process));
+        out::message(&words::task_line(host, own, gpus, Voice::Process));
     }
 }
 

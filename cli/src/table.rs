@@ -1,9 +1,11 @@
 //! Rows of cells, aligned below their heads: the one table that pages are made of.
 
-use crate::paper::{Ink, Paper};
+use crate::paper::{Ink, Paper, wrap};
 
 /// Blanks between two columns.
 const GAP: usize = 2;
+/// Less room than this for a column of sentences is none.
+const LEAST_ROOM: usize = 20;
 
 /// A text and its colour.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +97,29 @@ impl Table {
         }
     }
 
+    /// Breaks the sentences of the last column so that the table is at most `width` wide, where that leaves them room.
+    pub(crate) fn fold_last(&mut self, width: usize) {
+        let mut before = self.widths();
+        before.pop();
+        let taken = before.iter().map(|own| own + GAP).sum::<usize>();
+        let Some(room) = width.checked_sub(taken).filter(|room| *room >= LEAST_ROOM) else {
+            return;
+        };
+        let rows = std::mem::take(&mut self.rows);
+        for mut row in rows {
+            let Some(last) = row.pop() else { continue };
+            for (place, line) in wrap(&last.text, room).into_iter().enumerate() {
+                let mut own: Vec<Cell> = if place == 0 {
+                    std::mem::take(&mut row)
+                } else {
+                    before.iter().map(|_| Cell::plain("")).collect()
+                };
+                own.push(Cell::new(line, last.ink));
+                self.rows.push(own);
+            }
+        }
+    }
+
     fn widths(&self) -> Vec<usize> {
         let width = |(at, column): (usize, &Column)| {
             let cells = self.rows.iter().filter_map(|row| row.get(at));
@@ -157,6 +182,27 @@ mod tests {
         assert_eq!(table.width(), 10);
         table.drop_column("b");
         assert_eq!(table.lines(&paper), ["a     c", "long  x", "y"]);
+    }
+
+    #[test]
+    fn sentences_in_the_last_column_are_broken_below_its_head() {
+        let rows = || {
+            let mut table = Table::new([Column::right(""), Column::left("")]);
+            table.row(["=>", "node 0, which is the only one with CPUs"].map(Cell::plain));
+            table
+        };
+        let mut table = rows();
+        table.fold_last(28);
+        assert_eq!(
+            table.lines(&Paper::plain()),
+            ["=>  node 0, which is the", "      only one with CPUs"]
+        );
+        // Wide enough, and too narrow for sentences.
+        for width in [usize::MAX, 10] {
+            let mut table = rows();
+            table.fold_last(width);
+            assert_eq!(table.lines(&Paper::plain()), rows().lines(&Paper::plain()));
+        }
     }
 
     #[test]

@@ -159,6 +159,20 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
     ),
     (
         "etc/slurm/plugstack.conf.d/gpu-numa-bind.conf",
+        "default=best-effort",
+        "default=best-effort,mem=bind",
+        "mem-bind",
+        "gpu-numa-bind.conf:1: mem=bind",
+    ),
+    (
+        "etc/slurm/plugstack.conf.d/gpu-numa-bind.conf",
+        "default=best-effort",
+        "always=mem=bind",
+        "mem-bind",
+        "gpu-numa-bind.conf:1: mem=bind",
+    ),
+    (
+        "etc/slurm/plugstack.conf.d/gpu-numa-bind.conf",
         "gpu_numa_bind.so",
         "old/gpu_numa_bind.so",
         "plugin-file",
@@ -386,7 +400,7 @@ fn a_recording_under_another_name_is_examined_by_its_only_node_line() {
         finding["evidence"]
             .as_str()
             .unwrap()
-            .contains("/dev/nvidia0 is GPU 0000:23:00.0")
+            .contains("/dev/nvidia0 is GPU0 0000:23:00.0")
     );
 }
 

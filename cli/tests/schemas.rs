@@ -8,6 +8,7 @@ use launch::environment::BindReport;
 use launch::site::asked_without_site;
 use serde_json::Value;
 use topology::binding::{StepRequest, TaskRequest, plan_step};
+use topology::names::GpuNames;
 use topology::nics::{NicDocument, nics_of_tasks};
 use topology::set::CpuSet;
 
@@ -137,7 +138,14 @@ fn a_tasks_report_keeps_to_its_schema() {
         for plan in &plan_step(&machine, &step).tasks {
             let share = nics_of_tasks(&machine, std::slice::from_ref(&plan.gpus));
             let nic = share.first().map(|share| NicDocument::new(&machine, share));
-            let report = BindReport::new("gpu1", 7, "7.0", plan, nic.as_ref());
+            let report = BindReport::new(
+                "gpu1",
+                7,
+                "7.0",
+                plan,
+                GpuNames::of_host(&machine),
+                nic.as_ref(),
+            );
             let document = serde_json::to_value(&report).unwrap();
             hold(&document);
             // As verify reads it.

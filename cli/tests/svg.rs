@@ -37,10 +37,10 @@ fn a_plan_colours_cpus_memory_and_gpu_of_each_task() {
         (3, "#cc79a7"),
     ] {
         assert!(svg.contains(&format!("GPU{task} task {task}")), "{svg}");
-        // Two cores, half a memory bar, a GPU's head, the legend.
+        // Two cores, half a memory bar, a GPU's head, half that of the NIC below the same switch, the legend.
         assert_eq!(
             svg.matches(&format!("fill=\"{colour}\"")).count(),
-            5,
+            6,
             "task {task}"
         );
     }
@@ -130,14 +130,14 @@ fn cpus_that_are_not_known_are_not_coloured() {
     };
     let unknown = drawn(&[]);
     assert!(
-        unknown.contains("task 2: the NUMA node of GPU 0000:83:00.0 is unknown"),
+        unknown.contains("task 2: the NUMA node of GPU2 0000:83:00.0 is unknown"),
         "{unknown}"
     );
-    // The GPU's head and frame, and the legend.
-    assert_eq!(unknown.matches("#009e73").count(), 3);
+    // The GPU's head and frame, half the NIC's head, and the legend.
+    assert_eq!(unknown.matches("#009e73").count(), 4);
     let masks = ["0", "1", "4-5", "6"].map(|mask| ["--mask", mask]);
     let known = drawn(&masks.concat());
-    assert_eq!(known.matches("#009e73").count(), 5);
+    assert_eq!(known.matches("#009e73").count(), 6);
 }
 
 #[test]

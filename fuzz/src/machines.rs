@@ -10,6 +10,7 @@ use slurm_config::cores::{CoreMap, SocketKind};
 use topology::allowed::{StepView, find_step_cpus};
 use topology::binding::{MemoryPolicy, StepRequest, TaskRequest, UserMemory, plan_step};
 use topology::machine::Machine;
+use topology::names::GpuNames;
 use topology::option::{Items, Settings};
 use topology::path::{crosses_socket, pci_path};
 use topology::set::{CpuSet, NodeSet};
@@ -152,12 +153,13 @@ pub(crate) fn check_plan(machine: &Machine, choices: &mut Choices<'_>, tasks: Ve
     };
     let plan = plan_step(machine, &step);
     assert_eq!(plan.tasks.len(), step.tasks.len());
+    let names = GpuNames::of_step(machine, &step);
     for task in &plan.tasks {
-        let said = task_message(task, Voice::Step);
+        let said = task_message(task, names, Voice::Step);
         assert!(!said.chars().any(char::is_control), "{said:?}");
         // Whose the CPUs of a process without Slurm are is never unknown.
         if step.owns_cpus {
-            let said = task_message(task, Voice::Process);
+            let said = task_message(task, names, Voice::Process);
             assert!(!said.contains("Slurm") && !said.contains("step"), "{said}");
         }
         if task.bind_cpus {
@@ -198,6 +200,7 @@ pub(crate) fn tasks(choices: &mut Choices<'_>, machine: &Machine) -> Vec<TaskReq
                     .filter(|(index, _)| sees(*index))
                     .map(|(_, gpu)| *gpu)
                     .collect(),
+                sees_all_gpus: seen & 1 == 0,
                 slurm_cpus: (own & 4 != 0).then(|| CpuSet::single(u32::from(own >> 3))),
                 user_cpu_bind: own & 1 != 0,
                 user_memory: (own & 2 != 0).then(|| UserMemory {

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use topology::binding::TaskPlan;
 use topology::machine::Machine;
+use topology::names::GpuNames;
 use topology::nics::NicDocument;
 use topology::pci::PciAddress;
 use topology::set::CpuSet;
@@ -125,6 +126,7 @@ impl<'a> BindReport<'a> {
         job: u32,
         step: &'a str,
         plan: &'a TaskPlan,
+        gpus: GpuNames<'_>,
         nic: Option<&'a NicDocument>,
     ) -> Self {
         Self {
@@ -132,7 +134,7 @@ impl<'a> BindReport<'a> {
             host,
             job,
             step,
-            plan: TaskDocument::new(plan, Voice::Step),
+            plan: TaskDocument::new(plan, gpus, Voice::Step),
             nic,
         }
     }

@@ -133,12 +133,12 @@ impl Devices {
 #[inline]
 fn visible_to_task(
     machine: &Machine,
-    devices: &Devices,
+    openable: &[PciAddress],
     environment: &impl Environment,
     step_list: Option<&str>,
 ) -> Visible {
     let asked = Asked {
-        openable: &devices.openable(),
+        openable,
         step_list,
         on_host: environment.get("SLURM_GPUS_ON_NODE"),
     };
@@ -242,10 +242,12 @@ pub fn read_task(
     step_list: Option<&str>,
     is_script: bool,
 ) -> (TaskRequest, Option<String>) {
-    let visible = visible_to_task(machine, devices, environment, step_list);
+    let openable = devices.openable();
+    let visible = visible_to_task(machine, &openable, environment, step_list);
     let user_cpu_bind = !is_script && is_bound_by_user(environment);
     let request = TaskRequest {
         visible: visible.gpus,
+        sees_all_gpus: openable.len() == devices.0.len(),
         slurm_cpus: came.cpus.as_deref().ok().map(CpuSet::from_words),
         user_cpu_bind,
         user_memory: user_memory(environment, came),
@@ -348,7 +350,7 @@ mod tests {
         for minor in [Some(4095), None] {
             let machine = machine(minor);
             let devices = Devices::of(&machine);
-            let task = visible_to_task(&machine, &devices, &environment, Some("0"));
+            let task = visible_to_task(&machine, &devices.openable(), &environment, Some("0"));
             assert!(task.gpus.is_empty());
             let process = visible_to_process(&machine, &environment);
             assert_eq!(process.gpus, [machine.gpus[0].pci]);

@@ -15,6 +15,7 @@ use topology::binding::{
     summarize,
 };
 use topology::machine::Machine;
+use topology::names::GpuNames;
 use topology::nics::NicDocument;
 use topology::option::Verbosity;
 use topology::pci::PciAddress;
@@ -138,13 +139,14 @@ impl<'a> Reporter<'a> {
         plan: &StepPlan,
         refusal: &Refusal,
     ) -> Vec<String> {
+        let gpus = GpuNames::of_step(machine, request);
         let (step, policy) = (step_name(self.step), self.asked.settings.policy);
         let (tasks, advice) = (
             plan.tasks.len(),
             advise(machine, request, plan, self.launched_by(request)),
         );
         vec![
-            words::step_refused_line(&step, self.host(), policy, tasks, refusal),
+            words::step_refused_line(&step, self.host(), policy, tasks, refusal, gpus),
             self.of_step(words::advice_line(refusal, &advice, self.step.verb)),
         ]
     }
@@ -237,9 +239,10 @@ impl<'a> Reporter<'a> {
         if !has_gpus(plan) {
             return self.of_no_gpus(speaks);
         }
+        let gpus = GpuNames::of_step(machine, request);
         let mut lines = Vec::new();
         if self.is_verbose() {
-            let line = words::task_line_with_nics(self.label(), own, nics, Voice::Step);
+            let line = words::task_line_with_nics(self.label(), own, gpus, nics, Voice::Step);
             lines.push(line);
         }
         // A shell that starts its tasks by srun: each of those steps speaks for itself.
@@ -250,8 +253,8 @@ impl<'a> Reporter<'a> {
             let summary = summarize(machine, request, plan);
             lines.push(words::summary_line(self.label(), &summary));
         }
-        self.add_trouble(&mut lines, plan);
-        self.add_advice(&mut lines, machine, request, plan);
+        self.add_trouble(&mut lines, plan, gpus);
+        self.add_advice(&mut lines, machine, request, plan, gpus);
         lines
     }
 
@@ -267,29 +270,30 @@ impl<'a> Reporter<'a> {
         if !has_gpus(plan) {
             return self.of_no_gpus(speaks);
         }
+        let gpus = GpuNames::of_step(machine, request);
         let mut lines = Vec::new();
         if self.is_verbose() {
-            let line = |own| words::task_line_with_nics(self.label(), own, nics, Voice::Step);
+            let line = |own| words::task_line_with_nics(self.label(), own, gpus, nics, Voice::Step);
             lines.extend(plan.tasks.iter().map(line));
         }
         if speaks && self.asked.settings.report != Verbosity::Quiet {
             lines.push(words::alone_line(self.label()));
         }
-        self.add_trouble(&mut lines, plan);
+        self.add_trouble(&mut lines, plan, gpus);
         if speaks {
-            self.add_advice(&mut lines, machine, request, plan);
+            self.add_advice(&mut lines, machine, request, plan, gpus);
         }
         lines
     }
 
     /// Tasks that are not as local as they could be, unless each says so itself.
-    fn add_trouble(&self, lines: &mut Vec<String>, plan: &StepPlan) {
+    fn add_trouble(&self, lines: &mut Vec<String>, plan: &StepPlan, gpus: GpuNames<'_>) {
         if self.is_verbose() {
             return;
         }
         let troubled: Vec<&TaskPlan> = plan.tasks.iter().filter(|task| task.is_trouble).collect();
         let told = troubled.iter().take(MOST_TROUBLED);
-        lines.extend(told.map(|task| words::task_line(self.label(), task, Voice::Step)));
+        lines.extend(told.map(|task| words::task_line(self.label(), task, gpus, Voice::Step)));
         let more = troubled.len().saturating_sub(MOST_TROUBLED);
         lines.extend((more > 0).then(|| words::more_trouble_line(self.label(), more)));
     }
@@ -301,6 +305,7 @@ impl<'a> Reporter<'a> {
         machine: &Machine,
         request: &StepRequest,
         plan: &StepPlan,
+        gpus: GpuNames<'_>,
     ) {
         let host = self.label();
         let advice = advise(machine, request, plan, self.launched_by(request));
@@ -310,7 +315,7 @@ impl<'a> Reporter<'a> {
         let spanning = find_spanning(machine, plan).filter(|_| self.step.script_tasks == 1);
         lines.extend(spanning.map(|spanning| words::spanning_line(host, &spanning)));
         let link = find_socket_link(machine, plan, self.step.hosts);
-        lines.extend(link.map(|link| words::socket_link_line(host, &link)));
+        lines.extend(link.map(|link| words::socket_link_line(host, &link, gpus)));
         let would_refuse = !request.may_refuse
             && self.asked.settings.policy.is_strict()
             && plan.tasks.iter().any(|task| task.is_trouble);

@@ -16,6 +16,7 @@ use launch::shared::page::{Meeting, Order, Page};
 use launch::variables::{Environment as _, Recorded};
 use topology::binding::{StepPlan, StepRequest, TaskPlan, TaskRequest, plan_alone, plan_step};
 use topology::machine::Machine;
+use topology::names::GpuNames;
 use topology::nics::{NicDocument, NicShare, nics_of_plan};
 use topology::option::{Nic, Policy};
 use topology::set::CpuSet;
@@ -135,9 +136,11 @@ fn end_refused(local_id: usize) -> ! {
 }
 
 /// What was decided, and what follows from it for all tasks alike.
-struct Decision {
+struct Decision<'m> {
     plan: StepPlan,
     request: StepRequest,
+    /// What its users are told of the GPUs by.
+    gpus: GpuNames<'m>,
     /// Whether any of the tasks has a GPU.
     has_gpus: bool,
     wanted: WantedFiles,
@@ -147,7 +150,7 @@ struct Decision {
     is_alone: bool,
 }
 
-impl Decision {
+impl Decision<'_> {
     /// The NICs of a task.
     fn nics(&self, machine: &Machine, task: usize) -> Option<&NicShare> {
         let tasks = &self.plan.tasks;
@@ -177,9 +180,9 @@ fn tell(order: &Order) {
     order.lines.lines().for_each(say);
 }
 
-impl Task<'_> {
+impl<'a> Task<'a> {
     /// Decides, with all tasks of this host where they are all there; gives the decision too where it was made here.
-    fn decide(&self, request: TaskRequest) -> (Order, Option<Decision>) {
+    fn decide(&self, request: TaskRequest) -> (Order, Option<Decision<'a>>) {
         let Some(page) = &self.step.page else {
             return self.decide_alone(request);
         };
@@ -207,7 +210,7 @@ impl Task<'_> {
     }
 
     /// The decision for all, on what they told.
-    fn decide_together(&self, page: &Page<SharedWords>) -> Decision {
+    fn decide_together(&self, page: &Page<SharedWords>) -> Decision<'a> {
         let tasks = page.read(self.machine);
         let masks: Vec<CpuSet> = tasks
             .iter()
@@ -219,14 +222,14 @@ impl Task<'_> {
     }
 
     /// As all others do by themselves, on what all told.
-    fn decide_for_itself(&self, page: &Page<SharedWords>) -> (Order, Option<Decision>) {
+    fn decide_for_itself(&self, page: &Page<SharedWords>) -> (Order, Option<Decision<'a>>) {
         let decision = self.decide_together(page);
         let order = self.own_order(&decision, self.local_id == 0);
         (order, Some(decision))
     }
 
     /// For this task alone: the only one here, or one whose neighbours are not known.
-    fn decide_alone(&self, request: TaskRequest) -> (Order, Option<Decision>) {
+    fn decide_alone(&self, request: TaskRequest) -> (Order, Option<Decision<'a>>) {
         let masks = observe::known_masks(self.spank, &request);
         let request = self.step_request(vec![request], &masks);
         let is_alone = self.step.tasks != 1;
@@ -260,7 +263,7 @@ impl Task<'_> {
         }
     }
 
-    fn decision(&self, plan: StepPlan, request: StepRequest, is_alone: bool) -> Decision {
+    fn decision(&self, plan: StepPlan, request: StepRequest, is_alone: bool) -> Decision<'a> {
         let settings = &self.bind.asked.settings;
         let has_gpus = plan.tasks.iter().any(|task| !task.gpus.is_empty());
         let sets = has_gpus && plan.refusal.is_none() && settings.policy != Policy::None;
@@ -269,6 +272,7 @@ impl Task<'_> {
         Decision {
             wanted: sets.then(wanted).unwrap_or_default(),
             plan,
+            gpus: GpuNames::of_step(self.machine, &request),
             request,
             has_gpus,
             nics: OnceCell::new(),
@@ -276,14 +280,14 @@ impl Task<'_> {
         }
     }
 
-    fn own_order(&self, decision: &Decision, speaks: bool) -> Order {
+    fn own_order(&self, decision: &Decision<'_>, speaks: bool) -> Order {
         let own = decision.of(self.local_id);
         own.map(|own| self.order(decision, own, speaks))
             .unwrap_or_default()
     }
 
     /// What a task is to do by the decision; one that speaks says what concerns all.
-    fn order(&self, decision: &Decision, own: &TaskPlan, speaks: bool) -> Order {
+    fn order(&self, decision: &Decision<'_>, own: &TaskPlan, speaks: bool) -> Order {
         let plan = &decision.plan;
         if metrics::is_on() {
             let nic = decision.nics(self.machine, own.task);
@@ -334,7 +338,7 @@ impl Task<'_> {
     /// The report of a task; empty where its environment is left as it is.
     fn bind_report(
         &self,
-        decision: &Decision,
+        decision: &Decision<'_>,
         own: &TaskPlan,
         nics: Option<&NicDocument>,
     ) -> String {
@@ -342,11 +346,19 @@ impl Task<'_> {
             return String::new();
         }
         let step = step_name(self.step);
-        BindReport::new(self.report.host(), self.step.job, &step, own, nics).to_json()
+        BindReport::new(
+            self.report.host(),
+            self.step.job,
+            &step,
+            own,
+            decision.gpus,
+            nics,
+        )
+        .to_json()
     }
 
     /// The NICs of a task with GPUs, as they are reported; none where the user wants to hear of none.
-    fn nics(&self, decision: &Decision, own: &TaskPlan) -> Option<NicDocument> {
+    fn nics(&self, decision: &Decision<'_>, own: &TaskPlan) -> Option<NicDocument> {
         let is_wanted = self.bind.asked.settings.nic != Nic::Off && !own.gpus.is_empty();
         let share = is_wanted.then(|| decision.nics(self.machine, own.task));
         Some(NicDocument::new(self.machine, share.flatten()?))
@@ -364,7 +376,7 @@ impl Task<'_> {
     }
 
     /// Sets what the order says.  What the kernel refuses is said, and stays as it was.
-    fn carry_out(&self, mut order: Order, decision: Option<Decision>) {
+    fn carry_out(&self, mut order: Order, decision: Option<Decision<'a>>) {
         let memory = order.memory.as_ref();
         let memory = memory.map(|(policy, nodes)| (*policy, nodes));
         let refused = apply(order.cpus.as_ref(), memory);

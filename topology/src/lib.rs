@@ -11,6 +11,7 @@ pub mod firmware;
 pub mod locality;
 pub mod machine;
 pub mod metrics;
+pub mod names;
 pub mod nics;
 pub mod nvlink;
 pub mod option;

@@ -58,8 +58,6 @@ fn sum<'l>(links: impl Iterator<Item = &'l (PciAddress, u32)>) -> u32 {
 /// A GPU without a link among GPUs of its model that have them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unlinked {
-    /// Its number, in PCI order.
-    pub index: usize,
     /// Its address.
     pub pci: PciAddress,
     /// How many others have links.
@@ -74,7 +72,7 @@ pub struct Unlinked {
 /// A pair that a bridge joins says nothing of a third GPU.  Empty also where no link could be seen.
 pub fn unlinked(machine: &Machine) -> Vec<Unlinked> {
     let mut found = Vec::new();
-    for (index, gpu) in machine.gpus.iter().enumerate() {
+    for gpu in &machine.gpus {
         let model = (gpu.vendor, gpu.device);
         let alike = || {
             let gpus = machine.gpus.iter();
@@ -101,7 +99,6 @@ pub fn unlinked(machine: &Machine) -> Vec<Unlinked> {
         });
         let first = counts.next();
         found.push(Unlinked {
-            index,
             pci: gpu.pci,
             others: linked.len(),
             links: first.filter(|first| counts.all(|count| count == *first)),

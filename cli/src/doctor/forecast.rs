@@ -21,6 +21,7 @@ use super::report::{DoctorFinding, DoctorReport, Harm};
 use super::reserved;
 use super::slurm::Slurm;
 use super::world::World;
+use crate::hardware::gpu_name;
 
 /// Whether the node registers, in every release of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -615,20 +616,18 @@ fn detected(
         .and_then(|device| device.local_cpus.as_ref())
     else {
         return Err(format!(
-            "the local_cpulist of GPU {} is not recorded",
-            gpu.pci
+            "the local_cpulist of {} is not recorded",
+            gpu_name(world.machine, gpu.pci)
         ));
     };
+    let name = gpu_name(world.machine, gpu.pci);
     let file = devices::file_of(world.machine, gpu);
     let kind = gpu.name.as_deref().map(type_of_name);
     if is_typed && kind.is_none() {
-        return Err(format!("the name of GPU {} is not recorded", gpu.pci));
+        return Err(format!("the name of {name} is not recorded"));
     }
     if is_typed && knows_mig && !gpu.mig.is_empty() {
-        return Err(format!(
-            "the MIG profiles of GPU {} are not recorded",
-            gpu.pci
-        ));
+        return Err(format!("the MIG profiles of {name} are not recorded"));
     }
     let one = |file: Option<String>| Record {
         kind: kind.clone(),

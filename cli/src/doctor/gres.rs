@@ -22,6 +22,7 @@ use super::mig;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
+use crate::hardware::gpu_name;
 use crate::hardware::model;
 
 /// What follows where slurmd knows no device file (`_find_fileless_gres`, interfaces/gres.c).
@@ -449,8 +450,8 @@ fn check_driver(
         report.find_of_gpu(
             "gres-file",
             format!(
-                "{place}: {file} is GPU {}, which the kernel driver {driver} has",
-                gpu.pci
+                "{place}: {file} is {}, which the kernel driver {driver} has",
+                gpu_name(world.machine, gpu.pci)
             ),
             "no program can use this GPU, and jobs that get it fail",
             format!("{place}: remove {file}, or give the GPU back to its vendor's driver"),

@@ -13,6 +13,7 @@ use super::forecast;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
+use crate::hardware::gpu_name;
 
 /// The lines of gres.conf whose cores this Slurm does not take, for `sockets` to say what to change.
 pub(super) struct CutLines {
@@ -246,9 +247,9 @@ impl Judge<'_> {
         for (file, gpu) in gpus {
             let (Some(local), Some(nodes)) = (&gpu.locality.cpus, &gpu.locality.numa_nodes) else {
                 report.skip(format!(
-                    "{}: Cores= of {file}: the NUMA node of GPU {} is unknown",
+                    "{}: Cores= of {file}: the NUMA node of {} is unknown",
                     line.line.place(),
-                    gpu.pci
+                    gpu_name(self.world.machine, gpu.pci)
                 ));
                 continue;
             };
@@ -259,9 +260,9 @@ impl Judge<'_> {
                 "gres-cores",
                 Harm::StopsBinding,
                 format!(
-                    "{}, {problem}; {file} is GPU {} on node {nodes}, CPUs {local}",
+                    "{}, {problem}; {file} is {} on node {nodes}, CPUs {local}",
                     evidence(line),
-                    gpu.pci
+                    gpu_name(self.world.machine, gpu.pci)
                 ),
                 "Slurm gives this GPU's jobs cores on the wrong side of the socket link",
                 self.proposal(line, gpus),
@@ -365,12 +366,16 @@ impl Judge<'_> {
         if self.registers {
             return;
         }
-        let gpus = self.world.machine.gpus.iter().enumerate();
+        let gpus = self.world.machine.gpus.iter();
         let refused: Vec<String> = gpus
-            .filter_map(|(index, gpu)| {
+            .filter_map(|gpu| {
                 let cores = self.detected(map, gpu)?;
-                (!self.rule.admits(map, &cores))
-                    .then(|| format!("Cores={cores} for GPU{index} {}", gpu.pci))
+                (!self.rule.admits(map, &cores)).then(|| {
+                    format!(
+                        "Cores={cores} for {}",
+                        gpu_name(self.world.machine, gpu.pci)
+                    )
+                })
             })
             .collect();
         if refused.is_empty() {

@@ -15,6 +15,7 @@ use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::tree::Tree;
 use super::world::World;
+use crate::hardware::gpu_name;
 
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     check_localities(world, report);
@@ -39,7 +40,7 @@ fn check_localities(world: &World<'_>, report: &mut DoctorReport) {
     // By evidence: each GPU with its node.
     let mut inferred: Vec<(NumaSource, Vec<String>, Vec<String>)> = Vec::new();
     let mut is_minus_one = false;
-    for (index, gpu) in machine.gpus.iter().enumerate() {
+    for gpu in &machine.gpus {
         let pci = gpu.pci;
         let names_none = machine
             .device(pci)
@@ -48,10 +49,10 @@ fn check_localities(world: &World<'_>, report: &mut DoctorReport) {
             (_, NumaSource::Override | NumaSource::Measured) => {}
             (None, _) => {
                 is_minus_one |= names_none;
-                lost.push(format!("GPU{index} {pci}"));
+                lost.push(gpu_name(machine, pci));
             }
             (Some(nodes), source) if names_none => {
-                let place = format!("GPU{index} {pci} is on node {nodes}");
+                let place = format!("{} is on node {nodes}", gpu_name(machine, pci));
                 let line = format!("{pci} {nodes}");
                 match inferred.iter_mut().find(|(own, ..)| *own == source) {
                     Some((_, places, lines)) => {
@@ -102,10 +103,10 @@ fn check_localities(world: &World<'_>, report: &mut DoctorReport) {
 
 /// GPUs that their own driver does not have, while it has others of the host.
 fn check_left(world: &World<'_>, report: &mut DoctorReport) {
-    let gpus = world.machine.gpus.iter().enumerate();
+    let gpus = world.machine.gpus.iter();
     let left: Vec<String> = gpus
-        .filter(|(_, gpu)| world.is_left_by_driver(gpu) && world.other_driver(gpu).is_none())
-        .map(|(index, gpu)| format!("GPU{index} {}", gpu.pci))
+        .filter(|gpu| world.is_left_by_driver(gpu) && world.other_driver(gpu).is_none())
+        .map(|gpu| gpu_name(world.machine, gpu.pci))
         .collect();
     if left.is_empty() {
         return;

@@ -6,6 +6,7 @@ use topology::nvlink::unlinked;
 use super::report::{DoctorReport, Harm};
 use super::tree::Tree;
 use super::world::World;
+use crate::hardware::gpu_name;
 use crate::hardware::{cut, join, spanning};
 
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
@@ -82,8 +83,9 @@ fn check_lonely(machine: &Machine, report: &mut DoctorReport) {
             "gpu-link",
             Harm::SlowsJobs,
             format!(
-                "GPU{} {} has no active {link}; the other {} have",
-                alone.index, alone.pci, alone.others
+                "{} has no active {link}; the other {} have",
+                gpu_name(machine, alone.pci),
+                alone.others
             ),
             "collectives over all GPUs run at the speed of the slowest path, through host memory",
             format!("the GPU and its {link} ({tool}, dmesg); drain the node until it is back"),

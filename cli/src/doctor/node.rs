@@ -11,6 +11,7 @@ use super::kinds;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
+use crate::hardware::gpu_name;
 
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(slurm) = &world.slurm else { return };
@@ -123,11 +124,12 @@ fn check_parameters(slurm: &Slurm, node: &Node, report: &mut DoctorReport) {
 fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut DoctorReport) {
     let there = world.given().count();
     let others = world.machine.gpus.iter().filter_map(|gpu| {
+        let name = gpu_name(world.machine, gpu.pci);
         if world.is_left_by_driver(gpu) {
-            return Some(format!("its driver does not have GPU {}", gpu.pci));
+            return Some(format!("its driver does not have {name}"));
         }
         let driver = world.other_driver(gpu)?;
-        Some(format!("{driver} has GPU {}", gpu.pci))
+        Some(format!("{driver} has {name}"))
     });
     let others: Vec<String> = others.collect();
     let beside = if others.is_empty() {

@@ -8,6 +8,7 @@ use topology::set::CpuSet;
 use super::layout::list_of;
 use super::report::{DoctorReport, Harm};
 use super::world::World;
+use crate::hardware::gpu_name;
 
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let node = world.slurm.as_ref().and_then(|slurm| slurm.node.as_ref());
@@ -110,15 +111,15 @@ fn check_memory(node: &Node, report: &mut DoctorReport) {
 
 /// GPUs whose local CPUs no job can have.
 fn check_gpus(world: &World<'_>, evidence: &str, kept: &CpuSet, report: &mut DoctorReport) {
-    let gpus = world.machine.gpus.iter().enumerate();
+    let gpus = world.machine.gpus.iter();
     let lost: Vec<String> = gpus
-        .filter(|(_, gpu)| {
+        .filter(|gpu| {
             gpu.locality
                 .cpus
                 .as_ref()
                 .is_some_and(|cpus| cpus.is_subset(kept))
         })
-        .map(|(index, gpu)| format!("GPU{index} {}", gpu.pci))
+        .map(|gpu| gpu_name(world.machine, gpu.pci))
         .collect();
     if lost.is_empty() {
         return;
@@ -147,14 +148,12 @@ fn check_isolated(world: &World<'_>, isolated: &CpuSet, kept: &CpuSet, report: &
         return;
     }
     let all = isolated.union(kept);
-    let gpus = world.machine.gpus.iter().enumerate();
-    let lost = gpus.filter(|(_, gpu)| {
+    let gpus = world.machine.gpus.iter();
+    let lost = gpus.filter(|gpu| {
         let near = gpu.locality.cpus.as_ref();
         near.is_some_and(|cpus| cpus.is_subset(&all) && cpus.intersects(isolated))
     });
-    let lost: Vec<String> = lost
-        .map(|(index, gpu)| format!("GPU{index} {}", gpu.pci))
-        .collect();
+    let lost: Vec<String> = lost.map(|gpu| gpu_name(world.machine, gpu.pci)).collect();
     let beside = if kept.is_empty() {
         ""
     } else {

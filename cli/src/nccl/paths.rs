@@ -157,6 +157,9 @@ struct PathsView {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct RankedGpu {
     pci: String,
+    /// Its number on the machine, as `gpu-numa show` has it; none where the machine is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<usize>,
     numaid: i64,
     rank: usize,
     /// The network devices that it uses, by channel.
@@ -535,6 +538,7 @@ impl Modelled<'_> {
         let nets = self.model.paths.nets_of_gpu(index).iter();
         Some(RankedGpu {
             pci: gpu.busid.clone(),
+            number: self.number(&gpu.busid),
             numaid: gpu.numaid,
             rank: gpu.rank,
             nics: nets.filter_map(|net| self.net_name(*net)).collect(),
@@ -622,6 +626,13 @@ impl Modelled<'_> {
     fn name(&self, gpu: usize) -> String {
         let gpu = self.model.gpus.get(gpu);
         gpu.map(|gpu| gpu.busid.clone()).unwrap_or_default()
+    }
+
+    /// The number of a GPU on the machine, as `gpu-numa show` counts; none without a machine that has it.
+    fn number(&self, busid: &str) -> Option<usize> {
+        let address: PciAddress = busid.parse().ok()?;
+        let mut gpus = self.of.sockets?.gpus.iter();
+        gpus.position(|gpu| gpu.pci == address)
     }
 
     /// The package by the machine, else the `<cpu>` of the file.
@@ -743,11 +754,15 @@ fn print(out: &mut Out, document: &PathsDocument) -> Result<(), CommandError> {
 }
 
 fn print_view(out: &mut Out, view: &PathsView) -> Result<(), CommandError> {
-    let heads = ["rank", "PCI address", "NUMA id", NICS];
+    let heads = ["rank", NUMBER, "PCI address", "NUMA id", NICS];
     let mut ranks = Table::new(heads.map(Column::left));
     for gpu in &view.gpus {
         ranks.row([
             Cell::plain(gpu.rank.to_string()),
+            Cell::plain(
+                gpu.number
+                    .map_or_else(String::new, |number| format!("GPU{number}")),
+            ),
             Cell::plain(gpu.pci.clone()),
             Cell::plain(gpu.numaid.to_string()),
             Cell::plain(marked(view, &gpu.nics).join(" ")),
@@ -755,6 +770,9 @@ fn print_view(out: &mut Out, view: &PathsView) -> Result<(), CommandError> {
     }
     if view.nics.is_empty() {
         ranks.drop_column(NICS);
+    }
+    if view.gpus.iter().all(|gpu| gpu.number.is_none()) {
+        ranks.drop_column(NUMBER);
     }
     out.lines(&ranks)?;
     if view.gpus.len() + view.nics.len() <= MATRIX {
@@ -782,7 +800,7 @@ fn print_view(out: &mut Out, view: &PathsView) -> Result<(), CommandError> {
         }
     }
     out.line("")?;
-    out.line(&view.verdict)?;
+    out.told(Ink::Plain, &view.verdict)?;
     Ok(())
 }
 
@@ -851,6 +869,9 @@ fn assumed(view: &PathsView) -> Option<String> {
         nic.speed_gb_s
     ))
 }
+
+/// The head of the column of the machine's numbers of GPUs.
+const NUMBER: &str = "GPU";
 
 /// The head of the column of the network devices that a rank uses.
 const NICS: &str = "NICs";

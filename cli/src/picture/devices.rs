@@ -97,7 +97,7 @@ pub(super) fn draw(svg: &mut Svg, scene: Scene<'_>, home: &Home<'_>, (x, top): (
         svg.line(&[(place.middle(), y), (place.middle(), place.y)], wire);
         match end.what {
             What::Gpu(index) => draw_gpu(svg, scene, index, place),
-            What::Nic(index) => draw_nic(svg, scene.0, index, place),
+            What::Nic(index) => draw_nic(svg, scene, index, place),
         }
     }
 }
@@ -155,31 +155,47 @@ fn draw_gpu(svg: &mut Svg, (machine, tasks): Scene<'_>, index: usize, area: Area
     let mut paint = Paint::new("#e3f9e5", "#3f9142");
     paint.width = 1.5;
     svg.rectangle(area, 5.0, paint, &name);
+    draw_head(svg, tasks, &users, &format!("GPU{index}"), area);
+    write_facts(svg, machine, gpu, &name, area);
+    if users.iter().any(|user| tasks.is_wrong(*user)) {
+        hatch_ends(svg, area);
+    }
+    draw_frame(svg, &users, &name, area);
+}
+
+/// The head of a device: what it is called, and the colours of the tasks whose it is.
+fn draw_head(svg: &mut Svg, tasks: Tasks<'_>, users: &[usize], label: &str, area: Area) {
     if !users.is_empty() {
         let band = Area {
             height: 24.0,
             ..area
         };
-        stripes(svg, band, &users, "none", None);
+        stripes(svg, band, users, "none", None);
     }
-    let (title, size) = match users.as_slice() {
-        [] => (format!("GPU{index}"), TITLE),
+    let (title, size) = match users {
+        [] => (label.to_owned(), TITLE),
         [one] => {
-            let named = format!("GPU{index} task {}", tasks.number(*one));
+            let named = format!("{label} task {}", tasks.number(*one));
             let is_wide = svg::width(&named, TITLE) > area.width - 10.0;
             (named, if is_wide { TITLE - 1.5 } else { TITLE })
         }
         several => {
             let numbers: Vec<String> = several.iter().map(|user| tasks.number(*user)).collect();
-            let named = format!("GPU{index} tasks {}", numbers.join(","));
-            if svg::width(&named, TITLE - 1.5) > area.width {
-                (format!("GPU{index} {} tasks", several.len()), TITLE)
-            } else {
-                (named, TITLE - 1.5)
-            }
+            let (named, counted) = (
+                format!("{label} tasks {}", numbers.join(",")),
+                format!("{label} {} tasks", several.len()),
+            );
+            let forms = [
+                (named, TITLE - 1.5),
+                (counted.clone(), TITLE),
+                (counted, TITLE - 1.5),
+            ];
+            let fits = |(form, size): &(String, f64)| svg::width(form, *size) <= area.width;
+            let fitting = forms.into_iter().find(fits);
+            fitting.unwrap_or_else(|| (label.to_owned(), TITLE))
         }
     };
-    let style = match users.as_slice() {
+    let style = match users {
         [one] => Style {
             fill: tasks::ink(*one),
             ..BOLD
@@ -203,27 +219,32 @@ fn draw_gpu(svg: &mut Svg, (machine, tasks): Scene<'_>, index: usize, area: Area
         style,
         &svg::fit(&title, area.width + 6.0, size),
     );
-    write_facts(svg, machine, gpu, &name, area);
-    if users.iter().any(|user| tasks.is_wrong(*user)) {
-        let rest = Area {
-            y: area.y + 24.0,
-            height: 6.0,
+}
+
+/// Marks a device as one that is on the wrong side for a task.
+fn hatch_ends(svg: &mut Svg, area: Area) {
+    let rest = Area {
+        y: area.y + 24.0,
+        height: 6.0,
+        ..area
+    };
+    tasks::hatch(svg, rest);
+    tasks::hatch(
+        svg,
+        Area {
+            y: area.bottom() - 7.0,
+            height: 7.0,
             ..area
-        };
-        tasks::hatch(svg, rest);
-        tasks::hatch(
-            svg,
-            Area {
-                y: area.bottom() - 7.0,
-                height: 7.0,
-                ..area
-            },
-        );
-    }
-    if let [one] = users.as_slice() {
+        },
+    );
+}
+
+/// A frame in the colour of the one task whose a device is.
+fn draw_frame(svg: &mut Svg, users: &[usize], name: &str, area: Area) {
+    if let [one] = users {
         let mut paint = Paint::new("none", colour(*one));
         paint.width = 2.5;
-        svg.rectangle(area, 5.0, paint, &name);
+        svg.rectangle(area, 5.0, paint, name);
     }
 }
 
@@ -269,19 +290,19 @@ fn write_facts(svg: &mut Svg, machine: &Machine, gpu: &Gpu, name: &str, area: Ar
     }
 }
 
-fn draw_nic(svg: &mut Svg, machine: &Machine, index: usize, area: Area) {
+/// A NIC, with the tasks for whose GPUs it is a nearest one.
+fn draw_nic(svg: &mut Svg, (machine, tasks): Scene<'_>, index: usize, area: Area) {
     let Some(nic) = machine.nics.get(index) else {
         return;
     };
     let title = format!("{} {}", nic.pci, nic.names.join(" "));
     svg.rectangle(area, 5.0, Paint::new("#fff3c4", "#b58105"), &title);
-    svg.text(
-        (area.middle(), area.y + 16.0),
-        11.5,
-        Anchor::Middle,
-        BOLD,
-        &format!("NIC{index}"),
-    );
+    let (users, is_far) = tasks.on_nic(machine, nic.pci);
+    draw_head(svg, tasks, &users, &format!("NIC{index}"), area);
+    if is_far {
+        hatch_ends(svg, area);
+    }
+    draw_frame(svg, &users, &title, area);
     let name = nic.names.first().cloned().unwrap_or_default();
     let link = links::describe(&links::of(machine, nic.pci), false);
     let link = if link == "-" { String::new() } else { link };

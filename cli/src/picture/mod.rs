@@ -9,6 +9,7 @@ mod tasks;
 
 use topology::binding::TaskPlan;
 use topology::machine::{Machine, NodeKind, NumaNode};
+use topology::names::GpuNames;
 use topology::words::{Voice, task_message};
 
 use crate::hardware::{self, memory, times_local};
@@ -187,7 +188,7 @@ impl<'a> Picture<'a> {
             .tasks
             .plans
             .iter()
-            .map(|task| svg::width(&legend(task), 11.0) + 22.0);
+            .map(|task| svg::width(&self.legend(task), 11.0) + 22.0);
         let title = match self.heading {
             Some(heading) => svg::width(heading, 18.0),
             None => svg::width(&hardware::summary(self.machine), 12.0),
@@ -607,15 +608,17 @@ impl<'a> Picture<'a> {
             if tasks::is_wrong(task) {
                 tasks::hatch(svg, swatch);
             }
-            let words = legend(task);
+            let words = self.legend(task);
             svg.text((MARGIN + 22.0, y), 11.0, Anchor::Start, PLAIN, &words);
             y += 17.0;
         }
         y
     }
-}
 
-/// A task's line below the picture.
-fn legend(task: &TaskPlan) -> String {
-    format!("task {}: {}", task.task, task_message(task, Voice::Step))
+    /// A task's line below the picture, whose cards have the host's numbers.
+    fn legend(&self, task: &TaskPlan) -> String {
+        let names = GpuNames::of_host(self.machine);
+        let message = task_message(task, names, Voice::Step);
+        format!("task {}: {message}", task.task)
+    }
 }

@@ -94,6 +94,7 @@ pub(crate) fn print(
             Cell::plain(rung.because.clone()),
         ]);
     }
+    table.fold_last(out.paper().width(usize::MAX));
     Ok(out.lines(&table)?)
 }
 

@@ -62,20 +62,20 @@ fn a_gpu_that_another_driver_has_is_not_slurms_to_give() {
     assert!(
         has(
             "gres-count",
-            "the host has 3 that Slurm can give (vfio-pci has GPU 0000:84:00.0)"
+            "the host has 3 that Slurm can give (vfio-pci has GPU3 0000:84:00.0)"
         ),
         "{all:#?}"
     );
     assert!(
         has(
             "gres-file",
-            "/dev/nvidia3 is GPU 0000:84:00.0, which the kernel driver vfio-pci has"
+            "/dev/nvidia3 is GPU3 0000:84:00.0, which the kernel driver vfio-pci has"
         ),
         "{all:#?}"
     );
     let lines = host.page(&["gres-conf"]);
     assert!(
-        lines.contains("another kernel driver has them: 0000:84:00.0 (vfio-pci)"),
+        lines.contains("another kernel driver has them: GPU3 0000:84:00.0 (vfio-pci)"),
         "{lines}"
     );
     assert!(

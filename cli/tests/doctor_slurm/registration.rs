@@ -67,7 +67,7 @@ fn autodetect_is_foretold_with_types_and_cores() {
     let host = Host::new();
     host.write(GRES, "AutoDetect=nvml\n");
     assert!(
-        forecast(&host, "24.11").contains("the name of GPU 0000:23:00.0 is not recorded"),
+        forecast(&host, "24.11").contains("the name of GPU0 0000:23:00.0 is not recorded"),
         "{}",
         forecast(&host, "24.11")
     );

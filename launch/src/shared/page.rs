@@ -51,6 +51,8 @@ const USER_CPU_BIND: u32 = 1 << 16;
 const USER_MEMORY: u32 = 1 << 17;
 /// That policy follows the CPUs.
 const MEMORY_IS_LOCAL: u32 = 1 << 18;
+/// The task may open every GPU of the host.
+const SEES_ALL_GPUS: u32 = 1 << 19;
 const MEMORY_SHIFT: u32 = 20;
 
 /// Words of an order before its sets: flags, where its texts are, and how long they are.
@@ -295,6 +297,9 @@ impl<M: SharedMemory> Page<M> {
         if request.user_cpu_bind {
             *head |= USER_CPU_BIND;
         }
+        if request.sees_all_gpus {
+            *head |= SEES_ALL_GPUS;
+        }
         if let Some(memory) = &request.user_memory
             && memory.policy != MemoryPolicy::Default
         {
@@ -430,6 +435,7 @@ impl<M: SharedMemory> Page<M> {
                 .filter_map(|at| machine.gpus.get(*at as usize))
                 .map(|gpu| gpu.pci)
                 .collect(),
+            sees_all_gpus: head & SEES_ALL_GPUS != 0,
             slurm_cpus: Some(CpuSet::from_words(&join(cpus))),
             user_cpu_bind: head & USER_CPU_BIND != 0,
             user_memory: memory.map(|policy| UserMemory {

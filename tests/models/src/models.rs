@@ -46,6 +46,7 @@ fn request(task: usize, machine: &Machine) -> TaskRequest {
         visible: vec![machine.gpus[task % 2].pci],
         slurm_cpus: Some(CpuSet::single(task as u32)),
         user_cpu_bind: task == 1,
+        sees_all_gpus: task == 0,
         user_memory: None,
     }
 }

@@ -60,6 +60,7 @@ fn request(task: usize, machine: &Machine) -> TaskRequest {
         visible: vec![machine.gpus[0].pci],
         slurm_cpus: Some(CpuSet::single(task as u32)),
         user_cpu_bind: false,
+        sees_all_gpus: task == 0,
         user_memory: None,
     }
 }

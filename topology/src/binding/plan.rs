@@ -74,7 +74,7 @@ pub enum TaskCase {
         gpu_nodes: NodeSet,
         /// What the step has.
         step: Place,
-        /// What every copy between them pays.
+        /// How far apart they are.
         cost: Cost,
     },
     /// Its CPUs are not to be changed.
@@ -111,7 +111,7 @@ pub struct Place {
     pub nodes: NodeSet,
 }
 
-/// What a copy between a GPU and the CPUs of a far task pays.
+/// How far the CPUs of a far task are from its GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
     /// Whether it surely crosses the socket link; otherwise it leaves the GPU's node.

@@ -33,6 +33,8 @@ pub struct StepRequest {
 pub struct TaskRequest {
     /// The GPUs that it sees, by PCI address, in the order of its own numbering.
     pub visible: Vec<PciAddress>,
+    /// Whether it may open every GPU of the host, so that no device cgroup makes its programs number them otherwise.
+    pub sees_all_gpus: bool,
     /// The mask that Slurm gave it; not known when planning without Slurm.
     pub slurm_cpus: Option<CpuSet>,
     /// The user chose its CPUs (a `--cpu-bind` that can be told from Slurm's default).

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{Voice, task_message};
 use crate::binding::{MemoryPlan, TaskPlan, Verdict};
+use crate::names::GpuNames;
 use crate::pci::PciAddress;
 use crate::set::CpuSet;
 
@@ -27,14 +28,14 @@ pub struct TaskDocument<'a> {
 
 impl<'a> TaskDocument<'a> {
     /// The document of a plan.
-    pub fn new(plan: &'a TaskPlan, voice: Voice) -> Self {
+    pub fn new(plan: &'a TaskPlan, gpus: GpuNames<'_>, voice: Voice) -> Self {
         Self {
             task: plan.task,
             gpus: &plan.gpus,
             cpus: &plan.cpus,
             memory: &plan.memory,
             verdict: plan.verdict,
-            message: task_message(plan, voice),
+            message: task_message(plan, gpus, voice),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Verb, phrases};
 use crate::binding::{Advice, CpusLeft, SocketLink, Spanning, SpanningOver, Summary};
+use crate::names::GpuNames;
 use crate::set::NodeSet;
 
 /// How to launch so that no task is short of local CPUs; none where nothing is known to help.
@@ -216,28 +217,28 @@ fn would_be_bound(host: &str, counts: Counts, nodes: &str, width: &str) -> Strin
 }
 
 /// The line about GPUs of a job that only the socket link joins.
-pub fn socket_link_line(host: &str, link: &SocketLink) -> String {
-    let SocketLink { a, b, .. } = link;
+pub fn socket_link_line(host: &str, link: &SocketLink, gpus: GpuNames<'_>) -> String {
+    let pair = phrases::gpus(&[link.a, link.b], gpus);
     let rating = link.rating.map(phrases::rating);
     let rating = rating.map_or_else(String::new, |rating| format!(" ({rating})"));
     let maker = link.maker;
     let Some((library, links)) =
         maker.and_then(|own| Some((own.collectives_name()?, own.link_name)))
     else {
-        return format!("{host}: GPUs {a} and {b} have no path but the socket link{rating}");
+        return format!("{host}: {pair} have no path but the socket link{rating}");
     };
     match link.crossings {
         0 => format!(
-            "{host}: GPUs {a} and {b} have no path but the socket link{rating}; {library}'s ring can go round it over {links}"
+            "{host}: {pair} have no path but the socket link{rating}; {library}'s ring can go round it over {links}"
         ),
         1 => format!(
-            "{host}: GPUs {a} and {b} have no path but the socket link{rating}; {library}'s ring will cross it once"
+            "{host}: {pair} have no path but the socket link{rating}; {library}'s ring will cross it once"
         ),
         2 => format!(
-            "{host}: GPUs {a} and {b} have no path but the socket link{rating}; {library}'s ring will cross it twice"
+            "{host}: {pair} have no path but the socket link{rating}; {library}'s ring will cross it twice"
         ),
         more => format!(
-            "{host}: GPUs {a} and {b} have no path but the socket link{rating}; {library}'s ring will cross such links {more} times"
+            "{host}: {pair} have no path but the socket link{rating}; {library}'s ring will cross such links {more} times"
         ),
     }
 }

@@ -3,6 +3,7 @@
 use super::Verb;
 use crate::binding::{Advice, MemoryLeft, MemoryPlan, MemoryPolicy, WholeHost};
 use crate::machine::MemoryRating;
+use crate::names::GpuNames;
 use crate::nics::{NicDocument, NicPath};
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
@@ -34,19 +35,19 @@ pub(super) fn nics(nics: &NicDocument) -> Option<String> {
     }
 }
 
-/// `GPU A`, `GPUs A and B`.
-pub(super) fn gpus(gpus: &[PciAddress]) -> String {
-    let names: Vec<String> = gpus.iter().map(ToString::to_string).collect();
-    let label = if names.len() == 1 { "GPU" } else { "GPUs" };
-    format!("{label} {}", list(&names))
+/// `GPU0 A`, `GPU0 A and GPU1 B`; without numbers `GPU A`, `GPUs A and B`.
+pub(super) fn gpus(gpus: &[PciAddress], named: GpuNames<'_>) -> String {
+    let names: Vec<String> = gpus.iter().map(|gpu| named.label(*gpu)).collect();
+    format!("{}{}", named.before(gpus), list(&names))
 }
 
-/// `A (node 0) and B (node 1)`.
-pub(super) fn gpus_with_nodes(gpus: &[(PciAddress, NodeSet)]) -> String {
+/// `GPU0 A (node 0) and GPU1 B (node 1)`; without numbers `GPUs A (node 0) and B (node 1)`.
+pub(super) fn gpus_with_nodes(gpus: &[(PciAddress, NodeSet)], named: GpuNames<'_>) -> String {
     let each = gpus
         .iter()
-        .map(|(gpu, known)| format!("{gpu} ({})", nodes(known)));
-    list(&each.collect::<Vec<_>>())
+        .map(|(gpu, known)| format!("{} ({})", named.label(*gpu), nodes(known)));
+    let all: Vec<PciAddress> = gpus.iter().map(|(gpu, _)| *gpu).collect();
+    format!("{}{}", named.before(&all), list(&each.collect::<Vec<_>>()))
 }
 
 /// `node 0`, `nodes 0-1`.

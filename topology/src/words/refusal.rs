@@ -2,37 +2,38 @@
 
 use super::{Verb, Voice, phrases};
 use crate::binding::{Advice, CpusLeft, Misfit, Refusal};
+use crate::names::GpuNames;
 use crate::option::Policy;
 
 /// What is wrong: the task, its GPU and node, and the CPUs that there are.
-pub fn refusal_reason(refusal: &Refusal, voice: Voice) -> String {
+pub fn refusal_reason(refusal: &Refusal, named: GpuNames<'_>, voice: Voice) -> String {
     let task = refusal.task;
     let has = phrases::cpus(&refusal.step.cpus);
     let on = phrases::nodes(&refusal.step.nodes);
     match (&refusal.misfit, voice) {
         (Misfit::UnknownNode { gpu }, Voice::Step) => {
-            format!(
-                "the NUMA node of task {task}'s GPU {gpu} is unknown; the step has {has}, on {on}"
-            )
+            let gpu = named.name(*gpu);
+            format!("the NUMA node of task {task}'s {gpu} is unknown; the step has {has}, on {on}")
         }
         (Misfit::UnknownNode { gpu }, Voice::Process) => {
-            format!("the NUMA node of GPU {gpu} is unknown; this process may use {has}, on {on}")
+            let gpu = named.name(*gpu);
+            format!("the NUMA node of {gpu} is unknown; this process may use {has}, on {on}")
         }
         (Misfit::NoLocalCpu { gpu, nodes }, Voice::Step) => {
-            let nodes = phrases::nodes(nodes);
-            format!("task {task}'s GPU {gpu} is on {nodes}, but the step only has {has}, on {on}")
+            let (gpu, nodes) = (named.name(*gpu), phrases::nodes(nodes));
+            format!("task {task}'s {gpu} is on {nodes}, but the step only has {has}, on {on}")
         }
         (Misfit::NoLocalCpu { gpu, nodes }, Voice::Process) => {
-            let nodes = phrases::nodes(nodes);
-            format!("GPU {gpu} is on {nodes}, but this process may only use {has}, on {on}")
+            let (gpu, nodes) = (named.name(*gpu), phrases::nodes(nodes));
+            format!("{gpu} is on {nodes}, but this process may only use {has}, on {on}")
         }
         (Misfit::NoSharedNode { gpus }, Voice::Step) => {
-            let gpus = phrases::gpus_with_nodes(gpus);
-            format!("task {task}'s GPUs {gpus} share no node; the step has {has}, on {on}")
+            let gpus = phrases::gpus_with_nodes(gpus, named);
+            format!("task {task}'s {gpus} share no node; the step has {has}, on {on}")
         }
         (Misfit::NoSharedNode { gpus }, Voice::Process) => {
-            let gpus = phrases::gpus_with_nodes(gpus);
-            format!("GPUs {gpus} share no node; this process may use {has}, on {on}")
+            let gpus = phrases::gpus_with_nodes(gpus, named);
+            format!("{gpus} share no node; this process may use {has}, on {on}")
         }
         (
             Misfit::LeftFar {
@@ -43,7 +44,7 @@ pub fn refusal_reason(refusal: &Refusal, voice: Voice) -> String {
             },
             _,
         ) => {
-            let (gpus, nodes) = (phrases::gpus(gpus), phrases::nodes(nodes));
+            let (gpus, nodes) = (phrases::gpus(gpus, named), phrases::nodes(nodes));
             let cpus = phrases::cpus(cpus);
             match why {
                 CpusLeft::UserCpus => format!(
@@ -65,7 +66,7 @@ pub fn refusal_reason(refusal: &Refusal, voice: Voice) -> String {
             },
             _,
         ) => {
-            let (gpus, nodes) = (phrases::gpus(gpus), phrases::nodes(nodes));
+            let (gpus, nodes) = (phrases::gpus(gpus, named), phrases::nodes(nodes));
             let memory = phrases::nodes(memory);
             format!(
                 "the user's --mem-bind takes the memory of task {task} from {memory}, and {gpus} on {nodes} has other memory near"
@@ -80,7 +81,7 @@ pub fn refusal_reason(refusal: &Refusal, voice: Voice) -> String {
             },
             _,
         ) => {
-            let (gpus, nodes) = (phrases::gpus(gpus), phrases::nodes(nodes));
+            let (gpus, nodes) = (phrases::gpus(gpus, named), phrases::nodes(nodes));
             let local = phrases::cpu_count(*local);
             match voice {
                 Voice::Step => format!(
@@ -100,7 +101,7 @@ pub fn refusal_reason(refusal: &Refusal, voice: Voice) -> String {
             },
             _,
         ) => {
-            let (gpus, nodes) = (phrases::gpus(gpus), phrases::nodes(nodes));
+            let (gpus, nodes) = (phrases::gpus(gpus, named), phrases::nodes(nodes));
             let asked = phrases::cpu_count(usize::try_from(*asked).unwrap_or(usize::MAX));
             let left = phrases::cpu_count(*local);
             match (voice, *local) {
@@ -128,9 +129,10 @@ pub fn step_refused_line(
     policy: Policy,
     tasks: usize,
     refusal: &Refusal,
+    gpus: GpuNames<'_>,
 ) -> String {
     let policy = policy.word();
-    let reason = refusal_reason(refusal, Voice::Step);
+    let reason = refusal_reason(refusal, gpus, Voice::Step);
     if tasks > 1 {
         format!("step {step} refused on {host} ({policy}, all {tasks} tasks here): {reason}")
     } else {
@@ -139,9 +141,9 @@ pub fn step_refused_line(
 }
 
 /// The line of a plan that is refused, or of a process that is not started.
-pub fn refused_line(policy: Policy, refusal: &Refusal, voice: Voice) -> String {
+pub fn refused_line(policy: Policy, refusal: &Refusal, gpus: GpuNames<'_>, voice: Voice) -> String {
     let policy = policy.word();
-    let reason = refusal_reason(refusal, voice);
+    let reason = refusal_reason(refusal, gpus, voice);
     format!("refused ({policy}): {reason}")
 }
 

@@ -2,23 +2,25 @@
 
 use super::{Voice, launch::of_task, phrases, refusal};
 use crate::binding::{Cost, CpusLeft, Place, TaskCase, TaskPlan, Verdict};
+use crate::names::GpuNames;
 use crate::nics::NicDocument;
 use crate::pci::PciAddress;
 use crate::set::NodeSet;
 
 /// The line of a task with its host and number, as `verbose` and trouble are reported.
-pub fn task_line(host: &str, plan: &TaskPlan, voice: Voice) -> String {
-    of_task(host, plan.task, &task_message(plan, voice))
+pub fn task_line(host: &str, plan: &TaskPlan, gpus: GpuNames<'_>, voice: Voice) -> String {
+    of_task(host, plan.task, &task_message(plan, gpus, voice))
 }
 
 /// The same with the NICs nearest to its GPUs, where any are known.
 pub fn task_line_with_nics(
     host: &str,
     plan: &TaskPlan,
+    gpus: GpuNames<'_>,
     nics: Option<&NicDocument>,
     voice: Voice,
 ) -> String {
-    let line = task_line(host, plan, voice);
+    let line = task_line(host, plan, gpus, voice);
     match nics.and_then(phrases::nics) {
         Some(nics) => format!("{line}; {nics}"),
         None => line,
@@ -26,13 +28,13 @@ pub fn task_line_with_nics(
 }
 
 /// The line of a task without its host and number: the `message` of JSON documents.
-pub fn task_message(plan: &TaskPlan, voice: Voice) -> String {
+pub fn task_message(plan: &TaskPlan, gpus: GpuNames<'_>, voice: Voice) -> String {
     match (&plan.case, voice) {
         (TaskCase::Off, Voice::Step) => "off: left as Slurm made it".to_owned(),
         (TaskCase::Off, Voice::Process) => "off: left as it is".to_owned(),
         (TaskCase::NoGpu, Voice::Step) => "sees no GPU; left as Slurm made it".to_owned(),
         (TaskCase::NoGpu, Voice::Process) => "sees no GPU; left as it is".to_owned(),
-        (TaskCase::UnknownNode { gpu }, _) => unknown_node(*gpu, Fate::of(plan), voice),
+        (TaskCase::UnknownNode { gpu }, _) => unknown_node(&gpus.name(*gpu), Fate::of(plan), voice),
         (
             TaskCase::Far {
                 gpu_nodes,
@@ -40,9 +42,9 @@ pub fn task_message(plan: &TaskPlan, voice: Voice) -> String {
                 cost,
             },
             _,
-        ) => far(plan, gpu_nodes, step, *cost, voice),
-        (TaskCase::CpusLeft { gpu_nodes, why }, _) => cpus_left(plan, gpu_nodes, *why),
-        (TaskCase::Crowded { gpu_nodes }, _) => crowded(plan, gpu_nodes, voice),
+        ) => far(plan, gpus, gpu_nodes, step, *cost, voice),
+        (TaskCase::CpusLeft { gpu_nodes, why }, _) => cpus_left(plan, gpus, gpu_nodes, *why),
+        (TaskCase::Crowded { gpu_nodes }, _) => crowded(plan, gpus, gpu_nodes, voice),
         (
             TaskCase::Placed {
                 gpu_nodes,
@@ -50,8 +52,8 @@ pub fn task_message(plan: &TaskPlan, voice: Voice) -> String {
                 far_gpus,
             },
             _,
-        ) => placed(plan, gpu_nodes, *local_cpus, far_gpus),
-        (TaskCase::Refused(refused), _) => refusal::refusal_reason(refused, voice),
+        ) => placed(plan, gpus, gpu_nodes, *local_cpus, far_gpus),
+        (TaskCase::Refused(refused), _) => refusal::refusal_reason(refused, gpus, voice),
     }
 }
 
@@ -77,25 +79,32 @@ impl Fate {
     }
 }
 
-fn unknown_node(gpu: PciAddress, (fate, cpus): (Fate, String), voice: Voice) -> String {
+fn unknown_node(gpu: &str, (fate, cpus): (Fate, String), voice: Voice) -> String {
     match (fate, voice) {
         (Fate::Left, Voice::Step) => format!(
-            "the NUMA node of GPU {gpu} is unknown; left as Slurm made it (name the node in /etc/gpu-numa-bind/localities)"
+            "the NUMA node of {gpu} is unknown; left as Slurm made it (name the node in /etc/gpu-numa-bind/localities)"
         ),
         (Fate::Left, Voice::Process) => format!(
-            "the NUMA node of GPU {gpu} is unknown; left as it is (name the node in /etc/gpu-numa-bind/localities)"
+            "the NUMA node of {gpu} is unknown; left as it is (name the node in /etc/gpu-numa-bind/localities)"
         ),
         (Fate::Moved, _) => format!(
-            "the NUMA node of GPU {gpu} is unknown; moved to {cpus} (name the node in /etc/gpu-numa-bind/localities)"
+            "the NUMA node of {gpu} is unknown; moved to {cpus} (name the node in /etc/gpu-numa-bind/localities)"
         ),
         (Fate::WouldMove, _) => format!(
-            "the NUMA node of GPU {gpu} is unknown; would be moved to {cpus} (name the node in /etc/gpu-numa-bind/localities)"
+            "the NUMA node of {gpu} is unknown; would be moved to {cpus} (name the node in /etc/gpu-numa-bind/localities)"
         ),
     }
 }
 
-fn far(plan: &TaskPlan, gpu_nodes: &NodeSet, step: &Place, cost: Cost, voice: Voice) -> String {
-    let gpus = phrases::gpus(&plan.gpus);
+fn far(
+    plan: &TaskPlan,
+    names: GpuNames<'_>,
+    gpu_nodes: &NodeSet,
+    step: &Place,
+    cost: Cost,
+    voice: Voice,
+) -> String {
+    let gpus = phrases::gpus(&plan.gpus, names);
     let is_one = plan.gpus.len() == 1;
     let gpu_nodes = phrases::nodes(gpu_nodes);
     let (step_cpus, step_nodes) = (phrases::cpus(&step.cpus), phrases::nodes(&step.nodes));
@@ -143,16 +152,18 @@ fn far(plan: &TaskPlan, gpu_nodes: &NodeSet, step: &Place, cost: Cost, voice: Vo
 
 fn cost_words(cost: Cost) -> String {
     match (cost.crosses_socket, cost.rating.map(phrases::rating)) {
-        (true, Some(rating)) => format!("every copy crosses the socket link: {rating}"),
+        (true, Some(rating)) => {
+            format!("every copy crosses the socket link; memory across it: {rating}")
+        }
         (true, None) => "every copy crosses the socket link".to_owned(),
-        (false, Some(rating)) => format!("every copy leaves the node: {rating}"),
+        (false, Some(rating)) => format!("every copy leaves the node; memory beyond it: {rating}"),
         (false, None) => "every copy leaves the node".to_owned(),
     }
 }
 
 /// The task's GPUs, which may be its share of more.
-fn own_gpus(plan: &TaskPlan) -> String {
-    let gpus = phrases::gpus(&plan.gpus);
+fn own_gpus(plan: &TaskPlan, names: GpuNames<'_>) -> String {
+    let gpus = phrases::gpus(&plan.gpus, names);
     if plan.is_share {
         format!("{gpus} (its share by local id)")
     } else {
@@ -160,8 +171,8 @@ fn own_gpus(plan: &TaskPlan) -> String {
     }
 }
 
-fn cpus_left(plan: &TaskPlan, gpu_nodes: &NodeSet, why: CpusLeft) -> String {
-    let (gpus, nodes) = (own_gpus(plan), phrases::nodes(gpu_nodes));
+fn cpus_left(plan: &TaskPlan, names: GpuNames<'_>, gpu_nodes: &NodeSet, why: CpusLeft) -> String {
+    let (gpus, nodes) = (own_gpus(plan, names), phrases::nodes(gpu_nodes));
     let (cpus, memory) = (
         phrases::cpus(&plan.cpus),
         phrases::memory(&plan.memory, gpu_nodes),
@@ -179,8 +190,8 @@ fn cpus_left(plan: &TaskPlan, gpu_nodes: &NodeSet, why: CpusLeft) -> String {
     }
 }
 
-fn crowded(plan: &TaskPlan, gpu_nodes: &NodeSet, voice: Voice) -> String {
-    let (gpus, nodes) = (own_gpus(plan), phrases::nodes(gpu_nodes));
+fn crowded(plan: &TaskPlan, names: GpuNames<'_>, gpu_nodes: &NodeSet, voice: Voice) -> String {
+    let (gpus, nodes) = (own_gpus(plan, names), phrases::nodes(gpu_nodes));
     let memory = phrases::memory(&plan.memory, gpu_nodes);
     match voice {
         Voice::Step => format!(
@@ -192,8 +203,14 @@ fn crowded(plan: &TaskPlan, gpu_nodes: &NodeSet, voice: Voice) -> String {
     }
 }
 
-fn placed(plan: &TaskPlan, gpu_nodes: &NodeSet, local: usize, far_gpus: &[PciAddress]) -> String {
-    let (gpus, nodes) = (own_gpus(plan), phrases::nodes(gpu_nodes));
+fn placed(
+    plan: &TaskPlan,
+    names: GpuNames<'_>,
+    gpu_nodes: &NodeSet,
+    local: usize,
+    far_gpus: &[PciAddress],
+) -> String {
+    let (gpus, nodes) = (own_gpus(plan, names), phrases::nodes(gpu_nodes));
     let (cpus, memory) = (
         phrases::cpus(&plan.cpus),
         phrases::memory(&plan.memory, gpu_nodes),
@@ -207,13 +224,13 @@ fn placed(plan: &TaskPlan, gpu_nodes: &NodeSet, local: usize, far_gpus: &[PciAdd
             "{gpus} {nodes}, {cpus}, {memory}: spanning (its GPUs are on several nodes; policy none changes nothing)"
         ),
         (Verdict::Partial, false) if !far_gpus.is_empty() => {
-            let far = phrases::gpus(far_gpus);
+            let far = phrases::gpus(far_gpus, names);
             format!(
                 "{gpus} {nodes}, {cpus}, {memory}: partial ({local} of {all} local, none of them to {far})"
             )
         }
         (Verdict::Partial, true) if !far_gpus.is_empty() => {
-            let far = phrases::gpus(far_gpus);
+            let far = phrases::gpus(far_gpus, names);
             format!(
                 "{gpus} {nodes}, {cpus}, {memory}: partial ({local} of {all} local, none of them to {far}; policy none changes nothing)"
             )

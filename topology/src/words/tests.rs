@@ -5,12 +5,15 @@ use crate::binding::{
     Advice, Cost, CpusLeft, MemoryLeft, MemoryPlan, MemoryPolicy, Misfit, Place, Refusal,
     SocketLink, Spanning, SpanningOver, Summary, TaskCase, TaskPlan, Verdict, WholeHost,
 };
-use crate::machine::MemoryRating;
+use crate::machine::{Gpu, Machine, MemoryRating};
+use crate::names::GpuNames;
 use crate::nics::NicDocument;
 use crate::option::Policy;
-use crate::pci::PciAddress;
+use crate::pci::{PciAddress, PciDevice};
 use crate::set::NodeSet;
 use crate::vendor::GpuVendor;
+
+const ADDRESSES: GpuNames<'_> = GpuNames::ADDRESSES;
 
 const VOICES: [Voice; 2] = [Voice::Step, Voice::Process];
 
@@ -69,14 +72,14 @@ fn placed(local_cpus: usize, verdict: Verdict) -> TaskPlan {
 /// One line for both voices.
 fn both(plan: &TaskPlan, line: &str) {
     for voice in VOICES {
-        assert_eq!(task_message(plan, voice), line);
+        assert_eq!(task_message(plan, ADDRESSES, voice), line);
     }
 }
 
 /// The line of each voice; that of a process knows neither Slurm nor a step.
 fn two(plan: &TaskPlan, step: &str, process: &str) {
-    assert_eq!(task_message(plan, Voice::Step), step);
-    assert_eq!(task_message(plan, Voice::Process), process);
+    assert_eq!(task_message(plan, ADDRESSES, Voice::Step), step);
+    assert_eq!(task_message(plan, ADDRESSES, Voice::Process), process);
     assert!(!process.contains("Slurm") && !process.contains("step"));
 }
 
@@ -88,7 +91,7 @@ fn a_placed_task_has_its_gpus_cpus_memory_and_verdict() {
         "GPU 0000:21:00.0 node 0, CPUs 0-3, memory prefers node 0: local",
     );
     assert_eq!(
-        task_line("gpunode", &local, Voice::Step),
+        task_line("gpunode", &local, ADDRESSES, Voice::Step),
         "gpunode task 2: GPU 0000:21:00.0 node 0, CPUs 0-3, memory prefers node 0: local"
     );
     both(
@@ -336,9 +339,9 @@ fn a_far_task_says_where_its_gpu_is_what_it_has_and_what_it_pays() {
     two(
         &left,
         "GPU 0000:21:00.0 is on node 1, but the step only has CPU 1, on node 0; left as Slurm made it \
-         (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
+         (every copy crosses the socket link; memory across it: SLIT 21, by firmware 2.1x local latency)",
         "GPU 0000:21:00.0 is on node 1, but this process may only use CPU 1, on node 0; left as it is \
-         (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
+         (every copy crosses the socket link; memory across it: SLIT 21, by firmware 2.1x local latency)",
     );
     let moved = TaskPlan {
         bind_cpus: true,
@@ -347,9 +350,9 @@ fn a_far_task_says_where_its_gpu_is_what_it_has_and_what_it_pays() {
     two(
         &moved,
         "GPU 0000:21:00.0 is on node 1, but the step only has CPU 1, on node 0; moved to CPUs 0-3 \
-         (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
+         (every copy crosses the socket link; memory across it: SLIT 21, by firmware 2.1x local latency)",
         "GPU 0000:21:00.0 is on node 1, but this process may only use CPU 1, on node 0; moved to CPUs 0-3 \
-         (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
+         (every copy crosses the socket link; memory across it: SLIT 21, by firmware 2.1x local latency)",
     );
     let dry = TaskPlan {
         is_dry_run: true,
@@ -358,9 +361,9 @@ fn a_far_task_says_where_its_gpu_is_what_it_has_and_what_it_pays() {
     two(
         &dry,
         "GPU 0000:21:00.0 is on node 1, but the step only has CPU 1, on node 0; would be moved to CPUs 0-3 \
-         (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
+         (every copy crosses the socket link; memory across it: SLIT 21, by firmware 2.1x local latency)",
         "GPU 0000:21:00.0 is on node 1, but this process may only use CPU 1, on node 0; would be moved to CPUs 0-3 \
-         (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
+         (every copy crosses the socket link; memory across it: SLIT 21, by firmware 2.1x local latency)",
     );
     let gpus = vec![gpu(0x21), gpu(0x22)];
     let several = |plan: &TaskPlan| TaskPlan {
@@ -370,34 +373,34 @@ fn a_far_task_says_where_its_gpu_is_what_it_has_and_what_it_pays() {
     two(
         &several(&left),
         "GPUs 0000:21:00.0 and 0000:22:00.0 are on node 1, but the step only has CPU 1, on node 0; \
-         left as Slurm made it (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
+         left as Slurm made it (every copy crosses the socket link; memory across it: SLIT 21, by firmware 2.1x local latency)",
         "GPUs 0000:21:00.0 and 0000:22:00.0 are on node 1, but this process may only use CPU 1, on node 0; \
-         left as it is (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
+         left as it is (every copy crosses the socket link; memory across it: SLIT 21, by firmware 2.1x local latency)",
     );
     two(
         &several(&moved),
         "GPUs 0000:21:00.0 and 0000:22:00.0 are on node 1, but the step only has CPU 1, on node 0; \
-         moved to CPUs 0-3 (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
+         moved to CPUs 0-3 (every copy crosses the socket link; memory across it: SLIT 21, by firmware 2.1x local latency)",
         "GPUs 0000:21:00.0 and 0000:22:00.0 are on node 1, but this process may only use CPU 1, on node 0; \
-         moved to CPUs 0-3 (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
+         moved to CPUs 0-3 (every copy crosses the socket link; memory across it: SLIT 21, by firmware 2.1x local latency)",
     );
     two(
         &several(&dry),
         "GPUs 0000:21:00.0 and 0000:22:00.0 are on node 1, but the step only has CPU 1, on node 0; \
-         would be moved to CPUs 0-3 (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
+         would be moved to CPUs 0-3 (every copy crosses the socket link; memory across it: SLIT 21, by firmware 2.1x local latency)",
         "GPUs 0000:21:00.0 and 0000:22:00.0 are on node 1, but this process may only use CPU 1, on node 0; \
-         would be moved to CPUs 0-3 (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)",
+         would be moved to CPUs 0-3 (every copy crosses the socket link; memory across it: SLIT 21, by firmware 2.1x local latency)",
     );
     for (crosses, slit, cost) in [
         (true, None, "(every copy crosses the socket link)"),
         (
             false,
             Some(12),
-            "(every copy leaves the node: SLIT 12, by firmware 1.2x local latency)",
+            "(every copy leaves the node; memory beyond it: SLIT 12, by firmware 1.2x local latency)",
         ),
         (false, None, "(every copy leaves the node)"),
     ] {
-        let said = task_message(&far(crosses, slit), Voice::Step);
+        let said = task_message(&far(crosses, slit), ADDRESSES, Voice::Step);
         assert!(said.ends_with(cost), "{said}");
     }
 }
@@ -495,15 +498,29 @@ fn every_refusal_says_what_does_not_fit_and_what_would() {
             )
         );
         assert_eq!(
-            step_refused_line("12.0", "gpunode", Policy::Restricted, 1, &refused),
+            step_refused_line(
+                "12.0",
+                "gpunode",
+                Policy::Restricted,
+                1,
+                &refused,
+                ADDRESSES
+            ),
             format!("step 12.0 refused on gpunode (restricted): {step}")
         );
         assert_eq!(
-            step_refused_line("12.0", "gpunode", Policy::SingleNumaNode, 4, &refused),
+            step_refused_line(
+                "12.0",
+                "gpunode",
+                Policy::SingleNumaNode,
+                4,
+                &refused,
+                ADDRESSES
+            ),
             format!("step 12.0 refused on gpunode (single-numa-node, all 4 tasks here): {step}")
         );
         assert_eq!(
-            refused_line(Policy::Restricted, &refused, Voice::Process),
+            refused_line(Policy::Restricted, &refused, ADDRESSES, Voice::Process),
             format!("refused (restricted): {process}")
         );
         two(
@@ -829,7 +846,7 @@ fn gpus_that_only_the_socket_link_joins_are_named_with_what_a_ring_pays() {
                 crossings,
             };
             assert_eq!(
-                socket_link_line("h", &link),
+                socket_link_line("h", &link, ADDRESSES),
                 format!(
                     "h: GPUs 0000:21:00.0 and 0000:83:00.0 have no path but the socket link{cost}{ring}"
                 )
@@ -998,7 +1015,7 @@ fn what_a_launch_brings_with_it_is_said() {
 #[test]
 fn a_document_has_the_verdict_and_the_message() {
     let task = placed(4, Verdict::Local);
-    let document = serde_json::to_value(TaskDocument::new(&task, Voice::Step)).unwrap();
+    let document = serde_json::to_value(TaskDocument::new(&task, ADDRESSES, Voice::Step)).unwrap();
     assert_eq!(
         document,
         serde_json::json!({
@@ -1015,7 +1032,7 @@ fn a_document_has_the_verdict_and_the_message() {
 #[test]
 fn a_tasks_line_names_its_nics_where_they_are_known() {
     let task = placed(4, Verdict::Local);
-    let line = task_line("h", &task, Voice::Step);
+    let line = task_line("h", &task, ADDRESSES, Voice::Step);
     let with = |names: &[&str], path| {
         let nics = NicDocument {
             nics: Vec::new(),
@@ -1023,9 +1040,12 @@ fn a_tasks_line_names_its_nics_where_they_are_known() {
             path,
             sharing: 1,
         };
-        task_line_with_nics("h", &task, Some(&nics), Voice::Step)
+        task_line_with_nics("h", &task, ADDRESSES, Some(&nics), Voice::Step)
     };
-    assert_eq!(task_line_with_nics("h", &task, None, Voice::Step), line);
+    assert_eq!(
+        task_line_with_nics("h", &task, ADDRESSES, None, Voice::Step),
+        line
+    );
     assert_eq!(with(&[], None), line);
     assert_eq!(
         with(&["mlx5_0"], Some("one-switch")),
@@ -1034,5 +1054,62 @@ fn a_tasks_line_names_its_nics_where_they_are_known() {
     assert_eq!(
         with(&["mlx5_0", "mlx5_1"], Some("socket-link")),
         format!("{line}; NICs mlx5_0 and mlx5_1 (over the socket link)")
+    );
+}
+
+#[test]
+fn a_gpus_number_stands_beside_its_address_where_programs_count_alike() {
+    let gpus =
+        [0x21, 0x22, 0x83].map(|bus| Gpu::of(&PciDevice::new(gpu(bus), 0x03_0200, 0x10de, 0x2330)));
+    let machine = Machine {
+        gpus: gpus.to_vec(),
+        ..Machine::default()
+    };
+    let names = GpuNames::of_programs(&machine, true);
+    let own = TaskPlan {
+        gpus: vec![gpu(0x83)],
+        ..placed(4, Verdict::Local)
+    };
+    assert_eq!(
+        task_line("h", &own, names, Voice::Step),
+        "h task 2: GPU2 0000:83:00.0 node 0, CPUs 0-3, memory prefers node 0: local"
+    );
+    let several = TaskPlan {
+        gpus: vec![gpu(0x21), gpu(0x83)],
+        ..own.clone()
+    };
+    assert_eq!(
+        task_message(&several, names, Voice::Step),
+        "GPU0 0000:21:00.0 and GPU2 0000:83:00.0 node 0, CPUs 0-3, memory prefers node 0: local"
+    );
+    let place = Place {
+        cpus: "0-3".parse().unwrap(),
+        nodes: nodes("0"),
+    };
+    let refusal = |misfit| Refusal {
+        task: 1,
+        step: place.clone(),
+        misfit,
+    };
+    let far = refusal(Misfit::NoLocalCpu {
+        gpu: gpu(0x83),
+        nodes: nodes("1"),
+    });
+    assert_eq!(
+        refusal_reason(&far, names, Voice::Step),
+        "task 1's GPU2 0000:83:00.0 is on node 1, but the step only has CPUs 0-3, on node 0"
+    );
+    let apart = refusal(Misfit::NoSharedNode {
+        gpus: vec![(gpu(0x21), nodes("0")), (gpu(0x83), nodes("1"))],
+    });
+    assert_eq!(
+        refusal_reason(&apart, names, Voice::Process),
+        "GPU0 0000:21:00.0 (node 0) and GPU2 0000:83:00.0 (node 1) share no node; this process may use CPUs 0-3, on node 0"
+    );
+    // In a step from whose tasks a device cgroup hides one.
+    let hidden = GpuNames::of_programs(&machine, false);
+    assert_eq!(
+        task_message(&own, hidden, Voice::Step),
+        "GPU 0000:83:00.0 node 0, CPUs 0-3, memory prefers node 0: local"
     );
 }

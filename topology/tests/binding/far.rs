@@ -48,7 +48,7 @@ fn a_step_without_a_local_cpu_is_left_as_slurm_made_it() {
     assert_eq!(
         message(&plan, 0),
         "GPU 0000:22:00.0 is on node 1, but the step only has CPUs 0-3, on node 0; left as Slurm made it \
-         (every copy crosses the socket link: SLIT 21, by firmware 2.1x local latency)"
+         (every copy crosses the socket link; memory across it: SLIT 21, by firmware 2.1x local latency)"
     );
 }
 
@@ -65,7 +65,7 @@ fn what_a_far_task_pays_is_said_as_measured_where_it_was() {
     step.step_cpus = cpus("0-3");
     let said = message(&plan_step(&machine, &step), 0);
     assert!(
-        said.ends_with("(every copy crosses the socket link: 1.7x local latency, as measured)"),
+        said.ends_with("(every copy crosses the socket link; memory across it: 1.7x local latency, as measured)"),
         "{said}"
     );
 }

@@ -2,6 +2,7 @@
 
 use topology::binding::{KernelVersion, StepPlan, StepRequest, TaskRequest, Verdict};
 use topology::machine::{Gpu, Locality, Machine, NodeKind, NumaNode, Package};
+use topology::names::GpuNames;
 use topology::option::{Items, Settings};
 use topology::pci::{PciAddress, PciDevice};
 use topology::set::{CpuSet, NodeSet};
@@ -138,7 +139,7 @@ pub(crate) fn verdicts(plan: &StepPlan) -> Vec<Verdict> {
 
 /// What a task of a Slurm step reads.
 pub(crate) fn message(plan: &StepPlan, task: usize) -> String {
-    task_message(&plan.tasks[task], Voice::Step)
+    task_message(&plan.tasks[task], GpuNames::ADDRESSES, Voice::Step)
 }
 
 pub(crate) const TWO_SOCKETS: &[&str] = &["0", "0", "1", "1"];

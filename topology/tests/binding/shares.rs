@@ -5,6 +5,7 @@ use topology::binding::{
     summarize,
 };
 use topology::machine::{Machine, NumaNode};
+use topology::names::GpuNames;
 use topology::set::CpuSet;
 use topology::words::{socket_link_line, spanning_line};
 
@@ -269,7 +270,11 @@ fn gpus_that_only_the_socket_link_joins_are_named_once() {
     );
     machine.nvlink_visible = true;
     assert_eq!(
-        socket_link_line("h", &find_socket_link(&machine, &plan, 1).unwrap()),
+        socket_link_line(
+            "h",
+            &find_socket_link(&machine, &plan, 1).unwrap(),
+            GpuNames::ADDRESSES
+        ),
         "h: GPUs 0000:20:00.0 and 0000:22:00.0 have no path but the socket link (SLIT 21, by firmware 2.1x local latency); \
          NCCL's ring will cross it twice"
     );

@@ -5,6 +5,7 @@ use topology::binding::{
     Verdict, advise, plan_alone, plan_step,
 };
 use topology::machine::Machine;
+use topology::names::GpuNames;
 use topology::set::NodeSet;
 use topology::words::{Verb, Voice, near_cpus_advice, refusal_reason, task_message};
 
@@ -179,7 +180,7 @@ fn strict_policies_refuse_and_say_what_would_fit() {
     let refusal = plan.refusal.clone().unwrap();
     assert_eq!(refusal.task, 1);
     assert_eq!(
-        refusal_reason(&refusal, Voice::Step),
+        refusal_reason(&refusal, GpuNames::ADDRESSES, Voice::Step),
         "task 1's GPU 0000:22:00.0 is on node 1, but the step only has CPUs 0-3, on node 0"
     );
     assert_eq!(
@@ -194,7 +195,7 @@ fn strict_policies_refuse_and_say_what_would_fit() {
     let span = step(&machine, "single-numa-node", 1, &[&[1, 2]]);
     let refusal = plan_step(&machine, &span).refusal.unwrap();
     assert!(
-        refusal_reason(&refusal, Voice::Step)
+        refusal_reason(&refusal, GpuNames::ADDRESSES, Voice::Step)
             .contains("0000:21:00.0 (node 0) and 0000:22:00.0 (node 1) share no node")
     );
     let few = step(&machine, "single-numa-node", 5, &[&[0]]);
@@ -329,7 +330,11 @@ fn memory_that_the_user_named_elsewhere_is_no_single_node() {
     let machine = machine(2, 1, 4, 1, TWO_SOCKETS);
     let mut own = with_masks(step(&machine, "", 2, &[&[0]]), &["0-1"]);
     own.tasks[0].user_memory = memory_of("1", false);
-    let said = task_message(&plan_step(&machine, &own).tasks[0], Voice::Step);
+    let said = task_message(
+        &plan_step(&machine, &own).tasks[0],
+        GpuNames::ADDRESSES,
+        Voice::Step,
+    );
     assert!(
         said.ends_with("by the user's --mem-bind: CPUs local, memory not"),
         "{said}"
@@ -361,7 +366,7 @@ fn a_refusal_for_the_users_own_cpu_bind_names_it() {
     let mut own = with_masks(step(&machine, "restricted", 2, &[&[0]]), &["4-5"]);
     own.tasks[0].user_cpu_bind = true;
     let refusal = plan_step(&machine, &own).refusal.unwrap();
-    assert!(refusal_reason(&refusal, Voice::Step).contains("--cpu-bind"));
+    assert!(refusal_reason(&refusal, GpuNames::ADDRESSES, Voice::Step).contains("--cpu-bind"));
     assert!(advice_line(&machine, &own).contains("without your --cpu-bind"));
 }
 
