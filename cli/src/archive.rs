@@ -1,16 +1,18 @@
 //! A recorded machine in a tarball, such as hwloc-gather-topology writes: unpacked where only its reader sees it.
 
+pub(crate) mod packing;
+
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use bzip2::read::MultiBzDecoder;
 use ffi::linux::file::open_regular;
-use flate2::read::MultiGzDecoder;
 use tar::Archive;
 use tempfile::TempDir;
 use thiserror::Error;
+
+use packing::{Packing, Unpacking};
 
 /// The most that a tarball unpacks to, in bytes.  A recorded machine with 8 GPUs is some 10 MB.
 const MOST_BYTES: u64 = 256 << 20;
@@ -25,24 +27,15 @@ pub(crate) enum ArchiveError {
     /// It cannot be read or unpacked.
     #[error("cannot unpack it: {0}")]
     Io(#[from] io::Error),
-    /// It is packed in a way that is not known.
-    #[error(
-        "{0} is not read; expected a .tar, .tar.gz or .tar.bz2, or the folder that `tar xf` makes of it"
-    )]
-    Packing(&'static str),
+    /// What compressed it cannot be undone.
+    #[error("cannot unpack it: {0}")]
+    Unpacking(String),
     /// There is too much in it.
     #[error("it has more than {MOST_ENTRIES} files or {} MiB", MOST_BYTES >> 20)]
     TooLarge,
     /// There is no `sys/` in it.
     #[error("it has no sys/, neither by itself nor in its one folder")]
     NoRoot,
-}
-
-/// How a file is packed, by its first bytes.
-enum Packing {
-    None,
-    Gzip,
-    Bzip2,
 }
 
 /// A tarball's content, in a folder of its own that is removed with this.
@@ -64,34 +57,30 @@ pub(crate) fn unpack(path: &Path) -> Result<Option<Unpacked>, ArchiveError> {
     };
     let mut head = Vec::new();
     (&file).take(512).read_to_end(&mut head)?;
-    let Some(packing) = packing(&head)? else {
+    let Some(packing) = Packing::of(&head) else {
         return Ok(None);
     };
     file.rewind()?;
-    let content: Box<dyn Read> = match packing {
-        Packing::None => Box::new(file),
-        Packing::Gzip => Box::new(MultiGzDecoder::new(file)),
-        Packing::Bzip2 => Box::new(MultiBzDecoder::new(file)),
-    };
     let folder = tempfile::tempdir()?;
-    write(content, folder.path())?;
+    match packing {
+        Packing::None => write(file, folder.path())?,
+        Packing::By(compressor) => {
+            let mut unpacking = Unpacking::start(compressor, file)?;
+            let written = write(unpacking.output(), folder.path());
+            let complaint = unpacking.complaint();
+            match (written, complaint) {
+                (Err(error @ ArchiveError::TooLarge), _) => return Err(error),
+                // What there was of it may have looked like a whole tarball.
+                (_, Some(complaint)) => return Err(complaint),
+                (written, None) => written?,
+            }
+        }
+    }
     let root = find_root(folder.path()).ok_or(ArchiveError::NoRoot)?;
     Ok(Some(Unpacked {
         _folder: folder,
         root,
     }))
-}
-
-fn packing(head: &[u8]) -> Result<Option<Packing>, ArchiveError> {
-    let is_tar = head.get(257..262) == Some(b"ustar");
-    Ok(match head {
-        _ if is_tar => Some(Packing::None),
-        [0x1f, 0x8b, ..] => Some(Packing::Gzip),
-        [b'B', b'Z', b'h', ..] => Some(Packing::Bzip2),
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => return Err(ArchiveError::Packing("xz")),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => return Err(ArchiveError::Packing("zstd")),
-        _ => None,
-    })
 }
 
 fn write(content: impl Read, to: &Path) -> Result<(), ArchiveError> {

@@ -151,6 +151,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
 
 fn main() -> ExitCode {
     discovery::probe::answer(std::env::args_os().skip(1));
+    archive::packing::answer(std::env::args_os().skip(1));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),

@@ -7,6 +7,8 @@ use std::process::{Command, Output};
 
 use bzip2::write::BzEncoder;
 use flate2::write::GzEncoder;
+use lzma_rust2::{XzOptions, XzWriter};
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use tar::{Builder, EntryType, Header};
 
 use crate::common::Host;
@@ -49,7 +51,27 @@ fn a_tarball_is_the_machine_that_was_packed() {
     drop(pack(&host, "node7", gzip).unwrap());
     let bzip = BzEncoder::new(create("recorded"), bzip2::Compression::fast());
     drop(pack(&host, "node7", bzip).unwrap());
-    for name in ["machine.tar", "machine.tar.gz", "recorded"] {
+    let plain = folder.path().join("machine.tar");
+    // Parallel compressors leave one stream after another.
+    let plain = std::fs::read(plain).unwrap();
+    let (mut xz, mut zstd) = (create("machine.tar.xz"), create("machine.tar.zst"));
+    for part in plain.chunks(plain.len() / 2) {
+        let mut packed = XzWriter::new(&mut xz, XzOptions::with_preset(1)).unwrap();
+        packed.write_all(part).unwrap();
+        packed.finish().unwrap();
+        zstd.write_all(&compress_to_vec(part, CompressionLevel::Fastest))
+            .unwrap();
+        // A frame that holds nothing.
+        zstd.write_all(b"\x50\x2a\x4d\x18\x02\0\0\0hi").unwrap();
+    }
+    let names = [
+        "machine.tar",
+        "machine.tar.gz",
+        "recorded",
+        "machine.tar.xz",
+        "machine.tar.zst",
+    ];
+    for name in names {
         let output = show(&folder.path().join(name));
         let own = String::from_utf8(output.stdout).unwrap();
         assert_eq!(own, String::from_utf8_lossy(&truth), "{name}");
@@ -124,11 +146,8 @@ fn a_tarball_that_is_none_is_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("machine");
     let cases: [(&[u8], &str); 4] = [
-        (
-            b"\xfd7zXZ\0",
-            "xz is not read; expected a .tar, .tar.gz or .tar.bz2, or the folder that `tar xf` makes of it",
-        ),
-        (b"\x28\xb5\x2f\xfd", "zstd is not read"),
+        (b"\xfd7zXZ\0nothing", "cannot unpack it"),
+        (b"\x28\xb5\x2f\xfdnothing", "cannot unpack it"),
         (b"\x1f\x8bnothing", "cannot unpack it"),
         (b"BZh9nothing", "cannot unpack it"),
     ];
@@ -157,4 +176,31 @@ fn a_tarball_that_holds_too_much_is_not_unpacked() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(text.contains("more than 200000 files or 256 MiB"), "{text}");
+}
+
+#[test]
+fn what_takes_too_much_memory_to_unpack_is_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("machine.tar.xz");
+    let mut packed = XzWriter::new(Vec::new(), XzOptions::with_preset(0)).unwrap();
+    packed.write_all(b"machine").unwrap();
+    let mut packed = packed.finish().unwrap();
+    // The first block's header: its size, flags, the filter LZMA2 and the size of its dictionary, then a CRC-32.
+    assert_eq!(packed[14..16], [0x21, 0x01]);
+    packed[16] = 40; // 4 GiB - 1
+    let mut crc = flate2::Crc::new();
+    crc.update(&packed[12..20]);
+    packed[20..24].copy_from_slice(&crc.sum().to_le_bytes());
+    std::fs::write(&file, packed).unwrap();
+    let output = show(&file);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        (output.status.code(), text.lines().count()),
+        (Some(2), 1),
+        "{text}"
+    );
+    assert!(
+        text.contains("cannot unpack it: needed memory too big"),
+        "{text}"
+    );
 }
