@@ -30,7 +30,7 @@ ends by itself.
 
 Prints nothing, or one line that is fit for `scontrol update reason=`: ASCII without quotes, 200 bytes at most.
 
-Exit status, by the worst finding that counts: 0 none; 1 stops jobs; 3 stops binding; 4 weakens binding; 5 slows jobs; 2 \
+Exit status: by the worst finding that counts: 0 none; 1 stops jobs; 3 stops binding; 4 weakens binding; 5 slows jobs; 2 \
 the node could not be looked at, which is no reason to drain it.")]
 pub(crate) struct Check {
     /// Count all findings of this class and of worse ones, those of Slurm's configuration too

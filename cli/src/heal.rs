@@ -41,7 +41,8 @@ memory of their own: what is a file's cache is for `gpu-numa cache`.  Left and c
 in pages of 1 GiB, pinned (registered with CUDA or RDMA), or in other processes too; memory of the driver is not touched.  New memory \
 still comes from where the process's policy says: start it bound.
 
-Exit status: 0 when nothing is left elsewhere, 1 when something is, 2 when nothing could be done.")]
+Exit status: 0 when at most 1 MiB is left elsewhere; 1 when more is (with --dry-run, when more would be moved), and when one of several \
+processes could not be healed; 2 when nothing could be done.")]
 pub(crate) struct Heal {
     #[command(flatten)]
     whom: Whom,

@@ -85,7 +85,9 @@ pub(crate) fn complete(page: &str, command: &Command) -> String {
         };
         page = page.replacen(&bare, &whole, 1);
     }
-    with_items_apart(&page).replace(".SH EXTRA", ".SH NOTES") + &tail(command)
+    let page = with_items_apart(&page).replace(".SH EXTRA", ".SH NOTES");
+    let (page, status) = status_apart(&page);
+    page + &status_section(&status) + &tail()
 }
 
 /// The page with a line for each item of `--option`; roff joins lines that do not begin with a blank.
@@ -106,15 +108,38 @@ fn with_items_apart(page: &str) -> String {
     apart
 }
 
-fn tail(command: &Command) -> String {
-    let mut tail = Roff::new();
-    // That of `run` is its command's; `check` has its own in its help.
-    if !["run", "check"].contains(&command.get_name()) {
-        tail.control("SH", ["EXIT STATUS"]);
-        tail.text([roman(
-            "0 when it is done, 1 when it looked and found something wrong, 2 when it could not look.",
-        )]);
+/// Begins the paragraph of a command's help that says its exit statuses.
+const STATUS: &str = "Exit status: ";
+
+/// What the exit status of a command says whose help has no word on it.
+const USUAL_STATUS: &str =
+    "0 when it is done, 1 when it looked and found something wrong, 2 when it could not look.";
+
+/// The page without what its notes say of the exit status, and that.
+fn status_apart(page: &str) -> (String, String) {
+    let (mut rest, mut status) = (String::with_capacity(page.len()), USUAL_STATUS.to_owned());
+    for line in page.lines() {
+        match line.strip_prefix(STATUS) {
+            Some(own) => own.clone_into(&mut status),
+            None => {
+                rest.push_str(line);
+                rest.push('\n');
+            }
+        }
     }
+    (rest.trim_end().to_owned() + "\n", status)
+}
+
+/// The section on the exit status, of roff's text.
+fn status_section(status: &str) -> String {
+    let mut letters = status.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    let text: String = first.into_iter().chain(letters).collect();
+    format!(".SH \"EXIT STATUS\"\n{text}\n")
+}
+
+fn tail() -> String {
+    let mut tail = Roff::new();
     tail.control("SH", ["FILES"]);
     for (file, meaning) in FILES {
         tail.control("TP", []);

@@ -217,6 +217,26 @@ fn man_pages_and_completions_name_every_command_that_help_names() {
     ] {
         assert!(verify.contains(part), "{part}: {verify}");
     }
+    // Each command's own statuses, once and in their place.
+    for (command, status) in [
+        ("show", "0 when it is done, 1 when it looked"),
+        ("run", "The command\\*(Aqs own; 127 when it is not found"),
+        (
+            "check",
+            "By the worst finding that counts: 0 none; 1 stops jobs; 3 stops binding",
+        ),
+        ("verify", "0 when all is well; 1 when something is wrong"),
+        (
+            "heal",
+            "0 when at most 1 MiB is left elsewhere; 1 when more is",
+        ),
+        ("nccl-check", "0 when NCCL takes the file"),
+    ] {
+        let page = fs::read_to_string(dir.join(format!("man/gpu-numa-{command}.1"))).unwrap();
+        let section = page.split(".SH \"EXIT STATUS\"\n").nth(1).unwrap();
+        assert!(section.starts_with(status), "{command}: {section}");
+        assert!(!page.contains("Exit status:"), "{command}: {page}");
+    }
     let overview = fs::read_to_string(dir.join("man/gpu-numa.1")).unwrap();
     assert!(!overview.contains("__generate"), "{overview}");
     let page = fs::read_to_string(dir.join("man/gpu-numa-bind.7")).unwrap();

@@ -23,8 +23,10 @@ const NOTE: &str = "note";
   gpu-numa nccl check /etc/nccl/topo.xml
   gpu-numa nccl check topo.xml --from /srv/recorded/node7
 
-Each finding is one line on standard output; the exit status is 1 if any of them is more than a note.  Without \
---from, the file is compared with this machine if it has an NVIDIA GPU.")]
+Each finding is one line on standard output.  Without --from, the file is compared with this machine if it has an NVIDIA GPU.
+
+Exit status: 0 when NCCL takes the file and all findings are notes, 1 when one is more than that, 2 when the file or the \
+machine cannot be read.")]
 pub(crate) struct Check {
     /// The topology file
     file: PathBuf,

@@ -37,20 +37,23 @@ pub(crate) use words::{gpus as gpus_in_words, no_gpu_in_group, title};
   gpu-numa verify --children \"$(pgrep -o mpirun)\"
   gpu-numa verify --follow 12345
 
-Looks at every thread's CPUs, at the memory policy, and at where the pages are.  The exit status is 1 when \
-something is wrong or cannot be known, so one line in a job script can stop the job: `gpu-numa verify || exit`.
+Looks at every thread's CPUs, at the memory policy, and at where the pages are.  One line in a job script can stop the \
+job: `gpu-numa verify || exit`.
 
 Without PID it looks at itself, which has what its shell or task gave it, as any program started there: in a job, under \
 a launcher or gpu-numa run, and where it is bound.  Anywhere else that is an error, as nothing would be checked \
 (--self asks for it): an unquoted $(pgrep python) that finds nothing leaves no PID, so write the quotes where one \
 process is meant.
 
-The GPUs are those on which NVML lists the process; else the one whose device file it holds open; else those that \
+The GPUs are those on which NVML lists the process, or AMD's driver its work queues; else the one whose device file it holds open; else those that \
 gpu-numa run chose, or its Slurm task was bound for, or that it sees: of these a rank of torchrun or MPI uses the one \
 of its number; and where CUDA_VISIBLE_DEVICES names fewer, those.  Numbers there count among the GPUs that a process may open: of \
 a process in another cgroup or container, or a recorded one (--from), these are known only where it has the files of \
 some GPUs alone, or names the host's last; UUIDs always count.  Where that leaves several on different NUMA nodes, they are named, and it is right only where it would \
-be with each of them.")]
+be with each of them.
+
+Exit status: 0 when all is well; 1 when something is wrong or cannot be known (with --follow, when something was wrong at any time), \
+and when one of several processes cannot be looked at; 2 when none can, or none has a GPU.")]
 #[command(mut_arg("pid", |pid| pid.help(
     "The processes (default: this command itself, in a job or where it is bound)"
 )))]
@@ -217,7 +220,8 @@ impl Verify {
             print(out, host, checked)?;
         }
         if self.follow {
-            return follow::follow(out, host, checked, group, self.every);
+            let followed = follow::follow(out, host, checked, group, self.every)?;
+            return Ok(if all_read { followed } else { Outcome::Wanting });
         }
         let mut findings = checked.iter().map(|checked| &checked.judgement.findings);
         Ok(outcome(all_read && findings.all(Vec::is_empty)))
