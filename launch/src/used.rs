@@ -1,7 +1,8 @@
 //! Which GPUs a process uses, as far as that can be known from outside it.
 //!
 //! What a process was given and what it uses are two things: each rank of torchrun is given all GPUs of its task and
-//! uses one.  The evidence is asked in this order: who asks; NVML's list of processes; the one device file that it holds
+//! uses one.  The evidence is asked in this order: who asks; NVML's list of processes; the compute driver's
+//! list of their queues; the one device file that it holds
 //! open; what `gpu-numa run` chose for it; the report of its Slurm task; the GPUs that it sees.  The last three may be
 //! for several ranks, and a launcher's variables say which of them this is.  What `run` and the task's report name was
 //! given to the first process; one that it started may see fewer of them, or none.
@@ -31,6 +32,8 @@ pub enum Evidence {
     Named,
     /// NVML lists the process on them.
     Nvml,
+    /// It has work queues on them, as their compute driver lists.
+    Queues,
     /// It holds their device files open.
     OpenFile,
     /// `gpu-numa run` chose them for it.
@@ -62,7 +65,10 @@ pub enum Silence {
 impl Evidence {
     /// Whether it says what the process does; what it was given, it need not use.
     pub fn is_of_use(&self) -> bool {
-        matches!(self, Self::Named | Self::Nvml | Self::OpenFile)
+        matches!(
+            self,
+            Self::Named | Self::Nvml | Self::Queues | Self::OpenFile
+        )
     }
 }
 
@@ -106,6 +112,8 @@ impl Seen {
 pub struct Facts {
     /// Those on which NVML lists it.
     pub in_nvml: Vec<PciAddress>,
+    /// Those on which it has work queues, by their compute driver's list.
+    pub queues: Vec<PciAddress>,
     /// Those whose device file it holds open.
     pub open: Vec<PciAddress>,
     /// What its environment says.
@@ -148,6 +156,10 @@ pub fn find_used(machine: &Machine, facts: &Facts, environment: &impl Environmen
     let in_nvml = known(&facts.in_nvml);
     if !in_nvml.is_empty() {
         return UsedGpus::all(in_nvml, Evidence::Nvml);
+    }
+    let queues = known(&facts.queues);
+    if !queues.is_empty() {
+        return UsedGpus::all(queues, Evidence::Queues);
     }
     if let [_] = facts.open.as_slice() {
         return UsedGpus::all(facts.open.clone(), Evidence::OpenFile);
@@ -503,6 +515,9 @@ mod tests {
         assert_eq!(used(&facts, &torchrun), (vec![6], true));
         facts.open = gpus(5..8);
         assert_eq!(used(&facts, &torchrun), (vec![5, 6, 7], false));
+        // A runtime opens all that a process sees, and has work queues on what it uses.
+        facts.queues = gpus(4..5);
+        assert_eq!(used(&facts, &torchrun), (vec![4], true));
         facts.in_nvml = gpus(0..2);
         assert_eq!(used(&facts, &torchrun), (vec![0, 1], true));
         assert_eq!(used(&Facts::default(), &torchrun), (vec![], true));

@@ -111,6 +111,8 @@ pub struct Driver {
     pub device_files: Option<&'static str>,
     /// The folder with the nodes of the compute driver's topology; None where there is none.
     pub topology: Option<&'static str>,
+    /// The folder with one folder for each process that computes, named by its number; None where there is none.
+    pub processes: Option<&'static str>,
     /// What its library opens beside the GPUs' own device files: a file, then folders of such that a host may lack.  Empty where
     /// no library is asked.
     pub control_files: &'static [&'static str],
@@ -248,6 +250,7 @@ pub static VENDORS: [GpuVendor; 3] = [
             gpus: Some("proc/driver/nvidia/gpus"),
             device_files: None,
             topology: None,
+            processes: None,
             control_files: &["dev/nvidiactl", "dev/nvidia-caps"],
             persistence_socket: Some("run/nvidia-persistenced/socket"),
         },
@@ -284,6 +287,7 @@ pub static VENDORS: [GpuVendor; 3] = [
             gpus: None,
             device_files: Some("drm"),
             topology: Some("sys/class/kfd/kfd/topology/nodes"),
+            processes: Some("sys/class/kfd/kfd/proc"),
             control_files: &[],
             persistence_socket: None,
         },
@@ -318,6 +322,7 @@ pub static VENDORS: [GpuVendor; 3] = [
             gpus: None,
             device_files: Some("drm"),
             topology: None,
+            processes: None,
             control_files: &[],
             persistence_socket: None,
         },

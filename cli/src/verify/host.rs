@@ -77,6 +77,7 @@ impl Host<'_> {
         let machine = self.machine;
         let mut facts = Facts {
             open: process::open_gpus(self.root, machine, pid),
+            queues: topology::sysfs::gpus_used_by(self.root, machine, pid),
             ..Facts::default()
         };
         if self.is_live {

@@ -31,6 +31,7 @@ pub(crate) fn gpus(machine: &Machine, used: &UsedGpus) -> String {
         (Evidence::Nothing(_), _) => "none found".to_owned(),
         (Evidence::Named, _) => format!("{names} (named by --gpus)"),
         (Evidence::Nvml, _) => format!("{names} (in use, according to NVML)"),
+        (Evidence::Queues, _) => format!("{names} (in use: it has work queues there)"),
         (Evidence::OpenFile, true) => format!("{names} (holds the device file open)"),
         (Evidence::OpenFile, false) => format!("some of {names} (holds the device files open)"),
         (Evidence::Run, true) => format!("{names} (chosen by gpu-numa run)"),

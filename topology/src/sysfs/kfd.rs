@@ -3,14 +3,18 @@
 //! KFD lists first the NUMA nodes with CPUs, then GPUs, or the parts of a GPU that is divided, in the order in which the
 //! driver found them (amdkfd, kfd_topology.c, `node_show` and `iolink_show`, Linux 5.10 to 6.14).  A process reads only the
 //! nodes of GPUs that its device cgroup lets it open (`kfd_devcgroup_check_permission`).
+//!
+//! KFD also lists the processes that have opened it, by their numbers in the first process namespace, and the queues of each,
+//! with the GPU that each is on (kfd_process.c, `kfd_create_process_sysfs` and `kfd_procfs_add_queue`, from Linux 5.9 on).  The
+//! runtime makes a queue on a GPU when a program first uses it, so this is the use itself; `rocm-smi --showpidgpus` reads it too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::Root;
-use crate::machine::{Gpu, KfdGpu, KfdNode, MAX_PARTS, MinorSource};
+use crate::machine::{Gpu, KfdGpu, KfdNode, MAX_PARTS, Machine, MinorSource};
 use crate::pci::PciAddress;
 use crate::text;
-use crate::vendor::GpuVendor;
+use crate::vendor::{GpuVendor, VENDORS};
 
 /// Nodes that are looked at: 64 GPUs in eight parts each, and as many NUMA nodes.
 const MAX_NODES: usize = 1024;
@@ -26,6 +30,11 @@ const ONE_HOP: u64 = 15;
 const BETWEEN_PARTS: u64 = 2 * 13 + ONE_HOP;
 /// More links between two GPUs than any model has are a mistake of the source.
 const MAX_COUNT: u64 = 16;
+
+/// `KFD_MAX_NUM_OF_QUEUES_PER_PROCESS` (amdkfd, kfd_priv.h).
+const MAX_QUEUES: usize = 1024;
+/// Further contexts of a process that are looked at; libraries make one or two.
+const MAX_CONTEXTS: usize = 64;
 
 /// A node of the topology.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,4 +233,53 @@ fn add_link(
         kfd.beyond.push(other);
         kfd.beyond.sort_unstable();
     }
+}
+
+/// The GPUs of `machine` on which process `pid` has queues, by its number in the first process namespace.
+pub(super) fn used_by(root: Root<'_>, machine: &Machine, pid: u32) -> Vec<PciAddress> {
+    let mut used = Vec::new();
+    for vendor in &VENDORS {
+        let (Some(nodes), Some(processes)) = (vendor.driver.topology, vendor.driver.processes)
+        else {
+            continue;
+        };
+        let folder = format!("{processes}/{pid}");
+        if !root.is_dir(&folder) {
+            continue;
+        }
+        let on = read_queues(root, &folder);
+        let own = machine.gpus.iter().filter(|gpu| gpu.vendor == vendor.id);
+        used.extend(own.filter_map(|gpu| {
+            let mut parts = gpu.kfd.iter().flat_map(|kfd| &kfd.nodes);
+            let is_used = parts.any(|part| {
+                let id = number_in(root, &format!("{nodes}/{}/gpu_id", part.node));
+                id.is_some_and(|id| on.contains(&id))
+            });
+            is_used.then_some(gpu.pci)
+        }));
+    }
+    used
+}
+
+/// The ids of the GPUs on which the process of `folder` has queues, in its own context and in those that libraries made
+/// (`context_N`, Linux 6.19).
+fn read_queues(root: Root<'_>, folder: &str) -> BTreeSet<u64> {
+    let contexts = root.numbered(folder, "context_").into_iter();
+    let contexts = contexts
+        .take(MAX_CONTEXTS)
+        .map(|own| format!("{folder}/context_{own}"));
+    let mut on = BTreeSet::new();
+    for context in std::iter::once(folder.to_owned()).chain(contexts) {
+        let queues = format!("{context}/queues");
+        for queue in root.numbered(&queues, "").into_iter().take(MAX_QUEUES) {
+            on.extend(number_in(root, &format!("{queues}/{queue}/gpuid")));
+        }
+    }
+    on
+}
+
+/// A file that holds one number; none for 0, which stands for none, as of a node of CPUs.
+fn number_in(root: Root<'_>, path: &str) -> Option<u64> {
+    let text = root.text_up_to(path, MAX_BYTES)?;
+    text.parse().ok().filter(|number| *number != 0)
 }

@@ -36,7 +36,7 @@ use crate::locality::{Overrides, locate_all};
 use crate::machine::{
     Gpu, HiddenSwitch, Locality, Machine, MinorSource, Nic, NodeKind, NumaNode, Package,
 };
-use crate::pci::{CLASS_3D, DeviceKind, PciDevice};
+use crate::pci::{CLASS_3D, DeviceKind, PciAddress, PciDevice};
 use crate::set::CpuSet;
 use crate::text;
 use crate::vendor::{GpuVendor, VENDORS};
@@ -92,6 +92,21 @@ pub fn read_machine(root: &Path, overrides: &Overrides) -> Result<Machine, Sysfs
     machine.latencies = latencies::read(Root(root));
     locate_all(&mut machine, overrides);
     Ok(machine)
+}
+
+/// The GPUs on which a process has work queues, as their compute driver lists them below `root`; empty where no driver lists
+/// processes.
+///
+/// Processes are numbered as in the first process namespace: of this host (`/`) nothing is said to a process in another one.
+pub fn gpus_used_by(root: &Path, machine: &Machine, pid: u32) -> Vec<PciAddress> {
+    /// `PROC_PID_INIT_INO` (linux/proc_ns.h).
+    const FIRST_NAMESPACE: &str = "pid:[4026531836]";
+    let root = Root(root);
+    let namespace = root.link("proc/self/ns/pid");
+    if namespace.is_some_and(|own| own != Path::new(FIRST_NAMESPACE)) {
+        return Vec::new();
+    }
+    kfd::used_by(root, machine, pid)
 }
 
 /// Puts a PCI side into a machine, and marks the nodes that are GPU memory.

@@ -386,6 +386,32 @@ fn kfd_names_device_files_unique_ids_and_links() {
 }
 
 #[test]
+fn kfd_names_the_gpus_on_which_a_process_has_queues() {
+    let (nodes, processes) = ("sys/class/kfd/kfd/topology/nodes", "sys/class/kfd/kfd/proc");
+    let tree = with_kfd(FIRST, "")
+        .file(&format!("{nodes}/0/gpu_id"), "0")
+        .file(&format!("{nodes}/2/gpu_id"), "51111\n")
+        .file(&format!("{nodes}/3/gpu_id"), "4021\n")
+        // Every GPU that it may use has such a file.
+        .file(&format!("{processes}/4711/vram_51111"), "0\n")
+        .file(&format!("{processes}/4711/vram_4021"), "2097152\n")
+        .file(&format!("{processes}/4711/queues/0/gpuid"), "4021")
+        .file(&format!("{processes}/4711/queues/1/gpuid"), "4021")
+        .file(&format!("{processes}/4712/queues/0/gpuid"), "7")
+        .file(
+            &format!("{processes}/4713/context_1/queues/0/gpuid"),
+            "51111",
+        );
+    let machine = tree.read();
+    let used = |pid| gpus_used_by(tree.0.path(), &machine, pid);
+    let [first, second] = [0, 1].map(|gpu| machine.gpus[gpu].pci);
+    assert_eq!(used(4711), [second]);
+    assert_eq!(used(4712), [], "a GPU that is not the machine's");
+    assert_eq!(used(4713), [first], "a further context");
+    assert_eq!(used(1), []);
+}
+
+#[test]
 fn what_kfd_cannot_mean_is_left_out() {
     for properties in [
         "",
