@@ -4,6 +4,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use machines::Recording;
 use serde_json::Value;
@@ -508,6 +512,52 @@ fn following_says_what_changes_until_the_process_ends() {
     next("process 100 (python): has ended");
     // It was wrong for a while.
     assert_eq!(follow.wait().unwrap().code(), Some(1));
+}
+
+/// What the looks of `--follow` take of a processor, of a process with some threads.
+#[test]
+fn following_takes_less_than_a_thousandth_of_a_core() {
+    const WATCHED: Duration = Duration::from_secs(12);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let threads: Vec<_> = (0..16)
+        .map(|_| {
+            let is_over = Arc::clone(&is_over);
+            thread::spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    thread::park_timeout(Duration::from_secs(60));
+                }
+            })
+        })
+        .collect();
+    let mut follow = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+        .args(["verify", "--follow", "--every", "1"])
+        .arg(std::process::id().to_string())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It has read the machine and looked once when it says its first word.
+    let mut said = [0];
+    std::io::Read::read_exact(follow.stdout.as_mut().unwrap(), &mut said).unwrap();
+    // Nanoseconds on a processor (proc(5), /proc/PID/schedstat), of its one thread.
+    let taken = |pid: u32| -> u64 {
+        let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+        text.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    thread::sleep(Duration::from_millis(200));
+    let (before, start) = (taken(follow.id()), Instant::now());
+    thread::sleep(WATCHED);
+    let (took, watched) = (taken(follow.id()) - before, start.elapsed());
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+    is_over.store(true, Ordering::Relaxed);
+    for thread in threads {
+        thread.thread().unpark();
+        thread.join().unwrap();
+    }
+    let share = Duration::from_nanos(took).as_secs_f64() / watched.as_secs_f64();
+    println!("{took} ns in {watched:?}: {:.4} % of a core", share * 100.0);
+    assert!(took > 0, "it did not look");
+    assert!(share < 0.001, "{took} ns in {watched:?}");
 }
 
 #[test]

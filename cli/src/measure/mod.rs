@@ -17,12 +17,13 @@ use ffi::linux::{affinity, pages::Pages};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use topology::machine::{Machine, MeasuredLatency, NodeKind, NumaNode};
+use topology::pci::PciAddress;
 use topology::quantity::{count, size, volume};
 use topology::set::{CpuSet, NodeSet};
 use topology::sysfs::{LATENCY_FILE, write_latencies};
 
 use crate::command::{CommandError, Format, Outcome};
-use crate::hardware::times_local;
+use crate::hardware::{gpu_label, times_local};
 use crate::out::{self, Out, WriteError};
 use crate::progress::steps_bar;
 use crate::snapshot::make_folder;
@@ -131,12 +132,12 @@ impl Measure {
             remarks,
         };
         if self.save {
-            save(&document.pairs)?;
+            save(Path::new("/"), &document.pairs)?;
         }
         if self.format.json {
             out.json(&document)?;
         } else {
-            print(out, &document)?;
+            print(out, &machine, &document)?;
         }
         for line in document.disagreements.iter().chain(&document.remarks) {
             out::message(line);
@@ -145,9 +146,9 @@ impl Measure {
     }
 }
 
-/// Keeps the latencies for `show` and the snapshot.
-fn save(pairs: &[NodePair]) -> Result<(), WriteError> {
-    let path = Path::new("/").join(LATENCY_FILE);
+/// Keeps the latencies for `show` and the snapshot, below `root`.
+fn save(root: &Path, pairs: &[NodePair]) -> Result<(), WriteError> {
+    let path = root.join(LATENCY_FILE);
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Ok(());
     };
@@ -380,7 +381,11 @@ fn figures<R>(
 }
 
 /// Copies of every GPU, and what may be written into the override file.
-fn print_copies(out: &mut Out, document: &MeasureDocument) -> Result<(), CommandError> {
+fn print_copies(
+    out: &mut Out,
+    machine: &Machine,
+    document: &MeasureDocument,
+) -> Result<(), CommandError> {
     let mut gpus: Vec<_> = document.copies.iter().map(|copy| copy.pci).collect();
     gpus.dedup();
     if gpus.is_empty() {
@@ -389,7 +394,8 @@ fn print_copies(out: &mut Out, document: &MeasureDocument) -> Result<(), Command
     let mut nodes: Vec<u32> = document.copies.iter().map(|copy| copy.node).collect();
     nodes.sort_unstable();
     nodes.dedup();
-    let rows: Vec<_> = gpus.iter().map(|gpu| (gpu.to_string(), *gpu)).collect();
+    let label = |gpu: &PciAddress| (gpu_label(machine, *gpu), *gpu);
+    let rows: Vec<_> = gpus.iter().map(label).collect();
     let table = figures(&rows, &nodes, |gpu, node| {
         let mut copies = document.copies.iter();
         let copy = copies.find(|copy| copy.pci == *gpu && copy.node == node)?;
@@ -409,7 +415,7 @@ fn print_copies(out: &mut Out, document: &MeasureDocument) -> Result<(), Command
     Ok(())
 }
 
-fn print(out: &mut Out, document: &MeasureDocument) -> Result<(), CommandError> {
+fn print(out: &mut Out, machine: &Machine, document: &MeasureDocument) -> Result<(), CommandError> {
     let host = document.host.as_deref().unwrap_or("this host");
     let most = document
         .threads
@@ -455,5 +461,48 @@ fn print(out: &mut Out, document: &MeasureDocument) -> Result<(), CommandError> 
         out.line(format_args!("\n{title}"))?;
         out.lines(&table)?;
     }
-    print_copies(out, document)
+    print_copies(out, machine, document)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use topology::locality::Overrides;
+    use topology::sysfs::read_machine;
+
+    #[test]
+    fn what_was_measured_takes_the_place_of_firmwares_figure_once_it_is_saved() {
+        let recording = machines::named("dgx-h100").record();
+        let read = || read_machine(recording.root(), &Overrides::new()).unwrap();
+        let said = |machine: &Machine| crate::show::distances(machine).concat();
+        assert!(
+            said(&read()).starts_with("Firmware rates memory access from node 0 to node 1 at 2.1x"),
+            "{}",
+            said(&read())
+        );
+        let pair = |cpu_node, memory_node, latency_ns| NodePair {
+            cpu_node,
+            memory_node,
+            bandwidth_gb_s: 200.0,
+            latency_ns,
+            times_local: None,
+            slit: None,
+        };
+        let pairs = [
+            pair(0, 0, 90.4),
+            pair(0, 1, 152.6),
+            pair(1, 0, 150.0),
+            pair(1, 1, 90.0),
+        ];
+        save(recording.root(), &pairs).unwrap();
+        let machine = read();
+        assert_eq!(machine.latency_pair(0, 1), Some((90, 153)));
+        assert!(
+            said(&machine).starts_with(
+                "Memory of node 1 takes 1.7 times as long as local memory from node 0, as measured here (153 ns, 90 ns)"
+            ),
+            "{}",
+            said(&machine)
+        );
+    }
 }

@@ -7,6 +7,8 @@ mod nics;
 mod nodes;
 mod sockets;
 mod verdict;
+#[cfg(test)]
+pub(crate) use verdict::distances;
 
 use std::path::{Path, PathBuf};
 

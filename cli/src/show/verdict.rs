@@ -42,7 +42,7 @@ pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<()
 }
 
 /// How firmware rates memory access between the two nodes that are farthest from each other.
-fn distances(machine: &Machine) -> Vec<String> {
+pub(crate) fn distances(machine: &Machine) -> Vec<String> {
     let nodes = machine.cpu_nodes();
     let farthest = nodes
         .iter()

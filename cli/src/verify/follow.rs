@@ -218,3 +218,65 @@ fn time() -> String {
         seconds % 60
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::fs;
+
+    /// A process with the first GPU of `dgx-h100`, on node 0, and its memory by `maps`.
+    fn write(root: &std::path::Path, maps: &str) {
+        let folder = root.join("proc/100");
+        let thread = folder.join("task/100");
+        fs::create_dir_all(&thread).unwrap();
+        fs::create_dir_all(folder.join("fd")).unwrap();
+        fs::write(thread.join("comm"), "python\n").unwrap();
+        fs::write(
+            thread.join("status"),
+            "Name:\tpython\nCpus_allowed_list:\t0-3\n",
+        )
+        .unwrap();
+        fs::write(folder.join("comm"), "python\n").unwrap();
+        fs::write(
+            folder.join("environ"),
+            r#"GPU_NUMA_BIND_REPORT={"gpus":["0000:1b:00.0"]}"#,
+        )
+        .unwrap();
+        fs::write(folder.join("numa_maps"), maps).unwrap();
+    }
+
+    #[test]
+    fn memory_that_went_to_the_other_node_is_said_and_so_is_its_return() {
+        let recording = machines::named("dgx-h100").record();
+        let root = recording.root();
+        let machine = topology::sysfs::read_machine(root, &topology::locality::Overrides::new());
+        let machine = machine.unwrap();
+        let host = Host {
+            machine: &machine,
+            root,
+            is_live: false,
+            named: None,
+            nvml: RefCell::new(None),
+        };
+        let near = "1 default heap anon=90000 N0=90000 kernelpagesize_kB=4\n";
+        let drifted = "1 default heap anon=90000 N0=30000 N1=60000 kernelpagesize_kB=4\n";
+        write(root, near);
+        let mut followed = Followed::new(host.check(100, Duration::MAX).unwrap());
+        let mut changes = |maps: &str, is_due: bool| {
+            write(root, maps);
+            if is_due {
+                followed.memory_due = Instant::now();
+            }
+            followed.look(&host).unwrap().changes
+        };
+        assert_eq!(changes(near, true), [""; 0]);
+        // Not before its memory is looked at again.
+        assert_eq!(changes(drifted, false), [""; 0]);
+        let far = "234.3 MiB of its 351.5 MiB of memory are not on its GPU's node 0";
+        let [said] = changes(drifted, true).try_into().unwrap();
+        assert!(said.starts_with(&format!("now wrong: {far}")), "{said}");
+        let [said] = changes(near, true).try_into().unwrap();
+        assert!(said.starts_with(&format!("no longer so: {far}")), "{said}");
+    }
+}
