@@ -514,6 +514,49 @@ fn following_says_what_changes_until_the_process_ends() {
     assert_eq!(follow.wait().unwrap().code(), Some(1));
 }
 
+#[test]
+fn a_process_on_amds_gpus_uses_those_on_which_it_has_work_queues() {
+    let host = Host::new("mi300x-2s8g");
+    let kfd = host.root().join("sys/class/kfd/kfd");
+    // Two nodes of CPUs, then the GPUs.
+    for node in 2..10 {
+        fs::write(
+            kfd.join(format!("topology/nodes/{node}/gpu_id")),
+            format!("{}\n", 1000 + node),
+        )
+        .unwrap();
+    }
+    for queue in 0..2 {
+        let folder = kfd.join(format!("proc/100/queues/{queue}"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("gpuid"), "1009").unwrap();
+    }
+    // ROCm's runtime opens all that the process sees.
+    let files: Vec<String> = (128..136)
+        .map(|own| format!("/dev/dri/renderD{own}"))
+        .collect();
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let document = host.verify(&Recorded {
+        pid: 100,
+        name: "python",
+        threads: &[("python", "0-3")],
+        maps: NODE_0,
+        open: &files,
+        ..Recorded::default()
+    });
+    assert_eq!(
+        document["gpus"].as_array().unwrap().len(),
+        1,
+        "{document:#}"
+    );
+    let known = document["gpus_known_by"].as_str().unwrap();
+    assert!(
+        known.ends_with(" (in use: it has work queues there)"),
+        "{known}"
+    );
+    assert_eq!(document["verdict"], "remote", "{document:#}");
+}
+
 /// What the looks of `--follow` take of a processor, of a process with some threads.
 #[test]
 fn following_takes_less_than_a_thousandth_of_a_core() {

@@ -11,7 +11,7 @@ use crate::visible::runtime_order;
 /// count.  The address is what it is known by; the number is for the eye.
 #[derive(Debug, Clone, Copy)]
 pub struct GpuNames<'m> {
-    /// The GPUs by number; empty where they are told by address alone.
+    /// The GPUs by number; empty where they have their addresses alone.
     numbered: &'m [Gpu],
 }
 
@@ -44,7 +44,7 @@ impl<'m> GpuNames<'m> {
         }
     }
 
-    /// The number of a GPU; none where it is told by its address alone.
+    /// The number of a GPU; none where it has its address alone.
     fn number(self, pci: PciAddress) -> Option<usize> {
         self.numbered.iter().position(|gpu| gpu.pci == pci)
     }

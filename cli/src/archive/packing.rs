@@ -155,7 +155,7 @@ impl Unpacking {
         drop(self.output);
         let mut said = Vec::new();
         if let Some(output) = self.child.stderr.take() {
-            // It may have ended without a word.
+            // It may have ended silently.
             let _ = output.take(COMPLAINT_BYTES).read_to_end(&mut said);
         }
         let status = self.child.wait().ok()?;

@@ -220,6 +220,30 @@ impl Told<'_> {
             Some(task) => self.of_task(task, &done),
             None => self.of_step(&done),
         });
+        wrong.extend(self.numbers(&done));
+        wrong
+    }
+
+    /// A GPU's number is its place by address, and is said only where no task is kept from opening one of the host's.
+    fn numbers(&self, text: &str) -> Vec<String> {
+        let words: Vec<&str> = text.split([' ', ',', ';']).collect();
+        let pairs = words.windows(2).filter_map(|pair| {
+            let number: usize = pair.first()?.rsplit("GPU").next()?.parse().ok()?;
+            let address = pair.get(1).filter(|word| word.matches(':').count() == 2)?;
+            pair.first()?.contains("GPU").then_some((number, *address))
+        });
+        let gpus = &self.machine.gpus;
+        let hides = |task: &&Task| task.get("opens").split(',').count() < gpus.len();
+        let mut wrong = Vec::new();
+        for (number, address) in pairs {
+            let own = gpus.get(number).map(|(own, _)| own.as_str());
+            wrong.extend(complain(own != Some(address), || {
+                format!("GPU{number} is {own:?}")
+            }));
+            wrong.extend(complain(self.tasks.iter().any(hides), || {
+                "a task may not open all GPUs, so its programs count otherwise".to_owned()
+            }));
+        }
         wrong
     }
 
@@ -238,7 +262,7 @@ impl Told<'_> {
             self.summary(text)
         } else if is_left || starts("the task is left as Slurm made it") || starts("none of ") {
             self.left(text)
-        } else if starts("GPUs ") && text.contains(" have no path but the socket link") {
+        } else if starts("GPU") && text.contains(" have no path but the socket link") {
             self.socket_link(text)
         } else if starts("would have local CPUs for every task: ") {
             self.advice(text)
