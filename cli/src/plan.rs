@@ -13,7 +13,7 @@ use slurm_config::rules::{Series, release_before};
 use slurm_config::step::{OTHER_CPUS_SINCE, Picked, Request};
 use topology::binding::{
     Advice, KernelVersion, LaunchedBy, StepPlan, StepRequest, TaskRequest, Verdict, advise,
-    find_socket_link, find_spanning, plan_step, summarize,
+    find_faster, find_socket_link, find_spanning, plan_step, summarize,
 };
 use topology::machine::{Gpu, Machine};
 use topology::names::GpuNames;
@@ -125,6 +125,20 @@ pub(crate) struct PlanDocument<'a> {
     tasks: Vec<TaskDocument<'a>>,
     /// The NICs that each task should use, the nearest to its GPUs.
     nics: Vec<TaskNics>,
+    /// CPUs of the step that are faster than its others, the fastest first, each list with those before it; not there where all
+    /// are alike, or the kernel does not say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    faster_cpus: Vec<FasterDocument>,
+}
+
+/// Faster CPUs.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct FasterDocument {
+    /// They.
+    cpus: CpuSet,
+    /// How many of them each task has, in the order of `tasks`.
+    held: Vec<usize>,
 }
 
 /// Says of GPUs that tasks are not bound to at launch that the plan is that of `gpu-numa run` alone.
@@ -262,6 +276,13 @@ impl Plan {
                     .map(|(task, share)| TaskNics {
                         task: task.task,
                         share: NicDocument::new(&machine, &share),
+                    })
+                    .collect(),
+                faster_cpus: find_faster(&machine, &step.step_cpus, &plan)
+                    .into_iter()
+                    .map(|faster| FasterDocument {
+                        cpus: faster.cpus,
+                        held: faster.held,
                     })
                     .collect(),
             })?;
@@ -666,6 +687,11 @@ fn print(
     }
     if let Some(link) = find_socket_link(machine, plan, 1) {
         out.told(Ink::Plain, words::socket_link_line(host, &link, names))?;
+    }
+    for faster in find_faster(machine, &step.step_cpus, plan) {
+        if let Some(line) = words::faster_cpus_line(host, &faster) {
+            out.told(Ink::Plain, line)?;
+        }
     }
     if !machine.nics.is_empty() {
         out.told(

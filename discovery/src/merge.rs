@@ -46,6 +46,7 @@ pub(crate) fn read_root(
     let asked = HwlocQuestion::ask(program, (!live).then_some(root));
     let (overrides, complaints) = sysfs::read_overrides(root);
     let mut machine = sysfs::read_machine(root, &overrides)?;
+    machine.speed_classes = sysfs::read_speed_classes(root, &machine.cores);
     let complaints = complaints.iter().map(ToString::to_string);
     machine.remarks.extend(few(complaints));
     match asked.answer() {

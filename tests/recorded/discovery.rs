@@ -13,7 +13,7 @@ use topology::machine::{Machine, NodeKind};
 use crate::topologies;
 
 /// Reads a machine with the help of a program that answers as `gpu-numa` does under its hidden subcommand.
-fn read(path: &Path) -> Result<Machine, DiscoveryError> {
+pub(crate) fn read(path: &Path) -> Result<Machine, DiscoveryError> {
     static PROBE: OnceLock<PathBuf> = OnceLock::new();
     let build = || by_cargo("gpu-numa-discovery", "gpu-numa-probe").expect("it builds");
     let probe = PROBE.get_or_init(build);
@@ -21,14 +21,14 @@ fn read(path: &Path) -> Result<Machine, DiscoveryError> {
 }
 
 /// A row of expected.tsv by column name.
-type Row = BTreeMap<String, String>;
+pub(crate) type Row = BTreeMap<String, String>;
 
 /// Boards' display controllers, which hwloc counts as GPUs for their class.  ATI's ES1000 (2005) is one: amdgpu's list does
 /// not have it, and no job is given it.
 const DISPLAYS: [&str; 1] = ["1002:515e"];
 
 /// The rows of one kind, by file and by the root folder that the notes name.
-fn rows(folder: &Path, kind: &str) -> BTreeMap<(String, String), Vec<Row>> {
+pub(crate) fn rows(folder: &Path, kind: &str) -> BTreeMap<(String, String), Vec<Row>> {
     let text = std::fs::read_to_string(folder.join("expected.tsv")).unwrap();
     let mut lines = text.lines();
     let names: Vec<_> = lines.next().unwrap().split('\t').collect();
@@ -161,14 +161,13 @@ fn nccl_xmls_give_their_gpus_and_nodes() {
 }
 
 /// Unpacks a recorded tree with the system's tar.
-fn unpack(archive: &Path) -> tempfile::TempDir {
+pub(crate) fn unpack(archive: &Path) -> tempfile::TempDir {
     // Thousands of small files: seconds on a disk, nothing in memory.
     let folder = tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap();
     let unread = [
         "memory[0-9]*",
-        "cpufreq",
         "cpuidle",
         "thermal_throttle",
         "microcode",
@@ -185,6 +184,28 @@ fn unpack(archive: &Path) -> tempfile::TempDir {
         .expect("tar is needed for the recorded trees");
     assert!(status.success(), "{} cannot be unpacked", archive.display());
     folder
+}
+
+/// Recorded trees whose cores differ by more than 5 percent in what the kernel says of their speed, the fastest first.  GB10's
+/// fast cores are 5-9 and 15-19, of which the second ones are a little faster by firmware's figure.
+const CORES_OF_SEVERAL_KINDS: [(&str, [&str; 2]); 3] = [
+    ("hwloc-nvidia-dgx-gb10", ["5-9,15-19", "0-4,10-14"]),
+    ("hwloc-fakeheterocpunuma", ["0-11", "12-23"]),
+    ("nri-sysfs-sample1", ["0-7", "8-15"]),
+];
+
+/// Whether the classes of a tree's CPUs are not those of its files.
+fn classes_fault(file: &str, machine: &Machine) -> Option<String> {
+    let known = CORES_OF_SEVERAL_KINDS.iter();
+    let expected = known.filter(|(name, _)| file.contains(name));
+    let expected: Vec<&str> = expected.flat_map(|(_, classes)| classes).copied().collect();
+    let found: Vec<String> = machine
+        .speed_classes
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    (found != expected)
+        .then(|| format!("{file}: CPUs by speed are {found:?}, expected {expected:?}"))
 }
 
 #[test]
@@ -213,6 +234,7 @@ fn recorded_trees_give_what_hwloc_gives() {
                     .iter()
                     .find(|remark| remark.starts_with("hwloc:"));
                 faults.extend(hwloc.map(|remark| format!("{file} {root}: {remark}")));
+                faults.extend(classes_fault(file, &machine));
             }
         }
     }

@@ -3,6 +3,7 @@
 pub(crate) mod bounds;
 mod fields;
 pub(crate) mod launch;
+pub(crate) mod speed;
 
 use std::collections::BTreeMap;
 
@@ -47,6 +48,13 @@ pub struct Machine {
     /// The online CPUs of each last-level cache that is shared; empty where not recorded.
     #[serde(deserialize_with = "bounds::read_list")]
     pub last_level_caches: Vec<CpuSet>,
+    /// The online CPUs by how fast the kernel says that they are, the fastest first ([`crate::sysfs::read_speed_classes`]);
+    /// empty where all are alike or it is not known.
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounds::read_list"
+    )]
+    pub speed_classes: Vec<CpuSet>,
     /// What the processors are; none where not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processor: Option<Processor>,

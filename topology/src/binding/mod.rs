@@ -40,7 +40,7 @@ pub use kernel::{KernelVersion, MemoryPolicy, ParseKernelError};
 pub use memory::{MemoryLeft, MemoryPlan, memory_nodes};
 pub use plan::{Cost, Misfit, Place, Refusal, StepPlan, TaskCase, TaskPlan, Verdict};
 pub use remarks::{
-    SocketLink, Spanning, SpanningOver, Summary, find_socket_link, find_spanning, first_apart,
-    first_crossing, summarize,
+    FasterCpus, SocketLink, Spanning, SpanningOver, Summary, find_faster, find_socket_link,
+    find_spanning, first_apart, first_crossing, summarize,
 };
 pub use request::{CpusLeft, StepRequest, TaskRequest, UserMemory};

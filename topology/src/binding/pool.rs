@@ -13,6 +13,8 @@ pub(super) struct Pool {
     pub(super) cpus: CpuSet,
     /// By NUMA node.
     pub(super) areas: Vec<Area>,
+    /// The faster of them ([`Machine::faster`]); empty where all are alike.
+    pub(super) faster: Vec<CpuSet>,
     /// The area and the cell of each CPU, by its number.
     places: Vec<(u32, u32)>,
     /// CPUs of its largest core, at least 1.
@@ -111,6 +113,7 @@ impl Pool {
         });
         let mut pool = Self {
             cpus: cpus.clone(),
+            faster: machine.faster(cpus),
             areas: areas.collect(),
             threads,
             places: vec![(0, 0); cpus.last().map_or(0, |last| last as usize + 1)],

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::deal::{Most, deal};
 use super::flow::Units;
 use super::near::Near;
-use super::nearer::{nearer, nearest_held};
+use super::nearer::{Finish, nearer};
 use super::objective::{Far, Merit, Wants, fair_shares};
 use super::place::{Preference, Sizes, Taker, place};
 use super::pool::{Pool, count};
@@ -271,7 +271,7 @@ impl<'a> Split<'a> {
             return vec![CpuSet::new(); self.near.len()];
         };
         let (merit, best) = nearer(&self.pool, self.wants(), merit, best);
-        let rank = |merit: Merit, plan: &[CpuSet]| (merit, nearest_held(self.near, plan));
+        let rank = |merit: Merit, plan: &[CpuSet]| (merit, Finish::of(&self.pool, self.near, plan));
         match self.slurms_own() {
             Some(own) if rank(self.merit(&own), &own) >= rank(merit, &best) => own,
             Some(_) | None => best,

@@ -1,18 +1,22 @@
 //! `node`, `socket` and `l3`: tasks alike share their CPUs.
 
+use std::cmp::Reverse;
+
 use super::near::Near;
 use super::request::StepRequest;
 use crate::machine::Machine;
+use crate::machine::speed::swiftness;
 use crate::option::Width;
 use crate::set::CpuSet;
 
 /// The CPUs of each task; empty for a task that is left as Slurm made it.
 pub(super) fn plan_shared(machine: &Machine, step: &StepRequest, near: &[Near]) -> Vec<CpuSet> {
     let mut holders = vec![0u32; machine.last_level_caches.len()];
+    let faster = machine.faster(&step.step_cpus);
     let wide = near.iter().map(|near| match step.settings.width {
         _ if !near.is_placed() => CpuSet::new(),
         Width::Socket => in_packages(machine, step, near),
-        Width::L3 => in_one_cache(machine, step, near, &mut holders),
+        Width::L3 => in_one_cache(machine, step, near, &faster, &mut holders),
         Width::Node | Width::Exclusive => near.cpus.clone(),
     });
     let wide: Vec<CpuSet> = wide.collect();
@@ -32,14 +36,22 @@ pub(super) fn plan_shared(machine: &Machine, step: &StepRequest, near: &[Near]) 
                 step,
                 near,
                 wide,
-                request.slurm_cpus.as_ref(),
-                &taken,
+                Others {
+                    own: request.slurm_cpus.as_ref(),
+                    taken: &taken,
+                    faster: &faster,
+                },
             );
             if step.settings.width == Width::L3 {
                 taken.extend_with(&cpus);
             }
             match &request.slurm_cpus {
-                Some(mask) if is_kept(machine, step, near, mask, &cpus) => mask.clone(),
+                Some(mask)
+                    if is_kept(machine, step, near, mask, &cpus)
+                        && swiftness(&faster, mask) >= swiftness(&faster, &cpus) =>
+                {
+                    mask.clone()
+                }
                 Some(_) | None => cpus,
             }
         })
@@ -77,8 +89,15 @@ fn in_packages(machine: &Machine, step: &StepRequest, near: &Near) -> CpuSet {
 }
 
 /// The step's CPUs of the cache that the task's GPUs hang from, where that is known, else of the local one that fewest tasks
-/// hold; all local ones where caches are not known.
-fn in_one_cache(machine: &Machine, step: &StepRequest, near: &Near, holders: &mut [u32]) -> CpuSet {
+/// hold, of these one with enough CPUs, and then with the greater part of faster ones; all local ones where caches are not known.
+fn in_one_cache(
+    machine: &Machine,
+    step: &StepRequest,
+    near: &Near,
+    faster: &[CpuSet],
+    holders: &mut [u32],
+) -> CpuSet {
+    const WHOLE: usize = 1000;
     let local = |cache: &CpuSet| cache.intersection(&near.cpus);
     let best = machine
         .last_level_caches
@@ -87,8 +106,16 @@ fn in_one_cache(machine: &Machine, step: &StepRequest, near: &Near, holders: &mu
         .enumerate()
         .filter(|(_, (cache, _))| cache.intersects(&near.cpus))
         .min_by_key(|(index, (cache, holders))| {
-            let enough = local(cache).len() >= step.asked as usize;
-            (!cache.intersects(&near.nearest), **holders, !enough, *index)
+            let local = local(cache);
+            let enough = local.len() >= step.asked as usize;
+            let fast = swiftness(faster, &local) * WHOLE / local.len().max(1);
+            (
+                !cache.intersects(&near.nearest),
+                **holders,
+                !enough,
+                Reverse(fast),
+                *index,
+            )
         })
         .map(|(index, _)| index);
     let Some(best) = best else {
@@ -104,15 +131,24 @@ fn in_one_cache(machine: &Machine, step: &StepRequest, near: &Near, holders: &mu
         .unwrap_or_default()
 }
 
-/// Fills up to what was asked from the step's nearest other CPUs, whole cores: those that are not `taken` first, and of
-/// these the task's own.
+/// What decides between other CPUs that are equally near.
+struct Others<'a> {
+    /// Those that the task has.
+    own: Option<&'a CpuSet>,
+    /// Those that another has.
+    taken: &'a CpuSet,
+    /// Those that are faster ([`Machine::faster`]).
+    faster: &'a [CpuSet],
+}
+
+/// Fills up to what was asked from the step's nearest other CPUs, whole cores: those that are not taken first, of these the
+/// faster ones, and of these the task's own.
 fn fill(
     machine: &Machine,
     step: &StepRequest,
     near: &Near,
     cpus: CpuSet,
-    own: Option<&CpuSet>,
-    taken: &CpuSet,
+    others: Others<'_>,
 ) -> CpuSet {
     let asked = (step.asked as usize).min(step.step_cpus.len());
     if cpus.len() >= asked {
@@ -130,8 +166,10 @@ fn fill(
         let distance = node.map_or(u32::MAX, |node| near.nearness(machine, node));
         (
             distance,
-            taken.intersects(unit),
-            !own.is_some_and(|own| own.intersects(unit)),
+            others.taken.intersects(unit),
+            // All CPUs of a core are in one class.
+            Reverse(swiftness(others.faster, unit) / unit.len().max(1)),
+            !others.own.is_some_and(|own| own.intersects(unit)),
             unit.first(),
         )
     });

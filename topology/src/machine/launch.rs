@@ -22,6 +22,8 @@ struct MachineFields {
     cores: Vec<CpuSet>,
     #[serde(deserialize_with = "bounds::read_list")]
     last_level_caches: Vec<CpuSet>,
+    #[serde(deserialize_with = "bounds::read_list")]
+    speed_classes: Vec<CpuSet>,
     latencies: Vec<MeasuredLatency>,
     #[serde(deserialize_with = "bounds::read_list")]
     gpus: Vec<Gpu>,
@@ -51,6 +53,7 @@ pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Machine
         numa_nodes: fields.numa_nodes,
         cores: fields.cores,
         last_level_caches: fields.last_level_caches,
+        speed_classes: fields.speed_classes,
         latencies: fields.latencies,
         gpus: fields.gpus,
         nics: fields.nics,
@@ -85,6 +88,7 @@ impl Machine {
             numa_nodes: self.numa_nodes,
             cores: self.cores,
             last_level_caches: self.last_level_caches,
+            speed_classes: self.speed_classes,
             latencies: self.latencies,
             gpus: self.gpus,
             nics: self.nics,

@@ -210,7 +210,12 @@ impl Words {
             let (domain, bus) = device.root_bus.unzip();
             words.some(domain)?;
             words.some(bus)
-        })
+        })?;
+        // Few machines have any, and their heads alone are longer for it.
+        if machine.speed_classes.is_empty() {
+            return Some(());
+        }
+        self.list(&machine.speed_classes, |words, cpus| words.set(cpus))
     }
 
     fn gpu(&mut self, gpu: &Gpu) -> Option<()> {
@@ -331,7 +336,7 @@ impl<'t> Reader<'t> {
     fn snapshot(&mut self) -> Option<Snapshot> {
         let (boot_id, driver, created_unix) = (self.text()?, self.text()?, self.parse()?);
         let (online, nvlink_visible) = (self.set()?, self.flag()?);
-        let machine = Machine {
+        let mut machine = Machine {
             online,
             nvlink_visible,
             packages: self.bounded(|words| {
@@ -361,6 +366,10 @@ impl<'t> Reader<'t> {
             })?,
             ..Machine::default()
         };
+        if self.0.is_some() {
+            machine.speed_classes = self.bounded(Self::set)?;
+            (!machine.speed_classes.is_empty()).then_some(())?;
+        }
         Some(Snapshot {
             schema: SCHEMA.to_owned(),
             boot_id,
@@ -466,7 +475,7 @@ mod tests {
         let text = r#"{"online":"0-3,300","packages":[{"id":0,"cpus":"0-3,300","numa_nodes":"0-1"}],
             "numa_nodes":[{"id":0,"package":0,"cpus":"0-3","memory_bytes":5,"kind":"dram","distances":{"0":10,"1":21}},
                           {"id":1,"package":null,"cpus":"","memory_bytes":null,"kind":"gpu"}],
-            "cores":["0-1","2-3","300"],"last_level_caches":["0-3"],"hostname":"gpu1","nvlink_visible":true,
+            "cores":["0-1","2-3","300"],"last_level_caches":["0-3"],"speed_classes":["300","0-3"],"hostname":"gpu1","nvlink_visible":true,
             "latencies":[{"cpu_node":0,"memory_node":0,"nanoseconds":90}],
             "gpus":[{"pci":"0000:01:00.0","vendor":"10de","device":"2330","minor":0,"minor_source":"driver","uuid":"GPU-1",
                      "name":"NVIDIA H100","mig":[{"uuid":"MIG-1","gpu_instance":3}],"nvlinks":{"0000:03:00.0":4},
@@ -537,11 +546,14 @@ mod tests {
     fn a_head_that_no_writer_makes_is_left() {
         let none = "0 0 0 0 0 0 0 0";
         assert!(read(&headed(&format!("2 - - 7 0-3 0 {none}"))).is_some());
+        let with_speeds = read(&headed(&format!("2 - - 7 0-3 0 {none} 2 2-3 0-1"))).unwrap();
+        assert_eq!(with_speeds.machine.speed_classes.len(), 2);
         for odd in [
             &format!("1 - - 7 0-3 0 {none}"),
             &format!("2 - - 7 0-3 2 {none}"),
             &format!("2 - - 7 3-0 0 {none}"),
             &format!("2 - - 7 0-3 0 {none} 0"),
+            &format!("2 - - 7 0-3 0 {none} 2 0-1 1-3"),
             "2 - - 7 0-3 0 0 0 99999999999 0",
             "2 - - 7 0-3 0 0 0 2 0-1 1-2 0 0 0 0 0",
             "2 - -",

@@ -16,6 +16,7 @@ mod now;
 mod overrides;
 mod pci;
 mod site;
+mod speeds;
 mod srat;
 mod switches;
 
@@ -30,6 +31,7 @@ pub use now::{current, read_driver, read_now};
 pub use overrides::{OVERRIDE_FILE, parse_overrides};
 pub use pci::{parse_speed, parse_width};
 pub use site::{SiteLineError, SiteLineFault};
+pub use speeds::read_speed_classes;
 pub use switches::{SWITCH_FILE, parse_switches};
 
 use crate::locality::{Overrides, locate_all};

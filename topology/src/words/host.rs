@@ -1,7 +1,7 @@
 //! The lines about all tasks of a host, and about a host's GPUs.
 
 use super::{Verb, phrases};
-use crate::binding::{Advice, CpusLeft, SocketLink, Spanning, SpanningOver, Summary};
+use crate::binding::{Advice, CpusLeft, FasterCpus, SocketLink, Spanning, SpanningOver, Summary};
 use crate::names::GpuNames;
 use crate::set::NodeSet;
 
@@ -254,6 +254,21 @@ pub fn spanning_line(host: &str, spanning: &Spanning) -> String {
             "{host} task {task} sees {gpus} GPUs on {sockets} sockets and is bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
         ),
     }
+}
+
+/// The line about CPUs that are faster than others; none for a plan without tasks.
+pub fn faster_cpus_line(host: &str, faster: &FasterCpus) -> Option<String> {
+    let FasterCpus { cpus, held } = faster;
+    let (fewest, most) = (held.iter().min()?, held.iter().max()?);
+    Some(if fewest == most {
+        format!(
+            "{host} CPUs {cpus} are faster than the step's others; each task has {most} of them"
+        )
+    } else {
+        format!(
+            "{host} CPUs {cpus} are faster than the step's others; tasks have {fewest} to {most} of them"
+        )
+    })
 }
 
 /// A page or a plan of a machine without a GPU, which may be a login node, or a step that asked for none.

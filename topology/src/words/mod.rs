@@ -19,7 +19,8 @@ mod tests;
 pub use document::TaskDocument;
 pub use end::{NcclTotal, StepEnd, step_end_line};
 pub use host::{
-    near_cpus_advice, no_gpu_on_host, no_gpu_seen, socket_link_line, spanning_line, summary_line,
+    faster_cpus_line, near_cpus_advice, no_gpu_on_host, no_gpu_seen, socket_link_line,
+    spanning_line, summary_line,
 };
 pub use launch::{
     alone_line, argument_left_out, batch_line, cpus_refused, host_and_step, internal_fault,

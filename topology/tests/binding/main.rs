@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod far;
 #[cfg(test)]
+mod faster;
+#[cfg(test)]
 mod made_up;
 #[cfg(test)]
 mod nearest;

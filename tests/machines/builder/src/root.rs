@@ -121,6 +121,13 @@ impl Root<'_> {
                     if !is_online {
                         continue;
                     }
+                    if let Some(mhz) = group.max_mhz {
+                        let khz = u64::from(mhz) * 1000;
+                        self.line(format!("{folder}/cpufreq/cpuinfo_max_freq"), khz);
+                    }
+                    if let Some(highest) = group.highest_perf {
+                        self.line(format!("{folder}/acpi_cppc/highest_perf"), highest);
+                    }
                     let topology = format!("{folder}/topology");
                     self.line(format!("{topology}/physical_package_id"), group.package);
                     self.line(format!("{topology}/core_id"), core_id);
