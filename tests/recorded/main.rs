@@ -14,6 +14,8 @@ mod emit;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod nics;
+#[cfg(test)]
 mod reader;
 
 use std::path::{Path, PathBuf};

@@ -3,6 +3,7 @@
 
 pub mod build;
 pub mod hung_fs;
+pub mod nics;
 pub mod optimum;
 pub mod places;
 pub mod stand_in_nvml;

@@ -7,6 +7,10 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+// For clippy helpers in such a module are tests too.
+#[cfg(test)]
+mod nics;
+
 use std::sync::OnceLock;
 
 use machines::{Declared, Place};
@@ -331,4 +335,17 @@ fn a_strict_step_is_refused_where_a_place_is_not_known() {
             .any(|task| task.verdict == Verdict::Refused);
         assert_eq!(is_refused, !is_known, "{}", one.name());
     }
+}
+
+#[test]
+fn no_deal_of_nics_is_better_on_any_machine() {
+    let mut with_several = 0;
+    for one in machines() {
+        nics::judge_all_of(one.name(), &one.read);
+        with_several += usize::from(one.read.gpus.len() > 1 && one.read.nics.len() > 1);
+    }
+    assert!(
+        with_several >= 15,
+        "only {with_several} machines have several GPUs and NICs"
+    );
 }
