@@ -7,7 +7,9 @@
 //!   nearest NIC in its topology file.
 //! - `MPICH_OFI_NIC_POLICY`, `MPICH_OFI_NIC_MAPPING`, `MPIR_CVAR_CH4_OFI_PREF_NIC`, Intel MPI's `I_MPI_OFI_NIC_AFFINITY`: they hold a policy of
 //!   the library, which may need its GPU support, or numbers of a list of libfabric's whose order is not known here.
-//! - libfabric's own `FI_*`: each is of one provider, and none chooses a NIC for a rank.
+//! - libfabric's lists of devices, `FI_CXI_DEVICE_NAME` ("Restrict CXI provider to specific CXI devices", fi_cxi(7)) and
+//!   `FI_VERBS_DEVICE_NAME`: NCCL's plugin for libfabric reads them in the same process, so that they would be `NCCL_IB_HCA` by
+//!   another name.  `FI_VERBS_IFACE` and `FI_TCP_IFACE` name an interface that a provider listens on, not a rank's NIC.
 
 use topology::machine::{Machine, Nic};
 use topology::pci::PciAddress;

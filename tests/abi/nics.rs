@@ -107,3 +107,39 @@ fn without_rdma_ports_nothing_is_set() {
         .fence(&world, &[0, 1]));
     assert_eq!(devices(&outcome, 0), None);
 }
+
+/// The devices that UCX's own program looks for and does not find on this host, with the variable as a task has it.
+fn looked_for(value: &str) -> Vec<String> {
+    let output = std::process::Command::new("ucx_info")
+        .args(["-e", "-u", "t"])
+        .env_clear()
+        .env("UCX_NET_DEVICES", value)
+        .output()
+        .expect("ucx_info, which packaging/needs abi installs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{value}: {said}");
+    let mut names: Vec<String> = Vec::new();
+    // "network device 'mlx5_0:1' is not available", "network devices 'mlx5_0:1','mlx5_1:1' are not available".
+    for line in said.lines().filter(|line| line.contains(" not available")) {
+        let (missing, _) = line.split_once(" not available").unwrap();
+        names.extend(missing.split('\'').skip(1).step_by(2).map(str::to_owned));
+    }
+    names
+}
+
+#[test]
+fn ucx_reads_the_variable_as_the_ports_that_it_names() {
+    let world = world();
+    let one = devices(&run(step(&world, "nic=on")), 2).unwrap();
+    let both = run(Scenario::on(&world, 1)
+        .option("nic=on")
+        .line("opens 0 0-1")
+        .line("task-env 0 CUDA_VISIBLE_DEVICES=0,1"));
+    let both = devices(&both, 0).unwrap();
+    assert_eq!(looked_for(&one), ["mlx5_2:1"]);
+    assert_eq!(looked_for(&both), ["mlx5_0:1", "mlx5_1:1"]);
+    // A device that is there is found, and one beside it is still looked for.
+    assert_eq!(looked_for("lo"), [""; 0]);
+    assert_eq!(looked_for(&format!("lo,{one}")), ["mlx5_2:1"]);
+}
