@@ -20,8 +20,8 @@ use crate::numa_maps::mappings;
 const LOOK: usize = 4096;
 /// How long a slice is to take beside what each call takes whatever its size: a quarter of the 20 ms that a thread may wait.
 const SLICE_TIME: Duration = Duration::from_millis(5);
-/// The first slice, in bytes.
-const FIRST_SLICE: usize = 256 << 10;
+/// The first slice, in bytes: so few that what it takes is what each call takes whatever its size.
+const FIRST_SLICE: usize = 16 << 10;
 /// The longest one: two huge pages of x86, 1,024 small ones.
 const MOST_SLICE: usize = 4 << 20;
 /// A slice where the kernel must first drop cached files to have room: it takes its time for that, between the pages of a slice.
@@ -566,6 +566,69 @@ mod tests {
         pace.adapt(0, Duration::ZERO);
         pace.adapt(usize::MAX, Duration::MAX);
         assert!((1..=MOST_SLICE).contains(&pace.slice));
+    }
+
+    #[test]
+    fn no_slice_takes_longer_than_a_thread_may_wait() {
+        let micros = Duration::from_micros;
+        // From the first one on: of 4 KiB by the clock of fast and of slow memory, and what each call takes for few and many CPUs.
+        for fixed in [10, 50, 500, 2000] {
+            for cost in [1, 2, 5, 10, 20, 40, 80, 100] {
+                let mut pace = Pace::FIRST;
+                for number in 0..2000 {
+                    let pages = u32::try_from(pace.slice.div_ceil(4096)).unwrap();
+                    // Every so often one takes twice as long.
+                    let cost = if number % 50 == 49 { 2 * cost } else { cost };
+                    let took = micros(fixed) + micros(cost) * pages;
+                    assert!(
+                        took < micros(20_000),
+                        "{number} of {fixed} and {cost} us a page: {took:?} for {pages} pages"
+                    );
+                    pace.adapt(pace.slice, took);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_limit_is_waited_for_and_no_longer() {
+        let second = Duration::from_secs(1);
+        let nodes = NodeSet::single(0);
+        let owed = |limit: Option<u64>, moved: u64, ago: Duration| {
+            let mover = Mover {
+                pid: 1,
+                nodes: &nodes,
+                nearness: &|_, _| 10,
+                limit,
+                progress: &|_| {},
+            };
+            let began = Instant::now().checked_sub(ago).unwrap();
+            mover.owed(&Run {
+                healed: Healed {
+                    moved,
+                    ..Healed::default()
+                },
+                pace: Pace::FIRST,
+                seen: 0,
+                began,
+            })
+        };
+        let nearly = |wait: Duration, due: Duration| wait <= due && wait > due - second / 2;
+        assert!(nearly(
+            owed(Some(4 << 20), 8 << 20, Duration::ZERO),
+            second * 2
+        ));
+        assert!(nearly(owed(Some(4 << 20), 8 << 20, second), second));
+        for (limit, moved, ago) in [
+            (None, u64::MAX, Duration::ZERO),
+            (Some(0), u64::MAX, Duration::ZERO),
+            (Some(4 << 20), 8 << 20, second * 3),
+            (Some(4 << 20), 0, Duration::ZERO),
+        ] {
+            assert_eq!(owed(limit, moved, ago), Duration::ZERO, "{limit:?} {moved}");
+        }
+        // No figure makes it end before its time.
+        assert!(owed(Some(1), u64::MAX, second) > second);
     }
 
     #[test]

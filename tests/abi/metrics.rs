@@ -321,6 +321,84 @@ fn steps_of_two_users_at_once_are_all_counted() {
     assert_eq!(counts["tasks/local"], 40, "{counts:?}");
 }
 
+/// What a hostile user has a step's tasks and its environment do, by a number.
+fn hostile(step: Scenario, act: u64) -> Scenario {
+    let byte = act % 256;
+    let long = "x".repeat(usize::try_from(1 + act % 4000).unwrap());
+    let odd = format!("env GPU_NUMA_BIND=mem=bind,{long},\\xff\\x0a{byte}");
+    match act % 8 {
+        0 => step.line(format_args!("scribble 0 {byte}")),
+        1 => step
+            .line(format_args!("scribble 1 {byte}"))
+            .line("delay 1 20"),
+        2 => step.line("die 0"),
+        3 => step.line("die 1").line(format_args!("scribble 0 {byte}")),
+        4 => step.line(odd),
+        5 => step
+            .line("deny task sched_setaffinity 1")
+            .line("deny task set_mempolicy 1"),
+        6 => step.line(format_args!("env CUDA_VISIBLE_DEVICES={long}")),
+        _ => step.line(format_args!(
+            "task-env 0 GPU_NUMA_BIND_REPORT={{\"verdict\":\"{long}\"}}"
+        )),
+    }
+}
+
+/// What can be counted is bounded, whatever users do: 60 steps here, or as many as GPU_NUMA_HOSTILE_STEPS says (10,000 take some
+/// minutes), of users that write over what their tasks share, end early, are refused by the kernel, and set variables to
+/// anything.
+#[test]
+fn hostile_steps_count_as_one_each_and_make_no_new_series() {
+    let steps: u64 =
+        std::env::var("GPU_NUMA_HOSTILE_STEPS").map_or(60, |steps| steps.parse().unwrap());
+    let world = World::declared("abi-2s2n4c1t");
+    let counting = Counting::on(&world);
+    let series = || {
+        let output = counting.ask(&[]);
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let names = text.lines().filter(|line| !line.starts_with('#'));
+        let names = names.map(|line| line.rsplit_once(' ').unwrap().0.to_owned());
+        names.collect::<Vec<String>>()
+    };
+    let (before, size) = (series(), fs::metadata(counting.table()).unwrap().len());
+    let (counting, world) = (&counting, &world);
+    std::thread::scope(|scope| {
+        for part in 0..2 {
+            scope.spawn(move || {
+                let mut act = 20_261_130u64 + part;
+                for _ in 0..steps / 2 {
+                    act = act
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
+                    let step = counting.step(world, 2).option("").fence(world, &[0, 1]);
+                    let uid = if act >> 40 & 1 == 0 { 1 } else { 65_534 };
+                    run(hostile(step, act >> 33).line(format_args!("uid {uid}")));
+                }
+            });
+        }
+    });
+    let steps = steps / 2 * 2;
+    let counts = counting.counts();
+    let sum = |figure: &str| -> u64 {
+        let own = counts.iter().filter(|(name, _)| name.starts_with(figure));
+        own.map(|(_, count)| count).sum()
+    };
+    assert_eq!(sum("steps/"), steps, "{counts:?}");
+    assert_eq!(sum("gpu_steps/"), steps, "{counts:?}");
+    assert_eq!(sum("tasks/"), 2 * steps, "{counts:?}");
+    for figure in [
+        "tasks_by_width/",
+        "tasks_by_memory/",
+        "tasks_by_nic/",
+        "kernel_refusals/",
+    ] {
+        assert!(sum(figure) <= 4 * steps, "{figure}: {counts:?}");
+    }
+    assert_eq!(series(), before);
+    assert_eq!(fs::metadata(counting.table()).unwrap().len(), size);
+}
+
 /// The job is bound as ever, and the log says why it is not counted.
 fn assert_not_counted(counting: &Counting, world: &World, why: Option<&str>) {
     let outcome = run(counting.step(world, 1).option("").fence(world, &[1]));
