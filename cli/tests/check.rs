@@ -102,6 +102,36 @@ fn it_ends_by_itself_where_a_file_never_answers() {
     assert_eq!(status.code(), Some(2));
 }
 
+/// The processor time of one run, by what the shell says of its children: `0m0.013000s 0m0.022000s`, user and system.
+fn processor_time(host: &Host) -> Duration {
+    let output = Command::new("sh")
+        .args(["-c", "\"$0\" check --from \"$1\" && times"])
+        .arg(env!("CARGO_BIN_EXE_gpu-numa"))
+        .arg(host.root())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success() && text.lines().count() == 2,
+        "{text}"
+    );
+    let times = text.lines().last().unwrap().split_whitespace();
+    let seconds = times.map(|time| -> f64 {
+        let (minutes, seconds) = time.trim_end_matches('s').split_once('m').unwrap();
+        minutes.parse::<f64>().unwrap() * 60.0 + seconds.parse::<f64>().unwrap()
+    });
+    Duration::from_secs_f64(seconds.sum())
+}
+
+/// Slurm waits for it where it is a prolog: 50 ms where the host's files are cached.  A busy host takes longer by the clock, so what counts
+/// is the processor's time, of the quickest of some; a build without optimization has no more.
+#[test]
+fn it_is_quick_enough_to_be_asked_before_each_job() {
+    let host = Host::new();
+    let quickest = (0..20).map(|_| processor_time(&host)).min().unwrap();
+    assert!(quickest < Duration::from_millis(50), "{quickest:?}");
+}
+
 #[test]
 fn a_users_process_that_is_named_slurmd_says_nothing_of_the_node() {
     let host = Host::new();
