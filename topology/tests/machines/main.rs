@@ -21,7 +21,7 @@ use topology::option::{Items, Settings};
 use topology::path::{crosses_socket, nvlinks, pci_path};
 use topology::set::{CpuSet, NodeSet};
 use topology::snapshot::{HostNow, Snapshot};
-use topology::sysfs::{read_machine, read_overrides};
+use topology::sysfs::{read_machine, read_overrides, read_speed_classes};
 
 /// A declared machine.
 struct One {
@@ -40,7 +40,9 @@ fn machines() -> &'static [One] {
             let recording = declared.record();
             let (overrides, _) = read_overrides(recording.root());
             let read = read_machine(recording.root(), &overrides);
-            let read = read.unwrap_or_else(|error| panic!("{}: {error}", declared.name));
+            let mut read = read.unwrap_or_else(|error| panic!("{}: {error}", declared.name));
+            // What no launch reads.
+            read.speed_classes = read_speed_classes(recording.root(), &read.cores);
             One {
                 expected: declared.machine(),
                 declared,

@@ -30,6 +30,7 @@ pub(crate) fn build(declared: &Declared) -> Machine {
             &online,
         ),
         last_level_caches: last_level_caches(declared, &online),
+        speed_classes: speed_classes(declared, &online),
         processor: processor(declared),
         pci: kept(declared).iter().map(device).collect(),
         gpus: gpus(declared),
@@ -174,6 +175,26 @@ fn last_level_caches(declared: &Declared, online: &BTreeSet<u32>) -> Vec<topolog
         cores.chunks(per).map(cache).collect()
     };
     groups(declared.cores.iter().flat_map(of_group), online)
+}
+
+/// The CPUs by their highest frequency, the fastest first; none where all have the same, or one is not recorded.  Declared kinds of
+/// cores differ by more than the reader's margin.
+fn speed_classes(declared: &Declared, online: &BTreeSet<u32>) -> Vec<topology::set::CpuSet> {
+    let mut classes: BTreeMap<std::cmp::Reverse<u32>, BTreeSet<u32>> = BTreeMap::new();
+    for group in &declared.cores {
+        let Some(mhz) = group.max_mhz else {
+            return Vec::new();
+        };
+        let class = classes.entry(std::cmp::Reverse(mhz)).or_default();
+        class.extend(group.cpus.set().intersection(online));
+    }
+    let classes = classes.into_values().filter(|class| !class.is_empty());
+    let classes: Vec<_> = classes.map(|class| class.into_iter().collect()).collect();
+    if classes.len() < 2 {
+        Vec::new()
+    } else {
+        classes
+    }
 }
 
 /// GPUs, NICs and what is above them.
