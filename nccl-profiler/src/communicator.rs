@@ -34,7 +34,7 @@ use crate::journal::Journal;
 use crate::kinds::{self, Membership};
 use crate::release::Release;
 use crate::report::{LinkReport, Moment, Who};
-use crate::{env, host, network};
+use crate::{cure, env, host, network};
 
 /// How long everything is counted while peers have not written, in milliseconds.
 const PATIENCE_MILLIS: u64 = 1_000;
@@ -169,7 +169,11 @@ struct Subject {
 
 impl Subject {
     /// What is said: of all communicators of its kind by the first of them and, at the end, by the last.
-    fn line(&self, report: &LinkReport<'_>) -> Option<String> {
+    fn line(
+        &self,
+        report: &LinkReport<'_>,
+        cure: impl FnOnce(&str) -> Option<String>,
+    ) -> Option<String> {
         let is_worth_a_line = report.is_worth_a_line();
         let Some(kind) = &self.kind else {
             return is_worth_a_line.then(|| report.line(None));
@@ -187,7 +191,11 @@ impl Subject {
             }
             Moment::Summary => match kind.end(report)? {
                 (1, _) => is_worth_a_line.then(|| report.line(None)),
-                (count, all) => report.line_of_kind((count, &pattern), &all, kinds::silent_line()),
+                (count, all) => {
+                    // Nothing waits for this one: a communicator ends when its ranks have no more to do.
+                    let others = (kinds::silent_line(), cure(&pattern));
+                    report.line_of_kind((count, &pattern), &all, others)
+                }
             },
         }
     }
@@ -460,7 +468,9 @@ impl Communicator {
         let is_last_of_all = others == 0 && self.next_millis.load(Ordering::Relaxed) == 0;
         let speaks = (is_last_of_all || lowest == self.rank) && self.peers.claim(self.rank);
         let machine = with_links(self.machine, &peers);
-        match crossing(&machine, &members) {
+        let found = crossing(&machine, &members);
+        self.note_for_cure(&members, &found);
+        match found {
             Crossing::Some => {}
             other @ (Crossing::Never | Crossing::OverNetwork | Crossing::Unknown(_)) => {
                 if matches!(other, Crossing::Never) {
@@ -540,6 +550,19 @@ impl Communicator {
             self.silence();
         } else {
             self.duty.take(Role::Member);
+        }
+    }
+
+    /// Remembers its GPUs, where all its ranks are here and each has one of its own.
+    fn note_for_cure(&self, members: &Members, found: &Crossing) {
+        let gpus: Option<Vec<PciAddress>> = members.gpus.iter().copied().collect();
+        let crosses = match found {
+            Crossing::Some => true,
+            Crossing::Never => false,
+            Crossing::OverNetwork | Crossing::Unknown(_) => return,
+        };
+        if let Some(gpus) = gpus.filter(|gpus| members.others == 0 && gpus.len() == self.ranks) {
+            cure::note(self.name.as_deref().map(kinds::pattern), gpus, crosses);
         }
     }
 
@@ -639,7 +662,10 @@ impl Communicator {
         let Subject { who, forecast, .. } = subject;
         let report = LinkReport::new(who, forecast, moment, &self.counts, self.peers.sent());
         subject.add_to_step(&report);
-        let said = subject.line(&report);
+        let said = subject.line(&report, |pattern| {
+            let machine = with_links(self.machine, &self.peers.read());
+            cure::cure_line(&self.settings.reach.carrying(&machine), pattern)
+        });
         if let Some(line) = &said {
             self.settings.journal.say(self.log, line);
         }

@@ -184,6 +184,25 @@ pub(crate) struct SizeSum {
     pub(crate) bytes: u64,
 }
 
+impl SizeSum {
+    /// Where each bucket ends, the smallest first; none for the last.
+    pub(crate) const BUCKETS: [Option<u64>; SIZES.len() + 1] = {
+        let [a, b, c, d] = SIZES;
+        [Some(a), Some(b), Some(c), Some(d), None]
+    };
+
+    /// Of calls and bytes by bucket, those that there are any of.
+    pub(crate) fn of_all(amounts: &[[u64; 2]]) -> Vec<Self> {
+        let each = Self::BUCKETS.into_iter().zip(amounts);
+        let each = each.map(|(below_bytes, [calls, bytes])| Self {
+            below_bytes,
+            calls: *calls,
+            bytes: *bytes,
+        });
+        each.filter(|size| size.calls > 0).collect()
+    }
+}
+
 /// The counters of a communicator.
 #[derive(Debug)]
 pub(crate) struct Counts {
@@ -276,14 +295,8 @@ impl Counts {
 
     /// Those of each size that there are any of.
     pub(crate) fn sizes(&self) -> Vec<SizeSum> {
-        let below = SIZES.iter().copied().map(Some).chain([None]);
-        let sizes = below.zip(&self.by_size);
-        let sizes = sizes.map(|(below_bytes, [calls, bytes])| SizeSum {
-            below_bytes,
-            calls: calls.sum(),
-            bytes: bytes.sum(),
-        });
-        sizes.filter(|size| size.calls > 0).collect()
+        let amounts = self.by_size.each_ref();
+        SizeSum::of_all(&amounts.map(|[calls, bytes]| [calls.sum(), bytes.sum()]))
     }
 
     /// Bytes of a rooted function by root; those of roots beyond are not in it.

@@ -7,12 +7,12 @@ use std::ffi::CStr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use launch::shared::kinds::{Kind, KindSum};
+use launch::shared::kinds::{FIGURES, Kind, KindSum};
 use launch::shared::peers::FOLDER;
 use launch::shared::peers::Sent;
 use topology::text::is_printable;
 
-use crate::counts::Func;
+use crate::counts::{Func, SizeSum};
 use crate::host;
 use crate::report::{KindReport, LinkReport, Load};
 
@@ -143,8 +143,10 @@ fn to_report(sum: &KindSum) -> KindReport {
         captured,
         uncounted,
         bounds,
+        sizes @ ..,
     ] = sum.figures;
     let functions = Func::ALL.into_iter().zip(sum.functions);
+    let (sizes, _) = sizes.as_chunks::<2>();
     KindReport {
         load: Load::of_all(up, down, both),
         sent: Sent {
@@ -156,24 +158,36 @@ fn to_report(sum: &KindSum) -> KindReport {
         uncounted,
         is_exact: bounds == 0,
         functions: functions.filter(|(_, sum)| sum.calls > 0).collect(),
+        sizes: SizeSum::of_all(sizes),
     }
 }
 
 fn to_sum(report: &LinkReport<'_>) -> KindSum {
     let (load, sent) = (report.load, report.sent);
     let bounds = u64::from(!report.is_exact());
+    let mut figures = [0; FIGURES];
+    let first = [
+        load.up_bytes,
+        load.down_bytes,
+        load.both_bytes,
+        sent.sends,
+        sent.up_bytes,
+        sent.down_bytes,
+        report.captured,
+        report.uncounted_calls(),
+        bounds,
+    ];
+    let sizes = SizeSum::BUCKETS.map(|below_bytes| {
+        let mut own = report.sizes.iter();
+        own.find(|size| size.below_bytes == below_bytes)
+            .map_or([0, 0], |size| [size.calls, size.bytes])
+    });
+    let all = first.iter().chain(sizes.as_flattened());
+    for (figure, value) in figures.iter_mut().zip(all) {
+        *figure = *value;
+    }
     KindSum {
-        figures: [
-            load.up_bytes,
-            load.down_bytes,
-            load.both_bytes,
-            sent.sends,
-            sent.up_bytes,
-            sent.down_bytes,
-            report.captured,
-            report.uncounted_calls(),
-            bounds,
-        ],
+        figures,
         functions: Func::ALL.map(|func| report.of_function(func).unwrap_or_default()),
     }
 }

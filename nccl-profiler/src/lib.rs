@@ -11,6 +11,7 @@
 
 mod communicator;
 mod counts;
+mod cure;
 mod env;
 mod host;
 mod journal;

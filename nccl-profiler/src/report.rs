@@ -4,7 +4,7 @@ use launch::shared::kinds::FunctionSum;
 use launch::shared::peers::Sent;
 use nccl_topo::traffic::{Forecast, Hops};
 use serde::Serialize;
-use topology::quantity::{count, volume};
+use topology::quantity::{count, size, volume};
 
 use crate::counts::{Algo, Counts, Func, SizeSum, Sum, Uncounted};
 use crate::words::{span, times};
@@ -87,6 +87,8 @@ pub(crate) struct KindReport {
     pub(crate) is_exact: bool,
     /// Each function that was called: how often, with which buffers.
     pub(crate) functions: Vec<(Func, FunctionSum)>,
+    /// Calls by the size of their buffers.
+    pub(crate) sizes: Vec<SizeSum>,
 }
 
 /// All that is said of a communicator.
@@ -199,6 +201,9 @@ impl<'a> LinkReport<'a> {
             parts.extend(self.collectives());
         }
         parts.extend(self.sends());
+        if self.moment == Moment::Summary {
+            parts.extend(by_size(&self.sizes));
+        }
         parts.extend(self.others());
         parts.extend(self.limit());
         let label = match name {
@@ -220,7 +225,7 @@ impl<'a> LinkReport<'a> {
         &self,
         (communicators, pattern): (u64, &str),
         all: &KindReport,
-        silent: Option<String>,
+        (silent, cure): (Option<String>, Option<String>),
     ) -> Option<String> {
         let ring = self.forecast.ring().both;
         let is_unknown = (all.captured > 0 || all.uncounted > 0) && ring > 0;
@@ -244,6 +249,7 @@ impl<'a> LinkReport<'a> {
             parts.push(format!("{} moved {about} {amount} in all", each.join(", ")));
         }
         parts.extend(self.sends_of(all.sent, all.load.both_bytes));
+        parts.extend(by_size(&all.sizes));
         if all.captured > 0 {
             parts.push(captured(all.captured));
         }
@@ -251,9 +257,12 @@ impl<'a> LinkReport<'a> {
             parts.push(format!("not counted: {}", count_calls(all.uncounted)));
         }
         parts.extend(self.limit());
-        if let Some(silent) = silent {
-            // There is a layout, so another order of its ranks may cross less.
-            parts.push(silent);
+        let has_layout = silent.is_some();
+        parts.extend(silent);
+        if cure.is_some() {
+            parts.extend(cure);
+        } else if has_layout {
+            // So another order of its ranks may cross less.
             parts.push(
                 "gpu-numa nccl ranks looks for an order of GPUs in which a layout crosses less"
                     .to_owned(),
@@ -442,6 +451,18 @@ fn calls_of(func: Func, sum: FunctionSum) -> String {
     )
 }
 
+/// `by size: 320 below 64 KiB (12.0 MiB), 40 above that (20.0 GiB)`, each bucket without those before; none where all are of one bucket.
+fn by_size(sizes: &[SizeSum]) -> Option<String> {
+    let each = sizes.iter().map(|sum| {
+        let bytes = volume(sum.bytes);
+        match sum.below_bytes {
+            Some(below) => format!("{} below {} ({bytes})", sum.calls, size(below)),
+            None => format!("{} above that ({bytes})", sum.calls),
+        }
+    });
+    (sizes.len() > 1).then(|| format!("by size: {}", each.collect::<Vec<_>>().join(", ")))
+}
+
 fn captured(calls: u64) -> String {
     format!("{calls} recorded into CUDA graphs, whose replays are not counted")
 }
@@ -571,20 +592,31 @@ mod tests {
                     most: 1 << 20,
                 },
             )],
+            sizes: SizeSum::of_all(&[[4, 4096], [0, 0], [5, 5 << 20]]),
         };
         let silent = Some("communicators \"tp_*\" do not cross".to_owned());
-        let line = report.line_of_kind((8, "dp_*"), &all, silent).unwrap();
+        let line = report
+            .line_of_kind((8, "dp_*"), &all, (silent.clone(), None))
+            .unwrap();
         let begins =
             "8 communicators \"dp_*\" (2 ranks, 1 host each): each ring crosses the socket link";
         assert!(line.starts_with(begins), "{line}");
-        assert!(line.contains("; 9 AllReduce of 1 MiB moved at least 1.0 GiB over it each way in all; not counted: 2 calls;"));
+        assert!(line.contains("; 9 AllReduce of 1 MiB moved at least 1.0 GiB over it each way in all; by size: 4 below 64 KiB (4.0 KiB), 5 below 16 MiB (5.0 MiB); not counted: 2 calls;"), "{line}");
         assert!(
             line.contains("; communicators \"tp_*\" do not cross; gpu-numa nccl ranks looks for"),
             "{line}"
         );
+        let cure = Some("with CUDA_VISIBLE_DEVICES=1,0".to_owned());
+        let line = report
+            .line_of_kind((8, "dp_*"), &all, (silent, cure))
+            .unwrap();
+        assert!(
+            line.ends_with("communicators \"tp_*\" do not cross; with CUDA_VISIBLE_DEVICES=1,0"),
+            "{line}"
+        );
         all.load = Load::default();
         all.uncounted = 0;
-        assert_eq!(report.line_of_kind((8, "dp_*"), &all, None), None);
+        assert_eq!(report.line_of_kind((8, "dp_*"), &all, (None, None)), None);
     }
 
     #[test]

@@ -198,6 +198,13 @@ impl<'m> Placing<'m> {
         if ways.is_some() {
             return self.best_of_all(ranks);
         }
+        self.by_exchanges(ranks)
+    }
+
+    /// An order for `ranks` ranks that no exchange of two GPUs or three makes better: for callers that cannot wait until all
+    /// orders are tried.
+    pub fn by_exchanges(&self, ranks: usize) -> Vec<usize> {
+        let count = self.gpus.len();
         let plain: Vec<usize> = (0..count).collect();
         // GPUs that are near each other one behind the other.
         let mut chained: Vec<usize> = Vec::new();

@@ -208,7 +208,8 @@ fn communicators_of_one_kind_have_one_line_each_way() {
             "{begin}"
         );
         let all = "3 communicators \"dp_*\" (4 ranks, 1 host each): each ring crosses the socket link twice per channel; \
-                   6 AllReduce of 32 B to 1 MiB moved about 4.5 MiB over it each way in all; modelled limit";
+                   6 AllReduce of 32 B to 1 MiB moved about 4.5 MiB over it each way in all; \
+                   by size: 3 below 64 KiB (96 B), 3 below 16 MiB (3.0 MiB); modelled limit";
         assert!(end.starts_with(all), "v{version}: {end}");
         assert!(
             of("\"world\"")

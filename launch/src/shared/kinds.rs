@@ -15,8 +15,10 @@ use super::{NamedMemory, Word};
 
 /// Functions that are summed apart.
 pub const FUNCTIONS: usize = 5;
-/// Figures that are sums of all.
-pub const FIGURES: usize = 9;
+/// Buckets of sizes.
+pub const SIZES: usize = 5;
+/// Figures that are sums of all: nine, and calls and bytes of each bucket of sizes.
+pub const FIGURES: usize = 9 + 2 * SIZES;
 
 /// Words of the head.
 const BEGUN: usize = 0;
