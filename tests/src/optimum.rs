@@ -231,6 +231,112 @@ impl Step {
         ]
     }
 
+    /// A merit that no split exceeds, for steps that are too large to try all: a split that has it is the best.
+    ///
+    /// Each part is the most that a split can have of it that has what is said here of the parts before.  In the order of
+    /// [`PARTS`]: no task has more than what it asks for, no CPU is local twice.  Where all local CPUs are dealt and every
+    /// task is wholly local, those that meet on some node have that node's CPUs and no others, so what follows is reckoned
+    /// for each such group by itself.
+    pub fn bound(&self) -> Merit {
+        let all = number(self.tasks.len());
+        let asked = number(self.tasks.len() * self.asked);
+        let mut bound = [0; 14];
+        bound[0] = if self.must_reach { all } else { 0 };
+        bound[1] = asked;
+        bound[3] = all;
+        bound[6] = asked;
+        let shares = self.even_shares();
+        bound[8] = number(shares.iter().sum());
+        for group in self.groups() {
+            add(&mut bound, self.bound_of(&group, &shares));
+        }
+        bound
+    }
+
+    /// Tasks that meet on some node of the step, or meet others who do.
+    fn groups(&self) -> Vec<Vec<usize>> {
+        let mut groups: Vec<(BTreeSet<usize>, Vec<usize>)> = Vec::new();
+        for (index, task) in self.tasks.iter().enumerate() {
+            let here = |cpu: &&Cpu| task.is_near(cpu.node);
+            let nodes: BTreeSet<usize> =
+                self.cpus.iter().filter(here).map(|cpu| cpu.node).collect();
+            let (met, apart): (Vec<_>, Vec<_>) = groups
+                .into_iter()
+                .partition(|(others, _)| !others.is_disjoint(&nodes));
+            let mut joined = (nodes, vec![index]);
+            for (nodes, tasks) in met {
+                joined.0.extend(nodes);
+                joined.1.extend(tasks);
+            }
+            groups = apart;
+            groups.push(joined);
+        }
+        groups.into_iter().map(|(_, tasks)| tasks).collect()
+    }
+
+    /// What one group adds to the [bound](Step::bound).
+    fn bound_of(&self, group: &[usize], shares: &[usize]) -> Merit {
+        let tasks: Vec<&Task> = group
+            .iter()
+            .filter_map(|index| self.tasks.get(*index))
+            .collect();
+        let is_local = |cpu: &&Cpu| tasks.iter().any(|task| task.is_near(cpu.node));
+        let local: Vec<&Cpu> = self.cpus.iter().filter(is_local).collect();
+        let mut caches: HashMap<(usize, usize), usize> = HashMap::new();
+        for cpu in &local {
+            *caches.entry((cpu.node, cpu.cache)).or_default() += 1;
+        }
+        let cores: BTreeSet<usize> = local.iter().map(|cpu| cpu.core).collect();
+        let (threads, count) = (self.threads(), tasks.len());
+        let together = tasks.iter().filter(|task| !task.is_spanning()).count();
+
+        // Each has its share by now, and where there are fewer tasks than caches somebody has CPUs below two.
+        let share = group.iter().filter_map(|index| shares.get(*index)).min();
+        let least = share.copied().unwrap_or(0).max(self.asked).max(1);
+        let places: usize = caches.values().map(|cpus| cpus / least).sum();
+        let mut below_one = together.min(places);
+        if count < caches.len() {
+            below_one = below_one.min(count.saturating_sub(1));
+        }
+        // Those with whole cores of their own have as many as what they asked for fills, the others no fewer CPUs than that.
+        let are_alike = local.len() == cores.len() * threads;
+        let whole = self.asked.div_ceil(threads).max(1);
+        let mut apart = count.min(cores.len());
+        if are_alike {
+            let more = (whole * threads).saturating_sub(least);
+            let room = local.len().saturating_sub(count * least);
+            apart = apart
+                .min(cores.len() / whole)
+                .min(room.checked_div(more).unwrap_or(count));
+        }
+        let has_whole = are_alike && apart == count;
+        let worth = local.len().div_ceil(threads).max(count * whole);
+        // Where no cache takes another task whole, the rest make do with what is left below each.
+        let mut left: Vec<usize> = caches.values().map(|cpus| cpus % least).collect();
+        left.sort_unstable_by(|a, b| b.cmp(a));
+        let mut sums = left.iter().scan(0, |sum, cpus| {
+            *sum += cpus;
+            Some(*sum)
+        });
+        let each = sums.position(|sum| sum >= least).map_or(2, |at| at + 1);
+        let each = if below_one == places { each.max(2) } else { 2 };
+        let few_caches = (below_one + (count - below_one) * each).max(caches.len());
+        let mut bound = [0; 14];
+        bound[2] = number(local.len());
+        bound[4] = number(together);
+        bound[5] = number(together);
+        bound[9] = number(below_one);
+        bound[10] = number(apart);
+        bound[11] = -squares(worth, count);
+        bound[12] = -number(few_caches);
+        bound[13] = if has_whole {
+            -squares(cores.len(), count) * number(threads).pow(2)
+        } else {
+            -squares(local.len(), count)
+        };
+        bound
+    }
+
     /// The merit of the best of all splits that give each task the [least](Step::least); none where no split does.
     pub fn best(&self) -> Option<Merit> {
         let mut nodes: Vec<usize> = self.cpus.iter().map(|cpu| cpu.node).collect();
@@ -437,6 +543,13 @@ fn of_cache(cache: &CacheLeft) -> Vec<Choice<CacheLeft>> {
         all = all.iter().flat_map(with_more).collect();
     }
     all.into_iter().collect()
+}
+
+/// The least sum of squares of so many numbers that add up to `total`.
+fn squares(total: usize, numbers: usize) -> i64 {
+    let each = total.checked_div(numbers).unwrap_or(0);
+    let more = total - each * numbers;
+    number(more) * number(each + 1).pow(2) + number(numbers - more) * number(each).pow(2)
 }
 
 fn number(count: usize) -> i64 {

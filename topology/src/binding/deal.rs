@@ -326,6 +326,13 @@ impl<'a> Dealing<'a> {
         let is_whole = |(cell, room): (usize, &u32)| (*room == size(cell)).then_some(*room);
         let whole: Vec<u32> = room.iter().enumerate().filter_map(is_whole).collect();
         let is_roomy = left_over(whole, later.iter().map(|base| base.cpus).collect()).is_some();
+        // Where there is room, the rest of a core goes with what is taken of it: who finds no cache whole takes no core of
+        // those who keep to one.
+        let with_cores: u32 = later
+            .iter()
+            .map(|base| base.cpus + threads.saturating_sub(1))
+            .sum();
+        let by_core = room.iter().sum::<u32>() >= with_cores;
         for mut base in later {
             while base.cpus > 0 {
                 let open = room.iter().enumerate().filter(|(_, room)| **room > 0);
@@ -341,7 +348,12 @@ impl<'a> Dealing<'a> {
                 };
                 if let (Some(room), Some(here)) = (room.get_mut(cell), by_cell.get_mut(cell)) {
                     let cpus = base.cpus.min(*room);
-                    *room -= cpus;
+                    let taken = if by_core {
+                        cpus.next_multiple_of(threads)
+                    } else {
+                        cpus
+                    };
+                    *room -= taken.min(*room);
                     here.push(Base { cpus, ..base });
                     base.cpus -= cpus;
                 }

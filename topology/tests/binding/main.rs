@@ -2,9 +2,15 @@
 
 // For clippy helpers in such a module are tests too.
 #[cfg(test)]
+mod amd;
+#[cfg(test)]
 mod far;
 #[cfg(test)]
 mod faster;
+#[cfg(test)]
+mod judged;
+#[cfg(test)]
+mod large;
 #[cfg(test)]
 mod made_up;
 #[cfg(test)]

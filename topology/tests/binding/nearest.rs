@@ -6,8 +6,8 @@ use topology::binding::plan_step;
 use topology::machine::Machine;
 use topology::set::CpuSet;
 
+use super::judged::{judged, split_of};
 use super::made_up::{gpu, machine, step, with_caches, with_masks};
-use super::optimal::{judged, split_of};
 
 /// A socket of nodes with two caches each; a GPU hangs from each cache, the first of a node from its second.
 fn by_cache(nodes: u32, cores_each: u32, threads: u32) -> Machine {
