@@ -2,7 +2,7 @@
 
 use crate::common::Host;
 
-use super::{CONF, GRES, NODES, found};
+use super::{CONF, GRES, NODES, findings, found};
 
 /// Every release, some with the patches at which a rule could be thought to begin.
 const RELEASES: [&str; 12] = [
@@ -232,6 +232,52 @@ fn words_of_gres_conf_are_known_from_their_release_on() {
         assert_eq!(
             all.is_empty(),
             is_from(release, Some("26.05")),
+            "{release}: {all:?}"
+        );
+    }
+}
+
+/// `Flags=` that leave jobs without CUDA_VISIBLE_DEVICES, and those beside which it is set all the same.
+#[test]
+fn flags_without_the_makers_own_word_are_reported_where_a_release_then_sets_no_variable() {
+    let told = |flags: &str, release: &str| {
+        let host = Host::new();
+        for files in ["[0-1]", "[2-3]"] {
+            let line = |flags: &str| format!("Type=l40s{flags} File=/dev/nvidia{files}");
+            host.replace(GRES, &line(""), &line(&format!(" Flags={flags}")));
+        }
+        let all = findings(&host, release).into_iter();
+        let own = all.filter(|finding| finding["check"] == "gres-key");
+        let effects = own.map(|finding| finding["effect"].as_str().unwrap().to_owned());
+        effects.collect::<Vec<_>>()
+    };
+    let unset = "jobs get no CUDA_VISIBLE_DEVICES";
+    for release in ["22.05", "23.02", "25.11", "26.05"] {
+        let is_middle = ["23.02", "25.11"].contains(&release);
+        let all = told("explicit,nvidia_gpu_env", release);
+        assert!(release == "22.05" || all.is_empty(), "{release}: {all:?}");
+        let all = told("explicit", release);
+        assert_eq!(
+            all.iter().any(|text| text.contains(unset)),
+            is_middle,
+            "{release}: {all:?}"
+        );
+        for flags in ["no_gpu_env", "opencl_env"] {
+            let all = told(flags, release);
+            assert!(
+                all.iter().all(|text| text.contains(unset)) && !all.is_empty(),
+                "{release}: {all:?}"
+            );
+        }
+        let all = told("CountOnly", release);
+        assert!(
+            all.iter().all(|text| text.contains("gres_gpu.so")) && !all.is_empty(),
+            "{all:?}"
+        );
+        let all = told("nvidia_gpu_env,env_uuid", release);
+        assert_eq!(all.is_empty(), release == "26.05", "{release}: {all:?}");
+        assert!(
+            all.iter().all(|text| text.contains("numbers, not UUIDs")),
             "{release}: {all:?}"
         );
     }

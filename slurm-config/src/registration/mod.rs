@@ -27,7 +27,7 @@ pub use detected::{is_part_of, type_of_name};
 pub use refused::Refused;
 pub use shape::registered_shape;
 pub use shared::shares_gpus;
-pub use stop::Fatal;
+pub use stop::{Fatal, sets_variable, variable_flag};
 
 /// GPUs that Slurm holds as one record.
 #[derive(Debug, Clone, PartialEq, Eq)]

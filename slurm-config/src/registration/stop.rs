@@ -120,6 +120,17 @@ impl fmt::Display for Fatal {
     }
 }
 
+/// The word of `Flags=` that sets the variable for GPUs which the method `autodetect` of AutoDetect finds, by Slurm's own names of both
+/// (`GRES_CONF_ENV_NVML` and so on, interfaces/gres.h); None where a method has no variable of its own.
+pub fn variable_flag(autodetect: &str) -> Option<&'static str> {
+    match autodetect {
+        "nvml" => Some("nvidia_gpu_env"),
+        "rsmi" => Some("amd_gpu_env"),
+        "oneapi" => Some("intel_gpu_env"),
+        _ => None,
+    }
+}
+
 /// The words of `Flags=` for a job's environment (`GRES_CONF_ENV_SET`).
 const ENVIRONMENT_FLAGS: [&str; 4] = [
     "nvidia_gpu_env",
@@ -175,9 +186,13 @@ impl Flags {
     }
 }
 
-/// What slurmd looks for in each line by itself and against the line before, whatever GRES it is for.
-pub(super) fn check_lines(lines: &[GresLine<'_>], rule: FlagsRule) -> Result<(), Fatal> {
+/// The flags that each line has in the end, its own or those of the line before; None where they say nothing of a job's environment.
+///
+/// # Errors
+/// At which line slurmd stops, whatever GRES it is for.
+fn flags_of_lines(lines: &[GresLine<'_>], rule: FlagsRule) -> Result<Vec<Option<Flags>>, Fatal> {
     let mut before: Option<Flags> = None;
+    let mut all = Vec::new();
     for line in lines {
         if line.given_count().is_err() {
             let count = line.line.get("count").unwrap_or_default().to_owned();
@@ -189,28 +204,59 @@ pub(super) fn check_lines(lines: &[GresLine<'_>], rule: FlagsRule) -> Result<(),
             .unwrap_or_default()
             .to_ascii_lowercase();
         let same = before.as_ref().filter(|own| own.name == name);
-        match Flags::of(line, &name, rule)? {
+        let flags = match Flags::of(line, &name, rule)? {
             Some(own) => {
                 if same.is_some_and(|before| *before != own) {
                     let flags = line.line.get("flags").unwrap_or_default().to_owned();
                     return Err(Fatal::Flags { flags });
                 }
-                before = Some(own);
+                before = Some(own.clone());
+                Some(own)
             }
             None => {
                 let has_own = line.line.get("flags").is_some();
-                let takes = !has_own && same.is_some_and(Flags::are_taken_on);
-                if name == "gpu" && !takes {
+                let taken = same.filter(|own| !has_own && own.are_taken_on());
+                if taken.is_some() {
+                    taken.cloned()
+                } else if name == "gpu" {
                     before = Some(Flags {
                         name,
                         words: None,
                         has_none: false,
                     });
+                    before.clone()
+                } else {
+                    None
                 }
             }
-        }
+        };
+        all.push(flags);
     }
-    Ok(())
+    Ok(all)
+}
+
+/// What slurmd looks for in each line by itself and against the line before, whatever GRES it is for.
+pub(super) fn check_lines(lines: &[GresLine<'_>], rule: FlagsRule) -> Result<(), Fatal> {
+    flags_of_lines(lines, rule).map(|_| ())
+}
+
+/// Whether jobs get the variable that `word` of `Flags=` stands for, such as `nvidia_gpu_env`, where gres.conf has `lines` (of every
+/// GRES, in the order of the file): one line with all variables, or with this one, gives it to all jobs
+/// (`gres_common_set_env_types_on_node_flags`, gres_common.c).
+///
+/// None where slurmd stops at these lines, or where none is for GPUs.
+pub fn sets_variable(lines: &[GresLine<'_>], word: &str, rule: FlagsRule) -> Option<bool> {
+    let flags = flags_of_lines(lines, rule).ok()?;
+    let of_gpus = lines
+        .iter()
+        .zip(&flags)
+        .filter(|(line, _)| line.is_of("gpu"));
+    let mut sets = of_gpus.map(|(_, flags)| {
+        let words = flags.as_ref().and_then(|flags| flags.words.as_ref());
+        words.is_none_or(|words| words.contains(&word))
+    });
+    let first = sets.next()?;
+    Some(first || sets.any(|sets| sets))
 }
 
 /// Device files that two records name; those of `MultipleFiles=` may (`gres_node_config_load`).

@@ -211,6 +211,64 @@ fn links_count_only_where_slurmctld_looks_at_places() {
     }
 }
 
+/// Lines that name other words than a maker's own: which releases then set no variable for its GPUs.
+#[test]
+fn a_line_of_flags_may_leave_jobs_without_their_variable() {
+    use FlagsRule::{All, AllWithEnvironment, Environment};
+    for (flags, environment, all, with) in [
+        ("", Some(true), Some(true), Some(true)),
+        ("explicit", Some(true), Some(false), Some(true)),
+        ("CountOnly", Some(true), Some(false), Some(true)),
+        ("env_uuid", Some(true), Some(false), Some(true)),
+        ("nvidia_env", Some(true), Some(false), Some(true)),
+        (
+            "explicit,nvidia_gpu_env",
+            Some(true),
+            Some(true),
+            Some(true),
+        ),
+        (
+            "nvidia_gpu_env,env_uuid",
+            Some(true),
+            Some(true),
+            Some(true),
+        ),
+        ("no_gpu_env", Some(false), Some(false), Some(false)),
+        ("amd_gpu_env", Some(false), Some(false), Some(false)),
+        ("opencl_env,explicit", Some(false), Some(false), Some(false)),
+        // At these slurmd stops.
+        ("no_gpu_env,opencl_env", None, None, None),
+    ] {
+        let own = match flags {
+            "" => "Name=gpu File=x\n".to_owned(),
+            flags => format!("Name=gpu File=x Flags={flags}\n"),
+        };
+        let of = |gres: &str, rule| {
+            let lines = of_text(gres, "gres.conf");
+            sets_variable(
+                &NodeGres::of(&lines, "n1", "gpu").every,
+                "nvidia_gpu_env",
+                rule,
+            )
+        };
+        // The next line takes them on, unless there are none that slurmd knows.
+        for next in ["", "Name=gpu File=y\n"] {
+            let gres = own.clone() + next;
+            let is_known = !["env_uuid", "nvidia_env"].contains(&flags);
+            let all = if next.is_empty() || is_known {
+                all
+            } else {
+                Some(true)
+            };
+            let got = [Environment, All, AllWithEnvironment].map(|rule| of(&gres, rule));
+            assert_eq!(got, [environment, all, with], "{gres}");
+        }
+    }
+    let lines = of_text("Name=shard Count=8 Flags=no_gpu_env\n", "gres.conf");
+    let every = NodeGres::of(&lines, "n1", "gpu").every;
+    assert_eq!(sets_variable(&every, "nvidia_gpu_env", All), None);
+}
+
 #[test]
 fn flags_are_the_same_on_every_line() {
     use FlagsRule::{All, AllWithEnvironment, Environment};
