@@ -1,6 +1,9 @@
 //! The step that `gpu-numa plan` assumes: its CPUs, and from where they are taken.
 
+use std::fmt;
+
 use serde::Serialize;
+use slurm_config::rules::CoresRule;
 use topology::quantity::count;
 use topology::set::CpuSet;
 
@@ -21,6 +24,17 @@ pub(crate) enum CpusFrom {
     Process,
 }
 
+/// How Slurm knows which cores are near a step's GPUs: by the `Cores=` of gres.conf that `gpu-numa gres-conf` writes for the release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Near {
+    /// They are those near the GPUs.
+    Told,
+    /// They hold others, too, because the release takes only such sets.
+    Widened(CoresRule),
+    /// No such line can be written for any of the GPUs.
+    Unknown,
+}
+
 /// The step that is planned.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -33,6 +47,25 @@ pub(crate) struct AssumedStep {
     pub(crate) tasks: usize,
     /// The CPUs (threads) that each task asks for.
     pub(crate) cpus_per_task: u32,
+    /// With `--exact`, how Slurm knows which of them are near the GPUs.
+    #[serde(skip)]
+    pub(crate) near: Near,
+}
+
+impl fmt::Display for Near {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Told => f.write_str("near the step's GPUs first (by Cores= of gres.conf)"),
+            Self::Widened(rule) => write!(
+                f,
+                "near the step's GPUs first by Cores= of gres.conf, which from Slurm {} on names only {rule}",
+                rule.since()
+            ),
+            Self::Unknown => f.write_str(
+                "from any socket, for no Cores= of gres.conf can say which cores are near the step's GPUs",
+            ),
+        }
+    }
 }
 
 impl AssumedStep {
@@ -92,7 +125,8 @@ impl AssumedStep {
                 format!("step assumed: {request}, on CPUs {cpus}, all those of --mask")
             }
             CpusFrom::Exact => format!(
-                "step assumed: {request}, on CPUs {cpus}, as Slurm takes them: near the step's GPUs first (by Cores= of gres.conf), block:cyclic"
+                "step assumed: {request}, on CPUs {cpus}, as Slurm takes them: {}, block:cyclic",
+                self.near
             ),
             CpusFrom::Process => {
                 format!("step assumed: {request}, on CPUs {cpus}, those of this process")
@@ -120,6 +154,7 @@ mod tests {
             cpus_from: CpusFrom::Host,
             tasks,
             cpus_per_task,
+            near: Near::Told,
         }
     }
 

@@ -362,7 +362,8 @@ impl<'a> Host<'a> {
 
     /// Its cores as the release takes them.
     fn legal(&self, gpu: &Gpu) -> Option<CoreSet> {
-        Some(self.rule.widen(self.map?, &self.near(gpu)?))
+        self.rule
+            .cores_to_write(self.map, gpu.locality.cpus.as_ref())
     }
 
     /// The lines of a GPU: one, or one for each MIG instance.

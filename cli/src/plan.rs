@@ -10,7 +10,7 @@ use launch::observe;
 use serde::Serialize;
 use slurm_config::release::Release;
 use slurm_config::rules::{Series, release_before};
-use slurm_config::step::{OTHER_CPUS_SINCE, Picked, Request};
+use slurm_config::step::{Picked, Request, other_cpus_since};
 use topology::binding::{
     Advice, KernelVersion, LaunchedBy, StepPlan, StepRequest, TaskRequest, Verdict, advise,
     find_faster, find_socket_link, find_spanning, plan_step, summarize,
@@ -25,11 +25,11 @@ use topology::set::CpuSet;
 use topology::vendor::ListRules;
 use topology::words::{self, TaskDocument, Verb, Voice};
 
-use crate::assumed::{AssumedStep, CpusFrom};
+use crate::assumed::{AssumedStep, CpusFrom, Near};
 use crate::command::{
     CommandError, Format, From, Outcome, parse_cpus, parse_gpus, parse_release, shell_word,
 };
-use crate::compare::{Alone, after, before};
+use crate::compare::{Alone, StepCores, after, before};
 use crate::flags::{FlagsDocument, Given};
 use crate::hardware;
 use crate::nics;
@@ -165,7 +165,7 @@ fn tell_releases(newest: &Picked, picked: impl Fn(Release) -> Picked) {
     let mut others = Vec::new();
     let mut since = None;
     let mut known = newest.clone();
-    for first in OTHER_CPUS_SINCE {
+    for first in other_cpus_since() {
         let before = picked(release_before(first));
         if before != known {
             since = since.or(Some(first));
@@ -215,6 +215,7 @@ impl Plan {
             cpus_from,
             tasks: tasks.len(),
             cpus_per_task: self.cpus_per_task.unwrap_or(1),
+            near: Near::Told,
         };
         self.check_size(&machine, &assumed)?;
         let alone = self.alone(&machine, &mut assumed, &tasks)?;
@@ -320,7 +321,8 @@ impl Plan {
         let gpus: Vec<PciAddress> = tasks.iter().flat_map(|task| task.visible.clone()).collect();
         let free = assumed.cpus.clone();
         let under = |release| Alone::in_own_step(machine, &free, &gpus, request, release);
-        let (alone, picked) = under(self.slurm_release.unwrap_or_else(newest_release));
+        let release = self.slurm_release.unwrap_or_else(newest_release);
+        let (alone, picked) = under(release);
         // Without --overcommit the tasks ask for no more CPUs than there are, but perhaps for more cores.
         if let Some(release) = self.slurm_release
             && picked.missing > 0
@@ -346,6 +348,7 @@ impl Plan {
         }
         assumed.cpus = picked.cpus;
         assumed.cpus_from = CpusFrom::Exact;
+        assumed.near = StepCores::new(machine, release).near(&gpus);
         Ok(Some(alone))
     }
 

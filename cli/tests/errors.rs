@@ -317,6 +317,73 @@ fn a_plan_says_which_step_it_assumes_and_hands_out_no_other_cpus() {
     }
 }
 
+/// The cores near a GPU are those that gres.conf may name: whole sockets from 24.11 on, and none where sockets differ.
+#[test]
+fn a_step_is_near_its_gpus_by_the_cores_that_gres_conf_may_name() {
+    let host = Host::new();
+    host.split_packages();
+    for gpu in ["0000:23:00.0", "0000:83:00.0"] {
+        let (node, cpus) = if gpu.contains(":23:") {
+            ("1", "2-3,10-11")
+        } else {
+            ("3", "6-7,14-15")
+        };
+        host.write(&host.pci(gpu, "numa_node"), node);
+        host.write(&host.pci(gpu, "local_cpulist"), cpus);
+    }
+    host.snapshot_now();
+    let line = |release: &str| {
+        let words = [
+            "plan",
+            "-n1",
+            "--gpus",
+            "0",
+            "-c2",
+            "--exact",
+            "--slurm-release",
+            release,
+        ];
+        let page = host.page(&words);
+        page.lines().next().unwrap_or_default().to_owned()
+    };
+    for (release, cpus, how) in [
+        (
+            "24.05",
+            "2,10",
+            "near the step's GPUs first (by Cores= of gres.conf)",
+        ),
+        (
+            "24.11",
+            "0,8",
+            "from Slurm 24.11 on names only whole sockets",
+        ),
+        (
+            "25.11",
+            "0,8",
+            "from Slurm 25.11 on names only one whole socket or all cores",
+        ),
+    ] {
+        let own = line(release);
+        assert!(
+            own.contains(&format!("on CPUs {cpus},")) && own.contains(how),
+            "{release}: {own}"
+        );
+    }
+    let output = host.run(&["plan", "-n1", "--gpus", "0", "-c2", "--exact"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("since 24.11; before 24.11 CPUs 2,10 (--slurm-release)"),
+        "{said}"
+    );
+    // One core of a socket is gone.
+    host.write("sys/devices/system/cpu/online", "0-6,8-14");
+    let own = line("24.05");
+    assert!(
+        own.contains("from any socket") && own.contains("on CPUs 0,8,"),
+        "{own}"
+    );
+}
+
 #[test]
 fn a_plan_says_where_releases_of_slurm_give_a_step_other_cpus() {
     let host = Host::new();

@@ -9,6 +9,7 @@ use std::fmt;
 use crate::cores::{CoreMap, CoreSet};
 use crate::node::Shape;
 use crate::release::Release;
+use topology::set::CpuSet;
 
 /// The rules of one series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -499,6 +500,12 @@ impl CoresRule {
             Self::OneSocketOrAll if map.sockets_of(cores) > 1 => map.all_cores(),
             Self::WholeSockets | Self::OneSocketOrAll => whole,
         }
+    }
+
+    /// The `Cores=` that may be written for a GPU near `cpus`; None where its place is unknown, or which cores Slurm's numbers are.
+    pub fn cores_to_write(self, map: Option<&CoreMap>, cpus: Option<&CpuSet>) -> Option<CoreSet> {
+        let map = map?;
+        Some(self.widen(map, &map.cores_of(cpus?)))
     }
 
     /// The series that first has the rule.

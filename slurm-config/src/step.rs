@@ -11,14 +11,19 @@ use topology::set::CpuSet;
 
 use crate::cores::{SocketKind, sockets_of_machine};
 use crate::release::Release;
-use crate::rules;
+use crate::rules::{self, CoresRule};
 
-/// The releases in which slurmctld began to give steps other CPUs, as [`Sockets::pick`] knows them, the newest first.
-pub const OTHER_CPUS_SINCE: [Release; 3] = [
-    rules::COUNTS_CORES_OF_WHOLE_JOB,
-    rules::ROUNDS_CORES_UP,
-    rules::COUNTS_CORES_OF_ALL_TASKS,
-];
+/// The releases in which slurmctld began to give steps other CPUs, as [`Sockets::pick`] knows them or because `Cores=` may be written
+/// in another way, the newest first.
+pub fn other_cpus_since() -> [Release; 5] {
+    [
+        CoresRule::OneSocketOrAll.since(),
+        CoresRule::WholeSockets.since(),
+        rules::COUNTS_CORES_OF_WHOLE_JOB,
+        rules::ROUNDS_CORES_UP,
+        rules::COUNTS_CORES_OF_ALL_TASKS,
+    ]
+}
 
 /// A step of one host, as srun asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
