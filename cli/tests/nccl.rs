@@ -116,6 +116,22 @@ fn paths_of_another_version_and_job_are_those_of_that() {
 }
 
 #[test]
+fn paths_say_where_nccl_uses_fewer_channels_than_a_search_found() {
+    let recording = machines::named("clx-4s-8g").record();
+    let job = [
+        "--nccl", "2.31", "--p2p", "off", "--nets", "ib", "--hosts", "2",
+    ];
+    let from = ["paths", "--from", recording.root().to_str().unwrap()];
+    let output = nccl(&[&from[..], &job].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let page = stdout(&output);
+    // One of the two nodes as which NCCL counts the host finds one channel, the other two.
+    assert!(page.contains("ring: 1 channel of "), "{page}");
+    assert!(page.contains("ring: 2 channels of "), "{page}");
+    assert!(page.contains("NCCL uses 1 channel of each"), "{page}");
+}
+
+#[test]
 fn paths_takes_the_ranks_that_were_asked_for() {
     let scratch = Scratch::new();
     let path = scratch.file("topo.xml", &two_sockets());

@@ -800,8 +800,25 @@ fn print_view(out: &mut Out, view: &PathsView) -> Result<(), CommandError> {
         }
     }
     out.line("")?;
+    if let Some(used) = fewest_channels(view) {
+        let channels = count(used, "channel");
+        out.told(
+            Ink::Plain,
+            format_args!("{condition}NCCL uses {channels} of each, as many as the search that found the fewest"),
+        )?;
+    }
     out.told(Ink::Plain, &view.verdict)?;
     Ok(())
+}
+
+/// How many channels NCCL uses of each ring and tree, where its searches found different numbers (`route.rs`).
+fn fewest_channels(view: &PathsView) -> Option<usize> {
+    let whole = [&view.ring, &view.tree];
+    let parts = view.nodes.iter().flat_map(|node| [&node.ring, &node.tree]);
+    let graphs = whole.into_iter().chain(parts).flatten();
+    let found: Vec<usize> = graphs.map(|graph| graph.channels).collect();
+    let fewest = found.iter().copied().min()?;
+    found.iter().any(|more| *more > fewest).then_some(fewest)
 }
 
 /// Behind the name of a network device that is assumed.
