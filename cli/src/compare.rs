@@ -167,7 +167,10 @@ fn on_mask(machine: &Machine, task: &TaskPlan, mask: &CpuSet) -> TaskPlan {
             local_cpus: local.len(),
             far_gpus: far.copied().collect(),
         },
-        (None, Some(gpu)) => TaskCase::UnknownNode { gpu: *gpu },
+        (None, Some(gpu)) => TaskCase::UnknownNode {
+            gpu: *gpu,
+            can_be_named: machine.has_node_of_one_package(),
+        },
     };
     TaskPlan {
         cpus: mask.clone(),

@@ -354,10 +354,10 @@ impl<'a> Host<'a> {
         maker.autodetect.first().copied()
     }
 
-    /// The cores near a GPU; None where its place or Slurm's numbers are unknown.
+    /// The cores near a GPU; None where there are none, or its place or Slurm's numbers are unknown.
     fn near(&self, gpu: &Gpu) -> Option<CoreSet> {
-        let cpus = gpu.locality.cpus.as_ref()?;
-        Some(self.map?.cores_of(cpus))
+        let cpus = gpu.locality.cpus.as_ref();
+        Some(self.map?.cores_of(cpus.filter(|cpus| !cpus.is_empty())?))
     }
 
     /// Its cores as the release takes them.

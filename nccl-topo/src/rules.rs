@@ -136,6 +136,11 @@ pub struct Rules {
     /// Whether a GPU's link counts with the speed that it has at the moment, and not with its highest
     /// (`graph/xml.cc` `ncclTopoGetXmlFromSys`: `nvmlDeviceGetCurrPcieLinkGeneration`).
     pub gpu_link_speed_is_of_the_moment: bool,
+    /// How many elements one may hold at most in a topology file (`graph/xml.h` `MAX_SUBS`).
+    pub most_children: usize,
+    /// Whether a `<cpu>` of AMD's needs its family, which NCCL otherwise fills in only above a GPU or NIC that it uses
+    /// (`graph/topo.cc` `ncclTopoAddCpu`).
+    pub amd_needs_family: bool,
 }
 
 const V2_27_3: Rules = Rules {
@@ -171,6 +176,8 @@ const V2_27_3: Rules = Rules {
     c2c_and_phb_are_p2c: false,
     parts_of_host_join_over_network: true,
     gpu_link_speed_is_of_the_moment: false,
+    most_children: 128,
+    amd_needs_family: false,
 };
 
 /// The table: one row for each version that changed a rule, oldest first.  A row names only what changed.
@@ -221,6 +228,7 @@ const V2_29_7: Rules = Rules {
         96.0, 80.0, 48.0, 45.1, 42.0, 40.0, 30.0, 24.0, 22.0, 20.0, 17.5, 15.0, 12.0, 6.0, 3.0,
         2.4, 1.2, 0.24, 0.12,
     ],
+    most_children: 640,
     ..V2_29_2
 };
 
@@ -258,6 +266,7 @@ const V2_31: Rules = Rules {
         amd_zen5: 32.0,
         ..V2_30_7.socket_links
     },
+    amd_needs_family: true,
     ..V2_30_7
 };
 

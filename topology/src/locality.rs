@@ -79,7 +79,7 @@ pub fn locate(facts: &Facts<'_>) -> Locality {
     }
     let (source, nodes) = LADDER
         .iter()
-        .find_map(|(source, rung)| rung(facts).ok().map(|found| (*source, Some(found.nodes))))
+        .find_map(|rung| Some((rung.0, Some(ask(rung, facts).ok()?.nodes))))
         .unwrap_or((NumaSource::Unknown, None));
     let machine = facts.machine;
     let package = offline_package(facts)
@@ -155,8 +155,24 @@ fn off_the_nodes(facts: &Facts<'_>) -> Option<Locality> {
 pub fn explain(facts: &Facts<'_>) -> Vec<(NumaSource, RungAnswer)> {
     LADDER
         .iter()
-        .map(|(source, rung)| (*source, rung(facts)))
+        .map(|rung| (rung.0, ask(rung, facts)))
         .collect()
+}
+
+/// What a rung says, where its nodes tell which CPUs are near: a node over several packages does not, unless the site
+/// itself names it.
+fn ask((source, rung): &Rung, facts: &Facts<'_>) -> RungAnswer {
+    let found = rung(facts)?;
+    if *source == NumaSource::Override {
+        return Ok(found);
+    }
+    let over_several = found
+        .nodes
+        .iter()
+        .find(|id| facts.machine.is_over_packages(*id));
+    over_several.map_or(Ok(found), |node| {
+        Err(NoEvidence::NodeOfSeveralSockets(node))
+    })
 }
 
 /// Places every GPU and NIC of `machine`.

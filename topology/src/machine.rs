@@ -742,6 +742,27 @@ impl Machine {
         cpus
     }
 
+    /// Whether NUMA node `id` holds CPUs of several packages (`numa=off`, interleaved memory), so that a device near the
+    /// node is near some of its CPUs only, and which is unknown.
+    ///
+    /// A package of one core does not count: a hypervisor that gives no topology makes each CPU a package.
+    pub fn is_over_packages(&self, id: u32) -> bool {
+        let cpus = self.cpus_of(&NodeSet::single(id));
+        let is_real = |package: &&Package| {
+            let mut cores = self.cores.iter();
+            let own = |core: &&CpuSet| core.intersects(&package.cpus);
+            cores.by_ref().filter(own).nth(1).is_some()
+        };
+        let packages = self.packages.iter();
+        let on = packages.filter(|package| package.cpus.intersects(&cpus));
+        on.filter(is_real).nth(1).is_some()
+    }
+
+    /// Whether naming a device's NUMA node can tell which CPUs are near it.
+    pub fn has_node_of_one_package(&self) -> bool {
+        self.cpu_nodes().iter().any(|id| !self.is_over_packages(id))
+    }
+
     /// The NUMA nodes of `gpus`, of those whose place is known.
     pub fn nodes_of_gpus(&self, gpus: &[PciAddress]) -> NodeSet {
         let mut nodes = NodeSet::new();

@@ -135,7 +135,13 @@ impl Judge<'_> {
         match (line.cores(), self.map) {
             (None, _) => {
                 // Where no GPU's place is known there is nothing to propose.
-                let is_known = gpus.iter().any(|(_, gpu)| gpu.locality.cpus.is_some());
+                let has_near = |gpu: &Gpu| {
+                    gpu.locality
+                        .cpus
+                        .as_ref()
+                        .is_some_and(|cpus| !cpus.is_empty())
+                };
+                let is_known = gpus.iter().any(|(_, gpu)| has_near(gpu));
                 // Where the machine's sockets differ, which cores Slurm's numbers are is unknown, and `gres-conf` writes none.
                 let is_counted = self.map.is_some() || self.world.parameters().overrides_machine();
                 let is_known = is_known && is_counted;
@@ -253,6 +259,10 @@ impl Judge<'_> {
                 ));
                 continue;
             };
+            // All CPUs of its socket are offline: no core is nearer than another.
+            if local.is_empty() {
+                continue;
+            }
             let Some(problem) = self.misplaced(map, cores, local) else {
                 continue;
             };
@@ -419,7 +429,7 @@ impl Judge<'_> {
         let is_same = localities.all(|own| first.is_some_and(|first| first.cpus == own.cpus));
         let local = first.and_then(|first| first.cpus.as_ref());
         match (self.map, local, is_same) {
-            (Some(map), Some(local), true) => {
+            (Some(map), Some(local), true) if !local.is_empty() => {
                 let cores = self.rule.widen(map, &map.cores_of(local));
                 let nodes = first.and_then(|first| first.numa_nodes.as_ref());
                 let node = nodes.map_or_else(String::new, |nodes| format!("   (node {nodes})"));

@@ -6,12 +6,12 @@ use clap::Args;
 use discovery::Source;
 use nccl_topo::compare::{Difference, compare};
 use nccl_topo::model::shared_gpus;
-use nccl_topo::reader::{Effect, Violation};
+use nccl_topo::reader::{self, Effect, System, Violation};
 use serde::Serialize;
 use topology::nvlink::unlinked;
 
 use crate::command::{CommandError, Format, From, Outcome};
-use crate::nccl::version::{ForNccl, predictions};
+use crate::nccl::version::{For, ForNccl, predictions};
 use crate::out::{self, Out};
 
 /// The effect of what the file says instead of NCCL, and may well be right.
@@ -58,9 +58,12 @@ struct CheckFinding {
 
 impl Check {
     pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
-        let reading = super::read(&self.file)?;
-        let mut findings: Vec<_> = reading.violations.iter().map(of_violation).collect();
-        if let Some(system) = &reading.system {
+        let text = super::read(&self.file)?;
+        let here = matches!(self.from.source(), Source::ThisMachine);
+        let versions = self.nccl.versions(here);
+        let Readings { system, violations } = read_for_each(&text, &versions);
+        let mut findings = violations;
+        if let Some(system) = &system {
             findings.extend(self.unlinked());
             let in_parts = shared_gpus(system)
                 .into_iter()
@@ -73,18 +76,16 @@ impl Check {
             }));
         }
         let machine = self.from.read()?;
-        let here = matches!(self.from.source(), Source::ThisMachine);
         let has_gpu = machine.nccl_gpus().next().is_some();
-        let compared = reading.system.is_some() && (!here || has_gpu);
-        if let Some(system) = reading.system.as_ref().filter(|_| compared) {
+        let compared = system.is_some() && (!here || has_gpu);
+        if let Some(system) = system.as_ref().filter(|_| compared) {
             findings.extend(compare(system, &machine).iter().map(of_difference));
-            let versions = self.nccl.versions(here);
             findings.extend(
                 predictions(&machine, &versions)
                     .into_iter()
                     .map(of_prediction),
             );
-        } else if reading.system.is_some() {
+        } else if system.is_some() {
             out::message(
                 "not compared with a machine: no NVIDIA GPU here; name another machine with --from PATH",
             );
@@ -98,7 +99,7 @@ impl Check {
         if self.format.json {
             out.json(&CheckDocument {
                 schema: "gpu-numa/nccl-check/1",
-                accepted: reading.system.is_some(),
+                accepted: system.is_some(),
                 compared,
                 findings,
             })?;
@@ -165,6 +166,45 @@ impl Check {
 
 /// Findings that are listed; a file that is none of NCCL's has one a line.
 const MOST_LINES: usize = 50;
+
+/// What the versions make of a file.
+struct Readings {
+    /// The file; none where one of them refuses it.
+    system: Option<System>,
+    /// What is wrong with it, by line: once where it is for all of them, else with the version.
+    violations: Vec<CheckFinding>,
+}
+
+fn read_for_each(text: &str, versions: &[For]) -> Readings {
+    let readings: Vec<_> = versions
+        .iter()
+        .map(|one| (one, reader::read_for(text, one.rules)))
+        .collect();
+    let mut found: Vec<(&Violation, Vec<&For>)> = Vec::new();
+    for (one, reading) in &readings {
+        for violation in &reading.violations {
+            match found.iter_mut().find(|(known, _)| *known == violation) {
+                Some((_, of)) => of.push(one),
+                None => found.push((violation, vec![one])),
+            }
+        }
+    }
+    found.sort_by_key(|(violation, _)| violation.line);
+    let violations = found.iter().map(|(violation, of)| {
+        let mut finding = of_violation(violation);
+        if of.len() < versions.len() {
+            let names: Vec<&str> = of.iter().map(|one| one.name.as_str()).collect();
+            finding.problem = format!("NCCL {}: {}", names.join(", "), finding.problem);
+        }
+        finding
+    });
+    let violations = violations.collect();
+    let systems: Option<Vec<System>> = readings.into_iter().map(|(_, own)| own.system).collect();
+    Readings {
+        system: systems.and_then(|all| all.into_iter().next()),
+        violations,
+    }
+}
 
 fn of_violation(violation: &Violation) -> CheckFinding {
     CheckFinding {

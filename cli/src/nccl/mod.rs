@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 use ffi::linux::file::{FileError, read_regular};
-use nccl_topo::reader::{self, Effect, Reading, System, Violation};
+use nccl_topo::reader::{self, Effect, System, Violation};
 
 use crate::command::{CommandError, Outcome};
 use crate::out::{self, Out};
@@ -53,8 +53,8 @@ impl Nccl {
     }
 }
 
-/// The file as NCCL reads it.
-fn read(path: &Path) -> Result<Reading, CommandError> {
+/// The text of NCCL's file.
+fn read(path: &Path) -> Result<String, CommandError> {
     let failed =
         |why: &dyn std::fmt::Display| CommandError::Argument(format!("{}: {why}", path.display()));
     let bytes = read_regular(path, MAX_FILE_BYTES).map_err(|error| match error {
@@ -75,7 +75,7 @@ fn read(path: &Path) -> Result<Reading, CommandError> {
               NCCL's file of that machine)",
         ));
     }
-    Ok(reader::read(&text))
+    Ok(text.into_owned())
 }
 
 /// Whether a document is hwloc's: its root is `<topology>`, NCCL's is `<system>`.
@@ -90,7 +90,7 @@ fn is_hwloc(text: &str) -> bool {
 
 /// The file, where NCCL takes it; what is wrong with it goes to standard error.
 fn read_accepted(path: &Path) -> Result<System, CommandError> {
-    let reading = read(path)?;
+    let reading = reader::read(&read(path)?);
     let worth = |violation: &&Violation| violation.effect != Effect::Note;
     for violation in reading.violations.iter().filter(worth) {
         out::message(&at(path, violation));

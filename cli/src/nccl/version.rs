@@ -69,8 +69,10 @@ fn parse_version(text: &str) -> Result<Asked, String> {
 pub(crate) struct For {
     /// As a page names it: `2.30`.
     pub(crate) name: String,
-    /// Its rules.
+    /// Its rules; for a version newer than the table those of the newest row.
     pub(crate) rules: &'static Rules,
+    /// Whether these rules are known to be its own, so that what it will do can be foretold.
+    pub(crate) is_known: bool,
 }
 
 impl ForNccl {
@@ -84,17 +86,19 @@ impl ForNccl {
                 .map(|rules| For {
                     name: rules.from.series(),
                     rules,
+                    is_known: true,
                 })
                 .collect();
         };
         if !version.is_known() {
             out::message(&format!(
-                "NCCL {text} is newer than {NEWEST}, the newest whose rules are known here; these are used"
+                "NCCL {text} is newer than {NEWEST}, the newest whose rules are known here: these are used, and nothing is predicted"
             ));
         }
         vec![For {
             name: text,
             rules: Rules::of(version),
+            is_known: version.is_known(),
         }]
     }
 }
@@ -118,11 +122,12 @@ fn found_here() -> Option<Asked> {
 }
 
 /// What no true file can fix, and how NCCL cuts the host, in words: what holds for all versions once, the rest with
-/// its version.
+/// its version; of a version newer than the table nothing.
 pub(crate) fn predictions(machine: &Machine, versions: &[For]) -> Vec<String> {
     let searches = Searches::default();
     let each: Vec<(&For, Vec<String>)> = versions
         .iter()
+        .filter(|one| one.is_known)
         .map(|one| {
             let found = predict_for(machine, one.rules, &searches);
             let split = split_for(machine, one.rules, &searches);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use topology::machine::{Locality, Machine};
+use topology::machine::{Locality, Machine, NumaSource};
 use topology::pci::PciAddress;
 use topology::quantity::count;
 use topology::vendor::VENDORS;
@@ -133,6 +133,7 @@ fn legend(machine: &Machine, all: &[&Named], rows: usize) -> Option<String> {
 /// The evidence for the devices with a mark.
 fn inferred(machine: &Machine, devices: &[Named]) -> Option<String> {
     let mut by: Vec<(&'static str, Vec<&str>)> = Vec::new();
+    let mut reported: BTreeSet<&str> = BTreeSet::new();
     for (name, pci) in devices {
         let Some(place) = topology::path::locality(machine, *pci) else {
             continue;
@@ -141,6 +142,11 @@ fn inferred(machine: &Machine, devices: &[Named]) -> Option<String> {
             continue;
         }
         let words = place.numa_source.words();
+        reported.insert(if place.numa_source == NumaSource::NearestNode {
+            "one without CPUs"
+        } else {
+            "no NUMA node"
+        });
         match by.iter_mut().find(|(own, _)| *own == words) {
             Some((_, names)) => names.push(name),
             None => by.push((words, vec![name])),
@@ -160,8 +166,9 @@ fn inferred(machine: &Machine, devices: &[Named]) -> Option<String> {
         })
         .collect();
     Some(format!(
-        "{MARK} inferred {}; the kernel reports no NUMA node (`gpu-numa show --explain {first}` lists the evidence).",
-        parts.join("; ")
+        "{MARK} inferred {}; the kernel reports {} (`gpu-numa show --explain {first}` lists the evidence).",
+        parts.join("; "),
+        Vec::from_iter(reported).join(", or ")
     ))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use topology::machine::{Gpu, Machine};
 use topology::path::{crosses_socket, nvlinks};
-use topology::set::IndexSet;
+use topology::set::{CpuSet, IndexSet};
 
 use crate::hardware::{cut, join, link_names};
 
@@ -94,10 +94,12 @@ fn within(machine: &Machine) -> Option<String> {
     })
 }
 
-/// How to run one task per GPU on its GPU's node; None where all GPUs share a node, or some are never bound to.
+/// How to run one task per GPU on its GPU's node; None where all GPUs share a node, or some are never bound to or have no
+/// CPU near.
 fn each(machine: &Machine) -> Option<String> {
     let several = node_groups(machine).len() > 1;
-    (several && machine.gpus.iter().all(Gpu::is_bound_at_launch)).then(|| {
+    let can_be_bound = |gpu: &Gpu| gpu.is_bound_at_launch() && !is_without_cpus(gpu);
+    (several && machine.gpus.iter().all(can_be_bound)).then(|| {
         format!(
             "To run one task per GPU, each bound to its GPU's NUMA node:\nsrun -n{} --gpus-per-task=1 --gpu-numa-bind",
             machine.gpus.iter().map(Gpu::parts).sum::<usize>()
@@ -197,7 +199,8 @@ fn across(machine: &Machine, groups: &[GpuSet]) -> Vec<String> {
     } else {
         format!("{names} are on different sockets and communicate across the socket link.")
     };
-    let advice = (!is_all_linked).then(|| advice(groups));
+    let is_counted = !machine.gpus.iter().any(is_without_cpus);
+    let advice = (!is_all_linked && is_counted).then(|| advice(groups));
     std::iter::once(sentence).chain(advice).collect()
 }
 
@@ -232,6 +235,12 @@ fn between(machine: &Machine, groups: &[GpuSet]) -> Between {
     between.links = link_names(linked);
     between.hidden_links = link_names(hidden);
     between
+}
+
+/// Whether all CPUs of the GPU's socket are offline, which Slurm then does not count.
+fn is_without_cpus(gpu: &Gpu) -> bool {
+    let near = gpu.locality.cpus.as_ref();
+    near.is_some_and(CpuSet::is_empty)
 }
 
 /// What to ask Slurm for so that a job stays on one socket.

@@ -192,11 +192,17 @@ fn unknown(machine: &Machine) -> Vec<String> {
     let Some(first) = lost.first() else {
         return Vec::new();
     };
-    vec![format!(
-        "GPU{lost}: NUMA node unknown (`gpu-numa show --explain GPU{first}` lists the evidence); if you know the \
-         node, write it into /{}.",
-        topology::sysfs::OVERRIDE_FILE
-    )]
+    let evidence = format!("(`gpu-numa show --explain GPU{first}` lists the evidence)");
+    vec![if machine.has_node_of_one_package() {
+        format!(
+            "GPU{lost}: NUMA node unknown {evidence}; if you know the node, write it into /{}.",
+            topology::sysfs::OVERRIDE_FILE
+        )
+    } else {
+        format!(
+            "GPU{lost}: NUMA nodes here hold CPUs of several sockets, so which CPUs are near is unknown {evidence}."
+        )
+    }]
 }
 
 /// The MIG instances of each GPU; they are on its NUMA node.

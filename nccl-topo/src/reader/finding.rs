@@ -116,6 +116,14 @@ pub enum Problem {
         /// How many.
         count: usize,
     },
+    /// More elements inside one than NCCL has room for.
+    #[error("{count} elements inside it; NCCL accepts {most}")]
+    TooManyChildren {
+        /// How many.
+        count: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// No `<system>`.
     #[error("no <system>, so NCCL detects the machine by itself")]
     NoSystem,

@@ -4,6 +4,7 @@
 //! NCCL's files look like XML but are not: no header, no tab, no line break inside a tag.
 
 use crate::element::Element;
+use crate::rules::Rules;
 
 mod finding;
 mod lexer;
@@ -37,11 +38,16 @@ pub struct Reading {
     pub violations: Vec<Violation>,
 }
 
-/// Reads a file as NCCL does and says all that is wrong with it.
+/// Reads a file as NCCL does and says all that is wrong with it, where the version is not known ([`Rules::assumed`]).
 pub fn read(text: &str) -> Reading {
+    read_for(text, Rules::assumed())
+}
+
+/// Reads a file as the NCCL of these rules does and says all that is wrong with it.
+pub fn read_for(text: &str, nccl: &Rules) -> Reading {
     let (root, mut violations) = tree::read_tree(text);
     if let Some(root) = &root {
-        violations.extend(rules::check(root));
+        violations.extend(rules::check(root, nccl));
     }
     violations.sort_by_key(|violation| violation.line);
     let refused = violations

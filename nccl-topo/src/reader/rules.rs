@@ -6,7 +6,7 @@ use topology::pci::PciAddress;
 
 use super::finding::{Effect, Problem, Violation};
 use crate::element::{Element, GPU_CLASS, MAX_ATTRIBUTES, integer};
-use crate::rules::pci_speed;
+use crate::rules::{self, pci_speed};
 
 /// Attributes that NCCL adds to an element where they are missing.
 fn added_by_nccl(name: &str) -> &'static [&'static str] {
@@ -37,21 +37,25 @@ fn added_by_nccl(name: &str) -> &'static [&'static str] {
     }
 }
 
-/// All findings of a tree that could be read.
-pub(super) fn check(root: &Element) -> Vec<Violation> {
-    let mut rules = Rules::default();
+/// All findings of a tree that could be read, for the NCCL whose rules these are.
+pub(super) fn check(root: &Element, nccl: &rules::Rules) -> Vec<Violation> {
+    let mut rules = Rules {
+        nccl,
+        found: Vec::new(),
+        seen: BTreeMap::new(),
+    };
     rules.system(root);
     rules.found
 }
 
-#[derive(Default)]
-struct Rules {
+struct Rules<'r> {
+    nccl: &'r rules::Rules,
     found: Vec<Violation>,
     /// Line of each `numaid` and `busid`.
     seen: BTreeMap<(&'static str, String), usize>,
 }
 
-impl Rules {
+impl Rules<'_> {
     fn note(&mut self, element: &Element, effect: Effect, problem: Problem) {
         self.found.push(Violation {
             line: element.line,
@@ -110,9 +114,18 @@ impl Rules {
         if count > MAX_ATTRIBUTES {
             self.note(element, Effect::Fatal, Problem::TooManyAttributes { count });
         }
+        let (count, most) = (element.children.len(), self.nccl.most_children);
+        if count > most {
+            self.note(
+                element,
+                Effect::Fatal,
+                Problem::TooManyChildren { count, most },
+            );
+        }
     }
 
     fn system(&mut self, system: &Element) {
+        self.any(system);
         let because = "NCCL refuses the file";
         if self
             .need(system, Effect::Fatal, "version", because)
@@ -189,8 +202,16 @@ impl Rules {
             let expected = "NCCL knows GenuineIntel, AuthenticAMD and Zhaoxin's names, and assumes 5000 GB/s \
                             between sockets of others";
             self.bad(cpu, Effect::Misread, "vendor", expected);
-        } else if !vendor.starts_with("AuthenticAMD") {
-            for key in ["familyid", "modelid"] {
+        } else {
+            let keys: &[&str] = match (
+                vendor.starts_with("AuthenticAMD"),
+                self.nccl.amd_needs_family,
+            ) {
+                (false, _) => &["familyid", "modelid"],
+                (true, true) => &["familyid"],
+                (true, false) => &[],
+            };
+            for key in keys {
                 self.need(cpu, Effect::Misread, key, because);
             }
         }

@@ -369,3 +369,29 @@ proptest::proptest! {
         proptest::prop_assert!(parse(cut).is_err());
     }
 }
+
+#[test]
+fn what_a_file_needs_differs_by_version() {
+    let of = |text: &str, rules: &Rules| {
+        let reading = read_for(text, rules);
+        let problems = reading.violations.iter().map(ToString::to_string);
+        (reading.system.is_some(), problems.collect::<Vec<_>>())
+    };
+    let newest = Rules::in_use().last().unwrap();
+    // The family of AMD's processors decides in the newest, too: its own code ends with an error without it.
+    let amd = file("");
+    assert_eq!(of(&amd, Rules::assumed()), (true, Vec::new()));
+    let (_, problems) = of(&amd, newest);
+    assert!(problems[0].contains("no familyid"), "{problems:?}");
+    // The oldest has room for 128 elements in one.
+    let port = |at: usize| GPU.replace("3b:00.0", &format!("{at:02x}:00.0"));
+    let ports = (0..130).map(|at| format!("<pci {}/>\n", port(at)));
+    let many = file(&ports.collect::<String>());
+    assert!(of(&many, Rules::assumed()).0);
+    let (is_read, problems) = of(&many, Rules::oldest());
+    assert!(!is_read);
+    assert!(
+        problems[0].contains("130 elements inside it; NCCL accepts 128"),
+        "{problems:?}"
+    );
+}

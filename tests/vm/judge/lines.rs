@@ -447,7 +447,12 @@ impl Told<'_> {
             "--exclusive and srun without --cpus-per-task, --cpus-per-gpu or --exact",
         ];
         let ways = text.split_once(": ").map_or("", |(_, ways)| ways);
-        let ways = ways.strip_suffix(NEEDS_CORES).unwrap_or(ways);
+        let (ways, if_cores_are_right) = match ways.strip_suffix(NEEDS_CORES) {
+            Some(ways) => (ways, true),
+            None => (ways, false),
+        };
+        // What was typed already is true advice where its condition is not met.
+        let is_met = !(if_cores_are_right && self.shape.slurm.contains("GRES_CORES="));
         let mut wrong = Vec::new();
         for way in ways.split(", or ") {
             let way = way
@@ -458,7 +463,9 @@ impl Told<'_> {
                 || format!("unknown advice {way}"),
             ));
             let was_typed = self.shape.name.split(' ').any(|word| word == way);
-            wrong.extend(complain(was_typed, || format!("{way} was typed already")));
+            wrong.extend(complain(was_typed && is_met, || {
+                format!("{way} was typed already")
+            }));
         }
         let is_short = (0..self.tasks.len()).any(|task| {
             let cpus = self.tasks[task].cpus();

@@ -215,7 +215,8 @@ impl Draft<'_> {
         if near.gpus.is_empty() {
             TaskCase::NoGpu
         } else if let Some(gpu) = near.first_unknown() {
-            TaskCase::UnknownNode { gpu }
+            let can_be_named = self.machine.has_node_of_one_package();
+            TaskCase::UnknownNode { gpu, can_be_named }
         } else if let Some(why) = near.left {
             // Wherever the step has CPUs: it would keep its own.
             TaskCase::CpusLeft { gpu_nodes, why }

@@ -99,7 +99,8 @@ fn find_misfit(
     strict: bool,
 ) -> Option<Misfit> {
     if let Some(gpu) = near.first_unknown() {
-        return Some(Misfit::UnknownNode { gpu });
+        let can_be_named = machine.has_node_of_one_package();
+        return Some(Misfit::UnknownNode { gpu, can_be_named });
     }
     let known = near.gpus.iter().zip(&near.gpu_nodes);
     let gpus: Vec<_> = known

@@ -67,6 +67,8 @@ pub enum TaskCase {
     UnknownNode {
         /// The first such GPU.
         gpu: PciAddress,
+        /// Whether the site can name one that tells which CPUs are near.
+        can_be_named: bool,
     },
     /// The step has no CPU on the nodes of its GPUs.
     Far {
@@ -138,6 +140,8 @@ pub enum Misfit {
     UnknownNode {
         /// The GPU.
         gpu: PciAddress,
+        /// Whether the site can name one that tells which CPUs are near.
+        can_be_named: bool,
     },
     /// A GPU has no local CPU in the step.
     NoLocalCpu {

@@ -225,6 +225,12 @@ pub enum NoEvidence {
     /// The nearest node is only looked for where `numa_node` has no CPUs.
     #[error("not applicable: numa_node is {0}, which has CPUs")]
     NodeHasCpus(u32),
+    /// No node stands in for one whose whole socket is offline.
+    #[error("not applicable: all CPUs of the socket of node {0} are offline")]
+    SocketOffline(u32),
+    /// The node has CPUs of several packages (`numa=off`, interleaved memory), and the device is near those of one.
+    #[error("node {0} holds CPUs of several sockets, and the device is near those of one")]
+    NodeOfSeveralSockets(u32),
     /// There is no node to be near to.
     #[error("not applicable: numa_node names no node of this machine")]
     NoNearNode,

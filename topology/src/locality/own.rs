@@ -3,6 +3,7 @@
 use super::{
     Evidence, Facts, Grounds, NoEvidence, RungAnswer, SiteWord, nearest_with_cpus, with_cpus,
 };
+use crate::machine::{Machine, NodeKind, NumaNode};
 use crate::set::NodeSet;
 
 pub(super) fn by_override(facts: &Facts<'_>) -> RungAnswer {
@@ -113,7 +114,7 @@ pub(super) fn by_numa_node(facts: &Facts<'_>) -> RungAnswer {
     let id = u32::try_from(raw).map_err(|_| NoEvidence::NoNodeNamed(raw))?;
     let node = facts.machine.node(id);
     let node = node.ok_or(NoEvidence::NoSuchNode(id))?;
-    if node.cpus.is_empty() {
+    if node.cpus.is_empty() && !is_on_offline_socket(facts.machine, node) {
         return Err(NoEvidence::NodeWithoutCpus(id));
     }
     Ok(Evidence {
@@ -122,7 +123,15 @@ pub(super) fn by_numa_node(facts: &Facts<'_>) -> RungAnswer {
     })
 }
 
-/// A GPU or NIC beside memory of its own, or a node whose CPUs are all offline.
+/// Whether all CPUs of the node's socket are offline: those of another socket are not near in its place.
+fn is_on_offline_socket(machine: &Machine, node: &NumaNode) -> bool {
+    let mut others = machine.numa_nodes.iter();
+    node.kind == NodeKind::Offline
+        && node.package.is_some()
+        && others.all(|other| other.cpus.is_empty() || other.package != node.package)
+}
+
+/// A GPU or NIC beside memory of its own, or beside a node whose CPUs are offline while others of its socket are not.
 pub(super) fn by_nearest_node(facts: &Facts<'_>) -> RungAnswer {
     let raw = facts
         .device
@@ -132,6 +141,9 @@ pub(super) fn by_nearest_node(facts: &Facts<'_>) -> RungAnswer {
     let node = node.ok_or(NoEvidence::NoNearNode)?;
     if !node.cpus.is_empty() {
         return Err(NoEvidence::NodeHasCpus(node.id));
+    }
+    if is_on_offline_socket(facts.machine, node) {
+        return Err(NoEvidence::SocketOffline(node.id));
     }
     let nodes = nearest_with_cpus(facts.machine, node.id)?;
     Ok(Evidence {

@@ -526,3 +526,74 @@ proptest::proptest! {
         }
     }
 }
+
+/// Names the place of the machine's GPU by `numa_node`.
+fn placed(mut machine: Machine, numa_node: i32) -> Locality {
+    for device in &mut machine.pci {
+        device.numa_node = Some(numa_node);
+    }
+    locate(&Facts {
+        device: machine.device(at(GPU)).unwrap(),
+        machine: &machine,
+        overrides: &Overrides::new(),
+    })
+}
+
+#[test]
+fn cpus_of_another_socket_do_not_stand_in_for_a_socket_that_is_offline() {
+    let mut machine = machine(2);
+    machine.online = (0..4).collect();
+    for node in &mut machine.numa_nodes {
+        let is_offline = node.package == Some(1);
+        node.distances = (0..4)
+            .map(|to| {
+                (
+                    to,
+                    if to == node.id {
+                        10
+                    } else if to / 2 == node.id / 2 {
+                        12
+                    } else {
+                        21
+                    },
+                )
+            })
+            .collect();
+        if is_offline {
+            (node.kind, node.cpus) = (NodeKind::Offline, CpuSet::new());
+        }
+    }
+    machine.packages[1].cpus = CpuSet::new();
+    let place = placed(machine.clone(), 3);
+    assert_eq!(place.numa_nodes.unwrap().to_string(), "3");
+    assert_eq!((place.package, place.cpus), (Some(1), Some(CpuSet::new())));
+    // Where a node of the socket has CPUs, it does.
+    machine.online = (0..6).collect();
+    machine.packages[1].cpus = (4..6).collect();
+    machine.numa_nodes[2].kind = NodeKind::Dram;
+    machine.numa_nodes[2].cpus = (4..6).collect();
+    let place = placed(machine, 3);
+    assert_eq!(place.numa_nodes.unwrap().to_string(), "2");
+}
+
+#[test]
+fn a_node_over_several_packages_places_nothing() {
+    let mut machine = machine(2);
+    machine.numa_nodes.truncate(1);
+    machine.numa_nodes[0].cpus = (0..8).collect();
+    machine.numa_nodes[0].package = None;
+    for package in &mut machine.packages {
+        package.numa_nodes = NodeSet::single(0);
+    }
+    machine.cores = (0..8).map(CpuSet::single).collect();
+    assert_eq!(placed(machine.clone(), 0).numa_nodes, None);
+    // A hypervisor that makes each CPU a package tells of no sockets.
+    machine.packages = (0..8)
+        .map(|id| Package {
+            id,
+            cpus: CpuSet::single(id),
+            numa_nodes: NodeSet::single(0),
+        })
+        .collect();
+    assert_eq!(placed(machine, 0).numa_nodes, Some(NodeSet::single(0)));
+}

@@ -11,11 +11,11 @@ pub fn refusal_reason(refusal: &Refusal, named: GpuNames<'_>, voice: Voice) -> S
     let has = phrases::cpus(&refusal.step.cpus);
     let on = phrases::nodes(&refusal.step.nodes);
     match (&refusal.misfit, voice) {
-        (Misfit::UnknownNode { gpu }, Voice::Step) => {
+        (Misfit::UnknownNode { gpu, .. }, Voice::Step) => {
             let gpu = named.name(*gpu);
             format!("the NUMA node of task {task}'s {gpu} is unknown; the step has {has}, on {on}")
         }
-        (Misfit::UnknownNode { gpu }, Voice::Process) => {
+        (Misfit::UnknownNode { gpu, .. }, Voice::Process) => {
             let gpu = named.name(*gpu);
             format!("the NUMA node of {gpu} is unknown; this process may use {has}, on {on}")
         }
@@ -150,7 +150,7 @@ pub fn refused_line(policy: Policy, refusal: &Refusal, gpus: GpuNames<'_>, voice
 /// What would fit under Slurm, and how to run all the same; nothing is said to fit that was not tried.
 pub fn advice_line(refusal: &Refusal, advice: &Advice, verb: Verb) -> String {
     let fits = match &refusal.misfit {
-        Misfit::UnknownNode { gpu } => Some(format!(
+        Misfit::UnknownNode { gpu, can_be_named } => can_be_named.then(|| format!(
             "its NUMA node named in /etc/gpu-numa-bind/localities (\"{gpu} N\", N the node's number)"
         )),
         Misfit::LeftFar { why, .. } => match why {

@@ -34,7 +34,9 @@ pub fn task_message(plan: &TaskPlan, gpus: GpuNames<'_>, voice: Voice) -> String
         (TaskCase::Off, Voice::Process) => "off: left as it is".to_owned(),
         (TaskCase::NoGpu, Voice::Step) => "sees no GPU; left as Slurm made it".to_owned(),
         (TaskCase::NoGpu, Voice::Process) => "sees no GPU; left as it is".to_owned(),
-        (TaskCase::UnknownNode { gpu }, _) => unknown_node(&gpus.name(*gpu), Fate::of(plan), voice),
+        (TaskCase::UnknownNode { gpu, can_be_named }, _) => {
+            unknown_node(&gpus.name(*gpu), *can_be_named, Fate::of(plan), voice)
+        }
         (
             TaskCase::Far {
                 gpu_nodes,
@@ -79,21 +81,24 @@ impl Fate {
     }
 }
 
-fn unknown_node(gpu: &str, (fate, cpus): (Fate, String), voice: Voice) -> String {
-    match (fate, voice) {
-        (Fate::Left, Voice::Step) => format!(
-            "the NUMA node of {gpu} is unknown; left as Slurm made it (name the node in /etc/gpu-numa-bind/localities)"
-        ),
-        (Fate::Left, Voice::Process) => format!(
-            "the NUMA node of {gpu} is unknown; left as it is (name the node in /etc/gpu-numa-bind/localities)"
-        ),
-        (Fate::Moved, _) => format!(
-            "the NUMA node of {gpu} is unknown; moved to {cpus} (name the node in /etc/gpu-numa-bind/localities)"
-        ),
-        (Fate::WouldMove, _) => format!(
-            "the NUMA node of {gpu} is unknown; would be moved to {cpus} (name the node in /etc/gpu-numa-bind/localities)"
-        ),
-    }
+fn unknown_node(
+    gpu: &str,
+    can_be_named: bool,
+    (fate, cpus): (Fate, String),
+    voice: Voice,
+) -> String {
+    let became = match (fate, voice) {
+        (Fate::Left, Voice::Step) => "left as Slurm made it".to_owned(),
+        (Fate::Left, Voice::Process) => "left as it is".to_owned(),
+        (Fate::Moved, _) => format!("moved to {cpus}"),
+        (Fate::WouldMove, _) => format!("would be moved to {cpus}"),
+    };
+    let cure = if can_be_named {
+        " (name the node in /etc/gpu-numa-bind/localities)"
+    } else {
+        ""
+    };
+    format!("the NUMA node of {gpu} is unknown; {became}{cure}")
 }
 
 fn far(

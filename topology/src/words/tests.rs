@@ -260,7 +260,10 @@ fn a_task_that_is_left_says_why() {
         "sees no GPU; left as Slurm made it",
         "sees no GPU; left as it is",
     );
-    let unknown = left(TaskCase::UnknownNode { gpu: gpu(0x21) });
+    let unknown = left(TaskCase::UnknownNode {
+        gpu: gpu(0x21),
+        can_be_named: true,
+    });
     two(
         &unknown,
         "the NUMA node of GPU 0000:21:00.0 is unknown; left as Slurm made it \
@@ -421,7 +424,10 @@ fn every_refusal_says_what_does_not_fit_and_what_would() {
     let gpus = || vec![gpu(0x21)];
     for (misfit, step, process, fits) in [
         (
-            Misfit::UnknownNode { gpu: gpu(0x21) },
+            Misfit::UnknownNode {
+                gpu: gpu(0x21),
+                can_be_named: true,
+            },
             "the NUMA node of task 1's GPU 0000:21:00.0 is unknown; the step has CPUs 0-3, on node 0",
             "the NUMA node of GPU 0000:21:00.0 is unknown; this process may use CPUs 0-3, on node 0",
             "its NUMA node named in /etc/gpu-numa-bind/localities (\"0000:21:00.0 N\", N the node's number)",

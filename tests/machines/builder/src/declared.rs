@@ -511,7 +511,8 @@ impl Declared {
             .collect()
     }
 
-    pub(crate) fn online(&self) -> BTreeSet<u32> {
+    /// Its CPUs that are online.
+    pub fn online(&self) -> BTreeSet<u32> {
         &self.present() - &self.offline.set()
     }
 

@@ -208,8 +208,8 @@ fn a_socket_whose_cpus_are_all_offline_keeps_its_devices() {
     let machine = tree().read();
     assert_eq!(machine.node(2).unwrap().kind, NodeKind::Offline);
     assert_eq!(machine.gpus[0].locality.package, Some(2));
-    // Its tasks get the nearest CPUs that are online.
-    let nearest = (NumaSource::NearestNode, "1".to_owned());
+    // It is on its own node: CPUs of another socket are not near it.
+    let nearest = (NumaSource::NumaNode, "2".to_owned());
     assert_eq!(places(&machine), [nearest]);
     // A GPU of which nothing is known may be there too.
     let machine = tree()
