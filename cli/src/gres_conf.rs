@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use slurm_config::cores::{CoreMap, CoreSet, Counts, SocketKind};
+use slurm_config::cores::{CoreMap, CoreSet, Counts, SocketKind, stops_slurmd};
 use slurm_config::node::{Node, real_memory_to_write};
 use slurm_config::parameters::SocketWord;
 use slurm_config::rules::CoresRule;
@@ -109,7 +109,13 @@ impl GresConf {
         }
         let map = world.core_map(kind);
         let counts = world.counts_with(kind).ok_or_else(|| {
-            CommandError::Argument("the machine has no core that Slurm counts".to_owned())
+            CommandError::Argument(if stops_slurmd(&machine, kind) {
+                "--numa-node-as-socket: hwloc has groups of several kinds on this machine, so slurmd cannot count its NUMA nodes as \
+                 sockets and does not start; expected packages"
+                    .to_owned()
+            } else {
+                "the machine has no core that Slurm counts, or how it counts them is not known".to_owned()
+            })
         })?;
         // Slurm may know the host by another name than its own.
         let node = world.slurm.as_ref().and_then(|slurm| slurm.node.as_ref());
@@ -522,13 +528,20 @@ impl<'a> Host<'a> {
     fn node_line(&self, name: &str, gpus: &[Option<String>], shards: Option<u32>) -> String {
         let Counts {
             cpus,
+            boards,
             sockets,
             cores_per_socket,
             threads_per_core,
         } = self.counts;
+        let sockets = match boards {
+            Some(boards) => format!(
+                "Boards={boards} SocketsPerBoard={}",
+                sockets / boards.max(1)
+            ),
+            None => format!("Sockets={sockets}"),
+        };
         let mut line = format!(
-            "NodeName={name} CPUs={cpus} Boards=1 SocketsPerBoard={sockets} CoresPerSocket={cores_per_socket} \
-             ThreadsPerCore={threads_per_core}"
+            "NodeName={name} CPUs={cpus} {sockets} CoresPerSocket={cores_per_socket} ThreadsPerCore={threads_per_core}"
         );
         if let Some(memory) = self.memory_mib {
             line.push_str(&format!(" RealMemory={}", real_memory_to_write(memory)));

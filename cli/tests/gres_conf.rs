@@ -263,3 +263,21 @@ fn amds_gpus_get_lines_in_the_order_in_which_rocm_counts() {
         "{text}"
     );
 }
+
+/// Groups of NUMA nodes near each other are boards, as a real `slurmd -C` prints them.
+#[test]
+fn boards_are_groups_of_near_sockets() {
+    let host = Host::new();
+    let line = |words: &[&str]| {
+        let page = host.page(&[&["gres-conf"], words].concat());
+        page.lines().last().unwrap_or_default().to_owned()
+    };
+    assert!(line(&[]).contains(" Boards=1 SocketsPerBoard=2 CoresPerSocket=4 "));
+    host.split_packages();
+    assert!(line(&[]).contains(" Boards=1 SocketsPerBoard=2 CoresPerSocket=4 "));
+    let nodes = line(&["--numa-node-as-socket"]);
+    assert!(
+        nodes.contains(" Boards=1 SocketsPerBoard=4 CoresPerSocket=2 "),
+        "{nodes}"
+    );
+}

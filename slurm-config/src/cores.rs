@@ -8,6 +8,7 @@ use topology::machine::Machine;
 use topology::set::{CpuSet, IndexSet};
 
 use crate::node::{Node, Shape};
+use crate::objects::{NodeSockets, Objects};
 
 /// Marks a set of Slurm's core numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +34,9 @@ pub enum SocketKind {
 pub struct Counts {
     /// `CPUs=`.
     pub cpus: usize,
-    /// `SocketsPerBoard=`; boards are one.
+    /// `Boards=`: groups of sockets near each other by their distances; None where hwloc's objects are not known.
+    pub boards: Option<usize>,
+    /// All sockets; `SocketsPerBoard=` is these by the boards, rounded down.
     pub sockets: usize,
     /// `CoresPerSocket=`: all cores by all sockets, rounded down.
     pub cores_per_socket: usize,
@@ -50,12 +53,36 @@ pub struct CoreMap {
     sockets: Sockets,
 }
 
-/// A machine's cores in Slurm's order, without those that have a CPU of `left_out`.
+/// Whether slurmd does not start where it takes `kind` for a socket of this machine, because hwloc has groups of several kinds and the
+/// NUMA nodes hang on some ("can not handle nobj[SOCKET] = -1").
+pub fn stops_slurmd(machine: &Machine, kind: SocketKind) -> bool {
+    let objects = (kind == SocketKind::NumaNode).then(|| Objects::of(machine));
+    objects
+        .flatten()
+        .is_some_and(|own| own.node_sockets == Some(NodeSockets::Stops))
+}
+
+/// A machine's cores in Slurm's order, without those that have a CPU of `left_out`; None where what slurmd counts is not known, or
+/// nothing, as it does not start.
 pub(crate) fn sockets_of_machine(
     machine: &Machine,
     kind: SocketKind,
     left_out: &CpuSet,
-) -> Sockets {
+) -> Option<Sockets> {
+    let of_nodes = match kind {
+        SocketKind::NumaNode => match Objects::of(machine)?.node_sockets {
+            Some(NodeSockets::Sets(sets)) => sets,
+            Some(NodeSockets::Stops) => return None,
+            // Without nodes it stays with packages.
+            None => machine
+                .packages
+                .iter()
+                .map(|package| package.cpus.clone())
+                .collect(),
+        },
+        SocketKind::Package | SocketKind::L3 => Vec::new(),
+    };
+    let of_nodes: Vec<&CpuSet> = of_nodes.iter().collect();
     let packages: Vec<&CpuSet> = machine
         .packages
         .iter()
@@ -69,7 +96,7 @@ pub(crate) fn sockets_of_machine(
     let caches: Vec<&CpuSet> = machine.last_level_caches.iter().collect();
     let homes = match kind {
         SocketKind::Package => &packages,
-        SocketKind::NumaNode => &nodes,
+        SocketKind::NumaNode => &of_nodes,
         SocketKind::L3 => &caches,
     };
     // hwloc's order: whatever holds a core comes by its lowest CPU, outermost first.
@@ -95,17 +122,18 @@ pub(crate) fn sockets_of_machine(
             None => sockets.push((home, vec![core.clone()])),
         }
     }
-    sockets.into_iter().map(|(_, cores)| cores).collect()
+    Some(sockets.into_iter().map(|(_, cores)| cores).collect())
 }
 
 impl Counts {
     /// Counts a machine of which slurmd leaves the cores with a CPU of `left_out` aside; None where it has no core.
     pub fn of(machine: &Machine, kind: SocketKind, left_out: &CpuSet) -> Option<Self> {
-        let sockets = sockets_of_machine(machine, kind, left_out);
+        let sockets = sockets_of_machine(machine, kind, left_out)?;
         let cores: usize = sockets.iter().map(Vec::len).sum();
         let cpus: usize = sockets.iter().flatten().map(CpuSet::len).sum();
         Some(Self {
             cpus,
+            boards: Objects::of(machine).map(|own| own.boards),
             sockets: sockets.len(),
             cores_per_socket: cores.checked_div(sockets.len())?,
             threads_per_core: cpus.checked_div(cores)?,
@@ -130,7 +158,7 @@ impl CoreMap {
 
     /// Counts a machine of which slurmd leaves the cores with a CPU of `left_out` aside.
     pub fn without(machine: &Machine, kind: SocketKind, left_out: &CpuSet) -> Option<Self> {
-        let sockets = sockets_of_machine(machine, kind, left_out);
+        let sockets = sockets_of_machine(machine, kind, left_out)?;
         let first = sockets.first()?;
         let threads = first.first().map(CpuSet::len);
         let alike = sockets.iter().all(|cores| {
@@ -318,6 +346,7 @@ mod tests {
         let counts = Counts::of(&machine, SocketKind::Package, &CpuSet::new()).unwrap();
         let expected = Counts {
             cpus: 14,
+            boards: Some(1),
             sockets: 2,
             cores_per_socket: 3,
             threads_per_core: 2,

@@ -14,6 +14,7 @@ pub mod hostlist;
 pub mod keys;
 pub mod mig;
 pub mod node;
+mod objects;
 mod options;
 pub mod parameters;
 pub mod plugins;

@@ -64,7 +64,8 @@ enum Unit {
 impl Sockets {
     /// The packages of a machine, all cores on one where none is known.
     pub fn of(machine: &Machine) -> Self {
-        let cores = sockets_of_machine(machine, SocketKind::Package, &CpuSet::new());
+        let cores =
+            sockets_of_machine(machine, SocketKind::Package, &CpuSet::new()).unwrap_or_default();
         let threads = cores.iter().flatten().map(CpuSet::len).max();
         Self {
             cores_per_socket: cores.iter().map(Vec::len).max().unwrap_or(0),

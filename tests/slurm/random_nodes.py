@@ -35,6 +35,7 @@ class Machine:
     is_together: bool = False
     offline: str = ""
     cores_per_l3: int = 0           # none: one cache for each node
+    slit: str = "packages"          # which nodes are near each other: "flat", "pairs" of nodes, "halves" of the machine
 
     @property
     def nodes(self):
@@ -73,7 +74,15 @@ class Machine:
         memory = "\n".join(f"  {{ id = {n}, memory = \"8G\" }}," for n in range(self.nodes))
 
         def distance(a, b):
-            return 10 if a == b else 12 if a // self.nodes_per_socket == b // self.nodes_per_socket else 21
+            if a == b:
+                return 10
+            if self.slit == "pairs" and a // 2 == b // 2:
+                return 11
+            if self.slit == "flat":
+                return 20
+            if a // self.nodes_per_socket == b // self.nodes_per_socket:
+                return 12
+            return 17 if self.slit == "halves" and 2 * a // self.nodes == 2 * b // self.nodes else 21
         slit = "\n".join(f"  {[distance(a, b) for b in range(self.nodes)]}," for a in range(self.nodes))
         bridges, places = [], []
         for number, node in enumerate(self.gpu_nodes):
@@ -106,6 +115,8 @@ class Maker:
     def __init__(self, seed, series):
         self.series = series
         self.random = random.Random(seed)
+        # Its own, so that what was made of a seed stays the same but for this.
+        self.shape = random.Random(f"shape {seed}")
         self.about = []
 
     def one_of(self, *choices):
@@ -131,6 +142,14 @@ class Maker:
         if self.chance(12) and own.cores > 2:
             own.offline = str(self.random.choice([cpu for n in range(own.nodes) for cpu in own.cpus(n) if cpu]))
             self.say("offline")
+        own.slit = self.shape.choice(["packages", "packages", "packages", "flat", "pairs", "halves"])
+        if own.slit != "packages":
+            self.say(own.slit)
+        # A node without any CPU left; Linux never takes CPU 0 away.
+        bare = [own.cpus(node) for node in range(own.nodes) if 0 not in own.cpus(node)]
+        if bare and not own.offline and self.shape.randrange(12) == 0:
+            own.offline = ",".join(map(str, self.shape.choice(bare)))
+            self.say("a node offline")
         return own
 
     def make_geometry(self, own):

@@ -328,6 +328,15 @@ fn foretell(world: &World<'_>, slurm: &Slurm, node: &Node, release: Release) -> 
     if let Err((ForecastOutcome::NoStart, why)) = registered {
         return told(ForecastOutcome::NoStart, Some(why));
     }
+    if world.stops_at_sockets(Some(release)) {
+        return told(
+            ForecastOutcome::NoStart,
+            Some(
+                "hwloc has groups of several kinds, so slurmd cannot count NUMA nodes as sockets"
+                    .to_owned(),
+            ),
+        );
+    }
     let series = Series::of(release);
     let shape = world.shape_of(node, Some(release));
     // slurmd registers what these say, whatever the machine has.

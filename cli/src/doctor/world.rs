@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use discovery::Source;
 use slurm_config::config::Line;
-use slurm_config::cores::{CoreMap, Counts, SocketKind};
+use slurm_config::cores::{CoreMap, Counts, SocketKind, stops_slurmd};
 use slurm_config::node::{self, Node, Shape};
 use slurm_config::parameters::{SlurmdParameters, SocketWord};
 use slurm_config::release::Release;
@@ -179,6 +179,11 @@ impl<'a> World<'a> {
     /// What `slurmd -C` prints with `kind` for a socket; None for a machine without cores.
     pub(crate) fn counts_with(&self, kind: SocketKind) -> Option<Counts> {
         Counts::of(self.machine, kind, &self.left_out(self.release))
+    }
+
+    /// Whether slurmd of `release` does not start here, because it cannot count what it is told to take for sockets.
+    pub(crate) fn stops_at_sockets(&self, release: Option<Release>) -> bool {
+        stops_slurmd(self.machine, self.socket_kind_of(release))
     }
 
     /// What the Slurm at hand takes for a socket.

@@ -44,6 +44,7 @@ mod tests {
     fn slurmd_registers_the_line_unless_the_machine_has_less_or_is_divided_otherwise() {
         let machine = Counts {
             cpus: 16,
+            boards: Some(1),
             sockets: 2,
             cores_per_socket: 4,
             threads_per_core: 2,
