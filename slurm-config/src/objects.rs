@@ -356,6 +356,8 @@ impl Objects {
         }
         let mut cpus = CpuSet::new();
         machine.cores.iter().for_each(|core| cpus.extend_with(core));
+        // hwloc has a package also where the kernel gives it no number, as on some virtual machines; none of these is recorded.
+        let unnumbered = machine.packages.is_empty().then(|| cpus.clone());
         let mut root = Object::new(Kind::Machine, cpus);
         let packages = machine
             .packages
@@ -366,7 +368,9 @@ impl Objects {
             .iter()
             .map(|cache| (Kind::Cache, cache));
         let cores = machine.cores.iter().map(|core| (Kind::Core, core));
-        for (kind, cpus) in packages.chain(caches).chain(cores) {
+        let unnumbered = unnumbered.iter().map(|cpus| (Kind::Package, cpus));
+        let objects = packages.chain(unnumbered).chain(caches).chain(cores);
+        for (kind, cpus) in objects {
             if !cpus.is_empty() {
                 root.insert(Object::new(kind, cpus.clone())).ok()?;
             }
