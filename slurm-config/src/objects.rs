@@ -15,6 +15,9 @@ use topology::set::CpuSet;
 /// More NUMA nodes than any Linux machine has; beyond them nothing is foretold.
 const MAX_NODES: usize = 256;
 
+/// More cores, caches or packages than a machine has, and as many as are put in their places in a moment.
+const MAX_PARTS: usize = 4096;
+
 /// An object's type; hwloc puts those that are equal on one level.  Outermost first where they have the same CPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
@@ -351,7 +354,8 @@ impl Objects {
     /// Those of a machine; None where they are not known.
     pub(crate) fn of(machine: &Machine) -> Option<Self> {
         let nodes = &machine.numa_nodes;
-        if nodes.len() > MAX_NODES {
+        let parts = machine.cores.len() + machine.last_level_caches.len() + machine.packages.len();
+        if nodes.len() > MAX_NODES || parts > MAX_PARTS {
             return None;
         }
         let mut cpus = CpuSet::new();
