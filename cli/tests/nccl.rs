@@ -119,7 +119,7 @@ fn paths_of_another_version_and_job_are_those_of_that() {
 fn paths_say_where_nccl_uses_fewer_channels_than_a_search_found() {
     let recording = machines::named("clx-4s-8g").record();
     let job = [
-        "--nccl", "2.31", "--p2p", "off", "--nets", "ib", "--hosts", "2",
+        "--nccl", "2.30", "--p2p", "off", "--nets", "ib", "--hosts", "2",
     ];
     let from = ["paths", "--from", recording.root().to_str().unwrap()];
     let output = nccl(&[&from[..], &job].concat());

@@ -502,10 +502,11 @@ impl CoresRule {
         }
     }
 
-    /// The `Cores=` that may be written for a GPU near `cpus`; None where its place is unknown, or which cores Slurm's numbers are.
+    /// The `Cores=` that may be written for a GPU near `cpus`; None where its place is unknown or it has none (all CPUs of its
+    /// socket are offline), and where it is unknown which cores Slurm's numbers are.
     pub fn cores_to_write(self, map: Option<&CoreMap>, cpus: Option<&CpuSet>) -> Option<CoreSet> {
-        let map = map?;
-        Some(self.widen(map, &map.cores_of(cpus?)))
+        let (map, cpus) = (map?, cpus.filter(|cpus| !cpus.is_empty())?);
+        Some(self.widen(map, &map.cores_of(cpus)))
     }
 
     /// The series that first has the rule.

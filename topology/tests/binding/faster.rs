@@ -7,8 +7,8 @@ use topology::machine::{Machine, Package};
 use topology::set::{CpuSet, NodeSet};
 use topology::words::faster_cpus_line;
 
-use super::made_up::{cpus, gpu, lists, machine, step, with_caches, with_masks};
 use super::judged::{judged, split_of};
+use super::made_up::{cpus, gpu, lists, machine, step, with_caches, with_masks};
 
 /// One node of so many large cores of two threads each, which are faster, and of small ones; so many GPUs.
 fn hybrid(large: u32, small: u32, gpus: usize) -> Machine {

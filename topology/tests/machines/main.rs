@@ -68,7 +68,11 @@ impl One {
 
     /// Each GPU's true place, with the CPUs near it where that is known.
     fn places(&self) -> impl Iterator<Item = (&Place, Option<CpuSet>)> {
-        let near = |place: &Place| Some(self.expected.cpus_of(&nodes_of(place)?));
+        let near = |place: &Place| {
+            let near = self.expected.cpus_of(&nodes_of(place)?);
+            // None where all CPUs of its socket are offline.
+            (!near.is_empty()).then_some(near)
+        };
         self.declared
             .truth
             .gpus
