@@ -156,8 +156,8 @@ rows_of_host() {
     fresh_snapshot
     cpus=$(cat "$online")
     echo "0-$((${cpus#*-} - 1))" >"$online"
-    # Of two, one is left for both tasks.
-    meet_srun "a CPU went offline since the snapshot" 0 COMPLETED "$([ "$(nproc --all)" = 2 ] && echo as Slurm || echo bound)"
+    # Of two CPUs, one is left for both tasks, and the socket of one's GPU has none.
+    meet_srun "a CPU went offline since the snapshot" 0 COMPLETED bound
     echo "$cpus" >"$online"
     mv "$lab/sys/bus/pci/devices/0000:91:00.0" "$work/gone"
     in_lab mv /proc/driver/nvidia/gpus/0000:91:00.0 /proc/driver/nvidia/gone
