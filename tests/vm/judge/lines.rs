@@ -226,7 +226,7 @@ impl Told<'_> {
 
     /// A GPU's number is its place by address, and is said only where no task is kept from opening one of the host's.
     fn numbers(&self, text: &str) -> Vec<String> {
-        let words: Vec<&str> = text.split([' ', ',', ';']).collect();
+        let words: Vec<&str> = text.split([' ', ',', ';', '(', ')']).collect();
         let pairs = words.windows(2).filter_map(|pair| {
             let number: usize = pair.first()?.rsplit("GPU").next()?.parse().ok()?;
             let address = pair.get(1).filter(|word| word.matches(':').count() == 2)?;
