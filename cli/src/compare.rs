@@ -83,8 +83,8 @@ impl<'a> StepCores<'a> {
     /// The CPUs that `Cores=` of a GPU names; None where no line can have any.
     fn near_of(&self, gpu: PciAddress) -> Option<CpuSet> {
         let map = self.map.as_ref()?;
-        let cpus = self.machine.gpu(gpu)?.locality.cpus.as_ref();
-        let cores = self.rule.cores_to_write(Some(map), cpus)?;
+        let place = &self.machine.gpu(gpu)?.locality;
+        let cores = self.rule.cores_to_write(Some(map), place)?;
         Some(map.cpus_of(&cores)).filter(|cpus| !cpus.is_empty())
     }
 

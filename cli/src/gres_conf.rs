@@ -362,14 +362,12 @@ impl<'a> Host<'a> {
 
     /// The cores near a GPU; None where there are none, or its place or Slurm's numbers are unknown.
     fn near(&self, gpu: &Gpu) -> Option<CoreSet> {
-        let cpus = gpu.locality.cpus.as_ref();
-        Some(self.map?.cores_of(cpus.filter(|cpus| !cpus.is_empty())?))
+        Some(self.map?.cores_of(gpu.locality.near_cpus()?))
     }
 
     /// Its cores as the release takes them.
     fn legal(&self, gpu: &Gpu) -> Option<CoreSet> {
-        self.rule
-            .cores_to_write(self.map, gpu.locality.cpus.as_ref())
+        self.rule.cores_to_write(self.map, &gpu.locality)
     }
 
     /// The lines of a GPU: one, or one for each MIG instance.

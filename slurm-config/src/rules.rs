@@ -9,7 +9,7 @@ use std::fmt;
 use crate::cores::{CoreMap, CoreSet};
 use crate::node::Shape;
 use crate::release::Release;
-use topology::set::CpuSet;
+use topology::machine::Locality;
 
 /// The rules of one series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -502,11 +502,11 @@ impl CoresRule {
         }
     }
 
-    /// The `Cores=` that may be written for a GPU near `cpus`; None where its place is unknown or it has none (all CPUs of its
-    /// socket are offline), and where it is unknown which cores Slurm's numbers are.
-    pub fn cores_to_write(self, map: Option<&CoreMap>, cpus: Option<&CpuSet>) -> Option<CoreSet> {
-        let (map, cpus) = (map?, cpus.filter(|cpus| !cpus.is_empty())?);
-        Some(self.widen(map, &map.cores_of(cpus)))
+    /// The `Cores=` that may be written for a GPU at `place`; None where no CPU is known to be near it, and where it is unknown
+    /// which cores Slurm's numbers are.
+    pub fn cores_to_write(self, map: Option<&CoreMap>, place: &Locality) -> Option<CoreSet> {
+        let map = map?;
+        Some(self.widen(map, &map.cores_of(place.near_cpus()?)))
     }
 
     /// The series that first has the rule.

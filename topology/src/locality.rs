@@ -18,7 +18,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use crate::firmware::Firmware;
-use crate::machine::{Locality, Machine, NodeKind, NumaSource, Package};
+use crate::machine::{Locality, Machine, NumaSource, Package};
 use crate::pci::{PciAddress, PciDevice};
 use crate::set::{CpuSet, NodeSet};
 
@@ -82,9 +82,7 @@ pub fn locate(facts: &Facts<'_>) -> Locality {
         .find_map(|rung| Some((rung.0, Some(ask(rung, facts).ok()?.nodes))))
         .unwrap_or((NumaSource::Unknown, None));
     let machine = facts.machine;
-    let package = offline_package(facts)
-        .filter(|_| source != NumaSource::Override)
-        .or_else(|| package_of(machine, nodes.as_ref()?));
+    let package = nodes.as_ref().and_then(|nodes| package_of(machine, nodes));
     let unrecorded = machine.unrecorded_nodes();
     let cpus = nodes
         .as_ref()
@@ -206,13 +204,6 @@ fn package_of(machine: &Machine, nodes: &NodeSet) -> Option<u32> {
         .map(|id| machine.node(id).and_then(|node| node.package));
     let first = packages.next().flatten()?;
     packages.all(|other| other == Some(first)).then_some(first)
-}
-
-/// The package of a device whose `numa_node` is one with all CPUs offline: it is there, whatever CPUs are near.
-fn offline_package(facts: &Facts<'_>) -> Option<u32> {
-    let id = u32::try_from(facts.device.numa_node?).ok()?;
-    let node = facts.machine.node(id)?;
-    node.package.filter(|_| node.kind == NodeKind::Offline)
 }
 
 /// The nodes with CPUs of a package.

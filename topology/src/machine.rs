@@ -257,17 +257,24 @@ pub struct Processor {
 pub struct Locality {
     /// The package it is attached to; `null` when unknown, or when its nodes lie in several.
     pub package: Option<u32>,
-    /// The NUMA nodes with CPUs it is nearest to; `null` when unknown, also where `cpus` is known: the source then has a
-    /// place for the device but no number for its node.
+    /// The NUMA nodes with CPUs it is nearest to, or its own where all CPUs of its socket are offline; `null` when unknown,
+    /// also where `cpus` is known: the source then has a place for the device but no number for its node.
     pub numa_nodes: Option<NodeSet>,
     /// The evidence that answered.
     pub numa_source: NumaSource,
-    /// The online CPUs that it is near to; `null` when unknown.
+    /// The online CPUs that it is near to, none where all of its socket are offline; `null` when unknown.
     pub cpus: Option<CpuSet>,
     /// Those of `cpus` that are nearer than the others, such as the ones below the last-level cache that it hangs from; none
     /// where the source tells no fewer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nearest_cpus: Option<CpuSet>,
+}
+
+impl Locality {
+    /// The CPUs near the device; None where there is none, or it is unknown.
+    pub fn near_cpus(&self) -> Option<&CpuSet> {
+        self.cpus.as_ref().filter(|cpus| !cpus.is_empty())
+    }
 }
 
 /// Which evidence gave a device's NUMA nodes.
@@ -749,9 +756,9 @@ impl Machine {
     pub fn is_over_packages(&self, id: u32) -> bool {
         let cpus = self.cpus_of(&NodeSet::single(id));
         let is_real = |package: &&Package| {
-            let mut cores = self.cores.iter();
-            let own = |core: &&CpuSet| core.intersects(&package.cpus);
-            cores.by_ref().filter(own).nth(1).is_some()
+            let cores = self.cores.iter();
+            let mut own = cores.filter(|core| core.intersects(&package.cpus));
+            own.nth(1).is_some()
         };
         let packages = self.packages.iter();
         let on = packages.filter(|package| package.cpus.intersects(&cpus));

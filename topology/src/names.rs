@@ -57,10 +57,7 @@ impl<'m> GpuNames<'m> {
 
     /// `GPU0 0000:3b:00.0`; without a number `GPU 0000:3b:00.0`.
     pub fn name(self, pci: PciAddress) -> String {
-        self.number(pci).map_or_else(
-            || format!("GPU {pci}"),
-            |number| format!("GPU{number} {pci}"),
-        )
+        format!("{}{}", self.before(&[pci]), self.label(pci))
     }
 
     /// What comes before a list of [`GpuNames::label`]s: `GPUs ` where one of them has no number, else nothing.

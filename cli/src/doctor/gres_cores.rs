@@ -5,7 +5,7 @@ use slurm_config::cores::{CoreMap, CoreSet, SocketKind};
 use slurm_config::gres::{GresLine, NodeGres};
 use slurm_config::parameters::SocketWord;
 use slurm_config::rules::CoresRule;
-use topology::machine::Gpu;
+use topology::machine::{Gpu, Locality};
 use topology::set::CpuSet;
 
 use super::devices;
@@ -135,13 +135,9 @@ impl Judge<'_> {
         match (line.cores(), self.map) {
             (None, _) => {
                 // Where no GPU's place is known there is nothing to propose.
-                let has_near = |gpu: &Gpu| {
-                    gpu.locality
-                        .cpus
-                        .as_ref()
-                        .is_some_and(|cpus| !cpus.is_empty())
-                };
-                let is_known = gpus.iter().any(|(_, gpu)| has_near(gpu));
+                let is_known = gpus
+                    .iter()
+                    .any(|(_, gpu)| gpu.locality.near_cpus().is_some());
                 // Where the machine's sockets differ, which cores Slurm's numbers are is unknown, and `gres-conf` writes none.
                 let is_counted = self.map.is_some() || self.world.parameters().overrides_machine();
                 let is_known = is_known && is_counted;
@@ -427,9 +423,9 @@ impl Judge<'_> {
         let mut localities = gpus.iter().map(|(_, gpu)| &gpu.locality);
         let first = localities.next();
         let is_same = localities.all(|own| first.is_some_and(|first| first.cpus == own.cpus));
-        let local = first.and_then(|first| first.cpus.as_ref());
+        let local = first.and_then(Locality::near_cpus);
         match (self.map, local, is_same) {
-            (Some(map), Some(local), true) if !local.is_empty() => {
+            (Some(map), Some(local), true) => {
                 let cores = self.rule.widen(map, &map.cores_of(local));
                 let nodes = first.and_then(|first| first.numa_nodes.as_ref());
                 let node = nodes.map_or_else(String::new, |nodes| format!("   (node {nodes})"));

@@ -1,14 +1,15 @@
 //! What hangs below a node: root complexes, switches, GPUs and NICs, joined by lines.
 
 use topology::machine::{Gpu, Machine};
+use topology::nics::{NicPath, NicShare};
 
 use super::grid::{Band, End, GAP, Home, What};
 use super::svg::{self, Anchor, Area, BOLD, FAINT, PLAIN, Paint, Style, Svg};
 use super::tasks::{self, Tasks, colour, stripes};
 use crate::{hardware, links};
 
-/// What is drawn: a machine, and the tasks planned on it.
-type Scene<'a> = (&'a Machine, Tasks<'a>);
+/// What is drawn: a machine, the tasks planned on it, and the NICs that each of them is dealt.
+type Scene<'a> = (&'a Machine, Tasks<'a>, &'a [NicShare]);
 
 /// A root complex or switch.
 const PILL: f64 = 20.0;
@@ -146,7 +147,7 @@ fn pill(svg: &mut Svg, area: Area, fill: &str, name: &str) {
     );
 }
 
-fn draw_gpu(svg: &mut Svg, (machine, tasks): Scene<'_>, index: usize, area: Area) {
+fn draw_gpu(svg: &mut Svg, (machine, tasks, _): Scene<'_>, index: usize, area: Area) {
     let Some(gpu) = machine.gpus.get(index) else {
         return;
     };
@@ -291,13 +292,19 @@ fn write_facts(svg: &mut Svg, machine: &Machine, gpu: &Gpu, name: &str, area: Ar
 }
 
 /// A NIC, with the tasks for whose GPUs it is a nearest one.
-fn draw_nic(svg: &mut Svg, (machine, tasks): Scene<'_>, index: usize, area: Area) {
+fn draw_nic(svg: &mut Svg, (machine, tasks, shares): Scene<'_>, index: usize, area: Area) {
     let Some(nic) = machine.nics.get(index) else {
         return;
     };
     let title = format!("{} {}", nic.pci, nic.names.join(" "));
     svg.rectangle(area, 5.0, Paint::new("#fff3c4", "#b58105"), &title);
-    let (users, is_far) = tasks.on_nic(machine, nic.pci);
+    let own = (0..)
+        .zip(shares)
+        .filter(|(_, share)| share.nics.contains(&nic.pci));
+    let is_far = own
+        .clone()
+        .any(|(_, share)| share.path == Some(NicPath::SocketLink));
+    let users: Vec<usize> = own.map(|(task, _)| task).collect();
     draw_head(svg, tasks, &users, &format!("NIC{index}"), area);
     if is_far {
         hatch_ends(svg, area);

@@ -10,6 +10,8 @@ mod tasks;
 use topology::binding::TaskPlan;
 use topology::machine::{Machine, NodeKind, NumaNode};
 use topology::names::GpuNames;
+use topology::nics::{NicShare, nics_of_tasks};
+use topology::pci::PciAddress;
 use topology::words::{Voice, task_message};
 
 use crate::hardware::{self, memory, times_local};
@@ -35,6 +37,8 @@ const MOST_ARROWS: usize = 8;
 pub(crate) struct Picture<'a> {
     machine: &'a Machine,
     tasks: Tasks<'a>,
+    /// The NICs that each task is dealt.
+    nics: Vec<NicShare>,
     /// In place of the host's name and its summary; none for a picture by itself.
     heading: Option<&'a str>,
     /// What else is to be known, under the summary.
@@ -59,15 +63,9 @@ pub(crate) fn compare(
     after: (&str, &[TaskPlan]),
 ) -> String {
     let [(left, one), (right, other)] = [before, after].map(|(heading, plans)| {
-        let tasks = Tasks {
-            plans,
-            knows_unbound: true,
-        };
         let picture = Picture {
-            machine,
-            tasks,
             heading: Some(heading),
-            note: None,
+            ..Picture::new(machine, plans, true)
         };
         picture.body()
     });
@@ -101,12 +99,14 @@ impl<'a> Picture<'a> {
     /// A machine, and tasks planned on it; none for the machine alone.  Whether the CPUs are known of tasks that are not
     /// bound, `knows_unbound` says.
     pub(crate) fn new(machine: &'a Machine, plans: &'a [TaskPlan], knows_unbound: bool) -> Self {
+        let gpus: Vec<Vec<PciAddress>> = plans.iter().map(|task| task.gpus.clone()).collect();
         Self {
             machine,
             tasks: Tasks {
                 plans,
                 knows_unbound,
             },
+            nics: nics_of_tasks(machine, &gpus),
             heading: None,
             note: None,
         }
@@ -293,7 +293,8 @@ impl<'a> Picture<'a> {
                     );
                 }
             }
-            devices::draw(svg, (self.machine, self.tasks), home, (x, border.bottom()));
+            let scene = (self.machine, self.tasks, self.nics.as_slice());
+            devices::draw(svg, scene, home, (x, border.bottom()));
             x += home.width + GAP;
         }
     }

@@ -1,8 +1,6 @@
 //! The colour of each task of a plan, on what it holds.
 
 use topology::binding::{TaskCase, TaskPlan, Verdict};
-use topology::machine::Machine;
-use topology::nics::{NicPath, nics_of_tasks};
 use topology::pci::PciAddress;
 use topology::set::CpuSet;
 
@@ -47,19 +45,6 @@ impl Tasks<'_> {
     /// The tasks that use a GPU.
     pub(crate) fn on_gpu(self, pci: PciAddress) -> Vec<usize> {
         self.places(|task| task.gpus.contains(&pci))
-    }
-
-    /// The tasks that are dealt a NIC, and whether it is across the socket link from one of them.
-    pub(crate) fn on_nic(self, machine: &Machine, pci: PciAddress) -> (Vec<usize>, bool) {
-        let gpus: Vec<Vec<PciAddress>> = self.plans.iter().map(|task| task.gpus.clone()).collect();
-        let shares = nics_of_tasks(machine, &gpus);
-        let own = (0..)
-            .zip(&shares)
-            .filter(|(_, share)| share.nics.contains(&pci));
-        let is_far = own
-            .clone()
-            .any(|(_, share)| share.path == Some(NicPath::SocketLink));
-        (own.map(|(place, _)| place).collect(), is_far)
     }
 
     /// Slurm's number of the task at a place.

@@ -251,19 +251,9 @@ pub fn find_socket_link(machine: &Machine, plan: &StepPlan, hosts: u32) -> Optio
     })
 }
 
-/// The first node of a GPU; where the nearest CPUs are elsewhere, for those of its package are offline, the package's.
+/// The first node of a GPU.
 fn own_node(machine: &Machine, gpu: PciAddress) -> Option<u32> {
-    let locality = &machine.gpu(gpu)?.locality;
-    let nearest = locality.numa_nodes.as_ref()?.first()?;
-    let packages = machine.packages.iter();
-    let package = locality
-        .package
-        .and_then(|id| packages.clone().find(|package| package.id == id));
-    let own = package.map(|package| &package.numa_nodes);
-    match own.filter(|own| !own.contains(nearest)) {
-        Some(own) => own.first().or(Some(nearest)),
-        None => Some(nearest),
-    }
+    machine.gpu(gpu)?.locality.numa_nodes.as_ref()?.first()
 }
 
 /// A task whose GPUs are on several nodes, so that it is bound to all of these.

@@ -7,7 +7,7 @@ use topology::machine::{Machine, Package};
 use topology::set::{CpuSet, NodeSet};
 use topology::words::faster_cpus_line;
 
-use super::judged::{judged, split_of};
+use super::judged::{all_splits, judged, split_of};
 use super::made_up::{cpus, gpu, lists, machine, step, with_caches, with_masks};
 
 /// One node of so many large cores of two threads each, which are faster, and of small ones; so many GPUs.
@@ -163,22 +163,12 @@ proptest! {
         // Tasks without a CPU of theirs in the step are left as they are.
         prop_assume!(plan.iter().all(|mine| !mine.is_empty()));
         let ours = (judge.merit(&plan), finish(&faster, &plan, &numbers));
-        let mut owners = vec![0usize; numbers.len()];
-        loop {
-            let mut split = vec![Vec::new(); tasks];
-            for (index, owner) in owners.iter().enumerate() {
-                if *owner < tasks {
-                    split[*owner].push(index);
-                }
-            }
+        for split in all_splits(tasks, numbers.len()) {
             let is_as_wide = split.iter().zip(&plan).all(|(mine, ours)| mine.len() == ours.len());
             if is_as_wide && split.iter().all(|mine| mine.len() >= judge.least()) {
                 let other = (judge.merit(&split), finish(&faster, &split, &numbers));
                 prop_assert!(other <= ours, "{split:?} is {other:?}, {plan:?} is {ours:?}, faster {faster:?}");
             }
-            let Some(next) = owners.iter().position(|owner| *owner < tasks) else { break };
-            owners[next] += 1;
-            owners[..next].fill(0);
         }
     }
 }

@@ -6,7 +6,7 @@ use topology::binding::plan_step;
 use topology::machine::Machine;
 use topology::set::CpuSet;
 
-use super::judged::{judged, split_of};
+use super::judged::{all_splits, judged, split_of};
 use super::made_up::{gpu, machine, step, with_caches, with_masks};
 
 /// A socket of nodes with two caches each; a GPU hangs from each cache, the first of a node from its second.
@@ -116,22 +116,12 @@ proptest! {
         prop_assume!(plan.iter().all(|mine| !mine.is_empty()));
         let ours = (judge.merit(&plan), held(&plan));
         let tasks = own.len();
-        let mut owners = vec![0usize; numbers.len()];
-        loop {
-            let mut split = vec![Vec::new(); tasks];
-            for (index, owner) in owners.iter().enumerate() {
-                if *owner < tasks {
-                    split[*owner].push(index);
-                }
-            }
+        for split in all_splits(tasks, numbers.len()) {
             let is_as_wide = split.iter().zip(&plan).all(|(mine, ours)| mine.len() == ours.len());
             if is_as_wide && split.iter().all(|mine| mine.len() >= judge.least()) {
                 let other = (judge.merit(&split), held(&split));
                 prop_assert!(other <= ours, "{split:?} is {other:?}, {plan:?} is {ours:?}");
             }
-            let Some(next) = owners.iter().position(|owner| *owner < tasks) else { break };
-            owners[next] += 1;
-            owners[..next].fill(0);
         }
     }
 }
