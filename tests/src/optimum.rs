@@ -5,17 +5,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-/// How good a split is: tasks with a local CPU where each must have one, CPUs asked for, local CPUs, tasks wholly local
-/// with a CPU near each of their GPUs, tasks on one node, on one package, CPUs asked for that are local or on a package of
-/// the task's GPUs, how near the farthest CPU of each task is, local CPUs up to an even share, tasks below one last-level
-/// cache, tasks with whole cores, evenness in cores' worth of CPUs, caches that tasks have CPUs below, evenness in CPUs.
+/// How good a split is: tasks with a CPU near each of their GPUs where each must have one, CPUs asked for, local CPUs, tasks
+/// wholly local with a CPU near each of their GPUs, tasks on one node, on one package, CPUs asked for that are local or on
+/// a package of the task's GPUs, how near the farthest CPU of each task is, local CPUs up to an even share, tasks below one
+/// last-level cache, tasks with whole cores, evenness in cores' worth of CPUs, caches that tasks have CPUs below, evenness in
+/// CPUs.
 ///
 /// Evenness is less the sum of squares, and distances and caches are counted less than zero: more is worse.
 pub type Merit = [i64; 14];
 
 /// What each part of a [`Merit`] is, the first of the order first.
 pub const PARTS: [&str; 14] = [
-    "tasks with a local CPU",
+    "tasks with a CPU near each of their GPUs",
     "CPUs as asked",
     "local CPUs",
     "tasks wholly local",
@@ -82,7 +83,7 @@ pub struct Step {
     pub tasks: Vec<Task>,
     /// CPUs that each task asked for.
     pub asked: usize,
-    /// Whether each must have a local CPU (a strict policy).
+    /// Whether each must have a CPU near each of its GPUs that the step has one near to (a strict policy).
     pub must_reach: bool,
 }
 
@@ -214,7 +215,7 @@ impl Step {
             .all(|nodes| !is_there(nodes) || !nodes.is_disjoint(&facts.nodes));
         let is_together = !task.is_spanning();
         [
-            i64::from(self.must_reach && facts.local > 0),
+            i64::from(self.must_reach && facts.local > 0 && touches_all),
             number(facts.held.min(self.asked)),
             number(facts.local),
             i64::from(facts.local == facts.held && touches_all),
@@ -320,7 +321,11 @@ impl Step {
         });
         let each = sums.position(|sum| sum >= least).map_or(2, |at| at + 1);
         let each = if below_one == places { each.max(2) } else { 2 };
-        let few_caches = (below_one + (count - below_one) * each).max(caches.len());
+        // Tasks whose GPUs are on different nodes are not counted below one cache, but one may be all that they need.
+        let of_one = tasks.iter().filter(|task| task.is_spanning());
+        let of_one = of_one.filter(|task| self.has_one_for_all(task)).count();
+        let few_caches =
+            (below_one + of_one + (count - below_one - of_one) * each).max(caches.len());
         let mut bound = [0; 14];
         bound[2] = number(local.len());
         bound[4] = number(together);
@@ -335,6 +340,17 @@ impl Step {
             -squares(local.len(), count)
         };
         bound
+    }
+
+    /// Whether one node with CPUs is near all GPUs of a task that any is near to.
+    fn has_one_for_all(&self, task: &Task) -> bool {
+        let is_there = |node: &usize| self.cpus.iter().any(|cpu| cpu.node == *node);
+        let mut nodes = task.gpus.iter().filter(|nodes| nodes.iter().any(is_there));
+        let Some(first) = nodes.next() else {
+            return false;
+        };
+        let is_common = |node: &usize| nodes.clone().all(|others| others.contains(node));
+        first.iter().any(|node| is_there(node) && is_common(node))
     }
 
     /// The merit of the best of all splits that give each task the [least](Step::least); none where no split does.

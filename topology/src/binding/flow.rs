@@ -71,10 +71,13 @@ pub(super) fn draw(demands: &[Demand<'_>], room: &Units) -> Vec<Units> {
 pub(super) fn draw_amounts(demands: &[Demand<'_>], room: &Units) -> SmallVec<[u32; 16]> {
     let mut drawing = Drawing::new(demands, room, room.clone());
     for (index, demand) in demands.iter().enumerate() {
-        for _ in drawing.take_at_once(index)..demand.units {
-            if !drawing.displace(index) {
+        let mut missing = demand.units - drawing.take_at_once(index);
+        while missing > 0 {
+            let more = drawing.displace(index, missing);
+            if more == 0 {
                 break;
             }
+            missing -= more;
         }
     }
     drawing.drawn.iter().map(Units::sum).collect()
@@ -91,7 +94,7 @@ pub(super) fn draw_from_each(demands: &[Demand<'_>], room: &Units, full: Units) 
             drawing.take_at_once(index)
         };
         for _ in taken..demand.units {
-            if !drawing.take(index) && !drawing.displace(index) {
+            if !drawing.take(index) && drawing.displace(index, 1) == 0 {
                 break;
             }
         }
@@ -159,20 +162,22 @@ impl<'a> Drawing<'a> {
         true
     }
 
-    /// One more unit for a demand by way of others that have units where it could, and could have others.
-    fn displace(&mut self, index: usize) -> bool {
+    /// Up to `most` more units for a demand by way of others that have units where it could, and could have others; how
+    /// many these are.
+    fn displace(&mut self, index: usize, most: u32) -> u32 {
         // By whom, and from which area, each demand was reached.
-        let mut reached: Vec<Option<(usize, usize)>> = vec![None; self.demands.len()];
-        let mut queue = std::collections::VecDeque::from([index]);
-        while let Some(at) = queue.pop_front() {
+        let mut reached: SmallVec<[Option<(usize, usize)>; 16]> =
+            smallvec![None; self.demands.len()];
+        let mut queue: SmallVec<[usize; 16]> = smallvec![index];
+        let mut next = 0;
+        while let Some(at) = queue.get(next).copied() {
+            next += 1;
             let Some(demand) = self.demands.get(at) else {
                 continue;
             };
             for area in demand.from {
                 if self.left.at(*area) > 0 {
-                    self.left.sub(*area, 1);
-                    self.shift(index, at, *area, &reached);
-                    return true;
+                    return self.shift(index, at, *area, most, &reached);
                 }
                 for other in 0..self.demands.len() {
                     let holds = self
@@ -183,27 +188,43 @@ impl<'a> Drawing<'a> {
                         (holds, other != index, reached.get_mut(other))
                     {
                         *from = Some((at, *area));
-                        queue.push_back(other);
+                        queue.push(other);
                     }
                 }
             }
         }
-        false
+        0
     }
 
-    /// Gives `at` a unit of `area`, whoever reached it the one that it gives up for it, and so on to `start`.
-    fn shift(&mut self, start: usize, at: usize, area: usize, reached: &[Option<(usize, usize)>]) {
+    /// Gives `at` up to `most` units of `area` that are left, whoever reached it those that it gives up for them, and so on
+    /// to `start`; as many as each on the way has.
+    fn shift(
+        &mut self,
+        start: usize,
+        at: usize,
+        area: usize,
+        most: u32,
+        reached: &[Option<(usize, usize)>],
+    ) -> u32 {
+        let before = |at: usize| reached.get(at).copied().flatten().filter(|_| at != start);
+        let mut units = most.min(self.left.at(area));
+        let mut giver = at;
+        while let Some((by, given_up)) = before(giver) {
+            let held = self.drawn.get(giver).map_or(0, |drawn| drawn.at(given_up));
+            units = units.min(held);
+            giver = by;
+        }
+        self.left.sub(area, units);
         let (mut at, mut area) = (at, area);
         loop {
             if let Some(drawn) = self.drawn.get_mut(at) {
-                drawn.add(area, 1);
+                drawn.add(area, units);
             }
-            let Some((by, given_up)) = reached.get(at).copied().flatten().filter(|_| at != start)
-            else {
-                return;
+            let Some((by, given_up)) = before(at) else {
+                return units;
             };
             if let Some(drawn) = self.drawn.get_mut(at) {
-                drawn.sub(given_up, 1);
+                drawn.sub(given_up, units);
             }
             (at, area) = (by, given_up);
         }

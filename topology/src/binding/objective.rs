@@ -2,7 +2,8 @@
 //!
 //! From the first to the last, and a later one never at the cost of an earlier one:
 //!
-//! 1. under a strict policy ([`Policy::is_strict`](crate::option::Policy::is_strict)), tasks with a local CPU;
+//! 1. under a strict policy ([`Policy::is_strict`](crate::option::Policy::is_strict)), tasks with a CPU near each of their
+//!    GPUs;
 //! 2. CPUs that were asked for;
 //! 3. local CPUs in total;
 //! 4. tasks wholly local;
@@ -29,7 +30,7 @@ use crate::set::{CpuSet, NodeSet};
 /// How good a split is, or one task of it; the greater, the better.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Merit {
-    /// Tasks with a local CPU, where the policy wants one for each; else 0.
+    /// Tasks with a CPU near each of their GPUs that the pool has one near to, where the policy wants that; else 0.
     reached: usize,
     /// CPUs that were asked for.
     asked: usize,
@@ -99,7 +100,7 @@ pub(super) struct Wants<'a> {
     pub(super) asked: usize,
     /// CPUs of a core.
     pub(super) threads: usize,
-    /// Whether each must have a local CPU.
+    /// Whether each must have a CPU near each of its GPUs.
     pub(super) must_reach: bool,
 }
 
@@ -159,7 +160,7 @@ impl<'a> Wants<'a> {
         let is_counted = |is_on_one: bool| usize::from(!facts.is_spanning && is_on_one);
         let [one_node, one_package] = facts.is_on_one.map(is_counted);
         Merit {
-            reached: usize::from(self.must_reach && facts.local > 0),
+            reached: usize::from(self.must_reach && facts.local > 0 && facts.touches_all),
             asked: facts.held.min(self.asked),
             local: facts.local,
             whole: usize::from(facts.local == facts.held && facts.touches_all),

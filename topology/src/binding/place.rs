@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 
+use smallvec::SmallVec;
+
 use super::flow::{Demand, Units, draw, draw_amounts, draw_from_each};
 use super::pool::{Area, Pool, count};
 use crate::machine::Machine;
@@ -17,6 +19,8 @@ pub(super) struct Taker<'a> {
     pub(super) nodes: NodeSet,
     /// How many of its GPUs are on each node, where they are on different ones; else empty.
     pub(super) gpus_on: Vec<(u32, u32)>,
+    /// The nodes of each of its GPUs, where they are on different ones; else empty.
+    pub(super) nodes_of_gpus: Vec<&'a NodeSet>,
     /// What Slurm gave it; none where that is not known.
     pub(super) mask: Option<&'a CpuSet>,
     /// CPUs of whole cores that it has where what is local is dealt evenly.
@@ -45,6 +49,8 @@ struct Class {
     areas: Vec<usize>,
     /// For GPUs on different nodes, how many are on each of `areas`; else empty.
     weights: Vec<u32>,
+    /// With CPUs of each of these it has one near each of its GPUs that the pool has any near to.
+    reaches: Vec<Vec<usize>>,
 }
 
 impl Class {
@@ -62,7 +68,7 @@ impl Class {
 pub(super) struct Sizes {
     /// From anywhere.
     pub(super) each: u32,
-    /// From its own nodes, if it has any; 0 where none are promised.
+    /// Near each of its GPUs that there are any near to; 0 where none are promised.
     pub(super) local: u32,
 }
 
@@ -145,8 +151,12 @@ fn classes_of(pool: &Pool, takers: &[Taker<'_>]) -> Vec<Class> {
         } else {
             areas.iter().map(gpus_on).collect()
         };
+        let reaches = reaches_of(pool, taker, &areas);
         let alike = |class: &&mut Class| {
-            class.areas == areas && class.weights == weights && class.nodes == taker.nodes
+            class.areas == areas
+                && class.weights == weights
+                && class.reaches == reaches
+                && class.nodes == taker.nodes
         };
         match classes.iter_mut().find(alike) {
             Some(class) => class.members.push(index),
@@ -155,12 +165,39 @@ fn classes_of(pool: &Pool, takers: &[Taker<'_>]) -> Vec<Class> {
                 nodes: taker.nodes.clone(),
                 areas,
                 weights,
+                reaches,
             }),
         }
     }
     // Those with the least choice first.
     classes.sort_by_key(|class| (class.areas.len(), class.is_spanning()));
     classes
+}
+
+/// What a task must have CPUs of, so that one is near each of its GPUs: one of each of these sets of areas.
+fn reaches_of(pool: &Pool, taker: &Taker<'_>, areas: &[usize]) -> Vec<Vec<usize>> {
+    let near = |nodes: &&NodeSet| -> Vec<usize> {
+        let is_near = |index: &usize| {
+            let node = pool.areas.get(*index).and_then(|area| area.node);
+            node.is_some_and(|node| nodes.contains(node))
+        };
+        areas.iter().copied().filter(is_near).collect()
+    };
+    let mut sets: Vec<Vec<usize>> = taker.nodes_of_gpus.iter().map(near).collect();
+    sets.retain(|set| !set.is_empty());
+    // Those with the least choice first: what is in one of them is in a wider one too.
+    sets.sort_by_key(Vec::len);
+    let mut least: Vec<Vec<usize>> = Vec::new();
+    for set in sets {
+        let holds = |known: &Vec<usize>| known.iter().all(|area| set.contains(area));
+        if !least.iter().any(holds) {
+            least.push(set);
+        }
+    }
+    if least.is_empty() && !areas.is_empty() {
+        least.push(areas.to_vec());
+    }
+    least
 }
 
 struct Placing<'a> {
@@ -218,27 +255,40 @@ impl<'a> Placing<'a> {
     }
 
     fn is_room_for_whole(&self) -> bool {
-        let demands: Vec<Demand<'_>> = self
-            .classes
-            .iter()
-            .zip(&self.whole)
-            .map(|(class, whole)| Demand {
-                units: whole * self.sizes.each + (class.size() - whole) * self.promised(class),
-                from: &class.areas,
-                weights: &[],
-                block: 1,
-            })
-            .collect();
-        are_met(&demands, &draw_amounts(&demands, &self.room))
+        let whole = |class| self.whole.get(class).copied().unwrap_or(0);
+        let size = |class| self.classes.get(class).map_or(0, Class::size);
+        let wanted = self.firm_demands(|class| (whole(class), size(class) - whole(class)));
+        are_met(&wanted.demands, &draw_amounts(&wanted.demands, &self.room))
     }
 
     /// Local CPUs promised to each task of a class.
     fn promised(&self, class: &Class) -> u32 {
-        if class.areas.is_empty() {
-            0
+        let promises = self.near_each(class, 1, self.sizes.local);
+        promises.map(|demand| demand.units).sum()
+    }
+
+    /// `local` CPUs near each GPU of so many tasks of a class, or, where a task has fewer CPUs than that, near some.
+    fn near_each(
+        &self,
+        class: &'a Class,
+        tasks: u32,
+        local: u32,
+    ) -> impl Iterator<Item = Demand<'a>> + use<'a> {
+        let each = self.sizes.each;
+        let sets = u32::try_from(class.reaches.len()).unwrap_or(u32::MAX);
+        let (of_each, of_all) = if sets <= each {
+            (each.checked_div(sets).unwrap_or(0).min(local), 0)
         } else {
-            self.sizes.local
-        }
+            (0, local)
+        };
+        let demand = move |from: &'a [usize], units| Demand {
+            units: tasks * units,
+            from,
+            weights: &[],
+            block: 1,
+        };
+        let of_sets = class.reaches.iter().map(move |set| demand(set, of_each));
+        of_sets.chain(std::iter::once(demand(&class.areas, of_all)))
     }
 
     /// Tasks that get all they asked for on one node of theirs; whole cores as far as there are any.
@@ -357,49 +407,71 @@ impl<'a> Placing<'a> {
         size - self.seated(class) - self.unseated_whole(class)
     }
 
-    /// What the tasks without a seat want of what is local to them: first those that can be whole, then what is
-    /// promised to each, then all that the others can have.
-    fn local_demands(&self) -> (Vec<Demand<'a>>, usize) {
-        let each = self.sizes.each;
-        let demand = |class: &'a Class, units| Demand {
+    /// What tasks must have of what is local to them, of which `tasks` says how many of each class have local CPUs only, and
+    /// how many others there are: some near each GPU of the first, what is promised to each of the others, and then all
+    /// that the first asked for.
+    fn firm_demands(&self, tasks: impl Fn(usize) -> (u32, u32)) -> LocalDemands<'a> {
+        let classes: &'a [Class] = self.classes;
+        let mut wanted = LocalDemands::default();
+        let near_each = |class: &Class| self.sizes.local.max(u32::from(class.is_spanning()));
+        // Those with the least choice first: they are met at once.
+        for (index, class) in classes.iter().enumerate() {
+            let (whole, rest) = tasks(index);
+            let touching = self.near_each(class, whole, near_each(class));
+            wanted.extend(Portion::Whole, index, touching);
+            let promises = self.near_each(class, rest, self.sizes.local);
+            wanted.extend(Portion::Promised, index, promises);
+        }
+        for (index, class) in classes.iter().enumerate() {
+            let (whole, _) = tasks(index);
+            let held = self.near_each(class, whole, near_each(class));
+            let held: u32 = held.map(|demand| demand.units).sum();
+            let more = self.spread(class, whole * self.sizes.each - held);
+            wanted.extend(Portion::Whole, index, std::iter::once(more));
+        }
+        wanted.firm = wanted.demands.len();
+        wanted
+    }
+
+    /// What the tasks without a seat want of what is local to them: what they must have, then all that those can have that
+    /// cannot be whole.
+    fn local_demands(&self) -> LocalDemands<'a> {
+        let classes: &'a [Class] = self.classes;
+        let mut wanted =
+            self.firm_demands(|class| (self.unseated_whole(class), self.unseated_rest(class)));
+        let placed = classes
+            .iter()
+            .enumerate()
+            .filter(|(_, class)| !class.areas.is_empty());
+        for (index, class) in placed {
+            let units = self.unseated_rest(index) * (self.sizes.each - self.promised(class));
+            let more = self.spread(class, units);
+            wanted.extend(Portion::More, index, std::iter::once(more));
+        }
+        wanted
+    }
+
+    /// So many units that are local to a class, of each of its areas as many as GPUs are there.
+    fn spread(&self, class: &'a Class, units: u32) -> Demand<'a> {
+        Demand {
             units,
             from: &class.areas,
             weights: &class.weights,
             block: self.block,
-        };
-        let classes = || self.classes.iter().enumerate();
-        let mut demands: Vec<Demand<'a>> = classes()
-            .map(|(index, class)| demand(class, self.unseated_whole(index) * each))
-            .collect();
-        let promised = classes()
-            .map(|(index, class)| demand(class, self.unseated_rest(index) * self.promised(class)));
-        demands.extend(promised);
-        let firm = demands.len();
-        demands.extend(classes().map(|(index, class)| {
-            let promised = self.promised(class);
-            demand(
-                class,
-                if class.areas.is_empty() {
-                    0
-                } else {
-                    self.unseated_rest(index) * (each - promised)
-                },
-            )
-        }));
-        (demands, firm)
+        }
     }
 
     fn is_rest_met(&self) -> bool {
-        let (demands, firm) = self.local_demands();
-        let firm = demands.get(..firm).unwrap_or_default();
+        let wanted = self.local_demands();
+        let firm = wanted.firm();
         are_met(firm, &draw_amounts(firm, &self.room))
     }
 
     /// How many CPUs will be local in the end; none where a task that can be whole would not be, or a promise broken.
     fn local_in_the_end(&self) -> Option<u32> {
-        let (demands, firm) = self.local_demands();
-        let drawn = draw_amounts(&demands, &self.room);
-        if !are_met(demands.get(..firm).unwrap_or_default(), &drawn) {
+        let wanted = self.local_demands();
+        let drawn = draw_amounts(&wanted.demands, &self.room);
+        if !are_met(wanted.firm(), &drawn) {
             return None;
         }
         let each = self.sizes.each;
@@ -607,11 +679,9 @@ impl<'a> Placing<'a> {
 
     /// The tasks that no single node has room for.
     fn place_loose(&mut self) {
-        let (demands, _) = self.local_demands();
-        let drawn = draw(&demands, &self.room);
+        let wanted = self.local_demands();
+        let drawn = draw(&wanted.demands, &self.room);
         let count = self.classes.len();
-        let rows = |from: usize| drawn.get(from..from + count).unwrap_or_default().to_vec();
-        let (whole, promised, rest) = (rows(0), rows(count), rows(2 * count));
         for row in &drawn {
             for (area, units) in row.held() {
                 self.room.sub(area, units);
@@ -633,13 +703,21 @@ impl<'a> Placing<'a> {
                 placing: self,
                 class,
             };
-            let of = |rows: &[Units]| rows.get(index).cloned().unwrap_or_default();
+            let of = |portion| {
+                let mut sum = Units::none(loose.placing.pool.areas.len());
+                for row in wanted.rows_of(portion, index, &drawn) {
+                    row.held().for_each(|(area, units)| sum.add(area, units));
+                }
+                sum
+            };
+            let (whole, promised, more) =
+                (of(Portion::Whole), of(Portion::Promised), of(Portion::More));
             let tasks = loose.placing.unseated_whole(index);
-            let seats = loose.share(of(&whole), tasks, loose.placing.sizes.each);
+            let seats = loose.share(whole, tasks, loose.placing.sizes.each);
             let tasks = loose.placing.unseated_rest(index);
             let promise = loose.placing.promised(class);
-            let mut others = loose.share(of(&promised), tasks, promise);
-            loose.take_local(&mut others, of(&rest));
+            let mut others = loose.share(promised, tasks, promise);
+            loose.take_local(&mut others, more);
             for seat in &mut others {
                 loose.fill(seat, &mut of_others);
             }
@@ -648,6 +726,56 @@ impl<'a> Placing<'a> {
                 of_class.extend(others);
             }
         }
+    }
+}
+
+/// What of a class a demand is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Portion {
+    /// All that the tasks get that can be wholly local.
+    Whole,
+    /// What is promised to each of the others.
+    Promised,
+    /// What else of what is local these can have.
+    More,
+}
+
+/// What tasks want of what is local to them.
+#[derive(Default)]
+struct LocalDemands<'a> {
+    demands: SmallVec<[Demand<'a>; 16]>,
+    /// What each is for, and of which class.
+    whose: SmallVec<[(Portion, usize); 16]>,
+    /// How many of the first must be met.
+    firm: usize,
+}
+
+impl<'a> LocalDemands<'a> {
+    fn extend(
+        &mut self,
+        portion: Portion,
+        class: usize,
+        demands: impl Iterator<Item = Demand<'a>>,
+    ) {
+        self.demands
+            .extend(demands.filter(|demand| demand.units > 0));
+        self.whose.resize(self.demands.len(), (portion, class));
+    }
+
+    fn firm(&self) -> &[Demand<'a>] {
+        self.demands.get(..self.firm).unwrap_or_default()
+    }
+
+    /// Of what each demand has `drawn`, that for a portion of a class.
+    fn rows_of<'d>(
+        &self,
+        portion: Portion,
+        class: usize,
+        drawn: &'d [Units],
+    ) -> impl Iterator<Item = &'d Units> {
+        let rows = self.whose.iter().zip(drawn);
+        rows.filter(move |(whose, _)| **whose == (portion, class))
+            .map(|(_, row)| row)
     }
 }
 
@@ -698,9 +826,15 @@ impl Loose<'_, '_> {
                 let packages: Vec<Option<u32>> =
                     seat.held().map(|(area, _)| self.package(area)).collect();
                 let best = units.held().max_by_key(|(area, held)| {
+                    // Those whose GPUs are on different nodes leave some of each for the next.
+                    let most = if self.class.is_spanning() {
+                        *held
+                    } else {
+                        (*held).min(want)
+                    };
                     (
                         packages.contains(&self.package(*area)),
-                        (*held).min(want),
+                        most,
                         usize::MAX - area,
                     )
                 });

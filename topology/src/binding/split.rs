@@ -291,6 +291,12 @@ impl<'a> Split<'a> {
                         NodeSet::new()
                     },
                     gpus_on: if is_known { near.gpus_on() } else { Vec::new() },
+                    nodes_of_gpus: near
+                        .gpu_nodes
+                        .iter()
+                        .flatten()
+                        .filter(|_| is_known && near.is_spanning())
+                        .collect(),
                     mask: request.slurm_cpus.as_ref(),
                     fair: u32::try_from(*fair).unwrap_or(u32::MAX),
                 }
@@ -345,7 +351,7 @@ impl<'a> Split<'a> {
         ways
     }
 
-    /// Whether each task must have a local CPU.
+    /// Whether each task must have a CPU near each of its GPUs.
     fn must_reach(&self) -> bool {
         self.step.settings.policy.is_strict()
     }

