@@ -400,7 +400,9 @@ impl<'a> Host<'a> {
         };
         match &own.instances {
             Some(instances) => instances.iter().map(line).collect(),
-            None if gpu.parts() > 1 => gpu.device_paths().map(|file| line(&file)).collect(),
+            None if gpu.parts() > 1 => devices::files_of(self.machine, gpu)
+                .map(|file| line(&file))
+                .collect(),
             None => vec![line(&own.file)],
         }
     }

@@ -5,7 +5,7 @@
 use launch::observe::openable_by_process;
 use topology::machine::{Gpu, Machine, MemoryRating, NumaNode, Package};
 use topology::names::GpuNames;
-use topology::path::{nvlinks, pci_path};
+use topology::path::{are_linked, nvlinks, pci_path};
 use topology::pci::PciAddress;
 use topology::quantity::{count, volume};
 use topology::set::NodeSet;
@@ -113,12 +113,17 @@ pub(crate) fn links_word(machine: &Machine, gpu: PciAddress, links: u32) -> Stri
     format!("{mark}{links}")
 }
 
+/// Whether the source shows that xGMI leads from a GPU to others.
+fn reaches_some(gpu: &Gpu) -> bool {
+    gpu.kfd.as_ref().is_some_and(|kfd| !kfd.beyond.is_empty())
+}
+
 /// What may connect GPUs and the source could not show; none where it shows all.
 pub(crate) fn hidden_link(machine: &Machine) -> Option<String> {
     let hidden = machine
         .gpus
         .iter()
-        .filter(|gpu| machine.hides_links_of(gpu));
+        .filter(|gpu| machine.hides_links_of(gpu) && !reaches_some(gpu));
     let names = link_names(hidden);
     (machine.gpus.len() > 1 && !names.is_empty()).then_some(names)
 }
@@ -137,9 +142,14 @@ pub(crate) fn hidden_links(machine: &Machine) -> Option<String> {
     })
 }
 
-/// The path between two devices in the words of their vendor's tool, `NV4`, `XGMI1` or `PIX`; None where it is not known.
+/// The path between two devices in the words of their vendor's tool, `NV4`, `XGMI1`, `XGMI` (over other GPUs, or not known
+/// how) or `PIX`; None where it is not known.
 pub(crate) fn path(machine: &Machine, a: PciAddress, b: PciAddress) -> Option<String> {
     match nvlinks(machine, a, b) {
+        0 if are_linked(machine, a, b) => {
+            let maker = machine.gpu(a).and_then(Gpu::maker);
+            maker.map(|maker| maker.link_mark.to_owned())
+        }
         0 => pci_path(machine, a, b).map(|path| path.to_string()),
         links => Some(links_word(machine, a, links)),
     }

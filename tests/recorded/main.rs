@@ -8,9 +8,18 @@
 
 // For clippy helpers in such a module are tests too.
 #[cfg(test)]
+mod amd;
+#[cfg(test)]
 mod discovery;
 #[cfg(test)]
 mod emit;
+// How the decision is judged on declared machines.
+#[cfg(test)]
+#[path = "../../topology/tests/binding/judged.rs"]
+mod judged;
+#[cfg(test)]
+#[path = "../../topology/tests/binding/large.rs"]
+mod large;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

@@ -516,7 +516,8 @@ pub struct KfdGpu {
     /// (amdkfd, kfd_crat.c, `kfd_fill_gpu_direct_io_link_to_cpu`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub numa_node: Option<u32>,
-    /// The GPUs that xGMI reaches over others.
+    /// The GPUs that xGMI reaches over others, and those of which a recorded hwloc file says that xGMI leads there, and not
+    /// whether directly.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub beyond: Vec<PciAddress>,
     /// How its compute units are divided (`current_compute_partition`: SPX, DPX, TPX, QPX, CPX); none where it cannot be.
@@ -537,7 +538,7 @@ pub struct KfdGpu {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KfdNode {
-    /// N of `nodes/N`.
+    /// N of `nodes/N`; 0, which is a NUMA node's, where it is not known (a recorded hwloc file).
     pub node: u32,
     /// N of `/dev/dri/renderDN` (`drm_render_minor`); none where it has none.
     #[serde(default)]
@@ -664,9 +665,11 @@ impl Machine {
         self.gpus.iter().filter(|gpu| gpu.has_nccl())
     }
 
-    /// Whether the source could not show the links of a GPU that may have some.
+    /// Whether the source could not show the links of a GPU that may have some; also where it shows that xGMI leads from it to
+    /// others, and not how many links there are.
     pub fn hides_links_of(&self, gpu: &Gpu) -> bool {
-        let is_shown = gpu.kfd.as_ref().is_some_and(|kfd| !kfd.nodes.is_empty());
+        let has_node = |kfd: &KfdGpu| kfd.nodes.iter().any(|part| part.node > 0);
+        let is_shown = gpu.kfd.as_ref().is_some_and(has_node);
         gpu.may_link() && !self.nvlink_visible && !is_shown
     }
 

@@ -107,18 +107,31 @@ pub(crate) fn of_line<'a>(machine: &'a Machine, line: &GresLine<'_>) -> Vec<(Str
 /// The device file of a GPU, the first of one that is divided; None for one of a vendor whose GPUs are not bound at launch,
 /// and for one that the driver has not numbered while it has others.
 pub(crate) fn file_of(machine: &Machine, gpu: &Gpu) -> Option<String> {
-    let mut found = files(machine).filter(|(_, own)| own.pci == gpu.pci);
-    found.next().map(|(file, _)| file)
+    files_of(machine, gpu).next()
+}
+
+/// The device files of a GPU: one, or one for each part of a GPU that is divided.
+pub(crate) fn files_of<'m>(
+    machine: &'m Machine,
+    gpu: &Gpu,
+) -> impl Iterator<Item = String> + use<'m> {
+    let address = gpu.pci;
+    let found = files(machine).filter(move |(_, own)| own.pci == address);
+    found.map(|(file, _)| file)
 }
 
 /// The device files of the GPUs that can be bound to: the driver's, else by PCI address.
 fn files(machine: &Machine) -> impl Iterator<Item = (String, &Gpu)> {
     bound(machine).flat_map(move |gpu| {
         let assumed = || {
-            let mut before = bound(machine).filter(|other| other.vendor == gpu.vendor);
-            let position = before.position(|other| other.pci == gpu.pci)?;
-            let maker = gpu.maker()?;
-            Some(maker.device_path(maker.first_number + u32::try_from(position).ok()?))
+            let own = bound(machine).filter(|other| other.vendor == gpu.vendor);
+            let before = own.take_while(|other| other.pci != gpu.pci);
+            let first = before.map(Gpu::parts).sum::<usize>();
+            let maker = gpu.maker();
+            (first..first + gpu.parts()).filter_map(move |place| {
+                let maker = maker?;
+                Some(maker.device_path(maker.first_number + u32::try_from(place).ok()?))
+            })
         };
         let mut own: Vec<String> = gpu.device_paths().collect();
         if own.is_empty() && !knows_minors(machine, gpu.vendor) {

@@ -112,9 +112,16 @@ fn legend(machine: &Machine, all: &[&Named], rows: usize) -> Option<String> {
         };
         used.iter().any(is_link)
     });
-    let links: Vec<String> = links
-        .map(|vendor| format!("{}#: through # {}s", vendor.link_mark, vendor.link_name))
-        .collect();
+    let links =
+        links.map(|vendor| format!("{}#: through # {}s", vendor.link_mark, vendor.link_name));
+    let uncounted = VENDORS
+        .iter()
+        .filter(|vendor| used.contains(vendor.link_mark))
+        .map(|vendor| {
+            let (mark, link) = (vendor.link_mark, vendor.link_name);
+            format!("{mark}: through {link}, over other GPUs or not known how directly")
+        });
+    let links: Vec<String> = links.chain(uncounted).collect();
     let words = [
         ("PIX", "PIX: through one PCIe switch"),
         ("PXB", "PXB: through several PCIe switches"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use topology::machine::{Gpu, Machine};
-use topology::path::{crosses_socket, nvlinks};
+use topology::path::{are_linked, crosses_socket};
 use topology::set::{CpuSet, IndexSet};
 
 use crate::hardware::{cut, join, link_names};
@@ -215,15 +215,15 @@ fn between(machine: &Machine, groups: &[GpuSet]) -> Between {
                     continue;
                 };
                 match (
-                    nvlinks(machine, x.pci, y.pci),
+                    are_linked(machine, x.pci, y.pci),
                     crosses_socket(machine, x.pci, y.pci),
                 ) {
-                    (1.., _) => {
+                    (true, _) => {
                         between.linked.push(format!("GPU{a} with GPU{b}"));
                         linked.push(x);
                     }
-                    (0, Some(true)) => between.crossing += 1,
-                    (0, Some(false) | None) => {
+                    (false, Some(true)) => between.crossing += 1,
+                    (false, Some(false) | None) => {
                         between.hidden += 1;
                         let of_both = [x, y].into_iter();
                         hidden.extend(of_both.filter(|gpu| machine.hides_links_of(gpu)));

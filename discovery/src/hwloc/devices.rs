@@ -9,7 +9,7 @@ use hwlocality::object::attributes::{
     UpstreamAttributes,
 };
 use hwlocality::object::types::{BridgeType, ObjectType};
-use topology::machine::{Gpu, Locality, Machine, Nic};
+use topology::machine::{Gpu, KfdGpu, KfdNode, Locality, MAX_PARTS, Machine, Nic};
 use topology::pci::{CLASS_BRIDGE, DeviceKind, Link, PciAddress, PciDevice};
 use topology::set::NodeSet;
 
@@ -156,9 +156,46 @@ fn os_devices(object: &TopologyObject) -> impl Iterator<Item = &TopologyObject> 
 
 fn gpu(object: &TopologyObject, device: &PciDevice) -> Gpu {
     let info = |name: &str| os_devices(object).find_map(|os| text(os.info(name)));
-    Gpu {
+    let mut gpu = Gpu {
         uuid: info("NVIDIAUUID").filter(|uuid| uuid.starts_with("GPU-")),
         name: info("GPUModel"),
         ..Gpu::of(device)
+    };
+    if gpu
+        .maker()
+        .is_some_and(|maker| maker.driver.topology.is_some())
+    {
+        add_parts(object, &mut gpu);
     }
+    gpu
+}
+
+/// What hwloc says of an AMD GPU where ROCm's SMI library was asked: its unique id, and one device for each part of a GPU
+/// that is divided (hwloc, topology-rsmi.c; "AMDUUID" is `rsmi_dev_unique_id_get` in hexadecimal).
+fn add_parts(object: &TopologyObject, gpu: &mut Gpu) {
+    let is_rsmi = |os: &&TopologyObject| text(os.subtype()).is_some_and(|kind| kind == "RSMI");
+    let parts: Vec<Option<String>> = os_devices(object)
+        .filter(is_rsmi)
+        .take(MAX_PARTS)
+        .map(|os| uuid_of(&text(os.info("AMDUUID"))?))
+        .collect();
+    if gpu.uuid.is_none() {
+        gpu.uuid = parts.first().cloned().flatten();
+    }
+    if parts.len() > 1 {
+        let nodes = parts.into_iter().map(|uuid| KfdNode {
+            uuid,
+            ..KfdNode::default()
+        });
+        gpu.kfd = Some(KfdGpu {
+            nodes: nodes.collect(),
+            ..KfdGpu::default()
+        });
+    }
+}
+
+/// A unique id as AMD's runtime writes it; none for 0, which stands for none, and for the ids of another kind that AMD SMI makes.
+fn uuid_of(hexadecimal: &str) -> Option<String> {
+    let number = u64::from_str_radix(hexadecimal, 16).ok()?;
+    topology::sysfs::kfd_uuid(number)
 }

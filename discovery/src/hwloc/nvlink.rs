@@ -1,6 +1,7 @@
-//! NVLinks from the matrix that hwloc makes of them where NVML was asked ("NVLinkBandwidth").
+//! NVLinks from the matrix that hwloc makes of them where NVML was asked ("NVLinkBandwidth"), xGMI from the one where ROCm's
+//! SMI library was ("XGMIBandwidth").
 //!
-//! It is recognised by its rows, because hwloc before 2.1 (EL 8's first) cannot give its name.  Its rows and columns
+//! NVML's is recognised by its rows, because hwloc before 2.1 (EL 8's first) cannot give its name.  Its rows and columns
 //! are NVML's devices of GPUs and, in some versions, the NVSwitches; its values the sum of the bandwidths of the
 //! links between two, in MB/s and one direction, and 1,000,000 on the diagonal (hwloc's `topology-nvml.c`).
 
@@ -10,7 +11,7 @@ use hwlocality::Topology;
 use hwlocality::object::TopologyObject;
 use hwlocality::object::attributes::ObjectAttributes;
 use hwlocality::object::distance::DistancesKind;
-use topology::machine::Machine;
+use topology::machine::{Gpu, Machine};
 use topology::nvlink::{Links, SOME_SWITCH, set_nvlinks};
 use topology::pci::PciAddress;
 use topology::vendor::Library;
@@ -22,23 +23,62 @@ const LINK_MB_S: u64 = 25_000;
 /// What it writes for one link of NVLink 1.
 const FIRST_LINK_MB_S: u64 = 20_000;
 
+/// What bandwidths are between: of each matrix the device of each row, and its values by row and column.
+type Bandwidths = (Vec<Option<PciAddress>>, Vec<((usize, usize), u64)>);
+
 /// Gives the GPUs of `machine` the links that `topology` holds, if it holds any.
 pub(super) fn add_nvlinks(topology: &Topology, machine: &mut Machine) {
     let kind = DistancesKind::FROM_OS | DistancesKind::MEANS_BANDWIDTH;
     let matrices = topology.distances(Some(kind)).unwrap_or_default();
-    let mut with_ends = matrices.into_iter().map(|matrix| {
-        let ends: Vec<_> = matrix
-            .objects()
-            .map(|object| object.and_then(pci_of))
-            .collect();
-        (matrix, ends)
-    });
+    let bandwidths: Vec<Bandwidths> = matrices
+        .into_iter()
+        .map(|matrix| {
+            let ends = matrix.objects();
+            let ends = ends.map(|object| object.and_then(pci_of)).collect();
+            (ends, matrix.enumerate_distances().collect())
+        })
+        .collect();
+    add_nvmls(&bandwidths, machine);
+    add_xgmi(&bandwidths, machine);
+}
+
+/// xGMI between AMD's GPUs, or parts of them: hwloc says of two that all between them is xGMI, be it over other GPUs, and no
+/// more; neither its bandwidths (all 100 GB/s to 2.x) nor its hops (all 1 there) tell which are joined directly
+/// (topology-rsmi.c).
+fn add_xgmi(bandwidths: &[Bandwidths], machine: &mut Machine) {
+    let is_kfds = |gpu: &Gpu| {
+        gpu.maker()
+            .is_some_and(|maker| maker.driver.topology.is_some())
+    };
+    for (ends, values) in bandwidths {
+        for ((from, to), mb_s) in values {
+            let end = |index: usize| ends.get(index).copied().flatten();
+            let (Some(from), Some(to)) = (end(*from), end(*to)) else {
+                continue;
+            };
+            if *mb_s == 0 || from == to || !machine.gpu(to).is_some_and(is_kfds) {
+                continue;
+            }
+            let mut gpus = machine.gpus.iter_mut();
+            let Some(gpu) = gpus.find(|gpu| gpu.pci == from && is_kfds(gpu)) else {
+                continue;
+            };
+            let kfd = gpu.kfd.get_or_insert_default();
+            if let Err(place) = kfd.beyond.binary_search(&to) {
+                kfd.beyond.insert(place, to);
+            }
+        }
+    }
+}
+
+fn add_nvmls(bandwidths: &[Bandwidths], machine: &mut Machine) {
     let is_nvmls = |pci: &PciAddress| {
         machine
             .gpu(*pci)
             .is_some_and(|gpu| gpu.is_listed_by(Library::Nvml))
     };
-    let Some((matrix, ends)) = with_ends.find(|(_, ends)| ends.iter().flatten().any(is_nvmls))
+    let mut bandwidths = bandwidths.iter();
+    let Some((ends, values)) = bandwidths.find(|(ends, _)| ends.iter().flatten().any(is_nvmls))
     else {
         return;
     };
@@ -46,12 +86,12 @@ pub(super) fn add_nvlinks(topology: &Topology, machine: &mut Machine) {
     for gpu in ends.iter().flatten().filter(|pci| is_nvmls(pci)) {
         said.entry(*gpu).or_default();
     }
-    for ((from, to), mb_s) in matrix.enumerate_distances() {
+    for ((from, to), mb_s) in values {
         let end = |index: usize| ends.get(index).copied().flatten();
-        let Some(gpu) = end(from).and_then(|pci| machine.gpu(pci)) else {
+        let Some(gpu) = end(*from).and_then(|pci| machine.gpu(pci)) else {
             continue;
         };
-        let to = end(to).unwrap_or(SOME_SWITCH);
+        let to = end(*to).unwrap_or(SOME_SWITCH);
         let generation = gpu.model().and_then(|model| model.link_generation);
         let one = if generation == Some(1) {
             FIRST_LINK_MB_S

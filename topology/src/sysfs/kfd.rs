@@ -122,7 +122,7 @@ fn is_mode(mode: &str) -> bool {
 }
 
 /// As the runtime writes it (ROCR-Runtime, core/runtime/amd_gpu_agent.cpp, `HSA_AMD_AGENT_INFO_UUID`); none for 0, which stands for none.
-fn uuid(unique_id: u64) -> Option<String> {
+pub fn uuid(unique_id: u64) -> Option<String> {
     (unique_id != 0).then(|| format!("GPU-{unique_id:016x}"))
 }
 

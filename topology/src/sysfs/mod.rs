@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 pub use cpu::CpuSide;
 pub use files::parse_mask;
 pub use inside::Inside;
+pub use kfd::uuid as kfd_uuid;
 pub use latencies::{LATENCY_FILE, write_latencies};
 pub use now::{current, read_driver, read_now};
 pub use overrides::{OVERRIDE_FILE, parse_overrides};
