@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use ffi::linux::process::coarse_millis;
 use ffi::loaded::cuda::read_current_device;
 use ffi::loaded::nvml::{read_denied_p2p, read_nvlinks};
-use ffi::nccl::{ApiCall, Collective, Event, NcclLog, Peer as PeerEvent, SpecialWay, sys};
+use ffi::nccl::{
+    ApiCall, Collective, Event, NcclLog, Peer as PeerEvent, SpecialWay, is_rccl_loaded, sys,
+};
 use launch::shared::duty::{Duty, Role};
 use launch::shared::listening::Listening;
 use launch::shared::peers::{FOLDER, Peers, RankOnHost};
@@ -216,7 +218,8 @@ impl Communicator {
         let number = |value: c_int| usize::try_from(value).ok();
         let (ranks, rank) = (number(start.ranks)?, number(start.rank)?);
         let hosts = number(start.hosts)?.max(1);
-        if ranks < 2 {
+        // RCCL calls the same interfaces, and its rings are not those that are worked out here.
+        if ranks < 2 || is_rccl_loaded() {
             return None;
         }
         let machine = host::machine()?;
