@@ -255,6 +255,58 @@ fn the_device_file_that_it_holds_open_goes_before_what_it_was_given() {
 }
 
 #[test]
+fn a_task_of_amds_gpu_is_judged_by_its_render_node_and_by_rocms_variable() {
+    // Its driver found the GPUs of node 0 first: renderD128 is d1, of node 0, and the seventh, renderD134, c1, of node 3.
+    let host = Host::new("frontier-mi250x");
+    let verify = |environment: &[&str], open: &[&str], mask: &str, maps: &str| {
+        host.verify(&Recorded {
+            pid: 4711,
+            name: "python",
+            threads: &[("python", mask)],
+            environment,
+            maps,
+            open,
+            ..Recorded::default()
+        })
+    };
+    let files = ["/dev/kfd", "/dev/dri/renderD134", "/dev/dri/renderD134"];
+    let on_3 = "1 default heap anon=9000 N3=9000 kernelpagesize_kB=4\n";
+    let document = verify(&[], &files, "48-63", on_3);
+    assert_eq!(texts(&document["gpus"]), ["0000:c1:00.0"], "{document:#}");
+    assert_eq!(document["verdict"], "local", "{document:#}");
+    let document = verify(&[], &files, "0-15", NODE_0);
+    assert_eq!(document["verdict"], "remote", "{document:#}");
+    assert_eq!(document["ok"], false);
+    for (list, gpu, verdict) in [
+        ("ROCR_VISIBLE_DEVICES=0", "0000:d1:00.0", "local"),
+        ("HIP_VISIBLE_DEVICES=6", "0000:c1:00.0", "remote"),
+    ] {
+        let document = verify(&[list], &[], "0-15", NODE_0);
+        assert_eq!(texts(&document["gpus"]), [gpu], "{list}: {document:#}");
+        assert_eq!(document["verdict"], verdict, "{list}: {document:#}");
+    }
+}
+
+#[test]
+fn memory_on_an_apus_own_node_is_local() {
+    let host = Host::new("mi300a-4s");
+    for (maps, is_well) in [(NODE_1, true), (NODE_0, false)] {
+        let document = host.verify(&Recorded {
+            pid: 4711,
+            name: "python",
+            threads: &[("python", "24-47")],
+            environment: &["ROCR_VISIBLE_DEVICES=1"],
+            maps,
+            ..Recorded::default()
+        });
+        assert_eq!(texts(&document["gpus"]), ["0001:01:00.0"]);
+        assert_eq!(document["verdict"], "local", "{document:#}");
+        let findings = texts(&document["findings"]);
+        assert_eq!(findings.is_empty(), is_well, "{findings:?}");
+    }
+}
+
+#[test]
 fn half_of_what_a_task_was_given_is_unsure_until_it_is_known_to_be_used() {
     let host = Host::new("dgx-h100");
     let report = r#"GPU_NUMA_BIND_REPORT={"gpus":["0000:1b:00.0","0000:df:00.0"]}"#;

@@ -111,3 +111,71 @@ fn on_a_host_of_both_vendors_each_variable_counts_its_own_gpus() {
         assert_eq!(outcome.task(task).cpus, near(gpus), "task {task}");
     }
 }
+
+#[test]
+fn each_memory_policy_is_of_the_apus_own_node() {
+    let world = World::declared("mi300a-4s");
+    for (policy, nodes) in [("interleave", "2"), ("none", "")] {
+        let scenario = Scenario::on(&world, 1)
+            .option(&format!("mem={policy}"))
+            .fence(&world, &[2]);
+        let outcome = run(scenario);
+        let own = outcome.task(0);
+        let kernels = if policy == "none" { "default" } else { policy };
+        assert_eq!(
+            (own.policy.as_str(), own.nodes.as_str()),
+            (kernels, nodes),
+            "{}",
+            outcome.text
+        );
+        assert_eq!(own.cpus, world.cpus_of_gpu(2).to_string(), "{policy}");
+    }
+}
+
+#[test]
+fn none_says_what_it_would_do_and_does_nothing() {
+    let world = World::declared("mi300a-4s");
+    let left = run(Scenario::on(&world, 1).fence(&world, &[3]));
+    let told = run(Scenario::on(&world, 1).option("none").fence(&world, &[3]));
+    assert_eq!(told.task(0).cpus, left.task(0).cpus, "{}", told.text);
+    assert_eq!(told.task(0).policy, "default");
+    assert_eq!(
+        told.task(0)
+            .env
+            .get("ROCR_VISIBLE_DEVICES")
+            .map(String::as_str),
+        Some("0")
+    );
+}
+
+#[test]
+fn a_task_with_intels_gpus_is_left_as_slurm_made_it() {
+    let world = World::declared("spr-2s-6g-max1550");
+    for option in ["", "mem=bind,l3", "exclusive,mem=interleave"] {
+        let scenario = |option: Option<&str>| {
+            let scenario = Scenario::on(&world, 2)
+                .line("task-env 0 ZE_AFFINITY_MASK=4")
+                .line("task-env 1 ZE_AFFINITY_MASK=0.1,1.0");
+            option.map_or(scenario.clone(), |option| scenario.clone().option(option))
+        };
+        let left = run(scenario(None));
+        let bound = run(scenario(Some(option)));
+        for (task, mask) in [(0, "4"), (1, "0.1,1.0")] {
+            let (left, own) = (left.task(task), bound.task(task));
+            assert_eq!(own.exit, "0", "{}", bound.text);
+            assert_eq!(own.cpus, left.cpus, "{option}: {}", bound.text);
+            assert_eq!(own.policy, left.policy, "{option}");
+            assert_eq!(
+                own.env.get("ZE_AFFINITY_MASK").map(String::as_str),
+                Some(mask)
+            );
+            for name in [
+                "NCCL_TOPO_FILE",
+                "CUDA_VISIBLE_DEVICES",
+                "ROCR_VISIBLE_DEVICES",
+            ] {
+                assert!(!own.env.contains_key(name), "{name}");
+            }
+        }
+    }
+}
