@@ -277,14 +277,9 @@ fn a_task_of_amds_gpu_is_judged_by_its_render_node_and_by_rocms_variable() {
     let document = verify(&[], &files, "0-15", NODE_0);
     assert_eq!(document["verdict"], "remote", "{document:#}");
     assert_eq!(document["ok"], false);
-    for (list, gpu, verdict) in [
-        ("ROCR_VISIBLE_DEVICES=0", "0000:d1:00.0", "local"),
-        ("HIP_VISIBLE_DEVICES=6", "0000:c1:00.0", "remote"),
-    ] {
-        let document = verify(&[list], &[], "0-15", NODE_0);
-        assert_eq!(texts(&document["gpus"]), [gpu], "{list}: {document:#}");
-        assert_eq!(document["verdict"], verdict, "{list}: {document:#}");
-    }
+    // A list counts among the GPUs that the process may open, and which these are a recording does not have.
+    let document = verify(&["ROCR_VISIBLE_DEVICES=0"], &[], "0-15", NODE_0);
+    assert_eq!(texts(&document["gpus"]), [""; 0], "{document:#}");
 }
 
 #[test]
@@ -295,7 +290,7 @@ fn memory_on_an_apus_own_node_is_local() {
             pid: 4711,
             name: "python",
             threads: &[("python", "24-47")],
-            environment: &["ROCR_VISIBLE_DEVICES=1"],
+            open: &["/dev/kfd", "/dev/dri/renderD129"],
             maps,
             ..Recorded::default()
         });
