@@ -290,7 +290,7 @@ fn memory_on_an_apus_own_node_is_local() {
             pid: 4711,
             name: "python",
             threads: &[("python", "24-47")],
-            open: &["/dev/kfd", "/dev/dri/renderD129"],
+            open: &["/dev/kfd", "/dev/dri/renderD136"],
             maps,
             ..Recorded::default()
         });

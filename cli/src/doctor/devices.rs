@@ -126,7 +126,11 @@ fn files(machine: &Machine) -> impl Iterator<Item = (String, &Gpu)> {
         let assumed = || {
             let own = bound(machine).filter(|other| other.vendor == gpu.vendor);
             let before = own.take_while(|other| other.pci != gpu.pci);
-            let first = before.map(Gpu::parts).sum::<usize>();
+            let files = |gpu: &Gpu| {
+                let model = gpu.model();
+                model.map_or(1, |model| model.device_files).max(gpu.parts())
+            };
+            let first = before.map(files).sum::<usize>();
             let maker = gpu.maker();
             (first..first + gpu.parts()).filter_map(move |place| {
                 let maker = maker?;

@@ -129,7 +129,10 @@ pub fn uuid(unique_id: u64) -> Option<String> {
 fn add_topology(root: Root<'_>, folder: &str, gpus: &mut [&mut Gpu]) {
     let mut nodes = BTreeMap::new();
     for number in root.numbered(folder, "").into_iter().take(MAX_NODES) {
-        if let Some(node) = read_node(root, &format!("{folder}/{number}"), number) {
+        if let Some(mut node) = read_node(root, &format!("{folder}/{number}"), number) {
+            if let Node::Gpu(address, _) = &mut node {
+                *address = own_address(gpus, *address).unwrap_or(*address);
+            }
             nodes.insert(number, node);
         }
     }
@@ -175,13 +178,33 @@ fn add_topology(root: Root<'_>, folder: &str, gpus: &mut [&mut Gpu]) {
     }
 }
 
+/// The address of the GPU whose node says that it is at `location`.
+///
+/// Linux puts the number of the part of a divided GPU over the function's, so that part 3 of 05:00.0 says 05:00.3 (kfd_topology.c,
+/// `kfd_topology_add_device`, 6.5 on); AMD's own releases of the driver have had it in bits 28 to 31.  So where no GPU is
+/// at the location itself, it is that of the same device whose function's bits are all in it.
+fn own_address(gpus: &[&mut Gpu], location: PciAddress) -> Option<PciAddress> {
+    if gpus.iter().any(|gpu| gpu.pci == location) {
+        return Some(location);
+    }
+    let is_part_of = |own: &PciAddress| {
+        let function = own.function & location.function;
+        PciAddress {
+            function,
+            ..location
+        } == *own
+    };
+    let mut found = gpus.iter().map(|gpu| gpu.pci).filter(is_part_of);
+    found.next().filter(|_| found.next().is_none())
+}
+
 /// A node; none where it may not be read, and where it is neither CPUs nor a GPU.
 fn read_node(root: Root<'_>, folder: &str, number: u32) -> Option<Node> {
     let properties = Properties::read(root, &format!("{folder}/properties"))?;
     if properties.get("simd_count") == 0 {
         return (properties.get("cpu_cores_count") > 0).then_some(Node::Cpus);
     }
-    // Bits 28 to 31 number the parts of a GPU that is divided (kfd_topology.c, `kfd_topology_add_device`).
+    // The number of a part is in bits 28 to 31, or in those of the function ([`own_address`]).
     let location = properties.get("location_id") & 0xffff;
     let [_, _, _, _, _, _, bus, function] = location.to_be_bytes();
     let address = PciAddress {

@@ -311,6 +311,13 @@ pub struct Amdgpu {
     pub parts: usize,
     /// `current_compute_partition`; none for models that cannot be divided.
     pub compute: Option<String>,
+    /// KFD writes the number of a part above the address, as AMD's own releases of the driver have done, and not in the
+    /// function's bits.
+    #[serde(default)]
+    pub numbers_above: bool,
+    /// KFD knows a unique id for each part (Linux 6.18), and not that of the whole GPU.
+    #[serde(default)]
+    pub part_ids: bool,
     /// `current_memory_partition`; none for models that cannot be divided.
     pub memory: Option<String>,
     /// The GPUs in the order in which the driver found them; by address, where not said.
@@ -321,6 +328,13 @@ pub struct Amdgpu {
     pub xgmi: Vec<(Address, Address, u32)>,
     /// The number of links between every two GPUs.
     pub xgmi_mesh: Option<u32>,
+}
+
+impl Amdgpu {
+    /// The render nodes that the driver makes for each GPU: one for each part that a GPU can be divided into, whether it is or not.
+    pub(crate) fn files_each(&self) -> u32 {
+        if self.compute.is_some() { 8 } else { 1 }
+    }
 }
 
 /// Intel's driver.
@@ -336,6 +350,8 @@ pub struct Xe {
 pub(crate) struct Part {
     pub(crate) gpu: Function,
     pub(crate) node: u32,
+    /// Which of its GPU's parts it is, from 0.
+    pub(crate) number: u32,
     pub(crate) minor: u32,
 }
 
@@ -589,16 +605,19 @@ impl Declared {
         gpus.retain(|gpu| gpu.model.ids.0 == 0x1002);
         let place = |gpu: &Function| amdgpu.found.iter().position(|found| *found == gpu.address);
         gpus.sort_by_key(place);
-        let parts = gpus
-            .into_iter()
-            .flat_map(|gpu| std::iter::repeat_n(gpu, amdgpu.parts));
+        let parts = (0..).zip(gpus).flat_map(|(index, gpu)| {
+            let own = (0..).take(amdgpu.parts);
+            own.map(move |number| (index, number, gpu.clone()))
+        });
         let first = u32::try_from(self.cpu_nodes().len()).expect("few nodes");
-        (0..)
+        let files = amdgpu.files_each();
+        (first..)
             .zip(parts)
-            .map(|(index, gpu)| Part {
+            .map(|(node, (index, number, gpu))| Part {
                 gpu,
-                node: first + index,
-                minor: 128 + index,
+                node,
+                number,
+                minor: 128 + index * files + number,
             })
             .collect()
     }

@@ -15,7 +15,7 @@ use topology::pci::{Link, PciAddress, PciDevice};
 use topology::set::NodeSet;
 
 use crate::declared::{Declared, Function, MEMORY_WITHOUT_NUMA, Place, Quirk, Role};
-use crate::root::{amd_uuid, uuid};
+use crate::root::{amd_part_uuid, amd_uuid, uuid};
 use crate::values::Address;
 
 pub(crate) fn build(declared: &Declared) -> Machine {
@@ -296,7 +296,7 @@ fn add_kfd(declared: &Declared, function: &Function, gpu: &mut Gpu) {
         .map(|part| KfdNode {
             node: part.node,
             minor: Some(part.minor),
-            uuid: Some(amd_uuid(function)),
+            uuid: Some(amd_part_uuid(amdgpu, part)),
         })
         .collect();
     let Some(first) = nodes.first() else { return };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::declared::{Declared, Function, MEMORY_WITHOUT_NUMA, Quirk};
+use crate::declared::{Amdgpu, Declared, Function, MEMORY_WITHOUT_NUMA, Part, Quirk};
 use crate::firmware;
 use crate::tree::Tree;
 use crate::values::{list, mask};
@@ -378,13 +378,17 @@ impl Root<'_> {
             let (folder, at) = (&part.gpu.folder, part.gpu.address);
             self.tree
                 .bytes(format!("dev/dri/renderD{}", part.minor), Vec::new());
-            let own: Vec<u32> = parts
-                .iter()
-                .filter(|other| other.gpu.address == at)
-                .map(|own| own.node)
-                .collect();
-            let number = part.node - own[0];
+            let number = part.number;
             if number == 0 {
+                // The parts that it might have are devices of their own, which none of it is behind (amdgpu_xcp_drv.c).
+                for file in part.minor + 1..part.minor + amdgpu.files_each() {
+                    self.tree
+                        .bytes(format!("dev/dri/renderD{file}"), Vec::new());
+                    let index = file - 129 - (part.minor - 128) / 8;
+                    self.tree.folder(&format!(
+                        "sys/devices/platform/amdgpu_xcp_{index}/drm/renderD{file}"
+                    ));
+                }
                 self.tree
                     .folder(&format!("{folder}/drm/renderD{}", part.minor));
                 self.line(
@@ -405,12 +409,12 @@ impl Root<'_> {
             let location = u32::from(at.bus) << 8
                 | u32::from(at.device) << 3
                 | u32::from(at.function)
-                | number << 28;
+                | number << if amdgpu.numbers_above { 28 } else { 0 };
             let text = format!(
                 "cpu_cores_count 0\nsimd_count 304\nvendor_id 4098\nlocation_id {location}\ndomain {}\ndrm_render_minor {}\nhive_id 0\nunique_id {}",
                 at.domain,
                 part.minor,
-                unique_id(&part.gpu)
+                unique_id_of_part(amdgpu, part)
             );
             self.line(format!("{node}/properties"), text);
             let link = |kind: u32, to: u32, weight: u32, (least, most): (u32, u32)| {
@@ -484,9 +488,24 @@ fn unique_id(gpu: &Function) -> u64 {
     0x7a3d_0000_0000_0000 | address
 }
 
+/// What KFD says of a part.
+fn unique_id_of_part(amdgpu: &Amdgpu, part: &Part) -> u64 {
+    let number = if amdgpu.part_ids {
+        u64::from(part.number) + 1
+    } else {
+        0
+    };
+    unique_id(&part.gpu) | number << 32
+}
+
 /// As AMD's runtime writes it.
 pub(crate) fn amd_uuid(gpu: &Function) -> String {
     format!("GPU-{:016x}", unique_id(gpu))
+}
+
+/// The part's, as AMD's runtime writes it.
+pub(crate) fn amd_part_uuid(amdgpu: &Amdgpu, part: &Part) -> String {
+    format!("GPU-{:016x}", unique_id_of_part(amdgpu, part))
 }
 
 /// Made of the address, so that it differs and stays.

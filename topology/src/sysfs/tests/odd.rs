@@ -386,6 +386,38 @@ fn kfd_names_device_files_unique_ids_and_links() {
 }
 
 #[test]
+fn the_parts_of_a_gpu_are_numbered_in_the_function_or_above_the_address() {
+    // 10:00.0 and 20:00.0 in three parts each, with a unique id for each part.
+    let nodes = "sys/class/kfd/kfd/topology/nodes";
+    for above in [false, true] {
+        let mut tree = with_kfd("", "");
+        for index in 0..6_u32 {
+            let (gpu, part) = (index / 3, index % 3);
+            let number = if above { part << 28 } else { part };
+            let location = (gpu + 1) << 12 | number;
+            let minor = 128 + 8 * gpu + part;
+            tree = tree.file(
+                &format!("{nodes}/{}/properties", 2 + index),
+                &format!(
+                    "simd_count 152\nlocation_id {location}\ndomain 0\ndrm_render_minor {minor}\nunique_id {}",
+                    16 + index
+                ),
+            );
+        }
+        let machine = tree.read();
+        for (gpu, first) in machine.gpus.iter().zip([128, 136]) {
+            let parts = &gpu.kfd.as_ref().unwrap().nodes;
+            let minors: Vec<Option<u32>> = parts.iter().map(|part| part.minor).collect();
+            let expected = [first, first + 1, first + 2].map(Some);
+            assert_eq!(minors, expected, "{above}: {gpu:?}");
+            assert_eq!(gpu.parts(), 3);
+        }
+        let last = &machine.gpus[1].kfd.as_ref().unwrap().nodes[2];
+        assert_eq!(last.uuid.as_deref(), Some("GPU-0000000000000015"));
+    }
+}
+
+#[test]
 fn kfd_names_the_gpus_on_which_a_process_has_queues() {
     let (nodes, processes) = ("sys/class/kfd/kfd/topology/nodes", "sys/class/kfd/kfd/proc");
     let tree = with_kfd(FIRST, "")
