@@ -326,16 +326,31 @@ impl Step {
         let of_one = of_one.filter(|task| self.has_one_for_all(task)).count();
         let few_caches =
             (below_one + of_one + (count - below_one - of_one) * each).max(caches.len());
+        // Where all are below one cache with cores of their own, what is below each is dealt to those there.
+        let whole_squares = if below_one == count {
+            let below = |cache: &(usize, usize)| {
+                let here = |cpu: &&&Cpu| (cpu.node, cpu.cache) == *cache;
+                let cores = local.iter().filter(here).map(|cpu| cpu.core);
+                cores.collect::<BTreeSet<usize>>().len()
+            };
+            squares_apart(&caches.keys().map(below).collect::<Vec<_>>(), count)
+        } else {
+            squares(cores.len(), count)
+        };
         let mut bound = [0; 14];
         bound[2] = number(local.len());
         bound[4] = number(together);
         bound[5] = number(together);
         bound[9] = number(below_one);
         bound[10] = number(apart);
-        bound[11] = -squares(worth, count);
+        bound[11] = if has_whole {
+            -whole_squares
+        } else {
+            -squares(worth, count)
+        };
         bound[12] = -number(few_caches);
         bound[13] = if has_whole {
-            -squares(cores.len(), count) * number(threads).pow(2)
+            -whole_squares * number(threads).pow(2)
         } else {
             -squares(local.len(), count)
         };
@@ -566,6 +581,24 @@ fn squares(total: usize, numbers: usize) -> i64 {
     let each = total.checked_div(numbers).unwrap_or(0);
     let more = total - each * numbers;
     number(more) * number(each + 1).pow(2) + number(numbers - more) * number(each).pow(2)
+}
+
+/// The least sum of squares where each of `count` numbers, at least one for each of `totals`, is a part of one of these.
+fn squares_apart(totals: &[usize], count: usize) -> i64 {
+    let mut parts: Vec<(usize, usize)> = totals.iter().map(|total| (*total, 1)).collect();
+    // A further part makes less of a difference than the one before it.
+    let gain = |(total, numbers): &(usize, usize)| {
+        squares(*total, *numbers) - squares(*total, numbers + 1)
+    };
+    for _ in totals.len()..count {
+        if let Some((_, numbers)) = parts.iter_mut().max_by_key(|part| gain(part)) {
+            *numbers += 1;
+        }
+    }
+    let sums = parts
+        .into_iter()
+        .map(|(total, numbers)| squares(total, numbers));
+    sums.sum()
 }
 
 fn number(count: usize) -> i64 {

@@ -7,8 +7,9 @@ use topology::machine::{Machine, Package};
 use topology::set::{CpuSet, NodeSet};
 use topology::words::faster_cpus_line;
 
-use super::judged::{all_splits, judged, split_of};
+use super::judged::{judged, split_of};
 use super::made_up::{cpus, gpu, lists, machine, step, with_caches, with_masks};
+use super::nearest::all_splits;
 use super::optimal::cases;
 
 /// One node of so many large cores of two threads each, which are faster, and of small ones; so many GPUs.

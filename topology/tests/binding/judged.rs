@@ -72,23 +72,3 @@ pub(crate) fn split_of(plan: &StepPlan, numbers: &[u32]) -> Vec<Vec<usize>> {
         .map(|task| task.cpus.iter().filter_map(index).collect())
         .collect()
 }
-
-/// All ways to give so many CPUs to tasks, or to nobody.
-pub(crate) fn all_splits(tasks: usize, cpus: usize) -> impl Iterator<Item = Vec<Vec<usize>>> {
-    let mut owners = Some(vec![0usize; cpus]);
-    std::iter::from_fn(move || {
-        let mut now = owners.take()?;
-        let mut split = vec![Vec::new(); tasks];
-        for (index, owner) in now.iter().enumerate() {
-            if *owner < tasks {
-                split[*owner].push(index);
-            }
-        }
-        if let Some(next) = now.iter().position(|owner| *owner < tasks) {
-            now[next] += 1;
-            now[..next].fill(0);
-            owners = Some(now);
-        }
-        Some(split)
-    })
-}

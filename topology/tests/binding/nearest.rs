@@ -6,7 +6,7 @@ use topology::binding::plan_step;
 use topology::machine::Machine;
 use topology::set::CpuSet;
 
-use super::judged::{all_splits, judged, split_of};
+use super::judged::{judged, split_of};
 use super::made_up::{gpu, machine, step, with_caches, with_masks};
 use super::optimal::cases;
 
@@ -125,4 +125,24 @@ proptest! {
             }
         }
     }
+}
+
+/// All ways to give so many CPUs to tasks, or to nobody.
+pub(crate) fn all_splits(tasks: usize, cpus: usize) -> impl Iterator<Item = Vec<Vec<usize>>> {
+    let mut owners = Some(vec![0usize; cpus]);
+    std::iter::from_fn(move || {
+        let mut now = owners.take()?;
+        let mut split = vec![Vec::new(); tasks];
+        for (index, owner) in now.iter().enumerate() {
+            if *owner < tasks {
+                split[*owner].push(index);
+            }
+        }
+        if let Some(next) = now.iter().position(|owner| *owner < tasks) {
+            now[next] += 1;
+            now[..next].fill(0);
+            owners = Some(now);
+        }
+        Some(split)
+    })
 }
