@@ -31,7 +31,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     target("option", texts::option),
     target("set", texts::set),
     target("visible", texts::visible),
@@ -40,6 +40,7 @@ pub const TARGETS: [Target; 11] = [
     target("snapshot", machines::snapshot),
     target("from", machines::from),
     target("tree", machines::tree),
+    target("kfd", machines::kfd),
     target("nccl", nccl::file),
     target("peers", memory::peers),
     target("page", memory::page),

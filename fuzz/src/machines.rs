@@ -9,7 +9,7 @@ use nccl_topo::reader::Problem;
 use slurm_config::cores::{CoreMap, SocketKind};
 use topology::allowed::{StepView, find_step_cpus};
 use topology::binding::{MemoryPolicy, StepRequest, TaskRequest, UserMemory, plan_step};
-use topology::machine::Machine;
+use topology::machine::{MAX_PARTS, Machine};
 use topology::names::GpuNames;
 use topology::option::{Items, Settings};
 use topology::path::{crosses_socket, pci_path};
@@ -23,6 +23,8 @@ use crate::tree;
 
 /// Two packages with a GPU each.
 const TWO_GPUS: &str = include_str!("../seeds/snapshot/two-gpus");
+/// A package with two nodes and a GPU of AMD's on each.
+const TWO_OF_AMD: &[u8] = include_bytes!("../seeds/tree/trento-1s2g-tiny");
 /// No program: what hwloc would be asked fails at once.
 const NOBODY: &str = "/nonexistent/gpu-numa";
 /// Of a machine with more GPUs so many are looked at.
@@ -82,6 +84,74 @@ pub(crate) fn tree(bytes: &[u8]) {
     }
     let snapshot = Snapshot::parse_for_launch(TWO_GPUS).expect("the seed is a snapshot");
     let _ = sysfs::current(folder.path(), snapshot);
+}
+
+/// What AMD's compute driver says of the GPUs of [`TWO_OF_AMD`], as records below its folder, whose names begin with `topology/` or
+/// `proc/`: a recording may hold anything there.
+pub(crate) fn kfd(bytes: &[u8]) {
+    let mut parts = bytes.splitn(2, |byte| *byte == 0xff);
+    let choices = parts.next().unwrap_or_default();
+    let folder = tree::folder();
+    tree::write(two_of_amd(), folder.path());
+    let own = folder.path().join("sys/class/kfd/kfd");
+    std::fs::remove_dir_all(&own).expect("the seed has the driver's folder");
+    let (overrides, _) = sysfs::read_overrides(folder.path());
+    let read = || sysfs::read_machine(folder.path(), &overrides);
+    let before = read().expect("the seed is a machine");
+    tree::write(parts.next().unwrap_or_default(), &own);
+    let machine = read().expect("the driver's folder is no part of what a machine needs");
+    check_kfd(&before, &machine);
+    for pid in 0..4 {
+        for gpu in sysfs::gpus_used_by(folder.path(), &machine, pid) {
+            assert!(machine.gpu(gpu).is_some(), "{gpu}");
+        }
+    }
+    let mut snapshot = Snapshot::parse(TWO_GPUS).expect("the seed is a snapshot");
+    snapshot.machine = machine;
+    let of_launch = Snapshot::parse_for_launch(&snapshot.to_json().unwrap()).unwrap();
+    assert_eq!(of_launch.machine, snapshot.machine.clone().for_launch());
+    check(&snapshot.machine, &mut Choices(choices));
+}
+
+/// The records of [`TWO_OF_AMD`].
+fn two_of_amd() -> &'static [u8] {
+    let at = TWO_OF_AMD.iter().position(|byte| *byte == 0xff);
+    at.map_or(TWO_OF_AMD, |at| &TWO_OF_AMD[at + 1..])
+}
+
+/// The driver adds to GPUs that are there, and all that it says of them is within bounds.
+fn check_kfd(before: &Machine, machine: &Machine) {
+    let addresses = |machine: &Machine| machine.gpus.iter().map(|gpu| gpu.pci).collect::<Vec<_>>();
+    assert_eq!(addresses(before), addresses(machine));
+    assert_eq!(before.online, machine.online);
+    for gpu in &machine.gpus {
+        let others = gpu
+            .nvlinks
+            .keys()
+            .chain(gpu.kfd.iter().flat_map(|kfd| &kfd.beyond));
+        for other in others {
+            assert!(
+                *other != gpu.pci && machine.gpu(*other).is_some(),
+                "{other}"
+            );
+        }
+        assert!(gpu.nvlinks.values().all(|links| (1..=16).contains(links)));
+        let kfd = gpu.kfd.clone().unwrap_or_default();
+        assert!(kfd.nodes.len() <= MAX_PARTS && gpu.parts() >= 1);
+        assert!(
+            kfd.beyond
+                .iter()
+                .all(|other| !gpu.nvlinks.contains_key(other))
+        );
+        for part in &kfd.nodes {
+            assert!(part.minor.is_none_or(|minor| (1..=0xffff).contains(&minor)));
+            // `GPU-` and 16 digits, as the runtime writes it.
+            assert!(part.uuid.as_ref().is_none_or(|uuid| uuid.len() == 20));
+        }
+        for node in gpu.locality.numa_nodes.iter().flat_map(NodeSet::iter) {
+            assert!(machine.node(node).is_some(), "{node}");
+        }
+    }
 }
 
 fn read(path: &Path, choices: &mut Choices<'_>) {

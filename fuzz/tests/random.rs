@@ -191,4 +191,4 @@ macro_rules! targets {
     };
 }
 
-targets!(option set visible slurm site snapshot from tree nccl peers page);
+targets!(option set visible slurm site snapshot from tree kfd nccl peers page);

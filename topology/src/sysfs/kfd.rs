@@ -129,12 +129,15 @@ pub fn uuid(unique_id: u64) -> Option<String> {
 fn add_topology(root: Root<'_>, folder: &str, gpus: &mut [&mut Gpu]) {
     let mut nodes = BTreeMap::new();
     for number in root.numbered(folder, "").into_iter().take(MAX_NODES) {
-        if let Some(mut node) = read_node(root, &format!("{folder}/{number}"), number) {
-            if let Node::Gpu(address, _) = &mut node {
-                *address = own_address(gpus, *address).unwrap_or(*address);
+        let node = read_node(root, &format!("{folder}/{number}"), number);
+        // What is no GPU of the machine's joins none.
+        let node = match node {
+            Some(Node::Gpu(location, part)) => {
+                own_address(gpus, location).map(|address| Node::Gpu(address, part))
             }
-            nodes.insert(number, node);
-        }
+            Some(Node::Cpus) | None => node,
+        };
+        nodes.extend(node.map(|node| (number, node)));
     }
     let address = |number: u32| match nodes.get(&number) {
         Some(Node::Gpu(address, _)) => Some(*address),

@@ -457,6 +457,16 @@ fn what_kfd_cannot_mean_is_left_out() {
     let much = "type 11\nnode_to 3\nweight 15\nmin_bandwidth 1\nmax_bandwidth 4294967295";
     let machine = with_kfd(FIRST, much).read();
     assert_eq!(machine.gpus[0].nvlinks.values().collect::<Vec<_>>(), [&16]);
+    // A node at an address where the machine has no GPU.
+    let elsewhere = FIRST.replace("location_id 4096", "location_id 12288");
+    let machine = with_kfd(&elsewhere, "type 11\nnode_to 3\nweight 15")
+        .file(
+            "sys/class/kfd/kfd/topology/nodes/3/io_links/0/properties",
+            "type 11\nnode_to 2\nweight 15",
+        )
+        .read();
+    assert!(machine.gpus[0].kfd.is_none());
+    assert!(machine.gpus[1].nvlinks.is_empty());
     let far = "type 11\nnode_to 3\nweight 30";
     let machine = with_kfd(FIRST, far).read();
     assert!(machine.gpus[0].nvlinks.is_empty());
