@@ -255,6 +255,23 @@ fn amds_gpus_get_lines_in_the_order_in_which_rocm_counts() {
         text.contains("0000:d1:00.0, node 0") && text.contains("Links=-1,4,"),
         "{text}"
     );
+    // Three parts of four GPUs, for each of which the driver makes eight files.
+    let text = lines(&Host::of("mi300a-4s-tpx"), &["--slurm-release", "24.11"]);
+    let expected: Vec<String> = (0..4)
+        .flat_map(|gpu| (0..3).map(move |part| 128 + 8 * gpu + part))
+        .map(|number| format!("/dev/dri/renderD{number}"))
+        .collect();
+    assert_eq!(files(&text), expected, "{text}");
+    // On a node of its own each, in other than the nodes' order.
+    let text = lines(&Host::of("mi300x-2s8g-qpx"), &["--slurm-release", "24.11"]);
+    assert_eq!(files(&text).len(), 32, "{text}");
+    for (number, node, cpus) in [(131, 3, "72-95"), (160, 7, "168-191"), (187, 5, "120-143")] {
+        let file = format!("File=/dev/dri/renderD{number} ");
+        let line = text.lines().find(|line| line.contains(&file)).unwrap();
+        let is_near =
+            line.contains(&format!("Cores={cpus} ")) && line.ends_with(&format!("node {node}"));
+        assert!(is_near, "{line}");
+    }
     // Eight parts of eight GPUs.
     let text = lines(&Host::of("mi300x-2s8g-cpx"), &["--slurm-release", "24.11"]);
     assert_eq!(files(&text).len(), 64, "{text}");

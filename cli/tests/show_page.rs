@@ -27,6 +27,30 @@ fn what_the_kernel_says_has_no_mark_and_the_words_in_use_are_explained() {
 }
 
 #[test]
+fn parts_are_counted_whatever_the_driver_says_of_them() {
+    for (machine, cards, parts, each) in
+        [("mi300a-4s-tpx", 4, 12, 3), ("mi300x-2s8g-qpx", 8, 32, 4)]
+    {
+        let host = Host::of(machine);
+        let page = words(&host.page(&["show"]));
+        let last = cards - 1;
+        assert!(
+            page.contains(&format!("; {cards} GPUs in {parts} parts")),
+            "{page}"
+        );
+        assert!(
+            page.contains(&format!("Divided: GPU0-{last} into {each} parts.")),
+            "{page}"
+        );
+        // Each task is on its card's node, and no two have a CPU in common.
+        let plan = host.page(&["plan", "--json"]);
+        let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+        let tasks = plan["tasks"].as_array().unwrap();
+        assert_eq!(tasks.len(), parts);
+    }
+}
+
+#[test]
 fn gpus_that_are_divided_are_counted_as_programs_count_them() {
     let host = Host::of("mi300x-2s8g-cpx");
     let page = words(&host.page(&["show"]));

@@ -283,6 +283,28 @@ fn a_task_of_amds_gpu_is_judged_by_its_render_node_and_by_rocms_variable() {
 }
 
 #[test]
+fn a_task_of_a_part_is_judged_by_the_gpu_that_it_is_a_part_of() {
+    for (machine, number, gpu, near, far) in [
+        ("mi300a-4s-tpx", 146, "0002:01:00.0", "48-71", "24-47"),
+        ("mi300x-2s8g-qpx", 187, "0000:e5:00.0", "120-143", "168-191"),
+    ] {
+        let host = Host::new(machine);
+        let render = format!("/dev/dri/renderD{number}");
+        for (mask, verdict) in [(near, "local"), (far, "remote")] {
+            let document = host.verify(&Recorded {
+                pid: 4711,
+                name: "python",
+                threads: &[("python", mask)],
+                open: &["/dev/kfd", &render],
+                ..Recorded::default()
+            });
+            assert_eq!(texts(&document["gpus"]), [gpu], "{document:#}");
+            assert_eq!(document["verdict"], verdict, "{document:#}");
+        }
+    }
+}
+
+#[test]
 fn memory_on_an_apus_own_node_is_local() {
     let host = Host::new("mi300a-4s");
     for (maps, is_well) in [(NODE_1, true), (NODE_0, false)] {

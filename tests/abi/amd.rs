@@ -63,6 +63,29 @@ fn a_task_on_a_part_of_a_gpu_is_bound_near_that_gpu() {
 }
 
 #[test]
+fn parts_are_named_by_their_own_files_ids_and_places() {
+    let world = World::declared("mi300a-4s-tpx");
+    // The third part of the second GPU by its file; the second part of the third by its unique id; the last of all by its place.
+    let mut scenario = Scenario::on(&world, 3)
+        .option("node")
+        .line(format_args!("opens 0 {}", 128 + 8 + 2))
+        .line("task-env 0 ROCR_VISIBLE_DEVICES=0");
+    for (task, list) in [(1, "GPU-7a3d000200020100"), (2, "11")] {
+        scenario = scenario.line(format_args!("task-env {task} ROCR_VISIBLE_DEVICES={list}"));
+    }
+    let outcome = run_together(scenario);
+    for (task, gpu) in [(0, 1), (1, 2), (2, 3)] {
+        let near = world.cpus_of_gpu(gpu).to_string();
+        assert_eq!(
+            outcome.task(task).cpus,
+            near,
+            "task {task}: {}",
+            outcome.text
+        );
+    }
+}
+
+#[test]
 fn tasks_that_see_all_parts_use_them_by_local_id() {
     let world = World::declared("mi300x-2s8g-cpx");
     let outcome = run_together(Scenario::on(&world, 64).option("node"));
