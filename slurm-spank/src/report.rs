@@ -217,8 +217,18 @@ impl<'a> Reporter<'a> {
         let (step, policy) = (step_name(self.step), self.asked.settings.policy);
         let refused = self.refuses_unseen_gpus();
         self.step.has_gpus.then(|| {
-            words::unseen_gpus_line(self.host(), refused.then_some((step.as_str(), policy)))
+            let refused = refused.then_some((step.as_str(), policy));
+            words::unseen_gpus_line(self.host(), self.maker_left_alone(), refused)
         })
+    }
+
+    /// Whose the host's GPUs are, where those are not bound at launch; none where it has others beside them.
+    fn maker_left_alone(&self) -> Option<&'static str> {
+        let bind = self.step.bind.as_ref()?;
+        let gpus = &bind.host.as_ref().ok()?.machine.gpus;
+        let is_alone = gpus.iter().all(|gpu| !gpu.is_bound_at_launch());
+        let maker = gpus.first()?.maker()?;
+        is_alone.then_some(maker.name)
     }
 
     fn is_verbose(&self) -> bool {

@@ -177,12 +177,15 @@ fn a_task_with_intels_gpus_is_left_as_slurm_made_it() {
     for option in ["", "mem=bind,l3", "exclusive,mem=interleave"] {
         let scenario = |option: Option<&str>| {
             let scenario = Scenario::on(&world, 2)
+                .line("env SLURM_STEP_GPUS=0,1,4")
                 .line("task-env 0 ZE_AFFINITY_MASK=4")
                 .line("task-env 1 ZE_AFFINITY_MASK=0.1,1.0");
             option.map_or(scenario.clone(), |option| scenario.clone().option(option))
         };
         let left = run(scenario(None));
         let bound = run(scenario(Some(option)));
+        let said = "gpunode: Intel's GPUs are not bound at launch; left as Slurm made it";
+        assert_eq!(bound.text.matches(said).count(), 1, "{}", bound.text);
         for (task, mask) in [(0, "4"), (1, "0.1,1.0")] {
             let (left, own) = (left.task(task), bound.task(task));
             assert_eq!(own.exit, "0", "{}", bound.text);
@@ -201,4 +204,16 @@ fn a_task_with_intels_gpus_is_left_as_slurm_made_it() {
             }
         }
     }
+}
+
+#[test]
+fn a_strict_step_with_intels_gpus_is_refused_for_what_it_is() {
+    let world = World::declared("spr-2s-6g-max1550");
+    let scenario = Scenario::on(&world, 1)
+        .line("env SLURM_STEP_GPUS=0")
+        .option("restricted");
+    let outcome = run(scenario);
+    assert_eq!(outcome.task(0).exit, "1", "{}", outcome.text);
+    let said = "refused on gpunode (restricted): Intel's GPUs are not bound at launch";
+    assert!(outcome.text.contains(said), "{}", outcome.text);
 }

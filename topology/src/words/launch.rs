@@ -43,17 +43,23 @@ pub fn host_and_step(host: &str, step: &str) -> String {
     format!("{host} step {step}")
 }
 
-/// A step that has GPUs by Slurm, and none that the plugin sees; `refused` names the step that is refused for it.
-pub fn unseen_gpus_line(host: &str, refused: Option<(&str, Policy)>) -> String {
+/// A step that has GPUs by Slurm, and none that the plugin sees or, where all are of that `maker`, binds; `refused` names the
+/// step that is refused for it.
+pub fn unseen_gpus_line(
+    host: &str,
+    maker: Option<&str>,
+    refused: Option<(&str, Policy)>,
+) -> String {
+    let unseen = "Slurm gave the step GPUs, but none of them is seen here";
+    let (why, hint) = match maker {
+        Some(maker) => (format!("{maker}'s GPUs are not bound at launch"), ""),
+        None => (unseen.to_owned(), " (gpu-numa doctor)"),
+    };
     match refused {
-        None => format!(
-            "{host}: Slurm gave the step GPUs, but none of them is seen here; left as Slurm made it (gpu-numa doctor)"
-        ),
+        None => format!("{host}: {why}; left as Slurm made it{hint}"),
         Some((step, policy)) => {
             let policy = policy.word();
-            format!(
-                "step {step} refused on {host} ({policy}): Slurm gave the step GPUs, but none of them is seen here (gpu-numa doctor)"
-            )
+            format!("step {step} refused on {host} ({policy}): {why}{hint}")
         }
     }
 }

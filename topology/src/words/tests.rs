@@ -909,12 +909,20 @@ fn a_task_whose_gpus_are_apart_is_told_how_to_start_its_workers() {
 #[test]
 fn gpus_of_slurms_that_nobody_sees_are_said() {
     assert_eq!(
-        unseen_gpus_line("h", None),
+        unseen_gpus_line("h", None, None),
         "h: Slurm gave the step GPUs, but none of them is seen here; left as Slurm made it (gpu-numa doctor)"
     );
     assert_eq!(
-        unseen_gpus_line("h", Some(("12.0", Policy::Restricted))),
+        unseen_gpus_line("h", None, Some(("12.0", Policy::Restricted))),
         "step 12.0 refused on h (restricted): Slurm gave the step GPUs, but none of them is seen here (gpu-numa doctor)"
+    );
+    assert_eq!(
+        unseen_gpus_line("h", Some("Intel"), None),
+        "h: Intel's GPUs are not bound at launch; left as Slurm made it"
+    );
+    assert_eq!(
+        unseen_gpus_line("h", Some("Intel"), Some(("12.0", Policy::Restricted))),
+        "step 12.0 refused on h (restricted): Intel's GPUs are not bound at launch"
     );
     assert_eq!(host_and_step("h", "12.3"), "h step 12.3");
 }
