@@ -352,15 +352,20 @@ impl Node {
             .collect()
     }
 
-    /// The types of GRES `name` in `Gres=`, None where an item names none, and how many of each.
+    /// The types of GRES `name` in `Gres=`, None where an item names none, and how many of each: items of one type add up
+    /// (`gres_add_type`, interfaces/gres.c).
     pub fn gres(&self, name: &str) -> Vec<(Option<String>, u64)> {
-        let items = self.gres_by_item(name).into_iter();
-        let each = items.flat_map(|(types, count)| {
-            let untyped = types.is_empty().then_some((None, count));
-            let typed = types.into_iter().map(move |own| (Some(own), count));
-            typed.chain(untyped)
-        });
-        each.collect()
+        let mut all: Vec<(Option<String>, u64)> = Vec::new();
+        for (types, count) in self.gres_by_item(name) {
+            let untyped = types.is_empty().then_some(None);
+            for kind in types.into_iter().map(Some).chain(untyped) {
+                match all.iter_mut().find(|(own, _)| *own == kind) {
+                    Some((_, sum)) => *sum = sum.saturating_add(count),
+                    None => all.push((kind, count)),
+                }
+            }
+        }
+        all
     }
 
     /// The items of GRES `name` in `Gres=`: their types, and how many.
@@ -568,6 +573,11 @@ mod tests {
                 "nic:1,gpu:a:no_consume:2(S:0,1),gpu:b:1",
                 &[(Some("a"), 2), (Some("b"), 1)],
             ),
+            (
+                "gpu:a:2,gpu:b:1,gpu:a:2,gpu:A:1",
+                &[(Some("a"), 4), (Some("b"), 1), (Some("A"), 1)],
+            ),
+            ("gpu:1,gpu:2", &[(None, 3)]),
         ] {
             let text = format!("NodeName=n1 Gres={value}");
             let node = find(&lines(&text), None).unwrap();

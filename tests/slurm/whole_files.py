@@ -224,6 +224,7 @@ ROWS = {
     "tree-with-unknown-node": "TopologyPlugin=topology/tree\n>topology.conf SwitchName=s0 Nodes=n1,n9",
     "tree-with-unknown-switch": "TopologyPlugin=topology/tree\n>topology.conf SwitchName=s0 Switches=s9",
     "tree-with-empty-file": "TopologyPlugin=topology/tree\n>topology.conf # nothing",
+    "block-with-empty-file": "TopologyPlugin=topology/block\n>topology.conf BlockSizes=1",
     "tree-by-yaml": "TopologyPlugin=topology/tree\n>topology.yaml - topology: t\n>topology.yaml   cluster_default: true\n>topology.yaml   flat: true",
     "node-of-a-topology-that-is-not-there": "NodeName=x1 CPUs=1 Topology=nosuch",
     "node-of-a-topology-that-is-there": "NodeName=x1 CPUs=1 Topology=default",

@@ -211,6 +211,12 @@ fn report_need(need: &Need<'_>, report: &mut DoctorReport) {
                     need.key
                 )
             }
+            Wanted::TopologyLine(key) => {
+                format!(
+                    "{place}: write a line {key}= into topology.conf, or no {}=",
+                    need.key
+                )
+            }
             Wanted::Database | Wanted::Qos | Wanted::StartedBy | Wanted::Topology => {
                 format!("{place}: no {}=", need.key)
             }

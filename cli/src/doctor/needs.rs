@@ -1,5 +1,6 @@
 //! What slurm.conf needs of the host: looked at where the host's files are there, and said not to be checked where they are not.
 
+use slurm_config::config::{self, Statement};
 use slurm_config::demands::{Need, Stops, Wanted};
 use slurm_config::plugins::Unseen;
 
@@ -70,6 +71,9 @@ pub(super) fn words_of(need: &Need<'_>) -> String {
         Wanted::FileBeside(files) => {
             format!("{} beside slurm.conf for {key}={name}", files.join(" or "))
         }
+        Wanted::TopologyLine(line) => {
+            format!("a line {line}= in topology.conf for {key}={name}")
+        }
         Wanted::Database => {
             format!("an answer of slurmdbd for {key}={name}, or what slurmctld kept of one")
         }
@@ -104,12 +108,36 @@ fn state_of(slurm: &Slurm, need: &Need<'_>) -> State {
     match need.wanted {
         Wanted::User => of(has_user(slurm, need.name)),
         Wanted::Folder => of(slurm.host_has_all(need.name)),
-        // What is in the file is not looked at.
+        // What else is in the file is not looked at.
         Wanted::FileBeside(_) => match is_beside(slurm, need.wanted) {
             Some(false) => State::Missing,
             Some(true) | None => State::Open,
         },
+        Wanted::TopologyLine(key) => state_of_topology(slurm, key),
         Wanted::Database | Wanted::Qos | Wanted::StartedBy | Wanted::Topology => State::Open,
+    }
+}
+
+/// Whether topology.conf has a line with a key; it need not where it is not there, of which another need says what follows, or
+/// topology.yaml stands in its place.
+fn state_of_topology(slurm: &Slurm, key: &str) -> State {
+    if slurm.has_beside("topology.yaml") == Some(true) {
+        return State::There;
+    }
+    let path = slurm.beside("topology.conf");
+    let Ok(text) = slurm.tree.read(&path) else {
+        return State::There;
+    };
+    let key = key.to_ascii_lowercase();
+    let mut lines = config::parse(&text, &path).into_iter();
+    let may_have = |statement: Statement| match statement {
+        Statement::Line(line) => line.get(&key).is_some(),
+        Statement::Include { .. } => true,
+    };
+    if lines.any(may_have) {
+        State::There
+    } else {
+        State::Missing
     }
 }
 

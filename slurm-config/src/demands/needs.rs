@@ -16,6 +16,9 @@ pub enum Wanted {
     Folder,
     /// One of these files beside slurm.conf.
     FileBeside(&'static [&'static str]),
+    /// A line with this key in `topology.conf`, where that is the file that a topology is read from: it is there, and no
+    /// `topology.yaml` is.
+    TopologyLine(&'static str),
     /// slurmdbd, or the state that slurmctld kept when it last answered (`_init_tres`, slurmctld/controller.c).
     Database,
     /// A quality of service that slurmdbd has (`_build_single_partitionline_info`, slurmctld/read_config.c).
@@ -139,6 +142,42 @@ const FILES: &[FileOf] = &[
     ),
 ];
 
+/// A line without which a topology's file is as good as none.
+struct LineOf {
+    /// Part of TopologyPlugin=.
+    word: &'static str,
+    line: &'static str,
+    stops: Stops,
+    releases: Span,
+}
+
+/// The lines that a topology is made of (`switch_record_validate` and `block_record_validate`, plugins/topology).  Before 25.05 the
+/// plugins do without; those of 25.05 then have no table, and slurmd, which looks itself up in it, ends by a segmentation fault.
+const LINES: &[LineOf] = &[
+    line_of("topology/tree", "SwitchName", Stops::Slurmd).in_25_05(),
+    line_of("topology/tree", "SwitchName", Stops::All),
+    line_of("topology/block", "BlockName", Stops::Slurmd).in_25_05(),
+    line_of("topology/block", "BlockName", Stops::All),
+];
+
+const fn line_of(word: &'static str, line: &'static str, stops: Stops) -> LineOf {
+    LineOf {
+        word,
+        line,
+        stops,
+        releases: Span::ALL.since(25, 11),
+    }
+}
+
+impl LineOf {
+    const fn in_25_05(self) -> Self {
+        Self {
+            releases: Span::ALL.since(25, 5).before(25, 11),
+            ..self
+        }
+    }
+}
+
 /// What these lines need of the host under `release`; of every release where that is not known.
 pub fn needs(conf: &[Line], release: Option<Release>) -> Vec<Need<'_>> {
     let given = |key: &str| last(conf, &key.to_ascii_lowercase());
@@ -182,6 +221,20 @@ pub fn needs(conf: &[Line], release: Option<Release>) -> Vec<Need<'_>> {
                 key: own.key,
                 name,
                 wanted: Wanted::FileBeside(own.files),
+                stops: own.stops,
+            });
+        }
+    }
+    for own in LINES.iter().filter(|own| is_of(own.releases)) {
+        let Some((name, line)) = given("TopologyPlugin") else {
+            continue;
+        };
+        if name.to_ascii_lowercase().contains(own.word) {
+            found.push(Need {
+                line,
+                key: "TopologyPlugin",
+                name,
+                wanted: Wanted::TopologyLine(own.line),
                 stops: own.stops,
             });
         }
@@ -281,7 +334,7 @@ mod tests {
             ]
         );
         let tree = "TopologyPlugin=topology/tree\n";
-        let wanted = |release| told(tree, release).pop().map(|own| own.2);
+        let wanted = |release| told(tree, release).first().map(|own| own.2);
         assert_eq!(
             wanted("24.11"),
             Some(Wanted::FileBeside(&["topology.conf"]))
@@ -290,6 +343,16 @@ mod tests {
             wanted("25.11"),
             Some(Wanted::FileBeside(&["topology.yaml", "topology.conf"]))
         );
+        let stops = |release: &str| {
+            let lines = of_text("TopologyPlugin=topology/block\n", "f");
+            let found = needs(&lines, Release::find(release));
+            let line = Wanted::TopologyLine("BlockName");
+            let own = found.iter().find(|own| own.wanted == line);
+            own.map(|own| own.stops)
+        };
+        assert_eq!(stops("24.11"), None);
+        assert_eq!(stops("25.05"), Some(Stops::Slurmd));
+        assert_eq!(stops("25.11"), Some(Stops::All));
         let qos = "AccountingStorageType=accounting_storage/slurmdbd\nPartitionName=p Nodes=n QOS=a AllowQOS=b DenyQOS=\n\
                    PartitionName=q AllowQOS=ALL\n";
         assert_eq!(told(qos, "24.11").len(), 2);

@@ -62,6 +62,17 @@ fn types_are_compared_letter_by_letter_and_a_line_without_one_has_none() {
     );
 }
 
+#[test]
+fn a_line_of_gres_conf_serves_all_items_of_its_type() {
+    let line = "Name=gpu Type=l40s File=/dev/nvidia[0-3]\n";
+    for (declared, expected) in [
+        ("gpu:l40s:2,gpu:l40s:2", "1 records"),
+        ("gpu:l40s:2,gpu:h100:2", "drained: slurmd has 2 of 4 GPUs"),
+    ] {
+        assert_eq!(outcome(line, declared, None), expected, "{declared}");
+    }
+}
+
 /// As a real 22.05.8, 24.11.5 and 25.11.7 answered: slurmd compares the file's text with what it finds.
 #[test]
 fn one_file_in_brackets_is_not_the_found_one() {
