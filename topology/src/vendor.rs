@@ -6,7 +6,7 @@
 use std::ops::RangeInclusive;
 
 /// What is particular to one vendor's GPUs.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Eq)]
 pub struct GpuVendor {
     /// PCI vendor id.
     pub id: u16,
@@ -354,6 +354,13 @@ pub static VENDORS: [GpuVendor; 3] = [
     },
 ];
 
+/// By its id, of which there is one row: to compare all that a row has took a launch longer than to decide.
+impl PartialEq for GpuVendor {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
 impl GpuVendor {
     /// The vendor with this PCI id.
     pub fn of(id: u16) -> Option<&'static Self> {
@@ -399,7 +406,9 @@ impl GpuVendor {
 
     /// The device file with this number: `/dev/nvidia3`.
     pub fn device_path(&self, number: u32) -> String {
-        format!("/{}{number}", self.device_file)
+        let mut path = String::with_capacity(32);
+        path.extend(["/", self.device_file, &number.to_string()]);
+        path
     }
 
     /// The number in the name of a device file: 3 for `/dev/nvidia3`.
@@ -451,10 +460,18 @@ pub fn id_by_mark(has_mark: impl Fn(&str) -> bool) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn vendor(name: &str) -> &'static GpuVendor {
         VENDORS.iter().find(|vendor| vendor.name == name).unwrap()
+    }
+
+    #[test]
+    fn each_row_has_an_id_of_its_own() {
+        let ids: BTreeSet<u16> = VENDORS.iter().map(|vendor| vendor.id).collect();
+        assert_eq!(ids.len(), VENDORS.len());
     }
 
     #[test]
