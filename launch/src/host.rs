@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use ffi::linux::file::{FileError, is_roots_file, read_roots_text, read_trusted_text};
+use ffi::linux::file::{
+    FileError, is_roots_file, read_roots_pieces, read_roots_text, read_trusted_text,
+};
 use topology::machine::Machine;
 use topology::pci::PciAddress;
-use topology::snapshot::{MAX_BYTES, NODE_FILE, Snapshot, SnapshotError, Stale};
+use topology::snapshot::{Head, MAX_BYTES, NODE_FILE, Snapshot, SnapshotError, Stale};
 use topology::sysfs::{self, SysfsError};
 
 use crate::observe::Devices;
@@ -103,6 +105,17 @@ pub fn read_snapshot(folder: &Path, trust: Trust) -> Result<Machine, SnapshotFau
 
 /// The same as a part of Slurm reads it at each launch: the machine as [`Machine::for_launch`] keeps it.
 fn read_for_launch(folder: &Path) -> Result<Machine, SnapshotFault> {
+    let path = folder.join(NODE_FILE);
+    let mut head = Head::default();
+    let is_read = read_roots_pieces(&path, MAX_BYTES, |piece| head.take(piece)).is_ok();
+    if let Some(snapshot) = is_read.then(|| head.snapshot()).flatten() {
+        let machine = sysfs::current(Path::new(ROOT), snapshot);
+        return machine.map_err(|stale| SnapshotFault::Contents {
+            path,
+            error: stale.into(),
+        });
+    }
+    // Its whole text says what is wrong with it, or is JSON without a head.
     read_parsed(folder, Trust::Root, Snapshot::parse_for_launch)
 }
 

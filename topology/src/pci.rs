@@ -61,12 +61,24 @@ impl FromStr for PciAddress {
     type Err = ParsePciError;
 
     fn from_str(text: &str) -> Result<Self, ParsePciError> {
-        parse_address(text).ok_or_else(|| ParsePciError(text.to_owned()))
+        parse_address(text.as_bytes()).ok_or_else(|| ParsePciError(text.to_owned()))
     }
 }
 
-fn parse_address(text: &str) -> Option<PciAddress> {
-    let text = text.as_bytes();
+impl PciAddress {
+    /// The address that `text` begins with, up to a blank, and how many bytes it has; none for any other beginning.
+    pub(crate) fn at_start(text: &[u8]) -> Option<(Self, usize)> {
+        let longest = text.get(..LONGEST).unwrap_or(text);
+        let end = longest.iter().position(|byte| *byte == b' ');
+        let end = end.unwrap_or(longest.len());
+        Some((parse_address(text.get(..end)?)?, end))
+    }
+}
+
+/// Bytes of the longest address.
+const LONGEST: usize = "00000000:00:00.0".len();
+
+fn parse_address(text: &[u8]) -> Option<PciAddress> {
     let (domain, rest) = text.split_at_checked(text.len().checked_sub(":00:00.0".len())?)?;
     let &[b':', bus, low_bus, b':', device, low_device, b'.', function] = rest else {
         return None;
@@ -74,11 +86,15 @@ fn parse_address(text: &str) -> Option<PciAddress> {
     if !(4..=8).contains(&domain.len()) {
         return None;
     }
+    let digit = |digit: u8| match digit {
+        b'0'..=b'9' => Some(u32::from(digit - b'0')),
+        b'a'..=b'f' => Some(u32::from(digit - b'a') + 10),
+        b'A'..=b'F' => Some(u32::from(digit - b'A') + 10),
+        _ => None,
+    };
     let hex = |digits: &[u8]| {
         let mut digits = digits.iter();
-        digits.try_fold(0, |value, digit| {
-            Some(value << 4 | char::from(*digit).to_digit(16)?)
-        })
+        digits.try_fold(0, |value, hex| Some(value << 4 | digit(*hex)?))
     };
     let byte = |digits: &[u8]| u8::try_from(hex(digits)?).ok();
     let address = PciAddress {

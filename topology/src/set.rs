@@ -396,38 +396,54 @@ impl<K> FromStr for IndexSet<K> {
 /// A snapshot has hundreds of them, most of two numbers: those of a set that is in the value itself are marked there before
 /// there is a set.
 fn parse_list<K>(text: &[u8]) -> Option<IndexSet<K>> {
-    let mut own = [0u64; OWN_WORDS];
-    let mut far = IndexSet::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let low = take_index(&mut rest)?;
-        let high = match rest.split_first() {
-            Some((b'-', more)) => {
-                rest = more;
-                take_index(&mut rest)?
+    if text.is_empty() {
+        return Some(IndexSet::new());
+    }
+    let (set, used) = IndexSet::at_start(text)?;
+    (used == text.len()).then_some(set)
+}
+
+impl<K> IndexSet<K> {
+    /// The list that `text` begins with, up to what is no part of a list, and how many bytes it has; none where anything in
+    /// it is odd, and where there is none.
+    pub(crate) fn at_start(text: &[u8]) -> Option<(Self, usize)> {
+        let mut own = [0u64; OWN_WORDS];
+        let mut far = IndexSet::new();
+        let mut rest = text;
+        loop {
+            let low = take_index(&mut rest)?;
+            let high = match rest.split_first() {
+                Some((b'-', more)) => {
+                    rest = more;
+                    take_index(&mut rest)?
+                }
+                Some(_) | None => low,
+            };
+            if low > high {
+                return None;
             }
-            Some(_) | None => low,
+            let (first, last) = (low as usize / 64, high as usize / 64);
+            match own.get_mut(first) {
+                Some(word) if first == last => *word |= bits_between(low % 64, high % 64),
+                Some(_) | None => far.insert_range(low, high),
+            }
+            match rest.split_first() {
+                Some((b',', more)) => rest = more,
+                Some(_) | None => break,
+            }
+        }
+        let used = text.len() - rest.len();
+        let last = own.iter().rposition(|word| *word != 0);
+        let near = IndexSet {
+            words: SmallVec::from_buf_and_len(own, last.map_or(0, |last| last + 1)),
+            kind: PhantomData,
         };
-        if low > high {
-            return None;
+        if far.is_empty() {
+            return Some((near, used));
         }
-        let (first, last) = (low as usize / 64, high as usize / 64);
-        match own.get_mut(first) {
-            Some(word) if first == last => *word |= bits_between(low % 64, high % 64),
-            Some(_) | None => far.insert_range(low, high),
-        }
-        match rest.split_first() {
-            Some((b',', more)) if !more.is_empty() => rest = more,
-            Some(_) => return None,
-            None => {}
-        }
+        far.extend_with(&near);
+        Some((far, used))
     }
-    let near = IndexSet::from_words(&own);
-    if far.is_empty() {
-        return Some(near);
-    }
-    far.extend_with(&near);
-    Some(far)
 }
 
 /// The bits from `low` to `high`, both below 64.

@@ -2,6 +2,8 @@
 
 mod compact;
 
+pub use compact::Head;
+
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{Machine, launch};

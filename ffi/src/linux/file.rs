@@ -68,6 +68,54 @@ pub fn read_roots_text(path: &Path, limit: u64) -> Result<String, FileError> {
     read_bounded(file, &meta, path, limit)
 }
 
+/// Bytes of a file that are in memory at a time: a page, each of which costs a new process more than a system call.
+const PIECE: usize = 4096;
+
+/// Hands on, piece by piece, a file that only root can have written, by the rules of [`read_roots_text`]; what it holds may
+/// be no text.
+///
+/// # Errors
+/// [`FileError`] by what is wrong, maybe when some of it was handed on.
+pub fn read_roots_pieces(
+    path: &Path,
+    limit: u64,
+    mut take: impl FnMut(&[u8]),
+) -> Result<(), FileError> {
+    let (file, meta) = open_roots(path, READING)?;
+    let too_large = |size| FileError::TooLarge {
+        path: path.to_owned(),
+        size,
+        limit,
+    };
+    if meta.len() > limit {
+        return Err(too_large(meta.len()));
+    }
+    let mut piece = Vec::new();
+    piece
+        .try_reserve_exact(PIECE)
+        .map_err(|_| io(path, std::io::ErrorKind::OutOfMemory.into()))?;
+    let mut size = 0;
+    loop {
+        piece.clear();
+        match rustix::io::read(&file, spare_capacity(&mut piece)) {
+            Ok(0) => return Ok(()),
+            Ok(read) => {
+                size += read as u64;
+                if size > limit {
+                    return Err(too_large(size));
+                }
+                take(&piece);
+                // What a regular file has is read at once; it may grow meanwhile.
+                if read < piece.capacity() && size >= meta.len() {
+                    return Ok(());
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(io(path, error.into())),
+        }
+    }
+}
+
 /// Flags for opening what may be a FIFO or a terminal: do not wait for it, do not take it over.
 pub const WITHOUT_WAITING: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
 

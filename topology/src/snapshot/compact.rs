@@ -8,8 +8,8 @@
 //! A word is a number, a name of the document, a list as the kernel writes it (`.` for an empty one), or `-` for what is not
 //! known; a list of things begins with how many there are.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::str::FromStr;
 
 use serde::Serialize;
 use serde::de::value::StrDeserializer;
@@ -63,20 +63,63 @@ pub(super) fn describe(schema: &mut schemars::Schema) {
     }
 }
 
+/// Where the words begin, behind the checksum and a blank.
+const WORDS: usize = BEFORE.len() + DIGITS + 1;
+
+/// The head of a file that is read piece by piece: kept as far as its words go, while the rest only goes into the checksum.
+#[derive(Debug, Default)]
+pub struct Head {
+    /// The file up to the end of the words, or what was read of that.
+    kept: Vec<u8>,
+    /// Whether that is all of it.
+    is_whole: bool,
+    /// Of what comes behind the checksum.
+    sum: Checksum,
+}
+
+impl Head {
+    /// Takes the next piece of the file.
+    pub fn take(&mut self, piece: &[u8]) {
+        let (words, rest) = if self.is_whole {
+            (&[][..], piece)
+        } else {
+            let before = WORDS.saturating_sub(self.kept.len()).min(piece.len());
+            let words = piece.get(before..).unwrap_or_default();
+            let end = words.iter().position(|byte| *byte == b'"');
+            self.is_whole = end.is_some();
+            let end = end.map_or(piece.len(), |words| before + words);
+            let (head, rest) = piece.split_at(end);
+            self.kept.extend_from_slice(head);
+            (head.get(before..).unwrap_or_default(), rest)
+        };
+        self.sum.add(words);
+        self.sum.add(rest);
+    }
+
+    /// What the head says; none where the file has none, or it is not of what follows.
+    pub fn snapshot(self) -> Option<Snapshot> {
+        let head = std::str::from_utf8(&self.kept).ok()?;
+        let (digits, words) = head.strip_prefix(BEFORE)?.split_at_checked(DIGITS)?;
+        let sum = u64::from_str_radix(digits, 16).ok()?;
+        if !self.is_whole || sum != self.sum.finish() {
+            return None;
+        }
+        read_words(words.strip_prefix(' ')?)
+    }
+}
+
 /// What the head of a file says; none where there is none, or it is not of what follows.
 pub(super) fn read(text: &str) -> Option<Snapshot> {
-    let (digits, rest) = text.strip_prefix(BEFORE)?.split_at_checked(DIGITS)?;
-    let checked = rest.strip_prefix(' ')?;
-    if u64::from_str_radix(digits, 16).ok()? != checksum(checked.as_bytes()) {
-        return None;
-    }
-    let (words, _) = checked.split_once('"')?;
-    read_words(words)
+    let mut head = Head::default();
+    // Most texts that are read whole have none.
+    text.starts_with(BEFORE)
+        .then(|| head.take(text.as_bytes()))?;
+    head.snapshot()
 }
 
 /// What the words of a head say; none where they are no writer's.
 pub(super) fn read_words(words: &str) -> Option<Snapshot> {
-    let mut words = Reader(Some(words));
+    let mut words = Reader(Some(words.as_bytes()));
     if words.next()? != FORM {
         return None;
     }
@@ -85,20 +128,70 @@ pub(super) fn read_words(words: &str) -> Option<Snapshot> {
 }
 
 /// Eight bytes at a time (FNV's step on words, and a turn so that the high half counts).
-fn checksum(bytes: &[u8]) -> u64 {
-    let step = |sum: u64, word: u64| {
+#[derive(Debug)]
+struct Checksum {
+    sum: u64,
+    /// The last bytes, fewer than eight.
+    rest: [u8; 8],
+    rest_bytes: usize,
+    all_bytes: u64,
+}
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Self {
+            sum: 0xcbf2_9ce4_8422_2325,
+            rest: [0; 8],
+            rest_bytes: 0,
+            all_bytes: 0,
+        }
+    }
+}
+
+impl Checksum {
+    fn step(sum: u64, word: u64) -> u64 {
         (sum ^ word)
             .wrapping_mul(0x0000_0100_0000_01b3)
             .rotate_left(29)
-    };
-    let (words, rest) = bytes.as_chunks::<8>();
-    let sum = words.iter().fold(0xcbf2_9ce4_8422_2325, |sum, word| {
-        step(sum, u64::from_le_bytes(*word))
-    });
-    let sum = rest
-        .iter()
-        .fold(sum, |sum, byte| step(sum, u64::from(*byte)));
-    step(sum, bytes.len() as u64)
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.all_bytes += bytes.len() as u64;
+        let mut bytes = bytes;
+        if self.rest_bytes > 0 {
+            let free = self.rest.get_mut(self.rest_bytes..).unwrap_or_default();
+            let (first, more) = bytes.split_at(free.len().min(bytes.len()));
+            for (to, from) in free.iter_mut().zip(first) {
+                *to = *from;
+            }
+            self.rest_bytes += first.len();
+            bytes = more;
+            if self.rest_bytes < self.rest.len() {
+                return;
+            }
+            self.sum = Self::step(self.sum, u64::from_le_bytes(self.rest));
+        }
+        let (words, rest) = bytes.as_chunks::<8>();
+        self.sum = words.iter().fold(self.sum, |sum, word| {
+            Self::step(sum, u64::from_le_bytes(*word))
+        });
+        for (to, from) in self.rest.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        self.rest_bytes = rest.len();
+    }
+
+    fn finish(&self) -> u64 {
+        let rest = self.rest.iter().take(self.rest_bytes);
+        let sum = rest.fold(self.sum, |sum, byte| Self::step(sum, u64::from(*byte)));
+        Self::step(sum, self.all_bytes)
+    }
+}
+
+fn checksum(bytes: &[u8]) -> u64 {
+    let mut sum = Checksum::default();
+    sum.add(bytes);
+    sum.finish()
 }
 
 /// Words that are written; each function gives none for what has no such form.
@@ -255,51 +348,92 @@ impl Words {
 }
 
 /// Words that are still to be read; none at their end.
-struct Reader<'t>(Option<&'t str>);
+///
+/// Numbers, addresses and sets, which most words are, are read where they stand: to find a word's end first, and to go
+/// through a text's characters then, took three times as long.
+struct Reader<'t>(Option<&'t [u8]>);
 
 impl<'t> Reader<'t> {
-    fn next(&mut self) -> Option<&'t str> {
-        let rest = self.0?;
-        let Some(at) = rest.bytes().position(|byte| byte == b' ') else {
-            self.0 = None;
-            return Some(rest);
+    /// Goes beyond a word of so many bytes; none where it is another's beginning.
+    fn skip(&mut self, used: usize) -> Option<()> {
+        let (_, rest) = self.0?.split_at_checked(used)?;
+        self.0 = match rest.split_first() {
+            Some((b' ', rest)) => Some(rest),
+            Some(_) => return None,
+            None => None,
         };
-        self.0 = rest.get(at + 1..);
-        rest.get(..at)
+        Some(())
     }
 
-    fn parse<T: FromStr>(&mut self) -> Option<T> {
-        self.next()?.parse().ok()
+    fn next(&mut self) -> Option<&'t str> {
+        let rest = self.0?;
+        let end = rest.iter().position(|byte| *byte == b' ');
+        let word = rest.get(..end.unwrap_or(rest.len()))?;
+        self.skip(word.len())?;
+        std::str::from_utf8(word).ok()
+    }
+
+    /// Whether the next word says that something is not known, which it then goes beyond.
+    fn is_unknown(&mut self) -> bool {
+        matches!(self.0, Some([b'-'] | [b'-', b' ', ..])) && self.skip(1).is_some()
     }
 
     /// What a word says, none where it says that it is not known.
-    fn some<T>(&mut self, parse: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
-        match self.next()? {
-            "-" => Some(None),
-            word => parse(word).map(Some),
+    fn some<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
+        if self.is_unknown() {
+            return Some(None);
         }
+        read(self).map(Some)
     }
 
-    fn number(&mut self) -> Option<Option<u32>> {
-        self.some(|word| word.parse().ok())
+    fn number<T: TryFrom<u64>>(&mut self) -> Option<T> {
+        let (mut value, mut used) = (0u64, 0);
+        for byte in self.0? {
+            let digit = byte.wrapping_sub(b'0');
+            // As many digits as always fit.
+            if digit > 9 || used == 19 {
+                break;
+            }
+            value = value * 10 + u64::from(digit);
+            used += 1;
+        }
+        (used > 0).then_some(())?;
+        self.skip(used)?;
+        T::try_from(value).ok()
+    }
+
+    fn some_number<T: TryFrom<u64>>(&mut self) -> Option<Option<T>> {
+        self.some(Self::number)
+    }
+
+    fn address(&mut self) -> Option<PciAddress> {
+        let (address, used) = PciAddress::at_start(self.0?)?;
+        self.skip(used)?;
+        Some(address)
     }
 
     fn text(&mut self) -> Option<Option<String>> {
-        self.some(|word| Some(text::plain(word)))
+        self.some(|words| words.next().map(text::plain))
     }
 
     fn set<K>(&mut self) -> Option<IndexSet<K>> {
-        parse_set(self.next()?)
+        if let Some([b'.'] | [b'.', b' ', ..]) = self.0 {
+            self.skip(1)?;
+            return Some(IndexSet::new());
+        }
+        let (set, used) = IndexSet::at_start(self.0?)?;
+        self.skip(used)?;
+        Some(set)
     }
 
     fn some_set<K>(&mut self) -> Option<Option<IndexSet<K>>> {
-        self.some(parse_set)
+        self.some(Self::set)
     }
 
     fn flag(&mut self) -> Option<bool> {
-        match self.next()? {
-            "0" => Some(false),
-            "1" => Some(true),
+        match self.number()? {
+            0u8 => Some(false),
+            1 => Some(true),
             _ => None,
         }
     }
@@ -309,13 +443,35 @@ impl<'t> Reader<'t> {
         T::deserialize(name).ok()
     }
 
+    /// How many of a list follow, and for how many there is to be room: an element has two characters at least, so a count
+    /// alone gets no memory.
+    fn count(&mut self) -> Option<(usize, usize)> {
+        let count = self.number()?;
+        Some((count, count.min(self.0.map_or(0, <[u8]>::len) / 2)))
+    }
+
     /// A list of things that need no bound but the text's own length.
-    fn list<T, L: FromIterator<T>>(
+    fn list<T>(&mut self, mut read: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let (count, room) = self.count()?;
+        let mut list = Vec::with_capacity(room);
+        for _ in 0..count {
+            list.push(read(self)?);
+        }
+        Some(list)
+    }
+
+    /// The same by keys.
+    fn map<K: Ord, T>(
         &mut self,
-        mut read: impl FnMut(&mut Self) -> Option<T>,
-    ) -> Option<L> {
-        let count: usize = self.parse()?;
-        (0..count).map(|_| read(self)).collect()
+        mut read: impl FnMut(&mut Self) -> Option<(K, T)>,
+    ) -> Option<BTreeMap<K, T>> {
+        let (count, _) = self.count()?;
+        let mut map = BTreeMap::new();
+        for _ in 0..count {
+            let (key, value) = read(self)?;
+            map.insert(key, value);
+        }
+        Some(map)
     }
 
     /// A list that a machine's document bounds.
@@ -323,10 +479,8 @@ impl<'t> Reader<'t> {
         &mut self,
         mut read: impl FnMut(&mut Self) -> Option<T>,
     ) -> Option<Vec<T>> {
-        let count: usize = self.parse()?;
-        // An element has two characters at least, so a count alone gets no memory.
-        let room = self.0.map_or(0, str::len) / 2;
-        let mut list = bounds::List::with_room(count.min(room));
+        let (count, room) = self.count()?;
+        let mut list = bounds::List::with_room(room);
         for _ in 0..count {
             list.push(read(self)?).ok()?;
         }
@@ -334,14 +488,14 @@ impl<'t> Reader<'t> {
     }
 
     fn snapshot(&mut self) -> Option<Snapshot> {
-        let (boot_id, driver, created_unix) = (self.text()?, self.text()?, self.parse()?);
+        let (boot_id, driver, created_unix) = (self.text()?, self.text()?, self.number()?);
         let (online, nvlink_visible) = (self.set()?, self.flag()?);
         let mut machine = Machine {
             online,
             nvlink_visible,
             packages: self.bounded(|words| {
                 Some(Package {
-                    id: words.parse()?,
+                    id: words.number()?,
                     cpus: words.set()?,
                     numa_nodes: words.set()?,
                 })
@@ -351,17 +505,16 @@ impl<'t> Reader<'t> {
             last_level_caches: self.bounded(Self::set)?,
             latencies: self.list(|words| {
                 Some(MeasuredLatency {
-                    cpu_node: words.parse()?,
-                    memory_node: words.parse()?,
-                    nanoseconds: words.parse()?,
+                    cpu_node: words.number()?,
+                    memory_node: words.number()?,
+                    nanoseconds: words.number()?,
                 })
             })?,
             gpus: self.bounded(Self::gpu)?,
             nics: self.bounded(Self::nic)?,
             pci: self.list(|words| {
-                let (address, parent) = (words.parse()?, words.some(|word| word.parse().ok())?);
-                let domain = words.number()?;
-                let bus = words.some(|word| word.parse().ok())?;
+                let (address, parent) = (words.address()?, words.some(Self::address)?);
+                let (domain, bus) = (words.some_number()?, words.some_number()?);
                 Some(PciDevice::placed(address, parent, domain.zip(bus)))
             })?,
             ..Machine::default()
@@ -381,37 +534,37 @@ impl<'t> Reader<'t> {
 
     fn numa_node(&mut self) -> Option<NumaNode> {
         Some(NumaNode {
-            id: self.parse()?,
-            package: self.number()?,
+            id: self.number()?,
+            package: self.some_number()?,
             cpus: self.set()?,
-            memory_bytes: self.some(|word| word.parse().ok())?,
+            memory_bytes: self.some_number()?,
             kind: self.name()?,
-            distances: self.list(|words| Some((words.parse()?, words.parse()?)))?,
+            distances: self.map(|words| Some((words.number()?, words.number()?)))?,
         })
     }
 
     fn gpu(&mut self) -> Option<Gpu> {
         Some(Gpu {
-            pci: self.parse()?,
-            vendor: self.parse()?,
-            device: self.parse()?,
-            minor: self.number()?,
+            pci: self.address()?,
+            vendor: self.number()?,
+            device: self.number()?,
+            minor: self.some_number()?,
             minor_source: self.name()?,
             uuid: self.text()?,
             name: None,
             mig: self.list(|words| {
                 Some(MigInstance {
                     uuid: words.text()??,
-                    gpu_instance: words.number()?,
-                    compute_instance: words.number()?,
+                    gpu_instance: words.some_number()?,
+                    compute_instance: words.some_number()?,
                 })
             })?,
-            nvlinks: self.list(|words| Some((words.parse::<PciAddress>()?, words.parse()?)))?,
+            nvlinks: self.map(|words| Some((words.address()?, words.number()?)))?,
             nvml_place: None,
-            kfd: self.list::<_, Vec<_>>(Self::kfd)?.pop(),
+            kfd: self.list(Self::kfd)?.pop(),
             only_in_nvml: self.flag()?,
             locality: Locality {
-                package: self.number()?,
+                package: self.some_number()?,
                 numa_nodes: self.some_set()?,
                 numa_source: self.name()?,
                 cpus: self.some_set()?,
@@ -422,19 +575,19 @@ impl<'t> Reader<'t> {
 
     fn nic(&mut self) -> Option<Nic> {
         Some(Nic {
-            pci: self.parse()?,
-            vendor: self.parse()?,
-            device: self.parse()?,
+            pci: self.address()?,
+            vendor: self.number()?,
+            device: self.number()?,
             names: self.list(|words| words.text()?)?,
             ports: self.list(|words| {
                 Some(RdmaPort {
                     device: words.text()??,
-                    port: words.parse()?,
-                    speed_mbit_s: words.number()?,
+                    port: words.number()?,
+                    speed_mbit_s: words.some_number()?,
                 })
             })?,
             locality: Locality {
-                package: self.number()?,
+                package: self.some_number()?,
                 numa_nodes: self.some_set()?,
                 ..Locality::default()
             },
@@ -445,24 +598,16 @@ impl<'t> Reader<'t> {
         Some(KfdGpu {
             nodes: self.list(|words| {
                 Some(KfdNode {
-                    node: words.parse()?,
-                    minor: words.number()?,
+                    node: words.number()?,
+                    minor: words.some_number()?,
                     uuid: words.text()?,
                 })
             })?,
-            numa_node: self.number()?,
-            beyond: self.list(Self::parse)?,
+            numa_node: self.some_number()?,
+            beyond: self.list(Self::address)?,
             compute_partition: self.text()?,
             memory_partition: self.text()?,
         })
-    }
-}
-
-fn parse_set<K>(word: &str) -> Option<IndexSet<K>> {
-    if word == "." {
-        Some(IndexSet::new())
-    } else {
-        word.parse().ok()
     }
 }
 
@@ -509,6 +654,29 @@ mod tests {
         );
         // It is JSON all the same.
         assert_eq!(Snapshot::parse(&text).unwrap(), snapshot);
+    }
+
+    #[test]
+    fn a_file_may_come_in_pieces_of_any_size() {
+        let snapshot = snapshot();
+        let text = snapshot.to_json().unwrap();
+        let by = |size: usize, text: &str| {
+            let mut head = Head::default();
+            text.as_bytes()
+                .chunks(size)
+                .for_each(|piece| head.take(piece));
+            head.snapshot()
+        };
+        let launch = snapshot.machine.for_launch();
+        for size in (1..100).chain([1000, 4096, text.len()]) {
+            assert_eq!(by(size, &text).unwrap().machine, launch, "{size}");
+            assert!(by(size, &text[..text.len() - 1]).is_none(), "{size}");
+            assert!(
+                by(size, &text.replace("mlx5_0", "mlx5_1")).is_none(),
+                "{size}"
+            );
+        }
+        assert!(by(4096, "").is_none() && by(1, "{}").is_none());
     }
 
     #[test]

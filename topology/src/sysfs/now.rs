@@ -16,9 +16,15 @@ pub fn read_now(root: &Path, gpus: &[PciAddress]) -> HostNow {
     let folders = VENDORS.iter().filter_map(|vendor| vendor.driver.gpus);
     let listed = folders.flat_map(|folder| root.entries(folder));
     let listed: Vec<PciAddress> = listed.filter_map(|name| name.parse().ok()).collect();
-    let is_there = |gpu: &&PciAddress| {
-        listed.contains(gpu) || root.exists(&format!("sys/bus/pci/devices/{gpu}"))
-    };
+    let unlisted = gpus.iter().filter(|gpu| !listed.contains(gpu));
+    let unlisted: Vec<String> = unlisted.map(ToString::to_string).collect();
+    let mut found = if unlisted.is_empty() {
+        Vec::new()
+    } else {
+        root.which_are_in("sys/bus/pci/devices", &unlisted)
+    }
+    .into_iter();
+    let is_there = |gpu: &&PciAddress| listed.contains(gpu) || found.next() == Some(true);
     let appeared = listed.iter().filter(|gpu| !gpus.contains(gpu));
     HostNow {
         boot_id: line(root, "proc/sys/kernel/random/boot_id"),
