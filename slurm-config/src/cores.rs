@@ -8,7 +8,7 @@ use topology::machine::Machine;
 use topology::set::{CpuSet, IndexSet};
 
 use crate::node::{Node, Shape};
-use crate::objects::{NodeSockets, Objects};
+use crate::objects::{NodeSockets, Objects, third_level_caches};
 
 /// Marks a set of Slurm's core numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +24,7 @@ pub enum SocketKind {
     Package,
     /// `numa_node_as_socket`.
     NumaNode,
-    /// `l3cache_as_socket`.
+    /// `l3cache_as_socket`: a third-level cache, and the machine where it has none.
     L3,
 }
 
@@ -44,7 +44,7 @@ pub struct Counts {
     pub threads_per_core: usize,
 }
 
-/// The cores of each socket, each as its CPUs.
+/// The cores of each socket, each as its CPUs; a core that no socket holds is not there.
 pub(crate) type Sockets = Vec<Vec<CpuSet>>;
 
 /// The machine as Slurm counts it: each socket's cores, each core's CPUs.
@@ -69,7 +69,7 @@ pub(crate) fn sockets_of_machine(
     kind: SocketKind,
     left_out: &CpuSet,
 ) -> Option<Sockets> {
-    let of_nodes = match kind {
+    let of_objects = match kind {
         SocketKind::NumaNode => match Objects::of(machine)?.node_sockets {
             Some(NodeSockets::Sets(sets)) => sets,
             Some(NodeSockets::Stops) => return None,
@@ -80,9 +80,13 @@ pub(crate) fn sockets_of_machine(
                 .map(|package| package.cpus.clone())
                 .collect(),
         },
-        SocketKind::Package | SocketKind::L3 => Vec::new(),
+        SocketKind::L3 => Objects::of(machine).map_or_else(
+            || third_level_caches(machine).to_vec(),
+            |objects| objects.caches,
+        ),
+        SocketKind::Package => Vec::new(),
     };
-    let of_nodes: Vec<&CpuSet> = of_nodes.iter().collect();
+    let of_objects: Vec<&CpuSet> = of_objects.iter().collect();
     let packages: Vec<&CpuSet> = machine
         .packages
         .iter()
@@ -93,30 +97,39 @@ pub(crate) fn sockets_of_machine(
         .iter()
         .filter(|node| !node.cpus.is_empty());
     let nodes: Vec<&CpuSet> = with_cpus.map(|node| &node.cpus).collect();
-    let caches: Vec<&CpuSet> = machine.last_level_caches.iter().collect();
+    let caches: Vec<&CpuSet> = third_level_caches(machine).iter().collect();
     let homes = match kind {
         SocketKind::Package => &packages,
-        SocketKind::NumaNode => &of_nodes,
-        SocketKind::L3 => &caches,
+        SocketKind::NumaNode | SocketKind::L3 => &of_objects,
     };
-    // hwloc's order: whatever holds a core comes by its lowest CPU, outermost first.
     let lowest = |sets: &[&CpuSet], core: &CpuSet| {
         let home = sets.iter().find(|set| set.intersects(core));
         home.and_then(|set| set.first())
     };
+    let dies: Vec<&CpuSet> = machine.dies.iter().collect();
+    let clusters: Vec<&CpuSet> = machine.clusters.iter().collect();
+    let holders = [&packages, &dies, &nodes, &caches, &clusters];
+    // hwloc's order: whatever holds a core comes by its lowest CPU, outermost first.
+    let order = |core: &CpuSet| {
+        let mut held: Vec<&CpuSet> = Vec::new();
+        for sets in holders {
+            held.extend(sets.iter().find(|set| set.intersects(core)));
+        }
+        held.sort_by_key(|set| std::cmp::Reverse(set.len()));
+        let mut lowest: Vec<Option<u32>> = held.iter().map(|set| set.first()).collect();
+        lowest.push(core.first());
+        lowest
+    };
     let kept = machine.cores.iter();
     let mut cores: Vec<&CpuSet> = kept.filter(|core| !core.intersects(left_out)).collect();
-    cores.sort_by_key(|core| {
-        (
-            lowest(&packages, core),
-            lowest(&nodes, core),
-            lowest(&caches, core),
-            core.first(),
-        )
-    });
+    cores.sort_by_cached_key(|core| order(core));
     let mut sockets: Vec<(Option<u32>, Vec<CpuSet>)> = Vec::new();
     for core in cores {
         let home = lowest(homes, core);
+        // Without any socket the machine is one; beside sockets a core in none is in none.
+        if home.is_none() && !homes.is_empty() {
+            continue;
+        }
         match sockets.iter_mut().find(|(known, _)| *known == home) {
             Some((_, own)) => own.push(core.clone()),
             None => sockets.push((home, vec![core.clone()])),
@@ -129,8 +142,12 @@ impl Counts {
     /// Counts a machine of which slurmd leaves the cores with a CPU of `left_out` aside; None where it has no core.
     pub fn of(machine: &Machine, kind: SocketKind, left_out: &CpuSet) -> Option<Self> {
         let sockets = sockets_of_machine(machine, kind, left_out)?;
-        let cores: usize = sockets.iter().map(Vec::len).sum();
-        let cpus: usize = sockets.iter().flatten().map(CpuSet::len).sum();
+        // Those that no socket holds count, too.
+        let all = machine.cores.iter();
+        let all = all.filter(|core| !core.intersects(left_out));
+        let (cores, cpus) = all.fold((0_usize, 0_usize), |(cores, cpus), core| {
+            (cores + 1, cpus + core.len())
+        });
         Some(Self {
             cpus,
             boards: Objects::of(machine).map(|own| own.boards),
@@ -151,7 +168,7 @@ impl CoreMap {
         )
     }
 
-    /// Counts a machine; None where its sockets differ, because Slurm's numbers then have holes.
+    /// Counts a machine; None where its sockets differ or a core is in none, because Slurm's numbers then have holes.
     pub fn new(machine: &Machine, kind: SocketKind) -> Option<Self> {
         Self::without(machine, kind, &CpuSet::new())
     }
@@ -161,9 +178,13 @@ impl CoreMap {
         let sockets = sockets_of_machine(machine, kind, left_out)?;
         let first = sockets.first()?;
         let threads = first.first().map(CpuSet::len);
-        let alike = sockets.iter().all(|cores| {
-            cores.len() == first.len() && cores.iter().all(|core| Some(core.len()) == threads)
-        });
+        let all = machine.cores.iter();
+        let all = all.filter(|core| !core.intersects(left_out)).count();
+        let held: usize = sockets.iter().map(Vec::len).sum();
+        let alike = held == all
+            && sockets.iter().all(|cores| {
+                cores.len() == first.len() && cores.iter().all(|core| Some(core.len()) == threads)
+            });
         alike.then_some(Self { sockets })
     }
 

@@ -1,11 +1,12 @@
 //! What hwloc makes of a machine, as far as slurmd counts it: what its NUMA nodes hang on, and the groups that it makes up.
 //!
-//! Read in hwloc's topology.c, distances.c and topology-linux.c (2.x, the same for what is said here): packages, last-level caches and
-//! cores nest by their CPUs; a NUMA node hangs on the highest of them with just its CPUs, else on a group that is made for it; then
+//! Read in hwloc's topology.c, distances.c and topology-linux.c (2.x, the same for what is said here): packages, dies, third-level
+//! caches, which are the only ones that slurmd keeps, and cores nest by their CPUs; the kernel's clusters of cores are groups; a NUMA
+//! node hangs on the highest of them with just its CPUs, else on a group that is made for it; then
 //! nodes at the least SLIT distance from each other are grouped, and such groups again.  A group with the CPUs of something
 //! else is not kept, nor is a level of groups of which each is the only part of what is above it.
 //!
-//! Not known here, and taken for missing: dies, clusters of cores, and the node that firmware calls near one without CPUs.
+//! Not known here, and taken for missing: the node that firmware calls near one without CPUs.
 
 use std::ptr;
 
@@ -22,11 +23,14 @@ const MAX_PARTS: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Machine,
+    /// Of cores, as the kernel has them.
+    Cluster,
     /// Of nodes near each other, by the round in which it was made.
     Near(u32),
     /// For a NUMA node with other CPUs than anything else.
     OfNode,
     Package,
+    Die,
     Cache,
     Core,
 }
@@ -34,8 +38,19 @@ enum Kind {
 impl Kind {
     fn is_group(self) -> bool {
         match self {
-            Self::Near(_) | Self::OfNode => true,
-            Self::Machine | Self::Package | Self::Cache | Self::Core => false,
+            Self::Cluster | Self::Near(_) | Self::OfNode => true,
+            Self::Machine | Self::Package | Self::Die | Self::Cache | Self::Core => false,
+        }
+    }
+
+    /// Its turn among the objects of a CPU (`look_sysfscpu`).
+    fn turn(self) -> u32 {
+        match self {
+            Self::Core => 0,
+            Self::Package => 1,
+            Self::Cluster => 2,
+            Self::Die => 3,
+            Self::Machine | Self::Near(_) | Self::OfNode | Self::Cache => 4,
         }
     }
 }
@@ -81,6 +96,10 @@ impl Object {
                     return Ok(());
                 }
                 if child.kind == new.kind {
+                    return Ok(());
+                }
+                if child.kind.is_group() {
+                    child.kind = new.kind;
                     return Ok(());
                 }
                 if child.kind < new.kind {
@@ -348,13 +367,29 @@ pub(crate) struct Objects {
     pub(crate) boards: usize,
     /// All objects of the kind on which the first NUMA node hangs (`xcpuinfo_hwloc_topo_get`); None for a machine without nodes.
     pub(crate) node_sockets: Option<NodeSockets>,
+    /// The third-level caches: those that overlap nothing.
+    pub(crate) caches: Vec<CpuSet>,
+}
+
+/// The caches of the third level: the last-level ones where nothing else is said.
+pub(crate) fn third_level_caches(machine: &Machine) -> &[CpuSet] {
+    let own = machine.third_level_caches.as_ref();
+    own.unwrap_or(&machine.last_level_caches)
 }
 
 impl Objects {
     /// Those of a machine; None where they are not known.
     pub(crate) fn of(machine: &Machine) -> Option<Self> {
         let nodes = &machine.numa_nodes;
-        let parts = machine.cores.len() + machine.last_level_caches.len() + machine.packages.len();
+        let third_level = third_level_caches(machine);
+        let parts = [
+            machine.cores.len(),
+            third_level.len(),
+            machine.packages.len(),
+            machine.dies.len(),
+            machine.clusters.len(),
+        ];
+        let parts: usize = parts.iter().sum();
         if nodes.len() > MAX_NODES || parts > MAX_PARTS {
             return None;
         }
@@ -363,21 +398,20 @@ impl Objects {
         // hwloc has a package also where the kernel gives it no number, as on some virtual machines; none of these is recorded.
         let unnumbered = machine.packages.is_empty().then(|| cpus.clone());
         let mut root = Object::new(Kind::Machine, cpus);
-        let packages = machine
-            .packages
-            .iter()
-            .map(|package| (Kind::Package, &package.cpus));
-        let caches = machine
-            .last_level_caches
-            .iter()
-            .map(|cache| (Kind::Cache, cache));
-        let cores = machine.cores.iter().map(|core| (Kind::Core, core));
-        let unnumbered = unnumbered.iter().map(|cpus| (Kind::Package, cpus));
-        let objects = packages.chain(unnumbered).chain(caches).chain(cores);
+        let packages = machine.packages.iter().map(|package| &package.cpus);
+        let packages = packages.chain(&unnumbered);
+        let mut objects: Vec<(Kind, &CpuSet)> =
+            packages.map(|cpus| (Kind::Package, cpus)).collect();
+        objects.extend(machine.dies.iter().map(|cpus| (Kind::Die, cpus)));
+        objects.extend(third_level.iter().map(|cpus| (Kind::Cache, cpus)));
+        objects.extend(machine.cores.iter().map(|cpus| (Kind::Core, cpus)));
+        objects.extend(machine.clusters.iter().map(|cpus| (Kind::Cluster, cpus)));
+        objects.retain(|(_, cpus)| !cpus.is_empty());
+        // CPU by CPU, each of a kind with its first one.
+        objects.sort_by_key(|(kind, cpus)| (cpus.first(), kind.turn()));
         for (kind, cpus) in objects {
-            if !cpus.is_empty() {
-                root.insert(Object::new(kind, cpus.clone())).ok()?;
-            }
+            // What overlaps something that is there is left out.
+            let _is_left_out = root.insert(Object::new(kind, cpus.clone())).is_err();
         }
         let mut ordered: Vec<&CpuSet> = nodes.iter().map(|node| &node.cpus).collect();
         ordered.sort_by_key(|cpus| cpus.is_empty());
@@ -407,7 +441,9 @@ impl Objects {
         let boards = child.and_then(|child| levels.iter().find(|level| has(level, child)));
         let boards = boards.filter(|level| level.kind.is_group());
         let kind = holder.and_then(|holder| levels.iter().find(|level| has(level, holder)));
-        let sets = |level: &Kept<'_>| level.own.iter().map(|own| own.cpus.clone()).collect();
+        let sets = |level: &Kept<'_>| -> Vec<CpuSet> {
+            level.own.iter().map(|own| own.cpus.clone()).collect()
+        };
         let node_sockets = kind.map(|level| {
             let groups = levels.iter().filter(|level| level.kind.is_group()).count();
             if level.kind.is_group() && groups > 1 {
@@ -416,9 +452,11 @@ impl Objects {
                 NodeSockets::Sets(sets(level))
             }
         });
+        let caches = levels.iter().filter(|level| level.kind == Kind::Cache);
         Some(Self {
             boards: boards.map_or(1, |level| level.own.len()),
             node_sockets,
+            caches: caches.flat_map(sets).collect(),
         })
     }
 }
@@ -466,6 +504,27 @@ mod tests {
                 .collect();
         }
         machine
+    }
+
+    /// As real slurmds 25.11 and 26.05 counted such machines (`tests/slurm/counts`).
+    #[test]
+    fn dies_and_clusters_are_objects_and_what_overlaps_is_left_out() {
+        let flat = |_, _| 20;
+        let set = |list: &str| list.parse::<CpuSet>().unwrap();
+        let node: &[&[u32]] = &[&[2, 2], &[2, 2]];
+        let mut own = machine(&[node, node], flat);
+        // Nodes hang on dies, and other nodes then on groups.
+        own.dies = vec![set("0-3"), set("4-7")];
+        assert_eq!(counted(&own), (1, Some(2)));
+        // A cluster with a die's CPUs is that die, one with a cache's that cache; one over two of a node's caches is a group.
+        own.dies.clear();
+        own.clusters = vec![set("0-3"), set("4-5")];
+        assert_eq!(counted(&own), (1, None));
+        // It is there before the caches of its first CPU, so that a cache that it cuts is not.
+        own.clusters = vec![set("0-2")];
+        assert_eq!(Objects::of(&own).unwrap().caches.len(), 7);
+        own.third_level_caches = Some(vec![set("0-3")]);
+        assert_eq!(Objects::of(&own).unwrap().caches, [set("0-3")]);
     }
 
     /// Boards and sockets; no sockets where slurmd stops.  Each as a real slurmd 25.11 counted such a machine.

@@ -35,27 +35,52 @@ class Machine:
     is_together: bool = False
     offline: str = ""
     cores_per_l3: int = 0           # none: one cache for each node
-    slit: str = "packages"          # which nodes are near each other: "flat", "pairs" of nodes, "halves" of the machine
+    slit: str = "packages"          # which nodes are near each other: "flat", "pairs" of nodes, "halves" of the machine; "none": not recorded
+    # Of machines whose parts differ, for each node: cores, threads of each, cores below one cache of the third level (0: no such cache).
+    sizes: list = field(default_factory=list)
+    threads_of: list = field(default_factory=list)
+    l3_of: list = field(default_factory=list)
+    cores_per_die: int = 0          # none where 0
+    cores_per_cluster: int = 0      # none where 0
+    bare_nodes: int = 0             # nodes of memory alone
 
     @property
     def nodes(self):
         return self.sockets * self.nodes_per_socket
 
-    @property
-    def cores_per_socket(self):
-        return self.nodes_per_socket * self.cores_per_node
+    def size(self, node):
+        """A node's cores."""
+        return self.sizes[node] if self.sizes else self.cores_per_node
+
+    def threads_on(self, node):
+        """The threads of each of a node's cores."""
+        return self.threads_of[node] if self.threads_of else self.threads
 
     @property
     def cores(self):
-        return self.sockets * self.cores_per_socket
+        return sum(self.size(node) for node in range(self.nodes))
+
+    @property
+    def cores_per_socket(self):
+        return self.cores // self.sockets
+
+    @property
+    def caches(self):
+        """How many caches of the third level there are."""
+        per = [self.l3_of[node] if self.l3_of else self.cores_per_l3 or self.size(node) for node in range(self.nodes)]
+        return sum(-(-self.size(node) // own) for node, own in enumerate(per) if own)
 
     def cpus(self, node):
         """The first threads of a node's cores, then the second ones; with `is_together` one core after the other."""
-        step, first = (self.nodes, node) if self.is_interleaved else (1, node * self.cores_per_node)
-        own = [first + step * core for core in range(self.cores_per_node)]
-        if self.is_together:
-            return [core * self.threads + thread for core in own for thread in range(self.threads)]
-        return [core + thread * self.cores for thread in range(self.threads) for core in own]
+        if self.is_interleaved:
+            most = max(self.size(other) for other in range(self.nodes))
+            order = [other for core in range(most) for other in range(self.nodes) if core < self.size(other)]
+        else:
+            order = [other for other in range(self.nodes) for _ in range(self.size(other))]
+        threads = [(place, thread) for place, other in enumerate(order) for thread in range(self.threads_on(other))]
+        if not self.is_together:
+            threads.sort(key=lambda own: (own[1], own[0]))
+        return [cpu for cpu, (place, _) in enumerate(threads) if order[place] == node]
 
     def slurm_cores(self, node):
         """Slurm's numbers of a node's cores."""
@@ -63,19 +88,35 @@ class Machine:
         packages = range(self.sockets)
         of = [list(range(p * self.nodes_per_socket, (p + 1) * self.nodes_per_socket)) for p in packages]
         order = [n for p in sorted(packages, key=lambda p: min(first[n] for n in of[p])) for n in sorted(of[p], key=lambda n: first[n])]
-        at = order.index(node) * self.cores_per_node
-        return list(range(at, at + self.cores_per_node))
+        at = sum(self.size(before) for before in order[:order.index(node)])
+        return list(range(at, at + self.size(node)))
+
+    def parts(self, node):
+        """What a node's cores share."""
+        keys = []
+        if self.l3_of and self.l3_of[node] != self.size(node):
+            keys.append(f"cores_per_l3 = {self.l3_of[node]}")
+        elif self.cores_per_l3 and not self.l3_of:
+            keys.append(f"cores_per_l3 = {self.cores_per_l3}")
+        if self.cores_per_die:
+            keys.append(f"cores_per_die = {min(self.cores_per_die, self.size(node))}")
+        if self.cores_per_cluster:
+            keys.append(f"cores_per_cluster = {self.cores_per_cluster}")
+        return "".join(f"{key}, " for key in keys)
 
     def declare(self):
         cores = "\n".join(
             f"  {{ package = {n // self.nodes_per_socket}, node = {n}, cpus = \"{','.join(map(str, sorted(self.cpus(n))))}\", "
-            f"threads = {self.threads}, {f'cores_per_l3 = {self.cores_per_l3}, ' if self.cores_per_l3 else ''}siblings = \"{'together' if self.is_together else 'apart'}\" }},"
+            f"threads = {self.threads_on(n)}, {self.parts(n)}siblings = \"{'together' if self.is_together else 'apart'}\" }},"
             for n in range(self.nodes))
-        memory = "\n".join(f"  {{ id = {n}, memory = \"8G\" }}," for n in range(self.nodes))
+        everyone = range(self.nodes + self.bare_nodes)
+        memory = "\n".join(f"  {{ id = {n}, memory = \"8G\" }}," for n in everyone)
 
         def distance(a, b):
             if a == b:
                 return 10
+            if max(a, b) >= self.nodes:
+                return 25
             if self.slit == "pairs" and a // 2 == b // 2:
                 return 11
             if self.slit == "flat":
@@ -83,7 +124,7 @@ class Machine:
             if a // self.nodes_per_socket == b // self.nodes_per_socket:
                 return 12
             return 17 if self.slit == "halves" and 2 * a // self.nodes == 2 * b // self.nodes else 21
-        slit = "\n".join(f"  {[distance(a, b) for b in range(self.nodes)]}," for a in range(self.nodes))
+        slit = "" if self.slit == "none" else "\n".join(f"  {[distance(a, b) for b in everyone]}," for a in everyone)
         bridges, places = [], []
         for number, node in enumerate(self.gpu_nodes):
             bus = 0x10 + 8 * number
@@ -117,6 +158,9 @@ class Maker:
         self.random = random.Random(seed)
         # Its own, so that what was made of a seed stays the same but for this.
         self.shape = random.Random(f"shape {seed}")
+        # So is this, for machines whose parts differ.
+        self.unequal = random.Random(f"unequal {seed}")
+        self.is_unequal = self.unequal.randrange(2) == 0
         self.about = []
 
     def one_of(self, *choices):
@@ -150,17 +194,60 @@ class Maker:
         if bare and not own.offline and self.shape.randrange(12) == 0:
             own.offline = ",".join(map(str, self.shape.choice(bare)))
             self.say("a node offline")
+        if self.is_unequal:
+            self.make_unequal(own)
         return own
+
+    def make_unequal(self, own):
+        """Makes parts of the machine differ, or takes from it what most machines have."""
+        choose = self.unequal
+        kinds = choose.sample(["sockets", "nodes", "threads", "caches", "caches of sockets", "no caches", "dies", "clusters",
+                               "memory alone", "no distances", "offline CPUs"], choose.choice([1, 1, 2, 2, 3]))
+        each = range(own.nodes)
+        for kind in sorted(kinds):
+            self.say(f"unequal: {kind}")
+            if kind == "sockets":
+                of = [choose.choice([1, 2, 3, 4]) for _ in range(own.sockets)]
+                own.sizes = [of[node // own.nodes_per_socket] for node in each]
+            elif kind == "nodes":
+                own.sizes = [choose.choice([1, 2, 3, 4]) for _ in each]
+            elif kind == "threads":
+                own.threads_of = [choose.choice([1, 2]) for _ in each]
+        for kind in sorted(kinds):
+            sizes = [own.size(node) for node in each]
+            if kind == "caches":
+                own.l3_of = [choose.choice([0, 1, 2, size]) for size in sizes]
+            elif kind == "caches of sockets":
+                of = [choose.choice([0, 1, 2, 8]) for _ in range(own.sockets)]
+                own.l3_of = [min(sizes[node], of[node // own.nodes_per_socket]) for node in each]
+            elif kind == "no caches":
+                own.l3_of = [0 for _ in each]
+            elif kind == "dies":
+                own.cores_per_die = choose.choice([1, 2, 8])
+            elif kind == "clusters":
+                own.cores_per_cluster = choose.choice([1, 2, 3, 8])
+            elif kind == "memory alone":
+                own.bare_nodes = choose.choice([1, 2])
+            elif kind == "no distances":
+                own.slit = "none"
+            elif kind == "offline CPUs":
+                cpus = [cpu for node in each for cpu in own.cpus(node) if cpu]
+                if cpus:
+                    own.offline = ",".join(map(str, sorted(choose.sample(cpus, choose.randrange(1, len(cpus) // 2 + 2)))))
+            elif kind in ("sockets", "nodes", "threads") and "offline CPUs" not in kinds:
+                # Chosen before the numbers were others.
+                own.offline = ""
 
     def make_geometry(self, own):
         """The words for sockets and cores, and SlurmdParameters."""
         exact = (own.sockets, own.cores_per_socket)
         nodes = (own.nodes, own.cores_per_node)
-        per_cache = own.cores_per_l3 or own.cores_per_node
-        caches = (own.cores // per_cache, per_cache)
+        caches = (own.caches or 1, own.cores // (own.caches or 1))
         kind = self.say(self.one_of("exact", "exact", "exact", "exact", "nodes", "nodes", "nodes", "nodes-not-told", "packages-of-nodes",
                                     "caches", "boards", "cpus-alone", "cpus-alone", "no-sockets", "one-socket", "fewer-sockets", "fewer-cores", "more-cores",
                                     "fewer-threads", "more-threads", "overrides", "cores-for-cpus", "wrong-cpus"))
+        if self.is_unequal and self.unequal.randrange(2) == 0:
+            kind = self.say(self.unequal.choice(["nodes", "caches", "caches", "exact"]))
         sockets, cores = nodes if kind in ("nodes", "nodes-not-told") else caches if kind == "caches" else exact
         threads = own.threads
         parameters = {"nodes": "numa_node_as_socket", "packages-of-nodes": "numa_node_as_socket", "overrides": "config_overrides", "caches": "l3cache_as_socket"}.get(kind, "")
@@ -335,6 +422,10 @@ class Maker:
         if self.chance(20) and "shard" not in item:
             words += " State=CLOUD"
             self.say("cloud")
+        if self.is_unequal and parameters and self.series >= (25, 11) and self.unequal.randrange(3) == 0:
+            words += f" Parameters={parameters}"
+            parameters = ""
+            self.say("of the line")
         words = self.as_people_write(words)
         detection = self.one_of("", "", "", "nvml", "nvml", "nvml", "off", "beside", "beside")
         # Slurm's fake_gpus.conf has cores in its own numbers, where a line's have become the machine's.

@@ -48,6 +48,25 @@ pub struct Machine {
     /// The online CPUs of each last-level cache that is shared; empty where not recorded.
     #[serde(deserialize_with = "bounds::read_list")]
     pub last_level_caches: Vec<CpuSet>,
+    /// The online CPUs of each third-level cache, where these are not the last-level ones; None where they are or it is not known.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "bounds::read_some_list"
+    )]
+    pub third_level_caches: Option<Vec<CpuSet>>,
+    /// The online CPUs of each die of several CPUs that is not a whole package; empty where there is none or it is not known.
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounds::read_list"
+    )]
+    pub dies: Vec<CpuSet>,
+    /// The online CPUs of each cluster of cores (`cluster_cpus`), such as those below one second-level cache, that is neither a whole
+    /// die nor a whole package; empty where there is none or it is not known.
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounds::read_list"
+    )]
+    pub clusters: Vec<CpuSet>,
     /// The online CPUs by how fast the kernel says that they are, the fastest first ([`crate::sysfs::read_speed_classes`]);
     /// empty where all are alike or it is not known.
     #[serde(

@@ -2,7 +2,7 @@
 
 use crate::common::Host;
 
-use super::{CONF, GRES, NODES, findings, found};
+use super::{CONF, GRES, NODES, findings, forecast, found};
 
 /// Every release, some with the patches at which a rule could be thought to begin.
 const RELEASES: [&str; 12] = [
@@ -98,6 +98,28 @@ fn cores_that_autodetect_finds_are_refused_like_those_that_are_written() {
         let all = found(&host, release, "gres-autodetect");
         assert!(all.is_empty(), "{release}: {all:?}");
     }
+}
+
+/// As a real slurmd ends on such a machine: "can not handle nobj[SOCKET] = -1" (`tests/slurm/counts`).
+#[test]
+fn slurmd_does_not_start_where_nodes_hang_on_groups_of_several_kinds() {
+    let host = Host::new();
+    host.split_packages();
+    host.replace(
+        CONF,
+        "GresTypes=gpu",
+        "SlurmdParameters=numa_node_as_socket\nGresTypes=gpu",
+    );
+    let stops = "hwloc has groups of several kinds, so slurmd cannot count NUMA nodes as sockets";
+    assert!(!forecast(&host, "25.11").contains(stops));
+    // The kernel calls the cores of the first node a cluster.
+    for cpu in [0, 1, 8, 9] {
+        let folder = format!("sys/devices/system/cpu/cpu{cpu}/topology");
+        host.write(&format!("{folder}/cluster_cpus_list"), "0-1,8-9");
+    }
+    host.snapshot_now();
+    let said = forecast(&host, "25.11");
+    assert!(said.contains(stops), "{said}");
 }
 
 #[test]

@@ -102,6 +102,8 @@ fn convert(topology: &Topology) -> Machine {
         hostname: text(topology.root_object().info("HostName"))
             .and_then(|name| topology::text::host_name(&name)),
         cores: cores(topology, &online),
+        third_level_caches: third_level_caches(topology),
+        clusters: sorted_cpus(clusters(topology)),
         last_level_caches: last_level_caches(topology),
         processor: processor(topology),
         online,
@@ -214,6 +216,26 @@ fn last_level_caches(topology: &Topology) -> Vec<CpuSet> {
         .unwrap_or_default();
     caches.sort();
     caches
+}
+
+/// The third-level caches, where these are not the last-level ones.
+fn third_level_caches(topology: &Topology) -> Option<Vec<CpuSet>> {
+    let third = sorted_cpus(topology.objects_with_type(ObjectType::L3Cache));
+    Some(third).filter(|own| *own != last_level_caches(topology))
+}
+
+/// The groups that are the kernel's clusters of cores.
+fn clusters(topology: &Topology) -> impl Iterator<Item = &TopologyObject> {
+    topology
+        .objects_with_type(ObjectType::Group)
+        .filter(|group| text(group.subtype()).as_deref() == Some("Cluster"))
+}
+
+/// The CPUs of each object.
+fn sorted_cpus<'a>(objects: impl Iterator<Item = &'a TopologyObject>) -> Vec<CpuSet> {
+    let mut sets: Vec<CpuSet> = objects.map(cpus_of).collect();
+    sets.sort();
+    sets
 }
 
 /// The processor in NCCL's words, from the infos hwloc keeps on packages (v2) and the machine (v1).

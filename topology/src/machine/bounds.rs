@@ -144,6 +144,13 @@ pub(super) fn read_list<'de, T: Deserialize<'de> + HasCpus, D: Deserializer<'de>
     deserializer.deserialize_seq(ListVisitor(PhantomData))
 }
 
+/// [`read_list`], of a list that may be left out.
+pub(super) fn read_some_list<'de, T: Deserialize<'de> + HasCpus, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    read_list(deserializer).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use crate::machine::Machine;

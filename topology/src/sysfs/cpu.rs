@@ -28,6 +28,12 @@ pub struct CpuSide {
     pub cores: Vec<CpuSet>,
     /// The online CPUs of each last-level cache, by lowest CPU.
     pub last_level_caches: Vec<CpuSet>,
+    /// The online CPUs of each third-level cache, where these are not the last-level ones.
+    pub third_level_caches: Option<Vec<CpuSet>>,
+    /// The online CPUs of each die of several CPUs that is not a whole package.
+    pub dies: Vec<CpuSet>,
+    /// The online CPUs of each cluster of cores that is neither a whole die nor a whole package.
+    pub clusters: Vec<CpuSet>,
     /// What the processors are.
     pub processor: Option<Processor>,
     /// What was odd, for a person.
@@ -44,7 +50,23 @@ pub(super) fn read(root: Root<'_>) -> Option<CpuSide> {
         online,
         ..CpuSide::default()
     };
+    let third = read_groups(root, &side.online, third_level_cache_of);
+    side.third_level_caches = Some(third).filter(|own| *own != side.last_level_caches);
     let packages = read_packages(root, &side.online);
+    side.dies = read_groups(root, &side.online, |root, cpu| {
+        group_of(root, cpu, "die_cpus")
+    });
+    let is_whole = |cpus: &CpuSet| packages.values().any(|package| package == cpus);
+    side.dies.retain(|cpus| cpus.len() > 1 && !is_whole(cpus));
+    side.clusters = read_groups(root, &side.online, |root, cpu| {
+        group_of(root, cpu, "cluster_cpus")
+    });
+    let is_other = |cpus: &CpuSet| {
+        let mut others = side.dies.iter().chain(&side.cores);
+        is_whole(cpus) || others.any(|other| other == cpus)
+    };
+    side.clusters
+        .retain(|cpus| cpus.len() > 1 && !is_other(cpus));
     side.numa_nodes = read_nodes(root, &side.online, &mut side.remarks);
     mark_offline(root, &side.online, &mut side.numa_nodes);
     (side.packages, side.numa_nodes) = join(packages, side.numa_nodes);
@@ -178,7 +200,7 @@ pub(super) fn read_online(root: Root<'_>) -> Option<CpuSet> {
 fn read_groups(
     root: Root<'_>,
     online: &CpuSet,
-    of: fn(Root<'_>, u32) -> Option<CpuSet>,
+    of: impl Fn(Root<'_>, u32) -> Option<CpuSet>,
 ) -> Vec<CpuSet> {
     let mut seen = CpuSet::new();
     let mut groups = Vec::new();
@@ -212,8 +234,24 @@ fn core_of(root: Root<'_>, cpu: u32) -> Option<CpuSet> {
     .or_else(|| Some(CpuSet::single(cpu)))
 }
 
+/// A CPU's group of a kind that Linux lists beside its core: `die_cpus` (from 5.2 on) or `cluster_cpus` (from 5.16 on).
+fn group_of(root: Root<'_>, cpu: u32, kind: &str) -> Option<CpuSet> {
+    let path = format!("{CPUS}/cpu{cpu}/topology/{kind}");
+    root.set(&format!("{path}_list"), &path)
+}
+
 /// A CPU's cache of the highest level, instruction caches left aside.
 fn last_level_cache_of(root: Root<'_>, cpu: u32) -> Option<CpuSet> {
+    cache_of(root, cpu, |_| true)
+}
+
+/// A CPU's cache of the third level.
+fn third_level_cache_of(root: Root<'_>, cpu: u32) -> Option<CpuSet> {
+    cache_of(root, cpu, |level| level == 3)
+}
+
+/// A CPU's cache of the highest level that `is_wanted`, instruction caches left aside.
+fn cache_of(root: Root<'_>, cpu: u32, is_wanted: fn(u32) -> bool) -> Option<CpuSet> {
     let caches = format!("{CPUS}/cpu{cpu}/cache");
     (0..16u32)
         .map(|index| format!("{caches}/index{index}"))
@@ -221,7 +259,10 @@ fn last_level_cache_of(root: Root<'_>, cpu: u32) -> Option<CpuSet> {
             let level: u32 = root.number(&format!("{cache}/level"))?;
             Some((level, cache))
         })
-        .filter(|(_, cache)| root.text(&format!("{cache}/type")).as_deref() != Some("Instruction"))
+        .filter(|(level, cache)| {
+            let kind = root.text(&format!("{cache}/type"));
+            is_wanted(*level) && kind.as_deref() != Some("Instruction")
+        })
         .max_by_key(|(level, _)| *level)
         .and_then(|(_, cache)| {
             root.set(

@@ -86,6 +86,9 @@ pub fn read_machine(root: &Path, overrides: &Overrides) -> Result<Machine, Sysfs
         numa_nodes: cpu.numa_nodes,
         cores: cpu.cores,
         last_level_caches: cpu.last_level_caches,
+        third_level_caches: cpu.third_level_caches,
+        dies: cpu.dies,
+        clusters: cpu.clusters,
         processor: cpu.processor,
         remarks: cpu.remarks,
         ..Machine::default()

@@ -122,6 +122,11 @@ fn a_root_is_read_as_it_is_declared() {
         assert_eq!(read.numa_nodes, expected.numa_nodes, "{name}");
         assert_eq!(read.cores, expected.cores, "{name}");
         assert_eq!(read.last_level_caches, expected.last_level_caches, "{name}");
+        let others = |machine: &Machine| {
+            let caches = machine.third_level_caches.clone();
+            (caches, machine.dies.clone(), machine.clusters.clone())
+        };
+        assert_eq!(others(read), others(expected), "{name}");
         assert_eq!(read.pci, expected.pci, "{name}");
         for (gpu, expected) in read.gpus.iter().zip(&expected.gpus) {
             assert_eq!(gpu, expected, "{name}");

@@ -130,6 +130,10 @@ pub struct Cores {
     pub cores_per_l2: usize,
     /// Cores that share a third-level cache; 0 where there is none.  All of the group, where not said.
     pub cores_per_l3: Option<usize>,
+    /// Cores that share a die; none where the kernel names no dies.
+    pub cores_per_die: Option<usize>,
+    /// Cores that share a cluster; none where the kernel names no clusters.
+    pub cores_per_cluster: Option<usize>,
     /// The highest frequency that cpufreq gives; none where it is not recorded.
     pub max_mhz: Option<u32>,
     /// The highest performance on firmware's scale (ACPI CPPC); none where it is not recorded.

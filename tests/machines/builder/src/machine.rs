@@ -30,6 +30,9 @@ pub(crate) fn build(declared: &Declared) -> Machine {
             &online,
         ),
         last_level_caches: last_level_caches(declared, &online),
+        third_level_caches: third_level_caches(declared, &online),
+        dies: dies(declared, &online),
+        clusters: clusters(declared, &online),
         speed_classes: speed_classes(declared, &online),
         processor: processor(declared),
         pci: kept(declared).iter().map(device).collect(),
@@ -175,6 +178,63 @@ fn last_level_caches(declared: &Declared, online: &BTreeSet<u32>) -> Vec<topolog
         cores.chunks(per).map(cache).collect()
     };
     groups(declared.cores.iter().flat_map(of_group), online)
+}
+
+/// The third-level caches, where one group's last level is another.
+fn third_level_caches(
+    declared: &Declared,
+    online: &BTreeSet<u32>,
+) -> Option<Vec<topology::set::CpuSet>> {
+    let mut groups = declared.cores.iter();
+    let has_lower = groups.any(|group| group.cores_per_l3 == Some(0));
+    let third = || {
+        chunks_of(declared, online, |group| {
+            let per = group.cores_per_l3.unwrap_or_else(|| group.groups().len());
+            (per > 0).then_some(per)
+        })
+    };
+    (has_lower && !declared.has(Quirk::NoCaches)).then(third)
+}
+
+/// The dies of several CPUs that are no package.
+fn dies(declared: &Declared, online: &BTreeSet<u32>) -> Vec<topology::set::CpuSet> {
+    let packages = packages(declared);
+    let mut all = chunks_of(declared, online, |group| group.cores_per_die);
+    all.retain(|own| own.len() > 1 && packages.iter().all(|package| package.cpus != *own));
+    all
+}
+
+/// The clusters of several CPUs that are no core, die or package.
+fn clusters(declared: &Declared, online: &BTreeSet<u32>) -> Vec<topology::set::CpuSet> {
+    let packages = packages(declared);
+    let cores = declared.cores.iter().flat_map(|group| group.groups());
+    let cores = groups(cores, online);
+    let mut others = dies(declared, online);
+    others.extend(cores);
+    others.extend(packages.into_iter().map(|package| package.cpus));
+    let mut all = chunks_of(declared, online, |group| group.cores_per_cluster);
+    all.retain(|own| own.len() > 1 && !others.contains(own));
+    all
+}
+
+/// The runs of so many cores of each group.
+fn chunks_of(
+    declared: &Declared,
+    online: &BTreeSet<u32>,
+    per: impl Fn(&crate::declared::Cores) -> Option<usize>,
+) -> Vec<topology::set::CpuSet> {
+    let chunks = declared.cores.iter().flat_map(|group| {
+        let cores = group.groups();
+        let chunks = cores.chunks(per(group).unwrap_or(cores.len()).max(1));
+        let sets = chunks.map(|chunk| chunk.iter().flatten().copied().collect());
+        let sets: Vec<BTreeSet<u32>> = sets.collect();
+        if per(group).is_some() {
+            sets
+        } else {
+            Vec::new()
+        }
+    });
+    groups(chunks, online)
 }
 
 /// The CPUs by their highest frequency, the fastest first; none where all have the same, or one is not recorded.  Declared kinds of

@@ -134,12 +134,21 @@ impl Root<'_> {
                     let threads = core & &online;
                     self.topology(&topology, ["core_cpus", "thread_siblings"], &threads);
                     self.topology(&topology, ["package_cpus", "core_siblings"], &package);
+                    let shared = |per: usize| -> BTreeSet<u32> {
+                        let first = index / per * per;
+                        let sharing = cores.iter().skip(first).take(per);
+                        &sharing.flatten().copied().collect() & &online
+                    };
+                    for (kind, per) in [
+                        ("die_cpus", group.cores_per_die),
+                        ("cluster_cpus", group.cores_per_cluster),
+                    ] {
+                        if let Some(per) = per {
+                            let path = format!("{topology}/{kind}");
+                            self.set(format!("{path}_list"), path, &shared(per));
+                        }
+                    }
                     if !declared.has(Quirk::NoCaches) {
-                        let shared = |per: usize| -> BTreeSet<u32> {
-                            let first = index / per * per;
-                            let sharing = cores.iter().skip(first).take(per);
-                            &sharing.flatten().copied().collect() & &online
-                        };
                         let mut caches = vec![
                             (1, "Data", threads.clone()),
                             (1, "Instruction", threads.clone()),

@@ -197,6 +197,57 @@ fn offline_cpus_are_nowhere() {
 }
 
 #[test]
+fn dies_clusters_and_third_level_caches_are_read_where_they_are_parts_of_their_own() {
+    let mut tree = server();
+    let parts = [
+        ("0", "0-1", "0"),
+        ("1", "0-1", "1"),
+        ("2", "2-3", "2-3"),
+        ("3", "2-3", "2-3"),
+    ];
+    for (cpu, package, part) in parts {
+        let folder = format!("sys/devices/system/cpu/cpu{cpu}");
+        tree = tree
+            .file(&format!("{folder}/topology/die_cpus_list"), package)
+            .file(&format!("{folder}/topology/cluster_cpus_list"), part)
+            .file(&format!("{folder}/cache/index0/level"), "2")
+            .file(&format!("{folder}/cache/index0/type"), "Unified")
+            .file(&format!("{folder}/cache/index0/shared_cpu_list"), part);
+    }
+    let lists = |sets: &[CpuSet]| {
+        let texts: Vec<String> = sets.iter().map(CpuSet::to_string).collect();
+        texts.join(" ")
+    };
+    // A die or a cluster that is a package is none of its own.
+    let machine = tree.read();
+    assert_eq!(lists(&machine.dies), "");
+    assert_eq!(lists(&machine.clusters), "");
+    assert_eq!(lists(&machine.last_level_caches), "0 1 2-3");
+    assert_eq!(machine.third_level_caches, Some(Vec::new()));
+    let package = "sys/devices/system/cpu/cpu0/topology/core_siblings_list";
+    let tree = (0..4).fold(tree, |tree, cpu| {
+        tree.file(&package.replace("cpu0", &format!("cpu{cpu}")), "0-3")
+            .file(
+                &format!("sys/devices/system/cpu/cpu{cpu}/topology/physical_package_id"),
+                "0",
+            )
+            .file(
+                &format!("sys/devices/system/cpu/cpu{cpu}/cache/index1/level"),
+                "3",
+            )
+            .file(
+                &format!("sys/devices/system/cpu/cpu{cpu}/cache/index1/shared_cpu_list"),
+                "0-3",
+            )
+    });
+    let machine = tree.read();
+    assert_eq!(lists(&machine.dies), "0-1 2-3");
+    assert_eq!(lists(&machine.clusters), "");
+    assert_eq!(lists(&machine.last_level_caches), "0-3");
+    assert_eq!(machine.third_level_caches, None);
+}
+
+#[test]
 fn a_socket_whose_cpus_are_all_offline_keeps_its_devices() {
     let tree = || {
         wide(3, 4, |package| package)
