@@ -205,58 +205,38 @@ impl SlurmdOptions {
         self
     }
 
-    /// Of /etc/default/slurmd or /etc/sysconfig/slurmd, as `SLURMD_OPTIONS="..."`.
-    pub fn of_environment_file(text: &str) -> Self {
-        let lines = text.lines().map(str::trim);
-        let pairs = lines
-            .filter(|line| !line.starts_with('#'))
-            .filter_map(|line| line.split_once('='));
-        // The value is quoted as a whole, and its words may be quoted again.
-        let environment: Vec<(String, String)> = pairs
-            .map(|(name, value)| (name.trim().to_owned(), split(value).join(" ")))
-            .collect();
-        let values = environment.iter().map(|(_, value)| value);
-        Self {
-            words: values.flat_map(|value| split(value)).collect(),
-            environment,
-        }
-    }
-
-    /// Of slurmd's unit with its drop-ins in order: the last `ExecStart=`, an empty one of which takes back those before, and
-    /// what `Environment=` sets.
-    pub fn of_unit(texts: &[String]) -> Self {
-        let mut started: Vec<String> = Vec::new();
-        let mut environment: Vec<(String, String)> = Vec::new();
+    /// Of slurmd's service, whose unit and drop-ins are `texts` in order, as systemd starts it: the last `ExecStart=`, an empty one of
+    /// which takes back those before, with the values of its variables in their place; `EnvironmentFile=`, which `read` reads, counts
+    /// above `Environment=`, and of two files the later (systemd.exec(5), systemd.service(5)).  None where no line starts anything.
+    pub fn of_service(texts: &[String], read: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let mut started = None;
+        let (mut environment, mut files) = (Vec::new(), Vec::new());
         for line in texts.iter().flat_map(|text| unit_lines(text)) {
-            match line
-                .split_once('=')
-                .map(|(key, value)| (key.trim(), value.trim()))
-            {
-                Some(("ExecStart", value)) => {
-                    started = split(value).into_iter().skip(1).collect();
-                }
-                Some(("Environment", value)) => {
-                    environment.extend(split(value).iter().filter_map(|pair| {
-                        let (name, value) = pair.split_once('=')?;
-                        Some((name.to_owned(), value.to_owned()))
-                    }));
+            let Some((key, value)) = line.split_once('=') else {
+                continue;
+            };
+            match (key.trim(), value.trim()) {
+                ("ExecStart", "") => started = None,
+                ("ExecStart", value) => started = Some(value.to_owned()),
+                ("Environment", "") => environment.clear(),
+                ("Environment", value) => environment.extend(pairs_of(split(value))),
+                ("EnvironmentFile", "") => files.clear(),
+                ("EnvironmentFile", value) => {
+                    // A dash says that the file need not be there.
+                    files.push(value.trim_start_matches('-').trim_matches('"').to_owned());
                 }
                 _ => {}
             }
         }
-        started.extend(environment.iter().flat_map(|(_, value)| split(value)));
-        Self {
-            words: started,
-            environment,
+        let started = started?;
+        for file in files {
+            let text = read(&file).unwrap_or_default();
+            environment.extend(pairs_of_file(&text));
         }
-    }
-
-    /// These, then `more`.
-    #[must_use]
-    pub fn and(mut self, more: Self) -> Self {
-        self.words.extend(more.words);
-        self.environment.extend(more.environment);
-        self
+        Some(Self {
+            words: expand(&started, &environment),
+            environment,
+        })
     }
 
     /// The value of `--parameters`; the last where it is given twice.
@@ -362,6 +342,70 @@ impl SlurmdOptions {
     }
 }
 
+/// The variables of an environment file.
+fn pairs_of_file(text: &str) -> Vec<(String, String)> {
+    let lines = unit_lines(text);
+    let pairs = lines.iter().filter_map(|line| line.split_once('='));
+    // The value is quoted as a whole, and its words may be quoted again.
+    pairs
+        .map(|(name, value)| (name.trim().to_owned(), split(value).join(" ")))
+        .collect()
+}
+
+/// The variables of words, as `Environment=` has them.
+fn pairs_of(words: Vec<String>) -> impl Iterator<Item = (String, String)> {
+    words.into_iter().filter_map(|word| {
+        let (name, value) = word.split_once('=')?;
+        Some((name.to_owned(), value.to_owned()))
+    })
+}
+
+/// The words behind the program of an `ExecStart=`, with variables' values: `$NAME`, a word of its own, becomes the value's words, and
+/// `${NAME}` the value within its word; what is not set is nothing.
+fn expand(command: &str, environment: &[(String, String)]) -> Vec<String> {
+    let value = |name: &str| {
+        let mut set = environment.iter().rev();
+        let found = set.find(|(own, _)| own == name);
+        found.map_or("", |(_, value)| value.as_str())
+    };
+    let mut words = Vec::new();
+    for word in split(command) {
+        let name = word.strip_prefix('$');
+        let name = name.filter(|name| !name.is_empty() && name.chars().all(is_of_name));
+        match name {
+            Some(name) => words.extend(split(value(name))),
+            None => words.push(expand_braces(&word, value)),
+        }
+    }
+    // What stands before the program has signs of systemd's, or is a program that starts it.
+    let is_slurmd = |word: &String| {
+        let program = word.trim_start_matches(['@', '-', ':', '+', '!', '|']);
+        program.rsplit('/').next() == Some("slurmd")
+    };
+    let program = words.iter().position(is_slurmd).unwrap_or(0);
+    words.split_off((program + 1).min(words.len()))
+}
+
+fn is_of_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+/// A word with the value of each `${NAME}`.
+fn expand_braces<'a>(word: &str, value: impl Fn(&str) -> &'a str) -> String {
+    let mut expanded = String::new();
+    let mut rest = word;
+    while let Some((before, behind)) = rest.split_once("${") {
+        let Some((name, after)) = behind.split_once('}') else {
+            break;
+        };
+        expanded.push_str(before);
+        expanded.push_str(value(name));
+        rest = after;
+    }
+    expanded.push_str(rest);
+    expanded
+}
+
 /// The lines of a unit file, those that end in a backslash joined with the next.
 fn unit_lines(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -461,6 +505,16 @@ mod tests {
     use crate::config::of_text;
     use crate::node;
 
+    /// As a service starts slurmd that takes every variable of a file.
+    fn of_environment_file(text: &str) -> SlurmdOptions {
+        let names: Vec<String> = pairs_of_file(text)
+            .into_iter()
+            .map(|(name, _)| format!("${name}"))
+            .collect();
+        let unit = format!("EnvironmentFile=f\nExecStart=slurmd {}\n", names.join(" "));
+        SlurmdOptions::of_service(&[unit], |_| Some(text.to_owned())).unwrap()
+    }
+
     fn parameters(text: &str, option: Option<&str>, release: Option<&str>) -> SlurmdParameters {
         let lines = of_text(text, "slurm.conf");
         let node = node::find(&lines, Some("n1"));
@@ -544,7 +598,7 @@ mod tests {
             ("SLURMD_OPTIONS=\"-D -s\"", None),
             ("SLURMD_OPTIONS=\"-N %i\"", None),
         ] {
-            let options = SlurmdOptions::of_environment_file(text);
+            let options = of_environment_file(text);
             assert_eq!(options.node_name(), name, "{text}");
         }
     }
@@ -566,11 +620,11 @@ mod tests {
             ("SLURM_CONF=/c\nO=\"-f /a\"", ConfSource::File("/a")),
             ("SLURM_CONF=\nSLURM_CONF_SERVER=head", ConfSource::Default),
         ] {
-            let own = SlurmdOptions::of_environment_file(text);
+            let own = of_environment_file(text);
             assert_eq!(own.conf_source(), source, "{text}");
         }
         let unit = "Environment=SLURM_CONF=/u\nExecStart=/usr/sbin/slurmd -D".to_owned();
-        let unit = SlurmdOptions::of_unit(&[unit]);
+        let unit = SlurmdOptions::of_service(&[unit], |_| None).unwrap();
         assert_eq!(unit.conf_source(), ConfSource::Environment("/u"));
         let running = SlurmdOptions::of_command_line(b"slurmd\0--conf-server=h\0");
         let both = running.clone().with_environment_of(unit);
@@ -597,7 +651,7 @@ mod tests {
             ("SLURMD_OPTIONS=--parametersx=a", None),
             ("", None),
         ] {
-            let own = SlurmdOptions::of_environment_file(text);
+            let own = of_environment_file(text);
             assert_eq!(own.parameters(), value, "{text}");
         }
     }
@@ -608,23 +662,82 @@ mod tests {
                     ExecStart=/usr/sbin/slurmd --systemd \\\n  --parameters=l3cache_as_socket $SLURMD_OPTIONS\n";
         let own = |texts: &[&str]| {
             let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-            SlurmdOptions::of_unit(&texts)
+            SlurmdOptions::of_service(&texts, |_| None).unwrap()
         };
         assert_eq!(own(&[unit]).parameters(), Some("e"));
         let plain = unit.replace("Environment", "#Environment");
         assert_eq!(own(&[&plain]).parameters(), Some("l3cache_as_socket"));
         let reset = "[Service]\nExecStart=\nExecStart=/usr/sbin/slurmd -D\n";
         assert_eq!(own(&[&plain, reset]).parameters(), None);
-        let file = SlurmdOptions::of_environment_file("X=--parameters=f");
-        assert_eq!(own(&[&plain]).and(file).parameters(), Some("f"));
         let running = SlurmdOptions::of_command_line(b"/usr/sbin/slurmd\0-D\0--parameters\0a,b\0");
         assert_eq!(running.parameters(), Some("a,b"));
+    }
+
+    /// The units of Slurm's own source (etc/slurmd.service.in, 22.05 to 26.05) and what sites make of them.
+    #[test]
+    fn a_service_is_started_with_the_values_of_its_variables() {
+        let unit = "[Service]\nType=notify\nEnvironmentFile=-/etc/sysconfig/slurmd\nEnvironmentFile=-/etc/default/slurmd\n\
+                    ExecStart=/usr/sbin/slurmd --systemd $SLURMD_OPTIONS\n";
+        let words = |texts: &[&str], sysconfig: &str, default: &str| {
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            let read = |path: &str| {
+                let text = match path {
+                    "/etc/sysconfig/slurmd" => sysconfig,
+                    "/etc/default/slurmd" => default,
+                    _ => return None,
+                };
+                Some(text.to_owned())
+            };
+            let own = SlurmdOptions::of_service(&texts, read).unwrap();
+            own.words.join("|")
+        };
+        let conf = "SLURMD_OPTIONS='--conf-server head:6817'\nOTHER=-N x\n";
+        for (texts, sysconfig, default, expected) in [
+            (vec![unit], "", "", "--systemd"),
+            (vec![unit], conf, "", "--systemd|--conf-server|head:6817"),
+            // The later file counts, and a variable that the line does not name counts for nothing.
+            (vec![unit], conf, "SLURMD_OPTIONS=-v", "--systemd|-v"),
+            (
+                vec![
+                    unit,
+                    "[Service]\nEnvironmentFile=\nEnvironment=SLURMD_OPTIONS=-vv\n",
+                ],
+                conf,
+                "",
+                "--systemd|-vv",
+            ),
+            (
+                vec![unit, "[Service]\nEnvironment=\"SLURMD_OPTIONS=-f /a b\"\n"],
+                conf,
+                "",
+                "--systemd|--conf-server|head:6817",
+            ),
+            (
+                vec![
+                    unit,
+                    "[Service]\nExecStart=\nExecStart=-/usr/bin/nice -n 5 /opt/slurm/sbin/slurmd -N ${NODE}-a -f ${CONF} $NONE\n",
+                ],
+                "NODE=n1\nCONF=\"/srv/my slurm.conf\"\n",
+                "",
+                "-N|n1-a|-f|/srv/my slurm.conf",
+            ),
+            (
+                vec![unit],
+                "",
+                "# options\nSLURMD_OPTIONS=\"-Z \\\n --conf 'Gres=gpu:4 Feature=x'\"\n",
+                "--systemd|-Z|--conf|Gres=gpu:4 Feature=x",
+            ),
+        ] {
+            assert_eq!(words(&texts, sysconfig, default), expected, "{texts:?}");
+        }
+        let nothing = SlurmdOptions::of_service(&["[Service]\nType=simple\n".to_owned()], |_| None);
+        assert_eq!(nothing, None);
     }
 
     #[test]
     fn options_of_later_releases_are_found() {
         let release = |text: &str| Release::find(text).unwrap();
-        let own = SlurmdOptions::of_environment_file("O=\"-Z --systemd --param=a --extra x\"");
+        let own = of_environment_file("O=\"-Z --systemd --param=a --extra x\"");
         for (text, first) in [
             ("22.05", Some(("extra", release("23.11")))),
             ("25.05.8", Some(("parameters", release("25.11")))),
@@ -646,7 +759,7 @@ mod tests {
             ("O=\"--conf=Gres=gpu:2\"", None),
             ("O=--conf-serverZ", None),
         ] {
-            let own = SlurmdOptions::of_environment_file(text);
+            let own = of_environment_file(text);
             assert_eq!(own.dynamic(), conf, "{text}");
         }
         let running = SlurmdOptions::of_command_line(b"slurmd\0-Z\0--conf\0Gres=gpu:4 CPUs=8\0");

@@ -36,7 +36,7 @@ pub(crate) struct Slurm {
     /// The tree that the configuration is in.
     pub(crate) tree: Tree,
     /// The host that it is for, which is another tree where a machine is recorded and the configuration is a named file of this host;
-    /// None where the host's files are not recorded.
+    /// the files of a slurmd that has its own; None where the host's files are not recorded.
     pub(crate) host: Option<Tree>,
     /// slurm.conf.
     pub(crate) path: String,
@@ -153,6 +153,11 @@ pub(crate) fn read(
     is_live: bool,
 ) -> Result<Option<Slurm>, SlurmError> {
     let (options, is_running) = host.map(slurmd::options).unwrap_or_default();
+    let own = match asked {
+        Asked::In(tree) if is_live && is_running => slurmd::own_files(tree, &options),
+        Asked::In(_) | Asked::File(_) => None,
+    };
+    let host = own.as_ref().map(|(files, _)| files).or(host);
     let (tree, path, why) = match asked {
         Asked::File(path) => {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
@@ -161,13 +166,16 @@ pub(crate) fn read(
             let why = own.and_then(|own| slurmd::other_than(&path, own, &options, is_running));
             (Tree::new(Path::new("/")), path, why)
         }
-        Asked::In(tree) => {
-            let place = slurmd::conf_place(tree, &options, is_running);
-            let Some(place) = place.map_err(SlurmError::Elsewhere)? else {
-                return Ok(None);
-            };
-            (Tree::clone(tree), place.path, place.why)
-        }
+        Asked::In(tree) => match own.clone() {
+            Some((files, place)) => (files, place.path, place.why),
+            None => {
+                let place = slurmd::conf_place(tree, &options, is_running);
+                let Some(place) = place.map_err(SlurmError::Elsewhere)? else {
+                    return Ok(None);
+                };
+                (Tree::clone(tree), place.path, place.why)
+            }
+        },
     };
     let is_hosts = is_live || matches!(asked, Asked::In(_));
     let copies =

@@ -1,6 +1,7 @@
 //! How slurmd is started on a host, and by which slurm.conf it goes.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use slurm_config::parameters::{ConfSource, SlurmdOptions};
 
@@ -15,8 +16,9 @@ const OLD_DEFAULT: &str = "/etc/slurm-llnl/slurm.conf";
 const COPIES: [&str; 2] = ["/run/slurm/conf", "/var/spool/slurmd/conf-cache"];
 /// The folder's name in every SlurmdSpoolDir=.
 const COPIES_NAME: &str = "/conf-cache";
-/// Where the options of slurmd's service are: Debian's place and EL's.
-const OPTIONS: [&str; 2] = ["/etc/default/slurmd", "/etc/sysconfig/slurmd"];
+/// What matters here of the unit of Slurm's own source (etc/slurmd.service.in, 22.05 to 26.05), for a host whose unit is not recorded.
+const SLURMS_UNIT: &str = "EnvironmentFile=-/etc/sysconfig/slurmd\nEnvironmentFile=-/etc/default/slurmd\n\
+                           ExecStart=/usr/sbin/slurmd $SLURMD_OPTIONS\n";
 /// Where systemd looks for units, the first above the others (systemd.unit(5)).
 const UNITS: [&str; 4] = [
     "/etc/systemd/system",
@@ -167,16 +169,46 @@ fn is_users(tree: &Tree, process: u32) -> bool {
     real.is_some_and(|user| user != "0")
 }
 
-/// The options of the slurmd that runs, and true; where none does, those of its service: unit, drop-ins and environment files.
-pub(super) fn options(tree: &Tree) -> (SlurmdOptions, bool) {
-    let running = tree.processes().into_iter().find_map(|process| {
+/// The slurmd that runs: its process and its command line.
+fn running(tree: &Tree) -> Option<(u32, Vec<u8>)> {
+    tree.processes().into_iter().find_map(|process| {
         let name = tree.text(&format!("/proc/{process}/comm"))?;
         // slurmd's own threads and slurmstepd have other names; a child that is about to become one has no terminator yet.
         let is_slurmd = name == "slurmd" && !is_users(tree, process);
         let line = is_slurmd.then(|| tree.bytes(&format!("/proc/{process}/cmdline")))??;
         Some((process, line)).filter(|(_, line)| !line.is_empty())
-    });
-    let Some((process, line)) = running else {
+    })
+}
+
+/// The files of the slurmd that runs on this host, and its slurm.conf, where that is another file than the one of the same path here:
+/// slurmd runs in a container, or its unit mounts something over.  None where it is the same file, or nothing can be said.
+pub(super) fn own_files(tree: &Tree, options: &SlurmdOptions) -> Option<(Tree, ConfPlace)> {
+    if !tree.is_this_host() {
+        return None;
+    }
+    let (process, _) = running(tree)?;
+    let namespace = |process: &str| tree.link_name(&format!("/proc/{process}/ns/mnt"));
+    let own = namespace("self")?;
+    // Only root may look.
+    if namespace(&process.to_string())? == own {
+        return None;
+    }
+    let files = Tree::new(Path::new(&format!("/proc/{process}/root")));
+    let place = conf_place(&files, options, true).ok()??;
+    if files.shares(tree, &place.path) {
+        return None;
+    }
+    let why = format!(
+        "slurmd, process {process}, runs in another mount namespace, whose files are read{}",
+        place.why.map_or_else(String::new, |why| format!("; {why}"))
+    );
+    let why = Some(why);
+    Some((files, ConfPlace { why, ..place }))
+}
+
+/// The options of the slurmd that runs, and true; where none does, those of its service: unit, drop-ins and environment files.
+pub(super) fn options(tree: &Tree) -> (SlurmdOptions, bool) {
+    let Some((process, line)) = running(tree) else {
         return (of_service(tree), false);
     };
     let own = SlurmdOptions::of_command_line(&line);
@@ -192,7 +224,7 @@ fn of_service(tree: &Tree) -> SlurmdOptions {
     let unit = UNITS
         .iter()
         .find_map(|folder| tree.text(&format!("{folder}/slurmd.service")));
-    let mut texts: Vec<String> = unit.into_iter().collect();
+    let mut texts: Vec<String> = vec![unit.unwrap_or_else(|| SLURMS_UNIT.to_owned())];
     // Drop-ins count by name; a name in an earlier folder hides the same in a later one.
     let mut dropped: BTreeMap<String, String> = BTreeMap::new();
     for folder in UNITS
@@ -207,10 +239,7 @@ fn of_service(tree: &Tree) -> SlurmdOptions {
         }
     }
     texts.extend(dropped.into_values());
-    let files = OPTIONS.iter().filter_map(|path| tree.text(path));
-    files.fold(SlurmdOptions::of_unit(&texts), |options, text| {
-        options.and(SlurmdOptions::of_environment_file(&text))
-    })
+    SlurmdOptions::of_service(&texts, |path| tree.text(path)).unwrap_or_default()
 }
 
 #[cfg(test)]

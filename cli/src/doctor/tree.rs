@@ -94,6 +94,20 @@ impl Tree {
         one == other || file(one).is_some_and(|own| Some(own) == file(other))
     }
 
+    /// Whether an absolute path leads to the same file in another tree.
+    pub(crate) fn shares(&self, other: &Self, absolute: &str) -> bool {
+        let file = |tree: &Self| {
+            let meta = tree.metadata(absolute, true).ok()?;
+            Some((meta.dev(), meta.ino()))
+        };
+        file(self).is_some_and(|own| Some(own) == file(other))
+    }
+
+    /// Whether it is this host's own.
+    pub(crate) fn is_this_host(&self) -> bool {
+        self.recorded.is_none()
+    }
+
     /// Whether a folder that is there has nothing of that name, not even a link that leads nowhere.
     pub(crate) fn lacks(&self, absolute: &str) -> bool {
         let Some((folder, _)) = absolute.rsplit_once('/') else {

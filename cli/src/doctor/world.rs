@@ -86,11 +86,15 @@ impl<'a> World<'a> {
             (None, None, None) => None,
         };
         let (mut release, mut strange_library) = (choice.slurm_release, None);
-        if let (Some(_), Some(programs), None) = (&slurm, &tree, release) {
-            release = installed::find(programs, is_live);
+        // Programs of a slurmd that has files of its own are not run.
+        let own = slurm.as_ref().and_then(|own| own.host.as_ref());
+        let own = own.filter(|own| is_live && !own.is_this_host());
+        let programs = own.or(tree.as_ref());
+        if let (Some(_), Some(programs), None) = (&slurm, programs, release) {
+            release = installed::find(programs, is_live && own.is_none());
             strange_library = installed::find_strange(programs).filter(|_| release.is_none());
         }
-        let hwloc = tree.as_ref().and_then(installed::find_hwloc);
+        let hwloc = programs.and_then(installed::find_hwloc);
         Ok(Self {
             machine,
             hwloc,

@@ -38,7 +38,8 @@ fn conf_of(host: &Host) -> (String, String) {
 fn slurmds_own_choice_of_slurm_conf_is_followed() {
     const COPIES: &str = "run/slurm/conf";
     let copy = format!("/{COPIES}/slurm.conf");
-    let unit = "[Service]\nExecStart=/usr/sbin/slurmd --systemd";
+    let unit = "[Service]\nEnvironmentFile=-/etc/sysconfig/slurmd\nEnvironmentFile=-/etc/default/slurmd\n\
+                ExecStart=/usr/sbin/slurmd --systemd";
     let plain = format!("{unit} $SLURMD_OPTIONS\n");
     let server = "--conf-server: its copy /run/slurm/conf/slurm.conf is read, /etc/slurm/slurm.conf is not used";
     let service = format!("slurmd's service starts it with {server}");

@@ -440,7 +440,8 @@ fn slurmds_options_are_read_where_its_service_has_them() {
         );
         !found(host, "25.11", "node-line").is_empty()
     };
-    let unit = "[Service]\nEnvironmentFile=-/etc/default/slurmd\nExecStart=/usr/sbin/slurmd --systemd $SLURMD_OPTIONS\n";
+    let unit = "[Service]\nEnvironmentFile=-/etc/sysconfig/slurmd\nEnvironmentFile=-/etc/default/slurmd\n\
+                ExecStart=/usr/sbin/slurmd --systemd $SLURMD_OPTIONS\n";
     let drop =
         "[Service]\nExecStart=\nExecStart=/usr/sbin/slurmd -D --parameters=numa_node_as_socket\n";
     for (file, text) in [
@@ -465,10 +466,24 @@ fn slurmds_options_are_read_where_its_service_has_them() {
         host.write(file, text);
         assert!(!sockets(&host), "{file}");
     }
-    let host = Host::new();
-    host.write("usr/lib64/libhwloc.so.15.5.2", "");
-    host.write("usr/lib/systemd/system/slurmd.service", unit);
-    assert!(sockets(&host));
+    // Neither a file that the unit does not name counts nor a variable that its line does not have.
+    for (file, text) in [
+        ("etc/default/slurmd", ""),
+        (
+            "etc/default/slurm",
+            "SLURMD_OPTIONS=--parameters=numa_node_as_socket\n",
+        ),
+        (
+            "etc/default/slurmd",
+            "OPTIONS=--parameters=numa_node_as_socket\n",
+        ),
+    ] {
+        let host = Host::new();
+        host.write("usr/lib64/libhwloc.so.15.5.2", "");
+        host.write("usr/lib/systemd/system/slurmd.service", unit);
+        host.write(file, text);
+        assert!(sockets(&host), "{file}");
+    }
     // The one that runs was started with these.
     let host = Host::new();
     host.write("usr/lib64/libhwloc.so.15.5.2", "");

@@ -4,6 +4,7 @@ mod configless;
 mod faults;
 mod followed;
 mod host;
+mod namespaces;
 mod registration;
 mod releases;
 
