@@ -55,10 +55,12 @@ pub(crate) struct AssumedStep {
 impl fmt::Display for Near {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Told => f.write_str("near the step's GPUs first (by Cores= of gres.conf)"),
+            Self::Told => f.write_str(
+                "near the step's GPUs first (by the Cores= that gres-conf writes; the host's gres.conf is not read)",
+            ),
             Self::Widened(rule) => write!(
                 f,
-                "near the step's GPUs first by Cores= of gres.conf, which from Slurm {} on names only {rule}",
+                "near the step's GPUs first by the Cores= that gres-conf writes (the host's gres.conf is not read), which from Slurm {} on names only {rule}",
                 rule.since()
             ),
             Self::Unknown => f.write_str(

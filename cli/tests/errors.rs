@@ -350,7 +350,7 @@ fn a_step_is_near_its_gpus_by_the_cores_that_gres_conf_may_name() {
         (
             "24.05",
             "2,10",
-            "near the step's GPUs first (by Cores= of gres.conf)",
+            "near the step's GPUs first (by the Cores= that gres-conf writes; the host's gres.conf is not read)",
         ),
         (
             "24.11",

@@ -3,14 +3,14 @@
 //! `make test-gres` holds this to real daemons, row by row.
 
 use serde::Serialize;
-use slurm_config::cores::{CoreMap, Counts};
+use slurm_config::cores::{CoreMap, CoreSet, Counts};
 use slurm_config::gres::{NodeGres, fault_of};
 use slurm_config::node::{Node, Shape};
 use slurm_config::registration::{
     Fatal, Record, Refused, Registration, registered_shape, shares_gpus, type_of_name,
 };
 use slurm_config::release::Release;
-use slurm_config::rules::{self, RestrictedCores, Series};
+use slurm_config::rules::{self, CoresRule, RestrictedCores, Series};
 use topology::machine::Gpu;
 
 use super::detection;
@@ -597,39 +597,57 @@ fn detect(
         return Err("the MIG instances of the GPUs are not recorded".to_owned());
     }
     let links = rules::gives_links(method).then_some(seen.len() as u64);
+    // A release that takes any cores asks for them alone where lines give some, too, or each GPU is to have its own.
+    let needs_cores = Series::of(release).cores != CoresRule::AnySet
+        || node.restricted_cores_per_gpu().is_some()
+        || gres.lines.iter().any(|line| line.cores().is_some());
     let mut found = Vec::new();
     for gpu in seen {
-        let own = detected(world, map.as_ref(), gpu, is_typed, method == "nvml")?;
+        let knows_mig = method == "nvml";
+        let own = detected(world, map.as_ref(), gpu, is_typed, knows_mig, needs_cores)?;
         found.extend(own.into_iter().map(|record| Record { links, ..record }));
     }
     Ok(Some(found))
 }
 
-/// A GPU as AutoDetect finds it: one record, or one for each MIG instance where the method knows MIG.
-fn detected(
-    world: &World<'_>,
-    map: Option<&CoreMap>,
-    gpu: &Gpu,
-    is_typed: bool,
-    knows_mig: bool,
-) -> Result<Vec<Record>, String> {
+/// The cores that AutoDetect finds near a GPU.
+///
+/// # Errors
+/// Why they are not known.
+fn detected_cores(world: &World<'_>, map: Option<&CoreMap>, gpu: &Gpu) -> Result<CoreSet, String> {
     let Some(map) = map else {
         return Err(
             "the machine's sockets differ, so the cores that AutoDetect finds are unknown"
                 .to_owned(),
         );
     };
-    let Some(local) = world
-        .machine
-        .device(gpu.pci)
-        .and_then(|device| device.local_cpus.as_ref())
-    else {
-        return Err(format!(
+    let device = world.machine.device(gpu.pci);
+    let local = device.and_then(|device| device.local_cpus.as_ref());
+    local.map(|local| map.cores_of(local)).ok_or_else(|| {
+        format!(
             "the local_cpulist of {} is not recorded",
             gpu_name(world.machine, gpu.pci)
-        ));
-    };
+        )
+    })
+}
+
+/// A GPU as AutoDetect finds it: one record, or one for each MIG instance where the method knows MIG.
+///
+/// # Errors
+/// What is not known of it; its cores where the release `needs_cores`.
+fn detected(
+    world: &World<'_>,
+    map: Option<&CoreMap>,
+    gpu: &Gpu,
+    is_typed: bool,
+    knows_mig: bool,
+    needs_cores: bool,
+) -> Result<Vec<Record>, String> {
     let name = gpu_name(world.machine, gpu.pci);
+    let cores = match detected_cores(world, map, gpu) {
+        Err(_) if !needs_cores => Err("unknown".to_owned()),
+        cores => Ok(cores?),
+    };
     let file = devices::file_of(world.machine, gpu);
     let kind = gpu.name.as_deref().map(type_of_name);
     if is_typed && kind.is_none() {
@@ -642,7 +660,7 @@ fn detected(
         kind: kind.clone(),
         file,
         count: 1,
-        cores: Some(Ok(map.cores_of(local))),
+        cores: Some(cores.clone()),
         links: None,
         is_of_several_files: false,
     };
