@@ -506,7 +506,7 @@ mod tests {
         machine
     }
 
-    /// As real slurmds 25.11 and 26.05 counted such machines (`tests/slurm/counts`).
+    /// As real slurmds counted such machines, by hwloc 2.9 and 2.13 (`tests/slurm/counts`).
     #[test]
     fn dies_and_clusters_are_objects_and_what_overlaps_is_left_out() {
         let flat = |_, _| 20;

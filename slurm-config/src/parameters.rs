@@ -673,7 +673,7 @@ mod tests {
         assert_eq!(running.parameters(), Some("a,b"));
     }
 
-    /// The units of Slurm's own source (etc/slurmd.service.in, 22.05 to 26.05) and what sites make of them.
+    /// The units of Slurm's own source (etc/slurmd.service.in, the same for this from 22.05 on) and what sites make of them.
     #[test]
     fn a_service_is_started_with_the_values_of_its_variables() {
         let unit = "[Service]\nType=notify\nEnvironmentFile=-/etc/sysconfig/slurmd\nEnvironmentFile=-/etc/default/slurmd\n\

@@ -16,7 +16,7 @@ const OLD_DEFAULT: &str = "/etc/slurm-llnl/slurm.conf";
 const COPIES: [&str; 2] = ["/run/slurm/conf", "/var/spool/slurmd/conf-cache"];
 /// The folder's name in every SlurmdSpoolDir=.
 const COPIES_NAME: &str = "/conf-cache";
-/// What matters here of the unit of Slurm's own source (etc/slurmd.service.in, 22.05 to 26.05), for a host whose unit is not recorded.
+/// What matters here of the unit of Slurm's own source (etc/slurmd.service.in, the same for this from 22.05 on), for a host whose unit is not recorded.
 const SLURMS_UNIT: &str = "EnvironmentFile=-/etc/sysconfig/slurmd\nEnvironmentFile=-/etc/default/slurmd\n\
                            ExecStart=/usr/sbin/slurmd $SLURMD_OPTIONS\n";
 /// Where systemd looks for units, the first above the others (systemd.unit(5)).
