@@ -17,7 +17,7 @@ NCCL_PLUGIN := $(TARGET)/release/libnccl_profiler_gpu_numa.so
 FLOOR_TARGET := $(shell uname -m)-unknown-linux-gnu
 FLOOR := $(TARGET)/$(FLOOR_TARGET)/release
 
-.PHONY: machine judge help demo deps build test tiers test-fast test-abi test-nccl test-gpu test-frameworks test-nccl-headers test-slurm test-gres test-slurm-2411 test-releases prove test-miri test-asan test-vm test-shapes test-rpm \
+.PHONY: machine judge help demo deps build test tiers test-fast test-abi test-nccl test-gpu test-rccl test-frameworks test-nccl-headers test-slurm test-gres test-slurm-2411 test-releases prove test-miri test-asan test-vm test-shapes test-rpm \
 	test-packages test-recorded test-fuzz fuzz bench load lint rpm deb floor
 
 help: ## list the targets
@@ -55,6 +55,9 @@ test-nccl: needs-nccl build ## the NCCL plugin under a C host that stands for NC
 test-gpu: needs-nccl build ## NVIDIA's libnccl on this host's GPU, which stands for a server's GPUs: its rings, trees and bytes against the log (root, a GPU with its driver); not in `make test`
 	libraries=$$(tests/nccl/libnccl $(TARGET)) && GPU_NUMA_LIBNCCL=$$(echo "$$libraries" | paste -sd :) GPU_NUMA_NCCL_SO=$(NCCL_PLUGIN) \
 		$(CARGO) test -p gpu-numa-tests --test nccl -- --show-output --ignored --exact gpu::nccl_on_a_real_gpu_crosses_as_often_as_it_must_and_as_the_log_says
+
+test-rccl: needs-nccl build machine ## AMD's own librccl over a stand-in for HIP: NCCL's topology file, the plugins (190 MB from Debian, once); not in `make test`
+	tests/nccl/librccl $(TARGET) $(TARGET)/release/gpu-numa $(NCCL_PLUGIN)
 
 test-frameworks: needs-frameworks build machine ## what vLLM's, SGLang's, torch's and Accelerate's own code makes of our masks (root; 900 MB from PyPI, once); not in `make test`
 	tests/frameworks/run $(TARGET)/release/gpu-numa $(TARGET)/frameworks
