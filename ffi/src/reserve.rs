@@ -16,12 +16,16 @@ const BYTES: usize = 4 << 20;
 
 /// The system's allocator, and where that has nothing a reserve of 4 MiB, whose blocks are not used again (but the
 /// last one).
+///
+/// The counters come before the bytes, so that the first blocks are on their page, which nothing else is on: what a task
+/// writes beside other variables of ours would be copied first.
 #[derive(Debug)]
+#[repr(C, align(4096))]
 pub struct WithReserve {
-    reserve: UnsafeCell<[u8; BYTES]>,
     used: AtomicUsize,
     /// Up to where the reserve comes before the system's allocator.
     first: AtomicUsize,
+    reserve: UnsafeCell<[u8; BYTES]>,
 }
 
 // SAFETY: blocks of the reserve are given out once each, by an atomic counter; nothing else touches the bytes.

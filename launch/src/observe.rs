@@ -313,15 +313,35 @@ pub struct GivenCores {
     pub cpus: Option<CpuSet>,
 }
 
-/// The CPUs that the step of the calling task may use; `given` is none where Slurm does not say.
-pub fn step_cpus(machine: &Machine, masks: &[CpuSet], given: Option<&GivenCores>) -> StepCpus {
+/// What the cpuset of the calling task allows, whose mask is now that of `has`.
+///
+/// A mask that holds every CPU of the machine is all that a cpuset can have of it.
+fn cpuset_of(machine: &Machine, has: &Came) -> Result<CpuSet, Errno> {
+    let Ok(own) = &has.cpus else {
+        return cpuset();
+    };
+    let mask = CpuSet::from_words(own);
+    if !machine.online.is_empty() && machine.online.is_subset(&mask) {
+        return Ok(mask);
+    }
+    affinity::widen(own).map(|words| CpuSet::from_words(&words))
+}
+
+/// The CPUs that the step of the calling task may use, whose mask is now that of `has`; `given` is none where Slurm does not
+/// say.
+pub fn step_cpus(
+    machine: &Machine,
+    masks: &[CpuSet],
+    has: &Came,
+    given: Option<&GivenCores>,
+) -> StepCpus {
     // Where a filter forbids to ask for the cpuset, what Slurm gave the tasks is all that is known of it.
     let masked = || {
         let none = CpuSet::default();
         masks.iter().fold(none, |all, mask| all.union(mask))
     };
     let view = StepView {
-        cpuset: cpuset().unwrap_or_else(|_| masked()),
+        cpuset: cpuset_of(machine, has).unwrap_or_else(|_| masked()),
         masks,
         core_count: given.map(|given| given.count),
         cores: given.and_then(|given| given.cpus.clone()),

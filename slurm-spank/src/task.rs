@@ -77,6 +77,7 @@ fn bind_task(
         spank,
         environment,
         step,
+        came,
         bind,
         machine: &host.machine,
         local_id,
@@ -168,6 +169,7 @@ struct Task<'a> {
     spank: &'a Spank<'a>,
     environment: &'a Recorded<'a, Spank<'a>>,
     step: &'a Step,
+    came: &'a Came,
     bind: &'a Bind,
     machine: &'a Machine,
     local_id: usize,
@@ -189,7 +191,7 @@ impl<'a> Task<'a> {
         let prepared = self.step.prepared_micros;
         match page.meet(self.local_id, &request, self.machine, prepared) {
             Meeting::Decides(decider) => {
-                let decision = self.decide_together(page);
+                let decision = self.decide_together(page, self.came);
                 let orders: Vec<Order> = decision
                     .plan
                     .tasks
@@ -209,21 +211,21 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// The decision for all, on what they told.
-    fn decide_together(&self, page: &Page<SharedWords>) -> Decision<'a> {
+    /// The decision for all, on what they told, by a task that now has what `has` says.
+    fn decide_together(&self, page: &Page<SharedWords>, has: &Came) -> Decision<'a> {
         let tasks = page.read(self.machine);
         let masks: Vec<CpuSet> = tasks
             .iter()
             .filter_map(|task| task.slurm_cpus.clone())
             .collect();
-        let request = self.step_request(tasks, &masks);
+        let request = self.step_request(tasks, &masks, has);
         let plan = plan_step(self.machine, &request);
         self.decision(plan, request, false)
     }
 
     /// As all others do by themselves, on what all told.
     fn decide_for_itself(&self, page: &Page<SharedWords>) -> (Order, Option<Decision<'a>>) {
-        let decision = self.decide_together(page);
+        let decision = self.decide_together(page, self.came);
         let order = self.own_order(&decision, self.local_id == 0);
         (order, Some(decision))
     }
@@ -231,7 +233,7 @@ impl<'a> Task<'a> {
     /// For this task alone: the only one here, or one whose neighbours are not known.
     fn decide_alone(&self, request: TaskRequest) -> (Order, Option<Decision<'a>>) {
         let masks = observe::known_masks(self.spank, &request);
-        let request = self.step_request(vec![request], &masks);
+        let request = self.step_request(vec![request], &masks, self.came);
         let is_alone = self.step.tasks != 1;
         let plan = if is_alone {
             plan_alone(self.machine, &request, self.local_id)
@@ -249,8 +251,9 @@ impl<'a> Task<'a> {
         (order, Some(decision))
     }
 
-    fn step_request(&self, tasks: Vec<TaskRequest>, masks: &[CpuSet]) -> StepRequest {
-        let found = observe::step_cpus(self.machine, masks, self.step.cores.as_ref());
+    /// The request of a task that now has what `has` says.
+    fn step_request(&self, tasks: Vec<TaskRequest>, masks: &[CpuSet], has: &Came) -> StepRequest {
+        let found = observe::step_cpus(self.machine, masks, has, self.step.cores.as_ref());
         StepRequest {
             settings: self.bind.asked.settings,
             step_cpus: found.cpus,
@@ -389,7 +392,9 @@ impl<'a> Task<'a> {
         }
         if refused != Refused::default() && !order.report.is_empty() {
             let page = self.step.page.as_ref();
-            let decision = decision.or_else(|| Some(self.decide_together(page?)));
+            // Not with the mask that it came with, which may be gone.
+            let again = || Some(self.decide_together(page?, &Came::read()));
+            let decision = decision.or_else(again);
             if let Some(decision) = &decision
                 && let Some(own) = decision.of(self.local_id)
             {

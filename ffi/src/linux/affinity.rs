@@ -70,14 +70,21 @@ pub fn apply_affinity(pid: i32, words: &[u64]) -> Result<(), Errno> {
 /// # Errors
 /// Those of [`read_affinity`]; when the mask cannot be widened the caller's mask is the answer.
 pub fn read_cpuset() -> Result<Vec<u64>, Errno> {
-    let own = read_affinity(0)?;
+    widen(&read_affinity(0)?)
+}
+
+/// The same for a caller whose mask is known to be `own`.
+///
+/// # Errors
+/// As [`read_cpuset`].
+pub fn widen(own: &[u64]) -> Result<Vec<u64>, Errno> {
     // The kernel writes as many words as it has CPUs for.
     let all = vec![u64::MAX; own.len()];
     let widened = apply_affinity(0, &all).and_then(|()| read_affinity(0));
-    let restored = apply_affinity(0, &own);
+    let restored = apply_affinity(0, own);
     match (widened, restored) {
         (Ok(cpuset), Ok(())) => Ok(cpuset),
-        (Err(_), Ok(())) => Ok(own),
+        (Err(_), Ok(())) => Ok(own.to_vec()),
         (_, Err(error)) => Err(error),
     }
 }

@@ -56,6 +56,13 @@ pub fn read_users_text(path: &Path, limit: u64) -> Result<String, Unread> {
     if is_cached_absence(path) {
         return Err(Unread::Missing);
     }
+    read_by_mounts(path, limit)
+}
+
+/// The same by what is mounted.  Few users have such a file, and this is much code, which is then not even looked at.
+#[cold]
+#[inline(never)]
+fn read_by_mounts(path: &Path, limit: u64) -> Result<String, Unread> {
     let mounts = read_mountinfo();
     read_by(
         &Mounts::parse(&mounts),

@@ -61,12 +61,12 @@ struct CText(SmallVec<[u8; 128]>);
 impl CText {
     /// None where a NUL is in the text.
     fn new(text: &str) -> Option<Self> {
-        let mut bytes = SmallVec::with_capacity(text.len() + 1);
+        let mut bytes = SmallVec::<[u8; 128]>::with_capacity(text.len() + 1);
         bytes.extend_from_slice(text.as_bytes());
         bytes.push(0);
-        CStr::from_bytes_with_nul(&bytes)
-            .is_ok()
-            .then_some(Self(bytes))
+        // SAFETY: the bytes end with a NUL.  The C library looks for the first a vector at a time.
+        let length = unsafe { libc::strlen(bytes.as_ptr().cast()) };
+        (length == text.len()).then_some(Self(bytes))
     }
 
     fn as_ptr(&self) -> *const c_char {
