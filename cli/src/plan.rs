@@ -483,8 +483,8 @@ impl Plan {
                 count(gpus, "GPU")
             )));
         }
-        // Tasks that are one per GPU, and workers, ask for CPUs only where the user says how many.
-        let is_asked = self.tasks.is_some() || self.cpus_per_task.is_some();
+        // Workers are started without srun, and ask for CPUs only where the user says how many.
+        let is_asked = self.for_framework.is_none() || self.cpus_per_task.is_some();
         match assumed.too_large() {
             Some(why) if is_asked && !self.overcommit => Err(CommandError::Argument(why)),
             Some(_) | None => Ok(()),

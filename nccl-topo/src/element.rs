@@ -8,8 +8,12 @@ pub const MAX_FILE_ELEMENTS: usize = 255;
 /// The most elements of the tree that the ranks of a host make together (same places).
 pub const MAX_FUSED_ELEMENTS: usize = 256;
 
-/// The most attributes of an element (`graph/xml.h` `MAX_ATTR_COUNT`).
+/// The most attributes of an element that NCCL reads (`graph/xml.h` `MAX_ATTR_COUNT`); it passes over those after them.
 pub const MAX_ATTRIBUTES: usize = 16;
+
+/// The attributes that an element has room for, those that NCCL adds counted (`graph/xml.h` `ncclXmlNode`): beyond them it
+/// writes over other data.
+pub const ROOM_FOR_ATTRIBUTES: usize = MAX_ATTRIBUTES + 1;
 
 /// The longest name or value, in bytes (`graph/xml.cc` `xmlGetValue`: 255 with the closing quote is
 /// already too long).

@@ -13,6 +13,7 @@ pub mod element;
 pub mod emit;
 pub mod graph;
 pub mod graph_file;
+mod link;
 pub mod model;
 pub mod outcome;
 pub mod predict;

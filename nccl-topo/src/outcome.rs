@@ -17,6 +17,30 @@ use crate::rules::Rules;
 /// The bandwidth that NCCL writes where it found nothing, in GB/s.
 const NOTHING_GB_S: f32 = 0.1;
 
+/// For which of the orders of ranks that were tried ([`orders`]) NCCL's search does worse than it must.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InOrders {
+    /// All of them.
+    All,
+    /// The order of PCI addresses alone.
+    OfAddresses,
+    /// The order of PCI addresses and some others.
+    OfAddressesAndSome,
+    /// Some, but not the order of PCI addresses.
+    Some,
+}
+
+/// Over which network between hosts NCCL's search does worse than it must.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverNets {
+    /// RDMA ports and sockets.
+    Both,
+    /// RDMA ports, and not over sockets.
+    RdmaPorts,
+    /// Sockets; over RDMA ports not, or there are none.
+    Sockets,
+}
+
 /// What NCCL's ring and tree will be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outcome {
@@ -38,6 +62,10 @@ pub struct Outcome {
     pub socket_link_gb_s: f32,
     /// The processor that NCCL sees.
     pub processor: Processor,
+    /// For which orders of ranks it is not good.
+    pub in_orders: InOrders,
+    /// Over which network it is not good, in jobs on several hosts; none on one host.
+    pub over: Option<OverNets>,
 }
 
 impl Outcome {
@@ -82,7 +110,9 @@ impl Outcome {
     }
 }
 
-/// NCCL's search on `system` for a job on so many hosts, for the worst of some orders of ranks ([`orders`]); with the machine's RDMA ports, and with sockets alone.
+/// NCCL's search on `system` for a job on so many hosts, for the worst of some orders of ranks ([`orders`]); with the
+/// machine's RDMA ports, and with sockets alone.  A network with which NCCL counts the host as several nodes is passed over:
+/// no ring goes through the host then ([`crate::predict::Split`]).
 pub(crate) fn outcome(
     system: &System,
     machine: &Machine,
@@ -90,37 +120,70 @@ pub(crate) fn outcome(
     hosts: u32,
     searches: &Searches,
 ) -> Option<Outcome> {
-    let in_file = gpus_of(system);
-    let orders = orders(machine, in_file);
+    let orders = orders(machine, gpus_of(system));
     let ports = rdma_ports(machine);
+    let has_ports = !ports.is_empty();
     let sockets = vec![NetDevice::socket()];
-    let networks = if ports.is_empty() {
-        vec![sockets]
-    } else {
+    let networks = if has_ports {
         vec![ports, sockets]
+    } else {
+        vec![sockets]
     };
-    let mut seen: Vec<(Vec<String>, usize)> = Vec::new();
-    let mut worst: Option<Outcome> = None;
+    let mut seen: Vec<(Vec<String>, usize, Option<Outcome>)> = Vec::new();
+    let mut all: Vec<(usize, bool, Outcome)> = Vec::new();
     for (number, nets) in networks.iter().enumerate() {
         let system = with_nets(system, nets);
-        for order in &orders {
+        for (place, order) in orders.iter().enumerate() {
             let model = Model::of(&system, order, conditions);
             // All that decides the search: the order in which NCCL takes the GPUs, and between hosts the network.
-            let gpus = model.gpus.iter().map(|gpu| gpu.busid.clone()).collect();
-            let key = (gpus, if hosts > 1 { number } else { 0 });
-            if seen.contains(&key) {
-                continue;
-            }
-            seen.push(key);
-            let Some(one) = of_model(machine, &model, conditions, hosts, searches) else {
-                continue;
+            let gpus: Vec<String> = model.gpus.iter().map(|gpu| gpu.busid.clone()).collect();
+            let network = if hosts > 1 { number } else { 0 };
+            let known = seen
+                .iter()
+                .find(|(known, over, _)| *known == gpus && *over == network);
+            let found = match known {
+                Some((_, _, found)) => *found,
+                None => {
+                    let is_cut = !conditions.reach.is_whole && model.paths.parts().len() > 1;
+                    let found = if is_cut {
+                        None
+                    } else {
+                        of_model(machine, &model, conditions, hosts, searches)
+                    };
+                    seen.push((gpus, network, found));
+                    found
+                }
             };
-            if worst.is_none_or(|worst| one.badness() > worst.badness()) {
-                worst = Some(one);
-            }
+            // The order of the addresses is the last.
+            all.extend(found.map(|found| (number, place + 1 == orders.len(), found)));
         }
     }
-    worst
+    let mut worst = all
+        .iter()
+        .map(|(_, _, one)| *one)
+        .reduce(|a, b| if b.badness() > a.badness() { b } else { a })?;
+    let is_bad = |by_address: bool| {
+        let mut of = all.iter().filter(|(_, own, _)| *own == by_address);
+        of.any(|(_, _, one)| !one.is_good())
+    };
+    let is_bad_over = |number: usize| {
+        let mut of = all.iter().filter(|(own, _, _)| *own == number);
+        of.any(|(_, _, one)| !one.is_good())
+    };
+    let mut where_bad = all.iter().filter(|(number, _, _)| is_bad_over(*number));
+    let all_are_bad = where_bad.all(|(_, _, one)| !one.is_good());
+    worst.in_orders = match (is_bad(true), is_bad(false)) {
+        _ if all_are_bad => InOrders::All,
+        (true, true) => InOrders::OfAddressesAndSome,
+        (true, false) => InOrders::OfAddresses,
+        (false, _) => InOrders::Some,
+    };
+    worst.over = (hosts > 1).then(|| match (has_ports, is_bad_over(0), is_bad_over(1)) {
+        (true, true, true) => OverNets::Both,
+        (true, true, false) => OverNets::RdmaPorts,
+        (true, false, _) | (false, _, _) => OverNets::Sockets,
+    });
+    Some(worst)
 }
 
 /// The outcome for one order of the GPUs.
@@ -151,6 +214,8 @@ fn of_model(
         slowest_tried_gb_s: speeds.last().copied().unwrap_or_default(),
         socket_link_gb_s: processor.socket_link_gb_s(rules),
         processor,
+        in_orders: InOrders::All,
+        over: None,
     })
 }
 
@@ -174,7 +239,7 @@ pub(crate) fn most_crossings(
 }
 
 /// Orders of ranks that bring NCCL's search to different ends: of the addresses, of the file, the packages by turns, backwards,
-/// from the middle on, and by threes.  Each once.
+/// from the middle on, and by threes.  Each once, that of the addresses last.
 fn orders(machine: &Machine, in_file: Vec<String>) -> Vec<Vec<String>> {
     let mut by_address = in_file.clone();
     by_address.sort();
@@ -188,7 +253,9 @@ fn orders(machine: &Machine, in_file: Vec<String>) -> Vec<Vec<String>> {
         by_address,
     ];
     let mut seen = BTreeSet::new();
+    orders.reverse();
     orders.retain(|order| seen.insert(order.clone()));
+    orders.reverse();
     orders
 }
 

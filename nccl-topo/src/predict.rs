@@ -17,11 +17,12 @@ use topology::pci::PciAddress;
 use topology::quantity::count;
 
 use crate::capability::machine_capability;
+use crate::element::Element;
 use crate::emit::{Form, emit_with};
-use crate::graph::{PathType, Reach, Searches};
+use crate::graph::{PathType, Searches};
 use crate::model::nets::{rdma_ports, with_nets};
-use crate::model::{COMPUTE_CAPABILITY, Conditions, Model, gpus_of, with_links};
-use crate::outcome::{Outcome, outcome};
+use crate::model::{COMPUTE_CAPABILITY, Conditions, Model, filled, gpus_of, with_links};
+use crate::outcome::{InOrders, Outcome, OverNets, outcome};
 use crate::reader::{self, System};
 use crate::route::{By, RankHop, Route};
 use crate::rules::{Rules, Version, since};
@@ -41,6 +42,38 @@ pub struct Prediction {
     pub several_hosts: bool,
     /// What happens.
     pub outcome: Outcome,
+    /// Of which file.
+    pub about: About,
+}
+
+/// Which file a prediction is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// The machine's own true one, the best there is.
+    TrueFile,
+    /// One that a user gave, which the true one betters.
+    Bettered,
+    /// One that a user gave, where the true one is not good either.
+    NotBettered,
+}
+
+impl About {
+    /// Whether no topology file helps.
+    pub fn is_unfixable(self) -> bool {
+        match self {
+            Self::TrueFile | Self::NotBettered => true,
+            Self::Bettered => false,
+        }
+    }
+
+    /// What follows a prediction.
+    fn words(self) -> &'static str {
+        if self.is_unfixable() {
+            UNFIXABLE
+        } else {
+            "; `gpu-numa nccl emit` writes a file that fixes this"
+        }
+    }
 }
 
 /// Whether it is known what NVLinks the machine has.
@@ -48,7 +81,7 @@ fn knows_nvlink(machine: &Machine) -> bool {
     machine.nvlink_visible || !machine.gpus.iter().any(Gpu::may_link)
 }
 
-/// What every prediction is about.
+/// What every prediction of a true file is about.
 const UNFIXABLE: &str = ". No true topology file can fix this";
 
 impl fmt::Display for Prediction {
@@ -63,13 +96,22 @@ impl fmt::Display for Prediction {
             slowest_tried_gb_s,
             socket_link_gb_s,
             processor,
+            in_orders,
+            over,
         } = self.outcome;
         let mut conditions = Vec::new();
         if self.several_hosts {
-            conditions.push("in jobs on several hosts".to_owned());
+            let over = match over {
+                Some(OverNets::Both) => " over RDMA ports or sockets",
+                Some(OverNets::RdmaPorts) => " over RDMA ports",
+                Some(OverNets::Sockets) => " over sockets",
+                None => "",
+            };
+            conditions.push(format!("in jobs on several hosts{over}"));
         }
+        conditions.extend(orders_words(in_orders).map(str::to_owned));
         if !self.with_p2p {
-            conditions.push("with P2P off (NCCL_P2P_DISABLE=1 or NCCL_P2P_LEVEL=LOC)".to_owned());
+            conditions.push(WITHOUT_P2P.to_owned());
         }
         if !self.is_known {
             let (major, minor) = (self.compute_capability / 10, self.compute_capability % 10);
@@ -96,7 +138,7 @@ impl fmt::Display for Prediction {
                      {slowest_tried_gb_s} GB/s, and it takes the socket link to carry {socket_link_gb_s} GB/s"
                 )?;
             }
-            return f.write_str(UNFIXABLE);
+            return f.write_str(self.about.words());
         }
         match (self.outcome.ring_is_above(), self.outcome.tree_is_above()) {
             (true, false) => write!(
@@ -116,14 +158,27 @@ impl fmt::Display for Prediction {
                  {least_of_tree} would be enough at a lower bandwidth"
             )?,
         }
-        f.write_str(UNFIXABLE)?;
-        if processor.is_intel() {
+        f.write_str(self.about.words())?;
+        if self.about.is_unfixable() && processor.is_intel() {
             f.write_str(
                 ": NCCL counts a hop through an Intel CPU as 6/5 of its bandwidth, and a hop over the socket \
                  link as no more than its own",
             )?;
         }
         Ok(())
+    }
+}
+
+/// The condition of what holds with P2P off alone.
+const WITHOUT_P2P: &str = "with P2P off (NCCL_P2P_DISABLE=1 or NCCL_P2P_LEVEL=LOC)";
+
+/// For which orders of ranks a prediction holds, where not for all.
+fn orders_words(orders: InOrders) -> Option<&'static str> {
+    match orders {
+        InOrders::All => None,
+        InOrders::OfAddresses => Some("for ranks in PCI order"),
+        InOrders::OfAddressesAndSome => Some("for ranks in PCI order and some others"),
+        InOrders::Some => Some("for ranks in some orders other than PCI order"),
     }
 }
 
@@ -139,33 +194,75 @@ pub fn predict_for(
     rules: &'static Rules,
     searches: &Searches,
 ) -> Vec<Prediction> {
+    let files = [1, 2].map(|hosts| {
+        (
+            hosts,
+            true_file(machine, Form::for_hosts(hosts), rules, searches),
+        )
+    });
+    predictions(machine, rules, files, |_, _| About::TrueFile, searches)
+}
+
+/// The predictions for a file of `machine` as the NCCL of these rules reads it.
+pub fn predict_file(
+    system: &System,
+    machine: &Machine,
+    rules: &'static Rules,
+    searches: &Searches,
+) -> Vec<Prediction> {
+    let system = filled(system, machine, rules).system;
+    if links_gpus(&system.root) {
+        return Vec::new();
+    }
+    let about = |conditions, hosts| match true_file_for(machine, conditions, hosts, searches) {
+        TrueFile::Good => About::Bettered,
+        TrueFile::Missing | TrueFile::NotEnough(_) => About::NotBettered,
+    };
+    let files = [1, 2].map(|hosts| (hosts, Some(system.clone())));
+    predictions(machine, rules, files, about, searches)
+}
+
+/// Whether a file names an NVLink.
+fn links_gpus(element: &Element) -> bool {
+    element.name == "nvlink" || element.children.iter().any(links_gpus)
+}
+
+fn predictions(
+    machine: &Machine,
+    rules: &'static Rules,
+    files: [(u32, Option<System>); 2],
+    about: impl Fn(Conditions, u32) -> About,
+    searches: &Searches,
+) -> Vec<Prediction> {
     let mut predictions = Vec::new();
     if machine.gpus.iter().any(|gpu| !gpu.nvlinks.is_empty()) {
         return predictions;
     }
     let known = machine_capability(machine);
     let capabilities = known.map_or_else(|| vec![80, 90, 100], |known| vec![known]);
-    for hosts in [1, 2] {
-        let Some(system) = true_file(machine, Form::for_hosts(hosts), searches) else {
-            continue;
-        };
+    for (hosts, system) in files {
+        let Some(system) = system else { continue };
         for compute_capability in &capabilities {
             for with_p2p in [true, false] {
-                let conditions = Conditions {
+                let whole = Conditions {
                     rules,
                     ..Conditions::of_capability(*compute_capability)
                 }
                 .with_p2p(with_p2p);
+                let mut conditions = whole;
+                // What a host that is cut does in a job of its own, `Split` says.
+                conditions.reach.is_whole = hosts == 1;
                 let Some(outcome) = outcome(&system, machine, conditions, hosts, searches) else {
                     continue;
                 };
-                let prediction = Prediction {
+                let mut prediction = Prediction {
                     compute_capability: *compute_capability,
                     is_known: known.is_some(),
                     with_p2p,
                     nvlink_seen: knows_nvlink(machine),
                     several_hosts: hosts > 1,
                     outcome,
+                    about: About::TrueFile,
                 };
                 let is_said = predictions.iter().any(|other: &Prediction| {
                     let above = |one: &Outcome| (one.ring_above(), one.tree_above());
@@ -175,6 +272,7 @@ pub fn predict_for(
                             || !is_same_job && above(&other.outcome) == above(&outcome))
                 });
                 if !outcome.is_good() && !is_said {
+                    prediction.about = about(whole, hosts);
                     predictions.push(prediction);
                 }
             }
@@ -209,6 +307,8 @@ pub struct Split {
     pub whole: (usize, usize),
     /// Channels and GB/s of the ring where the host is kept whole.
     pub whole_ring: (usize, f32),
+    /// Whether it is so with P2P; else only where P2P is off.
+    pub with_p2p: bool,
 }
 
 impl fmt::Display for Split {
@@ -223,6 +323,9 @@ impl fmt::Display for Split {
                     .join(" ")
             })
             .collect();
+        if !self.with_p2p {
+            write!(f, "{WITHOUT_P2P}, ")?;
+        }
         write!(
             f,
             "with its RDMA ports NCCL counts this host as {} nodes ({}), because GPUs reach NICs faster than each \
@@ -255,23 +358,66 @@ impl fmt::Display for Split {
     }
 }
 
-/// How NCCL with these rules cuts `machine` under its own true file, with the RDMA ports that it has; none where it
-/// keeps it whole, and where there is no such file.
-pub fn split_for(machine: &Machine, rules: &'static Rules, searches: &Searches) -> Option<Split> {
+/// How NCCL with these rules cuts `machine` under its own true file, with the RDMA ports that it has: with P2P, and without
+/// where that cuts it otherwise.  Empty where it keeps it whole, and where there is no such file.
+pub fn splits_for(machine: &Machine, rules: &'static Rules, searches: &Searches) -> Vec<Split> {
+    let system = true_file(machine, Form::SingleHost, rules, searches);
+    let system = system.as_ref();
+    system.map_or_else(Vec::new, |system| splits(system, machine, rules, searches))
+}
+
+/// The same under a file of `machine`, as that NCCL reads it.
+pub fn splits_of_file(
+    system: &System,
+    machine: &Machine,
+    rules: &'static Rules,
+    searches: &Searches,
+) -> Vec<Split> {
+    splits(
+        &filled(system, machine, rules).system,
+        machine,
+        rules,
+        searches,
+    )
+}
+
+fn splits(
+    system: &System,
+    machine: &Machine,
+    rules: &'static Rules,
+    searches: &Searches,
+) -> Vec<Split> {
+    let [with, without] = [true, false].map(|p2p| split(system, machine, rules, p2p, searches));
+    let alike = |split: &Split| Split {
+        with_p2p: true,
+        ..split.clone()
+    };
+    let is_same = with.as_ref() == without.as_ref().map(alike).as_ref();
+    let without = without.filter(|_| !is_same);
+    with.into_iter().chain(without).collect()
+}
+
+fn split(
+    system: &System,
+    machine: &Machine,
+    rules: &'static Rules,
+    with_p2p: bool,
+    searches: &Searches,
+) -> Option<Split> {
     let ports = rdma_ports(machine);
     if ports.is_empty() {
         return None;
     }
-    let system = with_links(&true_file(machine, Form::SingleHost, searches)?, machine);
-    let system = with_nets(&system, &ports);
+    let system = with_nets(&with_links(system, machine), &ports);
     let gpus = gpus_of(&system);
-    let conditions = |is_whole| Conditions {
-        rules,
-        reach: Reach {
-            is_whole,
-            ..Reach::default()
-        },
-        ..Conditions::of_capability(machine_capability(machine).unwrap_or(COMPUTE_CAPABILITY))
+    let conditions = |is_whole| {
+        let mut conditions = Conditions {
+            rules,
+            ..Conditions::of_capability(machine_capability(machine).unwrap_or(COMPUTE_CAPABILITY))
+        }
+        .with_p2p(with_p2p);
+        conditions.reach.is_whole = is_whole;
+        conditions
     };
     let model = Model::of(&system, &gpus, conditions(false));
     if model.paths.parts().len() < 2 {
@@ -307,6 +453,7 @@ pub fn split_for(machine: &Machine, rules: &'static Rules, searches: &Searches) 
             .collect(),
         by_network,
         since: since(|rules| !rules.parts_of_host_join_over_network),
+        with_p2p,
     })
 }
 
@@ -328,7 +475,7 @@ pub fn true_file_for(
     hosts: u32,
     searches: &Searches,
 ) -> TrueFile {
-    let system = true_file(machine, Form::for_hosts(hosts), searches);
+    let system = true_file(machine, Form::for_hosts(hosts), conditions.rules, searches);
     let found = system.and_then(|system| outcome(&system, machine, conditions, hosts, searches));
     match found {
         None => TrueFile::Missing,
@@ -342,14 +489,15 @@ pub fn true_file_for(
                 nvlink_seen: knows_nvlink(machine),
                 several_hosts: hosts > 1,
                 outcome,
+                about: About::TrueFile,
             }))
         }
     }
 }
 
-fn true_file(machine: &Machine, form: Form, searches: &Searches) -> Option<System> {
+fn true_file(machine: &Machine, form: Form, rules: &Rules, searches: &Searches) -> Option<System> {
     let emitted = emit_with(machine, form, searches).ok()?;
-    reader::read(&emitted.xml).system
+    reader::read_for(&emitted.xml, rules).system
 }
 
 #[cfg(test)]
@@ -493,5 +641,62 @@ mod tests {
             found.any(|one| one.several_hosts == several && one.outcome.ring_is_above())
         };
         assert!(!above(false) && above(true), "{found:#?}");
+    }
+
+    /// A file as the versions read it.
+    fn file(of: &Machine) -> System {
+        let xml = emit_with(of, Form::SingleHost, &Searches::default())
+            .unwrap()
+            .xml;
+        reader::read(&xml).system.unwrap()
+    }
+
+    #[test]
+    fn a_users_file_is_predicted_for_and_not_the_machines_own() {
+        let (nodes, packages) = (
+            with_switches(machine(4, 1, 4), 1),
+            with_switches(machine(2, 2, 4), 1),
+        );
+        let searches = Searches::default();
+        let rules = Rules::assumed();
+        let of = |file: &System| predict_file(file, &packages, rules, &searches);
+        let own = of(&file(&packages));
+        assert!(own.iter().all(|found| !found.with_p2p), "{own:?}");
+        let found = of(&file(&nodes));
+        let with_p2p = found.iter().find(|found| found.with_p2p).unwrap();
+        assert_eq!(with_p2p.about, About::Bettered);
+        let mut of_addresses = *with_p2p;
+        of_addresses.outcome.in_orders = InOrders::OfAddresses;
+        let said = of_addresses.to_string();
+        assert!(said.starts_with("for ranks in PCI order, "), "{said}");
+        assert!(
+            said.ends_with("`gpu-numa nccl emit` writes a file that fixes this"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn jobs_on_several_hosts_are_told_by_their_network() {
+        let mut machine = uneven();
+        let over = |machine: &Machine| {
+            let found = predict(machine);
+            let one = found.iter().find(|one| one.several_hosts && !one.with_p2p);
+            one.map(|one| (one.outcome.over, one.to_string()))
+        };
+        // Over the one socket interface a ring crosses no more than it must.
+        assert_eq!(over(&machine), None);
+        for nic in &mut machine.nics {
+            nic.ports = vec![RdmaPort {
+                device: format!("mlx5_{}", nic.pci.bus),
+                port: 1,
+                speed_mbit_s: Some(400_000),
+            }];
+        }
+        let (network, said) = over(&machine).unwrap();
+        assert_eq!(network, Some(OverNets::RdmaPorts));
+        assert!(
+            said.starts_with("in jobs on several hosts over RDMA ports, "),
+            "{said}"
+        );
     }
 }

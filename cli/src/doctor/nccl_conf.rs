@@ -2,6 +2,7 @@
 
 use nccl_topo::compare::compare;
 use nccl_topo::reader;
+use nccl_topo::rules::Rules;
 
 use super::report::{DoctorReport, Harm};
 use super::tree::{Tree, TreeError};
@@ -63,22 +64,37 @@ fn check_topology(
     text: &str,
     report: &mut DoctorReport,
 ) {
-    let reading = reader::read(text);
-    let problems: Vec<String> = match &reading.system {
-        Some(system) => compare(system, world.machine)
-            .iter()
-            .map(|difference| difference.kind.to_string())
-            .collect(),
-        None => reading
-            .violations
-            .iter()
-            .map(|violation| violation.problem.to_string())
-            .collect(),
+    // Which NCCL a job has is not known here: one of those in use that something is wrong for is enough.
+    let of_version = |rules: &Rules| {
+        let reading = reader::read_for(text, rules);
+        let problems: Vec<String> = match &reading.system {
+            Some(system) => compare(system, world.machine, rules)
+                .iter()
+                .map(|difference| difference.kind.to_string())
+                .collect(),
+            None => reading
+                .violations
+                .iter()
+                .map(|violation| violation.problem.to_string())
+                .collect(),
+        };
+        (reading.system.is_some(), problems)
+    };
+    let mut versions = Rules::in_use().map(|rules| (rules, of_version(rules)));
+    let Some((rules, (is_taken, problems))) =
+        versions.find(|(_, (_, problems))| !problems.is_empty())
+    else {
+        return;
+    };
+    let version = if rules == Rules::assumed() {
+        String::new()
+    } else {
+        format!("for NCCL {}, ", rules.from.series())
     };
     let Some(first) = problems.first() else {
         return;
     };
-    let verb = if reading.system.is_some() {
+    let verb = if is_taken {
         "does not fit this host"
     } else {
         "NCCL refuses the file"
@@ -86,7 +102,7 @@ fn check_topology(
     report.find(
         "nccl-conf",
         Harm::SlowsJobs,
-        format!("{quoted} {verb}: {first} ({} differences in all)", problems.len()),
+        format!("{version}{quoted} {verb}: {first} ({} differences in all)", problems.len()),
         "NCCL plans its channels for another host, or fails; the plugin does not set NCCL_TOPO_FILE, because the site has",
         format!("{PATH}: remove the line (`gpu-numa nccl check {file}` lists what differs)"),
     );

@@ -11,7 +11,7 @@ use serde::Serialize;
 use topology::nvlink::unlinked;
 
 use crate::command::{CommandError, Format, From, Outcome};
-use crate::nccl::version::{For, ForNccl, predictions};
+use crate::nccl::version::{For, ForNccl, for_versions, merged, predictions};
 use crate::out::{self, Out};
 
 /// The effect of what the file says instead of NCCL, and may well be right.
@@ -61,9 +61,10 @@ impl Check {
         let text = super::read(&self.file)?;
         let here = matches!(self.from.source(), Source::ThisMachine);
         let versions = self.nccl.versions(here);
-        let Readings { system, violations } = read_for_each(&text, &versions);
+        let Readings { taken, violations } = read_for_each(&text, &versions);
+        let is_accepted = taken.len() == versions.len();
         let mut findings = violations;
-        if let Some(system) = &system {
+        if let Some((_, system)) = taken.first() {
             findings.extend(self.unlinked());
             let in_parts = shared_gpus(system)
                 .into_iter()
@@ -77,15 +78,20 @@ impl Check {
         }
         let machine = self.from.read()?;
         let has_gpu = machine.nccl_gpus().next().is_some();
-        let compared = system.is_some() && (!here || has_gpu);
-        if let Some(system) = system.as_ref().filter(|_| compared) {
-            findings.extend(compare(system, &machine).iter().map(of_difference));
+        let compared = !taken.is_empty() && (!here || has_gpu);
+        if compared {
+            let each = taken
+                .iter()
+                .map(|(one, system)| (one, compare(system, &machine, one.rules)));
+            let mut differences = merged(versions.len(), each.collect());
+            differences.sort_by_key(|(difference, _)| difference.line);
+            findings.extend(differences.into_iter().map(of_difference));
             findings.extend(
-                predictions(&machine, &versions)
+                predictions(&machine, &versions, Some(&taken))
                     .into_iter()
                     .map(of_prediction),
             );
-        } else if system.is_some() {
+        } else if !taken.is_empty() {
             out::message(
                 "not compared with a machine: no NVIDIA GPU here; name another machine with --from PATH",
             );
@@ -99,7 +105,7 @@ impl Check {
         if self.format.json {
             out.json(&CheckDocument {
                 schema: "gpu-numa/nccl-check/1",
-                accepted: system.is_some(),
+                accepted: is_accepted,
                 compared,
                 findings,
             })?;
@@ -169,40 +175,30 @@ const MOST_LINES: usize = 50;
 
 /// What the versions make of a file.
 struct Readings {
-    /// The file; none where one of them refuses it.
-    system: Option<System>,
+    /// The file, for those of them that take it.
+    taken: Vec<(For, System)>,
     /// What is wrong with it, by line: once where it is for all of them, else with the version.
     violations: Vec<CheckFinding>,
 }
 
 fn read_for_each(text: &str, versions: &[For]) -> Readings {
-    let readings: Vec<_> = versions
-        .iter()
-        .map(|one| (one, reader::read_for(text, one.rules)))
-        .collect();
-    let mut found: Vec<(&Violation, Vec<&For>)> = Vec::new();
-    for (one, reading) in &readings {
-        for violation in &reading.violations {
-            match found.iter_mut().find(|(known, _)| *known == violation) {
-                Some((_, of)) => of.push(one),
-                None => found.push((violation, vec![one])),
-            }
-        }
+    let mut taken = Vec::new();
+    let mut each = Vec::new();
+    for one in versions {
+        let reading = reader::read_for(text, one.rules);
+        taken.extend(reading.system.map(|system| (one.clone(), system)));
+        each.push((one, reading.violations));
     }
+    let mut found = merged(versions.len(), each);
     found.sort_by_key(|(violation, _)| violation.line);
-    let violations = found.iter().map(|(violation, of)| {
+    let violations = found.iter().map(|(violation, names)| {
         let mut finding = of_violation(violation);
-        if of.len() < versions.len() {
-            let names: Vec<&str> = of.iter().map(|one| one.name.as_str()).collect();
-            finding.problem = format!("NCCL {}: {}", names.join(", "), finding.problem);
-        }
+        finding.problem = for_versions(finding.problem, names.as_ref());
         finding
     });
-    let violations = violations.collect();
-    let systems: Option<Vec<System>> = readings.into_iter().map(|(_, own)| own.system).collect();
     Readings {
-        system: systems.and_then(|all| all.into_iter().next()),
-        violations,
+        taken,
+        violations: violations.collect(),
     }
 }
 
@@ -220,12 +216,12 @@ fn of_violation(violation: &Violation) -> CheckFinding {
     }
 }
 
-fn of_difference(difference: &Difference) -> CheckFinding {
+fn of_difference((difference, names): (Difference, Option<String>)) -> CheckFinding {
     CheckFinding {
         line: difference.line,
         element: None,
         effect: "differs",
-        problem: difference.kind.to_string(),
+        problem: for_versions(difference.kind.to_string(), names.as_ref()),
     }
 }
 

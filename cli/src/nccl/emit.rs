@@ -101,7 +101,7 @@ impl Emit {
                 corrections: emitted.corrections.iter().map(explained).collect(),
                 ring_crossings: ring_crossings(&machine, &emitted.gpus),
                 least_crossings: least_crossings(&machine),
-                predictions: predictions(&machine, &versions),
+                predictions: predictions(&machine, &versions, None),
             })?;
             return Ok(Outcome::Done);
         }
@@ -115,7 +115,7 @@ impl Emit {
             if let Some(note) = hardware::hidden_links(&machine) {
                 out.line(comment(&note))?;
             }
-            for prediction in predictions(&machine, &versions) {
+            for prediction in predictions(&machine, &versions, None) {
                 out.line(comment(&format!("predicted: {prediction}")))?;
             }
         }

@@ -7,6 +7,7 @@ use ffi::linux::file::{FileError, read_regular};
 use nccl_topo::reader::{self, Effect, System, Violation};
 
 use crate::command::{CommandError, Outcome};
+use crate::nccl::version::{For, for_versions, merged};
 use crate::out::{self, Out};
 
 pub(crate) mod check;
@@ -88,16 +89,36 @@ fn is_hwloc(text: &str) -> bool {
     })
 }
 
-/// The file, where NCCL takes it; what is wrong with it goes to standard error.
-fn read_accepted(path: &Path) -> Result<System, CommandError> {
-    let reading = reader::read(&read(path)?);
-    let worth = |violation: &&Violation| violation.effect != Effect::Note;
-    for violation in reading.violations.iter().filter(worth) {
-        out::message(&at(path, violation));
+/// The file as each version takes it that does; what is wrong with it goes to standard error.
+fn read_accepted(path: &Path, versions: &[For]) -> Result<Vec<(For, System)>, CommandError> {
+    let text = read(path)?;
+    let mut taken = Vec::new();
+    let mut each = Vec::new();
+    for one in versions {
+        let reading = reader::read_for(&text, one.rules);
+        let worth = |violation: &Violation| violation.effect != Effect::Note;
+        each.push((one, reading.violations.into_iter().filter(worth).collect()));
+        taken.extend(reading.system.map(|system| (one.clone(), system)));
     }
-    reading.system.ok_or_else(|| {
-        CommandError::Argument(format!("{}: NCCL refuses this file", path.display()))
-    })
+    for (violation, names) in merged(versions.len(), each) {
+        out::message(&for_versions(at(path, &violation), names.as_ref()));
+    }
+    if taken.is_empty() {
+        return Err(CommandError::Argument(format!(
+            "{}: NCCL refuses this file",
+            path.display()
+        )));
+    }
+    for one in versions {
+        if taken.iter().all(|(own, _)| own.name != one.name) {
+            out::message(&format!(
+                "{}: NCCL {} refuses this file",
+                path.display(),
+                one.name
+            ));
+        }
+    }
+    Ok(taken)
 }
 
 /// A finding with its file and line.

@@ -11,8 +11,8 @@ use nccl_topo::emit::{Form, emit_with};
 use nccl_topo::graph::{Channels, Path, PathType, Reach, Searches, hops};
 use nccl_topo::model::nets::{NetDevice, named_in, rdma_ports, with_nets};
 use nccl_topo::model::{
-    COMPUTE_CAPABILITY, Conditions, Model, ModelGpu, Part, SharedGpu, gpus_of, shared_gpus,
-    with_links,
+    COMPUTE_CAPABILITY, Conditions, Filled, Model, ModelGpu, Part, SharedGpu, filled, gpus_of,
+    left_out, shared_gpus, with_links,
 };
 use nccl_topo::predict::{TrueFile, true_file_for};
 use nccl_topo::reader::{self, System};
@@ -226,10 +226,12 @@ impl PathsOf {
             Some(_) | None => Some(self.from.read()?),
         };
         let searches = Searches::default();
-        let Some(system) = self.system(machine.as_ref(), &searches)? else {
+        let versions = self.nccl.versions(is_here);
+        let files = self.files(machine.as_ref(), &versions, &searches)?;
+        let Some(SeenFile { system, .. }) = files.first() else {
             return Ok(Outcome::Wanting);
         };
-        let all = gpus_of(&system);
+        let all = gpus_of(system);
         let ranks = match &self.gpus {
             Some(list) => {
                 let entries = gpu_entries("--gpus", list)?.into_iter();
@@ -240,30 +242,30 @@ impl PathsOf {
             }
             None => all,
         };
-        if let Some(why) = refusal(&system, &ranks, machine.as_ref()) {
+        if let Some(why) = refusal(system, &ranks, machine.as_ref()) {
             out::message(&why);
             return Ok(Outcome::Wanting);
         }
-        let nets = self.net_devices(&system, machine.as_ref());
-        let system = with_nets(&system, &nets);
         let of_machine = machine.as_ref().and_then(machine_capability);
         let capability = self.sm.or(of_machine).unwrap_or(COMPUTE_CAPABILITY);
-        let note = link_note(&system, machine.as_ref());
-        let notes: Vec<String> = note.into_iter().collect();
-        let versions = self.nccl.versions(is_here);
-        let mut views = versions.iter().map(|version| {
+        let mut views = files.iter().map(|file| {
+            let nets = self.net_devices(&file.system, machine.as_ref());
+            let system = with_nets(&file.system, &nets);
+            let link_note = link_note(&system, machine.as_ref());
+            let notes = link_note.iter().chain(&file.notes);
             let view = View {
-                system: &system,
                 ranks: &ranks,
                 hosts: self.hosts,
                 p2p_limit: self.p2p.0,
-                version,
+                version: &file.version,
                 sockets: machine.as_ref(),
                 capability,
                 nets_are_assumed: nets == [NetDevice::socket()],
                 is_corrected: self.file.is_none(),
-                notes: &notes,
+                assumes_no_nvlink: link_note.is_some(),
+                notes: &notes.cloned().collect::<Vec<_>>(),
                 searches: &searches,
+                system: &system,
             };
             view.build()
         });
@@ -284,32 +286,49 @@ impl PathsOf {
         Ok(Outcome::Done)
     }
 
-    /// The file that is named, else the machine's own; none where there is none, which is said.
-    fn system(
+    /// The file that is named, as the versions read it that take it, else the machine's own; with what NCCL adds on the
+    /// machine.  Empty where there is none, which is said.
+    fn files(
         &self,
         machine: Option<&Machine>,
+        versions: &[For],
         searches: &Searches,
-    ) -> Result<Option<System>, CommandError> {
-        let system = match (&self.file, machine) {
-            (Some(file), _) => super::read_accepted(file)?,
+    ) -> Result<Vec<SeenFile>, CommandError> {
+        let taken = match (&self.file, machine) {
+            (Some(file), _) => super::read_accepted(file, versions)?,
             (None, Some(machine)) => {
                 match emit_with(machine, Form::for_hosts(self.hosts), searches) {
-                    Ok(emitted) => match reader::read(&emitted.xml).system {
-                        Some(system) => system,
-                        None => return Ok(None),
-                    },
+                    Ok(emitted) => versions
+                        .iter()
+                        .filter_map(|one| {
+                            let reading = reader::read_for(&emitted.xml, one.rules);
+                            Some((one.clone(), reading.system?))
+                        })
+                        .collect(),
                     Err(why) => {
                         out::message(&format!("no NCCL topology file: {why}"));
-                        return Ok(None);
+                        Vec::new()
                     }
                 }
             }
-            (None, None) => return Ok(None),
+            (None, None) => Vec::new(),
         };
-        Ok(Some(match machine {
-            Some(machine) => with_links(&system, machine),
-            None => system,
-        }))
+        let seen = taken.into_iter().map(|(version, system)| match machine {
+            Some(machine) => {
+                let filled = filled(&system, machine, version.rules);
+                SeenFile {
+                    notes: filled_notes(&filled),
+                    system: with_links(&filled.system, machine),
+                    version,
+                }
+            }
+            None => SeenFile {
+                notes: left_out_note(&left_out(&system, version.rules)),
+                system,
+                version,
+            },
+        });
+        Ok(seen.collect())
     }
 
     /// The network devices of the job.
@@ -332,6 +351,58 @@ impl PathsOf {
             Nets::Ib => ports,
         }
     }
+}
+
+/// A file as a version of NCCL has it.
+struct SeenFile {
+    version: For,
+    system: System,
+    /// What was filled in, or could not be, in words.
+    notes: Vec<String>,
+}
+
+/// The most attributes that a note names.
+const MOST_NAMED: usize = 3;
+
+/// The first attributes of a list, and how many more there are.
+fn named(attributes: &[String]) -> String {
+    let mut text: Vec<String> = attributes.iter().take(MOST_NAMED).cloned().collect();
+    let more = attributes.len().saturating_sub(MOST_NAMED);
+    if more > 0 {
+        text.push(format!("{more} more"));
+    }
+    text.join(", ")
+}
+
+/// What NCCL fills in of the file on the machine.
+fn filled_notes(filled: &Filled) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !filled.added.is_empty() {
+        notes.push(format!(
+            "The file leaves out {}; filled in from the machine, as NCCL does above GPUs and NICs that it uses.",
+            named(&filled.added)
+        ));
+    }
+    if !filled.at_highest_speed.is_empty() {
+        notes.push(format!(
+            "NCCL takes the link of {} at the speed that it has at the moment, here assumed to be its highest.",
+            named(&filled.at_highest_speed)
+        ));
+    }
+    notes.extend(left_out_note(&filled.missing));
+    notes
+}
+
+/// What NCCL would fill in and is not known here.
+fn left_out_note(missing: &[String]) -> Vec<String> {
+    let note = (!missing.is_empty()).then(|| {
+        format!(
+            "The file leaves out {}. NCCL fills these in on its machine, which is not known here, and paths may differ; \
+             --from names a machine.",
+            named(missing)
+        )
+    });
+    note.into_iter().collect()
 }
 
 /// What is not known of NVLinks: the machine's were not visible, or no machine is asked and the file names none.
@@ -432,6 +503,8 @@ struct View<'a> {
     nets_are_assumed: bool,
     /// Whether the file is that of `gpu-numa nccl emit`.
     is_corrected: bool,
+    /// Whether NVLinks are not known.
+    assumes_no_nvlink: bool,
     /// What is not known, in words.
     notes: &'a [String],
     /// Those that were made for this page.
@@ -445,11 +518,6 @@ struct Modelled<'a> {
 }
 
 impl View<'_> {
-    /// Whether NVLinks are not known, which is all that may not be.
-    fn assumes_no_nvlink(&self) -> bool {
-        !self.notes.is_empty()
-    }
-
     fn conditions(&self, is_whole: bool) -> Conditions {
         Conditions {
             compute_capability: self.capability,
@@ -509,7 +577,7 @@ impl View<'_> {
             ring,
             tree,
             nodes,
-            assumes_no_nvlink: self.assumes_no_nvlink(),
+            assumes_no_nvlink: self.assumes_no_nvlink,
             notes: self.notes.to_vec(),
         }
     }
@@ -648,7 +716,7 @@ impl Modelled<'_> {
     fn verdict(&self, ring: Option<&ChannelGraph>, nodes: &[NodeView]) -> String {
         let mut said = match ring {
             Some(ring) => {
-                let condition = condition(self.of.assumes_no_nvlink());
+                let condition = condition(self.of.assumes_no_nvlink);
                 format!("{condition}{}", self.verdict_of(ring))
             }
             None if self.model.gpus.len() < 2 && nodes.is_empty() => {
@@ -719,6 +787,9 @@ impl Modelled<'_> {
             return String::new();
         };
         let (conditions, hosts) = (self.of.conditions(true), self.of.hosts);
+        if !self.of.version.is_known {
+            return String::new();
+        }
         match true_file_for(machine, conditions, hosts, self.of.searches) {
             TrueFile::Good if self.of.is_corrected => {
                 "; the file is the corrected one already".to_owned()

@@ -176,7 +176,7 @@ impl Ranks {
         if self.format.json {
             out.json(&document)?;
         } else {
-            self.print(out, &machine, &document)?;
+            self.print(out, &machine, &document, gpus.len())?;
         }
         Ok(if is_as_good {
             Outcome::Done
@@ -213,9 +213,9 @@ impl Ranks {
     ) -> Option<(String, [[Crossing; 3]; 2])> {
         let searches = Searches::default();
         let emitted = emit_with(machine, Form::SingleHost, &searches).ok()?;
-        let system = reader::read(&emitted.xml).system?;
         let is_here = matches!(self.from.source(), Source::ThisMachine);
         let version = self.nccl.versions(is_here).into_iter().next()?;
+        let system = reader::read_for(&emitted.xml, version.rules).system?;
         let capability = machine_capability(machine).unwrap_or(COMPUTE_CAPABILITY);
         let conditions = Conditions {
             rules: version.rules,
@@ -231,6 +231,7 @@ impl Ranks {
         out: &mut Out,
         machine: &Machine,
         document: &RanksDocument,
+        of_gpus: usize,
     ) -> Result<(), CommandError> {
         let [tp, dp, pp] = self.sizes();
         let order = match self.order {
@@ -244,6 +245,14 @@ impl Ranks {
                 "tp {tp}, dp {dp}, pp {pp}: {hosts} hosts with {ranks} each, numbered {order}"
             ),
         })?;
+        let taken: Vec<String> = document.visible.iter().map(usize::to_string).collect();
+        let taken = taken.join(",");
+        if document.ranks_per_host < of_gpus {
+            out.line(format_args!(
+                "  they take {} of {of_gpus} GPUs: {taken} by number in PCI order",
+                document.ranks_per_host
+            ))?;
+        }
         // Before figures that hold without it.
         for note in &document.notes {
             out.line(format_args!("  {note}"))?;
@@ -266,10 +275,8 @@ impl Ranks {
         if document.pci_order_is_as_good {
             out.line("the order of PCI addresses is as good as any")?;
         } else {
-            let visible: Vec<String> = document.visible.iter().map(usize::to_string).collect();
             out.line(format_args!(
-                "set for the ranks of each host: CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={}",
-                visible.join(",")
+                "set for the ranks of each host: CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={taken}"
             ))?;
             for (rank, gpu) in document.gpus.iter().enumerate() {
                 out.line(format_args!(

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use nccl_topo::graph::Searches;
-use nccl_topo::predict::{Prediction, gpus_without_nvlink, predict_for, split_for};
+use nccl_topo::predict::{
+    Prediction, gpus_without_nvlink, predict_file, predict_for, splits_for, splits_of_file,
+};
+use nccl_topo::reader::System;
 use nccl_topo::rules::{NEWEST, Rules, Version};
 use topology::machine::Machine;
 
@@ -69,7 +72,7 @@ fn parse_version(text: &str) -> Result<Asked, String> {
 pub(crate) struct For {
     /// As a page names it: `2.30`.
     pub(crate) name: String,
-    /// Its rules; for a version newer than the table those of the newest row.
+    /// Its rules; for a version newer than the table those of the newest row, whose name it has.
     pub(crate) rules: &'static Rules,
     /// Whether these rules are known to be its own, so that what it will do can be foretold.
     pub(crate) is_known: bool,
@@ -92,11 +95,16 @@ impl ForNccl {
         };
         if !version.is_known() {
             out::message(&format!(
-                "NCCL {text} is newer than {NEWEST}, the newest whose rules are known here: these are used, and nothing is predicted"
+                "NCCL {text} is newer than {NEWEST}, the newest whose rules are known here: figures and paths are those of \
+                 {NEWEST}, and nothing is predicted"
             ));
         }
         vec![For {
-            name: text,
+            name: if version.is_known() {
+                text
+            } else {
+                NEWEST.to_string()
+            },
             rules: Rules::of(version),
             is_known: version.is_known(),
         }]
@@ -121,41 +129,74 @@ fn found_here() -> Option<Asked> {
         .find_map(version)
 }
 
-/// What no true file can fix, and how NCCL cuts the host, in words: what holds for all versions once, the rest with
-/// its version; of a version newer than the table nothing.
-pub(crate) fn predictions(machine: &Machine, versions: &[For]) -> Vec<String> {
-    let searches = Searches::default();
-    let each: Vec<(&For, Vec<String>)> = versions
-        .iter()
-        .filter(|one| one.is_known)
-        .map(|one| {
-            let found = predict_for(machine, one.rules, &searches);
-            let split = split_for(machine, one.rules, &searches);
-            let texts = found.iter().map(with_remedy);
-            let texts = texts.chain(split.map(|split| split.to_string()));
-            (one, texts.collect())
-        })
-        .collect();
-    let mut all: Vec<String> = without_nvlink(machine).into_iter().collect();
-    for (one, texts) in &each {
-        for text in texts {
-            let is_common = each.iter().all(|(_, others)| others.contains(text));
-            let said = if is_common {
-                text.clone()
-            } else {
-                format!("NCCL {}: {text}", one.name)
-            };
-            if !all.contains(&said) {
-                all.push(said);
+/// What holds for some of so many versions, each once: with their names where it does not hold for all of them.
+pub(crate) fn merged<T: PartialEq>(
+    versions: usize,
+    each: Vec<(&For, Vec<T>)>,
+) -> Vec<(T, Option<String>)> {
+    let mut all: Vec<(T, Vec<String>)> = Vec::new();
+    for (one, found) in each {
+        for found in found {
+            match all.iter_mut().find(|(known, _)| *known == found) {
+                Some((_, names)) if names.contains(&one.name) => {}
+                Some((_, names)) => names.push(one.name.clone()),
+                None => all.push((found, vec![one.name.clone()])),
             }
         }
     }
-    all
+    let named = all.into_iter().map(|(found, names)| {
+        let names = (names.len() < versions).then(|| names.join(", "));
+        (found, names)
+    });
+    named.collect()
+}
+
+/// A text with the versions for which it holds.
+pub(crate) fn for_versions(text: String, names: Option<&String>) -> String {
+    match names {
+        Some(names) => format!("NCCL {names}: {text}"),
+        None => text,
+    }
+}
+
+/// A user's file as each version takes it that does.
+pub(crate) type Taken = [(For, System)];
+
+/// What no true file can fix, or what NCCL makes of a user's file, and how NCCL cuts the host, in words: what holds for all
+/// versions once, the rest with its version; of a version newer than the table nothing.
+pub(crate) fn predictions(
+    machine: &Machine,
+    versions: &[For],
+    file: Option<&Taken>,
+) -> Vec<String> {
+    let searches = Searches::default();
+    let known = versions.iter().filter(|one| one.is_known);
+    let each = known.map(|one| {
+        let taken = file.map(|taken| taken.iter().find(|(own, _)| own.name == one.name));
+        let (found, splits) = match taken {
+            Some(Some((_, system))) => (
+                predict_file(system, machine, one.rules, &searches),
+                splits_of_file(system, machine, one.rules, &searches),
+            ),
+            // A file that this version refuses.
+            Some(None) => (Vec::new(), Vec::new()),
+            None => (
+                predict_for(machine, one.rules, &searches),
+                splits_for(machine, one.rules, &searches),
+            ),
+        };
+        let texts = found.iter().map(with_remedy);
+        let texts = texts.chain(splits.iter().map(ToString::to_string));
+        (one, texts.collect())
+    });
+    let all = merged(versions.len(), each.collect()).into_iter();
+    let all = all.map(|(text, names)| for_versions(text, names.as_ref()));
+    without_nvlink(machine).into_iter().chain(all).collect()
 }
 
 /// A prediction, with the graph file where that helps.
 fn with_remedy(prediction: &Prediction) -> String {
-    if prediction.several_hosts {
+    if prediction.several_hosts || !prediction.about.is_unfixable() {
         return prediction.to_string();
     }
     let words = if prediction.with_p2p {

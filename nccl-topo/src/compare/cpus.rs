@@ -7,7 +7,6 @@ use topology::set::{CpuSet, NodeSet};
 use super::difference::{DifferenceKind, Found};
 use crate::element::{Element, integer};
 use crate::processor::{Processor, written_family};
-use crate::rules::Rules;
 
 /// The number, and whether the devices `below` are at its package.
 pub(super) fn place(found: &mut Found<'_>, cpu: &Element, below: &[PciAddress]) {
@@ -135,7 +134,7 @@ pub(super) fn processor(found: &mut Found<'_>, cpu: &Element) {
     let vendor = real.vendor.as_deref().unwrap_or_default();
     let truth = Processor::of(&real.arch, vendor, family, model);
     let taken = Processor::of_element(cpu);
-    let rules = Rules::assumed();
+    let rules = found.rules;
     if !taken.counts_as(truth, rules) {
         let real = match real.arch.as_str() {
             "arm64" | "ppc64" => real.arch.clone(),

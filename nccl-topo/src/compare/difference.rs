@@ -4,6 +4,8 @@ use topology::machine::Machine;
 use topology::pci::PciAddress;
 use topology::set::CpuSet;
 
+use crate::rules::Rules;
+
 /// Something in which a file differs from the machine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
@@ -206,6 +208,8 @@ pub enum DifferenceKind {
 /// The machine, and what was found to differ from it.
 pub(super) struct Found<'m> {
     pub(super) machine: &'m Machine,
+    /// Those of the NCCL that reads the file.
+    pub(super) rules: &'m Rules,
     pub(super) list: Vec<Difference>,
 }
 

@@ -6,7 +6,9 @@ use topology::machine::Machine;
 use topology::pci::{DeviceKind, PciAddress};
 
 use crate::element::Element;
+use crate::model::filled;
 use crate::reader::System;
+use crate::rules::Rules;
 
 mod cpus;
 mod devices;
@@ -18,11 +20,13 @@ pub use difference::{Difference, DifferenceKind};
 
 use difference::Found;
 
-/// All differences, by line; those without a line come first.
-pub fn compare(system: &System, machine: &Machine) -> Vec<Difference> {
+/// All differences for the NCCL of these rules, by line; those without a line come first.
+pub fn compare(system: &System, machine: &Machine, rules: &Rules) -> Vec<Difference> {
+    let system = &filled(system, machine, rules).system;
     let mut compare = Compare {
         found: Found {
             machine,
+            rules,
             list: Vec::new(),
         },
         listed: BTreeSet::new(),

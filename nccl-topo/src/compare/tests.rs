@@ -8,7 +8,7 @@ use crate::testing::*;
 /// The messages for the file of `from`, changed by `edit`, against `machine`.
 fn differences(from: &Machine, machine: &Machine, form: Form) -> Vec<String> {
     let system = parse(&emit(from, form).unwrap().xml).unwrap();
-    compare(&system, machine)
+    compare(&system, machine, Rules::assumed())
         .iter()
         .map(|found| found.kind.to_string())
         .collect()
@@ -80,7 +80,7 @@ fn edited(machine: &Machine, old: &str, new: &str) -> Vec<String> {
     let xml = emit(machine, Form::SingleHost).unwrap().xml;
     assert!(xml.contains(old), "{old} in {xml}");
     let system = read(&xml.replacen(old, new, 1)).system.unwrap();
-    compare(&system, machine)
+    compare(&system, machine, Rules::assumed())
         .iter()
         .map(|found| format!("{}: {}", found.line.unwrap_or_default(), found.kind))
         .collect()
@@ -217,4 +217,34 @@ fn another_class_another_parent_and_a_stale_number_are_named() {
         found[1].ends_with("points to no GPU of this machine"),
         "{found:?}"
     );
+}
+
+#[test]
+fn a_processor_is_another_only_for_versions_that_tell_the_two_apart() {
+    let mut turin = amd(with_switches(machine(2, 1, 4), 1));
+    turin.processor.as_mut().unwrap().family = Some(26);
+    let mut rome = turin.clone();
+    rome.processor.as_mut().unwrap().family = Some(23);
+    let system = parse(&emit(&rome, Form::SingleHost).unwrap().xml).unwrap();
+    for (version, says) in [
+        ("2.29.7", None),
+        ("2.30.7", None),
+        ("2.31.0", Some(("16", "32"))),
+    ] {
+        let rules = Rules::of(version.parse().unwrap());
+        let found = compare(&system, &turin, rules);
+        let Some((takes, truth)) = says else {
+            assert_eq!(found, [], "{version}");
+            continue;
+        };
+        let text = found[0].kind.to_string();
+        assert!(
+            text.contains(&format!("socket link of {takes} GB/s")),
+            "{text}"
+        );
+        assert!(
+            text.ends_with(&format!("it assumes {truth} GB/s")),
+            "{text}"
+        );
+    }
 }

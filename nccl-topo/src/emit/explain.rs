@@ -5,7 +5,8 @@ use topology::pci::{PciAddress, PciDevice};
 
 use super::devices::{Devices, Leaf};
 use super::layout::{Cpu, Grouping, Layout, WhyNodes};
-use super::values::{LinkMaximum, MAX_AFFINITY_WORDS, affinity};
+use super::values::{MAX_AFFINITY_WORDS, affinity};
+use crate::link::LinkMaximum;
 use crate::rules::since;
 
 /// Something that the file says and NCCL would not have found, or not so.

@@ -8,8 +8,9 @@ use topology::set::{CpuSet, NodeSet};
 
 use super::devices::{Devices, Leaf, MadeUp};
 use super::refusal::NotEmitted;
-use super::values::{LinkMaximum, affinity, processor_attributes};
+use super::values::{affinity, processor_attributes};
 use crate::element::Element;
+use crate::link::LinkMaximum;
 
 /// Which job the file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -102,6 +102,8 @@ pub struct Node {
     pub ids: u64,
     /// The processor of a CPU.
     pub processor: Option<Processor>,
+    /// The `numaid` of a CPU, by which NCCL finds it; 0 elsewhere.
+    pub numaid: i64,
     /// Compute capability of a GPU, major times 10 plus minor.
     pub compute_capability: u32,
     /// The device of a GPU.
@@ -171,6 +173,7 @@ impl Graph {
             links: Vec::new(),
             ids: 0,
             processor: None,
+            numaid: 0,
             compute_capability: 0,
             device: None,
             gdr: true,
@@ -180,11 +183,12 @@ impl Graph {
         id
     }
 
-    /// Adds a `<cpu>`.
-    pub fn add_cpu(&mut self, processor: Processor) -> NodeId {
+    /// Adds a `<cpu>` of this `numaid`.
+    pub fn add_cpu(&mut self, processor: Processor, numaid: i64) -> NodeId {
         let id = self.add(PlaceKind::Cpu);
         if let Some(node) = self.nodes.get_mut(id) {
             node.processor = Some(processor);
+            node.numaid = numaid;
         }
         id
     }

@@ -249,7 +249,7 @@ impl<'g> Work<'g> {
             };
             from.iter().map(row).collect()
         };
-        let (to_gpus, to_nets, to_cpus) = (to(&gpus), to(&nets), to(&cpus));
+        let (to_gpus, to_nets, to_cpus) = (to(&gpus), to(&nets), paths_to_cpus(graph, &cpus));
         let gpu_cpus = rows(&gpus, &to_cpus);
         let own_cpus = gpu_cpus
             .iter()
@@ -559,10 +559,31 @@ fn own_cpu(paths: &[Path], rules: &Rules) -> Option<usize> {
 
 /// The path from each place to `base`, by breadth-first search from `base` (`ncclTopoSetPaths`).
 fn paths_to(graph: &Graph, base: NodeId) -> Vec<Path> {
-    let mut paths = vec![Path::none(); graph.len()];
+    paths_besides(graph, base, vec![Path::none(); graph.len()])
+}
+
+/// The paths to the CPUs.  NCCL finds a CPU by its `numaid`: those to several of one number are kept as paths to the first,
+/// the better one of each place, and none lead to the others.
+fn paths_to_cpus(graph: &Graph, cpus: &[NodeId]) -> Vec<Vec<Path>> {
+    let numaid = |cpu: NodeId| graph.node(cpu).map(|node| node.numaid);
+    let mut all = vec![vec![Path::none(); graph.len()]; cpus.len()];
+    for cpu in cpus {
+        let first = cpus.iter().position(|other| numaid(*other) == numaid(*cpu));
+        if let Some(paths) = first.and_then(|first| all.get_mut(first)) {
+            *paths = paths_besides(graph, *cpu, std::mem::take(paths));
+        }
+    }
+    all
+}
+
+/// [`paths_to`] where some paths are known, which only better ones replace.
+fn paths_besides(graph: &Graph, base: NodeId, mut paths: Vec<Path>) -> Vec<Path> {
     if let Some(own) = paths.get_mut(base) {
-        own.kind = PathType::Loc;
-        own.bandwidth_gb_s = LOCAL_BANDWIDTH_GB_S;
+        *own = Path {
+            kind: PathType::Loc,
+            bandwidth_gb_s: LOCAL_BANDWIDTH_GB_S,
+            hops: Vec::new(),
+        };
     }
     let search = Search::new(graph, base);
     let mut places = vec![base];

@@ -11,10 +11,13 @@ use crate::processor::{LOCAL_BANDWIDTH_GB_S, Processor};
 use crate::reader::System;
 use crate::rules::{Rules, pci_bandwidth_gb_s};
 
+mod fill;
 mod fuse;
 pub mod nets;
 #[cfg(test)]
 mod tests;
+
+pub use fill::{Filled, filled, left_out};
 
 /// The compute capability taken for GPUs whose file does not say, as major times 10 plus minor: A100's.
 pub const COMPUTE_CAPABILITY: u32 = 80;
@@ -250,9 +253,9 @@ struct Build<'r> {
 
 impl Build<'_> {
     fn cpu(&mut self, index: usize, cpu: &Element) {
-        let node = self.graph.add_cpu(Processor::of_element(cpu));
-        let numaid = integer(cpu.get("numaid").unwrap_or_default());
-        let place = (index, numaid.unwrap_or_default());
+        let numaid = integer(cpu.get("numaid").unwrap_or_default()).unwrap_or_default();
+        let node = self.graph.add_cpu(Processor::of_element(cpu), numaid);
+        let place = (index, numaid);
         for child in &cpu.children {
             match child.name.as_str() {
                 "pci" => self.pci(child, node, place),

@@ -116,3 +116,37 @@ fn a_network_device_keeps_its_cpu_first_in_every_ranks_tree() {
     assert_eq!(order(""), [at(2), at(1)]);
     assert_eq!(order(net), [at(1), at(2)]);
 }
+
+#[test]
+fn of_two_cpus_of_one_number_the_second_is_taken_for_the_first_on_its_way_out() {
+    let two = |numaid: u32| {
+        let cpu = |id: u32, mask: &str, bus: u8| {
+            let pci = gpu(bus, "");
+            format!(
+                "<cpu numaid=\"{id}\" affinity=\"{mask}\" {AMD}>{pci}{}</cpu>",
+                gpu(bus + 1, "")
+            )
+        };
+        let text = cpu(0, "3", 1) + &cpu(numaid, "c", 3);
+        read(&format!("<system version=\"1\">{text}</system>"))
+            .system
+            .unwrap()
+    };
+    for version in ["2.29.7", "2.30.7", "2.31.0"] {
+        let rules = Rules::of(version.parse().unwrap());
+        let paths = |system: &System| {
+            let conditions = Conditions {
+                rules,
+                ..Conditions::of_capability(80)
+            };
+            let model = Model::of(system, &gpus_of(system), conditions);
+            let kind = |from, to| model.paths.between(from, to).unwrap().kind;
+            (kind(0, 3), kind(3, 0))
+        };
+        assert_eq!(paths(&two(1)), (PathType::Sys, PathType::Sys), "{version}");
+        assert_eq!(paths(&two(0)).0, PathType::Sys, "{version}");
+        if rules.nearer_path_is_taken {
+            assert_eq!(paths(&two(0)).1, PathType::Phb, "{version}");
+        }
+    }
+}

@@ -108,11 +108,18 @@ pub enum Problem {
         /// Its number.
         count: usize,
     },
+    /// More attributes than NCCL reads.
+    #[error("{count} attributes, counting an empty one per extra space; NCCL reads the first 16")]
+    TooManyAttributes {
+        /// How many.
+        count: usize,
+    },
     /// More attributes than NCCL has room for, those that it adds counted.
     #[error(
-        "{count} attributes, counting those that NCCL adds and an empty one per extra space; NCCL accepts 16"
+        "{count} attributes, counting those that NCCL adds and an empty one per extra space; NCCL has room for 17, \
+         and writes over other data"
     )]
-    TooManyAttributes {
+    NoRoomForAttributes {
         /// How many.
         count: usize,
     },

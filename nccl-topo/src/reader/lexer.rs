@@ -3,7 +3,7 @@
 //! Where NCCL gives up, this one notes why and goes on where a person would, to find what else is wrong.
 
 use super::finding::Problem;
-use crate::element::MAX_VALUE_BYTES;
+use crate::element::{MAX_ATTRIBUTES, MAX_VALUE_BYTES};
 
 /// A tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,15 @@ pub(super) enum TagKind {
     Open,
     Close,
     Single,
+}
+
+impl Tag {
+    /// Keeps an attribute, unless it is after those that NCCL reads.
+    fn keep(&mut self, key: String, value: String) {
+        if self.counted <= MAX_ATTRIBUTES {
+            self.attributes.push((key, value));
+        }
+    }
 }
 
 /// Walks over the text.
@@ -203,7 +212,7 @@ impl<'t> Lexer<'t> {
                     self.take()?;
                     let key = self.bounded(&key)?;
                     let value = self.value(&key)?;
-                    tag.attributes.push((key, value));
+                    tag.keep(key, value);
                     return Ok(());
                 }
                 _ => key.push(self.take()?),
@@ -211,7 +220,7 @@ impl<'t> Lexer<'t> {
         }
         if !key.is_empty() {
             let key = self.bounded(&key)?;
-            tag.attributes.push((key, String::new()));
+            tag.keep(key, String::new());
         }
         Ok(())
     }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use topology::pci::PciAddress;
 
 use super::finding::{Effect, Problem, Violation};
-use crate::element::{Element, GPU_CLASS, MAX_ATTRIBUTES, integer};
+use crate::element::{Element, GPU_CLASS, integer};
 use crate::rules::{self, pci_speed};
 
 /// Attributes that NCCL adds to an element where they are missing.
-fn added_by_nccl(name: &str) -> &'static [&'static str] {
+pub(super) fn added_by_nccl(name: &str) -> &'static [&'static str] {
     match name {
         "cpu" => &[
             "host_hash",
@@ -107,13 +107,6 @@ impl Rules<'_> {
 
     /// What holds for every element.
     fn any(&mut self, element: &Element) {
-        let missing = added_by_nccl(&element.name)
-            .iter()
-            .filter(|key| element.get(key).is_none());
-        let count = element.attributes.len() + missing.count();
-        if count > MAX_ATTRIBUTES {
-            self.note(element, Effect::Fatal, Problem::TooManyAttributes { count });
-        }
         let (count, most) = (element.children.len(), self.nccl.most_children);
         if count > most {
             self.note(
@@ -158,7 +151,7 @@ impl Rules<'_> {
             self.once(
                 cpu,
                 "numaid",
-                "NCCL treats paths between the two as inside one",
+                "NCCL takes the one for the other, and paths from the second to the first for paths inside one",
             );
         }
         self.processor(cpu);
@@ -203,16 +196,16 @@ impl Rules<'_> {
                             between sockets of others";
             self.bad(cpu, Effect::Misread, "vendor", expected);
         } else {
-            let keys: &[&str] = match (
-                vendor.starts_with("AuthenticAMD"),
-                self.nccl.amd_needs_family,
-            ) {
-                (false, _) => &["familyid", "modelid"],
-                (true, true) => &["familyid"],
-                (true, false) => &[],
-            };
-            for key in keys {
-                self.need(cpu, Effect::Misread, key, because);
+            let is_amd = vendor.starts_with("AuthenticAMD");
+            if is_amd && !self.nccl.amd_needs_family {
+                return;
+            }
+            // Without a family NCCL fills in family and model, and where it has one neither.
+            let family = self.need(cpu, Effect::Misread, "familyid", because);
+            if family.is_some() && !is_amd {
+                let because =
+                    "NCCL fills it in only together with familyid, and the communicator fails";
+                self.need(cpu, Effect::Fatal, "modelid", because);
             }
         }
     }
@@ -285,8 +278,11 @@ impl Rules<'_> {
     }
 
     fn link(&mut self, pci: &Element) {
-        let because = "NCCL fills it in only above a GPU or NIC that it uses, and a GPU's with its current \
-                       speed";
+        let because = if self.nccl.gpu_link_speed_is_of_the_moment {
+            "NCCL fills it in only above a GPU or NIC that it uses, and a GPU's with its current speed"
+        } else {
+            "NCCL fills it in only above a GPU or NIC that it uses"
+        };
         let speed = self.need(pci, Effect::Misread, "link_speed", because);
         if speed.is_some_and(|speed| !is_known_speed(speed)) {
             let expected = "NCCL does not know this value and assumes 8 GT/s; expected a value as in \"16.0 GT/s PCIe\"";

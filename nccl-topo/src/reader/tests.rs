@@ -172,18 +172,46 @@ fn elements_inside_unknown_ones_do_not_count() {
 }
 
 #[test]
-fn sixteen_attributes_are_the_most_with_those_that_nccl_adds() {
-    let extra = |count: u32| {
+fn attributes_after_the_sixteenth_are_passed_over_and_nccls_own_need_room() {
+    let ids =
+        "vendor=\"0x10de\" device=\"0x2330\" subsystem_vendor=\"0x10de\" subsystem_device=\"0x1\"";
+    let extra = |given: &str, count: u32| {
         let more: String = (0..count).map(|n| format!(" x{n}=\"\"")).collect();
-        file(&format!("<pci {GPU}{more}/>"))
+        file(&format!("<pci {GPU}{given}{more}/>"))
     };
     // Four given, and four ids that NCCL adds.
-    assert_eq!(found(&extra(8)), []);
-    assert_fatal(&extra(9), "17 attributes");
-    assert_fatal(
-        &file(&format!("<pci {}{GPU}/>", " ".repeat(20))),
-        "24 attributes",
-    );
+    assert_eq!(found(&extra("", 9)), []);
+    assert_fatal(&extra("", 10), "18 attributes");
+    // All are given: nothing is added.
+    let ids = format!(" {ids}");
+    assert_eq!(found(&extra(&ids, 8)), []);
+    let (effect, message) = only(&extra(&ids, 9));
+    assert_eq!(effect, Effect::Ignored, "{message}");
+    assert!(message.contains("17 attributes"), "{message}");
+    let text = extra(&ids, 9);
+    let system = read(&text).system.unwrap();
+    let pci = &system.cpus().next().unwrap().children[0];
+    assert_eq!((pci.get("x7"), pci.get("x8")), (Some(""), None));
+    // What stands after sixteen empty ones is lost.
+    let lost = found(&file(&format!("<pci {}{GPU}/>", " ".repeat(20))));
+    let says = |text: &str| lost.iter().any(|(_, message)| message.contains(text));
+    assert!(says("24 attributes") && says("no busid"), "{lost:?}");
+}
+
+#[test]
+fn a_model_is_filled_in_with_the_family_alone() {
+    let with = |vendor: &str, ids: &str| {
+        let cpu = format!("vendor=\"{vendor}\"{ids}");
+        file("").replace("vendor=\"AuthenticAMD\"", &cpu)
+    };
+    for vendor in ["GenuineIntel", "CentaurHauls"] {
+        assert_fatal(&with(vendor, " familyid=\"6\""), "no modelid");
+        assert_misread(&with(vendor, ""), "no familyid");
+        assert_misread(&with(vendor, " modelid=\"85\""), "no familyid");
+    }
+    let newest = Rules::in_use().last().unwrap();
+    let amd = with("AuthenticAMD", " familyid=\"26\"");
+    assert_eq!(read_for(&amd, newest).violations, []);
 }
 
 #[test]
@@ -255,11 +283,8 @@ fn what_nccl_fills_in_only_sometimes_is_asked_for() {
         assert_misread(&text, &format!("no {key}"));
     }
     let intel = file("").replace("AuthenticAMD", "GenuineIntel");
-    let all = found(&intel);
-    assert!(
-        all[0].1.contains("no familyid") && all[1].1.contains("no modelid"),
-        "{all:?}"
-    );
+    // The model comes with the family.
+    assert_misread(&intel, "no familyid");
     assert_misread(&file("").replace("arch=", "ark="), "no arch");
     assert_fatal(&file("").replace("numaid=", "id="), "no numaid");
 }

@@ -2,7 +2,8 @@
 
 use super::finding::{Effect, Problem, Violation};
 use super::lexer::{Lexer, Tag, TagKind};
-use crate::element::{Element, MAX_ATTRIBUTES, MAX_FILE_ELEMENTS};
+use super::rules;
+use crate::element::{Element, MAX_ATTRIBUTES, MAX_FILE_ELEMENTS, ROOM_FOR_ATTRIBUTES};
 
 /// The deepest nesting that is followed; NCCL has no bound but its stack.
 const MAX_DEPTH: usize = 128;
@@ -85,14 +86,11 @@ impl Reader<'_> {
                 };
                 self.note(&tag, Effect::Ignored, Problem::UnknownElement { parent });
             }
-            if tag.counted > MAX_ATTRIBUTES {
-                let count = tag.counted;
-                self.note(&tag, Effect::Fatal, Problem::TooManyAttributes { count });
-            }
+            let mut element = element_of(&tag);
             if kept {
                 self.count(&tag);
+                self.count_attributes(&tag, &element);
             }
-            let mut element = element_of(&tag);
             if tag.kind == TagKind::Open {
                 if depth < MAX_DEPTH {
                     self.fill(&mut element, kept, depth + 1);
@@ -127,6 +125,23 @@ impl Reader<'_> {
             self.note(tag, Effect::Fatal, Problem::Mismatch { found, expected });
         }
         true
+    }
+
+    /// NCCL passes over attributes after the 16th; its room for those that it adds itself it does not watch
+    /// (`graph/xml.cc` `xmlGetNode`, `xmlSetAttr`).
+    fn count_attributes(&mut self, tag: &Tag, element: &Element) {
+        let count = tag.counted;
+        if count > MAX_ATTRIBUTES {
+            self.note(tag, Effect::Ignored, Problem::TooManyAttributes { count });
+        }
+        let missing = rules::added_by_nccl(&tag.name)
+            .iter()
+            .filter(|key| element.get(key).is_none());
+        let with_added = count.min(MAX_ATTRIBUTES) + missing.count();
+        if with_added > ROOM_FOR_ATTRIBUTES {
+            let count = with_added;
+            self.note(tag, Effect::Fatal, Problem::NoRoomForAttributes { count });
+        }
     }
 
     fn count(&mut self, tag: &Tag) {
