@@ -4,6 +4,7 @@ use nccl_topo::compare::compare;
 use nccl_topo::graph::Search;
 use nccl_topo::model::{Model, gpus_of};
 use nccl_topo::reader::{parse, read};
+use nccl_topo::rules::TABLE;
 
 use crate::input::split;
 use crate::machines;
@@ -24,7 +25,9 @@ pub(crate) fn file(bytes: &[u8]) {
         return;
     };
     assert_eq!(reading.system.as_ref(), Some(&system));
-    let _ = compare(&system, &machines::two_gpus());
+    for rules in &TABLE {
+        let _ = compare(&system, &machines::two_gpus(), rules);
+    }
     if gpus_of(&system).len() <= GPUS {
         let model = Model::of_all(&system);
         for from in 0..model.gpus.len() {
