@@ -70,6 +70,77 @@ fn what_is_milder_is_passed_over_unless_its_class_is_asked_for() {
 }
 
 #[test]
+fn parts_are_counted_as_slurm_counts_them() {
+    for (machine, parts) in [
+        ("mi300x-2s8g-cpx", 64),
+        ("mi300x-2s8g-qpx", 32),
+        ("mi300a-4s-tpx", 12),
+    ] {
+        let host = Host::of(machine);
+        write_slurms_files(&host);
+        assert_eq!(check(&host, &[]), (Some(0), String::new()), "{machine}");
+        host.replace(
+            "etc/slurm/slurm.conf",
+            &format!(":{parts}"),
+            &format!(":{}", parts + 1),
+        );
+        let (status, text) = check(&host, &[]);
+        assert_eq!((status, text.as_str()), (Some(0), ""));
+        let (status, text) = check(&host, &["--class", "stops-jobs"]);
+        assert_eq!(status, Some(1), "{text}");
+        let said = format!("declares {} GPUs, the host has {parts}", parts + 1);
+        assert!(text.contains(&said), "{text}");
+    }
+}
+
+/// slurm.conf and gres.conf with what `gres-conf` prints.
+fn write_slurms_files(host: &Host) {
+    let page = host.page(&["gres-conf", "--slurm-release", "24.11"]);
+    let lines = |part: &str| -> String {
+        let lines = page.lines().filter(|line| line.contains(part));
+        lines
+            .map(|line| format!("{}\n", line.trim_start_matches("# ")))
+            .collect()
+    };
+    let node = lines("NodeName=gpu1 CPUs=");
+    host.write("etc/slurm/gres.conf", &lines(" Name=gpu "));
+    host.write(
+        "etc/slurm/slurm.conf",
+        &format!("ClusterName=c\nSlurmctldHost=h\nGresTypes=gpu\nTaskPlugin=task/affinity,task/cgroup\n{node}"),
+    );
+    host.write(
+        "etc/slurm/cgroup.conf",
+        "ConstrainDevices=yes\nConstrainCores=yes",
+    );
+    host.write("etc/slurm/plugstack.conf", "");
+}
+
+/// The driver makes eight render nodes for each MI300X, and behind seven of them is nothing unless it is divided.
+#[test]
+fn render_nodes_without_a_gpu_behind_them_are_told_from_missing_ones() {
+    let host = Host::of("mi300x-2s8g");
+    write_slurms_files(&host);
+    assert_eq!(check(&host, &[]), (Some(0), String::new()));
+    // The second card is renderD136.
+    host.replace("etc/slurm/gres.conf", "renderD136", "renderD129");
+    assert_eq!(check(&host, &[]), (Some(0), String::new()));
+    let (status, text) = check(&host, &["--class", "stops-binding"]);
+    assert_eq!(status, Some(3), "{text}");
+    assert!(
+        text.contains("no GPU is behind /dev/dri/renderD129"),
+        "{text}"
+    );
+    host.replace("etc/slurm/gres.conf", "renderD129", "renderD136");
+    fs::remove_file(host.path("dev/dri/renderD136")).unwrap();
+    let (status, text) = check(&host, &[]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(
+        text.contains("the host has no /dev/dri/renderD136"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_host_that_cannot_be_read_is_no_finding() {
     let output = Host::new().run(&["check", "--slurm-conf", "/nowhere/slurm.conf"]);
     assert_eq!(output.status.code(), Some(2));

@@ -129,6 +129,31 @@ fn a_bound_step_is_counted_as_its_tasks_report() {
 }
 
 #[test]
+fn steps_on_amds_gpus_are_counted_by_how_near_their_tasks_are() {
+    let world = World::declared("mi300a-4s-tpx");
+    let counting = Counting::on(&world);
+    let outcome = run_together(
+        counting
+            .step(&world, 2)
+            .option("mem=bind")
+            .fence(&world, &[3, 1]),
+    );
+    let counts = counting.untimed();
+    let steps = counts["steps/best-effort"];
+    let expected = [
+        ("steps/best-effort", steps),
+        ("gpu_steps/best-effort", steps),
+        ("steps_by_source/snapshot", steps),
+        ("tasks/local", 2 * steps),
+        ("tasks_by_width/exclusive", 2 * steps),
+        ("tasks_by_memory/bind", 2 * steps),
+        ("tasks_by_nic/unknown", 2 * steps),
+    ];
+    assert_eq!(counts, expect(&expected), "{}", outcome.text);
+    assert_eq!(reported(&outcome, 2), expect(&[("tasks/local", 2)]));
+}
+
+#[test]
 fn the_line_at_the_end_is_of_what_the_tasks_report_and_comes_once() {
     let world = World::with_real_cpus();
     let step = || {

@@ -427,6 +427,8 @@ fn check_files(world: &World<'_>, line: &GresLine<'_>, detects: bool, report: &m
     }
     let mut by_order = None;
     let mut missing: Vec<String> = Vec::new();
+    // There, and nothing behind them.
+    let mut idle: Vec<&str> = Vec::new();
     for file in &files {
         // `check_missing` says of these that they are not there.
         if world.has_device_file(file) == Some(false) {
@@ -437,12 +439,25 @@ fn check_files(world: &World<'_>, line: &GresLine<'_>, detects: bool, report: &m
                 by_order = by_order.or(gpu.minor.is_none().then_some(gpu));
                 check_driver(world, line, file, gpu, report);
             }
+            DeviceFile::Missing if world.has_device_file(file).is_some() => {
+                idle.push(file.as_str());
+            }
             DeviceFile::Missing => missing.push(file.clone()),
             DeviceFile::Unknown => report.skip(format!("{place}: which GPU {file} is")),
         }
     }
     if !missing.is_empty() {
         report_missing(world, line, &missing, report);
+    }
+    if !idle.is_empty() {
+        let names = idle.join(", ");
+        report.find(
+            "gres-file",
+            Harm::StopsBinding,
+            line.line.quote("File"),
+            format!("no GPU is behind {names}: Slurm counts one for each, and a task that is given it sees none"),
+            format!("{place}: the files of the GPUs, as `gpu-numa gres-conf` prints them, and as many in Gres="),
+        );
     }
     if let Some(gpu) = by_order {
         report.skip(format!(
@@ -854,7 +869,7 @@ fn uuid_lines(node: &Node, gres: &NodeGres<'_>, file: &str) -> String {
 /// How many GPUs the lines declare, against the node's `Gres=`.
 fn check_count(world: &World<'_>, node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
     let wanted = node.gres_count("gpu").unwrap_or(0);
-    let there = world.given().count() as u64;
+    let there = world.given_count() as u64;
     let declared = forecast::gpus_of_lines(world, gres);
     if declared < wanted && (wanted <= there || node.counts_mig("gpu")) {
         report.find(

@@ -74,7 +74,8 @@ pub(crate) fn instances(world: &World<'_>, file: &str) -> Option<Vec<String>> {
 /// The value of `Gres=` with as many GPUs as the host has: the node's own types and its other GRES are kept.  None where the
 /// node has several types and how many there are of each is not known.
 pub(crate) fn gres_value(world: &World<'_>, node: &Node) -> Option<String> {
-    let mut kinds: Vec<Option<String>> = world.given().map(|gpu| of_gpu(world, gpu)).collect();
+    let of_parts = |gpu: &Gpu| std::iter::repeat_n(of_gpu(world, gpu), gpu.parts());
+    let mut kinds: Vec<Option<String>> = world.given().flat_map(of_parts).collect();
     let declared = node.gres("gpu");
     let is_typed = match declared.as_slice() {
         [] => kinds.iter().all(Option::is_some),

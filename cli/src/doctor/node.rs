@@ -122,7 +122,7 @@ fn check_parameters(slurm: &Slurm, node: &Node, report: &mut DoctorReport) {
 
 /// Whether the GPUs can be asked for at all.
 fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut DoctorReport) {
-    let there = world.given().count();
+    let there = world.given_count();
     let others = world.machine.gpus.iter().filter_map(|gpu| {
         let name = gpu_name(world.machine, gpu.pci);
         if world.is_left_by_driver(gpu) {

@@ -248,6 +248,11 @@ impl<'a> World<'a> {
         gpus.filter(|gpu| self.other_driver(gpu).is_none() && !self.is_left_by_driver(gpu))
     }
 
+    /// How many of them Slurm counts: each part of a GPU that is divided is one.
+    pub(crate) fn given_count(&self) -> usize {
+        self.given().map(Gpu::parts).sum()
+    }
+
     /// Whether the driver has numbered other GPUs of the vendor and not this one, so that it has no device file.
     pub(crate) fn is_left_by_driver(&self, gpu: &Gpu) -> bool {
         gpu.minor.is_none() && devices::knows_minors(self.machine, gpu.vendor)
