@@ -147,7 +147,7 @@ fn steps_on_amds_gpus_are_counted_by_how_near_their_tasks_are() {
         ("tasks/local", 2 * steps),
         ("tasks_by_width/exclusive", 2 * steps),
         ("tasks_by_memory/bind", 2 * steps),
-        ("tasks_by_nic/unknown", 2 * steps),
+        ("tasks_by_nic/host-bridge", 2 * steps),
     ];
     assert_eq!(counts, expect(&expected), "{}", outcome.text);
     assert_eq!(reported(&outcome, 2), expect(&[("tasks/local", 2)]));
