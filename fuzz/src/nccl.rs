@@ -4,7 +4,7 @@ use nccl_topo::compare::compare;
 use nccl_topo::graph::Search;
 use nccl_topo::model::{Model, gpus_of};
 use nccl_topo::reader::{parse, read};
-use nccl_topo::rules::TABLE;
+use nccl_topo::rules::Rules;
 
 use crate::input::split;
 use crate::machines;
@@ -25,7 +25,7 @@ pub(crate) fn file(bytes: &[u8]) {
         return;
     };
     assert_eq!(reading.system.as_ref(), Some(&system));
-    for rules in &TABLE {
+    for rules in Rules::in_use() {
         let _ = compare(&system, &machines::two_gpus(), rules);
     }
     if gpus_of(&system).len() <= GPUS {
