@@ -505,13 +505,14 @@ fn symbols() -> BTreeMap<String, (u64, u64)> {
         .collect()
 }
 
-/// The time added to a step by its tasks, both on scales of powers.
+/// The time added to a step by its tasks, both on scales of powers, which have no place for less than one microsecond.
 fn draw(plot: &[(usize, [f64; 3])]) -> String {
     const COLOURS: [&str; 3] = ["#888888", "#2a7f62", "#c0392b"];
     let x = |tasks: usize| 60.0 + (tasks as f64).log2() * 60.0;
     let y = |micros: f64| 290.0 - micros.max(1.0).log10() * 50.0;
     let mut svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 330\" \
-                   font-family=\"sans-serif\" font-size=\"12\">\n"
+                   font-family=\"sans-serif\" font-size=\"12\">\n\
+                   <rect width=\"720\" height=\"330\" fill=\"#ffffff\"/>\n"
         .to_owned();
     for power in 0..6 {
         let (at, micros) = (y(10f64.powi(power)), 10u32.pow(power.unsigned_abs()));
@@ -536,6 +537,7 @@ fn draw(plot: &[(usize, [f64; 3])]) -> String {
     for (which, colour) in COLOURS.iter().enumerate() {
         let points: Vec<String> = plot
             .iter()
+            .filter(|(_, added)| added[which] >= 1.0)
             .map(|(tasks, added)| format!("{:.1},{:.1}", x(*tasks), y(added[which])))
             .collect();
         let last = plot.last().map_or(290.0, |(_, added)| y(added[which]));
