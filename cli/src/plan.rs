@@ -54,7 +54,8 @@ use crate::usage::whole;
 
 Without --allowed, --mask or --exact the step has all CPUs of the host, as in a job with --exclusive; the first line \
 says what is assumed.  The exit status is 1 when a strict policy would refuse the step, and 2 when srun would start no \
-such step, because its tasks ask for more CPUs than it has.")]
+such step, because the tasks that --tasks or --cpus-per-task name ask for more CPUs than it has; where one task for each GPU is \
+assumed, the first line says so instead.")]
 pub(crate) struct Plan {
     #[command(flatten)]
     from: From,
@@ -483,8 +484,8 @@ impl Plan {
                 count(gpus, "GPU")
             )));
         }
-        // Workers are started without srun, and ask for CPUs only where the user says how many.
-        let is_asked = self.for_framework.is_none() || self.cpus_per_task.is_some();
+        // Tasks that are one per GPU, and workers, ask for CPUs only where the user says how many.
+        let is_asked = self.tasks.is_some() || self.cpus_per_task.is_some();
         match assumed.too_large() {
             Some(why) if is_asked && !self.overcommit => Err(CommandError::Argument(why)),
             Some(_) | None => Ok(()),

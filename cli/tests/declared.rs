@@ -117,11 +117,7 @@ fn plan_binds_each_task_near_its_gpu() {
         }
         let name = &declared.name;
         let online = declared.online();
-        let plan = document(
-            declared,
-            root,
-            &["plan", "--json", "--overcommit", "--option", "node"],
-        );
+        let plan = document(declared, root, &["plan", "--json", "--option", "node"]);
         let tasks = plan["tasks"].as_array().unwrap();
         // A task for each part of a GPU that is divided.
         let gpu_of = |task: &Value| task["gpus"][0].as_str().unwrap().to_owned();
