@@ -186,6 +186,13 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
         "no line loads",
     ),
     (
+        "etc/slurm/plugstack.conf.d/gpu-numa-bind.conf",
+        "optional",
+        "OPTIONAL",
+        "plugin",
+        "no line loads",
+    ),
+    (
         "etc/slurm/plugstack.conf",
         "*.conf",
         "*.conf\r",

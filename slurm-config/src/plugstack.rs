@@ -65,7 +65,8 @@ pub fn parse(text: &str, file: &str) -> Vec<Entry> {
             .split([' ', '\t'])
             .filter(|word| !word.is_empty())
             .map(str::to_owned);
-        let first = words.next()?.to_ascii_lowercase();
+        // `OPTIONAL` is an invalid line, which is passed over (spank.c, `_plugin_stack_line_type`).
+        let first = words.next()?;
         let path = words.next()?;
         let kind = match first.as_str() {
             "include" => EntryKind::Include(path),
@@ -85,21 +86,29 @@ pub fn parse(text: &str, file: &str) -> Vec<Entry> {
     (1..).zip(text.split('\n')).filter_map(entry).collect()
 }
 
-/// Whether `name` fits `pattern` of `*` and `?`, as in `plugstack.conf.d/*.conf`; a leading dot is never
-/// matched by a wildcard, as `glob(3)` has it.
+/// Whether a file's `name` fits `pattern`, one part of a path such as `plugstack.conf.d/[0-9]*.conf`, as `glob(3)` has it: `*`, `?`,
+/// sets in brackets, and a backslash before what stands for itself; a wildcard never matches a leading dot.
 pub fn fits(pattern: &str, name: &str) -> bool {
     fn walk(pattern: &[u8], name: &[u8]) -> bool {
-        match (pattern.split_first(), name.split_first()) {
-            (None, None) => true,
-            (Some((b'*', rest)), _) => {
-                walk(rest, name)
-                    || name
-                        .split_first()
-                        .is_some_and(|(_, tail)| walk(pattern, tail))
-            }
-            (Some((b'?', rest)), Some((_, tail))) => walk(rest, tail),
-            (Some((a, rest)), Some((b, tail))) if a == b => walk(rest, tail),
-            (Some(_), Some(_) | None) | (None, Some(_)) => false,
+        let Some((first, rest)) = pattern.split_first() else {
+            return name.is_empty();
+        };
+        let next = name.split_first();
+        match first {
+            b'*' => walk(rest, name) || next.is_some_and(|(_, tail)| walk(pattern, tail)),
+            b'?' => next.is_some_and(|(_, tail)| walk(rest, tail)),
+            b'[' => match Set::parse(rest) {
+                Some((set, rest)) => {
+                    next.is_some_and(|(byte, tail)| set.contains(*byte) && walk(rest, tail))
+                }
+                // Without an end it stands for itself.
+                None => next.is_some_and(|(byte, tail)| *byte == b'[' && walk(rest, tail)),
+            },
+            b'\\' if !rest.is_empty() => match (rest.split_first(), next) {
+                (Some((own, rest)), Some((byte, tail))) => own == byte && walk(rest, tail),
+                (Some(_) | None, Some(_) | None) => false,
+            },
+            own => next.is_some_and(|(byte, tail)| own == byte && walk(rest, tail)),
         }
     }
     let hidden = name.starts_with('.') && !pattern.starts_with('.');
@@ -108,6 +117,53 @@ pub fn fits(pattern: &str, name: &str) -> bool {
         && pattern.matches('*').count() <= 4
         && !hidden
         && walk(pattern.as_bytes(), name.as_bytes())
+}
+
+/// Whether a part of a path is a pattern.
+pub fn has_wildcard(part: &str) -> bool {
+    part.contains(['*', '?', '['])
+}
+
+/// What stands between brackets.
+struct Set<'p> {
+    is_negated: bool,
+    members: &'p [u8],
+}
+
+impl<'p> Set<'p> {
+    /// The set whose text begins after its bracket, and what follows it; none where nothing ends it.
+    fn parse(text: &'p [u8]) -> Option<(Self, &'p [u8])> {
+        let is_negated = matches!(text.first(), Some(b'!' | b'^'));
+        let text = text.get(usize::from(is_negated)..)?;
+        // A bracket in the first place is a member.
+        let end = 1 + text.get(1..)?.iter().position(|byte| *byte == b']')?;
+        let (members, rest) = (text.get(..end)?, text.get(end + 1..)?);
+        Some((
+            Self {
+                is_negated,
+                members,
+            },
+            rest,
+        ))
+    }
+
+    fn contains(&self, byte: u8) -> bool {
+        let mut left = self.members;
+        let mut is_member = false;
+        while let Some((first, rest)) = left.split_first() {
+            left = match rest {
+                [b'-', last, tail @ ..] => {
+                    is_member |= (*first..=*last).contains(&byte);
+                    tail
+                }
+                _ => {
+                    is_member |= *first == byte;
+                    rest
+                }
+            };
+        }
+        is_member != self.is_negated
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +207,11 @@ mod tests {
     #[test]
     fn patterns_fit_as_in_a_shell() {
         assert!(fits("*.conf", "pyxis.conf") && fits("a?.conf", "a1.conf"));
+        assert!(fits("[0-9]*.conf", "20-x.conf") && !fits("[0-9]*.conf", "x.conf"));
+        assert!(fits("[!a]?.conf", "b1.conf") && !fits("[!a]?.conf", "a1.conf"));
+        assert!(fits("[]a-]*", "]x") && fits("[]a-]*", "-x") && !fits("[]a-]*", "b"));
+        assert!(fits("a\\*.conf", "a*.conf") && !fits("a\\*.conf", "ab.conf"));
+        assert!(fits("[a.conf", "[a.conf") && !fits("[a.conf", "a.conf"));
         assert!(!fits("*.conf", ".hidden.conf") && !fits("*.conf", "x.conf.rpmnew"));
     }
 }

@@ -478,6 +478,15 @@ fn report_missing(
     let mut files = missing.iter();
     let is_of_gpu =
         files.any(|file| matches!(devices::of_file(world.machine, file), DeviceFile::Gpu(_)));
+    // The driver numbers no GPU that it does not have: which of them a file was of is not known.
+    let is_lost = |gpu: &&Gpu| world.is_left_by_driver(gpu) || world.other_driver(gpu).is_some();
+    let is_its = |gpu: &&Gpu| {
+        let number = |file: &String| gpu.maker()?.device_number(file);
+        missing.iter().all(|file| number(file).is_some())
+    };
+    let gpus = world.machine.gpus.iter();
+    let lost: Vec<&Gpu> = gpus.filter(is_lost).filter(is_its).collect();
+    let is_of_lost = !is_of_gpu && !lost.is_empty() && missing.len() <= lost.len();
     // A part of a GPU is no part without one of its files.
     let (key, change) = if line.is_of_several_files() {
         let change = "all files of a part that is there (for MIG /proc/driver/nvidia-caps/mig-minors has the numbers), or no such line";
@@ -491,6 +500,16 @@ fn report_missing(
                 "{made}; only if the GPU is broken, a line of this node's own without {names}, and as many in its Gres= (now {place})"
             ),
         )
+    } else if is_of_lost {
+        let lost: Vec<String> = lost
+            .iter()
+            .map(|gpu| gpu_name(world.machine, gpu.pci))
+            .collect();
+        let change = format!(
+            "give the driver back {}; until then a line of this node's own without {names}, and as many in its Gres= (now {place})",
+            lost.join(", ")
+        );
+        ("File", change)
     } else {
         let written: Option<Vec<String>> = missing
             .iter()
@@ -506,7 +525,7 @@ fn report_missing(
     let effect = format!(
         "the host has no {names}: slurmd waits 20 seconds for a file and does not start (\"can't stat gres.conf file\")"
     );
-    if is_of_gpu {
+    if is_of_gpu || is_of_lost {
         report.find_of_gpu("gres-file", evidence, effect, change);
     } else {
         report.find("gres-file", Harm::StopsJobs, evidence, effect, change);

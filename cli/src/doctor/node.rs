@@ -189,17 +189,20 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Doctor
             gres_change(world, node, there),
         ),
         Some(count) if is_by_gpu && count > there as u64 => {
-            report.find(
-                "gres-count",
-                Harm::StopsJobs,
-                format!(
-                    "{}: NodeName={} declares {count} GPUs, the host has {there}{beside}",
-                    node.line.place(),
-                    node.name
-                ),
-                "slurmctld drains the node (\"gres/gpu count reported lower than configured\")",
-                gres_change(world, node, there),
+            let evidence = format!(
+                "{}: NodeName={} declares {count} GPUs, the host has {there}{beside}",
+                node.line.place(),
+                node.name
             );
+            let effect =
+                "slurmctld drains the node (\"gres/gpu count reported lower than configured\")";
+            let change = gres_change(world, node, there);
+            // What is missing is there and lost, not miscounted.
+            if !others.is_empty() && count == (there + others.len()) as u64 {
+                report.find_of_gpu("gres-count", evidence, effect, change);
+            } else {
+                report.find("gres-count", Harm::StopsJobs, evidence, effect, change);
+            }
         }
         Some(count) if is_by_gpu && count < there as u64 => {
             let drains = forecast::detects_more(world);

@@ -522,7 +522,7 @@ impl Reader<'_> {
             match &entry.kind {
                 EntryKind::Plugin { .. } => entries.push(entry),
                 EntryKind::Include(pattern) => {
-                    for path in self.matching(&self.absolute(pattern)) {
+                    for path in self.matching(&beside(path, pattern)) {
                         entries.extend(self.entries(&path, depth + 1));
                     }
                 }
@@ -531,19 +531,36 @@ impl Reader<'_> {
         entries
     }
 
-    /// The files that a pattern names, in `glob(3)`'s order; wildcards in the last part only.
+    /// The files that a pattern names, in `glob(3)`'s order.
     fn matching(&self, pattern: &str) -> Vec<String> {
-        let Some((folder, name)) = pattern.rsplit_once('/') else {
-            return Vec::new();
-        };
-        let names = self
-            .tree_of(pattern)
-            .map(|tree| tree.entries(folder))
-            .unwrap_or_default();
-        names
-            .iter()
-            .filter(|own| plugstack::fits(name, own))
-            .map(|own| format!("{folder}/{own}"))
-            .collect()
+        let mut found = vec![String::new()];
+        for part in pattern.split('/').filter(|part| !part.is_empty()) {
+            let within = |folder: &String| -> Vec<String> {
+                if !plugstack::has_wildcard(part) {
+                    return vec![format!("{folder}/{part}")];
+                }
+                let tree = self.tree_of(&format!("{folder}/"));
+                let names = tree.map(|tree| tree.entries(folder)).unwrap_or_default();
+                let names = names.iter().filter(|own| plugstack::fits(part, own));
+                names.map(|own| format!("{folder}/{own}")).collect()
+            };
+            found = found.iter().flat_map(within).take(MOST_FILES).collect();
+        }
+        found.retain(|path| !path.is_empty());
+        found
+    }
+}
+
+/// So many files of a pattern are looked at.
+const MOST_FILES: usize = 1024;
+
+/// What a line of `file` includes: a path that does not begin at the root is in that file's own folder (spank.c,
+/// `_spank_conf_include`).
+fn beside(file: &str, pattern: &str) -> String {
+    let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+    if pattern.starts_with('/') {
+        pattern.to_owned()
+    } else {
+        format!("{folder}/{pattern}")
     }
 }

@@ -350,6 +350,41 @@ fn a_gpu_that_its_driver_does_not_have_among_others_is_found() {
         all[0].contains("GPU3 0000:84:00.0: the driver has others of this host and not this one"),
         "{all:?}"
     );
+    // No job can have what the node says that it has.
+    assert_eq!(host.run(&["check"]).status.code(), Some(1));
+}
+
+/// As a real srun 22.05.8 and 25.11.7 reads them: it looks for a `required` plugin that is not there.
+#[test]
+fn files_of_plugstack_are_included_as_slurm_includes_them() {
+    let host = Host::new();
+    let folder = "etc/slurm/plugstack.conf.d";
+    let line = std::fs::read_to_string(host.path(&format!("{folder}/gpu-numa-bind.conf"))).unwrap();
+    std::fs::remove_file(host.path(&format!("{folder}/gpu-numa-bind.conf"))).unwrap();
+    host.write("etc/slurm/gpu.txt", &line);
+    host.write(&format!("{folder}/site/gpu.txt"), &line);
+    for (pattern, is_read) in [
+        ("/etc/slurm/*.d/site/gpu.txt", true),
+        ("/etc/slurm/[a-h]??.txt", true),
+        ("/etc/slurm/[!g]*.txt", false),
+        ("gpu.txt", true),
+        ("plugstack.conf.d/site/*", true),
+        ("site/*", false),
+    ] {
+        host.write("etc/slurm/plugstack.conf", &format!("include {pattern}\n"));
+        let all = found(&host, "24.11", "plugin");
+        assert_eq!(all.is_empty(), is_read, "{pattern}: {all:?}");
+    }
+    // In the folder of the file that has the line, not of slurm.conf.
+    host.write(
+        "etc/slurm/plugstack.conf",
+        "include plugstack.conf.d/*.conf\n",
+    );
+    for (name, is_read) in [("gpu.txt", false), ("site/gpu.txt", true)] {
+        host.write(&format!("{folder}/more.conf"), &format!("include {name}\n"));
+        let all = found(&host, "24.11", "plugin");
+        assert_eq!(all.is_empty(), is_read, "{name}: {all:?}");
+    }
 }
 
 #[test]
