@@ -263,11 +263,9 @@ impl Draft<'_> {
     fn lacks_local_cpus(&self, cpus: &CpuSet) -> bool {
         let is_located = !self.near.gpus.is_empty() && self.near.first_unknown().is_none();
         let is_short = cpus.intersection(&self.near.cpus).len() < self.step.asked as usize;
-        // One cache is near one GPU only, and asked for.
-        let misses_one = self.step.settings.width != Width::L3
-            && judge::far_gpus(self.machine, self.near, cpus)
-                .next()
-                .is_some();
+        let misses_one = judge::far_gpus(self.machine, self.near, cpus)
+            .next()
+            .is_some();
         is_located && (is_short || misses_one)
     }
 }
