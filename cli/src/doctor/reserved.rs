@@ -3,6 +3,7 @@
 
 use slurm_config::cores::{CoreMap, CoreSet};
 use slurm_config::node::Node;
+use topology::machine::{Gpu, Machine};
 use topology::set::CpuSet;
 
 use super::layout::list_of;
@@ -112,25 +113,54 @@ fn check_memory(node: &Node, report: &mut DoctorReport) {
 /// GPUs whose local CPUs no job can have.
 fn check_gpus(world: &World<'_>, evidence: &str, kept: &CpuSet, report: &mut DoctorReport) {
     let gpus = world.machine.gpus.iter();
-    let lost: Vec<String> = gpus
-        .filter(|gpu| {
-            gpu.locality
-                .cpus
-                .as_ref()
-                .is_some_and(|cpus| cpus.is_subset(kept))
-        })
-        .map(|gpu| gpu_name(world.machine, gpu.pci))
-        .collect();
+    let lost = gpus.filter(|gpu| {
+        let near = gpu.locality.near_cpus();
+        near.is_some_and(|cpus| cpus.is_subset(kept))
+    });
+    let lost: Vec<&Gpu> = lost.collect();
     if lost.is_empty() {
         return;
     }
+    let place = place_of_tasks(world.machine, kept, &lost);
     report.find(
         "reserved-cpus",
         Harm::StopsBinding,
-        format!("{evidence}, which are all that are near {}", lost.join(", ")),
-        "no job has a CPU near these GPUs: its tasks run on the other side of the socket link, and strict policies refuse them",
+        format!(
+            "{evidence}, which are all that are near {}",
+            names_of(world.machine, &lost)
+        ),
+        format!("no job has a CPU near these GPUs: {place}, and strict policies refuse them"),
         "CpuSpecList= with some cores of each socket, none of them all of a GPU's NUMA node",
     );
+}
+
+fn names_of(machine: &Machine, gpus: &[&Gpu]) -> String {
+    let names = gpus.iter().map(|gpu| gpu_name(machine, gpu.pci));
+    names.collect::<Vec<String>>().join(", ")
+}
+
+/// Where the tasks with `gpus` run, near which no CPU is left: a socket of several NUMA nodes may have CPUs on another of them.
+fn place_of_tasks(machine: &Machine, kept: &CpuSet, gpus: &[&Gpu]) -> String {
+    let free = machine.online.difference(kept);
+    let has_own_socket = |gpu: &&Gpu| {
+        let near = gpu.locality.near_cpus();
+        let mut packages = machine.packages.iter();
+        packages.any(|own| {
+            own.cpus.intersects(&free) && near.is_some_and(|near| own.cpus.intersects(near))
+        })
+    };
+    let (beside, across): (Vec<&Gpu>, Vec<&Gpu>) = gpus.iter().copied().partition(has_own_socket);
+    let on_socket = "on another NUMA node of the same socket at best";
+    let over_link = "on the other side of the socket link";
+    match (beside.is_empty(), across.is_empty()) {
+        (_, true) => format!("its tasks run {on_socket}"),
+        (true, false) => format!("its tasks run {over_link}"),
+        (false, false) => format!(
+            "its tasks run {on_socket} ({}) or {over_link} ({})",
+            names_of(machine, &beside),
+            names_of(machine, &across)
+        ),
+    }
 }
 
 /// CPUs between which the kernel does not move threads, where jobs get them.
@@ -153,7 +183,7 @@ fn check_isolated(world: &World<'_>, isolated: &CpuSet, kept: &CpuSet, report: &
         let near = gpu.locality.cpus.as_ref();
         near.is_some_and(|cpus| cpus.is_subset(&all) && cpus.intersects(isolated))
     });
-    let lost: Vec<String> = lost.map(|gpu| gpu_name(world.machine, gpu.pci)).collect();
+    let lost: Vec<&Gpu> = lost.collect();
     let beside = if kept.is_empty() {
         ""
     } else {
@@ -162,7 +192,8 @@ fn check_isolated(world: &World<'_>, isolated: &CpuSet, kept: &CpuSet, report: &
     let (harm, alone) = if lost.is_empty() {
         (Harm::SlowsJobs, String::new())
     } else {
-        let alone = format!("; no others are near {}{beside}", lost.join(", "));
+        let names = names_of(world.machine, &lost);
+        let alone = format!("; no others are near {names}{beside}");
         (Harm::WeakensBinding, alone)
     };
     report.find(
@@ -173,6 +204,29 @@ fn check_isolated(world: &World<'_>, isolated: &CpuSet, kept: &CpuSet, report: &
         ),
         "the kernel does not move threads between isolated CPUs: the threads of a task that is bound to several of them all run on \
          one",
-        "the kernel's command line: remove isolcpus for these CPUs; or keep them from jobs with CpuSpecList= on the node's line",
+        if leaves_some(world.machine, isolated, kept) {
+            "the kernel's command line: remove isolcpus for these CPUs; or keep them from jobs with CpuSpecList= on the node's line"
+        } else {
+            "the kernel's command line: remove isolcpus for these CPUs"
+        },
     );
+}
+
+/// Whether each GPU near isolated CPUs has a CPU near it once jobs get none of their cores: CpuSpecList= takes whole ones
+/// ([`CoreMap::reserved_by_list`]).
+fn leaves_some(machine: &Machine, isolated: &CpuSet, kept: &CpuSet) -> bool {
+    let mut taken = isolated.union(kept);
+    for core in machine
+        .cores
+        .iter()
+        .filter(|core| core.intersects(isolated))
+    {
+        taken.extend_with(core);
+    }
+    let near = machine
+        .gpus
+        .iter()
+        .filter_map(|gpu| gpu.locality.near_cpus());
+    near.filter(|cpus| cpus.intersects(isolated))
+        .all(|cpus| !cpus.is_subset(&taken))
 }

@@ -308,9 +308,32 @@ fn gpus_whose_cpus_are_all_kept_from_jobs_are_found() {
         all[0].contains("which are all that are near GPU2 0000:83:00.0, GPU3 0000:84:00.0"),
         "{all:?}"
     );
+    assert!(
+        effect(&host).contains("its tasks run on the other side of the socket link"),
+        "{all:?}"
+    );
+    // Both nodes on one socket.
+    for cpu in 0..16 {
+        let package = format!("sys/devices/system/cpu/cpu{cpu}/topology/physical_package_id");
+        host.write(&package, "0\n");
+    }
+    let words = effect(&host);
+    assert!(
+        words.contains("its tasks run on another NUMA node of the same socket at best, and"),
+        "{words}"
+    );
     let host = Host::new();
     host.replace(NODES, "Gres=", "CpuSpecList=8-13 Gres=");
     assert!(found(&host, "24.11", "reserved-cpus").is_empty());
+}
+
+/// The effect of the one finding about CPUs that are kept from jobs.
+fn effect(host: &Host) -> String {
+    let all = findings(host, "24.11").into_iter();
+    let mut own = all.filter(|finding| finding["check"] == "reserved-cpus");
+    let effect = own.next().unwrap()["effect"].as_str().unwrap().to_owned();
+    assert_eq!(own.next(), None);
+    effect
 }
 
 #[test]
@@ -320,8 +343,15 @@ fn gpus_whose_cpus_are_isolated_or_kept_are_found() {
     let all = found(&host, "24.11", "reserved-cpus");
     assert_eq!(all.len(), 1, "{all:?}");
     assert!(!all[0].contains("no others"), "{all:?}");
+    assert!(all[0].contains("or keep them from jobs with CpuSpecList="));
+    // CpuSpecList= would take these threads' cores, and with them all that is near the GPUs.
+    host.write("sys/devices/system/cpu/isolated", "4-7\n");
+    let all = found(&host, "24.11", "reserved-cpus");
+    assert!(!all[0].contains("no others"), "{all:?}");
+    assert!(!all[0].contains("CpuSpecList="), "{all:?}");
     host.write("sys/devices/system/cpu/isolated", "4-7,12-15\n");
     let all = found(&host, "24.11", "reserved-cpus");
+    assert!(!all[0].contains("CpuSpecList="), "{all:?}");
     assert!(
         all[0].contains("(isolcpus); no others are near GPU2 0000:83:00.0, GPU3 0000:84:00.0 ->"),
         "{all:?}"
