@@ -115,6 +115,8 @@ struct Served {
     dealt: usize,
     /// CPUs asked for that are local.
     local: usize,
+    /// Tasks with local CPUs only, and some near each of their GPUs that the step has any near to.
+    whole: usize,
     /// Of tasks that no CPU of the step is local to, CPUs asked for on a package of their GPUs.
     at_home: usize,
     /// How far the farthest CPU is that each of these asked for, in all.
@@ -127,6 +129,13 @@ fn served(machine: &Machine, step: &StepRequest, near: &[Near], plan: &[CpuSet])
     for ((near, cpus), request) in near.iter().zip(plan).zip(&step.tasks) {
         served.dealt += usize::from(near.is_placed() && !cpus.is_empty());
         served.local += near.cpus.common(cpus).min(asked);
+        let is_touched = |nodes: &NodeSet| {
+            let here = machine.cpus_of(nodes).intersection(&step.step_cpus);
+            here.is_empty() || here.intersects(cpus)
+        };
+        let is_whole = near.is_placed() && !cpus.is_empty() && cpus.is_subset(&near.cpus);
+        let is_whole = is_whole && near.gpu_nodes.iter().flatten().all(is_touched);
+        served.whole += usize::from(is_whole);
         if !near.is_far() || near.first_unknown().is_some() {
             continue;
         }

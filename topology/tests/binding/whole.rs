@@ -209,6 +209,17 @@ fn under_a_strict_policy_each_gets_a_core_near_each_of_its_gpus() {
     assert!(plan_step(&machine, &fewer).refusal.is_some());
 }
 
+/// `srun -n2 --gpus=4 --gpu-bind=mask_gpu:0x3,0xc -c2` in a step with the CPUs of one of two sockets.
+#[test]
+fn a_task_far_from_its_gpus_makes_way_for_one_that_has_gpus_on_several_nodes() {
+    let machine = machine(2, 2, 2, 1, &["0", "1", "2", "3"]);
+    let views: [&[usize]; 2] = [&[0, 1], &[2, 3]];
+    let mut step = step(&machine, "", 2, &views);
+    step.step_cpus = cpus("0-3");
+    let step = with_masks(step, &["0-1", "2-3"]);
+    assert_eq!(lists(&plan_step(&machine, &step)), ["0,3", "1-2"]);
+}
+
 #[test]
 fn tasks_with_gpus_on_both_sockets_share_no_core() {
     let machine = machine(2, 1, 4, 2, TWO_SOCKETS);
