@@ -1,27 +1,41 @@
-//! The plugins that slurm.conf and cgroup.conf name and without which slurmd does not start.
+//! The plugins that slurm.conf and cgroup.conf name and without which a daemon does not start, or srun and its like do not run.
 //!
 //! A plugin is a file in PluginDir, `task_cgroup.so` for `task/cgroup` (`plugin_load_and_link`, common/plugin.c), so a
 //! site may have some of its own, and its name is compared letter by letter.
 
 use crate::config::{Line, has_word, last};
+use crate::demands::Stops;
 use crate::release::{Release, Span};
 use crate::rules::{Series, TABLE};
+
+/// Whether a key's values have the plugin's kind before the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Prefix {
+    /// The name is taken as it stands.
+    Must,
+    /// Slurm writes the kind before a name that lacks it.
+    May,
+    /// Slurm writes the kind before the whole value, which is one name.
+    Never,
+}
 
 /// A key that names plugins.
 struct PluginKey {
     /// The key as it is shown.
     shown: &'static str,
-    /// What stands before each name; TaskPlugin's names may lack it (`task_g_init`, interfaces/task.c).
+    /// What stands before each name.
     kind: &'static str,
-    may_lack_kind: bool,
+    prefix: fn(&Series) -> Prefix,
     /// Slurm's own names in a series.
     names: fn(&Series) -> &'static [&'static str],
-    /// Whether slurmd of a series does not start without the plugin; if it does, slurmctld does not.
-    stops_slurmd: fn(&Series) -> bool,
-    /// Whether the key may stand with a value that has `none` in it, and then means no plugin.
-    may_be_none: bool,
+    /// What does not start without the plugin.
+    stops: fn(&Series) -> Stops,
+    /// A value that has one of these in it, in any case, means no plugin.
+    none_words: fn(&Series) -> &'static [&'static str],
     /// Whether sites have plugins of their own: then only a file that is missing says that a name is wrong.
     is_sites: bool,
+    /// Whether sites install a plugin of Slurm's that is a package of its own on slurmctld's host alone.
+    is_of_slurmctlds_host: bool,
     /// The releases that load the plugin.
     releases: Span,
 }
@@ -35,11 +49,12 @@ impl PluginKey {
         Self {
             shown,
             kind,
-            may_lack_kind: false,
+            prefix: |_| Prefix::Must,
             names,
-            stops_slurmd: |_| true,
-            may_be_none: false,
+            stops: |_| Stops::All,
+            none_words: |_| &[],
             is_sites: false,
+            is_of_slurmctlds_host: false,
             releases: Span::ALL,
         }
     }
@@ -51,23 +66,54 @@ impl PluginKey {
         names: fn(&Series) -> &'static [&'static str],
     ) -> Self {
         Self {
-            stops_slurmd: |_| false,
+            stops: |_| Stops::Slurmctld,
             ..Self::of(shown, kind, names)
         }
     }
 
     const fn or_none(self) -> Self {
         Self {
-            may_be_none: true,
+            none_words: |_| &["none"],
             ..self
         }
     }
 }
 
-/// The keys of slurm.conf whose plugins a daemon does not start without, in every series alike.
-const KEYS: [PluginKey; 30] = [
+/// The plugins of authentication; those of AuthType and AuthAltTypes are loaded alike (`auth_g_init`, interfaces/auth.c).
+const fn of_auth(key: PluginKey) -> PluginKey {
     PluginKey {
-        may_lack_kind: true,
+        prefix: |series| {
+            if Span::ALL.since(23, 11).has(series.number) {
+                Prefix::May
+            } else {
+                Prefix::Must
+            }
+        },
+        names: |series| {
+            if Span::ALL.since(23, 11).has(series.number) {
+                &["jwt", "munge", "none", "slurm"]
+            } else {
+                &["jwt", "munge", "none"]
+            }
+        },
+        ..key
+    }
+}
+
+/// What stops without a plugin that slurmd loads in some series and slurmctld in all.
+const fn slurmd_or_slurmctld(is_slurmd: bool) -> Stops {
+    if is_slurmd {
+        Stops::All
+    } else {
+        Stops::Slurmctld
+    }
+}
+
+/// The keys of slurm.conf whose plugins a daemon does not start without, or srun and its like do not run.
+const KEYS: [PluginKey; 33] = [
+    PluginKey {
+        // `task_g_init`, interfaces/task.c.
+        prefix: |_| Prefix::May,
         ..PluginKey::of("TaskPlugin", "task", |series| series.task_plugins)
     },
     PluginKey::of("ProctrackType", "proctrack", |series| {
@@ -77,7 +123,7 @@ const KEYS: [PluginKey; 30] = [
         &["cgroup", "linux", "none"]
     }),
     PluginKey {
-        stops_slurmd: |series| series.slurmd_loads_select,
+        stops: |series| slurmd_or_slurmctld(series.slurmd_loads_select),
         ..PluginKey::of("SelectType", "select", |series| series.select_plugins)
     },
     PluginKey::of("SwitchType", "switch", |series| series.switch_plugins).or_none(),
@@ -94,7 +140,7 @@ const KEYS: [PluginKey; 30] = [
     })
     .or_none(),
     PluginKey {
-        stops_slurmd: |series| series.slurmd_loads_storage,
+        stops: |series| slurmd_or_slurmctld(series.slurmd_loads_storage),
         ..PluginKey::of("AccountingStorageType", "accounting_storage", |series| {
             series.storage_plugins
         })
@@ -135,11 +181,75 @@ const KEYS: [PluginKey; 30] = [
         })
     },
     PluginKey {
-        may_lack_kind: true,
+        prefix: |_| Prefix::May,
         is_sites: true,
         ..PluginKey::of("PrEpPlugins", "prep", |_| &["script"])
     },
-    PluginKey::of("AuthType", "auth", |_| &["munge", "none", "slurm"]),
+    of_auth(PluginKey::of("AuthType", "auth", |_| &[])),
+    // Of the daemons that read slurm.conf slurmctld alone loads these, and has the key of auth/jwt.
+    of_auth(PluginKey {
+        is_of_slurmctlds_host: true,
+        ..PluginKey::of_slurmctld("AuthAltTypes", "auth", |_| &[])
+    }),
+    // `cli_filter_init`, interfaces/cli_filter.c; from 23.11 on `none` is no plugin but a word (common/read_config.c).
+    PluginKey {
+        prefix: |_| Prefix::May,
+        stops: |_| Stops::Submission,
+        none_words: |series| {
+            if Span::ALL.since(23, 11).has(series.number) {
+                &["none"]
+            } else {
+                &[]
+            }
+        },
+        is_sites: true,
+        ..PluginKey::of("CliFilterPlugins", "cli_filter", |series| {
+            if Span::ALL.since(23, 11).has(series.number) {
+                &["lua", "syslog", "user_defaults"]
+            } else {
+                &["lua", "none", "syslog", "user_defaults"]
+            }
+        })
+    },
+    // `_mpi_init_locked`, interfaces/mpi.c (common/slurm_mpi.c); the daemons load what is there, whatever the default.
+    PluginKey {
+        prefix: |_| Prefix::Never,
+        stops: |_| Stops::Srun,
+        none_words: |series| {
+            if Span::ALL.since(23, 11).has(series.number) {
+                &["none", "openmpi"]
+            } else {
+                &[]
+            }
+        },
+        is_sites: true,
+        ..PluginKey::of("MpiDefault", "mpi", |series| {
+            if Span::ALL.since(23, 11).has(series.number) {
+                &[
+                    "cray_shasta",
+                    "pmi2",
+                    "pmix",
+                    "pmix_v2",
+                    "pmix_v3",
+                    "pmix_v4",
+                    "pmix_v5",
+                    "pmix_v6",
+                ]
+            } else {
+                &[
+                    "cray_shasta",
+                    "none",
+                    "openmpi",
+                    "pmi2",
+                    "pmix",
+                    "pmix_v2",
+                    "pmix_v3",
+                    "pmix_v4",
+                    "pmix_v5",
+                ]
+            }
+        })
+    },
     PluginKey::of_slurmctld("PreemptType", "preempt", |_| {
         &["none", "partition_prio", "qos"]
     }),
@@ -148,7 +258,7 @@ const KEYS: [PluginKey; 30] = [
     PluginKey::of_slurmctld("MCSPlugin", "mcs", |series| series.mcs_plugins).or_none(),
     PluginKey::of_slurmctld("BurstBufferType", "burst_buffer", |_| &["datawarp", "lua"]).or_none(),
     PluginKey {
-        may_lack_kind: true,
+        prefix: |_| Prefix::May,
         is_sites: true,
         ..PluginKey::of_slurmctld("JobSubmitPlugins", "job_submit", |_| {
             &[
@@ -175,7 +285,7 @@ const KEYS: [PluginKey; 30] = [
         })
     },
     PluginKey {
-        stops_slurmd: |series| Span::ALL.since(25, 5).has(series.number),
+        stops: |series| slurmd_or_slurmctld(Span::ALL.since(25, 5).has(series.number)),
         releases: Span::ALL.since(24, 5),
         ..PluginKey::of("TLSType", "tls", |_| &["none", "s2n"])
     },
@@ -201,7 +311,7 @@ const KEYS: [PluginKey; 30] = [
 ];
 
 /// Slurm's own names that a build has only where it found a library: its file says whether this one has.
-const OF_LIBRARIES: [&str; 16] = [
+const OF_LIBRARIES: [&str; 23] = [
     "auth/jwt",
     "acct_gather_energy/gpu",
     "acct_gather_energy/ipmi",
@@ -211,11 +321,18 @@ const OF_LIBRARIES: [&str; 16] = [
     "acct_gather_profile/influxdb",
     "burst_buffer/datawarp",
     "burst_buffer/lua",
+    "cli_filter/lua",
     "ext_sensors/rrd",
     "job_submit/lua",
     "jobcomp/elasticsearch",
     "jobcomp/kafka",
     "jobcomp/mysql",
+    "mpi/pmix",
+    "mpi/pmix_v2",
+    "mpi/pmix_v3",
+    "mpi/pmix_v4",
+    "mpi/pmix_v5",
+    "mpi/pmix_v6",
     "switch/hpe_slingshot",
     "tls/s2n",
 ];
@@ -234,8 +351,8 @@ pub struct Unknown<'a> {
     pub name: String,
     /// The names that are Slurm's own in that release.
     pub expected: Vec<String>,
-    /// Whether slurmd does not start for it; if it does, slurmctld does not.
-    pub stops_slurmd: bool,
+    /// What does not start for it.
+    pub stops: Stops,
 }
 
 /// A name whose plugin's file was not to be seen: a site's own, or one that not every build of Slurm has.
@@ -247,8 +364,8 @@ pub struct Unseen<'a> {
     pub key: &'static str,
     /// The name as it is written.
     pub name: String,
-    /// Whether slurmd does not start without it; if it does, slurmctld does not.
-    pub stops_slurmd: bool,
+    /// What does not start without it.
+    pub stops: Stops,
 }
 
 /// What is to be said of the names of plugins.
@@ -275,7 +392,18 @@ pub fn names<'a>(
         let Some((value, line)) = last(conf, &key.shown.to_ascii_lowercase()) else {
             continue;
         };
-        let names = value.split(',').map(str::trim);
+        let series = series_of(release);
+        let lower = value.to_ascii_lowercase();
+        let is_none = |own: &Series| {
+            (key.none_words)(own)
+                .iter()
+                .any(|word| lower.contains(word))
+        };
+        if series.iter().any(is_none) {
+            continue;
+        }
+        let is_one = series.iter().any(|own| (key.prefix)(own) == Prefix::Never);
+        let names = value.split(|own| own == ',' && !is_one).map(str::trim);
         for name in names.filter(|name| !name.is_empty()) {
             key.check(name, line, release, has_file, &mut found);
         }
@@ -288,6 +416,14 @@ pub fn names<'a>(
         }
     }
     found
+}
+
+/// The series of a release; where that is not known, all: what one of them has is right.
+fn series_of(release: Option<Release>) -> Vec<Series> {
+    match release {
+        Some(release) => vec![*Series::of(release)],
+        None => TABLE.to_vec(),
+    }
 }
 
 /// Whether slurmd loads its cgroup plugin: in some series only where another plugin needs it.
@@ -314,20 +450,16 @@ impl PluginKey {
         has_file: &dyn Fn(&str) -> Option<bool>,
         found: &mut Names<'a>,
     ) {
+        let series = series_of(release);
+        let has = |prefix: Prefix| series.iter().any(|own| (self.prefix)(own) == prefix);
         let (kind, bare) = match name.split_once('/') {
+            Some(_) | None if has(Prefix::Never) => (self.kind, name),
             Some((kind, bare)) => (kind, bare),
-            None if self.may_lack_kind => (self.kind, name),
+            None if has(Prefix::May) => (self.kind, name),
             None => ("", name),
         };
-        let is_none = name.to_ascii_lowercase().contains("none");
-        if self.may_be_none && is_none {
-            return;
-        }
-        // Where the release is not known, what one of them has is right.
-        let series = match release {
-            Some(release) => vec![*Series::of(release)],
-            None => TABLE.to_vec(),
-        };
+        // A name with the kind twice is nobody's plugin.
+        let is_sites = self.is_sites && !bare.contains('/');
         let is_own = |series: &Series| {
             let names = (self.names)(series);
             // A series that goes on without the plugin has no names.
@@ -342,15 +474,26 @@ impl PluginKey {
         } else {
             has_file(&Self::file(kind, bare))
         };
-        let stops_slurmd = series.iter().all(|own| (self.stops_slurmd)(own));
+        let stops = series.iter().map(|own| (self.stops)(own));
+        // Where the series differ, slurmctld is what all of them stop.
+        let stops = stops
+            .reduce(|one, other| if one == other { one } else { Stops::Slurmctld })
+            .unwrap_or(Stops::Slurmctld);
+        let is_elsewhere = is_own && self.is_of_slurmctlds_host;
         let (key, name) = (self.shown, name.to_owned());
         match is_there {
             Some(true) => {}
-            None if self.is_sites || is_own => found.unseen.push(Unseen {
+            Some(false) if is_elsewhere => found.unseen.push(Unseen {
                 line,
                 key,
                 name,
-                stops_slurmd,
+                stops,
+            }),
+            None if is_sites || is_own => found.unseen.push(Unseen {
+                line,
+                key,
+                name,
+                stops,
             }),
             Some(false) | None => found.unknown.push(Unknown {
                 line,
@@ -358,15 +501,20 @@ impl PluginKey {
                 name,
                 expected: series.last().map_or_else(Vec::new, |newest| {
                     let names = (self.names)(newest).iter();
-                    names.map(|name| format!("{}/{name}", self.kind)).collect()
+                    let shown = |own: &&str| match (self.prefix)(newest) {
+                        Prefix::Must | Prefix::May => format!("{}/{own}", self.kind),
+                        Prefix::Never => (*own).to_owned(),
+                    };
+                    names.map(shown).collect()
                 }),
-                stops_slurmd,
+                stops,
             }),
         }
     }
 
-    /// The file of a plugin in PluginDir.
+    /// The file of a plugin in PluginDir (`plugin_load_and_link`).
     fn file(kind: &str, bare: &str) -> String {
+        let bare = bare.replace('/', "_");
         if kind.is_empty() {
             format!("{bare}.so")
         } else {
@@ -397,6 +545,32 @@ mod tests {
             ("HashPlugin=hash/sha3\n", "23.11", (1, 0), (1, 0)),
             ("HashPlugin=hash/sha3\n", "24.05", (0, 0), (0, 0)),
             ("PrEpPlugins=prep/script\n", "22.05", (0, 0), (0, 0)),
+            ("AuthAltTypes=auth/nonsense\n", "22.05", (1, 0), (1, 0)),
+            ("AuthAltTypes=auth/nonsense\n", "25.11", (1, 0), (1, 0)),
+            // slurmctld's host may have it.
+            ("AuthAltTypes=auth/jwt\n", "25.11", (0, 1), (0, 1)),
+            ("AuthAltTypes=munge,jwt\n", "23.11", (0, 1), (0, 1)),
+            ("AuthAltTypes=munge\n", "23.02", (1, 0), (1, 0)),
+            ("AuthAltTypes=auth/slurm\n", "23.02", (1, 0), (1, 0)),
+            ("CliFilterPlugins=nosuch\n", "25.11", (0, 1), (1, 0)),
+            ("CliFilterPlugins=syslog,lua\n", "25.11", (0, 1), (1, 0)),
+            (
+                "CliFilterPlugins=cli_filter/none\n",
+                "22.05",
+                (0, 0),
+                (0, 0),
+            ),
+            ("CliFilterPlugins=None\n", "22.05", (0, 1), (1, 0)),
+            ("CliFilterPlugins=nosuch,None\n", "23.11", (0, 0), (0, 0)),
+            ("MpiDefault=pmix\n", "25.11", (0, 1), (1, 0)),
+            ("MpiDefault=pmi2\n", "22.05", (0, 0), (0, 0)),
+            ("MpiDefault=nosuch\n", "22.05", (0, 1), (1, 0)),
+            // Slurm looks for mpi_mpi_pmi2.so.
+            ("MpiDefault=mpi/pmi2\n", "25.11", (1, 0), (1, 0)),
+            ("MpiDefault=openmpi\n", "22.05", (0, 0), (0, 0)),
+            ("MpiDefault=OpenMPI\n", "22.05", (0, 1), (1, 0)),
+            ("MpiDefault=OpenMPI\n", "25.11", (0, 0), (0, 0)),
+            ("MpiDefault=pmi2,pmi2\n", "25.11", (0, 1), (1, 0)),
         ] {
             assert_eq!(told(conf, release, None), not_seen, "{conf} {release}");
             assert_eq!(

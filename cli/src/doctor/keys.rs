@@ -118,33 +118,21 @@ pub(super) fn stop(slurm: &Slurm, release: Release) -> Option<(ForecastOutcome, 
     };
     let stop = fault.or_else(of_itself).or_else(|| {
         let mut unknown = names_of_plugins(slurm, Some(release)).unknown;
-        unknown.sort_by_key(|own| !own.stops_slurmd);
-        let first = unknown.first()?;
-        let why = evidence_of(first);
-        Some(if first.stops_slurmd {
-            stops_slurmd(why)
-        } else {
-            stops_slurmctld(&why)
-        })
+        unknown.sort_by_key(|own| own.stops == Stops::Slurmctld);
+        let mut unknown = unknown.iter();
+        unknown.find_map(|own| outcome_of(own.stops, evidence_of(own)))
     });
     let stop = stop.or_else(|| {
         let mut breaches = slurm.breaches(Some(release));
         breaches.sort_by_key(|own| own.stops == Stops::Slurmctld);
-        let first = breaches.first()?;
-        Some(match first.stops {
-            Stops::All | Stops::Slurmd => stops_slurmd(first.to_string()),
-            Stops::Slurmctld => stops_slurmctld(&first.to_string()),
-        })
+        let mut breaches = breaches.iter();
+        breaches.find_map(|own| outcome_of(own.stops, own.to_string()))
     });
     let stop = stop.or_else(|| {
         let mut missing = needs::missing(slurm, slurm.needs(Some(release)));
         missing.sort_by_key(|own| own.stops == Stops::Slurmctld);
-        let first = missing.first()?;
-        let why = evidence_of_need(first);
-        Some(match first.stops {
-            Stops::All | Stops::Slurmd => stops_slurmd(why),
-            Stops::Slurmctld => stops_slurmctld(&why),
-        })
+        let mut missing = missing.iter();
+        missing.find_map(|own| outcome_of(own.stops, evidence_of_need(own)))
     });
     stop.or_else(|| {
         let faults = slurm.cluster_faults(Some(release));
@@ -155,6 +143,15 @@ pub(super) fn stop(slurm: &Slurm, release: Release) -> Option<(ForecastOutcome, 
             stops_slurmctld(&first.to_string())
         })
     })
+}
+
+/// What becomes of a node where `stops` do not start; None where its daemons start and it registers.
+fn outcome_of(stops: Stops, why: String) -> Option<(ForecastOutcome, String)> {
+    match stops {
+        Stops::All | Stops::Slurmd => Some((ForecastOutcome::NoStart, why)),
+        Stops::Slurmctld => Some(stops_slurmctld(&why)),
+        Stops::Submission | Stops::Srun => None,
+    }
 }
 
 /// Nothing is known of a node whose slurmctld does not start.
@@ -185,6 +182,12 @@ fn effect_of(stops: Stops) -> &'static str {
         Stops::All => NO_DAEMON,
         Stops::Slurmctld => NO_SLURMCTLD,
         Stops::Slurmd => "slurmd does not start, and the node is down",
+        Stops::Submission => {
+            "every srun, salloc, sbatch and scrontab ends with an error (\"cannot create cli_filter context\"); the daemons start"
+        }
+        Stops::Srun => {
+            "every srun without --mpi= ends with an error (\"MPI: Cannot create context\"); the daemons start"
+        }
     }
 }
 
@@ -217,7 +220,11 @@ fn report_need(need: &Need<'_>, report: &mut DoctorReport) {
                     need.key
                 )
             }
-            Wanted::Database | Wanted::Qos | Wanted::StartedBy | Wanted::Topology => {
+            Wanted::Database
+            | Wanted::JwtKey
+            | Wanted::Qos
+            | Wanted::StartedBy
+            | Wanted::Topology => {
                 format!("{place}: no {}=", need.key)
             }
         },
@@ -376,13 +383,20 @@ fn report_plugin(unknown: &Unknown<'_>, report: &mut DoctorReport) {
         check,
         Harm::StopsJobs,
         evidence_of(unknown),
-        if unknown.stops_slurmd {
-            "slurmd does not start, and the node is down; names of plugins are compared letter by letter"
-        } else {
-            "slurmctld does not start; names of plugins are compared letter by letter"
-        },
+        format!(
+            "{}; names of plugins are compared letter by letter",
+            match unknown.stops {
+                // What this host has of it.
+                Stops::All | Stops::Slurmd => effect_of(Stops::Slurmd),
+                Stops::Slurmctld => "slurmctld does not start",
+                Stops::Submission | Stops::Srun => effect_of(unknown.stops),
+            }
+        ),
         if unknown.expected.is_empty() {
-            format!("{}: install the plugin, or remove its name", unknown.line.place())
+            format!(
+                "{}: install the plugin, or remove its name",
+                unknown.line.place()
+            )
         } else {
             format!(
                 "{}: {}= with {}",

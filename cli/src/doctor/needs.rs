@@ -36,18 +36,13 @@ pub(super) fn open(slurm: &Slurm, needs: &[Need<'_>], unseen: &[Unseen<'_>]) -> 
         (what, need.stops)
     });
     let of_plugins = unseen.iter().map(|own| {
-        let stops = if own.stops_slurmd {
-            Stops::All
-        } else {
-            Stops::Slurmctld
-        };
         let what = format!(
             "{}: the plugin of {}={}",
             own.line.place(),
             own.key,
             own.name
         );
-        (what, stops)
+        (what, own.stops)
     });
     let all = of_host.chain(of_plugins);
     all.map(|(what, stops)| {
@@ -55,6 +50,8 @@ pub(super) fn open(slurm: &Slurm, needs: &[Need<'_>], unseen: &[Unseen<'_>]) -> 
             Stops::All => "no daemon starts",
             Stops::Slurmctld => "slurmctld does not start",
             Stops::Slurmd => "slurmd does not start",
+            Stops::Submission => "srun, salloc and sbatch do not run",
+            Stops::Srun => "srun without --mpi= does not run",
         };
         format!("{what} ({who} without it)")
     })
@@ -78,6 +75,9 @@ pub(super) fn words_of(need: &Need<'_>) -> String {
             format!("an answer of slurmdbd for {key}={name}, or what slurmctld kept of one")
         }
         Wanted::Qos => format!("the QOS of {key}={name} in slurmdbd"),
+        Wanted::JwtKey => format!(
+            "on slurmctld's host a key for {key}={name}, which AuthAltParameters= names, else jwt_hs256.key in StateSaveLocation"
+        ),
         Wanted::Topology => {
             format!(
                 "what {key}={name}, and each {key}= after it, names in slurmctld's topology.yaml or topology.conf"
@@ -114,7 +114,9 @@ fn state_of(slurm: &Slurm, need: &Need<'_>) -> State {
             Some(true) | None => State::Open,
         },
         Wanted::TopologyLine(key) => state_of_topology(slurm, key),
-        Wanted::Database | Wanted::Qos | Wanted::StartedBy | Wanted::Topology => State::Open,
+        Wanted::Database | Wanted::JwtKey | Wanted::Qos | Wanted::StartedBy | Wanted::Topology => {
+            State::Open
+        }
     }
 }
 

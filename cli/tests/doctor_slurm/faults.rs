@@ -312,6 +312,20 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
     (
         CONF,
         "GresTypes=gpu\n",
+        "GresTypes=gpu\nAuthAltTypes=auth/nonsense\n",
+        "slurm-conf",
+        "AuthAltTypes=auth/nonsense: Slurm has no such plugin",
+    ),
+    (
+        CONF,
+        "GresTypes=gpu\n",
+        "GresTypes=gpu\nMpiDefault=mpi/pmi2\n",
+        "slurm-conf",
+        "MpiDefault=mpi/pmi2: Slurm has no such plugin",
+    ),
+    (
+        CONF,
+        "GresTypes=gpu\n",
         "GresTypes=gpu\nInclude partitions.conf\n",
         "slurm-conf",
         "Include partitions.conf: no such file",

@@ -16,7 +16,7 @@ use crate::release::{Release, Span};
 use crate::rules::{Series, TABLE};
 use table::DEMANDS;
 
-/// Who does not start.
+/// Who does not start, or does not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stops {
     /// slurmctld, slurmd and every command.
@@ -25,6 +25,10 @@ pub enum Stops {
     Slurmctld,
     /// slurmd.
     Slurmd,
+    /// Every srun, salloc, sbatch and scrontab; the daemons start.
+    Submission,
+    /// Every srun without `--mpi=`; the daemons start.
+    Srun,
 }
 
 /// A demand that is not met.

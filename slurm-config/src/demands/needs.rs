@@ -23,6 +23,9 @@ pub enum Wanted {
     Database,
     /// A quality of service that slurmdbd has (`_build_single_partitionline_info`, slurmctld/read_config.c).
     Qos,
+    /// A key of auth/jwt: what AuthAltParameters= says, else jwt_hs256.key in StateSaveLocation (`_init_hs256`,
+    /// plugins/auth/jwt), on slurmctld's host.
+    JwtKey,
     /// Here, and on every other line that names some: a topology of each name, and in it the switch or block that stands behind a
     /// colon, in what slurmctld reads of topologies (`_set_nodes_topo` and `set_part_topology_idx`, slurmctld): topology.yaml, else
     /// topology.conf alone, whose name is `default`.
@@ -225,6 +228,18 @@ pub fn needs(conf: &[Line], release: Option<Release>) -> Vec<Need<'_>> {
             });
         }
     }
+    found.extend(script_of_cli_filter(conf, is_of(NONE_IS_NO_CLI_FILTER)));
+    if let Some((name, line)) = given("AuthAltTypes")
+        && has_plugin(name, "auth/", "jwt")
+    {
+        found.push(Need {
+            line,
+            key: "AuthAltTypes",
+            name,
+            wanted: Wanted::JwtKey,
+            stops: Stops::Slurmctld,
+        });
+    }
     for own in LINES.iter().filter(|own| is_of(own.releases)) {
         let Some((name, line)) = given("TopologyPlugin") else {
             continue;
@@ -270,6 +285,33 @@ pub fn needs(conf: &[Line], release: Option<Release>) -> Vec<Need<'_>> {
         });
     }
     found
+}
+
+/// The releases in which CliFilterPlugins= with `none` in it is none (`_validate_and_set_defaults`, common/read_config.c).
+const NONE_IS_NO_CLI_FILTER: Span = Span::ALL.since(23, 11);
+
+/// Whether a list of plugins has one, with or without its kind.
+fn has_plugin(list: &str, kind: &str, name: &str) -> bool {
+    let names = list.split(',').map(str::trim);
+    let mut names = names.map(|own| own.strip_prefix(kind).unwrap_or(own));
+    names.any(|own| own == name)
+}
+
+/// The script of cli_filter/lua (`init`, plugins/cli_filter/lua), unless CliFilterParameters=, which newer releases have, names
+/// another.
+fn script_of_cli_filter(conf: &[Line], is_none_none: bool) -> Option<Need<'_>> {
+    let (name, line) = last(conf, "clifilterplugins")?;
+    let is_none = is_none_none && name.to_ascii_lowercase().contains("none");
+    let parameters = last(conf, "clifilterparameters");
+    let is_elsewhere = parameters.is_some_and(|(value, _)| value.contains("cli_filter_lua_path="));
+    let is_wanted = has_plugin(name, "cli_filter/", "lua") && !is_none && !is_elsewhere;
+    is_wanted.then_some(Need {
+        line,
+        key: "CliFilterPlugins",
+        name,
+        wanted: Wanted::FileBeside(&["cli_filter.lua"]),
+        stops: Stops::Submission,
+    })
 }
 
 /// The releases in which a QOS of a partition's line must be known, whatever is enforced.
@@ -353,6 +395,18 @@ mod tests {
         assert_eq!(stops("24.11"), None);
         assert_eq!(stops("25.05"), Some(Stops::Slurmd));
         assert_eq!(stops("25.11"), Some(Stops::All));
+        let script = [(
+            "CliFilterPlugins",
+            "syslog,lua".to_owned(),
+            Wanted::FileBeside(&["cli_filter.lua"]),
+        )];
+        assert_eq!(told("CliFilterPlugins=syslog,lua\n", "22.05"), script);
+        assert_eq!(told("CliFilterPlugins=site_lua\n", "22.05"), []);
+        assert_eq!(told("CliFilterPlugins=lua,none\n", "23.11"), []);
+        let path = "CliFilterPlugins=lua\nCliFilterParameters=cli_filter_lua_path=/a\n";
+        assert_eq!(told(path, "25.11"), []);
+        let key = [("AuthAltTypes", "auth/jwt".to_owned(), Wanted::JwtKey)];
+        assert_eq!(told("AuthAltTypes=auth/jwt\n", "22.05"), key);
         let qos = "AccountingStorageType=accounting_storage/slurmdbd\nPartitionName=p Nodes=n QOS=a AllowQOS=b DenyQOS=\n\
                    PartitionName=q AllowQOS=ALL\n";
         assert_eq!(told(qos, "24.11").len(), 2);
