@@ -30,7 +30,8 @@ pub struct StepCpus {
 /// The cpuset, where it holds no more cores than Slurm gave the step.  Else cores are not fenced
 /// (`ConstrainCores=no`), and the union of the masks is the step's, where that holds no more cores either.  Else
 /// Slurm bound nobody (`TaskPlugin=task/none`), and the cores that it gave are, where their numbers can be told.
-/// Never an SMT sibling that every mask leaves out (`--hint=nomultithread`).
+/// Never an SMT sibling that every mask leaves out (`--hint=nomultithread`), and of CPUs that the machine does not know, as
+/// one that came online since it was read, none where there are others: each task's answer is then the same, whatever mask it has.
 pub fn find_step_cpus(machine: &Machine, view: &StepView<'_>) -> StepCpus {
     let owned = |cpus| StepCpus {
         cpus,
@@ -40,13 +41,14 @@ pub fn find_step_cpus(machine: &Machine, view: &StepView<'_>) -> StepCpus {
     for mask in view.masks {
         masked.extend_with(mask);
     }
-    masked = masked.intersection(&view.cpuset);
+    let cpuset = known_to(machine, &view.cpuset);
+    masked = masked.intersection(&cpuset);
     let is_given = |cpus: &CpuSet| {
         let cores = machine.cores.iter().filter(|core| core.intersects(cpus));
         view.core_count.is_none_or(|given| cores.count() <= given)
     };
-    if is_given(&view.cpuset) {
-        return owned(drop_idle_siblings(machine, &view.cpuset, &masked));
+    if is_given(&cpuset) {
+        return owned(drop_idle_siblings(machine, &cpuset, &masked));
     }
     if !masked.is_empty() && is_given(&masked) {
         return owned(masked);
@@ -54,17 +56,23 @@ pub fn find_step_cpus(machine: &Machine, view: &StepView<'_>) -> StepCpus {
     let cores = view
         .cores
         .as_ref()
-        .map(|cores| cores.intersection(&view.cpuset));
+        .map(|cores| cores.intersection(&cpuset));
     if let Some(cores) = cores.filter(|cores| !cores.is_empty()) {
         return owned(cores);
     }
     StepCpus {
-        cpus: if masked.is_empty() {
-            view.cpuset.clone()
-        } else {
-            masked
-        },
+        cpus: if masked.is_empty() { cpuset } else { masked },
         is_owned: false,
+    }
+}
+
+/// The CPUs of `cpuset` that the machine has; all of it where it has none of them.
+fn known_to(machine: &Machine, cpuset: &CpuSet) -> CpuSet {
+    let known = cpuset.intersection(&machine.online);
+    if known.is_empty() {
+        cpuset.clone()
+    } else {
+        known
     }
 }
 
@@ -189,6 +197,13 @@ mod tests {
         assert_eq!(step_cpus("0-7", &["0", "1", "2", "3"], Some(4)), "0-3");
         assert_eq!(step_cpus("0-7", &["0"], Some(4)), "0-3", "other cores too");
         assert_eq!(step_cpus("0-7", &["0-7"], Some(4)), "0-7");
+    }
+
+    #[test]
+    fn cpus_that_the_machine_does_not_know_are_no_part_of_a_step() {
+        assert_eq!(step_cpus("0-9", &["0-7"], None), "0-7");
+        assert_eq!(step_cpus("6-9", &["9"], Some(2)), "6-7");
+        assert_eq!(step_cpus("8-9", &["8-9"], None), "8-9", "it knows none");
     }
 
     #[test]
