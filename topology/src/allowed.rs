@@ -53,10 +53,7 @@ pub fn find_step_cpus(machine: &Machine, view: &StepView<'_>) -> StepCpus {
     if !masked.is_empty() && is_given(&masked) {
         return owned(masked);
     }
-    let cores = view
-        .cores
-        .as_ref()
-        .map(|cores| cores.intersection(&cpuset));
+    let cores = view.cores.as_ref().map(|cores| cores.intersection(&cpuset));
     if let Some(cores) = cores.filter(|cores| !cores.is_empty()) {
         return owned(cores);
     }

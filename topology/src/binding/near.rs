@@ -97,8 +97,8 @@ impl Near {
     /// Whether CPUs of these `areas` are near every GPU that the pool has one near to.
     pub(super) fn touches_all(&self, pool: &Pool, areas: &[usize]) -> bool {
         self.gpu_nodes.iter().flatten().all(|nodes| {
-            let is_near = |area: &Area| area.node.is_some_and(|node| nodes.contains(node));
             let mut held = areas.iter().filter_map(|area| pool.areas.get(*area));
+            let is_near = |area: &Area| area.is_of(nodes);
             held.any(is_near) || !pool.areas.iter().any(is_near)
         })
     }

@@ -135,8 +135,8 @@ impl Far {
 impl<'a> Wants<'a> {
     /// Where `area` is, seen from the GPUs of a task; none where it is local to it.
     pub(super) fn far(&self, near: &Near, area: &Area) -> Option<Far> {
-        let is_local = area.node.is_some_and(|node| near.nodes.contains(node));
-        (!is_local).then(|| Far::of(self.machine, &near.nodes, area.node, area.package))
+        (!area.is_of(&near.nodes))
+            .then(|| Far::of(self.machine, &near.nodes, area.node, area.package))
     }
 
     /// What is near those who take part.
@@ -303,9 +303,8 @@ impl<'a> Wants<'a> {
         }
         // Each has one node, so what is left of a node helps nobody elsewhere.
         let seats = pool.areas.iter().map(|area| {
-            let here = |near: &&Near| area.node.is_some_and(|node| near.nodes.contains(node));
             self.takers()
-                .filter(here)
+                .filter(|near| area.is_of(&near.nodes))
                 .count()
                 .min(area.cpus.len() / least)
         });
@@ -321,8 +320,7 @@ struct Group {
 
 impl Group {
     fn areas<'p>(&self, pool: &'p Pool) -> impl Iterator<Item = &'p Area> {
-        let is_here = |area: &&Area| area.node.is_some_and(|node| self.nodes.contains(node));
-        pool.areas.iter().filter(is_here)
+        pool.areas.iter().filter(|area| area.is_of(&self.nodes))
     }
 
     /// How many of the pool's CPUs are near them.

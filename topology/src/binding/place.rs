@@ -4,6 +4,8 @@
 //! they asked for on a node of theirs (`seat_local`), how many of the others find it on a node of nobody's
 //! (`seat_elsewhere`), and only what is left then gets CPUs of several nodes (`Loose`), of one package where that can be.
 
+mod loose;
+
 use std::collections::BTreeSet;
 
 use smallvec::SmallVec;
@@ -12,6 +14,7 @@ use super::flow::{Demand, Units, draw, draw_amounts, draw_from_each};
 use super::pool::{Area, Pool, count};
 use crate::machine::Machine;
 use crate::set::{CpuSet, NodeSet};
+use loose::Loose;
 
 /// A task that takes part.
 pub(super) struct Taker<'a> {
@@ -30,7 +33,7 @@ pub(super) struct Taker<'a> {
 impl Taker<'_> {
     /// Whether an area is local to it.
     pub(super) fn is_near(&self, area: &Area) -> bool {
-        area.node.is_some_and(|node| self.nodes.contains(node))
+        area.is_of(&self.nodes)
     }
 
     /// Whether its GPUs are on different nodes.
@@ -138,9 +141,7 @@ pub(super) fn place(
 fn classes_of(pool: &Pool, takers: &[Taker<'_>]) -> Vec<Class> {
     let mut classes: Vec<Class> = Vec::new();
     for (index, taker) in takers.iter().enumerate() {
-        let all = pool.areas.iter().enumerate();
-        let near = all.filter(|(_, area)| taker.is_near(area));
-        let areas: Vec<usize> = near.map(|(index, _)| index).collect();
+        let areas = pool.areas_of(&taker.nodes);
         let gpus_on = |area: &usize| {
             let node = pool.areas.get(*area).and_then(|area| area.node);
             let on = taker.gpus_on.iter().find(|(on, _)| Some(*on) == node);
@@ -176,14 +177,8 @@ fn classes_of(pool: &Pool, takers: &[Taker<'_>]) -> Vec<Class> {
 
 /// What a task must have CPUs of, so that one is near each of its GPUs: one of each of these sets of areas.
 fn reaches_of(pool: &Pool, taker: &Taker<'_>, areas: &[usize]) -> Vec<Vec<usize>> {
-    let near = |nodes: &&NodeSet| -> Vec<usize> {
-        let is_near = |index: &usize| {
-            let node = pool.areas.get(*index).and_then(|area| area.node);
-            node.is_some_and(|node| nodes.contains(node))
-        };
-        areas.iter().copied().filter(is_near).collect()
-    };
-    let mut sets: Vec<Vec<usize>> = taker.nodes_of_gpus.iter().map(near).collect();
+    let of_gpus = taker.nodes_of_gpus.iter();
+    let mut sets: Vec<Vec<usize>> = of_gpus.map(|nodes| pool.areas_of(nodes)).collect();
     sets.retain(|set| !set.is_empty());
     // Those with the least choice first: what is in one of them is in a wider one too.
     sets.sort_by_key(Vec::len);
@@ -779,146 +774,6 @@ impl<'a> LocalDemands<'a> {
     }
 }
 
-/// Tasks of one class that get CPUs of several nodes.
-struct Loose<'p, 'a> {
-    placing: &'p mut Placing<'a>,
-    class: &'p Class,
-}
-
-impl Loose<'_, '_> {
-    fn package(&self, area: usize) -> Option<u32> {
-        self.placing
-            .pool
-            .areas
-            .get(area)
-            .and_then(|area| area.package)
-    }
-
-    /// Deals `units` to so many tasks, `each` to every one: over all areas where their GPUs are on different nodes,
-    /// else over as few as can be.
-    fn share(&self, mut units: Units, tasks: u32, each: u32) -> Vec<Units> {
-        let areas = self.placing.pool.areas.len();
-        let block = self.placing.block.max(1);
-        let mut seats = Vec::new();
-        for done in 0..tasks {
-            let mut seat = Units::none(areas);
-            if self.class.is_spanning() {
-                // Whole cores; less where it would otherwise have none there.
-                let even = |held: u32| {
-                    let even = held / (tasks - done);
-                    if even < block {
-                        even
-                    } else {
-                        even / block * block
-                    }
-                };
-                let even: Vec<(usize, u32)> = units
-                    .held()
-                    .map(|(area, held)| (area, even(held)))
-                    .collect();
-                for (area, even) in even {
-                    let want = each - seat.sum();
-                    move_units(&mut units, &mut seat, area, even.min(want));
-                }
-            }
-            while seat.sum() < each {
-                let want = each - seat.sum();
-                let packages: Vec<Option<u32>> =
-                    seat.held().map(|(area, _)| self.package(area)).collect();
-                let best = units.held().max_by_key(|(area, held)| {
-                    // Those whose GPUs are on different nodes leave some of each for the next.
-                    let most = if self.class.is_spanning() {
-                        *held
-                    } else {
-                        (*held).min(want)
-                    };
-                    (
-                        packages.contains(&self.package(*area)),
-                        most,
-                        usize::MAX - area,
-                    )
-                });
-                let Some((area, held)) = best else {
-                    break;
-                };
-                move_units(
-                    &mut units,
-                    &mut seat,
-                    area,
-                    if self.class.is_spanning() {
-                        want.min(block)
-                    } else {
-                        held.min(want)
-                    },
-                );
-            }
-            seats.push(seat);
-        }
-        seats
-    }
-
-    /// Gives the first tasks all of `units` that they still want.
-    fn take_local(&self, seats: &mut [Units], mut units: Units) {
-        let each = self.placing.sizes.each;
-        for seat in seats {
-            let want = each.saturating_sub(seat.sum());
-            let more = units.sum().min(want);
-            for share in self.share(units.clone(), 1, more) {
-                for (area, taken) in share.held() {
-                    move_units(&mut units, seat, area, taken);
-                }
-            }
-        }
-    }
-
-    /// Fills a task up from what nobody has: from one package where that can be, and there from as few nodes.
-    ///
-    /// `of_others` is how many CPUs that could be local to somebody must be used up for want of others.
-    fn fill(&mut self, seat: &mut Units, of_others: &mut u32) {
-        let each = self.placing.sizes.each;
-        while seat.sum() < each {
-            let want = each - seat.sum();
-            let packages: Vec<Option<u32>> =
-                seat.held().map(|(area, _)| self.package(area)).collect();
-            let open = |area: usize| -> u32 {
-                let room = self.placing.room.at(area);
-                if self.placing.is_local_to_some(area) {
-                    room.min(*of_others)
-                } else {
-                    room
-                }
-            };
-            let areas = || 0..self.placing.pool.areas.len();
-            let open_in = |package| -> u32 {
-                areas()
-                    .filter(|area| self.package(*area) == package)
-                    .map(open)
-                    .sum()
-            };
-            let best = areas().filter(|area| open(*area) > 0).min_by_key(|area| {
-                let package = self.package(*area);
-                (
-                    !packages.is_empty() && !packages.contains(&package),
-                    open_in(package) < want,
-                    self.placing.is_local_to_some(*area),
-                    open(*area) < want,
-                    self.placing.distance(self.class, *area),
-                    u32::MAX - open(*area),
-                )
-            });
-            let Some(area) = best else {
-                return;
-            };
-            let taken = open(area).min(want);
-            if self.placing.is_local_to_some(area) {
-                *of_others -= taken;
-            }
-            seat.add(area, taken);
-            self.placing.room.sub(area, taken);
-        }
-    }
-}
-
 /// How many tasks each area could take whole that want `each` CPUs, were it empty; in whole cores or not.
 fn seats_in(pool: &Pool, each: u32, by_core: bool) -> Units {
     let each = each.max(1);
@@ -931,12 +786,6 @@ fn seats_in(pool: &Pool, each: u32, by_core: bool) -> Units {
         }
     });
     seats.collect()
-}
-
-fn move_units(from: &mut Units, to: &mut Units, area: usize, units: u32) {
-    let units = units.min(from.at(area));
-    from.sub(area, units);
-    to.add(area, units);
 }
 
 fn are_met(demands: &[Demand<'_>], drawn: &[u32]) -> bool {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use smallvec::SmallVec;
 
 use crate::machine::{Machine, NumaNode};
-use crate::set::CpuSet;
+use crate::set::{CpuSet, NodeSet};
 
 /// The CPUs that are dealt.
 pub(super) struct Pool {
@@ -132,6 +132,13 @@ impl Pool {
         pool
     }
 
+    /// The indexes of the areas of `nodes`.
+    pub(super) fn areas_of(&self, nodes: &NodeSet) -> Vec<usize> {
+        let areas = self.areas.iter().enumerate();
+        let of_nodes = areas.filter(|(_, area)| area.is_of(nodes));
+        of_nodes.map(|(index, _)| index).collect()
+    }
+
     /// The most CPUs below one cache, at least 1.
     pub(super) fn widest_cell(&self) -> usize {
         let cells = self.areas.iter().flat_map(|area| &area.cells);
@@ -215,6 +222,11 @@ impl Holder {
 }
 
 impl Area {
+    /// Whether it is of one of `nodes`.
+    pub(super) fn is_of(&self, nodes: &NodeSet) -> bool {
+        self.node.is_some_and(|node| nodes.contains(node))
+    }
+
     /// How many tasks could each have `size` CPUs of whole cores of it.
     pub(super) fn core_seats(&self, size: u32) -> u32 {
         self.cells

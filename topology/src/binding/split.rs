@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::deal::{Most, deal};
 use super::flow::Units;
+use super::judge::far_gpus;
 use super::near::Near;
 use super::nearer::{Finish, nearer};
 use super::objective::{Far, Merit, Wants, fair_shares};
@@ -129,13 +130,10 @@ fn served(machine: &Machine, step: &StepRequest, near: &[Near], plan: &[CpuSet])
     for ((near, cpus), request) in near.iter().zip(plan).zip(&step.tasks) {
         served.dealt += usize::from(near.is_placed() && !cpus.is_empty());
         served.local += near.cpus.common(cpus).min(asked);
-        let is_touched = |nodes: &NodeSet| {
-            let here = machine.cpus_of(nodes).intersection(&step.step_cpus);
-            here.is_empty() || here.intersects(cpus)
-        };
         let is_whole = near.is_placed() && !cpus.is_empty() && cpus.is_subset(&near.cpus);
-        let is_whole = is_whole && near.gpu_nodes.iter().flatten().all(is_touched);
-        served.whole += usize::from(is_whole);
+        // The step itself may have none near some GPU.
+        let far_of = |cpus| far_gpus(machine, near, cpus).count();
+        served.whole += usize::from(is_whole && far_of(cpus) == far_of(&step.step_cpus));
         if !near.is_far() || near.first_unknown().is_some() {
             continue;
         }

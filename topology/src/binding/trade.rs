@@ -211,14 +211,8 @@ impl<'a> Market<'a> {
         if let Some(class) = self.classes.iter().position(alike) {
             return class;
         }
-        let areas_near = |nodes: &NodeSet| -> Vec<usize> {
-            let areas = pool.areas.iter().enumerate();
-            areas
-                .filter(|(_, area)| area.node.is_some_and(|node| nodes.contains(node)))
-                .map(|(index, _)| index)
-                .collect()
-        };
-        let of_gpus = near.gpu_nodes.iter().flatten().map(areas_near);
+        let known = near.gpu_nodes.iter().flatten();
+        let of_gpus = known.map(|nodes| pool.areas_of(nodes));
         let far = pool.areas.iter().flat_map(|area| {
             let far = self.wants.far(near, area);
             area.cells.iter().map(move |_| far)
