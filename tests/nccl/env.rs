@@ -80,17 +80,7 @@ fn the_sites_file_is_the_answer_where_nothing_else_is() {
 fn rccl_is_not_answered_with_a_file_of_nccls() {
     require_root();
     let world = World::new(2, 2);
-    let library = world.path("librccl.so.1");
-    let mut compiler = Command::new("cc");
-    compiler.args([
-        "-shared",
-        "-Wl,-soname,librccl.so.1",
-        "-x",
-        "c",
-        "/dev/null",
-        "-o",
-    ]);
-    assert!(compiler.arg(&library).status().unwrap().success());
+    let library = world.empty_rccl();
     for version in env_interfaces().into_iter().map(u32::from) {
         let preload = [("LD_PRELOAD", library.to_str().unwrap())];
         let answer = ask(&world, version, &["NCCL_TOPO_FILE"], &preload);

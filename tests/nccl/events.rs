@@ -51,16 +51,7 @@ fn every_version_tells_of_a_ring_that_crosses() {
 #[test]
 fn in_a_process_with_rccl_nothing_is_watched() {
     let world = World::new(2, 2);
-    let library = world.path("librccl.so.1");
-    let mut compiler = Command::new("cc");
-    compiler.args([
-        "-shared",
-        "-Wl,-soname,librccl.so.1",
-        "-x",
-        "c",
-        "/dev/null",
-    ]);
-    assert!(compiler.arg("-o").arg(&library).status().unwrap().success());
+    let library = world.empty_rccl();
     for version in profiler_interfaces().into_iter().map(u32::from) {
         let mut command = world.command(version, "", "AllReduce:RING:262144");
         let run = world.profile_by(command.env("LD_PRELOAD", &library));

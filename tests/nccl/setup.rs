@@ -68,6 +68,16 @@ impl World {
         self.folder.path().join(name)
     }
 
+    /// A library with RCCL's name and nothing in it, to be loaded before others.
+    pub(crate) fn empty_rccl(&self) -> PathBuf {
+        let library = self.path("librccl.so.1");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-Wl,-soname,librccl.so.1"]);
+        compiler.args(["-x", "c", "/dev/null", "-o"]);
+        assert!(compiler.arg(&library).status().unwrap().success());
+        library
+    }
+
     pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
     }
