@@ -1,7 +1,7 @@
 //! `gpu-numa snapshot`: the files that the plugins read.
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use ffi::linux::file::{is_roots_file, read_roots_text};
@@ -16,6 +16,11 @@ use topology::sysfs;
 use crate::command::{CommandError, From, Outcome};
 use crate::out::{self, Out, WriteError};
 
+/// Held by who writes: two at once would leave files of two machines, or of two drivers, beside each other.
+const LOCK_FILE: &str = ".lock";
+/// The service is ended after 30 s; reading a host takes less than one, where its libraries answer.
+const PATIENCE: Duration = Duration::from_secs(25);
+
 /// Writes node.json, nccl-topo.xml and nccl-topo-multi.xml.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
@@ -23,7 +28,7 @@ use crate::out::{self, Out, WriteError};
   gpu-numa snapshot --from /srv/recorded/node7 --dir /tmp/node7
   gpu-numa snapshot --check
 
-Run at boot by gpu-numa-bind.service, before slurmd.  Each file is replaced in one step, and node.json is there only while all of them are of one machine.  If no correct NCCL file can be written for the machine, none is written, and NCCL detects the machine by itself.")]
+Run at boot by gpu-numa-bind.service, before slurmd.  Each file is replaced in one step, one process writes at a time, and node.json is there only while all of them are of one machine.  If no correct NCCL file can be written for the machine, none is written, and NCCL detects the machine by itself.")]
 pub(crate) struct Snapshot {
     #[command(flatten)]
     from: From,
@@ -84,9 +89,13 @@ impl Snapshot {
     }
 
     fn write(&self, out: &mut Out) -> Result<Outcome, CommandError> {
+        let folder = make_folder(&self.dir)?;
+        // From before the host is read: what is written last was read last.
+        let _lock = folder
+            .lock(LOCK_FILE.as_ref(), PATIENCE)
+            .map_err(|error| WriteError::refused("write into", error))?;
         // A service that loaded the driver would undo who has just unloaded it, to put a newer one in its place.
         let machine = self.from.read_as_it_is()?;
-        let folder = make_folder(&self.dir)?;
         // First gone and last written: without it the plugins use none of the files, so that one who is ended in between
         // leaves no file of NCCL's beside another machine.
         let path = self.dir.join(NODE_FILE);

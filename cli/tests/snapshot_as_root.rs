@@ -231,3 +231,73 @@ fn a_writer_that_does_not_come_to_its_end_leaves_no_node_json() {
     assert_eq!(snapshot(folder.path(), &[]).status.code(), Some(0));
     assert_eq!(snapshot(folder.path(), &["--check"]).status.code(), Some(0));
 }
+
+/// What NCCL's files are for the machine that node.json holds, and what they are.
+fn belong_together(dir: &Path) -> bool {
+    let form = |form: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+            .args(["nccl", "emit", "--from"])
+            .arg(dir.join("node.json"))
+            .args(form)
+            .output()
+            .unwrap();
+        output.stdout
+    };
+    let file = |name: &str| fs::read(dir.join(name)).unwrap_or_default();
+    form(&[]) == file("nccl-topo.xml") && form(&["--multi-node"]) == file("nccl-topo-multi.xml")
+}
+
+#[test]
+fn writers_at_once_and_killed_ones_leave_files_of_one_machine() {
+    let hosts = ["l40s-2s-4g-slurm", "dgx-h100"].map(|name| machines::named(name).record());
+    let folder = tempfile::tempdir().unwrap();
+    let start = |number: usize| {
+        as_root(env!("CARGO_BIN_EXE_gpu-numa"))
+            .args(["snapshot", "--dir"])
+            .arg(folder.path())
+            .arg("--from")
+            .arg(hosts[number % 2].root())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let mut kept = 0;
+    for round in 0..12 {
+        let mut writers: Vec<_> = (0..3).map(|writer| start(round + writer)).collect();
+        // Half of the rounds end all of them somewhere on their way, the others let them come to their end.
+        if round % 2 == 1 {
+            std::thread::sleep(Duration::from_millis(20 * round as u64));
+            writers.iter_mut().for_each(|writer| writer.kill().unwrap());
+        }
+        for mut writer in writers {
+            let status = writer.wait().unwrap();
+            assert!(round % 2 == 1 || status.success(), "{round}: {status}");
+        }
+        if folder.path().join("node.json").exists() {
+            kept += 1;
+            assert!(belong_together(folder.path()), "{round}");
+        }
+    }
+    assert!(kept >= 6);
+}
+
+/// A user may lock what all may open, for as long as it likes; that is not what root waits for.
+#[test]
+fn nobody_else_can_have_a_writer_wait() {
+    let folder = written();
+    let lock = folder.path().join(".lock");
+    assert_eq!(lock.metadata().unwrap().mode() & 0o777, 0o600);
+    let held: Vec<_> = [folder.path().to_owned(), folder.path().join("node.json")]
+        .into_iter()
+        .map(|path| {
+            let file = fs::File::open(path).unwrap();
+            file.lock().unwrap();
+            file
+        })
+        .collect();
+    let begin = Instant::now();
+    assert_eq!(snapshot(folder.path(), &[]).status.code(), Some(0));
+    assert!(begin.elapsed() < Duration::from_secs(15));
+    drop(held);
+}

@@ -10,10 +10,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    AtFlags, Mode, OFlags, fcntl_setfl, ftruncate, mkdirat, open, openat, readlinkat, renameat,
-    unlinkat,
+    AtFlags, FlockOperation, Mode, OFlags, fcntl_lock, fcntl_setfl, ftruncate, mkdirat, open,
+    openat, readlinkat, renameat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -22,6 +23,8 @@ use super::process::effective_user;
 
 /// Links that are followed in one path at most, as in the kernel.
 const MAX_LINKS: u32 = 40;
+/// Between two looks whether a lock is free.
+const PAUSE: Duration = Duration::from_millis(20);
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// What is asked of the folders on the way, where the process is root.
@@ -195,6 +198,43 @@ impl Folder {
         &self.path
     }
 
+    /// Waits until no other process writes several files here that belong together, at most for `patience`; none does until
+    /// the answer is dropped.  A process that ends, however it does, is waited for no longer.
+    ///
+    /// The lock is that of a file which its owner alone can open: of the folder itself, or of a file that all may read, any user
+    /// could take it and have root wait.  It is the process's, not the file's: a child that hangs in a driver does not keep it.
+    ///
+    /// # Errors
+    /// Another process writes all that time; else what the system says.
+    pub fn lock(&self, name: &OsStr, patience: Duration) -> Result<FolderLock, FileError> {
+        let path = self.path.join(name);
+        let failed = |error: Errno| io(&path, error.into());
+        let flags = OFlags::RDWR
+            | OFlags::CREATE
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::NOCTTY
+            | OFlags::CLOEXEC;
+        let file = openat(&self.at, name, flags, Mode::from_raw_mode(0o600)).map_err(failed)?;
+        let begin = Instant::now();
+        loop {
+            match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(FolderLock { _file: file }),
+                Err(Errno::ACCESS | Errno::AGAIN) if begin.elapsed() < patience => {
+                    std::thread::sleep(PAUSE);
+                }
+                Err(Errno::ACCESS | Errno::AGAIN) => {
+                    let seconds = patience.as_secs();
+                    let why = format!("another process writes there, for {seconds} s already");
+                    let why = std::io::Error::new(std::io::ErrorKind::WouldBlock, why);
+                    return Err(io(&path, why));
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
     /// Replaces a file in one step, readable by all, whatever the umask.
     ///
     /// # Errors
@@ -227,6 +267,12 @@ impl Folder {
             Err(error) => Err(io(&self.path.join(name), error.into())),
         }
     }
+}
+
+/// That no other process writes into a folder; ends where it is dropped.
+#[derive(Debug)]
+pub struct FolderLock {
+    _file: OwnedFd,
 }
 
 /// Opens a file that a user names for output, new or emptied.  A FIFO is not waited for.
