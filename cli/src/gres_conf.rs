@@ -7,8 +7,10 @@ use slurm_config::node::{Node, real_memory_to_write};
 use slurm_config::parameters::SocketWord;
 use slurm_config::rules::CoresRule;
 use topology::machine::{Gpu, Machine};
+use topology::option::printable;
 use topology::path::nvlinks;
 use topology::pci::PciAddress;
+use topology::text::host_name;
 use topology::vendor::GpuVendor;
 use topology::visible::runtime_order;
 
@@ -121,6 +123,13 @@ impl GresConf {
         let node = world.slurm.as_ref().and_then(|slurm| slurm.node.as_ref());
         let hostname = machine.hostname.as_deref();
         let name = node.map(|node| node.name.as_str()).or(hostname);
+        // A configuration that somebody sent may call it anything, and the lines begin with it.
+        if let Some(odd) = name.filter(|name| host_name(name).is_none()) {
+            let odd = printable(odd);
+            return Err(CommandError::Argument(format!(
+                "NodeName \"{odd}\"; expected letters, digits, '.', '-' and '_'"
+            )));
+        }
         let name = name.map_or("NODE", |name| name.split('.').next().unwrap_or(name));
         let host = Host::new(&world, map.as_ref(), counts)?;
         if (host.has_mig() || host.hides_mig) && self.shards.is_some() {

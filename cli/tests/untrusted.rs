@@ -91,6 +91,27 @@ fn a_forged_host_name_is_refused() {
     assert!(output.stdout.is_empty());
 }
 
+/// Slurm's word for a node may have anything in it where it is quoted.
+#[test]
+fn a_forged_node_name_is_refused() {
+    let host = Host::new();
+    for name in [
+        "\"gpu1 Name=gpu File=/dev/sda #\"",
+        "xName=gpu",
+        "\"gpu1\u{1b}[2J\"",
+    ] {
+        host.write(
+            "etc/slurm/slurm.conf",
+            &format!("ClusterName=x\nSlurmctldHost=a\nGresTypes=gpu\nNodeName={name} CPUs=16 Gres=gpu:4\n"),
+        );
+        let output = host.run(&["gres-conf"]);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name:?}: {text}");
+        assert!(text.contains("expected letters, digits"), "{text}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
 /// A source of numbers that are the same each time.
 struct Dice(u64);
 
@@ -194,6 +215,10 @@ fn is_structure(key: &str) -> bool {
 
 /// The devices and cores of each GPU's line, by Slurm's own rules; not its type, which is a name.
 fn read_gres(page: &str) -> Vec<(Vec<String>, Option<String>)> {
+    read_gres_of(page, "gpu1")
+}
+
+fn read_gres_of(page: &str, node: &str) -> Vec<(Vec<String>, Option<String>)> {
     use slurm_config::config::{Line, Statement, parse};
     let lines: Vec<Line> = parse(page, "gres.conf")
         .into_iter()
@@ -202,7 +227,7 @@ fn read_gres(page: &str) -> Vec<(Vec<String>, Option<String>)> {
             Statement::Include { path, .. } => panic!("includes {path}\n{page}"),
         })
         .collect();
-    let gpus = slurm_config::gres::NodeGres::of(&lines, "gpu1", "gpu");
+    let gpus = slurm_config::gres::NodeGres::of(&lines, node, "gpu");
     assert_eq!(
         gpus.lines.len(),
         lines.len(),
@@ -273,5 +298,231 @@ fn whatever_names_a_machine_has_what_is_printed_acts_on_nothing_and_reads_back()
                 assert!(document.is_ok(), "{round} {words:?}: {document:?}\n{page}");
             }
         }
+    }
+}
+
+/// Commands on a recorded root; `{}` is the root.
+const OF_A_TREE: [&[&str]; 11] = [
+    &["show", "--from", "{}"],
+    &["show", "--json", "--from", "{}"],
+    &["show", "--explain", "GPU0", "--from", "{}"],
+    &["show", "--svg", "-", "--from", "{}"],
+    &["plan", "--tasks", "2", "--from", "{}"],
+    &["doctor", "--from", "{}"],
+    &["doctor", "--json", "--from", "{}"],
+    &["verify", "1", "--gpus", "0", "--from", "{}"],
+    &["gres-conf", "--from", "{}"],
+    &["nccl", "emit", "--from", "{}"],
+    &["fleet", "{}"],
+];
+
+/// What a command said, none of which acts on a terminal; and with which status.
+fn say_safely(words: &[&str], what: &str) -> (String, Option<i32>) {
+    let output = run(words);
+    let page = String::from_utf8(output.stdout).unwrap();
+    let text = format!("{page}{}", String::from_utf8_lossy(&output.stderr));
+    let status = output.status.code();
+    assert!(
+        matches!(status, Some(0..=2)) && !text.contains("panicked"),
+        "{what}: {words:?}: {}\n{text}",
+        output.status
+    );
+    let odd = text.chars().find(|c| !shows_itself(*c));
+    assert_eq!(odd, None, "{what}: {words:?}\n{text:?}");
+    (page, status)
+}
+
+/// Regular files below a folder of a recorded root, and names in it.
+fn files_below(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            files_below(&entry.path(), found);
+        } else if kind.is_file() {
+            found.push(entry.path());
+        }
+    }
+}
+
+/// Whatever somebody put into the files of a host that it sent: each is spoiled in one round or another, alone and with
+/// others, by other text around its own or in its place.
+#[test]
+fn whatever_a_recorded_host_says_what_is_printed_acts_on_nothing() {
+    let mut dice = Dice(0x2545_f491_4f6c_dd1d);
+    for round in 0..10 {
+        let host = Host::new();
+        host.write(
+            "etc/slurm/slurm.conf",
+            "ClusterName=x\nSlurmctldHost=a\nGresTypes=gpu\nNodeName=gpu1 CPUs=16 Gres=gpu:4\n",
+        );
+        host.write("etc/slurm/gres.conf", "Name=gpu File=/dev/nvidia[0-3]\n");
+        host.write("proc/1/comm", "init\n");
+        let mut files = Vec::new();
+        files_below(host.root(), &mut files);
+        files.sort();
+        let mut spoiled = Vec::new();
+        for file in &files {
+            // A few of those that have a number alone, and half of those that have words in them.
+            let text = std::fs::read(file).unwrap();
+            let has_words = text
+                .iter()
+                .filter(|byte| byte.is_ascii_alphabetic())
+                .count()
+                > 12;
+            if dice.roll(if has_words { 2 } else { 30 }) != 0 {
+                continue;
+            }
+            let own = String::from_utf8_lossy(&text).into_owned();
+            let at = own
+                .char_indices()
+                .map(|(at, _)| at)
+                .nth(dice.roll(40))
+                .unwrap_or(0);
+            let (before, after) = own.split_at(at);
+            let text = match dice.roll(3) {
+                0 => dice.text(),
+                1 => format!("{before}{}{after}", dice.text()),
+                _ => format!("{before}{}\n", dice.text()),
+            };
+            std::fs::write(file, text).unwrap();
+            spoiled.push(
+                file.strip_prefix(host.root())
+                    .unwrap()
+                    .display()
+                    .to_string(),
+            );
+        }
+        assert!(spoiled.len() > 2, "{spoiled:?}");
+        let root = host.root().to_str().unwrap();
+        for words in OF_A_TREE {
+            let words: Vec<_> = words
+                .iter()
+                .map(|word| if *word == "{}" { root } else { word })
+                .collect();
+            let (page, status) = say_safely(&words, &format!("{round}: {spoiled:?}"));
+            let is_xml = words.contains(&"--svg") || words[0] == "nccl";
+            if is_xml && status == Some(0) {
+                let document = roxmltree::Document::parse(&page);
+                assert!(document.is_ok(), "{round} {words:?}: {document:?}\n{page}");
+            }
+            if words[0] == "gres-conf" {
+                // Device files, cores and links of this host's GPUs alone, whatever a GPU calls itself.
+                let node = page
+                    .lines()
+                    .find_map(|line| line.strip_prefix("NodeName="))
+                    .and_then(|line| line.split(' ').next())
+                    .unwrap_or("gpu1");
+                for (files, _) in read_gres_of(&page, node) {
+                    let is_gpus = |file: &String| {
+                        let number = file.strip_prefix("/dev/nvidia");
+                        number
+                            .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+                    };
+                    assert!(files.iter().all(is_gpus), "{round}: {files:?}\n{page}");
+                }
+            }
+        }
+    }
+}
+
+/// Names of files, folders and of what is in them are text of others too.
+#[test]
+fn names_of_files_act_on_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::new();
+    let mut dice = Dice(0x1234_5678_9abc_def1);
+    for round in 0..12 {
+        let name = dice.text().replace(['/', '\0'], "x");
+        let inner = folder.path().join(format!("{round}{name}"));
+        std::fs::create_dir(&inner).unwrap();
+        let file = inner.join(format!("{name}.json"));
+        let page = host.run(&["show", "--json"]).stdout;
+        std::fs::write(
+            &file,
+            if round % 2 == 0 {
+                page
+            } else {
+                dice.text().into_bytes()
+            },
+        )
+        .unwrap();
+        let (inner, file) = (inner.to_str().unwrap(), file.to_str().unwrap());
+        for words in [
+            ["show", "--from", file].as_slice(),
+            &["show", "--from", inner],
+            &["plan", "--tasks", "2", "--json", "--from", file],
+            &["fleet", inner],
+            &["fleet", "--json", file],
+            &["nccl", "check", file],
+            &["nccl", "paths", file],
+            &["doctor", "--from", inner, "--slurm-conf", file],
+            &["show", name.trim_start_matches('-')],
+        ] {
+            say_safely(words, &format!("{round}: {name:?}"));
+        }
+    }
+}
+
+/// Attributes of NCCL's files, and names of elements.
+#[test]
+fn whatever_an_nccl_file_says_what_is_printed_acts_on_nothing() {
+    let host = Host::new();
+    let clean = String::from_utf8(host.run(&["nccl", "emit"]).stdout).unwrap();
+    assert!(clean.contains("<system"), "{clean}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("topo.xml");
+    let mut dice = Dice(0x0fed_cba9_8765_4321);
+    for round in 0..16 {
+        let mut text = String::new();
+        for part in clean.split_inclusive('"') {
+            // What stands between two quotes, and what is between attributes.
+            text.push_str(part);
+            if dice.roll(12) == 0 {
+                text.push_str(&dice.text().replace(['"', '<'], ""));
+            }
+        }
+        std::fs::write(&file, text).unwrap();
+        let file = file.to_str().unwrap();
+        for words in [
+            ["nccl", "check", file].as_slice(),
+            &["nccl", "paths", file],
+            &["nccl", "paths", "--json", file],
+            &["show", "--from", file],
+            &["show", "--svg", "-", "--from", file],
+        ] {
+            let (page, status) = say_safely(words, &format!("{round}"));
+            if words.contains(&"--svg") && status == Some(0) {
+                assert!(roxmltree::Document::parse(&page).is_ok(), "{page}");
+            }
+        }
+    }
+}
+
+/// A user's processes have whatever names that user likes.
+#[test]
+fn the_name_of_a_process_acts_on_nothing() {
+    let host = Host::new();
+    let folder = tempfile::tempdir().unwrap();
+    for name in [
+        "\u{1b}[2J\n\u{202e}x",
+        "a) R 1 (b",
+        "\u{9b}1m\r\t#",
+        "\u{e0041}\u{200b}",
+    ] {
+        let program = folder.path().join(name);
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        let mut process = Command::new(&program).arg("60").spawn().unwrap();
+        let (pid, root) = (process.id().to_string(), host.root().to_str().unwrap());
+        for words in [
+            ["verify", &pid, "--gpus", "0", "--from", root].as_slice(),
+            &["verify", &pid, "--gpus", "0", "--json", "--from", root],
+            &["verify", &pid, "--children", "--from", root],
+            &["verify", &pid],
+        ] {
+            say_safely(words, name);
+        }
+        process.kill().unwrap();
+        process.wait().unwrap();
     }
 }
