@@ -32,6 +32,34 @@ rows_in_slurmstepd() {
     meet_srun "task_init: one task is stopped for 3 s" 0 COMPLETED bound
 }
 
+# Nothing of these two hooks is in the way of a step that is over: the line at its end may be missing, and it may not be
+# counted.
+rows_at_the_end() {
+    local hook kind ends=$work/ends
+    section "when tasks and their step have ended"
+    mkdir -p "$ends"
+    # The counters are memory.
+    in_lab mount -t tmpfs -o mode=755 tmpfs "$ends"
+    in_lab "$cli" snapshot --dir "$ends" >/dev/null 2>"$work/cli.err" && in_lab "$cli" metrics --dir "$ends" --start >/dev/null ||
+        fail "the host has counters"
+    plugin on always=best-effort "snapshot=$ends" summary
+    for hook in task_exit exit; do
+        for kind in error panic slow; do
+            fault slurmstepd $hook $kind
+            meet_srun "$hook: $kind" 0 COMPLETED bound
+            [ $kind != panic ] || { grep -q "internal fault in $hook;" "$lab/log/slurmd.log"; verdict $? "$hook: the panic is caught"; }
+        done
+    done
+    fault slurmstepd task_exit die
+    local meanwhile=cancel instead="that the job was cancelled"
+    meet "task_exit: slurmstepd is killed, then the job cancelled" any CANCELLED - srun "${two_tasks[@]}" "$option" true
+    meanwhile='' instead=''
+    fault slurmstepd exit die
+    meet_srun "exit: slurmstepd is killed" 0 COMPLETED bound
+    fault none
+    in_lab umount "$ends"
+}
+
 rows_in_srun() {
     local kind
     section "in srun"
@@ -251,6 +279,7 @@ rows_of_interruptions() {
     meet_srun "task_init: slurmstepd is killed" any COMPLETED bound
     fault slurmstepd task_init die
     instead="that the tasks were killed" meet_srun "task_init: all tasks are killed, as where memory runs out" 137 FAILED -
+    [ "$mode" = --sample ] || rows_of_memory
     instead=
     fault slurmstepd task_init slow
     meanwhile=another_user
@@ -260,6 +289,32 @@ rows_of_interruptions() {
     meanwhile=
     fault none
     meet_srun "and the next job" 0 COMPLETED bound
+}
+
+# The kernel ends what takes most of a group's memory: the step's own group where steps are fenced by cgroups, else one that
+# slurmd is in.
+rows_of_memory() {
+    local name="task_init: the memory of its cgroup runs out" group='' limit=memory.limit_in_bytes own mount slurmd
+    local argument=() instead="that the tasks were killed" tries
+    slurmd=$(cat "$lab/run/slurmd.started")
+    if [ -n "${LAB_CGROUPS:-}" ]; then
+        argument=(--mem=64)
+    else
+        own=$(sed -n 's/^[0-9]*:memory://p' /proc/self/cgroup) mount=/sys/fs/cgroup/memory
+        [ -n "$own" ] || { own=$(sed -n 's/^0:://p' /proc/self/cgroup) mount=/sys/fs/cgroup limit=memory.max; }
+        group=$mount$own/gpu-numa-$$
+        { mkdir "$group" && echo 256M >"$group/$limit" && echo "$slurmd" >"$group/cgroup.procs"; } 2>/dev/null ||
+            { rmdir "$group" 2>/dev/null; skip "$name" "no cgroup with a limit of memory can be made here"; return; }
+    fi
+    fault slurmstepd task_init eat
+    meet_srun "$name" 137 FAILED - "${argument[@]}"
+    [ -n "$group" ] || return 0
+    echo "$slurmd" >"$mount$own/cgroup.procs"
+    for ((tries = 0; tries < 50; tries++)); do
+        ! rmdir "$group" 2>/dev/null || return 0
+        sleep 0.1
+    done
+    fail "the cgroup is empty again"
 }
 
 # slurmctld looks for jobs whose time is up every 30 s; the hook is at work then, and goes on for a while.
@@ -308,6 +363,14 @@ rows_of_rivals() {
     plugins "$rival environment" "$ours"
     # It names a GPU that is not there, so that CUDA shows none.
     meet_srun "another that changes the environment, before ours" 0 COMPLETED "as Slurm"
+    # What is read of the host is read before the fork; only a task itself can say which GPUs it may open.
+    plugins "$ours" "$rival container $snapshot"
+    mkdir -p "$snapshot"
+    meet_srun "another that starts containers, after ours" 0 COMPLETED bound
+    plugins "$rival container $snapshot" "$ours"
+    meet_srun "another that starts containers, before ours" 0 COMPLETED bound
+    plugins "$rival container $snapshot /dev" "$ours"
+    meet_srun "the same, with no GPU in them" 0 COMPLETED "as Slurm"
 }
 
 # --- what a task inherits ------------------------------------------------------------------------------------
@@ -340,10 +403,13 @@ all_faults() {
     cli=${GPU_NUMA_CLI:-${CARGO_TARGET_DIR:-$root/target}/release/gpu-numa}
     check_inheritance
     rows_in_slurmstepd
+    if [ "$mode" != --sample ]; then
+        [ -x "$cli" ] || die "no $cli; build it: cargo build --release -p gpu-numa"
+        rows_at_the_end
+    fi
     rows_in_srun
     rows_in_slurmd
     if [ "$mode" != --sample ]; then
-        [ -x "$cli" ] || die "no $cli; build it: cargo build --release -p gpu-numa"
         rows_of_snapshot
         rows_of_nvml
         rows_of_full_run

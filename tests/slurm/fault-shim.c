@@ -18,6 +18,7 @@
  *   die-one       the step's task 1 is killed
  *   die-others    all tasks of the step but task 1 are
  *   stop-one      the step's task 1 is stopped for 3 s, as by SIGSTOP from a user
+ *   eat           the process takes memory until it is killed, 1 GiB at most
  *   eacces        nothing can be opened
  *   no-affinity, no-policy   seccomp: sched_setaffinity, set_mempolicy answer EPERM
  */
@@ -45,10 +46,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum kind { NONE, ERROR, PANIC, SLOW, SLOW_ONE, SLOW_TOLD, DIE, DIE_PARENT, DIE_ONE, DIE_OTHERS, STOP_ONE, EACCES_ALL, NO_AFFINITY,
-    NO_POLICY };
+enum kind { NONE, ERROR, PANIC, SLOW, SLOW_ONE, SLOW_TOLD, DIE, DIE_PARENT, DIE_ONE, DIE_OTHERS, STOP_ONE, EAT, EACCES_ALL,
+    NO_AFFINITY, NO_POLICY };
 static const char *const kinds[] = { "none", "error", "panic", "slow", "slow-one", "slow-told", "die", "die-parent", "die-one",
-    "die-others", "stop-one", "eacces", "no-affinity", "no-policy" };
+    "die-others", "stop-one", "eat", "eacces", "no-affinity", "no-policy" };
 
 static struct {
     char program[64], hook[64], kind[64];
@@ -174,6 +175,17 @@ static void stop_for_a_while(void)
     waitpid(child, NULL, 0);
 }
 
+/* Each page is written, so that it is memory. */
+static void eat(void)
+{
+    const size_t piece = 1 << 20;
+    for (int pieces = 0; pieces < 1024; pieces++) {
+        void *block = malloc(piece);
+        if (block)
+            memset(block, 1, piece);
+    }
+}
+
 static void enter(const char *hook, spank_t spank)
 {
     read_fault();
@@ -190,6 +202,7 @@ static void enter(const char *hook, spank_t spank)
     case DIE_PARENT: kill(getppid(), SIGKILL); return;
     case DIE_ONE: if (is_the_one(spank)) kill(getpid(), SIGKILL); return;
     case DIE_OTHERS: if (!is_the_one(spank)) kill(getpid(), SIGKILL); return;
+    case EAT: eat(); return;
     case STOP_ONE: if (is_the_one(spank)) stop_for_a_while(); return;
     default: break;
     }
@@ -231,8 +244,9 @@ static void leave(void)
 /* --- the hooks ------------------------------------------------------------------------------------------- */
 
 typedef int hook_call(spank_t, int, char **);
-static hook_call *real_hooks[4];
-static const char *const names[4] = { "init", "init_post_opt", "user_init", "task_init" };
+enum { HOOKS = 6 };
+static hook_call *real_hooks[HOOKS];
+static const char *const names[HOOKS] = { "init", "init_post_opt", "user_init", "task_init", "task_exit", "exit" };
 
 static int run(int which, spank_t spank, int count, char **arguments)
 {
@@ -246,7 +260,9 @@ static int init(spank_t s, int n, char **a) { return run(0, s, n, a); }
 static int init_post_opt(spank_t s, int n, char **a) { return run(1, s, n, a); }
 static int user_init(spank_t s, int n, char **a) { return run(2, s, n, a); }
 static int task_init(spank_t s, int n, char **a) { return run(3, s, n, a); }
-static hook_call *const our_hooks[4] = { init, init_post_opt, user_init, task_init };
+static int task_exit(spank_t s, int n, char **a) { return run(4, s, n, a); }
+static int at_exit(spank_t s, int n, char **a) { return run(5, s, n, a); }
+static hook_call *const our_hooks[HOOKS] = { init, init_post_opt, user_init, task_init, task_exit, at_exit };
 
 static int is_plugin(void *handle)
 {
@@ -263,7 +279,7 @@ void *dlsym(void *handle, const char *name)
     void *found = real_dlsym(handle, name);
     if (!found || strncmp(name, "slurm_spank_", 12) || !is_plugin(handle))
         return found;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < HOOKS; i++)
         if (!strcmp(name + 12, names[i])) {
             real_hooks[i] = (hook_call *)found;
             return (void *)our_hooks[i];

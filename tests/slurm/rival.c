@@ -2,14 +2,23 @@
  *
  *   optional rival.so option         has an option of our name
  *   optional rival.so environment    in every hook of a task overwrites, sets and removes what we read and set
+ *   optional rival.so container FOLDER...   puts each task into a user and a mount namespace of its own, in which /run and
+ *                                           the FOLDERs are empty, as what starts containers does
  *   optional rival.so memory         in every hook of a task reads memory that it freed, for tests/slurm/memory
  *
  * Like ours it takes whatever release it is loaded into for its own, so that one file serves every Slurm under test.
  */
+#define _GNU_SOURCE
 #include <dlfcn.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <slurm/spank.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 const char plugin_name[] = "rival";
 const char plugin_type[] = "spank";
@@ -62,6 +71,35 @@ static int change(spank_t spank, int count, char **arguments)
     return 0;
 }
 
+static int put(const char *file, const char *text)
+{
+    int fd = open(file, O_WRONLY | O_CLOEXEC);
+    ssize_t written = fd < 0 ? -1 : write(fd, text, strlen(text));
+    if (fd >= 0)
+        close(fd);
+    return written < 0 ? -1 : 0;
+}
+
+/* The user stays who it is, as in pyxis's containers.  Of an optional plugin Slurm does not mind what it returns. */
+static void contain(spank_t spank, int count, char **folders)
+{
+    char users[64], groups[64];
+    int failed, dumpable = prctl(PR_GET_DUMPABLE);
+    snprintf(users, sizeof users, "%u %u 1", getuid(), getuid());
+    snprintf(groups, sizeof groups, "%u %u 1", getgid(), getgid());
+    /* Who has been root does not own its files in /proc. */
+    prctl(PR_SET_DUMPABLE, 1);
+    failed = unshare(CLONE_NEWUSER | CLONE_NEWNS) || put("/proc/self/setgroups", "deny") || put("/proc/self/uid_map", users) ||
+        put("/proc/self/gid_map", groups) || mount("none", "/run", "tmpfs", 0, NULL);
+    for (int i = 0; i < count && !failed; i++)
+        failed = mount("none", folders[i], "tmpfs", 0, NULL);
+    prctl(PR_SET_DUMPABLE, dumpable);
+    if (failed)
+        _exit(9);
+    spank_setenv(spank, "HOME", "/root", 1);
+    spank_setenv(spank, "NVIDIA_VISIBLE_DEVICES", "void", 1);
+}
+
 int slurm_spank_user_init(spank_t spank, int count, char **arguments)
 {
     return change(spank, count, arguments);
@@ -69,5 +107,7 @@ int slurm_spank_user_init(spank_t spank, int count, char **arguments)
 
 int slurm_spank_task_init(spank_t spank, int count, char **arguments)
 {
+    if (count > 0 && !strcmp(arguments[0], "container"))
+        contain(spank, count - 1, arguments + 1);
     return change(spank, count, arguments);
 }
