@@ -17,7 +17,7 @@ NCCL_PLUGIN := $(TARGET)/release/libnccl_profiler_gpu_numa.so
 FLOOR_TARGET := $(shell uname -m)-unknown-linux-gnu
 FLOOR := $(TARGET)/$(FLOOR_TARGET)/release
 
-.PHONY: machine judge help demo deps build test tiers test-fast test-abi test-nccl test-gpu test-rccl test-frameworks test-nccl-headers test-slurm test-gres test-slurm-2411 test-releases prove test-miri test-asan test-vm test-shapes test-rpm \
+.PHONY: machine judge help demo deps build test tiers test-fast test-abi test-nccl test-gpu test-rccl test-frameworks test-nccl-headers test-slurm test-gres test-counts test-slurm-2411 test-releases prove test-miri test-asan test-vm test-shapes test-rpm \
 	test-packages test-recorded test-fuzz fuzz bench load lint rpm deb floor
 
 help: ## list the targets
@@ -80,6 +80,11 @@ slurm-gres:
 
 test-gres: needs-slurm build machine ## what doctor and gres-conf say of registration against a real slurmctld and slurmd, row by row (root)
 	tests/slurm/gres $(if $(GRES_SEED),--random $(GRES_SEED)) $(TARGET)/gres
+
+# A release that no package has is built outside the repository: `./configure --prefix=DIR && make install` of SchedMD's source.
+test-counts: needs-build build machine ## machines as we count them against a slurmd of 25.11 or later: make test-counts SLURMD=DIR/sbin/slurmd, COUNTS_SEED=N for machines made at random; not in `make test`
+	@test -x "$(SLURMD)" || { echo "make: test-counts: SLURMD=FILE, a slurmd of 25.11 or later" >&2; exit 2; }
+	tests/slurm/counts $(if $(COUNTS_SEED),--random $(COUNTS_SEED)) $(TARGET)/counts "$(SLURMD)"
 
 test-slurm-2411: needs-debian build machine ## the same under Slurm 24.11, in a Debian 13 of its own below target/ (root)
 	tests/slurm/in-debian trixie true
