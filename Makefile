@@ -18,7 +18,7 @@ FLOOR_TARGET := $(shell uname -m)-unknown-linux-gnu
 FLOOR := $(TARGET)/$(FLOOR_TARGET)/release
 
 .PHONY: machine judge help demo deps build test tiers test-fast test-abi test-nccl test-gpu test-rccl test-frameworks test-nccl-headers test-slurm test-gres test-counts test-slurm-2411 test-releases prove test-miri test-asan test-vm test-shapes test-rpm \
-	test-packages test-recorded test-fuzz fuzz bench load lint rpm deb floor
+	test-packages test-recorded test-fuzz fuzz fuzz-large bench load lint rpm deb floor
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -43,6 +43,12 @@ test-fuzz: needs-fuzz ## every reader of input from others under libFuzzer, 5 se
 
 fuzz: needs-fuzz ## the same for as long as you like: make fuzz FUZZ_SECONDS=600 FUZZ_TARGETS="snapshot from"
 	fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+# Its allocator takes address space, which is more than memory.
+LARGE_FUZZ_BYTES = 268435456
+fuzz-large: needs-fuzz ## inputs changed at random and then made a megabyte, in 256 MB of memory, FUZZ_SECONDS for each reader
+	GPU_NUMA_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test -p gpu-numa-fuzz --test random \
+		--config 'target."cfg(all())".runner = ["prlimit", "--as=$(LARGE_FUZZ_BYTES)"]' -- --show-output --test-threads=1 $(FUZZ_TARGETS)
 
 test-abi: needs-abi build ## the Slurm plugin under C hosts that stand for Slurm (root)
 	GPU_NUMA_SPANK_SO=$(PLUGIN) tests/on-clean-host $(CARGO) test -p gpu-numa-tests --test abi

@@ -13,11 +13,14 @@
 )]
 
 mod input;
+mod large;
 mod machines;
 mod memory;
 mod nccl;
 mod texts;
 mod tree;
+
+pub use large::grown;
 
 use std::path::{Path, PathBuf};
 

@@ -155,7 +155,8 @@ pub(crate) fn site(bytes: &[u8]) {
     assert!(overrides.named.len() + overrides.measured.len() <= text.lines().count());
     let (switches, more) = sysfs::parse_switches(&text, "switches");
     assert!(switches.iter().all(|switch| switch.devices.len() > 1));
-    for line in complaints.into_iter().chain(more) {
+    // A line each, at most; of a large file the first are as good as all.
+    for line in complaints.into_iter().chain(more).take(4096) {
         is_a_line(&one_line(&line.to_string()));
     }
 }

@@ -1,4 +1,4 @@
-//! Every target under seeds that are changed at random, at every level from bits to lines.
+//! Every target under seeds that are changed at random, at every level from bits to lines; then under such that are made a megabyte.
 //!
 //! `GPU_NUMA_FUZZ_SECONDS` is the time for each target (default 1); `GPU_NUMA_FUZZ_SEED` the first random number.
 
@@ -13,12 +13,14 @@
 
 use std::time::{Duration, Instant};
 
-use gpu_numa_fuzz::{TARGETS, Target};
+use gpu_numa_fuzz::{TARGETS, Target, grown};
 
 /// The longest input that is made, in bytes.
 const LONGEST: usize = 64 << 10;
 /// One input may take this long; most take microseconds.
 const SLOW: Duration = Duration::from_secs(5);
+/// One of a megabyte this long, in a build that is not optimised, on a host that is busy.
+const SLOW_OF_LARGE: Duration = Duration::from_secs(30);
 
 /// xorshift64*: a few lines, and the same texts for the same seed.
 struct Random(u64);
@@ -142,35 +144,41 @@ fn fuzz(target: Target) {
     let mut random = Random(number("GPU_NUMA_FUZZ_SEED", 0x9e37_79b9_7f4a_7c15).max(1));
     let seeds = seeds(target);
     let mut whole = seeds.iter().cloned();
-    let (begin, mut count, mut slowest) = (Instant::now(), 0_u64, Duration::ZERO);
-    loop {
-        let input = match whole.next() {
-            Some(seed) => seed,
-            None if begin.elapsed() < time => change(&mut random, &seeds),
-            None => break,
-        };
-        let one = Instant::now();
-        let result = std::panic::catch_unwind(|| (target.check)(&input));
-        let shown = || input.escape_ascii();
-        assert!(
-            result.is_ok(),
-            "{}: input {count}: {}",
-            target.name,
-            shown()
-        );
-        slowest = slowest.max(one.elapsed());
-        assert!(
-            slowest < SLOW,
-            "{}: {slowest:?} for {}",
-            target.name,
-            shown()
-        );
-        count += 1;
-    }
+    let begin = Instant::now();
+    let (count, slowest) = check_all(target, SLOW, || match whole.next() {
+        Some(seed) => Some(seed),
+        None => (begin.elapsed() < time).then(|| change(&mut random, &seeds)),
+    });
+    let (begin, mut is_first) = (Instant::now(), true);
+    let (large, slowest_of_large) = check_all(target, SLOW_OF_LARGE, || {
+        let is_due = std::mem::take(&mut is_first) || begin.elapsed() < time;
+        is_due.then(|| grown(&change(&mut random, &seeds)))
+    });
     println!(
-        "{}: {count} inputs, the slowest took {slowest:?}",
+        "{}: {count} inputs, the slowest took {slowest:?}; {large} of a megabyte, the slowest took {slowest_of_large:?}",
         target.name
     );
+}
+
+/// Has the target look at each input; how many there were, and how long the slowest took.
+fn check_all(
+    target: Target,
+    slow: Duration,
+    mut inputs: impl FnMut() -> Option<Vec<u8>>,
+) -> (u64, Duration) {
+    let (mut count, mut slowest) = (0, Duration::ZERO);
+    while let Some(input) = inputs() {
+        let one = Instant::now();
+        let result = std::panic::catch_unwind(|| (target.check)(&input));
+        let took = one.elapsed();
+        let shown = || input[..input.len().min(LONGEST)].escape_ascii();
+        let name = target.name;
+        assert!(result.is_ok(), "{name}: input {count}: {}", shown());
+        assert!(took < slow, "{name}: {took:?} for {}", shown());
+        slowest = slowest.max(took);
+        count += 1;
+    }
+    (count, slowest)
 }
 
 /// A test for each target, so that they run side by side.
