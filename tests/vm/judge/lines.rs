@@ -173,12 +173,19 @@ fn nics_in_words(document: &serde_json::Value) -> String {
     }
 }
 
+/// What is said of a task whose GPUs are on several nodes.
+const IS_BOUND_TO_ALL: &str = " and is bound to CPUs of all of them";
+
 /// What the policy `none` says would be done, as it is said where it is done.
 fn as_if_done(text: &str) -> String {
     let words = [
         (" would not be wholly on ", " not wholly on "),
         (" would be on ", " on "),
         ("; would be moved to ", "; moved to "),
+        (
+            " and would be bound to CPUs of all of them",
+            IS_BOUND_TO_ALL,
+        ),
         ("; policy none changes nothing)", ")"),
         (" (policy none changes nothing)", ""),
     ];
@@ -212,9 +219,13 @@ impl Told<'_> {
         });
         let is_same = |words: &str| done.contains(words) && done == line.text;
         let is_done = is_dry_run
-            && [" tasks on their GPUs'", " task on its GPUs'"]
-                .into_iter()
-                .any(is_same);
+            && [
+                " tasks on their GPUs'",
+                " task on its GPUs'",
+                IS_BOUND_TO_ALL,
+            ]
+            .into_iter()
+            .any(is_same);
         wrong.extend(complain(is_done, || "the policy is none".to_owned()));
         wrong.extend(match line.task {
             Some(task) => self.of_task(task, &done),
@@ -305,7 +316,7 @@ impl Told<'_> {
         let Some(seen) = self.tasks.get(task) else {
             return vec![format!("the step has {} tasks", self.tasks.len())];
         };
-        if text.starts_with("sees ") && text.contains(" and is bound to CPUs of all of them") {
+        if text.starts_with("sees ") && text.contains(IS_BOUND_TO_ALL) {
             let nodes = &self.judged.nodes[task];
             let gpus = self.users[task].len();
             let counted = if text.contains(" sockets ") {
@@ -320,9 +331,10 @@ impl Told<'_> {
                 let said = parse_set(list.split(' ').next().unwrap_or(""));
                 said == nodes.iter().fold(0, |all, node| all | 1 << node)
             };
-            let touches = nodes
-                .iter()
-                .all(|node| self.cpus_of(*node) & seen.cpus() != 0);
+            let touches = self.shape.is_dry_run()
+                || nodes
+                    .iter()
+                    .all(|node| self.cpus_of(*node) & seen.cpus() != 0);
             let is_true = first_number(text) == Some(gpus) && counted && touches;
             return complain(!is_true, || {
                 format!("{gpus} GPUs on nodes {nodes:?}, CPUs {}", seen.get("cpus"))

@@ -256,7 +256,7 @@ fn own_node(machine: &Machine, gpu: PciAddress) -> Option<u32> {
     machine.gpu(gpu)?.locality.numa_nodes.as_ref()?.first()
 }
 
-/// A task whose GPUs are on several nodes, so that it is bound to all of these.
+/// A task whose GPUs are on several nodes, so that it is bound to all of these, or would be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spanning {
     /// Its local id.
@@ -265,6 +265,8 @@ pub struct Spanning {
     pub gpus: usize,
     /// What they are spread over.
     pub over: SpanningOver,
+    /// Whether nothing is changed.
+    pub is_dry_run: bool,
 }
 
 /// What GPUs are spread over.
@@ -290,6 +292,7 @@ pub fn find_spanning(machine: &Machine, plan: &StepPlan) -> Option<Spanning> {
     Some(Spanning {
         task: task.task,
         gpus: task.gpus.len(),
+        is_dry_run: task.is_dry_run,
         over: match packages.len() {
             1 => SpanningOver::Nodes(machine.nodes_of_gpus(&task.gpus)),
             sockets => SpanningOver::Sockets(sockets),

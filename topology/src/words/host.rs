@@ -245,13 +245,24 @@ pub fn socket_link_line(host: &str, link: &SocketLink, gpus: GpuNames<'_>) -> St
 
 /// The line about a task whose GPUs are on several nodes.
 pub fn spanning_line(host: &str, spanning: &Spanning) -> String {
-    let Spanning { task, gpus, over } = spanning;
-    match over {
-        SpanningOver::Nodes(nodes) => format!(
+    let Spanning {
+        task,
+        gpus,
+        over,
+        is_dry_run,
+    } = spanning;
+    match (over, is_dry_run) {
+        (SpanningOver::Nodes(nodes), false) => format!(
             "{host} task {task} sees {gpus} GPUs on nodes {nodes} and is bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
         ),
-        SpanningOver::Sockets(sockets) => format!(
+        (SpanningOver::Nodes(nodes), true) => format!(
+            "{host} task {task} sees {gpus} GPUs on nodes {nodes} and would be bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
+        ),
+        (SpanningOver::Sockets(sockets), false) => format!(
             "{host} task {task} sees {gpus} GPUs on {sockets} sockets and is bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
+        ),
+        (SpanningOver::Sockets(sockets), true) => format!(
+            "{host} task {task} sees {gpus} GPUs on {sockets} sockets and would be bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
         ),
     }
 }

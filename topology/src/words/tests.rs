@@ -867,18 +867,21 @@ fn a_task_whose_gpus_are_apart_is_told_how_to_start_its_workers() {
         (SpanningOver::Nodes(nodes("0-1")), "nodes 0-1"),
         (SpanningOver::Sockets(2), "2 sockets"),
     ] {
-        let spanning = Spanning {
-            task: 0,
-            gpus: 8,
-            over,
-        };
-        assert_eq!(
-            spanning_line("h", &spanning),
-            format!(
-                "h task 0 sees 8 GPUs on {place} and is bound to CPUs of all of them; \
-                 start its workers with `gpu-numa run --per-rank -- ...`"
-            )
-        );
+        for (is_dry_run, bound) in [(false, "is bound"), (true, "would be bound")] {
+            let spanning = Spanning {
+                task: 0,
+                gpus: 8,
+                over: over.clone(),
+                is_dry_run,
+            };
+            assert_eq!(
+                spanning_line("h", &spanning),
+                format!(
+                    "h task 0 sees 8 GPUs on {place} and {bound} to CPUs of all of them; \
+                     start its workers with `gpu-numa run --per-rank -- ...`"
+                )
+            );
+        }
     }
     for (verb, whole_host, line) in [
         (Verb::Sbatch, WholeHost::Shell, "sbatch --exclusive"),
