@@ -503,6 +503,11 @@ impl Gpu {
             .is_some_and(|maker| maker.library == Some(library))
     }
 
+    /// Whether it is part of a processor ([`Model::is_in_processor`]).
+    pub fn is_in_processor(&self) -> bool {
+        self.model().is_some_and(|model| model.is_in_processor)
+    }
+
     /// Whether links other than PCI Express may join it to others of its kind: false only for a model that
     /// certainly has none.
     pub fn may_link(&self) -> bool {

@@ -151,6 +151,9 @@ pub struct Model {
     pub processor_link_gb_s: Option<u16>,
     /// How many device files the driver makes for each, whether it is divided or not: one for each part that it may have.
     pub device_files: usize,
+    /// Whether it is part of a processor: the memory of that processor's NUMA nodes is the GPU's own, and what links two such GPUs is
+    /// what links the sockets.
+    pub is_in_processor: bool,
 }
 
 /// A model that its driver can divide: amdgpu takes eight numbers of render nodes for each when it starts, and makes all eight
@@ -158,6 +161,14 @@ pub struct Model {
 const fn divisible(model: Model) -> Model {
     Model {
         device_files: 8,
+        ..model
+    }
+}
+
+/// A model that is part of a processor.
+const fn in_processor(model: Model) -> Model {
+    Model {
+        is_in_processor: true,
         ..model
     }
 }
@@ -181,6 +192,7 @@ const fn model(first: u16, last: u16, capability: u32, link: u8) -> Model {
         link_generation: if link == 0 { None } else { Some(link) },
         processor_link_gb_s: None,
         device_files: 1,
+        is_in_processor: false,
     }
 }
 
@@ -219,12 +231,13 @@ const NVIDIA_MODELS: &[Model] = &[
 
 /// AMD's that xGMI may join, from the PCI ID repository of 2026.
 const AMD_MODELS: &[Model] = &[
-    model(0x0000, 0x0000, 0, 1),            // an id that was not recorded
-    model(0x66a0, 0x66af, 0, 1),            // Vega 20 (MI50, MI60)
-    model(0x7388, 0x738f, 0, 2),            // MI100
-    divisible(model(0x74a0, 0x74bf, 0, 3)), // MI300, MI308, MI325
+    model(0x0000, 0x0000, 0, 1), // an id that was not recorded
+    model(0x66a0, 0x66af, 0, 1), // Vega 20 (MI50, MI60)
+    model(0x7388, 0x738f, 0, 2), // MI100
+    in_processor(divisible(model(0x74a0, 0x74a0, 0, 3))), // MI300A
+    divisible(model(0x74a1, 0x74bf, 0, 3)), // MI300X, MI308, MI325
     divisible(model(0x75a0, 0x75bf, 0, 3)), // MI350, MI355
-    model(0x7400, 0x75ff, 0, 3),            // MI200, and what is not given out yet
+    model(0x7400, 0x75ff, 0, 3), // MI200, and what is not given out yet
 ];
 
 /// Intel's that are no part of a processor, from the PCI ID repository of 2026; Xe Link joins those of the Max series.

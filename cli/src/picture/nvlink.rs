@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use topology::machine::Machine;
+use topology::machine::{Gpu, Machine};
 use topology::path::nvlinks;
 
 use super::svg::{self, Anchor, Area, BOLD, FAINT, PLAIN, Paint, Style, Svg};
@@ -49,6 +49,8 @@ pub(super) fn draw(
     let peers = u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX);
     let by = if is_uniform && first.saturating_mul(peers) > MOST_LINKS {
         " by NVSwitch"
+    } else if machine.gpus.iter().all(Gpu::is_in_processor) {
+        ", which is the socket link"
     } else {
         ""
     };

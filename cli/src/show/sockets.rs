@@ -179,7 +179,12 @@ fn across(machine: &Machine, groups: &[GpuSet]) -> Vec<String> {
     let between = between(machine, groups);
     let is_linked = !between.linked.is_empty();
     let is_all_linked = is_linked && between.crossing + between.hidden == 0;
-    let sentence = if is_all_linked {
+    let sentence = if is_all_linked && machine.gpus.iter().all(Gpu::is_in_processor) {
+        format!(
+            "{names} are parts of the processors and share their memory; between them is the {} that links the sockets.",
+            between.links
+        )
+    } else if is_all_linked {
         format!(
             "{names} are on different sockets; {} connects them, so their traffic stays off the socket link.",
             between.links
