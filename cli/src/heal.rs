@@ -179,13 +179,14 @@ impl Heal {
                 return healed;
             }
         };
-        match find_misplaced(process.pid, &nodes) {
+        let kept = checked.judgement.kept_nodes.union(&nodes);
+        match find_misplaced(process.pid, &kept) {
             Ok(misplaced) => {
                 healed.misplaced_bytes = misplaced.bytes;
                 healed.leave("locked", misplaced.locked_bytes);
                 healed.leave("large_pages", misplaced.large_pages_bytes);
                 if !self.dry_run {
-                    self.move_all(machine, &nodes, &misplaced, &mut healed);
+                    self.move_all(machine, (&nodes, &kept), &misplaced, &mut healed);
                 }
                 healed.nodes = Some(nodes);
             }
@@ -197,7 +198,7 @@ impl Heal {
     fn move_all(
         &self,
         machine: &Machine,
-        nodes: &NodeSet,
+        (nodes, kept): (&NodeSet, &NodeSet),
         misplaced: &Misplaced,
         healed: &mut HealedProcess,
     ) {
@@ -206,6 +207,7 @@ impl Heal {
         let mover = Mover {
             pid: healed.pid,
             nodes,
+            kept,
             nearness: &|from, to| machine.nearness(from, to),
             limit: self.limit,
             progress: &|bytes| bar.set_position(bytes),

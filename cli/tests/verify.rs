@@ -417,6 +417,151 @@ fn a_thread_that_was_moved_is_named_and_memory_elsewhere_is_told() {
 }
 
 #[test]
+fn threads_on_many_cpus_are_told_together() {
+    let host = Host::new("dgx-h100");
+    let masks: Vec<String> = (0..112).map(|cpu| cpu.to_string()).collect();
+    let threads: Vec<(&str, &str)> = masks.iter().map(|cpu| ("omp", cpu.as_str())).collect();
+    let spread = Recorded {
+        pid: 4711,
+        name: "python",
+        threads: &threads,
+        environment: &[WITH_GPU_0],
+        maps: NODE_0,
+        ..Recorded::default()
+    };
+    let document = host.verify(&spread);
+    assert_eq!(
+        texts(&document["findings"]),
+        [
+            "56 of 112 threads (4767 omp, 4768 omp, 4769 omp, 4770 omp, ...) may run on CPUs 56-111 only; its GPU is on node 0 \
+             (CPUs 0-55,112-167): remote"
+        ]
+    );
+    host.write(&spread);
+    let text = String::from_utf8(host.run(&["4711"]).stdout).unwrap();
+    let lines: Vec<&str> = text.lines().skip(3).take(8).map(str::trim).collect();
+    assert_eq!(
+        lines[..2],
+        ["1 thread on CPU 0: omp", "1 thread on CPU 1: omp"]
+    );
+    assert_eq!(
+        lines[7],
+        "105 threads on 105 other sets of CPUs, of CPUs 7-111: 105 omp"
+    );
+}
+
+#[test]
+fn memory_of_a_gpu_that_is_a_node_is_no_memory_elsewhere() {
+    let host = Host::new("gh200");
+    let document = host.verify(&Recorded {
+        pid: 4711,
+        name: "python",
+        threads: &[("python", "0-71")],
+        environment: &["CUDA_VISIBLE_DEVICES=0"],
+        maps: "1 default heap anon=9000 N0=4000 N1=5000 kernelpagesize_kB=64\n",
+        ..Recorded::default()
+    });
+    assert_eq!(texts(&document["findings"]), [""; 0], "{document:#}");
+}
+
+#[test]
+fn of_memory_that_others_have_too_no_cure_is_promised() {
+    let host = Host::new("dgx-h100");
+    let shared =
+        "1 default file=/dev/shm/torch_1 dirty=9000 mapmax=8 N1=9000 kernelpagesize_kB=4\n";
+    let both = format!("{shared}{NODE_1}");
+    for (maps, cure) in [
+        (shared, "gpu-numa heal leaves what other processes have too"),
+        (&both, "gpu-numa heal moves what no other process has too"),
+    ] {
+        let document = host.verify(&Recorded {
+            maps,
+            ..python_on_node_0(&[WITH_GPU_0])
+        });
+        let [finding] = texts(&document["findings"])[..] else {
+            panic!("{document:#}")
+        };
+        assert!(finding.ends_with(cure), "{finding}");
+    }
+}
+
+#[test]
+fn a_gpu_that_the_machine_does_not_have_is_said_to_be_gone() {
+    let host = Host::new("dgx-h100");
+    let report = r#"GPU_NUMA_BIND_REPORT={"gpus":["0000:ff:00.0"]}"#;
+    let document = host.verify(&python_on_node_0(&[report]));
+    assert_eq!(
+        texts(&document["findings"]),
+        [
+            "0000:ff:00.0, which it was given, is not on this machine: lost since, or the process is another host's; name its GPUs \
+             with --gpus"
+        ]
+    );
+}
+
+#[test]
+fn variables_that_contradict_one_another_are_read_as_their_runtime_does() {
+    let amd = Host::new("frontier-mi250x");
+    let finding = |host: &Host, environment: &[&str]| {
+        let document = host.verify(&python_on_node_0(environment));
+        texts(&document["findings"]).join("; ")
+    };
+    let hidden = finding(&amd, &["HIP_VISIBLE_DEVICES=", "CUDA_VISIBLE_DEVICES=7"]);
+    assert!(hidden.starts_with("HIP_VISIBLE_DEVICES hides"), "{hidden}");
+    // HIP's own counts, and CUDA's not.
+    let own = finding(&amd, &["HIP_VISIBLE_DEVICES=7", "CUDA_VISIBLE_DEVICES=0"]);
+    assert!(own.contains("its GPU is on node 3"), "{own}");
+    // Only the outer list counts among what the process may open.
+    let outer = finding(&amd, &["HIP_VISIBLE_DEVICES=5", "ROCR_VISIBLE_DEVICES=0"]);
+    assert!(
+        outer.starts_with("ROCR_VISIBLE_DEVICES=\"0\" counts"),
+        "{outer}"
+    );
+    let nvidia = Host::new("dgx-h100");
+    let document = nvidia.verify(&python_on_node_0(&["CUDA_VISIBLE_DEVICES=MIG-1234-5678"]));
+    let known_by = document["gpus_known_by"].as_str().unwrap();
+    assert!(
+        known_by.ends_with("(which of these CUDA_VISIBLE_DEVICES names is not known)"),
+        "{known_by}"
+    );
+}
+
+#[test]
+fn names_of_any_bytes_are_read_and_one_that_has_ended_is_told() {
+    let host = Host::new("dgx-h100");
+    let own = python_on_node_0(&[WITH_GPU_0]);
+    host.write(&own);
+    let folder = host.folder(own.pid);
+    let thread = folder.join(format!("task/{}", own.pid));
+    let status = |state: &str| {
+        let mut status = b"Name:\t\xff\xfe x\nState:\t".to_vec();
+        status.extend(format!("{state}\nCpus_allowed_list:\t0-3\n").bytes());
+        for folder in [&folder, &thread] {
+            fs::write(folder.join("status"), &status).unwrap();
+            fs::write(folder.join("comm"), b"\xff\xfe x\n").unwrap();
+        }
+    };
+    status("S (sleeping)");
+    let file = b"2 default file=/data/\xff mapped=300 N0=300 kernelpagesize_kB=4\n";
+    fs::write(
+        folder.join("numa_maps"),
+        [NODE_0.as_bytes(), &file[..]].concat(),
+    )
+    .unwrap();
+    let output = host.run(&["100"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.ends_with("  all local\n"), "{text}");
+    status("Z (zombie)");
+    let output = host.run(&["100"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "gpu-numa: process 100 has ended; the one that started it has not yet asked how\n"
+    );
+}
+
+#[test]
 fn a_job_is_all_processes_of_its_cgroup_or_its_number_but_slurms_own() {
     let host = Host::new("dgx-h100");
     let python = python_on_node_0(&["SLURM_JOB_ID=7", WITH_GPU_0]);

@@ -15,6 +15,7 @@ use ffi::linux::migrate::{Page, locate_pages, move_pages, page_bytes as page_siz
 use topology::set::NodeSet;
 
 use crate::numa_maps::mappings;
+use crate::process::read_text;
 
 /// How many pages the kernel is asked about at once: 16 MiB of small ones.
 const LOOK: usize = 4096;
@@ -62,7 +63,7 @@ pub struct Misplaced {
 /// The process has ended, or may not be read.
 pub fn find_misplaced(pid: u32, nodes: &NodeSet) -> io::Result<Misplaced> {
     let folder = Path::new("/proc").join(pid.to_string());
-    let read = |name: &str| fs::read_to_string(folder.join(name));
+    let read = |name: &str| read_text(&folder.join(name));
     let status = read("status")?;
     let has_locked =
         crate::observe::status_list(&status, "VmLck").is_some_and(|text| !text.starts_with("0 "));
@@ -177,6 +178,8 @@ pub struct Mover<'f> {
     pub pid: u32,
     /// Where its memory belongs.
     pub nodes: &'f NodeSet,
+    /// Where it is as well, and stays: these and nodes without CPUs that are as near.
+    pub kept: &'f NodeSet,
     /// Of two nodes, how far the second is from the first.
     pub nearness: &'f dyn Fn(u32, u32) -> u32,
     /// At most so many bytes a second; none for no limit.
@@ -188,11 +191,16 @@ pub struct Mover<'f> {
 impl std::fmt::Debug for Mover<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
-            pid, nodes, limit, ..
+            pid,
+            nodes,
+            kept,
+            limit,
+            ..
         } = self;
         f.debug_struct("Mover")
             .field("pid", pid)
             .field("nodes", nodes)
+            .field("kept", kept)
             .field("limit", limit)
             .finish_non_exhaustive()
     }
@@ -269,7 +277,7 @@ impl Mover<'_> {
             if let Some(why) = why {
                 return Err((all, why));
             }
-            let Ok(found) = find_misplaced(self.pid, self.nodes) else {
+            let Ok(found) = find_misplaced(self.pid, self.kept) else {
                 return Err((all, Errno::NO_PROCESS));
             };
             rest = found;
@@ -309,7 +317,7 @@ impl Mover<'_> {
                 .iter()
                 .zip(pages)
                 .filter_map(|(address, page)| match page {
-                    Page::On(node) if !self.nodes.contains(node) => Some(Far {
+                    Page::On(node) if !self.kept.contains(node) => Some(Far {
                         address: *address,
                         target: self.target(node)?,
                     }),
@@ -519,6 +527,7 @@ mod tests {
         let mover = Mover {
             pid,
             nodes: &elsewhere,
+            kept: &elsewhere,
             nearness: &|_, _| 10,
             limit: None,
             progress: &|_| {},
@@ -598,6 +607,7 @@ mod tests {
             let mover = Mover {
                 pid: 1,
                 nodes: &nodes,
+                kept: &nodes,
                 nearness: &|_, _| 10,
                 limit,
                 progress: &|_| {},

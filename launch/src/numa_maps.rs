@@ -17,6 +17,9 @@ pub struct ProcessMemory {
     pub policy: String,
     /// Its own memory by node, in bytes: anonymous pages, and shared memory that it has mapped.
     pub anonymous_bytes: BTreeMap<u32, u64>,
+    /// What of it is in mappings some of whose pages other processes have too, in bytes.
+    #[serde(skip)]
+    pub shared_bytes: BTreeMap<u32, u64>,
     /// The large files that it has mapped, as weights are; of each what is in its page table.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<MappedFile>,
@@ -41,16 +44,14 @@ impl ProcessMemory {
         nodes_of(&self.policy)
     }
 
-    /// All of it, and what of it lies outside `nodes`, in bytes.
-    pub fn outside(&self, nodes: &NodeSet) -> (u64, u64) {
-        let sum = |is_wanted: &dyn Fn(u32) -> bool| {
-            let bytes = self
-                .anonymous_bytes
-                .iter()
-                .filter(|(node, _)| is_wanted(**node));
-            bytes.map(|(_, bytes)| bytes).sum()
+    /// All of it, what of it lies outside `nodes`, and what of that other processes may have too, in bytes.
+    pub fn outside(&self, nodes: &NodeSet) -> (u64, u64, u64) {
+        let far = |bytes: &BTreeMap<u32, u64>| {
+            let far = bytes.iter().filter(|(node, _)| !nodes.contains(**node));
+            far.map(|(_, bytes)| bytes).sum()
         };
-        (sum(&|_| true), sum(&|node| !nodes.contains(node)))
+        let all = self.anonymous_bytes.values().sum();
+        (all, far(&self.anonymous_bytes), far(&self.shared_bytes))
     }
 }
 
@@ -69,6 +70,8 @@ pub struct Mapping<'t> {
     /// Whether its pages are the process's own: anonymous, shared memory, huge; else they are a file's cache, and are where
     /// whoever read it first put them.
     pub is_own: bool,
+    /// Whether another process has one of its pages too, or this one has it in another mapping as well.
+    pub is_shared: bool,
     /// The file, as the kernel writes it: a blank is `\040`.
     file: Option<&'t str>,
     /// The size of its pages, in bytes.
@@ -107,6 +110,7 @@ impl<'t> Mapping<'t> {
             start,
             policy,
             is_own,
+            is_shared: value_of("mapmax").is_some(),
             file,
             page_bytes: page_kib.unwrap_or(4) << 10,
             pages: pages.collect(),
@@ -135,6 +139,9 @@ pub fn parse(text: &str) -> ProcessMemory {
         for (node, bytes) in mapping.bytes() {
             if mapping.is_own {
                 *memory.anonymous_bytes.entry(node).or_default() += bytes;
+                if mapping.is_shared {
+                    *memory.shared_bytes.entry(node).or_default() += bytes;
+                }
                 *by_policy.entry(mapping.policy).or_default() += bytes;
             } else if let Some(file) = file {
                 *files.entry(file).or_default().entry(node).or_default() += bytes;
@@ -227,6 +234,17 @@ mod tests {
             BTreeMap::from([(0, (500 << 12) + (4 << 20)), (1, 15 << 12)])
         );
         assert_eq!(memory.outside(&NodeSet::single(0)).1, 15 << 12);
+        assert!(memory.shared_bytes.is_empty());
+    }
+
+    #[test]
+    fn what_other_processes_have_too_is_known_by_the_most_that_have_a_page() {
+        let memory = parse(
+            "7f08 default file=/dev/shm/x dirty=9 mapmax=4 N0=1 N1=8 kernelpagesize_kB=4\n\
+             7f10 default anon=2 dirty=2 N1=2 kernelpagesize_kB=4\n",
+        );
+        let of_node_0 = memory.outside(&NodeSet::single(0));
+        assert_eq!(of_node_0, (11 << 12, 10 << 12, 8 << 12));
     }
 
     #[test]

@@ -186,21 +186,24 @@ pub fn seen_in(
     if variables.is_empty() {
         variables.push(&machine.launch_vendor().variables);
     }
-    let mut names: Vec<&'static str> = Vec::new();
+    // The outermost first: only its numbers count among what the process may open.
+    let mut set: Vec<(&'static str, String)> = Vec::new();
     for of_vendor in variables {
-        names.push(of_vendor.visible);
-        names.extend(of_vendor.within);
+        let get = |name: &'static str| Some((name, environment.get(name)?));
+        let outer = get(of_vendor.visible);
+        let inner = of_vendor.within.iter().find_map(|name| get(name));
+        for own in outer.into_iter().chain(inner) {
+            if !set.contains(&own) {
+                set.push(own);
+            }
+        }
     }
-    names.sort_unstable();
-    names.dedup();
-    let mut set = names
-        .into_iter()
-        .filter_map(|name| Some((name, environment.get(name)?)));
-    let Some((variable, list)) = set.next() else {
+    let (Some((outermost, list)), Some((innermost, _))) = (set.first(), set.last()) else {
         return openable.map_or(Seen::NotNamed, |gpus| Seen::Openable(once_each(gpus)));
     };
-    let more = set.next().is_some();
-    let entries = entries_of(&list);
+    let hiding = set.iter().find(|(_, list)| entries_of(list).is_empty());
+    let variable = hiding.map_or(*innermost, |(name, _)| *name);
+    let entries = entries_of(list);
     let last = entries
         .iter()
         .filter_map(|entry| entry.parse::<usize>().ok());
@@ -208,14 +211,15 @@ pub fn seen_in(
     let counts_all = last
         .max()
         .is_some_and(|last| last + 1 == machine.gpus.iter().map(Gpu::parts).sum::<usize>());
-    let is_by_name = !more && entries.iter().all(|entry| entry.parse::<usize>().is_err());
+    let is_by_name = set.len() == 1 && entries.iter().all(|entry| entry.parse::<usize>().is_err());
     let all = || machine.gpus.iter().flat_map(Gpu::part_addresses).collect();
     let Some(openable) = openable.or_else(|| (is_by_name || counts_all).then(all)) else {
-        return Seen::Numbered(variable, list.clone(), entries.len());
+        let fewest = set.iter().map(|(_, list)| entries_of(list).len()).min();
+        return Seen::Numbered(outermost, list.clone(), fewest.unwrap_or_default());
     };
     let visible = visible_of(machine, environment, &openable);
     if visible.is_guess {
-        Seen::Openable(visible.gpus)
+        Seen::Misread(innermost, visible.gpus)
     } else {
         Seen::Listed(variable, visible.gpus)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -56,7 +57,7 @@ impl Process {
     pub fn read(root: &Path, pid: u32) -> Option<Self> {
         let folder = folder_of(root, pid);
         let masks = read_masks(&folder)?;
-        let name = fs::read_to_string(folder.join("comm")).unwrap_or_default();
+        let name = read_text(&folder.join("comm")).unwrap_or_default();
         let mut process = Self {
             pid,
             name: name.trim().to_owned(),
@@ -100,10 +101,10 @@ impl Process {
     /// Reads again where its memory is: the kernel walks all of it for that.
     pub fn read_memory(&mut self, root: &Path) {
         let folder = living_folder_of(root, self.pid);
-        let text = fs::read_to_string(folder.join("numa_maps"));
+        let text = read_text(&folder.join("numa_maps"));
         self.memory = text.map(|text| numa_maps::parse(&text)).unwrap_or_default();
         self.policies = self.other_policies(&folder, &folder_of(root, self.pid).join("task"));
-        let status = fs::read_to_string(folder.join("status")).unwrap_or_default();
+        let status = read_text(&folder.join("status")).unwrap_or_default();
         let nodes = status_list(&status, "Mems_allowed_list").map(str::parse::<NodeSet>);
         self.allowed_nodes = nodes.and_then(Result::ok).filter(|nodes| !nodes.is_empty());
     }
@@ -145,7 +146,7 @@ impl Process {
 
 /// `/proc/PID/cgroup`; empty where it may not be read.
 pub(crate) fn cgroup_of(root: &Path, pid: u32) -> String {
-    fs::read_to_string(folder_of(root, pid).join("cgroup")).unwrap_or_default()
+    read_text(&folder_of(root, pid).join("cgroup")).unwrap_or_default()
 }
 
 /// What the environment of process `pid` of this host says of the GPUs that it sees.
@@ -343,6 +344,19 @@ impl Environment for StartEnvironment {
     }
 }
 
+/// A file of `/proc` whose names of programs, files and cgroups may be of any bytes.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    let bytes = fs::read(path)?;
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// Whether process `pid` has ended, and whoever started it has not yet asked how.
+pub fn is_zombie(root: &Path, pid: u32) -> bool {
+    let folder = folder_of(root, pid);
+    has_ended(&folder) && read_masks(&folder).is_none()
+}
+
 fn folder_of(root: &Path, pid: u32) -> PathBuf {
     root.join(format!("proc/{pid}"))
 }
@@ -362,7 +376,7 @@ fn living_folder_of(root: &Path, pid: u32) -> PathBuf {
 
 /// Whether the process or thread of this folder has ended, and only its end is still to be asked for (proc_pid_status(5), State).
 fn has_ended(folder: &Path) -> bool {
-    let status = fs::read_to_string(folder.join("status")).unwrap_or_default();
+    let status = read_text(&folder.join("status")).unwrap_or_default();
     is_over(&status)
 }
 
@@ -381,7 +395,7 @@ pub(crate) fn read_parent(root: &Path, pid: u32) -> u32 {
 
 /// A field of `stat` (proc_pid_stat(5)), counted from 0 behind the process's name.
 fn read_stat<T: FromStr>(folder: &Path, field: usize) -> Option<T> {
-    let stat = fs::read_to_string(folder.join("stat")).ok()?;
+    let stat = read_text(&folder.join("stat")).ok()?;
     // The name before them, in brackets, may hold anything.
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(field)?.parse().ok()
@@ -408,7 +422,7 @@ fn read_masks(folder: &Path) -> Option<BTreeMap<String, (CpuSet, Vec<Thread>)>> 
     let mut masks: BTreeMap<String, (CpuSet, Vec<Thread>)> = BTreeMap::new();
     for thread in fs::read_dir(folder.join("task")).ok()?.flatten() {
         // A thread may end while it is looked at.
-        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        let status = read_text(&thread.path().join("status")).unwrap_or_default();
         if is_over(&status) {
             continue;
         }
@@ -418,7 +432,7 @@ fn read_masks(folder: &Path) -> Option<BTreeMap<String, (CpuSet, Vec<Thread>)>> 
             .to_str()
             .and_then(|name| name.parse().ok());
         if let (Some(Ok(mask)), Some(id)) = (mask, id) {
-            let name = fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+            let name = read_text(&thread.path().join("comm")).unwrap_or_default();
             let name = name.trim().to_owned();
             let (_, threads) = masks
                 .entry(mask.to_string())

@@ -152,24 +152,27 @@ pub struct LocalRank {
 }
 
 impl LocalRank {
-    /// Of the first launcher whose variable is set; none where it holds no number.
+    /// Of the first launcher whose variable is set; none where it holds no number of a rank.
     pub fn read(environment: &impl Environment) -> Option<Self> {
         let (launcher, text) = first_launcher(environment)?;
-        Some(Self {
+        Self::new(launcher, &text, environment)
+    }
+
+    /// None where the number is none of so many.
+    fn new(launcher: &Launcher, text: &str, environment: &impl Environment) -> Option<Self> {
+        let index = text.trim().parse().ok()?;
+        let of = launcher.count(environment);
+        of.is_none_or(|of| index < of).then_some(Self {
             variable: launcher.rank,
-            index: text.trim().parse().ok()?,
-            of: launcher.count(environment),
+            index,
+            of,
         })
     }
 
     /// Of the process's Slurm task, which other launchers may have started it in.
     pub fn of_task(environment: &impl Environment) -> Option<Self> {
         let launcher = LAUNCHERS.iter().find(|launcher| launcher.rank == TASK)?;
-        Some(Self {
-            variable: TASK,
-            index: environment.get(TASK)?.trim().parse().ok()?,
-            of: launcher.count(environment),
-        })
+        Self::new(launcher, &environment.get(TASK)?, environment)
     }
 
     /// Whether Slurm itself gave it.
@@ -186,7 +189,7 @@ impl LocalRank {
 }
 
 impl Launcher {
-    /// How many processes it has on this host.
+    /// How many processes it has on this host; none where it does not say, or says none at all.
     fn count(&self, environment: &impl Environment) -> Option<usize> {
         let text = environment.get(self.here)?;
         let text = text.trim();
@@ -195,7 +198,7 @@ impl Launcher {
             Some((count, hosts)) if hosts.ends_with(')') && !hosts.contains(',') => count,
             Some(_) | None => text,
         };
-        text.parse().ok()
+        text.parse().ok().filter(|count| *count > 0)
     }
 }
 
@@ -228,7 +231,7 @@ pub fn read_rank(
     let given = environment
         .get(launcher.here)
         .and_then(|_| launcher.count(environment));
-    if index >= MOST_RANKS || given.is_some_and(|of| index >= of && of > 0) {
+    if index >= MOST_RANKS || given.is_some_and(|of| index >= of) {
         return Err(RankError::Beyond {
             name: launcher.rank,
             index,

@@ -44,6 +44,8 @@ pub enum Evidence {
     Rank(LocalRank),
     /// It sees them.
     Visible,
+    /// It may see them: this variable says which, in a way that is not known here.
+    Misread(&'static str),
     /// Nothing says that it has any, for this reason.
     Nothing(Silence),
 }
@@ -84,6 +86,8 @@ pub enum Seen {
     Openable(Vec<PciAddress>),
     /// A variable names these, in the order of the process's own numbering; none where it hides all.
     Listed(&'static str, Vec<PciAddress>),
+    /// A variable names some of these in a way that is not known here: a MIG instance, or numbers by speed.
+    Misread(&'static str, Vec<PciAddress>),
     /// A variable, with this value, names as many as this by numbers that count among GPUs which are not known.
     Numbered(&'static str, String, usize),
 }
@@ -92,14 +96,14 @@ impl Seen {
     /// Those that are known, in the order of the process's own numbering where that is known.
     fn gpus(&self) -> &[PciAddress] {
         match self {
-            Self::Openable(gpus) | Self::Listed(_, gpus) => gpus,
+            Self::Openable(gpus) | Self::Listed(_, gpus) | Self::Misread(_, gpus) => gpus,
             Self::NotNamed | Self::Unreadable | Self::Numbered(..) => &[],
         }
     }
 
     fn silence(&self) -> Silence {
         match self {
-            Self::NotNamed | Self::Openable(_) => Silence::NotNamed,
+            Self::NotNamed | Self::Openable(_) | Self::Misread(..) => Silence::NotNamed,
             Self::Unreadable => Silence::Unreadable,
             Self::Listed(variable, _) => Silence::Hidden(variable),
             Self::Numbered(variable, value, _) => Silence::Numbered(variable, value.clone()),
@@ -229,7 +233,9 @@ fn narrow(
             let is_narrowed = *count < gpus.len();
             given(gpus, evidence, is_narrowed)
         }
-        Seen::NotNamed | Seen::Unreadable | Seen::Openable(_) => given(gpus, evidence, false),
+        Seen::NotNamed | Seen::Unreadable | Seen::Openable(_) | Seen::Misread(..) => {
+            given(gpus, evidence, false)
+        }
     }
 }
 
@@ -257,10 +263,20 @@ fn given(facts: &Facts, environment: &impl Environment) -> Given {
         );
     }
     let visible = facts.seen.gpus();
+    let evidence = match &facts.seen {
+        Seen::Misread(variable, _) => Evidence::Misread(variable),
+        Seen::NotNamed
+        | Seen::Unreadable
+        | Seen::Openable(_)
+        | Seen::Listed(..)
+        | Seen::Numbered(..) => Evidence::Visible,
+    };
+    // Whatever the variable names, its number counts within that.
+    let rank = rank.filter(|_| !matches!(facts.seen, Seen::Misread(..)));
     let has_own =
         |rank: &LocalRank| facts.is_own_list || rank.has_slurms_share(environment, visible.len());
     let rank = rank.filter(|rank| !has_own(rank));
-    all(visible.to_vec(), Evidence::Visible, rank)
+    all(visible.to_vec(), evidence, rank)
 }
 
 /// What the process of `rank` uses of the GPUs that all ranks of its host see: the one with its number, as frameworks
@@ -268,7 +284,10 @@ fn given(facts: &Facts, environment: &impl Environment) -> Given {
 fn of_rank(gpus: &[PciAddress], rank: Option<LocalRank>, evidence: Evidence) -> UsedGpus {
     let Some(rank) = rank.filter(|rank| gpus.len() > 1 && rank.of != Some(1)) else {
         // What it sees or holds open says what it may use, not what it does.
-        let is_use = !matches!(evidence, Evidence::Visible | Evidence::OpenFile);
+        let is_use = !matches!(
+            evidence,
+            Evidence::Visible | Evidence::Misread(_) | Evidence::OpenFile
+        );
         return UsedGpus {
             gpus: gpus.to_vec(),
             uses_all: is_use || gpus.len() == 1,
@@ -346,6 +365,9 @@ mod tests {
         assert_eq!(rank("1", "4"), (vec![1, 2, 3], false));
         assert_eq!(rank("0", "4"), (vec![0, 1], false));
         assert_eq!(rank("2", "3"), ((0..8).collect(), false));
+        // What no launcher says: one of none, and one beyond the last.
+        assert_eq!(rank("0", "0"), ((0..8).collect(), false));
+        assert_eq!(rank("9", "8"), ((0..8).collect(), false));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use launch::numa_maps;
 use launch::process::{Process, Thread};
 use launch::used::{Evidence, Silence, UsedGpus};
-use topology::binding::{Verdict, judge_cpus, memory_nodes};
+use topology::binding::{Verdict, as_near_nodes, judge_cpus, memory_nodes};
 use topology::machine::Machine;
 use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
@@ -25,6 +25,8 @@ pub(crate) struct Judgement {
     pub(super) local_cpus: Option<CpuSet>,
     /// Where its memory belongs; none where that is not known, or depends on which GPU it uses.
     pub(crate) memory_nodes: Option<NodeSet>,
+    /// Where it is as well: on these and on nodes without CPUs near them, as a GPU's own memory is where that is a node.
+    pub(crate) kept_nodes: NodeSet,
     /// That of its worst thread; none where it cannot be known.
     pub(super) verdict: Option<Verdict>,
     /// What is wrong, or cannot be known.
@@ -49,6 +51,8 @@ pub(crate) enum Finding {
     NoGpuOnHost,
     /// Nothing says that the process has a GPU, for this reason.
     NoGpuOfProcess(Silence),
+    /// The machine does not have this GPU, which the process was given.
+    NotHere(PciAddress),
     /// The NUMA node of this GPU is unknown.
     UnknownNode(PciAddress),
     /// It may use any of these GPUs, and its CPUs are not local to all of them.
@@ -105,6 +109,8 @@ pub(crate) enum Finding {
         far: u64,
         /// Of how much, in bytes.
         all: u64,
+        /// How much of `far` is where other processes have some too, in bytes.
+        shared: u64,
         /// The right nodes.
         nodes: NodeSet,
     },
@@ -118,6 +124,7 @@ impl Finding {
             Self::NoGpuOnHost
                 | Self::NoGpuOfProcess(_)
                 | Self::FarIfUsed(_)
+                | Self::NotHere(_)
                 | Self::UnknownNode(_)
                 | Self::AnyOf(_)
                 | Self::MemoryUnreadable
@@ -141,6 +148,7 @@ pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Ju
         nodes: None,
         local_cpus: None,
         memory_nodes: None,
+        kept_nodes: NodeSet::new(),
         verdict: None,
         findings: Vec::new(),
         far_files: Vec::new(),
@@ -160,7 +168,10 @@ pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Ju
     }
     let is_unknown = |gpu: &&PciAddress| nodes_of(machine, **gpu).is_none();
     let unknown = used.gpus.iter().filter(is_unknown);
-    findings.extend(unknown.map(|gpu| Finding::UnknownNode(*gpu)));
+    findings.extend(unknown.map(|gpu| match machine.gpu(*gpu) {
+        Some(_) => Finding::UnknownNode(*gpu),
+        None => Finding::NotHere(*gpu),
+    }));
     if !findings.is_empty() {
         return judgement;
     }
@@ -192,9 +203,11 @@ pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Ju
             }
         }
         let right = memory_nodes(machine, &nodes);
-        judge_memory(findings, process, &right);
-        judgement.far_files = far_files(process, &right);
+        let kept = as_near_nodes(machine, &right.union(&nodes));
+        judge_memory(findings, process, &right, &kept);
+        judgement.far_files = far_files(process, &kept);
         judgement.memory_nodes = Some(right);
+        judgement.kept_nodes = kept;
     } else {
         let verdicts = placed.with_each(&used.gpus);
         let first = verdicts.first().map(|(_, verdict)| *verdict);
@@ -279,16 +292,61 @@ impl Placed<'_> {
     fn far_threads(&self, local: &CpuSet) -> Vec<Finding> {
         let masks = self.process.masks.values();
         let others = masks.filter(|(mask, _)| Some(mask) != self.chosen);
-        let far = others.filter_map(|(mask, threads)| {
-            Some(Finding::Threads {
+        let mut far: Vec<FarThreads> = Vec::new();
+        for (mask, threads) in others {
+            let Some(verdict) = thread_verdict(mask, local) else {
+                continue;
+            };
+            far.push(FarThreads {
                 threads: threads.clone(),
-                of: self.process.threads(),
                 cpus: mask.clone(),
-                far: mask.difference(local),
-                verdict: thread_verdict(mask, local)?,
-            })
-        });
-        far.collect()
+                verdict,
+            });
+        }
+        let far = [Verdict::Remote, Verdict::Partial]
+            .into_iter()
+            .flat_map(|verdict| {
+                let alike = far.iter().filter(|own| own.verdict == verdict);
+                FarThreads::summed(alike.cloned().collect())
+            });
+        far.map(|own| Finding::Threads {
+            threads: own.threads,
+            of: self.process.threads(),
+            far: own.cpus.difference(local),
+            cpus: own.cpus,
+            verdict: own.verdict,
+        })
+        .collect()
+    }
+}
+
+/// Of one verdict, so many sets of CPUs are told apart: OpenMP puts each thread on a core of its own.
+const MOST_MASKS: usize = 4;
+
+/// Threads that may run elsewhere than near their GPUs.
+#[derive(Debug, Clone)]
+struct FarThreads {
+    threads: Vec<Thread>,
+    cpus: CpuSet,
+    verdict: Verdict,
+}
+
+impl FarThreads {
+    /// All in one where they are too many to be told apart.
+    fn summed(all: Vec<Self>) -> Vec<Self> {
+        if all.len() <= MOST_MASKS {
+            return all;
+        }
+        let mut all = all.into_iter();
+        let Some(mut sum) = all.next() else {
+            return Vec::new();
+        };
+        for own in all {
+            sum.threads.extend(own.threads);
+            sum.cpus.extend_with(&own.cpus);
+        }
+        sum.threads.sort_by_key(|thread| thread.id);
+        vec![sum]
     }
 }
 
@@ -319,13 +377,14 @@ fn far_files(process: &Process, nodes: &NodeSet) -> Vec<FarFile> {
     files.filter(|file| file.far >= LARGE_FILE_BYTES).collect()
 }
 
-fn judge_memory(findings: &mut Vec<Finding>, process: &Process, nodes: &NodeSet) {
+/// `nodes` are where it belongs, `kept` where it is as well.
+fn judge_memory(findings: &mut Vec<Finding>, process: &Process, nodes: &NodeSet, kept: &NodeSet) {
     let memory = &process.memory;
     if memory.policy.is_empty() {
         findings.push(Finding::MemoryUnreadable);
     }
     let allowed = process.allowed_nodes.as_ref();
-    if let Some(allowed) = allowed.filter(|allowed| !allowed.intersects(nodes)) {
+    if let Some(allowed) = allowed.filter(|allowed| !allowed.intersects(kept)) {
         findings.push(Finding::MemoryNotAllowed {
             allowed: allowed.clone(),
             nodes: nodes.clone(),
@@ -333,7 +392,7 @@ fn judge_memory(findings: &mut Vec<Finding>, process: &Process, nodes: &NodeSet)
     }
     for (policy, threads) in &process.policies {
         let named = numa_maps::nodes_of(policy);
-        if named.is_some_and(|named| !named.is_subset(nodes)) {
+        if named.is_some_and(|named| !named.is_subset(kept)) {
             findings.push(Finding::ThreadsPolicy {
                 threads: threads.clone(),
                 of: process.threads(),
@@ -344,7 +403,7 @@ fn judge_memory(findings: &mut Vec<Finding>, process: &Process, nodes: &NodeSet)
     }
     let others = memory
         .named()
-        .map(|named| named.difference(nodes))
+        .map(|named| named.difference(kept))
         .filter(|others| !others.is_empty());
     if let Some(others) = others {
         findings.push(Finding::MemoryPolicy {
@@ -353,11 +412,12 @@ fn judge_memory(findings: &mut Vec<Finding>, process: &Process, nodes: &NodeSet)
             nodes: nodes.clone(),
         });
     }
-    let (all, far) = memory.outside(nodes);
+    let (all, far, shared) = memory.outside(kept);
     if far > all / 2 || (far > all / 10 && far > FEW_BYTES) {
         findings.push(Finding::MemoryElsewhere {
             far,
             all,
+            shared,
             nodes: nodes.clone(),
         });
     }

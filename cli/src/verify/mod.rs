@@ -304,11 +304,8 @@ fn print(
         process.cpus()
     ))?;
     if process.masks.len() > 1 {
-        for (cpus, threads) in process.masks.values() {
-            out.line(format_args!(
-                "          {}",
-                words::threads_of_mask(cpus, threads)
-            ))?;
+        for line in words::threads_by_mask(process.masks.values()) {
+            out.line(format_args!("          {line}"))?;
         }
     }
     let policy = match process.memory.policy.as_str() {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use launch::job::Group;
-use launch::process::Thread;
+use launch::process::{Thread, is_zombie};
 use launch::used::{Evidence, Silence, UsedGpus};
 use topology::binding::Verdict;
 use topology::machine::Machine;
@@ -18,6 +18,9 @@ use crate::hardware::{gpu_label, nodes};
 
 /// The most threads that are named.
 const MOST_THREADS: usize = 4;
+
+/// The most lines about threads by the CPUs that they may run on.
+const MOST_MASKS: usize = 8;
 
 /// `process 4711 (python)`; the process chose its name.
 pub(crate) fn title(pid: u32, name: &str) -> String {
@@ -40,6 +43,10 @@ pub(crate) fn gpus(machine: &Machine, used: &UsedGpus) -> String {
         (Evidence::Report, false) => {
             format!("some of {names} (according to GPU_NUMA_BIND_REPORT)")
         }
+        (Evidence::Misread(_), true) => format!("{names} (the only one that it may see)"),
+        (Evidence::Misread(variable), false) => {
+            format!("some of {names} (which of these {variable} names is not known)")
+        }
         (Evidence::Visible, true) => format!("{names} (all that it sees)"),
         (Evidence::Visible, false) => format!("some of {names} (all that it sees)"),
         (Evidence::Rank(rank), uses_all) => match (rank.of, uses_all) {
@@ -59,6 +66,9 @@ pub(crate) fn gpus(machine: &Machine, used: &UsedGpus) -> String {
 /// Process `pid` of the host at `root` could not be read; `recording` is what `--from` names.
 pub(super) fn not_read(root: &Path, pid: u32, recording: Option<&Path>) -> String {
     let is_there = root.join(format!("proc/{pid}")).exists();
+    if is_zombie(root, pid) {
+        return format!("process {pid} has ended; the one that started it has not yet asked how");
+    }
     match (recording, is_there) {
         (Some(path), false) => format!(
             "process {pid} is not recorded: {} has no proc/{pid}",
@@ -134,6 +144,9 @@ pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Findin
                 printable(value)
             ),
         },
+        Finding::NotHere(gpu) => format!(
+            "{gpu}, which it was given, is not on this machine: lost since, or the process is another host's; name its GPUs with --gpus"
+        ),
         Finding::UnknownNode(gpu) => format!(
             "the NUMA node of {} is unknown (name the node in /{})",
             gpu_label(machine, *gpu),
@@ -223,14 +236,20 @@ pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Findin
         Finding::MemoryElsewhere {
             far,
             all,
+            shared,
             nodes: right,
         } => {
             let is_at_gpus = is_at_gpus(judgement, right);
+            let (is_all_shared, is_shared) = (shared >= far, *shared > 0);
             let (far, all, right) = (volume(*far), volume(*all), nodes(right));
             // Where a finding beside this one says that it may have none there, nothing moves them.
             let is_shut_out = |other: &Finding| matches!(other, Finding::MemoryNotAllowed { .. });
             let cure = if judgement.findings.iter().any(is_shut_out) {
                 ""
+            } else if is_all_shared {
+                "; gpu-numa heal leaves what other processes have too"
+            } else if is_shared {
+                "; gpu-numa heal moves what no other process has too"
             } else {
                 "; gpu-numa heal moves them"
             };
@@ -316,7 +335,7 @@ fn who(threads: &[Thread], of: usize) -> String {
 }
 
 /// `NCCL Progress 0`, or `3 threads pt_data_worker`: how many threads of each name, for a line about threads.
-pub(super) fn names(threads: &[Thread]) -> String {
+fn names(threads: &[Thread]) -> String {
     let mut names: Vec<(&str, usize)> = Vec::new();
     for thread in threads {
         match names.iter_mut().find(|(name, _)| *name == thread.name) {
@@ -340,8 +359,37 @@ pub(super) fn names(threads: &[Thread]) -> String {
     format!("{}{more}", each.join(", "))
 }
 
+/// A line for each set of CPUs, by its first CPU; what is beyond [`MOST_MASKS`] in one.
+pub(super) fn threads_by_mask<'p>(
+    masks: impl Iterator<Item = &'p (CpuSet, Vec<Thread>)>,
+) -> Vec<String> {
+    let mut masks: Vec<&(CpuSet, Vec<Thread>)> = masks.collect();
+    masks.sort_by_key(|(cpus, _)| cpus.first());
+    let is_told = |place: usize| masks.len() <= MOST_MASKS || place + 1 < MOST_MASKS;
+    let mut rest = (CpuSet::new(), Vec::new());
+    let mut sets = 0;
+    let mut lines = Vec::new();
+    for (place, (cpus, threads)) in masks.iter().enumerate() {
+        if is_told(place) {
+            lines.push(threads_of_mask(cpus, threads));
+        } else {
+            rest.0.extend_with(cpus);
+            rest.1.extend(threads.iter().cloned());
+            sets += 1;
+        }
+    }
+    if sets > 0 {
+        let (of, names) = (cpus(&rest.0), names(&rest.1));
+        let threads = count(rest.1.len(), "thread");
+        lines.push(format!(
+            "{threads} on {sets} other sets of CPUs, of {of}: {names}"
+        ));
+    }
+    lines
+}
+
 /// `45 threads on CPUs 0-3: pt_data_worker`.
-pub(super) fn threads_of_mask(cpus_of: &CpuSet, threads: &[Thread]) -> String {
+fn threads_of_mask(cpus_of: &CpuSet, threads: &[Thread]) -> String {
     format!(
         "{} on {}: {}",
         count(threads.len(), "thread"),

@@ -151,6 +151,28 @@ pub fn memory_nodes(machine: &Machine, gpu_nodes: &NodeSet) -> NodeSet {
         .collect()
 }
 
+/// The nodes whose memory is as near as that of `right`: those, and nodes without CPUs (a GPU's own memory, CXL, HBM) to which no
+/// other node with CPUs is nearer.
+pub fn as_near_nodes(machine: &Machine, right: &NodeSet) -> NodeSet {
+    let with_cpus = machine.cpu_nodes();
+    let is_near = |node: u32| {
+        let nearest = with_cpus
+            .iter()
+            .map(|own| machine.nearness(own, node))
+            .min();
+        right
+            .iter()
+            .any(|own| Some(machine.nearness(own, node)) == nearest)
+    };
+    let mut all = right.clone();
+    for node in &machine.numa_nodes {
+        if node.cpus.is_empty() && node.kind != NodeKind::Offline && is_near(node.id) {
+            all.insert(node.id);
+        }
+    }
+    all
+}
+
 /// Nodes that a task's memory may go to: with CPUs and memory, no GPU's own, and allowed.
 fn usable_nodes(machine: &Machine, allowed: Option<&NodeSet>) -> NodeSet {
     machine
@@ -183,6 +205,26 @@ mod tests {
             kind,
             distances: BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn a_node_without_cpus_is_as_near_as_the_node_next_to_it() {
+        const GIB: u64 = 1 << 30;
+        let with = |id, kind, cpus: &str, distances: &[u32]| NumaNode {
+            distances: (0..).zip(distances.iter().copied()).collect(),
+            ..node(id, kind, cpus, GIB)
+        };
+        let machine = Machine {
+            numa_nodes: vec![
+                with(0, NodeKind::Dram, "0-1", &[10, 40, 80, 120]),
+                with(1, NodeKind::Dram, "2-3", &[40, 10, 120, 80]),
+                with(2, NodeKind::Gpu, "", &[80, 120, 10, 160]),
+                with(3, NodeKind::Cpuless, "", &[120, 80, 160, 10]),
+            ],
+            ..Machine::default()
+        };
+        let near = |node| as_near_nodes(&machine, &NodeSet::single(node)).to_string();
+        assert_eq!((near(0), near(1)), ("0,2".to_owned(), "1,3".to_owned()));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub use advice::{Advice, LaunchedBy, WholeHost, advise};
 pub use decide::{plan_alone, plan_step};
 pub use judge::judge_cpus;
 pub use kernel::{KernelVersion, MemoryPolicy, ParseKernelError};
-pub use memory::{MemoryLeft, MemoryPlan, memory_nodes};
+pub use memory::{MemoryLeft, MemoryPlan, as_near_nodes, memory_nodes};
 pub use plan::{Cost, Misfit, Place, Refusal, StepPlan, TaskCase, TaskPlan, Verdict};
 pub use remarks::{
     FasterCpus, SocketLink, Spanning, SpanningOver, Summary, find_faster, find_socket_link,
