@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
+use topology::option::printable;
+use topology::text::nearest;
 
 /// A value parser of whole numbers in `range`, whose complaint says so.
 pub(crate) fn whole(
@@ -74,7 +76,10 @@ pub(crate) fn parse_svg(text: &str) -> Result<PathBuf, String> {
 /// The fault of a command line that `root` refused, with where to read on.
 pub(crate) fn line(error: &Error, root: &Command, words: &[String]) -> String {
     let (path, command) = chosen(root, words);
-    let fault = negative(error, words).unwrap_or_else(|| fault(error, command));
+    let fault = negative(error, words)
+        .or_else(|| not_utf8(error, words))
+        .or_else(|| misplaced(error, command, words))
+        .unwrap_or_else(|| fault(error, command));
     if fault.ends_with('?') {
         format!("{fault} (see {path} --help)")
     } else {
@@ -91,6 +96,53 @@ fn negative(error: &Error, words: &[String]) -> Option<String> {
         .get(at.checked_sub(1)?)
         .filter(|word| word.starts_with("--"))?;
     is_number.then(|| format!("{option} \"{argument}\": expected a number that is not negative"))
+}
+
+/// Which word is not UTF-8; clap does not say.
+fn not_utf8(error: &Error, words: &[String]) -> Option<String> {
+    let is_odd = |word: &&String| word.contains(char::REPLACEMENT_CHARACTER);
+    let word = words.iter().find(is_odd)?;
+    (error.kind() == ErrorKind::InvalidUtf8)
+        .then(|| format!("\"{}\" is not UTF-8; expected text", printable(word)))
+}
+
+/// What was meant by an option before its command, a command with dashes, and a long option with a single dash; none where the
+/// fault is another.
+fn misplaced(error: &Error, command: &Command, words: &[String]) -> Option<String> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let argument = text(error, ContextKind::InvalidArg);
+    // clap names the first letter alone of what has a single dash.
+    let is_typed = |word: &&String| {
+        word.starts_with(&argument) && (argument.starts_with("--") || word.len() > argument.len())
+    };
+    let typed = bare(words.iter().find(is_typed)?);
+    let name = typed.trim_start_matches('-').to_lowercase();
+    let own = command.get_arguments().filter_map(clap::Arg::get_long);
+    if let Some(long) = nearest(&name, own).filter(|_| name.len() > 1) {
+        return Some(format!(
+            "unknown option \"{}\"; did you mean --{long}?",
+            printable(typed)
+        ));
+    }
+    let has_it = |inner: &&Command| {
+        inner
+            .get_arguments()
+            .any(|own| own.get_long() == Some(&name) && !inner.is_hide_set())
+    };
+    let near = nearest(&name, commands(command).into_iter());
+    match (near, command.get_subcommands().find(has_it)) {
+        (Some(near), _) => Some(format!(
+            "unknown option \"{}\"; did you mean the command {near}?",
+            printable(typed)
+        )),
+        (None, Some(inner)) => Some(format!(
+            "--{name} goes behind the command, as in {} --{name}",
+            inner.get_name()
+        )),
+        (None, None) => None,
+    }
 }
 
 /// The innermost command that the words name, and how it is called.
@@ -124,8 +176,11 @@ fn fault(error: &Error, command: &Command) -> String {
         }
         ErrorKind::InvalidValue => {
             let valid = list(error, ContextKind::ValidValue);
+            let suggested = list(error, ContextKind::SuggestedValue);
+            let near = nearest(&value.to_lowercase(), valid.iter().map(String::as_str))
+                .or_else(|| suggested.first().map(String::as_str));
             let valid = valid.join(", ");
-            match list(error, ContextKind::SuggestedValue).first() {
+            match near {
                 Some(near) => {
                     format!("{name} \"{value}\": did you mean {near}? (expected {valid})")
                 }
@@ -142,12 +197,17 @@ fn fault(error: &Error, command: &Command) -> String {
         ErrorKind::UnknownArgument => unknown_argument(error, &argument, command),
         ErrorKind::InvalidSubcommand => {
             let word = text(error, ContextKind::InvalidSubcommand);
-            let known = commands(command).join(", ");
-            // Those that are for packagers are not suggested.
-            let near = list(error, ContextKind::SuggestedSubcommand);
-            match near.iter().find(|near| !near.starts_with('_')) {
+            // Those that are for packagers are not suggested, and clap's own suggestions are of far words too.
+            let known = commands(command);
+            let lower = word.to_lowercase();
+            let near = nearest(&lower, known.iter().copied());
+            let known = known.join(", ");
+            match near {
                 Some(near) => {
                     format!("unknown command \"{word}\"; did you mean {near}? (expected {known})")
+                }
+                None if ["version", "help"].contains(&lower.as_str()) => {
+                    format!("unknown command \"{word}\"; did you mean --{lower}?")
                 }
                 None => format!("unknown command \"{word}\"; expected {known}"),
             }
@@ -175,7 +235,6 @@ fn fault(error: &Error, command: &Command) -> String {
         ErrorKind::TooManyValues => {
             format!("{name} \"{value}\": no value expected")
         }
-        ErrorKind::InvalidUtf8 => "an argument is not UTF-8; expected text".to_owned(),
         _ => first_line(error),
     }
 }

@@ -74,6 +74,31 @@ fn a_wrong_command_line_is_named_in_one_line_with_what_is_accepted() {
             "--svg \"x.png\": the picture is SVG; expected a name that ends in .svg, or -; see gpu-numa show --help",
         ),
         (
+            &["check", "--class", "STOPS-JOBS"],
+            "--class \"STOPS-JOBS\": did you mean stops-jobs? (expected stops-jobs, stops-binding, weakens-binding, slows-jobs); \
+             see gpu-numa check --help",
+        ),
+        (
+            &["--json", "show"],
+            "--json goes behind the command, as in show --json; see gpu-numa --help",
+        ),
+        (
+            &["--show"],
+            "unknown option \"--show\"; did you mean the command show? (see gpu-numa --help)",
+        ),
+        (
+            &["show", "-from", "x"],
+            "unknown option \"-from\"; did you mean --from? (see gpu-numa show --help)",
+        ),
+        (
+            &["show", "--JSON"],
+            "unknown option \"--JSON\"; did you mean --json? (see gpu-numa show --help)",
+        ),
+        (
+            &["version"],
+            "unknown command \"version\"; did you mean --version? (see gpu-numa --help)",
+        ),
+        (
             &["nccl", "check"],
             "FILE is missing; see gpu-numa nccl check --help",
         ),
@@ -89,6 +114,8 @@ fn a_wrong_command_line_is_named_in_one_line_with_what_is_accepted() {
         refused(&["shw"])
             .contains("unknown command \"shw\"; did you mean show? (expected show, plan")
     );
+    assert!(refused(&["SHOW"]).contains("unknown command \"SHOW\"; did you mean show?"));
+    assert!(refused(&["completions"]).contains("unknown command \"completions\"; expected show"));
     assert!(refused(&["nonsense"]).contains("unknown command \"nonsense\"; expected show, plan"));
 }
 
