@@ -303,10 +303,12 @@ pub struct Split {
     pub since: Option<Version>,
     /// How often a ring and a tree cross between packages, at most by channel, cut and whole.
     pub cut: (usize, usize),
-    /// The same where the host is kept whole, and its channels.
+    /// The same where the host is kept whole.
     pub whole: (usize, usize),
-    /// Channels and GB/s of the ring where the host is kept whole.
-    pub whole_ring: (usize, f32),
+    /// How many rings there are and what NCCL takes each to carry, in GB/s, cut.
+    pub cut_rings: (usize, f32),
+    /// The same where the host is kept whole.
+    pub whole_rings: (usize, f32),
     /// Whether it is so with P2P; else only where P2P is off.
     pub with_p2p: bool,
 }
@@ -344,16 +346,19 @@ impl fmt::Display for Split {
                 write!(f, ", before {since} the network")?;
             }
         }
-        let (channels, bandwidth) = self.whole_ring;
+        let rings = |(channels, gb_s): (usize, f32)| {
+            format!("with {} at {gb_s} GB/s", count(channels, "channel"))
+        };
         write!(
             f,
-            ". Its rings then cross between sockets {} times and its trees {}. NCCL_NET_DISABLE_INTRA=1 keeps the \
-             host whole: rings cross {} times, trees {}, with {} at {bandwidth} GB/s",
+            ". Its rings then cross between sockets {} times and its trees {}, {}. NCCL_NET_DISABLE_INTRA=1 keeps the \
+             host whole: rings cross {} times, trees {}, {}",
             self.cut.0,
             self.cut.1,
+            rings(self.cut_rings),
             self.whole.0,
             self.whole.1,
-            count(channels, "channel"),
+            rings(self.whole_rings),
         )
     }
 }
@@ -426,7 +431,6 @@ fn split(
     let by_network = rules.parts_of_host_join_over_network;
     let cut = Route::of(&model, by_network, searches)?;
     let whole = Model::of(&system, &gpus, conditions(true));
-    let ring = searches.search(&whole.graph, &whole.paths, false)?.ring;
     let route = Route::of(&whole, by_network, searches)?;
     let address = |rank: &usize| gpus.get(*rank)?.parse::<PciAddress>().ok();
     let package = |rank: usize| machine.gpu(address(&rank)?)?.locality.package;
@@ -445,7 +449,8 @@ fn split(
     Some(Split {
         cut: (most(&cut.rings), most(&cut.trees)),
         whole: (most(&route.rings), most(&route.trees)),
-        whole_ring: (ring.orders.len(), ring.bandwidth_gb_s),
+        cut_rings: (cut.rings.len(), cut.ring_gb_s),
+        whole_rings: (route.rings.len(), route.ring_gb_s),
         parts: cut
             .parts
             .iter()
@@ -624,10 +629,8 @@ mod tests {
         machine
     }
 
-    #[test]
-    fn a_chain_that_crosses_as_often_as_a_ring_is_predicted_by_itself() {
-        // Without P2P both cross twice, but only a ring must.
-        let mut machine = uneven();
+    /// An RDMA port of 400 Gbit/s at each NIC.
+    fn give_ports(machine: &mut Machine) {
         for nic in &mut machine.nics {
             nic.ports = vec![RdmaPort {
                 device: format!("mlx5_{}", nic.pci.bus),
@@ -635,6 +638,29 @@ mod tests {
                 speed_mbit_s: Some(400_000),
             }];
         }
+    }
+
+    #[test]
+    fn a_host_that_is_cut_is_told_with_the_rings_of_both() {
+        let mut machine = with_switches(machine(2, 1, 4), 2);
+        give_ports(&mut machine);
+        let found = splits_for(&machine, Rules::assumed(), &Searches::default());
+        let rings = found
+            .iter()
+            .map(|one| (one.with_p2p, one.cut_rings, one.whole_rings));
+        let rings: Vec<_> = rings.collect();
+        let expected = [(true, (2, 24.0), (2, 11.0)), (false, (2, 20.0), (1, 20.0))];
+        assert_eq!(rings, expected);
+        let said = found[0].to_string();
+        let expected = "its trees 1, with 2 channels at 24 GB/s. NCCL_NET_DISABLE_INTRA=1";
+        assert!(said.contains(expected), "{said}");
+    }
+
+    #[test]
+    fn a_chain_that_crosses_as_often_as_a_ring_is_predicted_by_itself() {
+        // Without P2P both cross twice, but only a ring must.
+        let mut machine = uneven();
+        give_ports(&mut machine);
         let found = predict(&machine);
         let above = |several| {
             let mut found = found.iter();
@@ -685,13 +711,7 @@ mod tests {
         };
         // Over the one socket interface a ring crosses no more than it must.
         assert_eq!(over(&machine), None);
-        for nic in &mut machine.nics {
-            nic.ports = vec![RdmaPort {
-                device: format!("mlx5_{}", nic.pci.bus),
-                port: 1,
-                speed_mbit_s: Some(400_000),
-            }];
-        }
+        give_ports(&mut machine);
         let (network, said) = over(&machine).unwrap();
         assert_eq!(network, Some(OverNets::RdmaPorts));
         assert!(

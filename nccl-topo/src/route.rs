@@ -35,12 +35,16 @@ pub struct Route {
     pub rings: Vec<Vec<RankHop>>,
     /// The hops of each tree, towards its root.
     pub trees: Vec<Vec<RankHop>>,
+    /// What NCCL takes each ring to carry, in GB/s (`graph/tuning.cc` `ncclTopoTuneModel`).
+    pub ring_gb_s: f32,
 }
 
 /// A part with what its search found, by rank.
 struct Found {
     ring: Vec<Vec<usize>>,
     tree: Vec<Vec<usize>>,
+    /// What a ring carries inside the part, and to others.
+    ring_gb_s: [f32; 2],
     part: Part,
     ranks: Vec<usize>,
     swaps: bool,
@@ -66,6 +70,10 @@ impl Route {
         // Rings and trees have as many channels as the search with the fewest found (init.cc `initTransportsRank`).
         let fewest = |found: &Found| found.ring.len().min(found.tree.len());
         let channels = found.iter().map(fewest).min()?;
+        // The least of all parts; among more than two of them what goes from part to part decides.
+        let goes_far = usize::from(found.len() > 2);
+        let each = found.iter().filter_map(|one| one.ring_gb_s.get(goes_far));
+        let ring_gb_s = each.copied().reduce(f32::min)?;
         let joint = if by_network {
             By::Network
         } else {
@@ -83,6 +91,7 @@ impl Route {
                 trees.take(channels).collect()
             },
             parts: found.into_iter().map(|found| found.ranks).collect(),
+            ring_gb_s,
         })
     }
 }
@@ -107,6 +116,10 @@ impl Found {
         Some(Self {
             ring: by_rank(&search.ring),
             tree: by_rank(&search.tree),
+            ring_gb_s: [
+                search.ring.bandwidth_gb_s,
+                search.ring.bandwidth_between_hosts_gb_s,
+            ],
             swaps: search.ring.swaps_nets,
             is_simple_tree: search.tree.is_simple_tree,
             part,
