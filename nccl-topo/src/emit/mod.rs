@@ -11,11 +11,14 @@
 //! **Invariant:** a machine of which something needed is not known gives no file.  A wrong file is worse
 //! than none: NCCL believes it, or the job dies.
 
+use std::collections::BTreeMap;
+
 use topology::machine::Machine;
 use topology::pci::PciAddress;
 
 use crate::element::{Element, MAX_FILE_ELEMENTS, MAX_FUSED_ELEMENTS};
 use crate::graph::Searches;
+use crate::model::nets::rdma_ports;
 use crate::outcome::{Outcome, ring_is_as_forced, worst_outcome};
 use crate::rules::Rules;
 
@@ -137,9 +140,10 @@ fn build(machine: &Machine, devices: &Devices<'_>, form: Form) -> Result<Choice,
     let mut reordered = reordered.map(built).collect::<Result<Vec<_>, _>>()?;
     let (first, other) = (built(first)?, other.map(built).transpose()?);
     // Between packages that are alike it makes no difference which is first.
+    let numbers = net_numbers(machine);
     let before = std::iter::once(&first).chain(&other);
-    let before: Vec<String> = before.map(|built| shape(&built.system)).collect();
-    reordered.retain(|one| !before.contains(&shape(&one.system)));
+    let before: Vec<String> = before.map(|built| shape(&built.system, &numbers)).collect();
+    reordered.retain(|one| !before.contains(&shape(&one.system, &numbers)));
     Ok(Choice {
         reordered,
         first,
@@ -147,12 +151,24 @@ fn build(machine: &Machine, devices: &Devices<'_>, form: Form) -> Result<Choice,
     })
 }
 
-/// What of an element decides NCCL's search: not its names and addresses.
-fn shape(element: &Element) -> String {
+/// NCCL's numbers of the network devices of each adapter.
+fn net_numbers(machine: &Machine) -> BTreeMap<String, Vec<usize>> {
+    let mut numbers = BTreeMap::<_, Vec<_>>::new();
+    for (number, port) in rdma_ports(machine).into_iter().enumerate() {
+        let adapter = port.pci.map(|pci| pci.to_string()).unwrap_or_default();
+        numbers.entry(adapter).or_default().push(number);
+    }
+    numbers
+}
+
+/// What of an element decides NCCL's search: not its names and addresses, but the numbers of its network devices.
+fn shape(element: &Element, numbers: &BTreeMap<String, Vec<usize>>) -> String {
     let values = ["class", "link_speed", "link_width"].map(|key| element.get(key));
     let values: Vec<&str> = values.into_iter().flatten().collect();
-    let children: Vec<String> = element.children.iter().map(shape).collect();
-    format!("{} {values:?} {children:?}", element.name)
+    let nets = element.get("busid").and_then(|busid| numbers.get(busid));
+    let children = element.children.iter();
+    let children: Vec<String> = children.map(|child| shape(child, numbers)).collect();
+    format!("{} {values:?} {nets:?} {children:?}", element.name)
 }
 
 impl Choice {
