@@ -46,6 +46,8 @@ pub struct Element {
     pub children: Vec<Element>,
     /// Line of the file, from 1; 0 for one that was not read.
     pub line: usize,
+    /// The keys of attributes that are not the file's: NCCL fills them in, in the trees of some ranks or of all.
+    pub filled: Vec<String>,
 }
 
 impl Element {

@@ -7,15 +7,12 @@ use topology::pci::PciAddress;
 
 use crate::capability::machine_capability;
 use crate::crossings::{chain_crossings, least_chain_crossings, least_crossings, ring_crossings};
-use crate::graph::{Channels, Searches};
+use crate::graph::{Channels, NOTHING_GB_S, Searches};
 use crate::model::nets::{NetDevice, rdma_ports, with_nets};
 use crate::model::{Conditions, Model, gpus_of};
 use crate::processor::Processor;
 use crate::reader::{self, System};
 use crate::rules::Rules;
-
-/// The bandwidth that NCCL writes where it found nothing, in GB/s.
-const NOTHING_GB_S: f32 = 0.1;
 
 /// For which of the orders of ranks that were tried ([`orders`]) NCCL's search does worse than it must.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +142,7 @@ pub(crate) fn outcome(
                 Some((_, _, found)) => *found,
                 None => {
                     let is_cut = !conditions.reach.is_whole && model.paths.parts().len() > 1;
-                    let found = if is_cut {
+                    let found = if is_cut || !model.stops_at.is_empty() {
                         None
                     } else {
                         of_model(machine, &model, conditions, hosts, searches)
@@ -368,5 +365,26 @@ mod tests {
         };
         let found = outcome_of(&machine, &machine, conditions);
         assert!((found.bandwidth_gb_s - 15.0).abs() < 1e-6, "{found:?}");
+    }
+
+    #[test]
+    fn without_a_network_device_nothing_found_is_an_error_from_2_29_2_on() {
+        let machine = amd(with_switches(machine(2, 1, 4), 2));
+        let xml = emit(&machine, Form::SingleHost).unwrap().xml;
+        let system = reader::parse(&xml).unwrap();
+        for (version, ends) in [("2.28.9", false), ("2.29.2", true), ("2.30.7", true)] {
+            let rules = Rules::of(version.parse().unwrap());
+            for nets in [Vec::new(), vec![NetDevice::socket()]] {
+                let conditions = Conditions {
+                    rules,
+                    ..Conditions::of_capability(120)
+                };
+                let system = with_nets(&system, &nets);
+                let model = Model::of(&system, &gpus_of(&system), conditions);
+                let search = Searches::default().search(&model.graph, &model.paths, false);
+                let is_end = search.unwrap().ends_communicator(&model.paths, rules);
+                assert_eq!(is_end, ends && nets.is_empty(), "{version} {nets:?}");
+            }
+        }
     }
 }

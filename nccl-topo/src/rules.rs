@@ -130,6 +130,9 @@ pub struct Rules {
     /// Whether a path through the CPU that begins or ends with C2C is P2C and not PHB (`graph/paths.cc`
     /// `mergePathType`).
     pub c2c_and_phb_are_p2c: bool,
+    /// Whether a search that finds nothing on a host without a network device ends the communicator, and not with the order of
+    /// the file (`graph/search.cc` `ncclTopoCompute`, which asks `ncclTopoSelectNets` there).
+    pub nothing_found_needs_net: bool,
     /// Whether the parts into which NCCL cuts a host whose NICs are near GPUs of both packages are joined over
     /// the network, and not over shared memory (`graph/paths.cc` `ncclTopoCheckNet`).
     pub parts_of_host_join_over_network: bool,
@@ -174,6 +177,7 @@ const V2_27_3: Rules = Rules {
     nets_are_dealt_among_local_gpus: false,
     relays_need_gdr: false,
     c2c_and_phb_are_p2c: false,
+    nothing_found_needs_net: false,
     parts_of_host_join_over_network: true,
     gpu_link_speed_is_of_the_moment: false,
     most_children: 128,
@@ -218,6 +222,7 @@ const V2_29_2: Rules = Rules {
     speeds_sm100: &[
         90.0, 80.0, 70.0, 60.0, 50.0, 45.0, 40.0, 30.0, 24.0, 20.0, 19.0, 18.0,
     ],
+    nothing_found_needs_net: true,
     ..V2_28_7
 };
 

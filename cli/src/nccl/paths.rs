@@ -248,7 +248,7 @@ impl PathsOf {
         }
         let of_machine = machine.as_ref().and_then(machine_capability);
         let capability = self.sm.or(of_machine).unwrap_or(COMPUTE_CAPABILITY);
-        let mut views = files.iter().map(|file| {
+        let mut views = files.iter().filter_map(|file| {
             let nets = self.net_devices(&file.system, machine.as_ref());
             let system = with_nets(&file.system, &nets);
             let link_note = link_note(&system, machine.as_ref());
@@ -267,7 +267,17 @@ impl PathsOf {
                 searches: &searches,
                 system: &system,
             };
-            view.build()
+            let stops_at = view.model(true).model.stops_at;
+            if stops_at.is_empty() {
+                return Some(view.build());
+            }
+            out::message(&format!(
+                "no paths: NCCL {} stops at this file: it needs {}, and fills in only what is above a rank's own GPU and above \
+                 NICs that the file has no <net> of",
+                view.version.name,
+                named(&stops_at)
+            ));
+            None
         });
         let Some(first) = views.next() else {
             return Ok(Outcome::Wanting);
@@ -588,6 +598,9 @@ impl Modelled<'_> {
     fn search(&self, part: &Part, between_hosts: bool) -> Option<(ChannelGraph, ChannelGraph)> {
         let searches = self.of.searches;
         let search = searches.search(&part.graph, &part.paths, between_hosts)?;
+        if search.ends_communicator(&part.paths, self.of.version.rules) {
+            return None;
+        }
         let ring = self.graph(part, &search.ring, !between_hosts);
         let tree = self.graph(part, &search.tree, false);
         Some((ring, tree))
@@ -721,6 +734,10 @@ impl Modelled<'_> {
             }
             None if self.model.gpus.len() < 2 && nodes.is_empty() => {
                 return "fewer than two GPUs: no ring".to_owned();
+            }
+            None if self.of.hosts == 1 && nodes.is_empty() => {
+                "NCCL finds no ring, and without a network device the communicator ends with an error"
+                    .to_owned()
             }
             None => String::new(),
         };

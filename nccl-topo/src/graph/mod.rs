@@ -5,7 +5,7 @@
 //! says otherwise.
 //!
 //! Modelled: one host or a part of one, one rank a GPU, network devices, P2P working wherever NCCL allows it.  Not
-//! modelled: GPUs in parts (`mlopart`), and two `<cpu>` elements with one number.
+//! modelled: GPUs in parts (`mlopart`).
 
 mod nodes;
 mod path_type;
@@ -17,4 +17,5 @@ pub use path_type::PathType;
 pub(crate) use paths::p2p_limit;
 pub use paths::{Hop, Path, Paths, Reach};
 
+pub(crate) use search::NOTHING_GB_S;
 pub use search::{Channels, Line, Search, Searches, hops};

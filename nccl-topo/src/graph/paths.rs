@@ -249,7 +249,20 @@ impl<'g> Work<'g> {
             };
             from.iter().map(row).collect()
         };
-        let (to_gpus, to_nets, to_cpus) = (to(&gpus), to(&nets), paths_to_cpus(graph, &cpus));
+        let (to_gpus, mut to_nets, to_cpus) = (to(&gpus), to(&nets), paths_to_cpus(graph, &cpus));
+        let number = |net: &NodeId| Some(graph.node(*net)?.net.as_ref()?.dev);
+        for (place, paths) in to_nets.iter_mut().enumerate() {
+            // Paths are kept by the device's number, so that to one that is there twice all lead to the first
+            // (`ncclTopoSetPaths`, `ncclTopoIdToIndex`).
+            let (before, rest) = nets.split_at(place);
+            if before
+                .iter()
+                .map(number)
+                .any(|one| Some(one) == rest.first().map(number))
+            {
+                paths.fill(Path::none());
+            }
+        }
         let gpu_cpus = rows(&gpus, &to_cpus);
         let own_cpus = gpu_cpus
             .iter()

@@ -68,6 +68,10 @@ impl Fill<'_> {
         if !is_used {
             return;
         }
+        if self.machine.is_some() && cpu.get("affinity").is_none() {
+            // It decides no path, but elements that differ in it are not one.
+            add(cpu, "affinity", String::new());
+        }
         let processor = self.machine.and_then(|machine| machine.processor.as_ref());
         let arch = processor.map(|processor| processor.arch.clone());
         let is_x86 = arch.as_deref().or(cpu.get("arch")) == Some("x86_64");
@@ -78,7 +82,8 @@ impl Fill<'_> {
         }
         let vendor = processor.and_then(|processor| processor.vendor.clone());
         self.set(cpu, "vendor", vendor);
-        if cpu.get("familyid").is_some() || !self.reads_family(cpu) {
+        let decides = self.reads_family(cpu);
+        if cpu.get("familyid").is_some() || (self.machine.is_none() && !decides) {
             return;
         }
         let number = |of: fn(&Processor) -> Option<u32>| processor.and_then(of);
@@ -87,10 +92,14 @@ impl Fill<'_> {
         if let (Some(_), Some(model)) = (family, model) {
             // Both come from one reading, so that a model without a family is lost.
             cpu.attributes.retain(|(key, _)| key != "modelid");
-            cpu.attributes
-                .push(("modelid".to_owned(), model.to_string()));
+            add(cpu, "modelid", model.to_string());
         }
-        self.set(cpu, "familyid", family.map(|family| family.to_string()));
+        let family = family.map(|family| family.to_string());
+        if decides {
+            self.set(cpu, "familyid", family);
+        } else if let Some(family) = family {
+            add(cpu, "familyid", family);
+        }
     }
 
     /// Whether the family of a `<cpu>` decides anything.
@@ -132,7 +141,7 @@ impl Fill<'_> {
             // Of one that is invented NCCL knows nothing, and takes the least for it.
             for key in ["link_speed", "link_width"] {
                 if pci.get(key).is_none() {
-                    pci.attributes.push((key.to_owned(), String::new()));
+                    add(pci, key, String::new());
                 }
             }
             return;
@@ -169,7 +178,7 @@ impl Fill<'_> {
         let what = format!("{key} of {}", element.tag());
         match value {
             Some(value) => {
-                element.attributes.push((key.to_owned(), value));
+                add(element, key, value);
                 self.filled.added.push(what);
             }
             None => self.filled.missing.push(what),
@@ -190,15 +199,24 @@ fn identify(pci: &mut Element, device: &PciDevice) {
     ];
     for (key, value) in values {
         if let Some(value) = value.filter(|_| pci.get(key).is_none()) {
-            pci.attributes.push((key.to_owned(), value));
+            add(pci, key, value);
         }
     }
+}
+
+/// Adds an attribute that is not the file's.
+fn add(element: &mut Element, key: &str, value: String) {
+    element.attributes.push((key.to_owned(), value));
+    element.filled.push(key.to_owned());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::emit::{Form, emit};
+    use crate::graph::PathType;
+    use crate::model::nets::{NetDevice, with_nets};
+    use crate::model::{Conditions, Model, gpus_of};
     use crate::reader::read;
     use crate::testing::*;
 
@@ -280,5 +298,50 @@ mod tests {
         assert_eq!(port.get("link_width"), Some("0"));
         let unknown = left_out(&system, Rules::assumed());
         assert_eq!(unknown, [""; 0]);
+    }
+
+    #[test]
+    fn a_cpu_that_only_a_network_device_keeps_is_not_filled_in() {
+        let intel = with_switches(machine(2, 1, 4), 1);
+        let (rome, turin) = (amd(intel.clone()), "2.31.0");
+        for (machine, key, version, does_stop) in [
+            (&intel, "arch", "2.30.7", true),
+            (&intel, "vendor", "2.29.7", true),
+            (&intel, "familyid", "2.30.7", true),
+            (&intel, "affinity", "2.30.7", false),
+            (&rome, "familyid", "2.30.7", false),
+            (&rome, "familyid", turin, true),
+        ] {
+            let (own, found) = without(machine, key, version);
+            let conditions = Conditions {
+                rules: Rules::of(version.parse().unwrap()),
+                ..Conditions::of_capability(80)
+            };
+            let stops_at = |net: Option<NetDevice>| {
+                let nets: Vec<_> = net.into_iter().collect();
+                let system = with_nets(&found.system, &nets);
+                Model::of(&system, &gpus_of(&own), conditions).stops_at
+            };
+            // It hangs below the first <cpu>, in the trees of all ranks.
+            let expected = does_stop.then(|| format!("{key} of <cpu numaid=\"0\">"));
+            let expected: Vec<String> = expected.into_iter().collect();
+            assert_eq!(stops_at(Some(NetDevice::socket())), expected, "{key}");
+            // Each rank fills in what is above an adapter that the file has no <net> of.
+            let adapter = NetDevice::socket_at(at("0000:0f:00.0"));
+            assert_eq!(stops_at(Some(adapter)), [""; 0], "{key}");
+            assert_eq!(stops_at(None), [""; 0], "{key}");
+        }
+    }
+
+    #[test]
+    fn a_cpu_that_some_ranks_fill_in_is_there_twice_and_so_is_what_is_below_it() {
+        let machine = with_switches(machine(2, 1, 4), 1);
+        let (own, found) = without(&machine, "affinity", "2.30.7");
+        let system = with_nets(&found.system, &[NetDevice::socket()]);
+        let model = Model::of(&system, &gpus_of(&own), Conditions::of_capability(80));
+        let kinds = |net| [0, 1].map(|gpu| model.paths.to_net(gpu, net).unwrap().kind);
+        assert_eq!(model.paths.nets().len(), 2);
+        assert_eq!(kinds(0), [PathType::Phb, PathType::Sys]);
+        assert_eq!(kinds(1), [PathType::Dis; 2]);
     }
 }

@@ -1,25 +1,91 @@
 //! The tree that the ranks of a host make together.
 
 use crate::element::Element;
+use crate::rules::Rules;
+
+/// What the ranks of a host have together.
+pub(super) struct Joined {
+    /// The tree.
+    pub(super) root: Element,
+    /// What NCCL stops at: attributes that it needs and fills in in the trees of other ranks alone.
+    pub(super) stops_at: Vec<String>,
+}
 
 /// Each rank's tree joined in the order of ranks (`topo.cc` `ncclTopoGetSystem`).
-pub(super) fn joined(system: &Element, ranks: &[String]) -> Element {
-    let mut all = bare(system);
+pub(super) fn joined(system: &Element, ranks: &[String], rules: &Rules) -> Joined {
+    let mut root = bare(system);
     for rank in ranks {
         let own = children_kept(system, rank).1;
-        join(&mut all, own);
+        join(&mut root, own);
     }
-    all
+    let mut stops_at = Vec::new();
+    root.walk(&mut |element| stops_at.extend(needed(element, rules)));
+    Joined { root, stops_at }
 }
 
 /// The element without its children.
 fn bare(element: &Element) -> Element {
     Element {
+        children: Vec::new(),
         name: element.name.clone(),
         attributes: element.attributes.clone(),
-        children: Vec::new(),
         line: element.line,
+        filled: element.filled.clone(),
     }
+}
+
+/// The element as a rank has it, with the children that it keeps.  A rank fills in what is above its own GPU and above
+/// the adapters that the file has no `<net>` of (`graph/xml.cc` `ncclTopoFillGpu`, `ncclTopoFillNet`).
+fn as_filled(element: &Element, rank: &str, children: Vec<Element>) -> Element {
+    let mut own = Element {
+        children,
+        ..bare(element)
+    };
+    if !own.filled.is_empty() && !is_filled(&own, rank) {
+        let filled = std::mem::take(&mut own.filled);
+        own.attributes.retain(|(key, _)| !filled.contains(key));
+        own.filled = filled;
+    }
+    own
+}
+
+/// Whether a rank fills in an element that holds what the rank keeps.
+fn is_filled(element: &Element, rank: &str) -> bool {
+    if element.name == "pci" {
+        let is_own = element.get("busid") == Some(rank);
+        // One that was not read is not the file's.
+        let is_new = |nic: &Element| nic.named("net").any(|net| net.line == 0);
+        if is_own || element.named("nic").any(is_new) {
+            return true;
+        }
+    }
+    let mut below = element.named("pci");
+    below.any(|pci| is_filled(pci, rank))
+}
+
+/// The attributes that NCCL needs of an element and that were filled in in the trees of other ranks alone (`graph/topo.cc`
+/// `ncclTopoAddCpu`, `ncclTopoAddPci`).
+fn needed(element: &Element, rules: &Rules) -> Option<String> {
+    let lacks = |key: &&str| {
+        let is_filled = element.filled.iter().any(|filled| filled == key);
+        is_filled && element.get(key).is_none()
+    };
+    let keys: &[&str] = match element.name.as_str() {
+        "cpu" => match element.get("arch") {
+            None => &["arch"],
+            Some("x86_64") => match element.get("vendor") {
+                None => &["vendor"],
+                Some("GenuineIntel" | "CentaurHauls" | "  Shanghai  ") => &["familyid", "modelid"],
+                Some("AuthenticAMD") if rules.amd_needs_family => &["familyid"],
+                Some(_) => &[],
+            },
+            Some(_) => &[],
+        },
+        "pci" => &["class", "link_width", "link_speed"],
+        _ => &[],
+    };
+    let key = keys.iter().find(|key| lacks(key))?;
+    Some(format!("{key} of {}", element.tag()))
 }
 
 /// What a rank keeps of an element, if anything: its own GPU, all networks, and what says `keep`
@@ -28,13 +94,10 @@ fn kept(element: &Element, rank: &str) -> Option<Element> {
     let stays = element.get("keep") == Some("1") || element.name == "net";
     if stays || element.is_gpu() {
         let own = element.is_gpu() && element.get("busid") == Some(rank);
-        return (stays || own).then(|| element.clone());
+        return (stays || own).then(|| as_filled(element, rank, element.children.clone()));
     }
     let (any, children) = children_kept(element, rank);
-    any.then(|| Element {
-        children,
-        ..bare(element)
-    })
+    any.then(|| as_filled(element, rank, children))
 }
 
 /// The children that a rank keeps, and whether one of them makes the element stay.

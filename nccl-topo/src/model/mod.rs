@@ -17,6 +17,8 @@ pub mod nets;
 #[cfg(test)]
 mod tests;
 
+use fuse::Joined;
+
 pub use fill::{Filled, filled, left_out};
 
 /// The compute capability taken for GPUs whose file does not say, as major times 10 plus minor: A100's.
@@ -79,6 +81,9 @@ pub struct Model {
     pub gpus: Vec<ModelGpu>,
     /// The paths between them, in the same order.
     pub paths: Paths,
+    /// What NCCL stops at, as `arch of <cpu numaid="0">`: it needs these attributes, and only ranks whose GPU is below the
+    /// element fill them in ([`filled`]).  Empty where it reads the file; the rest is of no use where it does not.
+    pub stops_at: Vec<String>,
     reach: Reach,
 }
 
@@ -164,7 +169,7 @@ impl Model {
             ranks,
             compute_capability: conditions.compute_capability,
         };
-        let root = fuse::joined(&system.root, ranks);
+        let Joined { root, stops_at } = fuse::joined(&system.root, ranks, conditions.rules);
         for (index, cpu) in root.named("cpu").enumerate() {
             build.cpu(index, cpu);
         }
@@ -177,6 +182,7 @@ impl Model {
             paths: Paths::of(&graph, conditions.reach),
             graph,
             gpus,
+            stops_at,
             reach: conditions.reach,
         }
     }

@@ -159,6 +159,7 @@ fn element_of(tag: &Tag) -> Element {
         attributes: tag.attributes.clone(),
         children: Vec::new(),
         line: tag.line,
+        filled: Vec::new(),
     }
 }
 

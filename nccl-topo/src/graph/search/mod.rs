@@ -7,6 +7,7 @@
 use super::nodes::Graph;
 use super::path_type::PathType;
 use super::paths::Paths;
+use crate::rules::Rules;
 
 mod capacity;
 mod job;
@@ -28,6 +29,9 @@ pub use repeats::Searches;
 
 /// The most channels of a ring (`MAXCHANNELS` / 2).
 const MAX_CHANNELS: usize = 32;
+
+/// The bandwidth that NCCL writes where it found nothing, in GB/s.
+pub(crate) const NOTHING_GB_S: f32 = 0.1;
 
 /// How a collective goes through the GPUs of a host.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,6 +85,15 @@ impl Search {
     pub fn between_hosts(graph: &Graph, paths: &Paths) -> Option<Self> {
         let may = !paths.gpus().is_empty() && !paths.nets().is_empty();
         may.then(|| Self::run(graph, paths, true))
+    }
+
+    /// Whether NCCL with these rules ends the communicator: it finds nothing, and looks for a network device that is not there.
+    pub fn ends_communicator(&self, paths: &Paths, rules: &Rules) -> bool {
+        let found_nothing =
+            |channels: &Channels| (channels.bandwidth_gb_s - NOTHING_GB_S).abs() < f32::EPSILON;
+        rules.nothing_found_needs_net
+            && paths.nets().is_empty()
+            && (found_nothing(&self.ring) || found_nothing(&self.tree))
     }
 
     /// The same answer step by step, as NCCL comes to it.
