@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::common::Host;
+
 /// Two sockets with two GPUs each, no switches.
 fn two_sockets() -> String {
     let gpu = |bus: &str| {
@@ -283,4 +285,25 @@ fn files_that_are_none_are_refused_by_name() {
             stderr(&output)
         );
     }
+}
+
+#[test]
+fn ranks_says_when_an_order_only_brings_groups_nearer_and_what_p2p_it_assumes() {
+    let host = Host::of("spr-2s-8g-snc2-idle-links");
+    let said = |words: &[&str]| stdout(&host.run(&[&["nccl", "ranks"], words].concat()));
+    let nearer = "no order crosses less; in this one the GPUs of a group are nearer to each other";
+    let two_of_each_node = said(&["--tp", "2", "--dp", "2", "--gpus", "0,2,1,3"]);
+    assert!(two_of_each_node.contains(nearer), "{two_of_each_node}");
+    let by_turns = said(&["--tp", "2", "--dp", "2", "--gpus", "0,4,1,5"]);
+    assert!(by_turns.contains("set for the ranks"), "{by_turns}");
+    assert!(!by_turns.contains(nearer), "{by_turns}");
+    let without = said(&["--tp", "8", "--p2p", "off"]);
+    assert!(
+        without.contains("with the file of gpu-numa nccl emit, without P2P)"),
+        "{without}"
+    );
+    assert!(!without.contains("NVLink"), "{without}");
+    // Both hosts have a part of each data-parallel group.
+    let between = said(&["--tp", "8", "--dp", "2"]);
+    assert!(between.contains("1 group of 8: 1 crosses"), "{between}");
 }

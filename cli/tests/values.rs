@@ -8,7 +8,7 @@ use crate::common::Host;
 const ODD: [&str; 6] = ["", "0", "-1", "99999999999999999999", "0,,1", "x y"];
 
 /// What some of these mean for an option: by command (`*` for all), option, value.
-const FINE: [(&str, &str, &str); 13] = [
+const FINE: [(&str, &str, &str); 14] = [
     // A name of a device or a CPU.
     ("*", "--gpus", "0"),
     ("show", "--explain", "0"),
@@ -18,6 +18,7 @@ const FINE: [(&str, &str, &str); 13] = [
     ("*", "--option", ""),
     // A level of NCCL_P2P_LEVEL.
     ("nccl paths", "--p2p", "0"),
+    ("nccl ranks", "--p2p", "0"),
     // A number that a job can have.
     ("*", "--job", "99999999999999999999"),
     // Names of files and folders.

@@ -24,7 +24,7 @@ use crate::model::nets::{rdma_ports, with_nets};
 use crate::model::{COMPUTE_CAPABILITY, Conditions, Model, filled, gpus_of, with_links};
 use crate::outcome::{InOrders, Outcome, OverNets, outcome};
 use crate::reader::{self, System};
-use crate::route::{By, RankHop, Route};
+use crate::route::{RankHop, Route, most_crossings};
 use crate::rules::{Rules, Version, since};
 
 /// Something that no true file can fix.
@@ -434,18 +434,7 @@ fn split(
     let route = Route::of(&whole, by_network, searches)?;
     let address = |rank: &usize| gpus.get(*rank)?.parse::<PciAddress>().ok();
     let package = |rank: usize| machine.gpu(address(&rank)?)?.locality.package;
-    let most = |all: &[Vec<RankHop>]| {
-        let crosses = |hop: &&RankHop| {
-            let through_host = match hop.by {
-                By::Path(kind) => kind.is_through_host(),
-                By::SharedMemory => true,
-                By::Network => false,
-            };
-            through_host && package(hop.from) != package(hop.to)
-        };
-        let counts = all.iter().map(|hops| hops.iter().filter(crosses).count());
-        counts.max().unwrap_or_default()
-    };
+    let most = |all: &[Vec<RankHop>]| most_crossings(all, package);
     Some(Split {
         cut: (most(&cut.rings), most(&cut.trees)),
         whole: (most(&route.rings), most(&route.trees)),

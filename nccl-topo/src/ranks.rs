@@ -4,6 +4,7 @@
 //! one communicator together.  Tensor-parallel groups count first, because they send in every layer; then data-parallel ones, then
 //! the pipeline's, which send least.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use topology::crossings::{fewest, groups, packages_of};
@@ -15,6 +16,7 @@ use crate::graph::Searches;
 use crate::model::{Conditions, Model, with_links};
 use crate::outcome::most_crossings;
 use crate::reader::System;
+use crate::route::{self, Route};
 
 /// The most orders that are all tried: those of eight GPUs.  Of more GPUs the order is made better by exchanges as long as one
 /// does.
@@ -124,7 +126,7 @@ impl Layout {
 /// What an order of GPUs costs: less is better, the first field first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cost {
-    /// The fewest crossings between packages of all groups together, by [`PARALLELS`].
+    /// The fewest crossings between packages of the rings of all groups together, by [`PARALLELS`].
     pub crossings: [u32; 3],
     /// How far the members of groups are from each other, summed over pairs, by [`PARALLELS`].
     pub distances: [u32; 3],
@@ -137,6 +139,8 @@ pub struct Placing<'m> {
     groups: Vec<Group>,
     /// How far two GPUs are from each other, by their places.
     far: Vec<Vec<u32>>,
+    /// The fewest crossings of groups that were asked for: their places, and whether they have others on other hosts.
+    known: RefCell<BTreeMap<(Vec<usize>, bool), u32>>,
 }
 
 impl std::fmt::Debug for Placing<'_> {
@@ -158,6 +162,7 @@ impl<'m> Placing<'m> {
             far: gpus.iter().map(row).collect(),
             gpus,
             groups,
+            known: RefCell::default(),
         }
     }
 
@@ -183,9 +188,16 @@ impl<'m> Placing<'m> {
     }
 
     fn crossings(&self, members: &[usize], goes_on: bool) -> u32 {
-        let gpus = members.iter().filter_map(|place| self.gpus.get(*place));
-        let packages = packages_of(self.machine, gpus.copied());
-        fewest(groups(self.machine, &packages, &packages), !goes_on)
+        let mut set = members.to_vec();
+        set.sort_unstable();
+        if let Some(known) = self.known.borrow().get(&(set.clone(), goes_on)) {
+            return *known;
+        }
+        let gpus = set.iter().filter_map(|place| self.gpus.get(*place));
+        let gpus: Vec<PciAddress> = gpus.copied().collect();
+        let found = least_of(self.machine, &gpus, !goes_on);
+        self.known.borrow_mut().insert((set, goes_on), found);
+        found
     }
 
     /// The best order for `ranks` ranks: of orders that cost the same the one that is tried first, which begins in the order
@@ -285,30 +297,59 @@ impl<'m> Placing<'m> {
         twos.chain(threes)
     }
 
-    /// How many crossings NCCL makes in its ring of each group that is on this host alone, by [`PARALLELS`], and how many groups
-    /// cross; of a chain for groups that go on elsewhere.  None where a search gives nothing, or a package is not known.
+    /// How many crossings NCCL makes in its ring of each group, by [`PARALLELS`], and how many groups cross; of the chain that the ring
+    /// is here for groups that go on elsewhere.  `system` has the network devices of the job.
+    ///
+    /// None of a kind where a search gives nothing, a package is not known, or NCCL cuts the host for a group that goes on elsewhere:
+    /// other hosts then stand between its parts.
     pub fn by_nccl(
         &self,
         system: &System,
         conditions: Conditions,
         searches: &Searches,
         order: &[usize],
-    ) -> Option<[Crossing; 3]> {
+    ) -> [Option<Crossing>; 3] {
         let system = with_links(system, self.machine);
-        let mut all = [Crossing::default(); 3];
+        let mut all = [Some(Crossing::default()); 3];
         for group in &self.groups {
             let members = group.members.iter();
             let members = members.filter_map(|rank| self.gpus.get(*order.get(*rank)?));
             let ranks: Vec<String> = members.map(ToString::to_string).collect();
             let model = Model::of(&system, &ranks, conditions);
-            let search = searches.search(&model.graph, &model.paths, false)?;
-            let crossings = most_crossings(self.machine, &model, &search.ring, !group.goes_on)?;
-            let own = all.get_mut(group.parallel as usize)?;
-            own.groups += 1;
-            own.crossing_groups += u32::from(crossings > 0);
-            own.crossings += crossings;
+            let crossings = if group.goes_on {
+                self.of_chain(&model, searches)
+            } else {
+                self.of_ring(&model, conditions, searches)
+            };
+            if let Some(own) = all.get_mut(group.parallel as usize) {
+                *own = own.zip(crossings).map(|(sum, crossings)| Crossing {
+                    groups: sum.groups + 1,
+                    crossing_groups: sum.crossing_groups + u32::from(crossings > 0),
+                    crossings: sum.crossings + crossings,
+                });
+            }
         }
-        Some(all)
+        all
+    }
+
+    fn of_chain(&self, model: &Model, searches: &Searches) -> Option<u32> {
+        let parts = model.parts();
+        let [part] = parts.as_slice() else {
+            return None;
+        };
+        let search = searches.search(&part.graph, &part.paths, true)?;
+        most_crossings(self.machine, model, &search.ring, false)
+    }
+
+    fn of_ring(&self, model: &Model, conditions: Conditions, searches: &Searches) -> Option<u32> {
+        let by_network = conditions.rules.parts_of_host_join_over_network;
+        let route = Route::of(model, by_network, searches)?;
+        let package = |rank: usize| {
+            let gpu = model.gpus.iter().find(|gpu| gpu.rank == rank)?;
+            let gpu = self.machine.gpu(gpu.busid.parse().ok()?)?;
+            gpu.locality.package
+        };
+        u32::try_from(route::most_crossings(&route.rings, package)).ok()
     }
 }
 
@@ -321,6 +362,65 @@ pub struct Crossing {
     pub crossing_groups: u32,
     /// How often all their rings cross.
     pub crossings: u32,
+}
+
+/// The most GPUs of a group whose rings are all looked at where NVLinks join some that are at different packages.
+const MOST_JOINED: usize = 8;
+
+/// The fewest crossings of a ring over `gpus`, or of a chain.
+///
+/// Without an NVLink from package to package that is one for each package.  Where there are some, a ring may lead over as many as fit:
+/// all are tried, of few GPUs.  Of more it is what [`fewest`] says, which no ring goes below.
+fn least_of(machine: &Machine, gpus: &[PciAddress], closes: bool) -> u32 {
+    let packages = packages_of(machine, gpus.iter().copied());
+    let bound = fewest(groups(machine, &packages, &packages), closes);
+    let (mut is_joined, mut is_apart) = (false, false);
+    for (a, own) in &packages {
+        for (b, _) in packages.iter().filter(|(_, other)| *other != own) {
+            *(if are_linked(machine, *a, *b) {
+                &mut is_joined
+            } else {
+                &mut is_apart
+            }) = true;
+        }
+    }
+    if !is_joined || !is_apart || gpus.len() > MOST_JOINED {
+        return bound;
+    }
+    let cost = |a: &PciAddress, b: &PciAddress| {
+        u32::from(packages.get(a) != packages.get(b) && !are_linked(machine, *a, *b))
+    };
+    // A ring begins at the first, a chain anywhere.
+    let (start, rest) = match gpus.split_first() {
+        Some((first, rest)) if closes => (Some(first), rest),
+        _ => (None, gpus),
+    };
+    let to_start = |gpu: &PciAddress| start.map_or(0, |start| cost(start, gpu));
+    // The cheapest way through each set of GPUs, by the one at which it ends (Held and Karp).
+    let mut ways: BTreeMap<(usize, usize), u32> = BTreeMap::new();
+    let whole = (1usize << rest.len()) - 1;
+    for set in 1..=whole {
+        for (end, gpu) in rest.iter().enumerate() {
+            if set >> end & 1 == 0 {
+                continue;
+            }
+            let before = set & !(1 << end);
+            let through = rest
+                .iter()
+                .enumerate()
+                .filter_map(|(place, other)| Some(ways.get(&(before, place))? + cost(other, gpu)));
+            let least = if before == 0 {
+                Some(to_start(gpu))
+            } else {
+                through.min()
+            };
+            ways.extend(least.map(|least| ((set, end), least)));
+        }
+    }
+    let ends = rest.iter().enumerate();
+    ends.filter_map(|(end, gpu)| Some(ways.get(&(whole, end))? + to_start(gpu)))
+        .min()
+        .unwrap_or(bound)
 }
 
 /// How far two GPUs are from each other: 0 over NVLink, else by what lies between.
@@ -456,11 +556,76 @@ mod tests {
             let placing = Placing::new(&machine, gpus_of(&machine), layout.groups(4, 1));
             let best = placing.best(4);
             let conditions = Conditions::of_capability(80);
-            let found = placing
-                .by_nccl(&system, conditions, &searches, &best)
-                .unwrap();
-            let found = found.map(|own| own.crossings);
+            let found = placing.by_nccl(&system, conditions, &searches, &best);
+            let found = found.map(|own| own.unwrap().crossings);
             assert_eq!(found, placing.cost(&best).crossings, "{layout:?}");
         }
+    }
+
+    /// Brute force: the fewest crossings of any ring, or chain, over the GPUs.
+    fn least_by_trying(machine: &Machine, gpus: &[PciAddress], closes: bool) -> u32 {
+        fn orders(rest: &[PciAddress]) -> Vec<Vec<PciAddress>> {
+            if rest.is_empty() {
+                return vec![Vec::new()];
+            }
+            let first = |place: usize| {
+                let mut others = rest.to_vec();
+                let own = others.remove(place);
+                let rest = orders(&others).into_iter();
+                rest.map(move |order| [vec![own], order].concat())
+            };
+            (0..rest.len()).flat_map(first).collect()
+        }
+        let count = if closes {
+            crate::crossings::ring_crossings
+        } else {
+            crate::crossings::chain_crossings
+        };
+        let all = orders(gpus).into_iter();
+        all.map(|order| count(machine, &order).unwrap())
+            .min()
+            .unwrap()
+    }
+
+    #[test]
+    fn nvlinks_between_packages_save_no_more_crossings_than_a_ring_can_use() {
+        let mut seed = 20_261_130u64;
+        let mut random = move |below: usize| {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(seed >> 33).unwrap() % below
+        };
+        let mut below_trying = 0;
+        for _ in 0..150 {
+            let packages = u32::try_from(2 + random(2)).unwrap();
+            let mut machine = with_switches(machine(packages, 1, 6), 2);
+            let gpus = gpus_of(&machine);
+            for _ in 0..random(6) {
+                let (a, b) = (random(gpus.len()), random(gpus.len()));
+                if a != b {
+                    machine.gpus[a].nvlinks.insert(gpus[b], 2);
+                    machine.gpus[b].nvlinks.insert(gpus[a], 2);
+                }
+            }
+            let members: Vec<PciAddress> = gpus
+                .iter()
+                .filter(|_| random(4) > 0)
+                .take(6)
+                .copied()
+                .collect();
+            if members.len() < 2 {
+                continue;
+            }
+            for closes in [true, false] {
+                let least = least_by_trying(&machine, &members, closes);
+                assert_eq!(least_of(&machine, &members, closes), least, "{machine:?}");
+                let packages = packages_of(&machine, members.iter().copied());
+                let bound = fewest(groups(&machine, &packages, &packages), closes);
+                below_trying += u32::from(bound < least);
+            }
+        }
+        // Else nothing was tried.
+        assert!(below_trying > 10, "{below_trying}");
     }
 }

@@ -26,6 +26,21 @@ pub struct RankHop {
     pub by: By,
 }
 
+/// How often the one of `all`, rings or trees, that does so most goes from package to package through the host; `package` says
+/// where a rank is.
+pub fn most_crossings(all: &[Vec<RankHop>], package: impl Fn(usize) -> Option<u32>) -> usize {
+    let crosses = |hop: &&RankHop| {
+        let through_host = match hop.by {
+            By::Path(kind) => kind.is_through_host(),
+            By::SharedMemory => true,
+            By::Network => false,
+        };
+        through_host && package(hop.from) != package(hop.to)
+    };
+    let counts = all.iter().map(|hops| hops.iter().filter(crosses).count());
+    counts.max().unwrap_or_default()
+}
+
 /// The rings and trees.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {

@@ -87,10 +87,10 @@ enum Nets {
 
 /// How far P2P goes; none is NCCL's own choice.
 #[derive(Debug, Clone, Copy)]
-struct P2p(Option<PathType>);
+pub(super) struct P2p(pub(super) Option<PathType>);
 
 /// Reads `off` or a level for clap.
-fn parse_p2p(text: &str) -> Result<P2p, String> {
+pub(super) fn parse_p2p(text: &str) -> Result<P2p, String> {
     match text.to_ascii_uppercase().as_str() {
         "ON" => Ok(P2p(None)),
         "OFF" => Ok(P2p(Some(PathType::Loc))),

@@ -4,7 +4,8 @@ use clap::{Args, ValueEnum};
 use discovery::Source;
 use nccl_topo::capability::machine_capability;
 use nccl_topo::emit::{Form, NotEmitted, emit_with};
-use nccl_topo::graph::Searches;
+use nccl_topo::graph::{PathType, Reach, Searches};
+use nccl_topo::model::nets::{NetDevice, rdma_ports, with_nets};
 use nccl_topo::model::{COMPUTE_CAPABILITY, Conditions};
 use nccl_topo::ranks::{Cost, Crossing, Layout, Numbering, PARALLELS, Parallel, Placing};
 use nccl_topo::reader;
@@ -15,6 +16,7 @@ use topology::quantity::count;
 
 use crate::command::{CommandError, Format, From, Outcome, parse_gpus};
 use crate::hardware;
+use crate::nccl::paths::{P2p, parse_p2p};
 use crate::nccl::version::ForNccl;
 use crate::out::Out;
 use crate::usage::whole;
@@ -50,6 +52,9 @@ pub(crate) struct Ranks {
     /// The host's GPUs, by number in PCI order or by PCI address [default: all]
     #[arg(long, value_name = "GPU,GPU")]
     gpus: Option<String>,
+    /// How far P2P goes: on (as NCCL chooses), off (NCCL_P2P_DISABLE=1), or a value of NCCL_P2P_LEVEL
+    #[arg(long, value_name = "LEVEL", default_value = "on", value_parser = parse_p2p)]
+    p2p: P2p,
     #[command(flatten)]
     nccl: ForNccl,
     #[command(flatten)]
@@ -83,6 +88,8 @@ pub(crate) struct RanksDocument {
     visible: Vec<usize>,
     /// Whether the order of PCI addresses costs the same.
     pci_order_is_as_good: bool,
+    /// Whether the best order crosses less; if not, its groups are only nearer to each other where the other is not as good.
+    crosses_less: bool,
     /// The communicators of which this host has several ranks.
     groups: Vec<GroupKind>,
     /// The version of NCCL whose search made the rings; null where there is no topology file of this machine.
@@ -113,9 +120,13 @@ struct GroupKind {
 struct Fares {
     /// Between sockets, of all rings together: what their GPUs force at least.
     crossings: u32,
-    /// How many of the groups have a ring that crosses in NCCL's search; null where it was not run.
+    /// How many of the groups have a ring that crosses in NCCL's search; null where it was not run, and for groups on several hosts
+    /// where NCCL cuts a host.
     nccl_crossing_groups: Option<u32>,
 }
+
+/// What NCCL's search makes of each kind of group; none of one where it is not known.
+type Searched = [Option<Crossing>; 3];
 
 impl Ranks {
     pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
@@ -146,14 +157,22 @@ impl Ranks {
                 hardware::gpu_label(&machine, *lost)
             )));
         }
-        let placing = Placing::new(&machine, gpus.clone(), layout.groups(ranks, hosts));
+        let reach = Reach {
+            p2p_limit: self.p2p.0,
+            ..Reach::default()
+        };
+        // Where no P2P is allowed, NVLinks carry nothing.
+        let carrying = reach.carrying(&machine);
+        let placing = Placing::new(&carrying, gpus.clone(), layout.groups(ranks, hosts));
         let plain: Vec<usize> = (0..ranks).collect();
         let best = placing.best(ranks);
         let costs = [placing.cost(&plain), placing.cost(&best)];
-        let is_as_good = costs.first() == costs.last();
+        let [in_pci_order, in_best_order] = &costs;
+        let is_as_good = in_pci_order == in_best_order;
+        let crosses_less = in_best_order.crossings < in_pci_order.crossings;
         // Where nothing is gained, nothing is to be set.
         let best = if is_as_good { plain.clone() } else { best };
-        let searched = self.by_nccl(&machine, &placing, [&plain, &best]);
+        let searched = self.by_nccl(&machine, &placing, (hosts, reach), [&plain, &best]);
         let document = RanksDocument {
             schema: "gpu-numa/nccl-ranks/1",
             hosts,
@@ -164,6 +183,7 @@ impl Ranks {
                 .collect(),
             visible: numbers(&machine, &gpus, &best),
             pci_order_is_as_good: is_as_good,
+            crosses_less,
             groups: kinds(
                 layout,
                 (ranks, hosts),
@@ -171,7 +191,7 @@ impl Ranks {
                 searched.as_ref().map(|(_, found)| found),
             ),
             nccl: searched.map(|(name, _)| name),
-            notes: hardware::hidden_links(&machine).into_iter().collect(),
+            notes: hardware::hidden_links(&carrying).into_iter().collect(),
         };
         if self.format.json {
             out.json(&document)?;
@@ -204,26 +224,38 @@ impl Ranks {
         }
     }
 
-    /// What NCCL's search makes of each kind of group in two orders, under the file that this machine should have.
+    /// What NCCL's search makes of each kind of group in two orders, under the file that this machine should have and with its RDMA
+    /// ports, or with sockets where it has none.
     fn by_nccl(
         &self,
         machine: &Machine,
         placing: &Placing<'_>,
+        (hosts, reach): (usize, Reach),
         orders: [&[usize]; 2],
-    ) -> Option<(String, [[Crossing; 3]; 2])> {
+    ) -> Option<(String, [Searched; 2])> {
         let searches = Searches::default();
-        let emitted = emit_with(machine, Form::SingleHost, &searches).ok()?;
+        let form = if hosts > 1 {
+            Form::MultiHost
+        } else {
+            Form::SingleHost
+        };
+        let emitted = emit_with(machine, form, &searches).ok()?;
         let is_here = matches!(self.from.source(), Source::ThisMachine);
         let version = self.nccl.versions(is_here).into_iter().next()?;
         let system = reader::read_for(&emitted.xml, version.rules).system?;
-        let capability = machine_capability(machine).unwrap_or(COMPUTE_CAPABILITY);
+        let mut nets = rdma_ports(machine);
+        if nets.is_empty() {
+            nets.push(NetDevice::socket());
+        }
+        let system = with_nets(&system, &nets);
         let conditions = Conditions {
+            compute_capability: machine_capability(machine).unwrap_or(COMPUTE_CAPABILITY),
+            reach,
             rules: version.rules,
-            ..Conditions::of_capability(capability)
         };
-        let [plain, best] =
-            orders.map(|order| placing.by_nccl(&system, conditions, &searches, order));
-        Some((version.name, [plain?, best?]))
+        let searched = orders.map(|order| placing.by_nccl(&system, conditions, &searches, order));
+        let is_known = searched.iter().flatten().any(Option::is_some);
+        is_known.then_some((version.name, searched))
     }
 
     fn print(
@@ -268,13 +300,21 @@ impl Ranks {
             ))?;
         }
         if let Some(version) = &document.nccl {
+            let p2p = match self.p2p.0 {
+                None => String::new(),
+                Some(PathType::Loc) => ", without P2P".to_owned(),
+                Some(level) => format!(", with P2P up to {level}"),
+            };
             out.line(format_args!(
-                "  (rings as NCCL {version} makes them with the file of gpu-numa nccl emit)"
+                "  (rings as NCCL {version} makes them with the file of gpu-numa nccl emit{p2p})"
             ))?;
         }
         if document.pci_order_is_as_good {
             out.line("the order of PCI addresses is as good as any")?;
         } else {
+            if !document.crosses_less {
+                out.line("no order crosses less; in this one the GPUs of a group are nearer to each other")?;
+            }
             out.line(format_args!(
                 "set for the ranks of each host: CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={taken}"
             ))?;
@@ -330,7 +370,7 @@ fn kinds(
     layout: Layout,
     (ranks, hosts): (usize, usize),
     [plain, best]: &[Cost; 2],
-    searched: Option<&[[Crossing; 3]; 2]>,
+    searched: Option<&[Searched; 2]>,
 ) -> Vec<GroupKind> {
     let groups = layout.groups(ranks, hosts);
     let of = |parallel: Parallel| {
@@ -341,7 +381,7 @@ fn kinds(
     let fares = |parallel: Parallel, cost: &Cost, order: usize| Fares {
         crossings: cost.crossings.get(parallel as usize).copied().unwrap_or(0),
         nccl_crossing_groups: searched
-            .and_then(|both| both.get(order)?.get(parallel as usize))
+            .and_then(|both| *both.get(order)?.get(parallel as usize)?)
             .map(|found| found.crossing_groups),
     };
     PARALLELS
