@@ -364,13 +364,14 @@ fn hostile(step: Scenario, act: u64) -> Scenario {
     }
 }
 
-/// What can be counted is bounded, whatever users do: 60 steps here, or as many as GPU_NUMA_HOSTILE_STEPS says (10,000 take some
-/// minutes), of users that write over what their tasks share, end early, are refused by the kernel, and set variables to
+/// What can be counted is bounded, whatever users do: 64 steps here, or as many as GPU_NUMA_HOSTILE_STEPS says (10,000 take some
+/// minutes), eight at a time, of users that write over what their tasks share, end early, are refused by the kernel, and set variables to
 /// anything.
 #[test]
 fn hostile_steps_count_as_one_each_and_make_no_new_series() {
     let steps: u64 =
-        std::env::var("GPU_NUMA_HOSTILE_STEPS").map_or(60, |steps| steps.parse().unwrap());
+        std::env::var("GPU_NUMA_HOSTILE_STEPS").map_or(64, |steps| steps.parse().unwrap());
+    let at_once = 8;
     let world = World::declared("abi-2s2n4c1t");
     let counting = Counting::on(&world);
     let series = || {
@@ -384,10 +385,10 @@ fn hostile_steps_count_as_one_each_and_make_no_new_series() {
     let (before, size) = (series(), fs::metadata(counting.table()).unwrap().len());
     let (counting, world) = (&counting, &world);
     std::thread::scope(|scope| {
-        for part in 0..2 {
+        for part in 0..at_once {
             scope.spawn(move || {
                 let mut act = 20_261_130u64 + part;
-                for _ in 0..steps / 2 {
+                for _ in 0..steps / at_once {
                     act = act
                         .wrapping_mul(6_364_136_223_846_793_005)
                         .wrapping_add(1_442_695_040_888_963_407);
@@ -398,7 +399,7 @@ fn hostile_steps_count_as_one_each_and_make_no_new_series() {
             });
         }
     });
-    let steps = steps / 2 * 2;
+    let steps = steps / at_once * at_once;
     let counts = counting.counts();
     let sum = |figure: &str| -> u64 {
         let own = counts.iter().filter(|(name, _)| name.starts_with(figure));
