@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod block_map;
 pub mod cluster;
 pub mod config;
 pub mod cores;

@@ -101,6 +101,14 @@ impl Geometry {
 }
 
 impl Shape {
+    /// Whether it is that of a line that has CPUs= alone, as many as the machine has: slurmd then takes each CPU for a socket, also of
+    /// the machine (`_read_config`, slurmd/slurmd.c).
+    pub fn is_cpus_alone(self, cpus_of_machine: u64) -> bool {
+        self.sockets == cpus_of_machine
+            && self.cpus == self.sockets
+            && (self.cores_per_socket, self.threads_per_core) == (1, 1)
+    }
+
     /// All cores.
     pub fn cores(self) -> u64 {
         self.sockets.saturating_mul(self.cores_per_socket)

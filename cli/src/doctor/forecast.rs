@@ -3,7 +3,8 @@
 //! `make test-gres` holds this to real daemons, row by row.
 
 use serde::Serialize;
-use slurm_config::cores::{CoreMap, CoreSet, Counts};
+use slurm_config::block_map::BlockMap;
+use slurm_config::cores::{CoreSet, Counts};
 use slurm_config::gres::{NodeGres, fault_of};
 use slurm_config::node::{Node, Shape};
 use slurm_config::registration::{
@@ -11,7 +12,7 @@ use slurm_config::registration::{
 };
 use slurm_config::release::Release;
 use slurm_config::rules::{self, CoresRule, RestrictedCores, Series};
-use topology::machine::Gpu;
+use topology::machine::{Gpu, Machine};
 
 use super::detection;
 use super::devices::{self, DeviceFile};
@@ -176,6 +177,7 @@ fn words(own: &Registration) -> Option<String> {
         }
         let text = match &record.cores {
             None => "any".to_owned(),
+            Some(Ok(cores)) if cores.is_empty() => "none".to_owned(),
             Some(Ok(cores)) => cores.to_string(),
             Some(Err(text)) => text.clone(),
         };
@@ -344,9 +346,7 @@ fn foretell(world: &World<'_>, slurm: &Slurm, node: &Node, release: Release) -> 
     let counts = world.counts(Some(release));
     let counts = counts.filter(|_| !overrides && !node.is_dynamic());
     let judged = registered.as_ref().map(|registration| {
-        let own = counts.map_or(shape, |counts| {
-            registered_shape(shape, counts, series, slurm.selects_cores())
-        });
+        let own = shape_registered(world, slurm, node, release);
         judge(world, registration, node, own, series)
     });
     let refused = judged.as_ref().ok().and_then(|own| own.clone().err());
@@ -369,6 +369,17 @@ fn foretell(world: &World<'_>, slurm: &Slurm, node: &Node, release: Release) -> 
     };
     own.refused = refused;
     own
+}
+
+/// The sockets, cores and threads that slurmd registers.
+fn shape_registered(world: &World<'_>, slurm: &Slurm, node: &Node, release: Release) -> Shape {
+    let shape = world.shape_of(node, Some(release));
+    let overrides = slurm.parameters(Some(release)).overrides_machine();
+    let counts = world.counts(Some(release));
+    let counts = counts.filter(|_| !overrides && !node.is_dynamic());
+    counts.map_or(shape, |counts| {
+        registered_shape(shape, counts, Series::of(release), slurm.selects_cores())
+    })
 }
 
 /// What slurmctld takes a node that registers itself for: the topologies that its words name are slurmctld's own.  Before
@@ -504,7 +515,7 @@ fn register(
                 || devices::of_file(world.machine, file) == DeviceFile::Missing,
                 |there| !there,
             );
-            if is_gone || is_open(file) {
+            if is_gone || is_pattern(file) {
                 let why = format!("{}: the host has no {file}", line.line.place());
                 return Err((ForecastOutcome::NoStart, why));
             }
@@ -524,7 +535,7 @@ fn register(
         Ok(_) => {}
     }
     let detected = if node.gres_count("gpu").is_some() {
-        detect(world, &own, node, release).map_err(|why| (ForecastOutcome::Unknown, why))?
+        detect(world, slurm, &own, node, release).map_err(|why| (ForecastOutcome::Unknown, why))?
     } else {
         None
     };
@@ -558,9 +569,9 @@ pub(super) fn gpus_of_lines(world: &World<'_>, gres: &NodeGres<'_>) -> u64 {
     counts.fold(0, u64::saturating_add)
 }
 
-/// Whether a bracket of a list of files is not closed: slurmd cannot read it, or takes it for the name of a file.
-fn is_open(file: &str) -> bool {
-    file.contains(['[', ']'])
+/// Whether a bracket of a list of files is not closed, or there is a wildcard: slurmd cannot read it, or takes it for the name of a file.
+pub(super) fn is_pattern(file: &str) -> bool {
+    file.contains(['[', ']', '*', '?'])
 }
 
 /// What AutoDetect finds; None where slurmd does not look.
@@ -569,6 +580,7 @@ fn is_open(file: &str) -> bool {
 /// What is not known of the GPUs.
 fn detect(
     world: &World<'_>,
+    slurm: &Slurm,
     gres: &NodeGres<'_>,
     node: &Node,
     release: Release,
@@ -580,13 +592,11 @@ fn detect(
         return Ok(None);
     };
     // slurmd then goes by the lines alone.
-    if let Some(slurm) = &world.slurm
-        && detection::obstacle(world, slurm, method, release).is_some()
-    {
+    if detection::obstacle(world, slurm, method, release).is_some() {
         return Ok(None);
     }
     let is_typed = node.gres("gpu").iter().any(|(kind, _)| kind.is_some());
-    let map = world.map_of(Some(release));
+    let near = NearCores::of(world, slurm, node, method, release);
     let finds = |gpu: &&Gpu| {
         gpu.maker().is_some_and(|maker| {
             rules::tries_every_method(method) || maker.autodetect.contains(&method)
@@ -604,31 +614,88 @@ fn detect(
     let mut found = Vec::new();
     for gpu in seen {
         let knows_mig = method == "nvml";
-        let own = detected(world, map.as_ref(), gpu, is_typed, knows_mig, needs_cores)?;
+        let own = detected(world, &near, gpu, is_typed, knows_mig, needs_cores)?;
         found.extend(own.into_iter().map(|record| Record { links, ..record }));
     }
     Ok(Some(found))
 }
 
-/// The cores that AutoDetect finds near a GPU.
-///
-/// # Errors
-/// Why they are not known.
-fn detected_cores(world: &World<'_>, map: Option<&CoreMap>, gpu: &Gpu) -> Result<CoreSet, String> {
-    let Some(map) = map else {
-        return Err(
-            "the machine's sockets differ, so the cores that AutoDetect finds are unknown"
-                .to_owned(),
-        );
-    };
-    let device = world.machine.device(gpu.pci);
-    let local = device.and_then(|device| device.local_cpus.as_ref());
-    local.map(|local| map.cores_of(local)).ok_or_else(|| {
-        format!(
-            "the local_cpulist of {} is not recorded",
-            gpu_name(world.machine, gpu.pci)
-        )
-    })
+/// How slurmd numbers the cores near a GPU that it finds itself.
+pub(super) struct NearCores {
+    map: Option<BlockMap>,
+    shape: Shape,
+    release: Release,
+    /// Whether CPUs that slurmd has no place for are left out before they are converted (`enabled_cpus_bits`, plugins/gpu/nvml and
+    /// nvidia).
+    leaves_out_unplaced: bool,
+    /// Whether a GPU whose CPUs are not converted is registered without cores; else it is left out.
+    keeps_unconverted: bool,
+}
+
+/// The cores of a GPU that slurmd finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Near {
+    Cores(CoreSet),
+    /// slurmd cannot convert its CPUs, and registers it without cores.
+    None,
+    /// slurmd cannot convert its CPUs, and leaves the GPU out ("Conversion from machine to abstract failed").
+    LeftOut,
+}
+
+impl NearCores {
+    /// Those of a node, found by `method`.
+    pub(super) fn of(
+        world: &World<'_>,
+        slurm: &Slurm,
+        node: &Node,
+        method: &str,
+        release: Release,
+    ) -> Self {
+        let is_of_nvidia = matches!(method, "nvml" | "nvidia");
+        Self {
+            map: world.block_map(Some(release)),
+            shape: shape_registered(world, slurm, node, release),
+            release,
+            leaves_out_unplaced: is_of_nvidia
+                && slurm
+                    .parameters(Some(release))
+                    .leaves_out_ecores(Some(release)),
+            keeps_unconverted: method == "nvidia",
+        }
+    }
+
+    /// The sockets, cores and threads that slurmd registers.
+    pub(super) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Those near a GPU.
+    ///
+    /// # Errors
+    /// Why they are not known.
+    pub(super) fn of_gpu(&self, machine: &Machine, gpu: &Gpu) -> Result<Near, String> {
+        let Some(map) = &self.map else {
+            return Err("what slurmd counts of the machine is not known".to_owned());
+        };
+        let device = machine.device(gpu.pci);
+        let local = device.and_then(|device| device.local_cpus.as_ref());
+        let local = local.ok_or_else(|| {
+            format!(
+                "the local_cpulist of {} is not recorded",
+                gpu_name(machine, gpu.pci)
+            )
+        })?;
+        let cores = if self.leaves_out_unplaced {
+            map.cores_of(&map.without_unplaced(local), self.shape, self.release)
+        } else {
+            map.cores_of(local, self.shape, self.release)
+        };
+        Ok(match cores {
+            Some(cores) => Near::Cores(cores),
+            None if self.keeps_unconverted => Near::None,
+            None => Near::LeftOut,
+        })
+    }
 }
 
 /// A GPU as AutoDetect finds it: one record, or one for each MIG instance where the method knows MIG.
@@ -637,16 +704,19 @@ fn detected_cores(world: &World<'_>, map: Option<&CoreMap>, gpu: &Gpu) -> Result
 /// What is not known of it; its cores where the release `needs_cores`.
 fn detected(
     world: &World<'_>,
-    map: Option<&CoreMap>,
+    near: &NearCores,
     gpu: &Gpu,
     is_typed: bool,
     knows_mig: bool,
     needs_cores: bool,
 ) -> Result<Vec<Record>, String> {
     let name = gpu_name(world.machine, gpu.pci);
-    let cores = match detected_cores(world, map, gpu) {
-        Err(_) if !needs_cores => Err("unknown".to_owned()),
-        cores => Ok(cores?),
+    let cores = match near.of_gpu(world.machine, gpu) {
+        Err(_) if !needs_cores => Some(Err("unknown".to_owned())),
+        Err(why) => return Err(why),
+        Ok(Near::Cores(cores)) => Some(Ok(cores)),
+        Ok(Near::None) => None,
+        Ok(Near::LeftOut) => return Ok(Vec::new()),
     };
     let file = devices::file_of(world.machine, gpu);
     let kind = gpu.name.as_deref().map(type_of_name);
@@ -660,7 +730,7 @@ fn detected(
         kind: kind.clone(),
         file,
         count: 1,
-        cores: Some(cores.clone()),
+        cores: cores.clone(),
         links: None,
         is_of_several_files: false,
     };

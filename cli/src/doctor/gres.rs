@@ -443,6 +443,7 @@ fn check_files(world: &World<'_>, line: &GresLine<'_>, detects: bool, report: &m
                 idle.push(file.as_str());
             }
             DeviceFile::Missing => missing.push(file.clone()),
+            DeviceFile::Unknown if forecast::is_pattern(file) => missing.push(file.clone()),
             DeviceFile::Unknown => report.skip(format!("{place}: which GPU {file} is")),
         }
     }

@@ -1,15 +1,16 @@
 //! The cores of each GPU in gres.conf, written or found by AutoDetect, against where the GPU is and which cores this
 //! Slurm takes.
 
+use slurm_config::config::Line;
 use slurm_config::cores::{CoreMap, CoreSet, SocketKind};
 use slurm_config::gres::{GresLine, NodeGres};
 use slurm_config::parameters::SocketWord;
-use slurm_config::rules::CoresRule;
+use slurm_config::rules::{CoresRule, Series};
 use topology::machine::{Gpu, Locality};
 use topology::set::CpuSet;
 
 use super::devices;
-use super::forecast;
+use super::forecast::{self, Near, NearCores};
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
 use super::world::World;
@@ -45,6 +46,7 @@ pub(crate) fn check(
         map: map.as_ref(),
         rule: CoresRule::of(world.release),
         detects: gres.detects(),
+        near: near_cores(world, slurm, gres),
         registers: forecast::is_accepted(world),
         stops_slurmctld: slurm
             .node
@@ -63,6 +65,15 @@ pub(crate) fn check(
     judge.cut_lines(&cut)
 }
 
+/// How slurmd numbers the cores that AutoDetect finds; where the release is not known, that of the newest.
+fn near_cores(world: &World<'_>, slurm: &Slurm, gres: &NodeGres<'_>) -> Option<NearCores> {
+    let (value, _) = gres.autodetect.filter(|_| gres.detects())?;
+    let node = slurm.node.as_ref()?;
+    let release = world.release.unwrap_or_else(|| Series::newest().release());
+    let method = Series::of(release).autodetect_of(value)?;
+    Some(NearCores::of(world, slurm, node, method, release))
+}
+
 /// A line whose cores this Slurm does not take.
 struct Cut {
     evidence: String,
@@ -77,6 +88,8 @@ struct Judge<'a> {
     rule: CoresRule,
     /// Whether slurmd also looks for cores by itself.
     detects: bool,
+    /// How slurmd numbers the cores that it finds.
+    near: Option<NearCores>,
     /// Whether slurmctld takes the node as it is: its line may divide the machine in other sockets, or not count all lines.
     registers: bool,
     /// Whether a slurmctld with these lines of a cloud node ends.
@@ -144,7 +157,13 @@ impl Judge<'_> {
                 let matters = !self.detects && is_known && machine.cpu_nodes().len() > 1;
                 return matters.then(|| Coreless {
                     place: line.line.place(),
-                    files: line.line.get("file").unwrap_or_default().to_owned(),
+                    files: line
+                        .line
+                        .get("file")
+                        .or_else(|| line.line.get("files"))
+                        .or_else(|| line.line.get("multiplefiles"))
+                        .unwrap_or_default()
+                        .to_owned(),
                     change: self.proposal(line, &gpus),
                 });
             }
@@ -231,7 +250,7 @@ impl Judge<'_> {
             );
             return;
         }
-        let mut found = gpus.iter().filter_map(|(_, gpu)| self.detected(map, gpu));
+        let mut found = gpus.iter().filter_map(|(_, gpu)| self.detected(gpu));
         // Where this Slurm refuses what is detected, `check_detected` says what to do, and that is not to go by it.
         let knows = self.world.release.is_some();
         let is_refused = |found: &CoreSet| knows && !self.rule.admits(map, found);
@@ -356,26 +375,34 @@ impl Judge<'_> {
                 .is_some_and(|(nodes, map)| nodes.sockets() > map.sockets())
     }
 
-    /// The cores that AutoDetect finds for a GPU, which are those of the kernel's `local_cpulist`; None where that is
-    /// not recorded.
-    fn detected(&self, map: &CoreMap, gpu: &Gpu) -> Option<CoreSet> {
-        let device = self.world.machine.device(gpu.pci)?;
-        device.local_cpus.as_ref().map(|cpus| map.cores_of(cpus))
+    /// The cores that AutoDetect finds for a GPU; None where it finds none or they are not known.
+    fn detected(&self, gpu: &Gpu) -> Option<CoreSet> {
+        let near = self.near.as_ref()?;
+        match near.of_gpu(self.world.machine, gpu).ok()? {
+            Near::Cores(cores) => Some(cores),
+            Near::None | Near::LeftOut => None,
+        }
     }
 
-    /// Cores that AutoDetect finds and this Slurm refuses; lines cannot override them, because they must agree.
+    /// Cores that AutoDetect finds and this Slurm refuses, or that are not those of the GPU; lines cannot override them, because
+    /// they must agree.
     fn check_detected(&self, slurm: &Slurm, gres: &NodeGres<'_>, report: &mut DoctorReport) {
-        let (Some(map), Some((_, line)), Some(_)) = (self.map, gres.autodetect, self.world.release)
+        let (Some(map), Some((_, line)), Some(near)) = (self.map, gres.autodetect, &self.near)
         else {
             return;
         };
-        if self.registers {
+        let is_as_the_machine = near.shape().threads_per_core == map.shape().threads_per_core;
+        if !is_as_the_machine && near.shape().cores() == map.shape().cores() {
+            self.check_threads(slurm, map, line, report);
+            return;
+        }
+        if self.registers || self.world.release.is_none() {
             return;
         }
         let gpus = self.world.machine.gpus.iter();
         let refused: Vec<String> = gpus
             .filter_map(|gpu| {
-                let cores = self.detected(map, gpu)?;
+                let cores = self.detected(gpu)?;
                 (!self.rule.admits(map, &cores)).then(|| {
                     format!(
                         "Cores={cores} for {}",
@@ -413,6 +440,52 @@ impl Judge<'_> {
                     None => slurm.path.clone(),
                 },
                 line.place()
+            ),
+        );
+    }
+
+    /// Cores that AutoDetect finds where the node's line has as many cores as the machine and other threads: slurmd then takes CPUs for
+    /// those of other cores ([`slurm_config::block_map`]).
+    fn check_threads(&self, slurm: &Slurm, map: &CoreMap, line: &Line, report: &mut DoctorReport) {
+        let (Some(near), Some(node)) = (&self.near, &slurm.node) else {
+            return;
+        };
+        let gpus = self.world.machine.gpus.iter();
+        let others = gpus.filter_map(|gpu| {
+            let cores = self.detected(gpu)?;
+            let device = self.world.machine.device(gpu.pci)?;
+            let own = map.cores_of(device.local_cpus.as_ref()?);
+            (cores != own).then(|| {
+                let name = gpu_name(self.world.machine, gpu.pci);
+                format!("Cores={cores} for {name}, which is near {own}")
+            })
+        });
+        let others: Vec<String> = others.collect();
+        if others.is_empty() {
+            return;
+        }
+        let (threads, has) = (near.shape().threads_per_core, map.threads_per_core());
+        let refuses = !self.registers && self.world.release.is_some();
+        let (harm, effect) = if refuses {
+            (Harm::StopsJobs, consequence(self.rule))
+        } else {
+            let effect = "Slurm takes other cores for those near the GPU; from 24.11 on it drains such a node";
+            (Harm::SlowsJobs, effect.to_owned())
+        };
+        report.find(
+            "gres-autodetect",
+            harm,
+            format!(
+                "{} finds {}: {}: ThreadsPerCore={threads}, and the machine has {has}",
+                line.quote("AutoDetect"),
+                others.join(", "),
+                node.line.place()
+            ),
+            effect,
+            format!(
+                "{}: AutoDetect=off and the lines that `gpu-numa gres-conf` prints, or {}: ThreadsPerCore={has}",
+                line.place(),
+                node.line.place()
             ),
         );
     }

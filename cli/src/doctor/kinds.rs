@@ -87,10 +87,12 @@ pub(crate) fn gres_value(world: &World<'_>, node: &Node) -> Option<String> {
         return None;
     }
     let mut items = node.gres_items();
+    // Also as people write it who have seen AccountingStorageTRES or a job's TRES, which is no GPU for Slurm.
     let is_gpu = |item: &String| {
-        item.split(':')
-            .next()
-            .is_some_and(|name| name.trim().eq_ignore_ascii_case("gpu"))
+        let name = item.split([':', '=']).next().unwrap_or_default().trim();
+        ["gpu", "gres/gpu", "(null)"]
+            .iter()
+            .any(|word| name.eq_ignore_ascii_case(word))
     };
     let at = items.iter().position(is_gpu).unwrap_or(0);
     items.retain(|item| !is_gpu(item));

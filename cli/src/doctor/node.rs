@@ -5,6 +5,7 @@ use slurm_config::gres::{GresLine, NodeGres};
 use slurm_config::keys::of_node_line;
 use slurm_config::node::{Node, real_memory_to_write};
 use slurm_config::parameters::{unknown_words, word_of};
+use slurm_config::rules::counts_the_machines_threads;
 
 use super::forecast;
 use super::kinds;
@@ -303,6 +304,12 @@ fn check_geometry(
             (given != *real as u64).then(|| format!("{key}={given} (the machine has {real})"))
         })
         .collect();
+    let has_fewer = |threads: u64| threads < counts.threads_per_core as u64;
+    let leaves_threads = wrong.len() == 1 && given.threads_per_core.is_some_and(has_fewer);
+    if leaves_threads && cpus.is_none() && world.release.is_some_and(counts_the_machines_threads) {
+        // Jobs get the first threads of each core, as whoever wrote it wants.
+        return;
+    }
     if !wrong.is_empty() && world.hwloc.is_none() && fits_nodes(world, node) {
         report.skip(format!(
             "{}: NodeName={}: {}: a Slurm that was built with hwloc 1 takes NUMA nodes for sockets, and with which it was built is not \
@@ -316,6 +323,12 @@ fn check_geometry(
         let all: Vec<String> = cpus.into_iter().chain(wrong).collect();
         let (harm, effect) = if is_short(node, counts) {
             TOO_FEW
+        } else if leaves_threads {
+            (
+                Harm::StopsBinding,
+                "Slurm before 23.11 gives jobs every thread of some cores and leaves other cores idle; from 23.11 on as many threads of each core as \
+                 the line says",
+            )
         } else {
             (
                 Harm::StopsBinding,

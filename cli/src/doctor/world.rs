@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use discovery::Source;
+use slurm_config::block_map::BlockMap;
 use slurm_config::config::Line;
 use slurm_config::cores::{CoreMap, Counts, SocketKind, stops_slurmd};
 use slurm_config::node::{self, Node, Shape};
@@ -159,6 +160,12 @@ impl<'a> World<'a> {
     pub(crate) fn map_of(&self, release: Option<Release>) -> Option<CoreMap> {
         let kind = self.socket_kind_of(release);
         CoreMap::without(self.machine, kind, &self.left_out(release))
+    }
+
+    /// slurmd's map of the machine's CPUs; None where what it counts is not known.
+    pub(crate) fn block_map(&self, release: Option<Release>) -> Option<BlockMap> {
+        let kind = self.socket_kind_of(release);
+        BlockMap::of(self.machine, kind, &self.left_out(release))
     }
 
     /// What `slurmd -C` of `release` prints; None for a machine without cores.

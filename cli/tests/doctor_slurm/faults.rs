@@ -29,6 +29,20 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
     ),
     (
         GRES,
+        "File=/dev/nvidia[2-3] COREs=4-7",
+        "Files=/dev/nvidia[2-3]",
+        "gres-cores",
+        "no Cores= for /dev/nvidia[2-3]",
+    ),
+    (
+        GRES,
+        "/dev/nvidia[2-3]",
+        "/dev/nvidia*",
+        "gres-file",
+        "/dev/nvidia*",
+    ),
+    (
+        GRES,
         "/dev/nvidia[2-3]",
         "/dev/nvidia[1-3]",
         "gres-file",

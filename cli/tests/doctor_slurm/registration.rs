@@ -102,6 +102,70 @@ fn autodetect_is_foretold_with_types_and_cores() {
     );
 }
 
+/// slurmd then takes CPUs for those of other cores (`tests/slurm/near.py`, from a real one's map).
+#[test]
+fn detection_goes_by_the_threads_of_the_nodes_line() {
+    let host = Host::new();
+    driver(&host, [0, 1, 2, 3]);
+    host.write(GRES, "AutoDetect=nvml\n");
+    host.replace(NODES, "ThreadsPerCore=2", "ThreadsPerCore=1");
+    assert_eq!(
+        forecast(&host, "25.11"),
+        "slurmd on gpu1 will register 4 gpu:l40s, cores 0,2 / 4,6: accepted before 24.11; refused from 24.11 to 25.05, \
+         because cores 0,2 are not whole sockets; refused from 25.11 on, because cores 0,2 are not one whole socket or all cores"
+    );
+    assert!(
+        forecast(&host, "22.05").contains("4 gpu:l40s, cores 0,2,4,6 / none"),
+        "{}",
+        forecast(&host, "22.05")
+    );
+    for (release, harm, cores) in [
+        ("22.05", "slows-jobs", "0,2,4,6"),
+        ("23.11", "slows-jobs", "0,2"),
+        ("25.11", "stops-jobs", "0,2"),
+    ] {
+        let all = super::found(&host, release, "gres-autodetect");
+        let start = format!(
+            "{harm}: /etc/slurm/gres.conf:1: AutoDetect=nvml finds Cores={cores} for GPU0 0000:23:00.0, which is near 0-3, "
+        );
+        assert!(
+            all.len() == 1 && all[0].starts_with(&start),
+            "{release}: {all:#?}"
+        );
+        assert!(
+            all[0].contains(
+                "ThreadsPerCore=1, and the machine has 2 -> /etc/slurm/gres.conf:1: AutoDetect=off"
+            ),
+            "{all:#?}"
+        );
+    }
+    // From 23.11 on one thread of each core is what jobs get, and lines by hand are right.
+    let line = |release: &str| super::found(&host, release, "node-line");
+    assert!(line("22.05").len() == 1 && line("23.11").is_empty() && line("25.11").is_empty());
+    let host = Host::new();
+    driver(&host, [0, 1, 2, 3]);
+    host.replace(NODES, "ThreadsPerCore=2", "ThreadsPerCore=1");
+    assert!(
+        findings(&host, "25.11")
+            .iter()
+            .all(|own| own["check"] == "snapshot")
+    );
+}
+
+/// What Slurm takes for no GPU does not stand beside them in the advice.
+#[test]
+fn gpus_written_as_in_a_jobs_tres_are_replaced() {
+    for written in ["gres/gpu:4", "gpu=4", "(null)"] {
+        let host = Host::new();
+        host.replace(NODES, "gpu:l40s:4", written);
+        let all = super::found(&host, "25.11", "gres-count");
+        assert!(
+            all.len() == 1 && all[0].ends_with("Gres=gpu:l40s:4"),
+            "{written}: {all:#?}"
+        );
+    }
+}
+
 /// AutoDetect gives every GPU links to all that it finds; `nvidia` gives none.
 #[test]
 fn a_node_whose_line_has_fewer_gpus_than_autodetect_finds_is_drained() {

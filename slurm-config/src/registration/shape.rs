@@ -14,9 +14,7 @@ pub fn registered_shape(
     selects_cores: bool,
 ) -> Shape {
     let (sockets, cores_per_socket) = (counts.sockets as u64, counts.cores_per_socket as u64);
-    let is_cpus_alone = declared.sockets == counts.cpus as u64
-        && declared.cpus == declared.sockets
-        && (declared.cores_per_socket, declared.threads_per_core) == (1, 1);
+    let is_cpus_alone = declared.is_cpus_alone(counts.cpus as u64);
     let is_divided_otherwise = declared.sockets != sockets
         && declared.cores_per_socket != cores_per_socket
         && declared.cores() == sockets.saturating_mul(cores_per_socket);
