@@ -103,6 +103,7 @@ fn convert(topology: &Topology) -> Machine {
             .and_then(|name| topology::text::host_name(&name)),
         cores: cores(topology, &online),
         third_level_caches: third_level_caches(topology),
+        dies: sorted_cpus(dies(topology)),
         clusters: sorted_cpus(clusters(topology)),
         last_level_caches: last_level_caches(topology),
         processor: processor(topology),
@@ -222,6 +223,16 @@ fn last_level_caches(topology: &Topology) -> Vec<CpuSet> {
 fn third_level_caches(topology: &Topology) -> Option<Vec<CpuSet>> {
     let third = sorted_cpus(topology.objects_with_type(ObjectType::L3Cache));
     Some(third).filter(|own| *own != last_level_caches(topology))
+}
+
+/// The dies of packages that have several; hwloc keeps no others.
+///
+/// hwlocality knows their type only where it is built for hwloc 2.1 and later, and calls it unknown else.
+fn dies(topology: &Topology) -> impl Iterator<Item = &TopologyObject> {
+    topology.normal_objects().filter(|object| {
+        matches!(object.object_type(), ObjectType::Unknown(_))
+            && object.to_string().starts_with("Die")
+    })
 }
 
 /// The groups that are the kernel's clusters of cores.

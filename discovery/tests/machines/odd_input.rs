@@ -147,6 +147,39 @@ const XML: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 </topology>
 "#;
 
+/// Slurm counts sockets and cores in hwloc's order, in which dies come before caches and cores.
+#[test]
+fn dies_of_an_hwloc_file_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("dies.xml");
+    let die = |cpu: u32, nodes: &str, id: u32| {
+        let cpus = format!("0x{:08x}", 1 << cpu);
+        format!(
+            "<object type=\"Die\" os_index=\"{cpu}\" cpuset=\"{cpus}\" complete_cpuset=\"{cpus}\" nodeset=\"{nodes}\" complete_nodeset=\"{nodes}\" \
+             gp_index=\"{id}\">"
+        )
+    };
+    let mut xml = String::new();
+    for line in XML.lines() {
+        let cpu = (0..4).find(|cpu| line.contains(&format!("type=\"PU\" os_index=\"{cpu}\"")));
+        if let Some(cpu) = cpu {
+            let nodes = if cpu < 2 { "0x00000001" } else { "0x00000002" };
+            xml += &format!("{}{line}</object>\n", die(cpu, nodes, 20 + cpu));
+        } else {
+            xml += line;
+            xml.push('\n');
+        }
+    }
+    fs::write(&path, xml).unwrap();
+    let dies: Vec<String> = read(&path)
+        .unwrap()
+        .dies
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(dies, ["0", "1", "2", "3"]);
+}
+
 /// A file that takes hwloc over would find itself with nothing: seen while the child waits for its input.
 #[test]
 fn the_process_that_reads_an_hwloc_xml_has_no_rights() {
