@@ -150,6 +150,12 @@ def ranges(numbers):
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)
 
 
+def members(text):
+    """0-2,5 as 0, 1, 2, 5."""
+    parts = [part.split("-") for part in text.split(",") if part]
+    return [number for part in parts for number in range(int(part[0]), int(part[-1]) + 1)]
+
+
 class Maker:
     """The choices of one node."""
 
