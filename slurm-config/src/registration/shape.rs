@@ -26,6 +26,11 @@ pub fn registered_shape(
     Shape {
         sockets,
         cores_per_socket,
+        threads_per_core: if has_less {
+            counts.threads_per_core as u64
+        } else {
+            declared.threads_per_core
+        },
         ..declared
     }
 }
