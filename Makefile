@@ -18,7 +18,7 @@ FLOOR_TARGET := $(shell uname -m)-unknown-linux-gnu
 FLOOR := $(TARGET)/$(FLOOR_TARGET)/release
 
 .PHONY: machine judge help demo deps build test tiers test-fast test-abi test-nccl test-gpu test-rccl test-frameworks test-nccl-headers test-slurm test-gres test-counts test-slurm-2411 test-releases prove test-miri test-asan test-vm test-shapes test-rpm \
-	test-packages test-recorded test-fuzz fuzz fuzz-large bench load lint rpm deb floor
+	test-packages test-plain test-recorded test-fuzz fuzz fuzz-large bench load lint rpm deb floor
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
@@ -144,6 +144,9 @@ test-recorded: needs-recorded ## what other people recorded, in the folder GPU_N
 
 test-packages: needs-packages build machine ## full builds: rebuilt from the source package with the same bytes; aarch64, Debian, rpmlint (most of an hour)
 	packaging/check-packages $(TARGET)/packages
+
+test-plain: needs-plain ## `make rpm` and `make deb` as an ordinary user in a minimal Debian, with what docs/admin.md names (root; half an hour); not in `make test`
+	packaging/check-plain $(TARGET)/plain
 
 bench: needs-abi build ## what the plugin costs, against a floor and an empty plugin; docs/benchmarks.md is written by: make bench BENCH_DOCS=docs (root)
 	GPU_NUMA_SPANK_SO=$(PLUGIN) BENCH_DOCS=$(abspath $(BENCH_DOCS)) BENCH_ROUNDS=$(BENCH_ROUNDS) tests/on-clean-host \
