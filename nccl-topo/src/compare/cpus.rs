@@ -57,7 +57,8 @@ pub(super) fn affinity(found: &mut Found<'_>, cpu: &Element, below: &[PciAddress
         });
         near.find(|(_, cpus)| !cpus.is_empty())
     };
-    let Some(affinity) = cpu.get("affinity") else {
+    let is_files = !cpu.filled.iter().any(|key| key == "affinity");
+    let Some(affinity) = cpu.get("affinity").filter(|_| is_files) else {
         let id = integer(&numaid).and_then(|id| u32::try_from(id).ok());
         let own = id.map(|id| machine.cpus_of(&NodeSet::single(id)));
         if let Some((gpu, cpus)) = own
