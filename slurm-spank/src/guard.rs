@@ -1,4 +1,4 @@
-//! What becomes of a panic: one line in Slurm's log, and the job goes on as Slurm made it.
+//! What becomes of a panic: one line in Slurm's log, and the job goes on as Slurm made it, or without what that hook does.
 
 use std::ffi::c_int;
 

@@ -101,7 +101,12 @@ pub fn variable_left_out(problem: &dyn Display) -> String {
 
 /// A defect of the plugin's own, in the hook `hook`.
 pub fn internal_fault(hook: &str) -> String {
-    format!("internal fault in {hook}; the job goes on as Slurm made it")
+    // What is set for a task is found in the first of these and set in the second; around the others it is set all the same.
+    if matches!(hook, "user_init" | "task_init") {
+        format!("internal fault in {hook}; the job goes on as Slurm made it")
+    } else {
+        format!("internal fault in {hook}; the job goes on without it")
+    }
 }
 
 /// A step without GPUs.

@@ -989,6 +989,10 @@ fn what_a_launch_brings_with_it_is_said() {
             "internal fault in task_init; the job goes on as Slurm made it",
         ),
         (
+            internal_fault("task_exit"),
+            "internal fault in task_exit; the job goes on without it",
+        ),
+        (
             no_page_line(&"ENOMEM"),
             "no shared page (ENOMEM); each task is bound on its own",
         ),
