@@ -377,10 +377,18 @@ pub fn counts_cores_of_each_task(release: Release) -> bool {
     is_before(release, COUNTS_CORES_OF_ALL_TASKS)
 }
 
+/// The first release whose slurmd finds a core's CPUs by the machine's threads of a core (`xcpuinfo_mac_to_abs` and
+/// `xcpuinfo_abs_to_mac`, slurmd/common/xcpuinfo.c).
+pub const COUNTS_THE_MACHINES_THREADS: Release = Release {
+    major: 23,
+    minor: 11,
+    micro: None,
+};
+
 /// Whether slurmd of `release` finds a core's CPUs by the machine's threads of a core; before that by those of the node's line, and where
-/// these are fewer it takes CPUs for those of other cores (`xcpuinfo_mac_to_abs` and `xcpuinfo_abs_to_mac`, slurmd/common/xcpuinfo.c).
+/// these are fewer it takes CPUs for those of other cores.
 pub fn counts_the_machines_threads(release: Release) -> bool {
-    release.series() >= (23, 11)
+    release.series() >= COUNTS_THE_MACHINES_THREADS.series()
 }
 
 /// The first release whose slurmctld rounds a task's share of a step's cores up (`_pick_step_cores`, slurmctld/step_mgr.c).

@@ -469,8 +469,11 @@ impl Judge<'_> {
         let (harm, effect) = if refuses {
             (Harm::StopsJobs, consequence(self.rule))
         } else {
-            let effect = "Slurm takes other cores for those near the GPU; from 24.11 on it drains such a node";
-            (Harm::SlowsJobs, effect.to_owned())
+            let drains = CoresRule::WholeSockets.since();
+            let effect = format!(
+                "Slurm takes other cores for those near the GPU; from {drains} on it drains such a node"
+            );
+            (Harm::SlowsJobs, effect)
         };
         report.find(
             "gres-autodetect",

@@ -5,7 +5,7 @@ use slurm_config::gres::{GresLine, NodeGres};
 use slurm_config::keys::of_node_line;
 use slurm_config::node::{Node, real_memory_to_write};
 use slurm_config::parameters::{unknown_words, word_of};
-use slurm_config::rules::counts_the_machines_threads;
+use slurm_config::rules::{COUNTS_THE_MACHINES_THREADS, counts_the_machines_threads};
 
 use super::forecast;
 use super::kinds;
@@ -322,17 +322,22 @@ fn check_geometry(
         // One mistake is one finding.
         let all: Vec<String> = cpus.into_iter().chain(wrong).collect();
         let (harm, effect) = if is_short(node, counts) {
-            TOO_FEW
+            let (harm, effect) = TOO_FEW;
+            (harm, effect.to_owned())
         } else if leaves_threads {
+            let since = COUNTS_THE_MACHINES_THREADS;
             (
                 Harm::StopsBinding,
-                "Slurm before 23.11 gives jobs every thread of some cores and leaves other cores idle; from 23.11 on as many threads of each core as \
-                 the line says",
+                format!(
+                    "Slurm before {since} gives jobs every thread of some cores and leaves other cores idle; from {since} on as many threads of \
+                     each core as the line says"
+                ),
             )
         } else {
             (
                 Harm::StopsBinding,
-                "Slurm's cores and sockets are not the machine's: it gives jobs cores on the wrong side of the socket link",
+                "Slurm's cores and sockets are not the machine's: it gives jobs cores on the wrong side of the socket link"
+                    .to_owned(),
             )
         };
         report.find(
