@@ -55,6 +55,8 @@ local function need_of(ours, options)
                             "ntasks-per-socket" }) do
         if not is_unset(options[name]) and options[name] ~= "0" then return nil end
     end
+    -- One core of each socket.
+    if options["hint"] == "memory_bound" then return nil end
     local counts = {}
     for _, name in ipairs({ "gpus", "gpus-per-node", "gpus-per-task" }) do
         if not is_unset(options[name]) then counts[#counts + 1] = options[name] end
@@ -63,9 +65,13 @@ local function need_of(ours, options)
     if several then return nil end
     local whole = number(options, "threads-per-core") == 1 or number(options, "ntasks-per-core") == 1
         or options["hint"] == "nomultithread"
+    -- sbatch says one task where nobody typed a number, and slurmctld then counts them by the GPUs.
+    local tasks = number(options, "ntasks")
+    local by_gpus = number(options, "ntasks-per-gpu") or not is_unset(options["gpus-per-task"])
+    if tasks == 1 and by_gpus then tasks = nil end
     return ours.need_of({
         nodes = number(options, "nodes"),
-        tasks = number(options, "ntasks"),
+        tasks = tasks,
         tasks_per_node = number(options, "ntasks-per-node"),
         tasks_per_gpu = number(options, "ntasks-per-gpu"),
         cpus_per_task = number(options, "cpus-per-task"),
@@ -74,9 +80,17 @@ local function need_of(ours, options)
         gpus_per_node = ours.gpus_in(options["gres"]) or ours.count_in(options["gpus-per-node"]),
         gpus_per_task = ours.count_in(options["gpus-per-task"]),
         gpus = ours.count_in(options["gpus"]),
+        default_cpus_per_gpu = ours.default_cpus_per_gpu(FOLDER),
         type = kind,
         whole_cores = whole,
+        is_by_core = number(options, "ntasks-per-core") ~= nil,
     })
+end
+
+-- Whether the job asks for a whole host; "exclusive" is also where Slurm says of whose jobs it may have company.
+local function has_whole_host(options)
+    local value = options["exclusive"]
+    return not (is_unset(value) or value == "oversubscribe" or value == "user" or value == "mcs")
 end
 
 local function ask(options)
@@ -89,7 +103,7 @@ local function ask(options)
     if not ours.is_strict(policy) then return end
     local added = {}
     local is_step = options["type"] == "srun" and os.getenv("SLURM_JOB_ID") ~= nil
-    if is_unset(options["gres-flags"]) and is_unset(options["exclusive"]) and not is_step then
+    if is_unset(options["gres-flags"]) and not has_whole_host(options) and not is_step then
         local hosts = ours.hosts(FOLDER)
         local can, why = ours.can_enforce(hosts, need_of(ours, options))
         if can then

@@ -15,6 +15,9 @@ local M = {}
 -- CPUs of each host that Slurm does not give to jobs (CoreSpecCount, CpuSpecList): as many are left out of every area.
 M.reserved_cpus = 0
 
+-- DefCpuPerGPU where slurm.conf is not beside these files; 0 where it is read from there.
+M.cpus_per_gpu = 0
+
 -- For types of gres.conf that are no part of the GPU's product name: what to look for in that name, such as { big = "h100" }.
 M.types = {}
 
@@ -24,15 +27,13 @@ M.plugstack = { "plugstack.conf", "plugstack.conf.d/gpu-numa-bind.conf" }
 local STRICT = { ["restricted"] = true, ["single-numa-node"] = true }
 local POLICY = { ["off"] = true, ["none"] = true, ["best-effort"] = true }
 
--- The policy that a text such as "restricted,mem=bind" names; nil where it names none.
+-- The policy that a text such as "restricted,mem=bind" names, the first as for the plugin; nil where it names none.
 local function policy_in(text)
     if type(text) ~= "string" then return nil end
-    local found
     for item in text:gmatch("[^,%s]+") do
-        item = item:match("^policy=(.*)$") or item
-        if STRICT[item] or POLICY[item] then found = item end
+        if STRICT[item] or POLICY[item] then return item end
     end
-    return found
+    return nil
 end
 
 -- Lines of a file; none where it cannot be read.
@@ -115,6 +116,30 @@ function M.hosts(folder)
     return nil
 end
 
+-- The largest DefCpuPerGPU of a file of slurm.conf's language and of those that it includes; 0 where they have none.
+local function cpus_per_gpu_in(folder, name, depth)
+    local most = 0
+    for _, line in ipairs(lines_of(name:match("^/") and name or folder .. name)) do
+        line = line:gsub("#.*$", "")
+        for count in line:lower():gmatch("defcpupergpu%s*=%s*(%d+)") do most = math.max(most, tonumber(count)) end
+        local other = line:match("^%s*[Ii][Nn][Cc][Ll][Uu][Dd][Ee]%s+(%S+)")
+        if other and depth < 4 then most = math.max(most, cpus_per_gpu_in(folder, other, depth + 1)) end
+    end
+    return most
+end
+
+--[[
+  How many CPUs Slurm gives a job with each GPU where the job names none (DefCpuPerGPU, of the cluster or of the partition
+  that has most); nil where it is not set.
+]]
+function M.default_cpus_per_gpu(folder)
+    for _, own in ipairs(folders_of(folder)) do
+        local count = math.max(M.cpus_per_gpu, cpus_per_gpu_in(own, "slurm.conf", 0))
+        if count > 0 then return count end
+    end
+    return nil
+end
+
 -- Rounds `count` CPUs up to whole cores.
 local function whole_cores(count, threads)
     return math.ceil(count / threads) * threads
@@ -158,9 +183,14 @@ local function wanted_in(hosts, own)
     return nil
 end
 
+-- So many GPUs, of a type that has a blank behind it.
+local function gpus_named(count, named)
+    return string.format("%d %sGPU%s", count, named, count == 1 and "" or "s")
+end
+
 --[[
-  Whether `need` fits on `areas` of `kind` beside its GPUs, as few areas as hold the GPUs.  A kind with a GPU whose
-  place is not known has no areas.
+  Whether `need` fits on `areas` of `kind` beside its GPUs, as few areas as hold the GPUs; and, where it does not, whether that is
+  because Slurm takes no such job on several areas.  A kind with a GPU whose place is not known has no areas.
 ]]
 local function fits_on(kind, areas, need)
     local threads = kind.threads or 1
@@ -176,8 +206,8 @@ local function fits_on(kind, areas, need)
         end
     end
     if enough then return cpus <= least end
-    -- Slurm 22.05 refuses enforce-binding with --gpus and with --cpus-per-gpu where no area has all the GPUs.
-    if not need.may_spread then return false end
+    -- Slurm 22.05 refuses enforce-binding with --gpus, --cpus-per-gpu and --ntasks-per-core where no area has all the GPUs.
+    if not need.may_spread then return false, #areas > 0 end
     -- Else the areas with most GPUs and fewest CPUs, until there are GPUs enough.
     table.sort(areas, function(a, b)
         if a.gpus ~= b.gpus then return a.gpus > b.gpus end
@@ -213,13 +243,17 @@ function M.can_enforce(hosts, need)
         local areas, gpus = areas_of(kind, wanted)
         if gpus >= need.gpus then
             could = true
-            if not fits_on(kind, areas, need) then
-                return false, string.format("%d CPUs do not fit beside %d %sGPUs on %s", cpus, need.gpus, named,
-                    tostring(kind.hosts))
+            local fits, is_refused = fits_on(kind, areas, need)
+            if not fits and is_refused then
+                return false, string.format("no socket of %s has %s, and Slurm may refuse --gpus, --cpus-per-gpu and " ..
+                    "--ntasks-per-core on several", tostring(kind.hosts), gpus_named(need.gpus, named))
+            elseif not fits then
+                return false, string.format("%d CPU%s not fit beside %s on %s", cpus, cpus == 1 and " does" or "s do",
+                    gpus_named(need.gpus, named), tostring(kind.hosts))
             end
         end
     end
-    if not could then return false, string.format("no host of the table has %d %sGPUs", need.gpus, named) end
+    if not could then return false, string.format("no host of the table has %s", gpus_named(need.gpus, named)) end
     return true
 end
 
@@ -287,7 +321,7 @@ end
 --[[
   What a job asks of one host, of numbers that are nil where not given: `nodes` (the fewest), `tasks`,
   `tasks_per_node`, `tasks_per_gpu`, `cpus_per_task`, `cpus_per_gpu`, `least_cpus`, `gpus_per_node`, `gpus_per_task`,
-  `gpus` (of the job) and `type`.
+  `gpus` (of the job), `default_cpus_per_gpu` (of the site) and `type`; `is_by_core` where it says how many tasks a core may have.
 ]]
 function M.need_of(job)
     local nodes = job.nodes or 1
@@ -301,15 +335,18 @@ function M.need_of(job)
     if not gpus and job.gpus_per_task then gpus = job.gpus_per_task * tasks end
     if not gpus and job.tasks_per_gpu then gpus = math.ceil(tasks / job.tasks_per_gpu) end
     gpus = gpus or 0
+    -- One CPU for each task is what srun and sbatch say where nothing was typed, too.
+    local by_gpu = job.cpus_per_gpu or ((job.cpus_per_task or 1) == 1 and job.default_cpus_per_gpu) or nil
     return {
         gpus = gpus,
         type = job.type,
         tasks = tasks,
         cpus_per_task = job.cpus_per_task or 1,
-        least_cpus = math.max(job.least_cpus or 0, (job.cpus_per_gpu or 0) * gpus),
+        least_cpus = math.max(job.least_cpus or 0, (by_gpu or 0) * gpus),
         whole_cores = job.whole_cores,
         has_own_gpus = job.gpus_per_task ~= nil,
-        may_spread = (job.gpus_per_node or job.gpus_per_task) and not job.gpus and not job.cpus_per_gpu,
+        may_spread = (job.gpus_per_node or job.gpus_per_task) and not job.gpus and not by_gpu
+            and not job.is_by_core,
     }
 end
 

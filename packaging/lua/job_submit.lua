@@ -71,7 +71,9 @@ local function need_of(ours, job)
         gpus_per_node = ours.gpus_in(job["tres_per_node"]),
         gpus_per_task = ours.gpus_in(job["tres_per_task"]),
         gpus = ours.gpus_in(job["tres_per_job"]),
+        default_cpus_per_gpu = ours.default_cpus_per_gpu(FOLDER),
         type = kind,
+        is_by_core = number(job, "ntasks_per_core") ~= nil,
         whole_cores = number(job, "threads_per_core") == 1 or number(job, "ntasks_per_core") == 1,
     })
 end
