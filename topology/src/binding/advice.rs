@@ -87,7 +87,9 @@ pub fn advise(machine: &Machine, step: &StepRequest, plan: &StepPlan, by: Launch
             .as_ref()
             .is_some_and(|near| is_more && enforced(machine, step, near)),
         cpus_per_task: near.and_then(|near| fewer_cpus(machine, step, &near, by)),
-        one_gpu: shares_no_node && is_one_task && fits(machine, &with_one_gpu(step)),
+        one_gpu: shares_no_node
+            && is_one_task
+            && with_one_gpu(step).iter().all(|one| fits(machine, one)),
     }
 }
 
@@ -96,7 +98,8 @@ pub fn advise(machine: &Machine, step: &StepRequest, plan: &StepPlan, by: Launch
 /// A step that has the CPUs it asks for gets cores near all of its GPUs first (`_pick_step_cores` of
 /// src/stepmgr/stepmgr.c, slurmctld/step_mgr.c before 24.05), and with `--gres-flags=enforce-binding` its job no others.
 /// Where its GPUs are on several nodes, cores of any of them count, a task's worth of each in turn: whether that is where
-/// the tasks that need them are is not known.
+/// the tasks that need them are is not known. Nor is it where a socket has several nodes: gres.conf may name whole sockets
+/// only, and Slurm then gives any node's CPUs.
 fn near_all(machine: &Machine, step: &StepRequest, by: LaunchedBy) -> Option<CpuSet> {
     if by
         == (LaunchedBy::Srun {
@@ -111,19 +114,16 @@ fn near_all(machine: &Machine, step: &StepRequest, by: LaunchedBy) -> Option<Cpu
         .flat_map(|task| task.visible.iter().copied())
         .collect();
     let nodes = machine.nodes_of_gpus(&gpus);
-    (nodes.len() == 1).then(|| machine.cpus_of(&nodes))
+    let mut packages = machine.packages.iter();
+    let has_one_node_each = packages.all(|package| package.numa_nodes.len() == 1);
+    (nodes.len() == 1 && has_one_node_each).then(|| machine.cpus_of(&nodes))
 }
 
 /// Whether the step would be local with the CPUs that `--gres-flags=enforce-binding` gives.
 fn enforced(machine: &Machine, step: &StepRequest, near: &CpuSet) -> bool {
-    // Slurm schedules by socket: within one of several nodes it gives any node's CPUs.
-    let one_node_each = machine
-        .packages
-        .iter()
-        .all(|package| package.numa_nodes.len() == 1);
     // No job gets CPUs of other sockets then, so one that asks for more than these is refused.
     let has_room = step.tasks.len() * step.asked as usize <= near.len();
-    if !one_node_each || machine.packages.len() < 2 || !has_room {
+    if machine.packages.len() < 2 || !has_room {
         return false;
     }
     let mut enforced = on_the_host(machine, step);
@@ -207,12 +207,19 @@ fn would_be_local(machine: &Machine, step: &StepRequest, what: WholeHost) -> boo
     fits && plan.tasks.iter().all(is_wide)
 }
 
-fn with_one_gpu(step: &StepRequest) -> StepRequest {
-    let mut one = step.clone();
-    for task in &mut one.tasks {
+/// The step with a GPU for each task: the first that it has now, and the first ones of the step, which Slurm may give in their place.
+fn with_one_gpu(step: &StepRequest) -> [StepRequest; 2] {
+    let mut first_of_each = step.clone();
+    for task in &mut first_of_each.tasks {
         task.visible.truncate(1);
     }
-    one
+    let visible = step.tasks.iter().flat_map(|task| &task.visible);
+    let own: BTreeSet<PciAddress> = visible.copied().collect();
+    let mut first_of_all = step.clone();
+    for (task, gpu) in first_of_all.tasks.iter_mut().zip(own.iter().cycle()) {
+        task.visible = vec![*gpu];
+    }
+    [first_of_each, first_of_all]
 }
 
 /// The most CPUs per task, below what was asked for, with which no task would lack any of those that are `near`.

@@ -263,6 +263,8 @@ pub struct Spanning {
     pub task: usize,
     /// How many GPUs it has.
     pub gpus: usize,
+    /// Whether these are its share, by local id, of the GPUs that it sees.
+    pub is_share: bool,
     /// What they are spread over.
     pub over: SpanningOver,
     /// Whether nothing is changed.
@@ -292,6 +294,7 @@ pub fn find_spanning(machine: &Machine, plan: &StepPlan) -> Option<Spanning> {
     Some(Spanning {
         task: task.task,
         gpus: task.gpus.len(),
+        is_share: task.is_share,
         is_dry_run: task.is_dry_run,
         over: match packages.len() {
             1 => SpanningOver::Nodes(machine.nodes_of_gpus(&task.gpus)),

@@ -248,21 +248,23 @@ pub fn spanning_line(host: &str, spanning: &Spanning) -> String {
     let Spanning {
         task,
         gpus,
+        is_share,
         over,
         is_dry_run,
     } = spanning;
+    let has = if *is_share { "uses" } else { "sees" };
     match (over, is_dry_run) {
         (SpanningOver::Nodes(nodes), false) => format!(
-            "{host} task {task} sees {gpus} GPUs on nodes {nodes} and is bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
+            "{host} task {task} {has} {gpus} GPUs on nodes {nodes} and is bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
         ),
         (SpanningOver::Nodes(nodes), true) => format!(
-            "{host} task {task} sees {gpus} GPUs on nodes {nodes} and would be bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
+            "{host} task {task} {has} {gpus} GPUs on nodes {nodes} and would be bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
         ),
         (SpanningOver::Sockets(sockets), false) => format!(
-            "{host} task {task} sees {gpus} GPUs on {sockets} sockets and is bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
+            "{host} task {task} {has} {gpus} GPUs on {sockets} sockets and is bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
         ),
         (SpanningOver::Sockets(sockets), true) => format!(
-            "{host} task {task} sees {gpus} GPUs on {sockets} sockets and would be bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
+            "{host} task {task} {has} {gpus} GPUs on {sockets} sockets and would be bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
         ),
     }
 }

@@ -871,16 +871,22 @@ fn a_task_whose_gpus_are_apart_is_told_how_to_start_its_workers() {
             let spanning = Spanning {
                 task: 0,
                 gpus: 8,
+                is_share: false,
                 over: over.clone(),
                 is_dry_run,
             };
-            assert_eq!(
-                spanning_line("h", &spanning),
+            let line = |has: &str| {
                 format!(
-                    "h task 0 sees 8 GPUs on {place} and {bound} to CPUs of all of them; \
+                    "h task 0 {has} 8 GPUs on {place} and {bound} to CPUs of all of them; \
                      start its workers with `gpu-numa run --per-rank -- ...`"
                 )
-            );
+            };
+            assert_eq!(spanning_line("h", &spanning), line("sees"));
+            let share = Spanning {
+                is_share: true,
+                ..spanning
+            };
+            assert_eq!(spanning_line("h", &share), line("uses"));
         }
     }
     for (verb, whole_host, line) in [
