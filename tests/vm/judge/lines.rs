@@ -456,7 +456,7 @@ impl Told<'_> {
             "--gpus-per-task=1",
             "--gres-flags=enforce-binding",
             "--exclusive",
-            "--exclusive and srun without --cpus-per-task, --cpus-per-gpu or --exact",
+            "--exclusive and srun, both without --cpus-per-task, --cpus-per-gpu or --exact",
         ];
         let ways = text.split_once(": ").map_or("", |(_, ways)| ways);
         let (ways, if_cores_are_right) = match ways.strip_suffix(NEEDS_CORES) {

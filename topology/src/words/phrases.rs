@@ -205,6 +205,7 @@ pub(super) fn ways(advice: &Advice, verb: Verb) -> Option<String> {
         ways.push(format!("{job}--gres-flags=enforce-binding"));
     }
     // An `srun` that makes its own allocation has all of the host with --exclusive, and its step does not.
+    // An `srun` takes the job's --cpus-per-task for its own (SLURM_CPUS_PER_TASK, src/srun/opt.c).
     let whole = match verb {
         Verb::Sbatch => "sbatch --exclusive",
         Verb::Srun | Verb::Salloc => "salloc --exclusive",
@@ -212,7 +213,7 @@ pub(super) fn ways(advice: &Advice, verb: Verb) -> Option<String> {
     match advice.whole_host {
         Some(WholeHost::Shell) => ways.push(whole.to_owned()),
         Some(WholeHost::Step) => ways.push(format!(
-            "{whole} and srun without --cpus-per-task, --cpus-per-gpu or --exact"
+            "{whole} and srun, both without --cpus-per-task, --cpus-per-gpu or --exact"
         )),
         None => {}
     }

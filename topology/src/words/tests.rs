@@ -895,12 +895,12 @@ fn a_task_whose_gpus_are_apart_is_told_how_to_start_its_workers() {
         (
             Verb::Sbatch,
             WholeHost::Step,
-            "sbatch --exclusive and srun without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right",
+            "sbatch --exclusive and srun, both without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right",
         ),
         (
             Verb::Srun,
             WholeHost::Step,
-            "salloc --exclusive and srun without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right",
+            "salloc --exclusive and srun, both without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right",
         ),
     ] {
         let advice = Advice {

@@ -69,7 +69,7 @@ fn only_what_was_tried_on_this_host_is_advised() {
     );
     let mut far = step(&machine, "", 2, &[&[2]]);
     far.step_cpus = cpus("0-3");
-    let whole_host = "salloc --exclusive and srun without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right";
+    let whole_host = "salloc --exclusive and srun, both without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right";
     assert_eq!(
         line(&far).unwrap(),
         format!(
@@ -166,7 +166,7 @@ fn a_shell_asks_for_what_all_its_tasks_do_and_has_all_that_its_job_has() {
     };
     assert_eq!(
         ways(&far, unseen).unwrap(),
-        "sbatch --exclusive and srun without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right"
+        "sbatch --exclusive and srun, both without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right"
     );
     assert_eq!(ways(&wide, unseen), None);
 }
@@ -185,7 +185,7 @@ fn strict_policies_refuse_and_say_what_would_fit() {
     );
     assert_eq!(
         advice_line(&machine, &far),
-        "would fit: sbatch --exclusive and srun without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right; to run as it is: \
+        "would fit: sbatch --exclusive and srun, both without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right; to run as it is: \
          --gpu-numa-bind=best-effort; add --kill-on-bad-exit=1 so that a refused host ends the whole step"
     );
     assert_eq!(verdicts(&plan), [Verdict::Refused; 2]);
