@@ -37,7 +37,7 @@ pub const TABLE: &[Row] = &[
     row(
         Item::Policy(Policy::Restricted),
         "restricted",
-        "refuse the step if a GPU of a task has no local CPU in it, or its NUMA node is unknown",
+        "refuse the step if a GPU of a task would get no local CPU, or its NUMA node is unknown",
     ),
     row(
         Item::Policy(Policy::SingleNumaNode),
