@@ -39,8 +39,9 @@ impl TaskView {
         env: impl Fn(&str) -> Option<String>,
     ) -> Self {
         let variables = &vendor.variables;
-        let mut within = variables.within.iter();
-        let within = within.find_map(|name| Some((*name, env(name)?)));
+        let within = variables.within.iter();
+        let mut within = within.filter_map(|name| Some((*name, env(name)?)));
+        let within = within.find(|(_, list)| !is_quoted_nothing(list));
         let (within_name, within) = within.map_or(("", None), |(name, list)| (name, Some(list)));
         Self {
             vendor: Some(vendor),
@@ -129,13 +130,8 @@ pub fn find_visible(machine: &Machine, view: &TaskView) -> Visible {
         .iter()
         .filter_map(|pci| machine.gpu(*pci))
         .collect();
-    // HIP drops an entry that names no GPU and all behind it, and shows no GPU where the list is empty
-    // (clr, rocclr/device/rocm/rocdevice.cpp and rocclr/utils/flags.cpp, from ROCm 5.6 on).  Which GPU a name stands for is not
-    // known here where no UUID is.
-    let within = match parse_list(machine, &gpus, list) {
-        Ok(gpus) => gpus,
-        Err(odd) if odd.named.parse::<i64>().is_ok() => odd.before,
-        Err(_) => return outer,
+    let Some(within) = parse_hip(machine, &gpus, list) else {
+        return outer;
     };
     // Slurm gives both variables the same numbers where a line of gres.conf names no vendor's (gres_common.c,
     // `gres_common_gpu_set_env`, 22.05 to 26.05), and these count within each other.
@@ -557,26 +553,72 @@ fn unique_index(openable: &[&Gpu], entry: &str) -> Option<usize> {
         let start = id.as_bytes().get(..entry.len());
         start.is_some_and(|start| start.eq_ignore_ascii_case(entry.as_bytes()))
     };
-    // The k-th part of a GPU of which the task may open all has an id of its own; of one that it may open in part it is not
-    // known which parts these are.
-    let id_of = |index: usize, gpu: &&'_ Gpu| -> Option<String> {
-        let parts = gpu.kfd.as_ref().map_or(&[][..], |kfd| &kfd.nodes);
-        let before = openable
-            .iter()
-            .take(index)
-            .filter(|other| other.pci == gpu.pci);
-        let all = openable.iter().filter(|other| other.pci == gpu.pci).count();
-        let part = parts.get(before.count()).filter(|_| all == parts.len());
-        part.map_or_else(|| gpu.uuid.clone(), |part| part.uuid.clone())
-    };
-    let mut matching = openable
-        .iter()
-        .enumerate()
-        .filter(|(index, gpu)| id_of(*index, gpu).is_some_and(|id| begins(&id)));
+    let mut matching =
+        (0..openable.len()).filter(|index| unique_id(openable, *index).is_some_and(begins));
     match (matching.next(), matching.next()) {
-        (Some((index, _)), None) => Some(index),
+        (Some(index), None) => Some(index),
         _ => None,
     }
+}
+
+/// The unique id of the GPU, or the part of one, that is at a place of `openable`.
+///
+/// The k-th part of a GPU of which the task may open all has an id of its own; of one that it may open in part it is not known
+/// which parts these are.
+fn unique_id<'g>(openable: &[&'g Gpu], index: usize) -> Option<&'g str> {
+    let gpu = *openable.get(index)?;
+    let parts = gpu.kfd.as_ref().map_or(&[][..], |kfd| &kfd.nodes);
+    let same = |other: &&&Gpu| other.pci == gpu.pci;
+    let before = openable.iter().take(index).filter(same).count();
+    let all = openable.iter().filter(same).count();
+    let part = parts.get(before).filter(|_| all == parts.len());
+    part.map_or(&gpu.uuid, |part| &part.uuid).as_deref()
+}
+
+/// Reads a list as HIP does, which counts within the GPUs of `outer`: an index as a program would write it, or the beginning of a
+/// unique id, of which the first counts; the first entry that is neither ends the list (clr, rocclr/device/rocm/rocdevice.cpp,
+/// `Device::init`, and rocclr/utils/flags.cpp, from ROCm 5.6 on).  None where it is not known which GPU an entry names.
+fn parse_hip(machine: &Machine, outer: &[&Gpu], list: &str) -> Option<Vec<PciAddress>> {
+    let mut taken = Vec::new();
+    let mut gpus = Vec::new();
+    for entry in without_quotes(list).split(',') {
+        let is_name = entry.starts_with("GPU-");
+        let found = if is_name {
+            // What has no unique id is called GPU-XX.
+            let begins = |id: &str| id.starts_with(entry);
+            (0..outer.len()).find(|index| begins(unique_id(outer, *index).unwrap_or("GPU-")))
+        } else {
+            let index = entry.parse::<usize>().ok();
+            index.filter(|index| *index < outer.len() && index.to_string() == entry)
+        };
+        match found.and_then(|index| Some((index, outer.get(index)?))) {
+            Some((index, gpu)) if !taken.contains(&index) => {
+                taken.push(index);
+                gpus.push(gpu.pci);
+            }
+            Some(_) => {}
+            None => {
+                // One that is not known by its unique id, or not as one that may be opened.
+                let is_unknown = |index: usize| unique_id(outer, index).is_none();
+                let may_be_one =
+                    (0..outer.len()).any(is_unknown) || by_uuid_anywhere(machine, entry).is_some();
+                return (!is_name || !may_be_one).then_some(gpus);
+            }
+        }
+    }
+    Some(gpus)
+}
+
+/// What HIP takes the value of a variable for, without the quotes around it (clr, rocclr/utils/flags.cpp, `removeQuotes`).
+fn without_quotes(value: &str) -> &str {
+    let start = value.trim_start_matches(' ').strip_prefix('"');
+    let inner = start.and_then(|rest| rest.trim_end_matches(' ').strip_suffix('"'));
+    inner.unwrap_or(value)
+}
+
+/// Whether HIP takes a variable for one that is not set.  One that is empty it takes for a blank, which names no GPU.
+fn is_quoted_nothing(value: &str) -> bool {
+    !value.is_empty() && without_quotes(value).is_empty()
 }
 
 /// A number as C's `strtol` reads it with base 0: decimal, octal after `0`, hexadecimal after `0x`.
@@ -705,7 +747,7 @@ mod tests {
         assert_eq!(within(Some("1,3"), "7"), [0u32; 0]);
         assert_eq!(within(Some("1,3"), "1,7,0"), [3]);
         assert_eq!(within(Some("1,3"), "0,-1,1"), [1]);
-        assert_eq!(within(Some("1,3"), "GPU-ffff"), [1, 3]);
+        assert_eq!(within(Some("1,3"), "GPU-ffff"), [0u32; 0]);
     }
 
     #[test]
@@ -888,6 +930,93 @@ mod tests {
         assert_eq!(amd_seen(2, &[0, 2, 2], "2"), (vec![0], false));
         // All parts have the GPU's id, so it names none of them.
         assert_eq!(amd_seen(2, two, "GPU-1"), (vec![], true));
+    }
+
+    /// What HIP shows of four GPUs that ROCR numbers 2, 3, 0, 1.
+    #[test]
+    fn hip_ends_a_list_at_the_first_entry_that_is_no_number_as_it_writes_them() {
+        for (list, seen) in [
+            ("3,0", vec![1, 2]),
+            ("3,3,0", vec![1, 2]),
+            ("3, 0", vec![1]),
+            ("3,,0", vec![1]),
+            ("3,", vec![1]),
+            ("3,00", vec![1]),
+            ("3,+0", vec![1]),
+            ("3,-1,0", vec![1]),
+            ("3,abc,0", vec![1]),
+            ("3,4,0", vec![1]),
+            ("3,0x1", vec![1]),
+            (" 3", vec![]),
+            ("03,0", vec![]),
+            ("-0", vec![]),
+            ("-1", vec![]),
+            ("abc,3", vec![]),
+            ("NoDevFiles", vec![]),
+            ("99999999999999999999", vec![]),
+            ("", vec![]),
+            (" ", vec![]),
+            (",3", vec![]),
+            ("GPU-1aaabbbbccccdddd,0", vec![1, 2]),
+            ("GPU-1aaa,1", vec![1, 3]),
+            ("GPU-", vec![2]),
+            ("GPU-1AAA", vec![]),
+            ("gpu-1aaa", vec![]),
+            (" GPU-1aaa", vec![]),
+            ("3,GPU-f,0", vec![1]),
+            ("\"3,0\"", vec![1, 2]),
+            (" \"3,0\"  ", vec![1, 2]),
+            ("\"3\",0", vec![]),
+            ("\"3", vec![]),
+        ] {
+            let view = TaskView {
+                vendor: GpuVendor::of(0x1002),
+                within: Some(list.to_owned()),
+                on_host: Some("4".to_owned()),
+                ..view(&[0, 1, 2, 3], None)
+            };
+            let own = find_visible(&amd(1), &view);
+            let gpus: Vec<u32> = own.gpus.iter().map(|gpu| gpu.bus.into()).collect();
+            assert_eq!((gpus, own.remark), (seen, None), "{list}");
+        }
+    }
+
+    #[test]
+    fn hip_reads_cudas_variable_where_its_own_is_quotes_around_nothing() {
+        let seen = |hip: &str, cuda: &str| {
+            let asked = Asked {
+                openable: &[0, 1, 2, 3].map(address),
+                on_host: Some("4".to_owned()),
+                step_list: None,
+            };
+            let lists = [("HIP_VISIBLE_DEVICES", hip), ("CUDA_VISIBLE_DEVICES", cuda)];
+            let env = |name: &str| {
+                let own = lists.iter().find(|(own, _)| *own == name);
+                own.map(|(_, list)| (*list).to_owned())
+            };
+            find_all(&amd(1), &asked, env).gpus.len()
+        };
+        assert_eq!(seen("\"\"", "0"), 1);
+        assert_eq!(seen("\"\"", "\"\""), 4);
+        assert_eq!(seen("", "0"), 0);
+        assert_eq!(seen("0,1", "0"), 2);
+    }
+
+    #[test]
+    fn which_gpu_a_name_stands_for_is_not_known_where_a_unique_id_is_not() {
+        let mut machine = amd(1);
+        machine.gpus[3].uuid = None;
+        machine.gpus[3].kfd.as_mut().unwrap().nodes[0].uuid = None;
+        let seen = |list: &str| {
+            let view = TaskView {
+                vendor: GpuVendor::of(0x1002),
+                within: Some(list.to_owned()),
+                ..view(&[0, 1, 2, 3], None)
+            };
+            find_visible(&machine, &view).gpus.len()
+        };
+        assert_eq!(seen("GPU-f"), 4);
+        assert_eq!(seen("GPU-1aaa,f"), 1);
     }
 
     #[test]
