@@ -78,8 +78,8 @@ impl Sockets {
     /// turn, as long as there are any of the first of them, then of the next.
     pub fn pick(&self, turns: &[CpuSet], request: Request, release: Release) -> Picked {
         let (tasks, asked) = (request.tasks, request.cpus_per_task);
-        let threads = self.threads_per_core;
         let job = union(turns);
+        let threads = self.threads_per_core_of(&job);
         let of_tasks = tasks.saturating_mul(asked);
         // As many tasks as the host has cores take all that their job has.
         let takes_all = tasks == self.cores.len().saturating_mul(self.cores_per_socket);
@@ -133,6 +133,14 @@ impl Sockets {
             cpus,
             missing: if takes_all { 0 } else { missing },
         }
+    }
+
+    /// How many CPUs slurmctld counts in a core for a job with these CPUs: 1 where it has one thread of each core alone, as by
+    /// `CPUs=` that counts cores, `--threads-per-core=1` and `--hint=nomultithread` (`_step_alloc_lps`, `cpus_per_core`).
+    fn threads_per_core_of(&self, job: &CpuSet) -> usize {
+        let cores = self.cores.iter().flatten();
+        let threads = cores.map(|core| core.intersection(job).len()).max();
+        threads.unwrap_or(0).max(1)
     }
 
     /// The CPUs of each task of a step that has `step`; None where Slurm binds none of them, so that each may use all of it.
@@ -365,6 +373,19 @@ mod tests {
         );
         let missing = |of: &str| sockets.pick(&three, request, release(of)).missing;
         assert_eq!((missing("22.05.8"), missing("24.11")), (1, 0));
+    }
+
+    #[test]
+    fn a_job_without_the_cores_other_threads_has_a_core_for_each_cpu() {
+        let sockets = Sockets::of(&machine(2, 4, 2));
+        for (tasks, cpus_per_task, step) in [(2, 3, "0-2,4-6"), (2, 4, "0-7"), (1, 3, "0-2")] {
+            let request = Request {
+                tasks,
+                cpus_per_task,
+            };
+            let picked = sockets.pick(&[set("0-7")], request, release("24.11"));
+            assert_eq!((picked.cpus, picked.missing), (set(step), 0), "{request:?}");
+        }
     }
 
     /// A task that asks for as many CPUs as there are whole sockets is bound to that of its first thread.
