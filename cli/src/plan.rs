@@ -22,7 +22,8 @@ use topology::option::{Policy, Width};
 use topology::pci::PciAddress;
 use topology::quantity::count;
 use topology::set::CpuSet;
-use topology::vendor::ListRules;
+use topology::vendor::{GpuVendor, ListRules};
+use topology::visible::runtime_numbers;
 use topology::words::{self, TaskDocument, Verb, Voice};
 
 use crate::assumed::{AssumedStep, CpusFrom, Near};
@@ -418,11 +419,14 @@ impl Plan {
     /// `CUDA_VISIBLE_DEVICES=1,3 ` where `--gpus` names others than the first that a program sees: worker k uses the k-th
     /// of these.  Numbers count among what it may open.
     fn choice(&self, machine: &Machine, gpus: &[PciAddress]) -> String {
-        let seen: Vec<PciAddress> = if self.from.is_this_machine() {
-            launch::observe::openable_by_process(machine)
+        let maker = gpus.first().and_then(|gpu| machine.gpu(*gpu)?.maker());
+        let maker = maker.unwrap_or(machine.launch_vendor());
+        let openable: Vec<PciAddress> = if self.from.is_this_machine() {
+            observe::parts_openable_by_process(machine)
         } else {
             part_addresses(machine).collect()
         };
+        let seen = runtime_numbers(machine, maker, &openable);
         if self.gpus.is_empty() || seen.starts_with(gpus) {
             return String::new();
         }
@@ -430,13 +434,13 @@ impl Plan {
             .iter()
             .map(|gpu| Some(seen.iter().position(|own| own == gpu)?.to_string()))
             .collect();
-        let uuids: Option<Vec<String>> = gpus
+        // The id of a GPU that is divided names none of its parts.
+        let whole = gpus
             .iter()
-            .map(|gpu| machine.gpu(*gpu)?.uuid.clone())
-            .collect();
-        let maker = gpus.first().and_then(|gpu| machine.gpu(*gpu)?.maker());
-        let variables = &maker.unwrap_or(machine.launch_vendor()).variables;
-        // ROCR counts in the order in which the driver found the GPUs.
+            .map(|gpu| machine.gpu(*gpu).filter(|gpu| gpu.parts() == 1));
+        let uuids: Option<Vec<String>> = whole.map(|gpu| gpu?.uuid.clone()).collect();
+        let variables = &maker.variables;
+        // ROCR counts in the order in which the driver found the GPUs, which may be another after the next boot.
         let list = match variables.list {
             ListRules::Cuda => numbers.or(uuids),
             ListRules::Rocr => uuids.or(numbers),
@@ -564,7 +568,7 @@ impl Plan {
     fn workers_gpus(&self, machine: &Machine) -> Result<Vec<PciAddress>, CommandError> {
         let gpus = match self.gpus.as_slice() {
             [] if self.from.is_this_machine() => read_visible(machine),
-            [] => part_addresses(machine).collect(),
+            [] => in_runtime_order(machine),
             [list] => parse_gpus(machine, "--gpus", list)?,
             [..] => {
                 return Err(CommandError::Argument(format!(
@@ -586,6 +590,17 @@ impl Plan {
             return Err(CommandError::Argument(format!(
                 "--for: these are GPUs of {}, and workers use those of one; name them with --gpus",
                 makers.into_iter().collect::<Vec<_>>().join(" and ")
+            )));
+        }
+        let other = |only: &str| makers.iter().find(|maker| **maker != only).copied();
+        if let Some(row) = self.row()
+            && let Some(only) = row.runs_on
+            && let Some(other) = other(only)
+        {
+            return Err(CommandError::Argument(format!(
+                "--for {}: {} runs on {only}'s GPUs alone, and these are {other}'s",
+                row.word.unwrap_or_default(),
+                row.name
             )));
         }
         Ok(gpus)
@@ -610,6 +625,16 @@ impl Plan {
 /// All GPUs in PCI order; one that is divided stands once for each part, as its runtime and Slurm count.
 fn part_addresses(machine: &Machine) -> impl Iterator<Item = PciAddress> {
     machine.gpus.iter().flat_map(Gpu::part_addresses)
+}
+
+/// The same, of each vendor in the order in which its runtime numbers them.
+fn in_runtime_order(machine: &Machine) -> Vec<PciAddress> {
+    let all: Vec<PciAddress> = part_addresses(machine).collect();
+    let makers: BTreeSet<u16> = machine.gpus.iter().map(|gpu| gpu.vendor).collect();
+    let makers = makers.into_iter().filter_map(GpuVendor::of);
+    makers
+        .flat_map(|maker| runtime_numbers(machine, maker, &all))
+        .collect()
 }
 
 /// The CPUs of `list` that are online; the others are said to be left out.

@@ -110,6 +110,37 @@ fn launchers_of_workers_on_other_gpus_than_the_first_are_told_which_to_see() {
 }
 
 #[test]
+fn an_engine_that_runs_on_another_vendors_gpus_alone_has_no_flags() {
+    let output = Host::of("frontier-mi250x").run(&["plan", "--for", "trtllm"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "gpu-numa: --for trtllm: TensorRT-LLM runs on NVIDIA's GPUs alone, and these are AMD's\n"
+    );
+}
+
+/// ROCm numbers Frontier's GPUs from those of node 0, whose addresses come after those of node 3.
+#[test]
+fn workers_on_amds_gpus_are_in_the_order_of_rocm() {
+    let host = Host::of("frontier-mi250x");
+    let all = flags(&host, &["--for", "vllm"]);
+    let nodes = "--numa-bind --numa-bind-nodes 0 0 1 1 2 2 3 3 ";
+    assert!(all.starts_with(nodes), "{all}");
+    let own = ["--for", "vllm", "--gpus", "0,1"];
+    let nodes = "--numa-bind --numa-bind-nodes 3 3 ";
+    assert!(flags(&host, &own).starts_with(nodes));
+    assert!(said(&host, &own).contains(" ROCR_VISIBLE_DEVICES="));
+    let first = ["--for", "vllm", "--gpus", "0000:d1:00.0,0000:d6:00.0"];
+    assert!(!said(&host, &first).contains("VISIBLE_DEVICES"));
+    let parts = Host::of("mi300a-4s-tpx");
+    let text = said(&parts, &["--for", "torchrun", "--gpus", "1,3"]);
+    assert!(
+        text.contains(" ROCR_VISIBLE_DEVICES=3,9 torchrun "),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_path_with_blanks_is_quoted_in_the_command_that_is_printed() {
     let folder = tempfile::tempdir().unwrap();
     let link = folder.path().join("a host's");

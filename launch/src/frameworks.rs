@@ -38,6 +38,8 @@ pub struct Row {
     pub name: &'static str,
     /// How `gpu-numa plan --for` calls it; none where there are no flags to print.
     pub word: Option<&'static str>,
+    /// The vendor whose GPUs alone it runs on; none where it runs on others' too.
+    pub runs_on: Option<&'static str>,
     /// What it does under a mask that is narrower than the host.
     pub under_a_mask: &'static str,
     /// The variables, with their values, by which it leaves a task's binding alone; empty where it needs none or has none.
@@ -52,6 +54,7 @@ pub const FRAMEWORKS: [Row; 8] = [
         framework: Framework::Vllm,
         name: "vLLM",
         word: Some("vllm"),
+        runs_on: None,
         under_a_mask: "keeps it by default; `--numa-bind` alone ends the server with a RuntimeError, `--numa-bind-nodes` alone widens it to whole nodes",
         keep_still: &[],
         read_in: "vllm 0.33.0, vllm/utils/numa_utils.py",
@@ -60,6 +63,7 @@ pub const FRAMEWORKS: [Row; 8] = [
         framework: Framework::Sglang,
         name: "SGLang",
         word: Some("sglang"),
+        runs_on: None,
         under_a_mask: "puts each worker on the mask's CPUs of its GPU's node, and binds its memory to that node alone (`--membind`)",
         keep_still: &[("SGLANG_AUTO_NUMA_BIND", "0")],
         read_in: "sglang 0.5.23, sglang/srt/utils/numa_utils.py and environ.py; its variables",
@@ -68,6 +72,7 @@ pub const FRAMEWORKS: [Row; 8] = [
         framework: Framework::TensorRtLlm,
         name: "TensorRT-LLM",
         word: Some("trtllm"),
+        runs_on: Some("NVIDIA"),
         under_a_mask: "removes it: its workers may use every CPU of the job",
         keep_still: &[("TLLM_NUMA_AWARE_WORKER_AFFINITY", "0")],
         read_in: "tensorrt_llm/executor/base_worker.py as of pull request 9549, and its deployment guide on CPU affinity",
@@ -76,6 +81,7 @@ pub const FRAMEWORKS: [Row; 8] = [
         framework: Framework::Ray,
         name: "Ray",
         word: Some("ray"),
+        runs_on: None,
         under_a_mask: "keeps it: all workers of a Ray node share the mask; counts the host's CPUs unless `--num-cpus` is given",
         keep_still: &[],
         read_in: "ray 2.60.0, ray/_private/utils.py and accelerators/nvidia_gpu.py; Ray on accelerators",
@@ -84,6 +90,7 @@ pub const FRAMEWORKS: [Row; 8] = [
         framework: Framework::Torchrun,
         name: "torchrun",
         word: Some("torchrun"),
+        runs_on: None,
         under_a_mask: "keeps it by default, the same for all workers; `--numa-binding` narrows it for each worker, CPUs only",
         keep_still: &[],
         read_in: "torch 2.15.0, torch/numa/binding.py and torch/distributed/run.py; PyTorch on NUMA binding",
@@ -92,6 +99,7 @@ pub const FRAMEWORKS: [Row; 8] = [
         framework: Framework::Accelerate,
         name: "Accelerate",
         word: Some("accelerate"),
+        runs_on: None,
         under_a_mask: "keeps it by default; `--enable_cpu_affinity` (`ACCELERATE_CPU_AFFINITY=1`) replaces it by all CPUs that NVML names for GPU number LOCAL_RANK",
         keep_still: &[],
         read_in: "accelerate 1.15.0, accelerate/state.py and utils/environment.py",
@@ -100,6 +108,7 @@ pub const FRAMEWORKS: [Row; 8] = [
         framework: Framework::Mpirun,
         name: "Open MPI's mpirun",
         word: Some("mpirun"),
+        runs_on: None,
         under_a_mask: "binds each rank to a core or a socket of the cpuset, without regard to GPUs, and outside the mask too, unless `--bind-to none` is given",
         keep_still: &[
             ("OMPI_MCA_hwloc_base_binding_policy", "none"),
@@ -111,6 +120,7 @@ pub const FRAMEWORKS: [Row; 8] = [
         framework: Framework::OpenMp,
         name: "OpenMP",
         word: None,
+        runs_on: None,
         under_a_mask: "makes its places from the mask, unless OMP_PLACES names CPUs by number or KMP_AFFINITY says `norespect`",
         keep_still: &[],
         read_in: "OpenMP 5.2, OMP_PLACES (GCC on it); LLVM's documentation of KMP_AFFINITY",

@@ -171,7 +171,7 @@ pub fn openable_by_process(machine: &Machine) -> Vec<PciAddress> {
 }
 
 /// As [`openable_by_process`]; a GPU that is divided is there once for each part.
-pub(crate) fn parts_openable_by_process(machine: &Machine) -> Vec<PciAddress> {
+pub fn parts_openable_by_process(machine: &Machine) -> Vec<PciAddress> {
     Devices::of(machine).whose(|answer| answer != Some(Access::Denied))
 }
 

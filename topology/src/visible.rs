@@ -166,6 +166,17 @@ pub fn runtime_order<'m>(machine: &'m Machine, vendor: &GpuVendor) -> Vec<&'m Gp
     gpus
 }
 
+/// The addresses of a vendor's GPUs among `openable`, as its runtime numbers them; one that is divided stands once for each part
+/// that is there.
+pub fn runtime_numbers(
+    machine: &Machine,
+    vendor: &GpuVendor,
+    openable: &[PciAddress],
+) -> Vec<PciAddress> {
+    let gpus = in_order(machine, vendor, openable).into_iter();
+    gpus.map(|gpu| gpu.pci).collect()
+}
+
 /// The GPUs that the task may open, as its runtime numbers them; one that is divided stands once for each part.
 fn in_order<'m>(machine: &'m Machine, vendor: &GpuVendor, openable: &[PciAddress]) -> Vec<&'m Gpu> {
     let gpus = runtime_order(machine, vendor);
