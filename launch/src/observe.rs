@@ -186,7 +186,7 @@ pub fn seen_in(
     if variables.is_empty() {
         variables.push(&machine.launch_vendor().variables);
     }
-    // The outermost first: only its numbers count among what the process may open.
+    // Each vendor's outermost first: only its numbers count among what the process may open.
     let mut set: Vec<(&'static str, String)> = Vec::new();
     for of_vendor in variables {
         let get = |name: &'static str| Some((name, environment.get(name)?));
@@ -198,12 +198,12 @@ pub fn seen_in(
             }
         }
     }
-    let (Some((outermost, list)), Some((innermost, _))) = (set.first(), set.last()) else {
+    let (Some(outermost), Some((innermost, _))) = (set.first(), set.last()) else {
         return openable.map_or(Seen::NotNamed, |gpus| Seen::Openable(once_each(gpus)));
     };
     let hiding = set.iter().find(|(_, list)| entries_of(list).is_empty());
     let variable = hiding.map_or(*innermost, |(name, _)| *name);
-    let entries = entries_of(list);
+    let entries = entries_of(&outermost.1);
     let last = entries
         .iter()
         .filter_map(|entry| entry.parse::<usize>().ok());
@@ -211,11 +211,15 @@ pub fn seen_in(
     let counts_all = last
         .max()
         .is_some_and(|last| last + 1 == machine.gpus.iter().map(Gpu::parts).sum::<usize>());
-    let is_by_name = set.len() == 1 && entries.iter().all(|entry| entry.parse::<usize>().is_err());
+    let is_number = |entry: &&str| entry.parse::<usize>().is_ok();
+    let is_by_name = set.len() == 1 && !entries.iter().any(is_number);
     let all = || machine.gpus.iter().flat_map(Gpu::part_addresses).collect();
     let Some(openable) = openable.or_else(|| (is_by_name || counts_all).then(all)) else {
         let fewest = set.iter().map(|(_, list)| entries_of(list).len()).min();
-        return Seen::Numbered(outermost, list.clone(), fewest.unwrap_or_default());
+        let has_numbers = |list: &str| entries_of(list).iter().any(is_number);
+        let numbered = set.iter().find(|(_, list)| has_numbers(list));
+        let (name, list) = numbered.unwrap_or(outermost);
+        return Seen::Numbered(name, list.clone(), fewest.unwrap_or_default());
     };
     let visible = visible_of(machine, environment, &openable);
     if visible.is_guess {
@@ -379,6 +383,35 @@ mod tests {
             let process = visible_to_process(&machine, &environment);
             assert_eq!(process.gpus, [machine.gpus[0].pci]);
         }
+    }
+
+    #[test]
+    fn of_two_vendors_lists_the_one_that_has_numbers_counts_among_gpus_that_are_not_known() {
+        let gpu = |address: &str, vendor| {
+            Gpu::of(&PciDevice::new(
+                address.parse().unwrap(),
+                0x03_0200,
+                vendor,
+                0x2330,
+            ))
+        };
+        let machine = Machine {
+            gpus: vec![
+                gpu("0000:21:00.0", 0x10de),
+                gpu("0000:81:00.0", 0x1002),
+                gpu("0000:82:00.0", 0x1002),
+            ],
+            ..Machine::default()
+        };
+        let seen = |cuda: &str, rocr: &str| {
+            let environment = Variables::of(&[
+                ("CUDA_VISIBLE_DEVICES", cuda),
+                ("ROCR_VISIBLE_DEVICES", rocr),
+            ]);
+            let seen = seen_in(&machine, &environment, None);
+            matches!(seen, Seen::Numbered("ROCR_VISIBLE_DEVICES", list, _) if list == rocr)
+        };
+        assert!(seen("-1", "0,1") && !seen("0", "-1"));
     }
 
     #[test]
