@@ -68,7 +68,7 @@ fn like_hosts_are_one_kind() {
     assert_eq!(output.status.code(), Some(0), "{page}");
     assert!(page.starts_with("12 hosts in 1 kind; 0 differ"), "{page}");
     assert!(
-        page.contains("gpu[00000-00011]") && page.contains("8 of 10de:2330"),
+        page.contains("gpu[00000-00011]") && page.contains("8 of 10de:2330 NVIDIA H100 SXM5 80GB"),
         "{page}"
     );
 }

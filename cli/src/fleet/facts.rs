@@ -11,6 +11,8 @@ use topology::pci::PciAddress;
 use topology::quantity::count;
 use topology::snapshot::Snapshot;
 
+use crate::models;
+
 /// More of a kind than any host has; a file with more is no machine.
 pub(super) const MOST_OBJECTS: usize = 2_048;
 
@@ -211,7 +213,8 @@ fn list_models(machine: &Machine) -> BTreeMap<String, (usize, Option<String>)> {
         let model = format!("{:04x}:{:04x}", gpu.vendor, gpu.device);
         let entry = models.entry(model).or_default();
         entry.0 += 1;
-        entry.1 = entry.1.take().or_else(|| gpu.name.clone());
+        let name = || gpu.name.clone().or_else(|| models::name(gpu));
+        entry.1 = entry.1.take().or_else(name);
     }
     models
 }
