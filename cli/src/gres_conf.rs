@@ -369,14 +369,17 @@ impl<'a> Host<'a> {
         maker.autodetect.first().copied()
     }
 
-    /// The cores near a GPU; None where there are none, or its place or Slurm's numbers are unknown.
-    fn near(&self, gpu: &Gpu) -> Option<CoreSet> {
-        Some(self.map?.cores_of(gpu.locality.near_cpus()?))
-    }
-
     /// Its cores as the release takes them.
     fn legal(&self, gpu: &Gpu) -> Option<CoreSet> {
         self.rule.cores_to_write(self.map, &gpu.locality)
+    }
+
+    /// Whether these are more than those near it.
+    fn is_widened(&self, gpu: &Gpu) -> bool {
+        let near = self.map.zip(gpu.locality.near_cpus());
+        let near = near.map(|(map, cpus)| map.cores_of(cpus));
+        let both = self.legal(gpu).zip(near);
+        both.is_some_and(|(legal, near)| !legal.is_subset(&near))
     }
 
     /// The lines of a GPU: one, or one for each MIG instance.
@@ -436,10 +439,7 @@ impl<'a> Host<'a> {
     /// What the reader should know about the lines.
     fn remarks(&self, kind: SocketKind, gres: &[GpuLine]) -> Vec<String> {
         let is_typed = gres.iter().all(|line| line.kind.is_some());
-        let grew = self
-            .gpus
-            .iter()
-            .any(|own| self.legal(own.gpu) != self.near(own.gpu));
+        let grew = self.gpus.iter().any(|own| self.is_widened(own.gpu));
         let (rule, since) = (self.rule, self.rule.since());
         let bound = self.machine.gpus.iter();
         let bound = bound.filter(|gpu| gpu.is_bound_at_launch()).count();

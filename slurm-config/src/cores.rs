@@ -239,14 +239,14 @@ impl CoreMap {
         sockets.len()
     }
 
-    /// The cores that `CoreSpecCount=count` takes from jobs: the last of each socket, the last socket first
-    /// (`_select_spec_cores`, slurmd/slurmd.c; without `SelectTypeParameters`' or the scheduler's other order).
-    pub fn reserved_by_count(&self, count: usize) -> CoreSet {
+    /// The cores that `CoreSpecCount=count` takes from jobs: the last of each socket, the last socket first, or the other way round
+    /// where it takes the first ([`crate::parameters::takes_first_cores`]; `_select_spec_cores`, slurmd/slurmd.c, 22.05 to 26.05).
+    pub fn reserved_by_count(&self, count: usize, takes_first: bool) -> CoreSet {
         let (per_socket, sockets) = (self.cores_per_socket(), self.sockets());
-        let order = (0..per_socket).rev().flat_map(|core| {
+        let number = |place: usize, of: usize| if takes_first { place } else { of - 1 - place };
+        let order = (0..per_socket).flat_map(|core| {
             (0..sockets)
-                .rev()
-                .map(move |socket| socket * per_socket + core)
+                .map(move |socket| number(socket, sockets) * per_socket + number(core, per_socket))
         });
         order
             .take(count)
@@ -380,9 +380,11 @@ mod tests {
     #[test]
     fn reserved_cores_are_the_last_of_each_socket_or_those_of_the_list() {
         let map = CoreMap::new(&machine(), SocketKind::Package).unwrap();
-        assert_eq!(map.reserved_by_count(1).to_string(), "7");
-        assert_eq!(map.reserved_by_count(3).to_string(), "3,6-7");
-        assert_eq!(map.reserved_by_count(99).to_string(), "0-7");
+        assert_eq!(map.reserved_by_count(1, false).to_string(), "7");
+        assert_eq!(map.reserved_by_count(3, false).to_string(), "3,6-7");
+        assert_eq!(map.reserved_by_count(99, false).to_string(), "0-7");
+        assert_eq!(map.reserved_by_count(1, true).to_string(), "0");
+        assert_eq!(map.reserved_by_count(3, true).to_string(), "0-1,4");
         let list = map.reserved_by_list(&"0-1,9".parse().unwrap());
         assert_eq!(list.to_string(), "0,4");
     }

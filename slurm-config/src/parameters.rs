@@ -149,6 +149,13 @@ impl SocketWord {
     }
 }
 
+/// Whether `CoreSpecCount=` takes the first cores of sockets instead of the last: slurmd looks for the word anywhere in
+/// `SchedulerParameters=` (`_select_spec_cores`, slurmd/slurmd.c, in all of the table).
+pub fn takes_first_cores(conf: &[Line]) -> bool {
+    let value = last(conf, "schedulerparameters").map_or("", |(value, _)| value);
+    value.to_ascii_lowercase().contains("spec_cores_first")
+}
+
 /// Where slurmd takes its slurm.conf from, and with it the files beside that (`_establish_configuration`, slurmd/slurmd.c): the first of
 /// these that is given, in every release from 22.05 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -516,11 +516,17 @@ impl CoresRule {
         }
     }
 
-    /// The `Cores=` that may be written for a GPU at `place`; None where no CPU is known to be near it, and where it is unknown
-    /// which cores Slurm's numbers are.
+    /// The `Cores=` that may be written for a GPU at `place`: its nearest ones where they are whole sockets, as where a socket is the
+    /// last-level cache that it hangs from; None where no CPU is known to be near it, and where it is unknown which cores Slurm's
+    /// numbers are.
     pub fn cores_to_write(self, map: Option<&CoreMap>, place: &Locality) -> Option<CoreSet> {
         let map = map?;
-        Some(self.widen(map, &map.cores_of(place.near_cpus()?)))
+        let near = map.cores_of(place.near_cpus()?);
+        let nearest = place.nearest_cpus.as_ref().map(|cpus| map.cores_of(cpus));
+        let whole = nearest.filter(|cores| {
+            !cores.is_empty() && map.whole_sockets(cores) == *cores && self.admits(map, cores)
+        });
+        Some(whole.unwrap_or_else(|| self.widen(map, &near)))
     }
 
     /// The series that first has the rule.

@@ -425,7 +425,7 @@ fn judge(
     };
     let kept = || {
         let map = world.map_of(Some(series.release()));
-        map.and_then(|map| reserved::kept_cores(node, &map))
+        map.and_then(|map| reserved::kept_cores(world, node, &map))
     };
     let restricted = || {
         let kept = kept().unwrap_or_default();

@@ -32,6 +32,9 @@ use crate::hardware::model;
 const NO_DEVICE_FILE: &str = "slurmd leaves out GPUs without a device file, and slurmctld drains the node (\"gres/gpu count reported lower \
                               than configured\")";
 
+/// What to do where no method of AutoDetect that every release has finds all GPUs.
+const LINES_ALONE: &str = "AutoDetect=off and the lines that `gpu-numa gres-conf` prints";
+
 /// Checks gres.conf; returns the lines whose cores this Slurm does not take, which are for `sockets` to report.
 pub(super) fn check(world: &World<'_>, report: &mut DoctorReport) -> Option<CutLines> {
     let slurm = world.slurm.as_ref()?;
@@ -68,7 +71,7 @@ pub(super) fn check(world: &World<'_>, report: &mut DoctorReport) -> Option<CutL
     check_detection(world, slurm, &gres, report);
     check_cloud(world, node, &gres, report);
     for line in &gres.lines {
-        check_files(world, line, gres.detects(), report);
+        check_files(world, &gres, line, report);
     }
     check_missing(world, &gres, report);
     mig::check(world, slurm, &gres, report);
@@ -91,12 +94,27 @@ fn report_none(world: &World<'_>, evidence: String, path: &str, report: &mut Doc
         Harm::StopsJobs,
         evidence,
         NO_DEVICE_FILE,
-        format!(
-            "{path}: AutoDetect={}{}",
-            devices::autodetect_of(world.machine),
-            or_lines(world.machine)
-        ),
+        format!("{path}: {}", detection_or_lines(world.machine)),
     );
+}
+
+/// Whether the GPUs are of several vendors, of which every method of AutoDetect but `full` finds one's.
+fn is_of_several_vendors(machine: &Machine) -> bool {
+    let makers = machine.gpus.iter().filter_map(Gpu::maker);
+    let ids: BTreeSet<u16> = makers.map(|maker| maker.id).collect();
+    ids.len() > 1
+}
+
+/// How slurmd gets to know the GPUs.
+fn detection_or_lines(machine: &Machine) -> String {
+    if is_of_several_vendors(machine) {
+        return LINES_ALONE.to_owned();
+    }
+    format!(
+        "AutoDetect={}{}",
+        devices::autodetect_of(machine),
+        or_lines(machine)
+    )
 }
 
 /// The other way than AutoDetect, where `gres-conf` prints lines for this vendor's GPUs.
@@ -341,12 +359,7 @@ fn check_detection(
         Harm::StopsJobs,
         format!("{}, which {problem}", line.quote("AutoDetect")),
         "slurmd finds no GPU or does not start, and the node is drained",
-        format!(
-            "{}: AutoDetect={}{}",
-            line.place(),
-            devices::autodetect_of(world.machine),
-            or_lines(world.machine)
-        ),
+        format!("{}: {}", line.place(), detection_or_lines(world.machine)),
     );
 }
 
@@ -386,7 +399,11 @@ fn report_obstacle(
         harm,
         format!("{}, which {problem}", line.quote("AutoDetect")),
         effect,
-        format!("{}: {change}{}", line.place(), or_lines(world.machine)),
+        if is_of_several_vendors(world.machine) {
+            format!("{}: {LINES_ALONE}", line.place())
+        } else {
+            format!("{}: {change}{}", line.place(), or_lines(world.machine))
+        },
     );
 }
 
@@ -400,11 +417,16 @@ fn missed_by(machine: &Machine, method: &str) -> Option<&'static str> {
 }
 
 /// A line's device files: whether there are any, whether the host has them, and whether `Count=` agrees.
-fn check_files(world: &World<'_>, line: &GresLine<'_>, detects: bool, report: &mut DoctorReport) {
+fn check_files(
+    world: &World<'_>,
+    gres: &NodeGres<'_>,
+    line: &GresLine<'_>,
+    report: &mut DoctorReport,
+) {
     let machine = world.machine;
     let place = line.line.place();
     let files = line.files();
-    if files.is_empty() && !line.is_of_several_files() && !detects {
+    if files.is_empty() && !line.is_of_several_files() && !gres.detects() {
         report.find(
             "gres-file",
             Harm::StopsJobs,
@@ -448,7 +470,7 @@ fn check_files(world: &World<'_>, line: &GresLine<'_>, detects: bool, report: &m
         }
     }
     if !missing.is_empty() {
-        report_missing(world, line, &missing, report);
+        report_missing(world, gres, line, &missing, report);
     }
     if !idle.is_empty() {
         let names = idle.join(", ");
@@ -471,6 +493,7 @@ fn check_files(world: &World<'_>, line: &GresLine<'_>, detects: bool, report: &m
 /// One finding for the device files of a line that the host does not have.
 fn report_missing(
     world: &World<'_>,
+    gres: &NodeGres<'_>,
     line: &GresLine<'_>,
     missing: &[String],
     report: &mut DoctorReport,
@@ -516,10 +539,15 @@ fn report_missing(
             .iter()
             .map(|file| devices::in_brackets(file))
             .collect();
-        let change = written.map_or_else(
-            || format!("{place}: remove {names}"),
-            |files| format!("{place}: File={}", files.join(",")),
-        );
+        // Without them the line would have none, and a GPU that no other line names no device.
+        let is_whole = line.files().iter().all(|file| missing.contains(file));
+        let change = match written {
+            Some(files) => format!("{place}: File={}", files.join(",")),
+            None if is_whole && !unnamed_files(world, gres).is_empty() => {
+                format!("{place}: the files of the GPUs, as `gpu-numa gres-conf` prints them")
+            }
+            None => format!("{place}: remove {names}"),
+        };
         ("File", change)
     };
     let evidence = line.line.quote(key);
@@ -578,7 +606,7 @@ fn check_missing(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorRepo
         let all = line.files().into_iter().chain(line.several_files());
         let missing: Vec<String> = all.filter(|file| is_gone(file)).collect();
         if !missing.is_empty() {
-            report_missing(world, line, &missing, report);
+            report_missing(world, gres, line, &missing, report);
         }
     }
 }
@@ -754,13 +782,18 @@ fn check_lines(world: &World<'_>, node: &Node, gres: &NodeGres<'_>, report: &mut
     );
 }
 
-/// What to write instead of a device file that is given twice: without it the node may have too few GPUs.
-fn change_of_same_file(world: &World<'_>, gres: &NodeGres<'_>, file: &str) -> String {
+/// The device files of GPUs that no line names.
+fn unnamed_files(world: &World<'_>, gres: &NodeGres<'_>) -> Vec<String> {
     let named: Vec<String> = gres.lines.iter().flat_map(GresLine::files).collect();
     let all = world
         .given()
         .filter_map(|gpu| devices::file_of(world.machine, gpu));
-    let unnamed: Vec<String> = all.filter(|own| !named.contains(own)).collect();
+    all.filter(|own| !named.contains(own)).collect()
+}
+
+/// What to write instead of a device file that is given twice: without it the node may have too few GPUs.
+fn change_of_same_file(world: &World<'_>, gres: &NodeGres<'_>, file: &str) -> String {
+    let unnamed = unnamed_files(world, gres);
     let having = gres
         .lines
         .iter()

@@ -106,6 +106,14 @@ struct Given<'a> {
     gpus: &'a [(String, &'a Gpu)],
 }
 
+/// Cores that are not near the GPU of their line.
+struct Misplaced {
+    /// What is wrong with them.
+    problem: String,
+    /// Whether some are on another package than the GPU.
+    is_across_link: bool,
+}
+
 /// A line without `Cores=` that should have it.
 struct Coreless {
     place: String,
@@ -278,7 +286,11 @@ impl Judge<'_> {
             if local.is_empty() {
                 continue;
             }
-            let Some(problem) = self.misplaced(map, cores, local) else {
+            let Some(Misplaced {
+                problem,
+                is_across_link,
+            }) = self.misplaced(map, cores, local)
+            else {
                 continue;
             };
             report.find(
@@ -289,7 +301,11 @@ impl Judge<'_> {
                     evidence(line),
                     gpu_name(self.world.machine, gpu.pci)
                 ),
-                "Slurm gives this GPU's jobs cores on the wrong side of the socket link",
+                if is_across_link {
+                    "Slurm gives this GPU's jobs cores on the wrong side of the socket link"
+                } else {
+                    "Slurm gives this GPU's jobs cores of other NUMA nodes than the GPU's"
+                },
                 self.proposal(line, gpus),
             );
             return;
@@ -299,21 +315,34 @@ impl Judge<'_> {
 
     /// What is wrong with cores for a GPU whose CPUs are `local`.  Whole sockets that hold one of those are right, and
     /// so is what this Slurm's rule makes of them.
-    fn misplaced(&self, map: &CoreMap, cores: &CoreSet, local: &CpuSet) -> Option<String> {
+    fn misplaced(&self, map: &CoreMap, cores: &CoreSet, local: &CpuSet) -> Option<Misplaced> {
         let named = map.cpus_of(cores);
         let near = map.cores_of(local);
         let mut legal = map.cpus_of(&map.whole_sockets(&near));
         legal.extend_with(&map.cpus_of(&self.rule.widen(map, &near)));
+        let machine = self.world.machine;
+        // What Slurm counts as a socket may be a part of one.
+        let mut beside = local.clone();
+        let packages = machine.packages.iter();
+        for package in packages.filter(|own| own.cpus.intersects(local)) {
+            beside.extend_with(&package.cpus);
+        }
         if !named.intersects(local) {
-            Some(format!(
-                "which is CPUs {named} of node {}",
-                self.world.machine.nodes_of(&named)
-            ))
+            Some(Misplaced {
+                problem: format!("which is CPUs {named} of node {}", machine.nodes_of(&named)),
+                is_across_link: !named.is_subset(&beside),
+            })
         } else if !named.is_subset(&legal) {
-            Some(format!(
-                "which includes CPUs {} of other sockets",
-                named.difference(&legal)
-            ))
+            let others = named.difference(&legal);
+            let of = if others.intersects(&beside) {
+                "NUMA nodes"
+            } else {
+                "sockets"
+            };
+            Some(Misplaced {
+                problem: format!("which includes CPUs {others} of other {of}"),
+                is_across_link: !others.is_subset(&beside),
+            })
         } else {
             None
         }
@@ -424,24 +453,54 @@ impl Judge<'_> {
                 breach(self.rule, map)
             ),
             consequence(self.rule),
-            format!(
-                "{}, or l3cache_as_socket, whichever makes these cores one socket \
-                 (`gpu-numa gres-conf --numa-node-as-socket` prints the node's line), or {}: AutoDetect=off and the lines that \
-                 `gpu-numa gres-conf` prints",
-                match self.world.socket_word(SocketKind::NumaNode) {
-                    Some(SocketWord::OfNode(words)) => {
+            self.changes_of_detected(slurm, map, line),
+        );
+    }
+
+    /// What to do where this Slurm refuses the cores that AutoDetect finds: other sockets, where all that is found is made of those,
+    /// or lines.
+    fn changes_of_detected(&self, slurm: &Slurm, map: &CoreMap, line: &Line) -> String {
+        let is_taken = |kind: SocketKind| {
+            let other = self.world.core_map(kind);
+            other.is_some_and(|other| {
+                let found = self
+                    .world
+                    .machine
+                    .gpus
+                    .iter()
+                    .filter_map(|gpu| self.detected(gpu));
+                let mut counted = found.map(|cores| other.cores_of(&map.cpus_of(&cores)));
+                counted.all(|cores| self.rule.admits(&other, &cores))
+            })
+        };
+        let kinds = [SocketKind::NumaNode, SocketKind::L3].into_iter();
+        let mut changes: Vec<String> = kinds
+            .filter(|kind| is_taken(*kind))
+            .filter_map(|kind| {
+                let word = match self.world.socket_word(kind)? {
+                    SocketWord::OfNode(words) => {
                         let node = slurm.node.as_ref();
-                        let place = node.map_or_else(|| slurm.path.clone(), |node| node.line.place());
+                        let place =
+                            node.map_or_else(|| slurm.path.clone(), |node| node.line.place());
                         format!("{place}: Parameters={words}")
                     }
-                    Some(SocketWord::OfCluster(words)) => {
+                    SocketWord::OfCluster(words) => {
                         format!("{}: SlurmdParameters={words}", slurm.path)
                     }
-                    None => slurm.path.clone(),
-                },
-                line.place()
-            ),
-        );
+                };
+                Some(match kind {
+                    SocketKind::NumaNode => format!(
+                        "{word} (`gpu-numa gres-conf --numa-node-as-socket` prints the node's line)"
+                    ),
+                    SocketKind::L3 | SocketKind::Package => word,
+                })
+            })
+            .collect();
+        changes.push(format!(
+            "{}: AutoDetect=off and the lines that `gpu-numa gres-conf` prints",
+            line.place()
+        ));
+        changes.join(", or ")
     }
 
     /// Cores that AutoDetect finds where the node's line has as many cores as the machine and other threads: slurmd then takes CPUs for
@@ -502,7 +561,8 @@ impl Judge<'_> {
         let local = first.and_then(Locality::near_cpus);
         match (self.map, local, is_same) {
             (Some(map), Some(local), true) => {
-                let cores = self.rule.widen(map, &map.cores_of(local));
+                let written = first.and_then(|first| self.rule.cores_to_write(Some(map), first));
+                let cores = written.unwrap_or_else(|| self.rule.widen(map, &map.cores_of(local)));
                 let nodes = first.and_then(|first| first.numa_nodes.as_ref());
                 let node = nodes.map_or_else(String::new, |nodes| format!("   (node {nodes})"));
                 format!("{place}: Cores={cores}{node}")

@@ -3,6 +3,7 @@
 
 use slurm_config::cores::{CoreMap, CoreSet};
 use slurm_config::node::Node;
+use slurm_config::parameters::takes_first_cores;
 use topology::machine::{Gpu, Machine};
 use topology::set::CpuSet;
 
@@ -14,7 +15,7 @@ use crate::hardware::gpu_name;
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let node = world.slurm.as_ref().and_then(|slurm| slurm.node.as_ref());
     let map = world.map_of(world.release);
-    let own = node.and_then(|node| of_slurm(node, map.as_ref()?, report));
+    let own = node.and_then(|node| of_slurm(world, node, map.as_ref()?, report));
     if let Some((evidence, kept)) = &own {
         check_gpus(world, evidence, kept, report);
     }
@@ -39,11 +40,16 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
 }
 
 /// What the node's line keeps from jobs: the evidence, and the CPUs.
-fn of_slurm(node: &Node, map: &CoreMap, report: &mut DoctorReport) -> Option<(String, CpuSet)> {
+fn of_slurm(
+    world: &World<'_>,
+    node: &Node,
+    map: &CoreMap,
+    report: &mut DoctorReport,
+) -> Option<(String, CpuSet)> {
     let value = |key: &'static str| Some((key, node.whole.get(&key.to_ascii_lowercase())?));
     let (key, value) = value("CpuSpecList").or_else(|| value("CoreSpecCount"))?;
     let evidence = format!("{}: {key}={value}", node.line.place());
-    let Some(cores) = kept_cores(node, map) else {
+    let Some(cores) = kept_cores(world, node, map) else {
         report.skip(format!(
             "{evidence}: no number of cores, or no list of the line's CPUs"
         ));
@@ -54,12 +60,14 @@ fn of_slurm(node: &Node, map: &CoreMap, report: &mut DoctorReport) -> Option<(St
 }
 
 /// The cores that the node's line keeps from jobs; None where it keeps none or they cannot be read.
-pub(super) fn kept_cores(node: &Node, map: &CoreMap) -> Option<CoreSet> {
+pub(super) fn kept_cores(world: &World<'_>, node: &Node, map: &CoreMap) -> Option<CoreSet> {
     if let Some(list) = cpu_spec_list(node) {
         return Some(map.reserved_by_list(&list));
     }
     let count = usize::try_from(node.core_spec_count()?);
-    Some(map.reserved_by_count(count.unwrap_or(usize::MAX)))
+    let slurm = world.slurm.as_ref();
+    let takes_first = slurm.is_some_and(|slurm| takes_first_cores(&slurm.conf));
+    Some(map.reserved_by_count(count.unwrap_or(usize::MAX), takes_first))
 }
 
 /// `CpuSpecList=`, Slurm's own numbers of CPUs, which goes before CoreSpecCount; None where it is missing, no list, or has a CPU beyond the

@@ -2,6 +2,7 @@
 
 use slurm_config::config::{Line, last};
 use slurm_config::fences::{Hierarchy, TaskPlugins, open_fences, unbinds_every_task};
+use topology::machine::Machine;
 
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
@@ -9,7 +10,7 @@ use super::world::World;
 
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(slurm) = &world.slurm else { return };
-    let has_cgroup = check_task_plugin(slurm, report);
+    let has_cgroup = check_task_plugin(world, slurm, report);
     check_task_plugin_param(slurm, report);
     check_tracking(slurm, report);
     if has_cgroup {
@@ -18,7 +19,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
 }
 
 /// Checks TaskPlugin; returns whether it has task/cgroup.
-fn check_task_plugin(slurm: &Slurm, report: &mut DoctorReport) -> bool {
+fn check_task_plugin(world: &World<'_>, slurm: &Slurm, report: &mut DoctorReport) -> bool {
     let given = slurm.value("taskplugin");
     let value = given.map_or("", |(value, _)| value);
     let TaskPlugins { affinity, cgroup } = TaskPlugins::of(value);
@@ -33,16 +34,20 @@ fn check_task_plugin(slurm: &Slurm, report: &mut DoctorReport) -> bool {
         (false, true) => (
             Harm::WeakensBinding,
             "Slurm does not give tasks their own CPUs: --cpu-bind and --mem-bind have no effect, and a job \
-             that does not ask for binding runs anywhere in its cores",
+             that does not ask for binding runs anywhere in its cores"
+                .to_owned(),
         ),
         (true, false) => (
             Harm::WeakensBinding,
-            "jobs are not fenced: every task can open every GPU and use every CPU, and only \
-             CUDA_VISIBLE_DEVICES says which GPUs are a task's own",
+            format!(
+                "jobs are not fenced: every task can open every GPU and use every CPU, and only {} which GPUs are a task's own",
+                variables_say(world.machine)
+            ),
         ),
         (false, false) => (
             Harm::StopsBinding,
-            "jobs are neither fenced nor bound: the plugin cannot tell a step's CPUs and GPUs from those of other jobs",
+            "jobs are neither fenced nor bound: the plugin cannot tell a step's CPUs and GPUs from those of other jobs"
+                .to_owned(),
         ),
     };
     report.find(
@@ -97,15 +102,28 @@ fn check_tracking(slurm: &Slurm, report: &mut DoctorReport) {
     );
 }
 
+/// The variables in which Slurm tells a task its GPUs, one for each vendor of the machine's.
+fn variables_say(machine: &Machine) -> String {
+    let vendors = machine.launch_vendors();
+    let names: Vec<&str> = vendors.map(|vendor| vendor.variables.visible).collect();
+    match names.as_slice() {
+        [] => format!("{} says", machine.launch_vendor().variables.visible),
+        [only] => format!("{only} says"),
+        several => format!("{} say", several.join(" and ")),
+    }
+}
+
 /// What follows where a key of cgroup.conf is not yes.
-fn effect_without(key: &str) -> &'static str {
+fn effect_without(key: &str, machine: &Machine) -> String {
     match key {
         "ConstrainCores" => {
             "jobs are not kept to their cores: a task can be moved onto another job's, and neighbours slow each other"
+                .to_owned()
         }
-        _ => {
-            "every task can open every GPU of the host, so only CUDA_VISIBLE_DEVICES says which GPUs are a task's own"
-        }
+        _ => format!(
+            "every task can open every GPU of the host, so only {} which GPUs are a task's own",
+            variables_say(machine)
+        ),
     }
 }
 
@@ -130,7 +148,7 @@ fn check_cgroup(world: &World<'_>, slurm: &Slurm, report: &mut DoctorReport) {
             "cgroup",
             Harm::WeakensBinding,
             evidence,
-            effect_without(key),
+            effect_without(key, world.machine),
             format!("{path}: {key}=yes"),
         );
     }

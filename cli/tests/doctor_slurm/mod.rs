@@ -1,5 +1,6 @@
 //! `gpu-numa doctor` on Slurm set-ups: faults that sites make are found, and right ones are not reported.
 
+mod amd;
 mod configless;
 mod faults;
 mod followed;
