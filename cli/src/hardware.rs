@@ -64,10 +64,14 @@ pub(crate) fn times_local(slit: u32) -> String {
     MemoryRating::Firmware { slit }.times()
 }
 
-/// A GPU's product name by its driver, else by its PCI ids, else these.
+/// A GPU's product name by its driver, else by its PCI ids; none where these have none.
+pub(crate) fn product_name(gpu: &Gpu) -> Option<String> {
+    gpu.name.clone().or_else(|| models::name(gpu))
+}
+
+/// The same, or its PCI ids.
 pub(crate) fn model(gpu: &Gpu) -> String {
-    let name = gpu.name.clone().or_else(|| models::name(gpu));
-    name.unwrap_or_else(|| match gpu.device {
+    product_name(gpu).unwrap_or_else(|| match gpu.device {
         0 => "model not recorded".to_owned(),
         device => format!("{:04x}:{device:04x}", gpu.vendor),
     })

@@ -343,8 +343,7 @@ fn foretell(world: &World<'_>, slurm: &Slurm, node: &Node, release: Release) -> 
     let shape = world.shape_of(node, Some(release));
     // slurmd registers what these say, whatever the machine has.
     let overrides = slurm.parameters(Some(release)).overrides_machine();
-    let counts = world.counts(Some(release));
-    let counts = counts.filter(|_| !overrides && !node.is_dynamic());
+    let counts = counts_registered(world, slurm, node, release);
     let judged = registered.as_ref().map(|registration| {
         let own = shape_registered(world, slurm, node, release);
         judge(world, registration, node, own, series)
@@ -371,12 +370,22 @@ fn foretell(world: &World<'_>, slurm: &Slurm, node: &Node, release: Release) -> 
     own
 }
 
+/// What slurmd counts of the machine where it registers that; None where it registers its line.
+fn counts_registered(
+    world: &World<'_>,
+    slurm: &Slurm,
+    node: &Node,
+    release: Release,
+) -> Option<Counts> {
+    let overrides = slurm.parameters(Some(release)).overrides_machine();
+    let counts = world.counts(Some(release));
+    counts.filter(|_| !overrides && !node.is_dynamic())
+}
+
 /// The sockets, cores and threads that slurmd registers.
 fn shape_registered(world: &World<'_>, slurm: &Slurm, node: &Node, release: Release) -> Shape {
     let shape = world.shape_of(node, Some(release));
-    let overrides = slurm.parameters(Some(release)).overrides_machine();
-    let counts = world.counts(Some(release));
-    let counts = counts.filter(|_| !overrides && !node.is_dynamic());
+    let counts = counts_registered(world, slurm, node, release);
     counts.map_or(shape, |counts| {
         registered_shape(shape, counts, Series::of(release), slurm.selects_cores())
     })

@@ -11,7 +11,7 @@ use topology::pci::PciAddress;
 use topology::quantity::count;
 use topology::snapshot::Snapshot;
 
-use crate::models;
+use crate::hardware::product_name;
 
 /// More of a kind than any host has; a file with more is no machine.
 pub(super) const MOST_OBJECTS: usize = 2_048;
@@ -213,8 +213,7 @@ fn list_models(machine: &Machine) -> BTreeMap<String, (usize, Option<String>)> {
         let model = format!("{:04x}:{:04x}", gpu.vendor, gpu.device);
         let entry = models.entry(model).or_default();
         entry.0 += 1;
-        let name = || gpu.name.clone().or_else(|| models::name(gpu));
-        entry.1 = entry.1.take().or_else(name);
+        entry.1 = entry.1.take().or_else(|| product_name(gpu));
     }
     models
 }

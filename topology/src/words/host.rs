@@ -253,20 +253,14 @@ pub fn spanning_line(host: &str, spanning: &Spanning) -> String {
         is_dry_run,
     } = spanning;
     let has = if *is_share { "uses" } else { "sees" };
-    match (over, is_dry_run) {
-        (SpanningOver::Nodes(nodes), false) => format!(
-            "{host} task {task} {has} {gpus} GPUs on nodes {nodes} and is bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
-        ),
-        (SpanningOver::Nodes(nodes), true) => format!(
-            "{host} task {task} {has} {gpus} GPUs on nodes {nodes} and would be bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
-        ),
-        (SpanningOver::Sockets(sockets), false) => format!(
-            "{host} task {task} {has} {gpus} GPUs on {sockets} sockets and is bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
-        ),
-        (SpanningOver::Sockets(sockets), true) => format!(
-            "{host} task {task} {has} {gpus} GPUs on {sockets} sockets and would be bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
-        ),
-    }
+    let place = match over {
+        SpanningOver::Nodes(nodes) => format!("nodes {nodes}"),
+        SpanningOver::Sockets(sockets) => format!("{sockets} sockets"),
+    };
+    let is = if *is_dry_run { "would be" } else { "is" };
+    format!(
+        "{host} task {task} {has} {gpus} GPUs on {place} and {is} bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
+    )
 }
 
 /// The line about CPUs that are faster than others; none for a plan without tasks.
