@@ -257,9 +257,13 @@ pub fn spanning_line(host: &str, spanning: &Spanning) -> String {
         SpanningOver::Nodes(nodes) => format!("nodes {nodes}"),
         SpanningOver::Sockets(sockets) => format!("{sockets} sockets"),
     };
-    let is = if *is_dry_run { "would be" } else { "is" };
+    let bound = if *is_dry_run {
+        "would be bound to"
+    } else {
+        "is bound to"
+    };
     format!(
-        "{host} task {task} {has} {gpus} GPUs on {place} and {is} bound to CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
+        "{host} task {task} {has} {gpus} GPUs on {place} and {bound} CPUs of all of them; start its workers with `gpu-numa run --per-rank -- ...`"
     )
 }
 
