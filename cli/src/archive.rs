@@ -123,17 +123,21 @@ fn write(content: impl Read, to: &Path) -> Result<(), ArchiveError> {
     Ok(())
 }
 
-/// Whether a path is of a folder that is read, at the top or in a folder there.
+/// Whether a path is of a folder that is read, at the top or in a folder there, and below the folder that all is in.
 fn is_read(path: &Path) -> bool {
-    let mut names = path.components().filter_map(|part| match part {
-        Component::Normal(name) => name.to_str(),
-        Component::CurDir | Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
-            None
+    let mut names = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => names.push(name),
+            Component::CurDir => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return false,
         }
-    });
-    let of = |name: Option<&str>| name.is_some_and(|name| READ.contains(&name));
-    let (first, second) = (names.next(), names.next());
-    of(first) || second.is_none() || of(second)
+    }
+    let of = |at: usize| {
+        let name = names.get(at).and_then(|name| name.to_str());
+        name.is_some_and(|name| READ.contains(&name))
+    };
+    of(0) || names.len() < 2 || of(1)
 }
 
 /// Whether a link's target, as written, is below the folder that all is in.
@@ -186,5 +190,38 @@ mod tests {
         assert!(read("sys/devices/system/cpu/online") && read("./proc/cpuinfo"));
         assert!(read("node7/sys/devices") && read("node7"));
         assert!(!read("home/me/secret") && !read("node7/var/log/messages"));
+        assert!(
+            !read("/etc/passwd")
+                && !read("/etc")
+                && !read("../etc/passwd")
+                && !read("sys/../../etc")
+        );
+    }
+
+    /// As `tar -P` writes it, and one who means harm.
+    #[test]
+    fn a_file_that_is_named_from_the_root_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("etc/own");
+        fs::create_dir(own.parent().unwrap()).unwrap();
+        fs::write(&own, "mine").unwrap();
+        fs::set_permissions(&own, Permissions::from_mode(0o644)).unwrap();
+        let mut tarball = tar::Builder::new(Vec::new());
+        for name in [own.to_str().unwrap(), "sys/devices/online"] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(2);
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_cksum();
+            tarball.append(&header, &b"0\n"[..]).unwrap();
+        }
+        let path = folder.path().join("host.tar");
+        fs::write(&path, tarball.into_inner().unwrap()).unwrap();
+        let unpacked = unpack(&path).unwrap().unwrap();
+        assert!(unpacked.root.join("sys/devices/online").is_file());
+        assert_eq!(
+            fs::metadata(&own).unwrap().permissions().mode() & 0o777,
+            0o644
+        );
+        assert_eq!(fs::read_to_string(&own).unwrap(), "mine");
     }
 }

@@ -96,6 +96,9 @@ struct CachedFile {
     /// What of them --evict had dropped, in bytes; absent where it was not asked to.
     #[serde(skip_serializing_if = "Option::is_none")]
     evicted_bytes: Option<u64>,
+    /// What is on other nodes than --gpus' in the end.
+    #[serde(skip)]
+    left_far_bytes: u64,
 }
 
 /// The sum of all files.
@@ -108,6 +111,9 @@ struct Total {
     cached_bytes: BTreeMap<u32, u64>,
     /// What --evict had dropped.
     evicted_bytes: u64,
+    /// What is on other nodes than --gpus' in the end.
+    #[serde(skip)]
+    left_far_bytes: u64,
 }
 
 /// A path that could not be looked at.
@@ -186,9 +192,7 @@ impl Cache {
             ));
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        let far = far_bytes(&total.cached_bytes, nodes.as_ref());
-        let elsewhere = far.saturating_sub(total.evicted_bytes);
-        let ok = skipped.is_empty() && elsewhere <= FEW_BYTES;
+        let ok = skipped.is_empty() && total.left_far_bytes <= FEW_BYTES;
         let document = CacheDocument {
             schema: "gpu-numa/cache/1",
             nodes,
@@ -300,6 +304,7 @@ impl Walk<'_> {
         self.total.files += 1;
         self.total.size_bytes += found.size_bytes;
         self.total.evicted_bytes += found.evicted_bytes.unwrap_or(0);
+        self.total.left_far_bytes += found.left_far_bytes;
         for (node, bytes) in &found.cached_bytes {
             *self.total.cached_bytes.entry(*node).or_default() += bytes;
         }
@@ -323,14 +328,14 @@ impl Look<'_> {
         }
         let size_bytes = metadata.len();
         let cached_bytes = self.find(&file, size_bytes)?;
-        let is_to_go = self.is_evicting
-            && is_own
-            && (self.nodes.is_none() || far_bytes(&cached_bytes, self.nodes) > 0);
+        let mut left_far_bytes = far_bytes(&cached_bytes, self.nodes);
+        let is_to_go = self.is_evicting && is_own && (self.nodes.is_none() || left_far_bytes > 0);
         let evicted_bytes = if is_to_go && !cached_bytes.is_empty() {
             evict(&file)?;
+            let left = self.find(&file, size_bytes)?;
+            left_far_bytes = far_bytes(&left, self.nodes);
             let before: u64 = cached_bytes.values().sum();
-            let after: u64 = self.find(&file, size_bytes)?.values().sum();
-            Some(before.saturating_sub(after))
+            Some(before.saturating_sub(left.values().sum()))
         } else {
             None
         };
@@ -339,6 +344,7 @@ impl Look<'_> {
             size_bytes,
             cached_bytes,
             evicted_bytes,
+            left_far_bytes,
         })
     }
 
@@ -442,7 +448,7 @@ fn print(out: &mut Out, document: &CacheDocument, is_evicting: bool) -> Result<(
     }
     out.table(&table)?;
     if let Some(right) = &document.nodes {
-        let far = far_bytes(&total.cached_bytes, Some(right)).saturating_sub(total.evicted_bytes);
+        let far = total.left_far_bytes;
         if far > FEW_BYTES {
             out.line("")?;
             out.line(format_args!(

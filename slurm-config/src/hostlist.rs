@@ -1,5 +1,8 @@
 //! Slurm's lists of names with numbers in brackets: `n[01-10,20],gpu7`, `/dev/nvidia[0-3]`.
 
+/// The digits of a number, at most: those of the largest that fits.
+const MOST_DIGITS: usize = 20;
+
 /// A range in brackets, with the digits that its numbers are padded to.
 type Range = (u64, u64, usize);
 
@@ -64,7 +67,7 @@ fn range(text: &str) -> Option<Range> {
     let text = text.trim();
     let (low, high) = text.split_once('-').unwrap_or((text, text));
     let range = (low.parse().ok()?, high.parse().ok()?, low.len());
-    (range.0 <= range.1).then_some(range)
+    (range.0 <= range.1 && low.len() <= MOST_DIGITS).then_some(range)
 }
 
 fn matches(pieces: &[Piece], name: &str) -> bool {
@@ -134,5 +137,12 @@ mod tests {
         );
         assert_eq!(expand("n[0-999999999999]", 3).len(), 3);
         assert_eq!(expand("a[", 3), ["a["]);
+    }
+
+    #[test]
+    fn a_number_with_more_digits_than_any_stands_for_itself() {
+        let list = format!("n[{}1-2]", "0".repeat(70_000));
+        assert!(!contains(&list, "n1"));
+        assert_eq!(expand(&list, 4), [list]);
     }
 }
