@@ -75,17 +75,19 @@ impl Membership {
         let hash = hash(pattern, shape);
         // A lock that is held, or was when its process forked, is not waited for.
         let mut known = KNOWN.try_lock().ok()?;
-        let kind = match known.iter().find(|(own, _)| *own == hash) {
-            Some((_, kind)) => kind.clone(),
-            None if known.len() < MOST_KINDS => {
-                let kind = Kind::join(Path::new(FOLDER), host::boot_number(), hash).ok()?;
-                let kind = Arc::new(kind);
-                known.push((hash, kind.clone()));
-                kind
-            }
-            None => return None,
-        };
-        kind.begin();
+        let own = known.iter().find(|(own, _)| *own == hash);
+        if let Some((_, kind)) = own
+            && kind.begin()
+        {
+            return Some(Self { kind: kind.clone() });
+        }
+        // A set that other processes ended leaves its file here.
+        known.retain(|(own, _)| *own != hash);
+        if known.len() >= MOST_KINDS {
+            return None;
+        }
+        let kind = Arc::new(Kind::join(Path::new(FOLDER), host::boot_number(), hash)?);
+        known.push((hash, kind.clone()));
         Some(Self { kind })
     }
 

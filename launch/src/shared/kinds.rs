@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use ffi::linux::named::{NamedError, NamedWords};
+use ffi::linux::named::NamedWords;
 use ffi::linux::process::effective_user;
 
 use super::peers::PREFIX;
@@ -20,15 +20,26 @@ pub const SIZES: usize = 5;
 /// Figures that are sums of all: nine, and calls and bytes of each bucket of sizes.
 pub const FIGURES: usize = 9 + 2 * SIZES;
 
-/// Words of the head.
-const BEGUN: usize = 0;
-const ENDED: usize = 1;
-const SPEAKS: usize = 2;
-const FIRST_FIGURE: usize = 3;
+/// How often a file is opened for a set that has not ended.
+const MOST_JOINS: usize = 3;
+
+/// Words of the head.  How many have begun and ended is one word, so that the last to end and one that begins meet there.
+const STATE: usize = 0;
+const SPEAKS: usize = 1;
+const FIRST_FIGURE: usize = 2;
 const FIRST_FUNCTION: usize = FIRST_FIGURE + FIGURES;
 /// Words of a function: calls, the complement of its smallest buffer, its largest.
 const OF_FUNCTION: usize = 3;
 const LEN: usize = FIRST_FUNCTION + FUNCTIONS * OF_FUNCTION;
+
+/// One communicator that begins, in the word of the state; the bits above count those that ended.
+const ONE_BEGINS: u64 = 1;
+const ONE_ENDS: u64 = 1 << 32;
+
+/// How many have begun and ended.
+fn split(state: u64) -> (u64, u64) {
+    (state % ONE_ENDS, state / ONE_ENDS)
+}
 
 /// The calls of a function, and their buffers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,21 +66,26 @@ pub struct KindSum {
 pub struct Kind<F = NamedWords>(F);
 
 impl Kind {
-    /// Joins the kind that `hash` stands for.
-    ///
-    /// # Errors
-    /// [`NamedError`] where the file cannot be had.
-    pub fn join(folder: &Path, boot: u32, hash: u64) -> Result<Self, NamedError> {
+    /// Joins the kind that `hash` stands for, and begins ([`Kind::begin_in`]); none where the file cannot be had.
+    pub fn join(folder: &Path, boot: u32, hash: u64) -> Option<Self> {
         let user = effective_user();
         let name = format!("{PREFIX}{user}.{boot:08x}.kind-{hash:016x}");
-        NamedWords::open(folder, &name, LEN * 2).map(Self)
+        Self::begin_in(|| NamedWords::open(folder, &name, LEN * 2).ok())
     }
 }
 
 impl<F: NamedMemory> Kind<F> {
-    /// The kind whose communicators share `file`.
-    pub fn over(file: F) -> Self {
-        Self(file)
+    /// Opens the file and begins: a new one where the set of the old has ended.
+    pub fn begin_in(mut open: impl FnMut() -> Option<F>) -> Option<Self> {
+        for _ in 0..MOST_JOINS {
+            let kind = Self(open()?);
+            if kind.begin() {
+                return Some(kind);
+            }
+            // Whoever ended last may not have come so far.
+            kind.0.unlink();
+        }
+        None
     }
 
     fn word(&self, at: usize) -> Option<&F::Word> {
@@ -85,14 +101,33 @@ impl<F: NamedMemory> Kind<F> {
         self.word(at).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
-    /// One more communicator of it.
-    pub fn begin(&self) {
-        self.add(BEGUN, 1);
+    /// One more communicator of it; false where all that have begun ended, for their sums are said: those that come later are
+    /// another set, whose file is joined anew.
+    pub fn begin(&self) -> bool {
+        let Some(state) = self.word(STATE) else {
+            return false;
+        };
+        let mut seen = state.load(Ordering::Acquire);
+        loop {
+            let (begun, ended) = split(seen);
+            if begun > 0 && begun == ended {
+                return false;
+            }
+            match state.compare_exchange(
+                seen,
+                seen.wrapping_add(ONE_BEGINS),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
     }
 
     /// How many have begun.
     pub fn count(&self) -> u64 {
-        self.load(BEGUN)
+        split(self.load(STATE)).0
     }
 
     /// Whether the caller is the first that wants to speak, and speaks for all.
@@ -116,8 +151,7 @@ impl<F: NamedMemory> Kind<F> {
                 }
             }
         }
-        let ended = self.add(ENDED, 1).saturating_add(1);
-        let begun = self.count();
+        let (begun, ended) = split(self.add(STATE, ONE_ENDS).wrapping_add(ONE_ENDS));
         if ended != begun {
             return None;
         }
@@ -165,9 +199,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let join = || Kind::join(folder.path(), 7, 9).unwrap();
         let (one, other) = (join(), join());
-        one.begin();
-        other.begin();
-        other.begin();
+        assert!(other.begin());
         assert_eq!(one.count(), 3);
         assert_eq!(
             [other.claim(), one.claim(), other.claim()],
@@ -186,6 +218,7 @@ mod tests {
         assert_eq!(sum.functions[1], FunctionSum::default());
         // No name is left, and those that come later are a kind of their own.
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-        assert_eq!(join().count(), 0);
+        assert!(!one.begin(), "the first set has ended");
+        assert_eq!(join().count(), 1);
     }
 }

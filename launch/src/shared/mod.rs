@@ -2,7 +2,8 @@
 //!
 //! The protocols ask for words and, where a task waits, for a clock and a futex.  In the plugins these are the
 //! processor's atomics in memory that the kernel shares; `tests/models` gives them loom's, which tries every order in
-//! which threads can meet, and `fuzz` memory that the input filled.
+//! which threads can meet, and `fuzz` memory that the input filled.  [`totals`] and [`outcomes`] are words that are stored or
+//! added to, each by itself: no order matters there, so neither is a protocol, and neither has a model.
 
 pub mod duty;
 pub mod kinds;

@@ -4,6 +4,7 @@
 
 use launch::shared::Word;
 use launch::shared::duty::{Duty, Role};
+use launch::shared::kinds::{Kind, KindSum};
 use launch::shared::listening::Listening;
 use launch::shared::page::{Meeting, Order, Page, words_for};
 use launch::shared::peers::{Peers, RankOnHost};
@@ -374,6 +375,38 @@ pub fn whoever_leaves_last_takes_the_name_away() {
         let other = spawn(|| join(1, 64).leave());
         join(0, 64).leave();
         other.join().unwrap();
+        assert!(!name_is_there());
+    });
+}
+
+pub fn a_set_of_one_kind_is_told_once_with_what_its_own_members_moved() {
+    every_order(3, || {
+        /// Two communicators one after the other, of which the second begins on the file that the process has.
+        fn run() -> (u64, u64) {
+            let mut kind = Kind::begin_in(|| Some(NamedFile::open())).unwrap();
+            let mut told = (0, 0);
+            for again in [true, false] {
+                let mut own = KindSum::default();
+                own.figures[2] = 1;
+                if let Some((count, sum)) = kind.end(&own) {
+                    assert_eq!(sum.figures[2], count);
+                    told = (told.0 + 1, told.1 + count);
+                }
+                if again && !kind.begin() {
+                    kind = Kind::begin_in(|| Some(NamedFile::open())).unwrap();
+                }
+            }
+            told
+        }
+        let other = spawn(run);
+        let own = run();
+        let theirs = other.join().unwrap();
+        assert_eq!(
+            own.1 + theirs.1,
+            4,
+            "each is of one set, and each set is told"
+        );
+        assert!((1..=4).contains(&(own.0 + theirs.0)));
         assert!(!name_is_there());
     });
 }

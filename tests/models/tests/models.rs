@@ -21,6 +21,7 @@ models! {
     a_rank_that_is_killed_at_any_write_is_seen_whole_or_not_at_all
     one_rank_speaks_for_a_host_whoever_came_first
     whoever_leaves_last_takes_the_name_away
+    a_set_of_one_kind_is_told_once_with_what_its_own_members_moved
     a_sum_that_is_seen_has_the_bytes_of_its_calls
     threads_that_count_at_once_lose_nothing
     one_thread_settles_the_role_and_it_leaves_the_count_once
