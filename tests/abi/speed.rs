@@ -216,6 +216,17 @@ fn machine_words() -> String {
     )
 }
 
+/// The commit that is measured, as far as git tells, and its date.
+fn commit_words() -> String {
+    let mut git = Command::new("git");
+    git.args(["log", "-1", "--format=commit %h of %cs"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    let told = git.output().ok().filter(|output| output.status.success());
+    told.map_or("an unknown commit".to_owned(), |output| {
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    })
+}
+
 const COLUMNS: &str = "plugin | user_init | task_init | added to the step | processor time added | page faults of a task |\n\
                        |---|---|---|---|---|---|---|\n";
 
@@ -250,13 +261,14 @@ fn what_each_plugin_costs() {
         }
     }
     let words = format!(
-        "{}\n{} steps of each plugin and size, in turn.\n\n\
+        "{}\n\n{rounds} steps of each plugin and size, in turn: `make bench BENCH_DOCS=docs BENCH_ROUNDS={rounds}` of {}.\n\n\
          ## Loading, which srun, sbatch and salloc pay too\n\n{by_plugin}\n\
          ## By tasks, on a made-up machine of 256 CPUs, 8 NUMA nodes and 8 GPUs\n\n{by_tasks}\n\
          ![microseconds added to a step, by tasks](benchmarks.svg)\n\n\
          ## By GPUs, for 8 tasks\n\n{by_gpus}",
         machine_words(),
-        rounds(),
+        commit_words(),
+        rounds = rounds(),
     );
     eprintln!("{words}");
     if let Ok(folder) = std::env::var("BENCH_DOCS")
