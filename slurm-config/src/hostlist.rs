@@ -3,6 +3,9 @@
 /// The digits of a number, at most: those of the largest that fits.
 const MOST_DIGITS: usize = 20;
 
+/// Brackets of one name, at most; Slurm knows five dimensions (`HIGHEST_DIMENSIONS`).
+const MOST_BRACKETS: usize = 8;
+
 /// A range in brackets, with the digits that its numbers are padded to.
 type Range = (u64, u64, usize);
 
@@ -53,6 +56,9 @@ fn pieces(item: &str) -> Option<Vec<Piece>> {
     let mut pieces = Vec::new();
     let mut rest = item;
     while let Some((text, tail)) = rest.split_once('[') {
+        if pieces.len() / 2 == MOST_BRACKETS {
+            return None;
+        }
         let (inside, after) = tail.split_once(']')?;
         pieces.push(Piece::Text(text.to_owned()));
         let ranges = inside.split(',').map(range).collect::<Option<_>>()?;
@@ -143,6 +149,14 @@ mod tests {
     fn a_number_with_more_digits_than_any_stands_for_itself() {
         let list = format!("n[{}1-2]", "0".repeat(70_000));
         assert!(!contains(&list, "n1"));
+        assert_eq!(expand(&list, 4), [list]);
+    }
+
+    #[test]
+    fn a_name_of_many_brackets_stands_for_itself() {
+        assert_eq!(expand(&"[1]".repeat(8), 4), ["11111111"]);
+        let list = "[1]".repeat(40_000);
+        assert!(!contains(&list, "1"));
         assert_eq!(expand(&list, 4), [list]);
     }
 }
