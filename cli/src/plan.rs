@@ -89,7 +89,8 @@ pub(crate) struct Plan {
     exact: bool,
     /// The release of Slurm whose rules --exact follows, such as 24.11.7 (default: the newest); before 23.11 a step may have
     /// other cores where its tasks share some
-    #[arg(long, value_name = "RELEASE", value_parser = parse_release, requires = "exact")]
+    #[arg(long, value_name = "RELEASE", value_parser = parse_release, requires = "exact",
+          conflicts_with = "mask")]
     slurm_release: Option<Release>,
     /// Plan also where the tasks ask for more CPUs than the step has, as srun --overcommit starts them
     #[arg(short = 'O', long)]
@@ -106,12 +107,12 @@ pub(crate) struct Plan {
     /// Draw the step twice, on the same CPUs: as Slurm gives them to tasks by itself, and bound. The former are the CPUs of
     /// --mask; without it those of Slurm's default distribution (block:cyclic) where the tasks ask for as many CPUs as the
     /// step has sockets, cores or threads (--exact), else all of them for each
-    #[arg(long, requires = "svg")]
+    #[arg(long, requires = "svg", conflicts_with = "json")]
     compare: bool,
     /// Print the flags with which this launcher or engine binds one worker per GPU in the same way; without --gpus and
     /// --allowed, for the GPUs and CPUs that this process sees
     #[arg(long = "for", value_name = "NAME", ignore_case = true, value_parser = PossibleValuesParser::new(crate::flags::words()),
-          conflicts_with_all = ["tasks", "gpus_per_task", "mask", "exact", "svg"])]
+          conflicts_with_all = ["tasks", "gpus_per_task", "mask", "exact", "slurm_release", "svg", "compare"])]
     for_framework: Option<String>,
 }
 

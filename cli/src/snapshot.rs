@@ -42,7 +42,7 @@ pub(crate) struct Snapshot {
     #[arg(long, conflicts_with_all = ["path", "check"])]
     if_stale: bool,
     /// With --check: print one JSON document
-    #[arg(long, requires = "check")]
+    #[arg(long, requires = "check", conflicts_with_all = ["path", "if_stale"])]
     json: bool,
 }
 

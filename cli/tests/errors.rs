@@ -21,6 +21,29 @@ fn refused(arguments: &[&str]) -> String {
     message
 }
 
+/// Of an option that needs another clap says nothing where that other cannot stand beside a third that is given.
+#[test]
+fn an_option_that_would_do_nothing_is_refused() {
+    for arguments in [
+        &["snapshot", "--from", "x", "--json"][..],
+        &["snapshot", "--if-stale", "--json"],
+        &["nccl", "emit", "--explain", "--p2p", "off"],
+        &["nccl", "emit", "--multi-node", "--p2p", "off"],
+        &["plan", "--json", "--compare"],
+        &["plan", "--mask", "0", "--slurm-release", "24.11"],
+        &["plan", "--for", "vllm", "--compare"],
+        &["plan", "--for", "vllm", "--slurm-release", "24.11"],
+        &["verify", "--json", "--every", "5", "1"],
+        &["verify", "--self", "--every", "5"],
+    ] {
+        let said = refused(arguments);
+        assert!(
+            said.contains("cannot be used with"),
+            "{arguments:?}: {said}"
+        );
+    }
+}
+
 #[test]
 fn a_wrong_command_line_is_named_in_one_line_with_what_is_accepted() {
     for (arguments, line) in [

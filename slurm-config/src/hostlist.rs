@@ -1,5 +1,7 @@
 //! Slurm's lists of names with numbers in brackets: `n[01-10,20],gpu7`, `/dev/nvidia[0-3]`.
 
+use std::collections::BTreeSet;
+
 /// The digits of a number, at most: those of the largest that fits.
 const MOST_DIGITS: usize = 20;
 
@@ -76,26 +78,44 @@ fn range(text: &str) -> Option<Range> {
     (range.0 <= range.1 && low.len() <= MOST_DIGITS).then_some(range)
 }
 
+/// Whether the pieces make up `name`: where in it each of them may end, one after the other.
 fn matches(pieces: &[Piece], name: &str) -> bool {
-    match pieces.split_first() {
-        None => name.is_empty(),
-        Some((Piece::Text(text), rest)) => name
-            .strip_prefix(text.as_str())
-            .is_some_and(|tail| matches(rest, tail)),
-        Some((Piece::Numbers(ranges), rest)) => {
-            let digits = name.bytes().take(18).take_while(u8::is_ascii_digit).count();
-            (1..=digits).any(|length| {
-                let Some((head, tail)) = name.split_at_checked(length) else {
-                    return false;
+    let mut ends = BTreeSet::from([0]);
+    for piece in pieces {
+        ends = ends
+            .into_iter()
+            .flat_map(|start| ends_of(piece, name, start))
+            .collect();
+    }
+    ends.contains(&name.len())
+}
+
+/// Where in `name` a piece that begins at `start` may end.
+fn ends_of(piece: &Piece, name: &str, start: usize) -> Vec<usize> {
+    let rest = name.get(start..).unwrap_or_default();
+    match piece {
+        Piece::Text(text) => {
+            let fits = rest.starts_with(text.as_str());
+            fits.then_some(start + text.len()).into_iter().collect()
+        }
+        Piece::Numbers(ranges) => {
+            let is_digit = |byte: &u8| byte.is_ascii_digit();
+            let digits = rest.bytes().take(MOST_DIGITS).take_while(is_digit).count();
+            let fits = |length: &usize| {
+                let head = rest.get(..*length).unwrap_or_default();
+                let number = head.parse::<u64>();
+                let is_in = |number: u64| {
+                    let mut ranges = ranges.iter();
+                    ranges.any(|(low, high, width)| {
+                        (*low..=*high).contains(&number) && format!("{number:0width$}") == head
+                    })
                 };
-                let Ok(number) = head.parse::<u64>() else {
-                    return false;
-                };
-                let is_in = |(low, high, width): &Range| {
-                    (*low..=*high).contains(&number) && head == format!("{number:0width$}")
-                };
-                ranges.iter().any(is_in) && matches(rest, tail)
-            })
+                number.is_ok_and(is_in)
+            };
+            (1..=digits)
+                .filter(fits)
+                .map(|length| start + length)
+                .collect()
         }
     }
 }
@@ -155,6 +175,10 @@ mod tests {
     #[test]
     fn a_name_of_many_brackets_stands_for_itself() {
         assert_eq!(expand(&"[1]".repeat(8), 4), ["11111111"]);
+        // Each way to cut the digits was tried once.
+        let wide = format!("{}x", "[0-999999999999999999]".repeat(8));
+        assert!(contains(&wide, &format!("{}x", "1".repeat(60))));
+        assert!(!contains(&wide, &"1".repeat(60)));
         let list = "[1]".repeat(40_000);
         assert!(!contains(&list, "1"));
         assert_eq!(expand(&list, 4), [list]);

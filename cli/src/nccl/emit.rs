@@ -41,7 +41,8 @@ pub(crate) struct Emit {
     #[arg(long, conflicts_with_all = ["multi_node", "explain"])]
     graph: bool,
     /// With --graph: for jobs without P2P (NCCL_P2P_DISABLE=1)
-    #[arg(long, value_name = "on|off", value_parser = parse_p2p, default_value = "on", action = clap::ArgAction::Set, requires = "graph")]
+    #[arg(long, value_name = "on|off", value_parser = parse_p2p, default_value = "on", action = clap::ArgAction::Set, requires = "graph",
+          conflicts_with_all = ["multi_node", "explain"])]
     p2p: bool,
     #[command(flatten)]
     nccl: ForNccl,
