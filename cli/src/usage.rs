@@ -37,7 +37,10 @@ pub(crate) fn parse_pids(text: &str) -> Result<Pids, String> {
     let numbers: Option<Vec<u32>> = text.split_whitespace().map(number).collect();
     match numbers {
         Some(pids) if !pids.is_empty() => Ok(Pids(pids)),
-        Some(_) | None => Err("expected a process id, such as 12345".to_owned()),
+        Some(_) => Err(
+            "expected a process id, such as 12345; did $(pgrep ...) find no process?".to_owned(),
+        ),
+        None => Err("expected a process id, such as 12345".to_owned()),
     }
 }
 

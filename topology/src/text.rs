@@ -47,17 +47,22 @@ pub fn is_printable(c: char) -> bool {
     matches!(c, ' '..='~') || c.escape_debug().len() == 1
 }
 
-/// The word that `typed` was meant for, if one is near: one slip in three letters is still that word.
+/// The word that `typed` was meant for, if one is near: one slip in three letters is still that word.  Of words as near, one
+/// that begins with what was typed, or the other way round.
 pub fn nearest<'a>(typed: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let length = typed.chars().count();
     // Comparing grows with the square of the length, and nothing that is looked for is longer.
     if length > 40 {
         return None;
     }
+    let begins_otherwise = |word: &str| !word.starts_with(typed) && !typed.starts_with(word);
     let near = words
-        .map(|word| (strsim::osa_distance(typed, word), word))
+        .map(|word| {
+            let distance = strsim::osa_distance(typed, word);
+            (distance, begins_otherwise(word), word)
+        })
         .min()?;
-    (near.0 * 3 <= length).then_some(near.1)
+    (near.0 * 3 <= length).then_some(near.2)
 }
 
 /// A host name as Slurm's files and ours can hold it: letters, digits, `.`, `-` and `_`; none for anything else.

@@ -132,7 +132,12 @@ impl Ranks {
     pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
         let machine = self.from.read()?;
         let gpus = match &self.gpus {
-            Some(list) => parse_gpus(&machine, "--gpus", list)?,
+            Some(list) => {
+                let mut named = parse_gpus(&machine, "--gpus", list)?;
+                // What is compared with is the order of addresses, however they were typed.
+                named.sort_unstable();
+                named
+            }
             None => machine.nccl_gpus().map(|gpu| gpu.pci).collect(),
         };
         if gpus.is_empty() {
@@ -427,6 +432,7 @@ fn fares_words(fares: Fares) -> String {
         (Some(0), _) | (None, 0) => "none crosses the socket link".to_owned(),
         (Some(1), _) => "1 crosses the socket link".to_owned(),
         (Some(several), _) => format!("{several} cross the socket link"),
+        (None, 1) => "at least 1 hop crosses the socket link".to_owned(),
         (None, several) => format!("at least {several} hops cross the socket link"),
     }
 }

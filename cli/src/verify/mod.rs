@@ -53,7 +53,7 @@ some GPUs alone, or names the host's last; UUIDs always count.  Where that leave
 be with each of them.
 
 Exit status: 0 when all is well; 1 when something is wrong or cannot be known (with --follow, when something was wrong at any time), \
-and when one of several processes cannot be looked at; 2 when none can, or none has a GPU.")]
+and when one of several processes cannot be looked at; 2 when none can, or with --job or --children none has a GPU.")]
 #[command(mut_arg("pid", |pid| pid.help(
     "The processes (default: this command itself, in a job or where it is bound)"
 )))]

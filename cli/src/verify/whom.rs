@@ -68,8 +68,8 @@ fn job_number(named: Option<&str>) -> Result<String, CommandError> {
     let Some(named) = named else {
         return job::own_job(&OwnEnvironment).ok_or_else(|| {
             CommandError::Argument(format!(
-                "--job: this command runs in no job ({} are unset); name the job, or the process that started its \
-                 processes: gpu-numa verify --children PID",
+                "--job: this command runs in no job ({} are unset); name the job, or with --children the process \
+                 that started its processes",
                 job::job_variables()
             ))
         });
