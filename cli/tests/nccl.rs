@@ -292,11 +292,18 @@ fn ranks_says_when_an_order_only_brings_groups_nearer_and_what_p2p_it_assumes() 
     let host = Host::of("spr-2s-8g-snc2-idle-links");
     let said = |words: &[&str]| stdout(&host.run(&[&["nccl", "ranks"], words].concat()));
     let nearer = "no order crosses less; in this one the GPUs of a group are nearer to each other";
-    let two_of_each_node = said(&["--tp", "2", "--dp", "2", "--gpus", "0,2,1,3"]);
+    // Neighbours are a pipeline, and every other one exchanges gradients.
+    let every_other = |gpus| {
+        said(&[
+            "--dp", "2", "--pp", "2", "--order", "tp-pp-dp", "--gpus", gpus,
+        ])
+    };
+    let two_of_each_node = every_other("0,1,2,3");
     assert!(two_of_each_node.contains(nearer), "{two_of_each_node}");
-    let by_turns = said(&["--tp", "2", "--dp", "2", "--gpus", "0,4,1,5"]);
+    let by_turns = every_other("0,1,4,5");
     assert!(by_turns.contains("set for the ranks"), "{by_turns}");
     assert!(!by_turns.contains(nearer), "{by_turns}");
+    assert_eq!(every_other("5,0,4,1"), by_turns);
     let without = said(&["--tp", "8", "--p2p", "off"]);
     assert!(
         without.contains("with the file of gpu-numa nccl emit, without P2P)"),
