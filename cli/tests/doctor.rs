@@ -295,6 +295,39 @@ fn arguments_that_the_plugin_takes_are_no_finding() {
 }
 
 #[test]
+fn a_line_that_is_a_comment_is_the_one_to_change() {
+    let drop_in = "etc/slurm/plugstack.conf.d/gpu-numa-bind.conf";
+    let host = Host::new();
+    host.replace(drop_in, "optional", "#optional");
+    let finding = only_finding(&host, "plugin");
+    assert_eq!(
+        finding["change"],
+        format!("/{drop_in}:1: take the # away, where jobs are to be bound")
+    );
+}
+
+#[test]
+fn a_locality_on_a_node_that_is_not_here_is_found() {
+    let host = Host::new();
+    let file = "etc/gpu-numa-bind/localities";
+    host.write(file, "0000:ff:00.0 1\n");
+    assert_eq!(
+        examine(&host).0,
+        Some(0),
+        "a file for several kinds of hosts"
+    );
+    let shown = host.run(&["show", "--json"]).stdout;
+    let shown: Value = serde_json::from_slice(&shown).unwrap();
+    let gpu = shown["gpus"][0]["pci"].as_str().unwrap();
+    host.write(file, &format!("{gpu} 9\n"));
+    let evidence = only_finding(&host, "localities-file")["evidence"].to_string();
+    assert!(
+        evidence.contains(&format!("{gpu} is to be on node 9")),
+        "{evidence}"
+    );
+}
+
+#[test]
 fn a_drop_in_that_nothing_includes_is_named_with_the_line_to_add() {
     let host = Host::new();
     host.replace("etc/slurm/plugstack.conf", "include", "# include");

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use discovery::child::read_output;
 use launch::host::{SnapshotFault, Trust};
-use topology::machine::{Gpu, NodeKind, NumaSource};
+use topology::machine::{Gpu, Machine, NodeKind, NumaSource};
 use topology::pci::PciAddress;
+use topology::set::NodeSet;
 use topology::snapshot::{NODE_FILE, Snapshot};
 use topology::sysfs::{self, OVERRIDE_FILE, SiteLineFault};
 
@@ -24,7 +25,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
         report.skip("snapshot, kernel settings, ACS, containers: the source is a file, not a directory with the host's files");
         return;
     };
-    check_overrides(tree, report);
+    check_overrides(world.machine, tree, report);
     check_snapshot(world, tree, report);
     check_kernel(world, tree, report);
     check_persistence(world, tree, report);
@@ -128,8 +129,23 @@ fn check_left(world: &World<'_>, report: &mut DoctorReport) {
     );
 }
 
-fn check_overrides(tree: &Tree, report: &mut DoctorReport) {
-    for complaint in sysfs::read_overrides(tree.base()).1 {
+fn check_overrides(machine: &Machine, tree: &Tree, report: &mut DoctorReport) {
+    let (overrides, complaints) = sysfs::read_overrides(tree.base());
+    let here: NodeSet = machine.numa_nodes.iter().map(|node| node.id).collect();
+    for (pci, nodes) in overrides.named.iter().chain(&overrides.measured) {
+        let absent = nodes.difference(&here);
+        // A file for several kinds of hosts may name other hosts' devices.
+        if machine.device(*pci).is_some() && !absent.is_empty() {
+            report.find(
+                "localities-file",
+                Harm::StopsBinding,
+                format!("/{OVERRIDE_FILE}: {pci} is to be on node {absent}, and this host has nodes {here}"),
+                "the line has no effect",
+                format!("/{OVERRIDE_FILE}: the node of {pci} (`gpu-numa measure` measures it)"),
+            );
+        }
+    }
+    for complaint in complaints {
         report.find(
             "localities-file",
             Harm::StopsBinding,

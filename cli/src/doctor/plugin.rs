@@ -7,6 +7,7 @@ use topology::option::{Item, ItemKind, Items, Memory};
 
 use super::report::{DoctorReport, Harm};
 use super::slurm::{PLUGIN, Slurm};
+use super::tree::Tree;
 use super::world::World;
 
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
@@ -75,14 +76,23 @@ fn report_unloaded(slurm: &Slurm, report: &mut DoctorReport) {
     } else {
         "no such file"
     };
-    let (evidence, change) = match find_drop_in(slurm) {
-        Some((folder, name)) => (
+    let plugin = find_plugin(slurm);
+    let (evidence, change) = match (find_drop_in(slurm), find_comment(slurm)) {
+        (Some((folder, name)), _) => (
             format!("{file}: {missing}; {folder}/{name} would, but no line includes it"),
             format!("{file}: include {folder}/*.conf"),
         ),
-        None => (
+        (None, Some(place)) => (
+            format!("{place} is a comment, and no other line loads gpu_numa_bind.so"),
+            format!("{place}: take the # away, where jobs are to be bound"),
+        ),
+        (None, None) if slurm.host_has_all(&plugin) == Some(false) => (
+            format!("{file}: {missing}, and there is no {plugin}"),
+            format!("install gpu-numa-bind-slurm on this host; {file}: include {PACKAGED}/*.conf"),
+        ),
+        (None, None) => (
             format!("{file}: {missing}"),
-            format!("{file}: optional {}", find_plugin(slurm)),
+            format!("{file}: optional {plugin}"),
         ),
     };
     report.find(
@@ -94,28 +104,55 @@ fn report_unloaded(slurm: &Slurm, report: &mut DoctorReport) {
     );
 }
 
-/// The folder and name of a drop-in that loads the plugin, beside plugstack.conf or where the packages put it.
+/// Where the packages put their file for plugstack.conf.
+const PACKAGED: &str = "/etc/slurm/plugstack.conf.d";
+
+/// The folders of files that plugstack.conf may include: beside it, and that of the packages.
+fn folders_of_drop_ins(slurm: &Slurm) -> Vec<(&Tree, String)> {
+    let beside = slurm
+        .plugstack_path
+        .rsplit_once('/')
+        .map(|(folder, _)| folder);
+    let beside = beside.map(|folder| (&slurm.tree, format!("{folder}/plugstack.conf.d")));
+    let packaged = slurm.host.as_ref().map(|tree| (tree, PACKAGED.to_owned()));
+    beside.into_iter().chain(packaged).collect()
+}
+
+/// The folder and name of a drop-in that loads the plugin.
 fn find_drop_in(slurm: &Slurm) -> Option<(String, String)> {
-    let beside = slurm.plugstack_path.rsplit_once('/')?.0;
-    let folders = [
-        format!("{beside}/plugstack.conf.d"),
-        "/etc/slurm/plugstack.conf.d".to_owned(),
-    ];
-    let trees = [Some(&slurm.tree), slurm.host.as_ref()];
-    let places = trees.into_iter().zip(folders);
-    places
-        .filter_map(|(tree, folder)| Some((tree?, folder)))
-        .find_map(|(tree, folder)| {
-            let loads = |name: &String| {
-                let path = format!("{folder}/{name}");
-                name.ends_with(".conf")
-                    && tree.read(&path).is_ok_and(|text| {
-                        let entries = plugstack::parse(&text, &path);
-                        entries.iter().any(|entry| entry.loads(PLUGIN))
-                    })
-            };
-            let name = tree.entries(&folder).into_iter().find(loads)?;
-            Some((folder, name))
+    let mut folders = folders_of_drop_ins(slurm).into_iter();
+    folders.find_map(|(tree, folder)| {
+        let loads = |name: &String| {
+            let path = format!("{folder}/{name}");
+            name.ends_with(".conf")
+                && tree.read(&path).is_ok_and(|text| {
+                    let entries = plugstack::parse(&text, &path);
+                    entries.iter().any(|entry| entry.loads(PLUGIN))
+                })
+        };
+        let name = tree.entries(&folder).into_iter().find(loads)?;
+        Some((folder, name))
+    })
+}
+
+/// The line that would load the plugin if it were no comment: in plugstack.conf, or in a drop-in.
+fn find_comment(slurm: &Slurm) -> Option<String> {
+    let drop_ins = folders_of_drop_ins(slurm).into_iter();
+    let drop_ins = drop_ins.flat_map(|(tree, folder)| {
+        let names = tree.entries(&folder).into_iter();
+        let files = names.filter(|name| name.ends_with(".conf"));
+        files.map(move |name| (tree, format!("{folder}/{name}")))
+    });
+    let own = (&slurm.tree, slurm.plugstack_path.clone());
+    std::iter::once(own)
+        .chain(drop_ins)
+        .find_map(|(tree, path)| {
+            let text = tree.read(&path).ok()?;
+            let without = |line: &str| line.trim_start().trim_start_matches('#').to_owned();
+            let uncommented: Vec<String> = text.lines().map(without).collect();
+            let entries = plugstack::parse(&uncommented.join("\n"), &path);
+            let entry = entries.iter().find(|entry| entry.loads(PLUGIN))?;
+            Some(entry.place())
         })
 }
 
