@@ -1,7 +1,7 @@
 //! Which variables in a task's environment are ours.
 //!
-//! What we set is also written into [`MARKS`], so that a step inside our own batch step knows our values from the
-//! user's and replace or remove them.
+//! What we set is also written into [`MARKS`], so that a step inside our own batch step can tell our values from the
+//! user's, and replace or remove them.
 
 use serde::{Deserialize, Serialize};
 use topology::binding::TaskPlan;

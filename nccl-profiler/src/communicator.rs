@@ -224,7 +224,7 @@ impl Communicator {
         }
         let machine = host::machine()?;
         if is_one_package(machine) {
-            if rank == 0 && Silence::OnePackage.is_first() {
+            if Silence::OnePackage.is_first() {
                 start
                     .log
                     .info("gpu-numa: nothing to report: all GPUs of this host are on one socket");

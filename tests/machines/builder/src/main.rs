@@ -34,10 +34,11 @@ fn main() -> ExitCode {
 fn run(words: &[&str]) -> Result<(), Box<dyn Error>> {
     match words {
         ["--list", rest @ ..] => {
+            let mut out = std::io::stdout().lock();
             for name in machines::names()? {
                 let machine = machines::load(&name)?;
                 if rest != ["--qemu"] || machine.qemu().is_ok() {
-                    println!("{name}: {}", machine.about);
+                    writeln!(out, "{name}: {}", machine.about)?;
                 }
             }
         }
