@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use topology::locality::LADDER;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -90,6 +91,22 @@ fn code_map_names_every_crate_and_folder() {
             "no row for {name}"
         );
     }
+}
+
+#[test]
+fn the_ladder_is_told_rung_by_rung() {
+    let document = document();
+    let (_, section) = document.split_once("## The evidence ladder").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let told = section.lines().filter_map(|line| {
+        let (_, rung) = line.split_once(". `")?;
+        rung.split_once('`').map(|(name, _)| name.to_owned())
+    });
+    let rungs = LADDER.iter().map(|(source, _)| {
+        let name = serde_json::to_value(source).unwrap();
+        name.as_str().unwrap().to_owned()
+    });
+    assert!(told.eq(rungs), "{section}");
 }
 
 /// What `cargo test` alone runs is all but the tiers that need root and other tools.
