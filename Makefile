@@ -17,7 +17,7 @@ NCCL_PLUGIN := $(TARGET)/release/libnccl_profiler_gpu_numa.so
 FLOOR_TARGET := $(shell uname -m)-unknown-linux-gnu
 FLOOR := $(TARGET)/$(FLOOR_TARGET)/release
 
-.PHONY: machine judge help demo deps build test tiers test-fast test-abi test-nccl test-gpu test-rccl test-frameworks test-nccl-headers test-slurm test-gres test-counts test-slurm-2411 test-releases prove test-miri test-asan test-vm test-shapes test-rpm \
+.PHONY: machine judge help demo deps build test tiers test-fast test-abi test-nccl test-gpu test-rccl test-frameworks test-nccl-headers test-slurm test-gres test-counts test-slurm-2411 test-releases prove test-miri test-asan test-tsan test-vm test-shapes test-rpm \
 	test-packages test-plain test-recorded test-fuzz fuzz fuzz-large bench load lint rpm deb floor
 
 help: ## list the targets
@@ -123,8 +123,11 @@ test-miri: needs-miri ## the plugin's reserve of memory, and its tasks' page amo
 	MIRIFLAGS="-Zmiri-many-seeds=0..$(MIRI_SEEDS)" $(CARGO) +nightly miri test -p gpu-numa-ffi --lib -- reserve
 	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-many-seeds=0..$(MIRI_SEEDS)" $(CARGO) +nightly miri test -p gpu-numa-models --test threads
 
-test-asan: needs-sanitize ## the Slurm plugin with AddressSanitizer and LeakSanitizer, under its C host (root); not in `make test`
-	tests/sanitize
+test-asan: needs-sanitize ## both plugins with AddressSanitizer and LeakSanitizer, under their C hosts (root); not in `make test`
+	tests/sanitize address
+
+test-tsan: needs-sanitize-threads ## the NCCL plugin and its ranks with ThreadSanitizer, under its C host (root); not in `make test`
+	tests/sanitize thread
 
 test-vm: needs-vm build machine judge ## the plugin under Slurm on virtual GPU servers: every shape on one, a quarter of them on three more, a few on odd ones; VM_RUNS=--whole: every shape on each
 	tests/vm/check $(VM_RUNS)

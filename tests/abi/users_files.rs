@@ -18,7 +18,10 @@ fn assert_left(world: &World, outcome: &Outcome) {
     let own = outcome.task(0);
     let text = &outcome.text;
     assert_eq!(own.cpus, world.cpus_of_gpu(1).to_string(), "{text}");
-    assert!(outcome.elapsed < Duration::from_secs(2), "{text}");
+    let hooks = ["user_init", "task_init"].map(|hook| outcome.nanos(hook));
+    assert!(hooks.iter().all(|took| took.len() == 1), "{text}");
+    let took = Duration::from_nanos(hooks.iter().flatten().sum());
+    assert!(took < Duration::from_secs(2), "{text}");
     assert!(!own.env.contains_key("NCCL_TOPO_FILE"), "{text}");
     let said = |line: &String| line.contains("nccl.conf, whose file system (fuse.hung)");
     assert!(own.user.iter().any(said), "{text}");

@@ -33,8 +33,8 @@ pub fn by_cargo(package: &str, file: &str) -> io::Result<PathBuf> {
 }
 
 /// Compiles `sources`, files of `folder`, into `product`, with warnings as errors and debug information;
-/// `flags` come before the sources.  Programs have the sanitizer that the environment variable `GPU_NUMA_SANITIZER`
-/// names, whose runtime serves the plugins that they load too (`tests/sanitize`).
+/// `flags` come before the sources.  Programs also get the flags of the environment variable `GPU_NUMA_SANITIZER`,
+/// which name a sanitizer whose runtime serves the plugins that they load too (`tests/sanitize`).
 ///
 /// # Errors
 /// The compiler does not run, or refuses.
@@ -61,7 +61,7 @@ pub fn by_c_compiler(
         .args(sources)
         .arg("-o")
         .arg(product)
-        .args(sanitizer.map(|name| format!("-fsanitize={name}")))
+        .args(sanitizer.iter().flat_map(|flags| flags.split_whitespace()))
         .args(["-ldl", "-lpthread"])
         .status()?;
     if status.success() {
