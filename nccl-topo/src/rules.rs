@@ -144,6 +144,9 @@ pub struct Rules {
     /// Whether a `<cpu>` of AMD's needs its family, which NCCL otherwise fills in only above a GPU or NIC that it uses
     /// (`graph/topo.cc` `ncclTopoAddCpu`).
     pub amd_needs_family: bool,
+    /// Whether an `<nvlink>` needs the class of what it leads to (`tclass`), which NCCL otherwise fills in
+    /// (`graph/xml.cc` `ncclTopoGetXmlFromGpu`, `graph/topo.cc` `ncclTopoAddNvLinks`).
+    pub nvlinks_need_class: bool,
 }
 
 const V2_27_3: Rules = Rules {
@@ -182,6 +185,7 @@ const V2_27_3: Rules = Rules {
     gpu_link_speed_is_of_the_moment: false,
     most_children: 128,
     amd_needs_family: false,
+    nvlinks_need_class: false,
 };
 
 /// The table: one row for each version that changed a rule, oldest first.  A row names only what changed.
@@ -262,7 +266,8 @@ const V2_30_7: Rules = Rules {
 };
 
 /// The branch dev at 2.31.0a7: `graph/topo.h` `AMD_ZEN34_BW`, `AMD_ZEN5_BW`; `graph/topo.cc` `ncclTopoAddCpu`
-/// takes Granite Rapids for Emerald Rapids.
+/// takes Granite Rapids for Emerald Rapids; `graph/xml.cc` `ncclTopoGetXmlFromGpu` fills in no `tclass` of an `<nvlink>`
+/// that the file has.
 const V2_31: Rules = Rules {
     from: Version::two(31, 0),
     socket_links: SocketLinks {
@@ -272,6 +277,7 @@ const V2_31: Rules = Rules {
         ..V2_30_7.socket_links
     },
     amd_needs_family: true,
+    nvlinks_need_class: true,
     ..V2_30_7
 };
 

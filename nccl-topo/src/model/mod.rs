@@ -359,7 +359,8 @@ impl Build<'_> {
         let target = link.get("target").unwrap_or_default();
         let remote = self.devices.get(target).map(|(remote, _)| *remote);
         let bandwidth = count(link) * self.graph.rules().nvlink_gb_s(capability);
-        // Where the file gives none, NCCL fills it in from the device, and takes an NVSwitch where there is none.
+        // Where the file gives none, NCCL fills it in from the device, and takes an NVSwitch where there is none; one that
+        // does not (`Rules::nvlinks_need_class`) has no such file.
         let filled_in = if remote.is_some() {
             GPU_CLASS
         } else {

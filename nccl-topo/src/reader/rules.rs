@@ -312,6 +312,9 @@ impl Rules<'_> {
             for key in ["target", "count"] {
                 self.need(link, Effect::Fatal, key, "NCCL refuses the file");
             }
+            if self.nccl.nvlinks_need_class {
+                self.need(link, Effect::Fatal, "tclass", "NCCL refuses the file");
+            }
             if link.get("target") == Some(busid) {
                 let expected = "this is the GPU itself";
                 self.bad(link, Effect::Misread, "target", expected);

@@ -408,6 +408,19 @@ fn what_a_file_needs_differs_by_version() {
     assert_eq!(of(&amd, Rules::assumed()), (true, Vec::new()));
     let (_, problems) = of(&amd, newest);
     assert!(problems[0].contains("no familyid"), "{problems:?}");
+    // The class of an NVLink's far end, which the others fill in.
+    let link = "<gpu><nvlink target=\"fffffff:ffff:ff\" count=\"2\"/></gpu>";
+    let linked =
+        file(&format!("<pci {GPU}>{link}</pci>")).replace(" vendor", " familyid=\"175\" vendor");
+    assert!(of(&linked, Rules::assumed()).0);
+    let (is_taken, problems) = of(&linked, newest);
+    assert!(
+        !is_taken
+            && problems
+                .iter()
+                .any(|one| one.contains("no tclass; NCCL refuses the file")),
+        "{problems:?}"
+    );
     // The oldest has room for 128 elements in one.
     let port = |at: usize| GPU.replace("3b:00.0", &format!("{at:02x}:00.0"));
     let ports = (0..130).map(|at| format!("<pci {}/>\n", port(at)));
