@@ -694,7 +694,7 @@ fn print(
             words::refused_line(policy, refusal, names, Voice::Step),
         )?;
         let advice = advice(machine, step, plan);
-        out.told(Ink::Plain, words::advice_line(refusal, &advice, Verb::Srun))?;
+        out.told(Ink::Plain, words::advice_line(refusal, &advice, Verb::Any))?;
         return Ok(());
     }
     for task in &plan.tasks {
@@ -729,7 +729,7 @@ fn print(
             nics::of_tasks(machine, host, &nics_of_plan(machine, plan)),
         )?;
     }
-    if let Some(line) = words::near_cpus_advice(&advice(machine, step, plan), Verb::Srun) {
+    if let Some(line) = words::near_cpus_advice(&advice(machine, step, plan), Verb::Any) {
         out.told(Ink::Plain, line)?;
     }
     Ok(())

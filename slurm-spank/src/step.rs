@@ -231,14 +231,31 @@ fn read_cores(spank: &Spank<'_>, machine: Option<&Machine>) -> Option<GivenCores
 }
 
 /// By which command the job was submitted: a batch script has ENVIRONMENT (`env_array_for_batch_job`, env.c, 22.05 to
-/// 26.05), and its steps inherit it.
+/// 26.05), and its steps inherit it unless their srun exports nothing.
 fn read_verb(spank: &Spank<'_>, id: u32) -> Verb {
     match id {
         sys::STEP_BATCH => Verb::Sbatch,
         sys::STEP_INTERACTIVE => Verb::Salloc,
         _ if spank.env("ENVIRONMENT").as_deref() == Some("BATCH") => Verb::Sbatch,
-        _ => Verb::Srun,
+        0 if has_own_allocation(spank) => Verb::Srun,
+        _ => Verb::Earlier,
     }
+}
+
+/// Whether the step's srun made the allocation.
+///
+/// Inside an allocation srun gives its components numbers, also where there is one, and exports that whatever `--export` says
+/// (`_set_env_vars`, srun_job.c, 22.05 to 26.05; not for components of a step whose job has one, which have some hosts each).
+/// So does an srun that makes a heterogeneous job; that one names each component's job too, and salloc and sbatch do so by another
+/// name as well (`_set_env_vars2`; `env_array_overwrite_het_fmt`, env.c).
+fn has_own_allocation(spank: &Spank<'_>) -> bool {
+    let has = |name| spank.env(name).is_some();
+    if has("SLURM_JOB_CPUS_PER_NODE_PACK_GROUP_0") {
+        return has("SLURM_JOB_ID_PACK_GROUP_0") && !has("SLURM_JOB_ID_HET_GROUP_0");
+    }
+    let of_job = number_of(spank, "SLURM_JOB_NUM_NODES");
+    let of_step = spank.host_count();
+    of_job.zip(of_step).is_none_or(|(job, step)| step >= job)
 }
 
 /// `--cpus-per-task`.

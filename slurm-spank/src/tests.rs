@@ -9,7 +9,7 @@
 use ffi::spank::Spank;
 use ffi::spank::sys::{
     S_CTX_LOCAL, S_JOB_ID, S_JOB_LOCAL_TASK_COUNT, S_JOB_NNODES, S_JOB_NODEID, S_JOB_STEPID,
-    S_STEP_CPUS_PER_TASK, S_TASK_ID, STEP_BATCH, SpankItem,
+    S_STEP_CPUS_PER_TASK, S_TASK_ID, STEP_BATCH, STEP_INTERACTIVE, SpankItem,
 };
 use launch::host::KnownHost;
 use launch::observe::{self, Came};
@@ -19,6 +19,7 @@ use topology::machine::{Gpu, Machine, NodeKind, NumaNode, Package};
 use topology::pci::PciDevice;
 use topology::set::NodeSet;
 use topology::vendor::VENDORS;
+use topology::words::Verb;
 
 use crate::report::step_name;
 use crate::stand_in::{hook, take_lines, with};
@@ -70,6 +71,33 @@ fn off_still_clears_what_an_outer_step_set() {
     run_task(&hook(&[], &[]), &step);
     let left: Vec<String> = with(|slurm| slurm.environment.keys().cloned().collect());
     assert_eq!(left, ["HOME"]);
+}
+
+/// What srun exports in each case, as seen with `srun`, `salloc` and `sbatch` of a real Slurm and read in the source of the others.
+#[test]
+fn advice_goes_to_the_command_that_made_the_allocation() {
+    let numbered = ("SLURM_JOB_CPUS_PER_NODE_PACK_GROUP_0", "8");
+    let batch = ("ENVIRONMENT", "BATCH");
+    let of_srun = ("SLURM_JOB_ID_PACK_GROUP_0", "12");
+    let of_job = ("SLURM_JOB_ID_HET_GROUP_0", "12");
+    let two_hosts = ("SLURM_JOB_NUM_NODES", "2");
+    for (id, variables, verb) in [
+        (STEP_BATCH, vec![batch], Verb::Sbatch),
+        (STEP_INTERACTIVE, vec![], Verb::Salloc),
+        (0, vec![], Verb::Srun),
+        (0, vec![batch, numbered], Verb::Sbatch),
+        (7, vec![batch, numbered], Verb::Sbatch),
+        (0, vec![numbered], Verb::Earlier),
+        (7, vec![numbered], Verb::Earlier),
+        (0, vec![numbered, of_srun], Verb::Srun),
+        (0, vec![numbered, of_srun, of_job], Verb::Earlier),
+        (0, vec![two_hosts], Verb::Earlier),
+    ] {
+        with(|slurm| slurm.environment.clear());
+        let items = [(S_JOB_STEPID, id), (S_JOB_NNODES, 1)];
+        let step = step(Some(""), &[], &items, &variables).unwrap();
+        assert_eq!(step.verb, verb, "{id} {variables:?}");
+    }
 }
 
 #[test]

@@ -467,9 +467,11 @@ impl Told<'_> {
         let is_met = !(if_cores_are_right && self.shape.slurm.contains("GRES_CORES="));
         let mut wrong = Vec::new();
         for way in ways.split(", or ") {
-            let way = way
-                .trim_start_matches("sbatch ")
-                .trim_start_matches("salloc ");
+            let verbs = ["sbatch or salloc ", "sbatch ", "salloc ", "srun "];
+            let way = verbs
+                .iter()
+                .find_map(|verb| way.strip_prefix(verb))
+                .unwrap_or(way);
             wrong.extend(complain(
                 !known.iter().any(|known| way.starts_with(known)),
                 || format!("unknown advice {way}"),

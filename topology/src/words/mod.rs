@@ -43,10 +43,14 @@ pub enum Voice {
 /// By which command a job was submitted, and would be again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// `srun`, which may be a step of an allocation of `salloc`'s: a task cannot tell.
+    /// `srun`, which made its own allocation.
     Srun,
     /// `sbatch`.
     Sbatch,
     /// `salloc`.
     Salloc,
+    /// One before the step's srun, in whose allocation that runs: a task cannot tell `salloc` from `sbatch --export=NONE`.
+    Earlier,
+    /// None yet: a plan is for whichever will be typed.
+    Any,
 }

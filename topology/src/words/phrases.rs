@@ -190,9 +190,11 @@ fn nearest_memory(policy: MemoryPolicy, nodes: &str, without: &str) -> String {
 /// `--cpus-per-task=2`, `A, or B`; none where nothing is known to help.
 pub(super) fn ways(advice: &Advice, verb: Verb) -> Option<String> {
     let job = match verb {
-        Verb::Srun => "",
+        Verb::Srun => "srun ",
         Verb::Sbatch => "sbatch ",
         Verb::Salloc => "salloc ",
+        Verb::Earlier => "sbatch or salloc ",
+        Verb::Any => "",
     };
     let mut ways = Vec::new();
     if let Some(cpus) = advice.cpus_per_task {
@@ -209,6 +211,7 @@ pub(super) fn ways(advice: &Advice, verb: Verb) -> Option<String> {
     let whole = match verb {
         Verb::Sbatch => "sbatch --exclusive",
         Verb::Srun | Verb::Salloc => "salloc --exclusive",
+        Verb::Earlier | Verb::Any => "sbatch or salloc --exclusive",
     };
     match advice.whole_host {
         Some(WholeHost::Shell) => ways.push(whole.to_owned()),

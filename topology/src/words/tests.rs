@@ -898,6 +898,11 @@ fn a_task_whose_gpus_are_apart_is_told_how_to_start_its_workers() {
             "sbatch --exclusive and srun, both without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right",
         ),
         (
+            Verb::Earlier,
+            WholeHost::Shell,
+            "sbatch or salloc --exclusive",
+        ),
+        (
             Verb::Srun,
             WholeHost::Step,
             "salloc --exclusive and srun, both without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right",
@@ -911,6 +916,21 @@ fn a_task_whose_gpus_are_apart_is_told_how_to_start_its_workers() {
             near_cpus_advice(&advice, verb).unwrap(),
             format!("would have local CPUs for every task: {line}")
         );
+    }
+    for (verb, way) in [
+        (Verb::Srun, "srun --gres-flags"),
+        (Verb::Sbatch, "sbatch --gres-flags"),
+        (Verb::Salloc, "salloc --gres-flags"),
+        (Verb::Earlier, "sbatch or salloc --gres-flags"),
+        (Verb::Any, "--gres-flags"),
+    ] {
+        let advice = Advice {
+            enforce_binding: true,
+            ..Advice::default()
+        };
+        let line = near_cpus_advice(&advice, verb).unwrap();
+        let want = format!("every task: {way}=enforce-binding, if Cores= in gres.conf is right");
+        assert!(line.ends_with(&want), "{line}");
     }
     assert_eq!(near_cpus_advice(&Advice::default(), Verb::Srun), None);
 }

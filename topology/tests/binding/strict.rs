@@ -43,7 +43,7 @@ fn only_what_was_tried_on_this_host_is_advised() {
                     has_unseen_gpus: false,
                 },
             ),
-            Verb::Srun,
+            Verb::Any,
         )
     };
     // More CPUs than a node has: neither more of the host nor other CPUs of it help.
@@ -69,7 +69,7 @@ fn only_what_was_tried_on_this_host_is_advised() {
     );
     let mut far = step(&machine, "", 2, &[&[2]]);
     far.step_cpus = cpus("0-3");
-    let whole_host = "salloc --exclusive and srun, both without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right";
+    let whole_host = "sbatch or salloc --exclusive and srun, both without --cpus-per-task, --cpus-per-gpu or --exact, if Cores= in gres.conf is right";
     assert_eq!(
         line(&far).unwrap(),
         format!(
