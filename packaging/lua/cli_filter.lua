@@ -48,7 +48,7 @@ end
 
 -- What the job asks of one host; nil where it has words that say more than is weighed.
 local function need_of(ours, options)
-    for _, name in ipairs({ "gres", "gpus", "gpus-per-node", "gpus-per-task" }) do
+    for _, name in ipairs({ "gres", "gpus", "gpus-per-node", "gpus-per-task", "tres-per-task" }) do
         if ours.has_mig(options[name]) then return nil end
     end
     for _, name in ipairs({ "gpus-per-socket", "sockets-per-node", "cores-per-socket", "extra-node-info",
@@ -61,24 +61,29 @@ local function need_of(ours, options)
     for _, name in ipairs({ "gpus", "gpus-per-node", "gpus-per-task" }) do
         if not is_unset(options[name]) then counts[#counts + 1] = options[name] end
     end
-    local kind, several = ours.type_of({ not is_unset(options["gres"]) and options["gres"] or nil }, counts)
+    local lists = {}
+    for _, name in ipairs({ "gres", "tres-per-task" }) do
+        if not is_unset(options[name]) then lists[#lists + 1] = options[name] end
+    end
+    local kind, several = ours.type_of(lists, counts)
     if several then return nil end
     local whole = number(options, "threads-per-core") == 1 or number(options, "ntasks-per-core") == 1
         or options["hint"] == "nomultithread"
     -- sbatch says one task where nobody typed a number, and slurmctld then counts them by the GPUs.
     local tasks = number(options, "ntasks")
     local by_gpus = number(options, "ntasks-per-gpu") or not is_unset(options["gpus-per-task"])
+        or ours.gpus_in(options["tres-per-task"]) ~= nil
     if tasks == 1 and by_gpus then tasks = nil end
     return ours.need_of({
         nodes = number(options, "nodes"),
         tasks = tasks,
         tasks_per_node = number(options, "ntasks-per-node"),
         tasks_per_gpu = number(options, "ntasks-per-gpu"),
-        cpus_per_task = number(options, "cpus-per-task"),
+        cpus_per_task = number(options, "cpus-per-task") or ours.cpus_in(options["tres-per-task"]),
         cpus_per_gpu = number(options, "cpus-per-gpu"),
         least_cpus = number(options, "mincpus"),
         gpus_per_node = ours.gpus_in(options["gres"]) or ours.count_in(options["gpus-per-node"]),
-        gpus_per_task = ours.count_in(options["gpus-per-task"]),
+        gpus_per_task = ours.count_in(options["gpus-per-task"]) or ours.gpus_in(options["tres-per-task"]),
         gpus = ours.count_in(options["gpus"]),
         default_cpus_per_gpu = ours.default_cpus_per_gpu(FOLDER),
         type = kind,

@@ -140,6 +140,23 @@ function M.default_cpus_per_gpu(folder)
     return nil
 end
 
+--[[
+  Whether srun, sbatch and salloc weigh jobs by cli_filter.lua of ours: slurm.conf has the Lua filter on, and the file has our part,
+  as far as it can be read here.
+]]
+function M.commands_weigh(folder)
+    for _, own in ipairs(folders_of(folder)) do
+        for _, line in ipairs(lines_of(own .. "slurm.conf")) do
+            local plugins = line:gsub("#.*$", ""):lower():match("^%s*clifilterplugins%s*=%s*(%S+)")
+            if plugins and ("," .. plugins .. ","):gsub("cli_filter/", ""):find(",lua,", 1, true) then
+                local filter = table.concat(lines_of(own .. "cli_filter.lua"), "\n")
+                return filter == "" or filter:find("gpu_numa_bind", 1, true) ~= nil
+            end
+        end
+    end
+    return false
+end
+
 -- Rounds `count` CPUs up to whole cores.
 local function whole_cores(count, threads)
     return math.ceil(count / threads) * threads
@@ -271,6 +288,12 @@ function M.gpus_in(text)
         end
     end
     return sum
+end
+
+-- The CPUs that a list such as "cpu=4,gres/gpu=1" (--tres-per-task, 23.11 on) names; nil where it names none.
+function M.cpus_in(text)
+    if type(text) ~= "string" then return nil end
+    return tonumber((("," .. text):match(",%s*cpu[:=](%d+)")))
 end
 
 -- The GPUs of "2", "h100:2", "h100" or "a100:1,h100:1", as --gpus and its like have them; nil where there is none.

@@ -1,7 +1,7 @@
 --[[
   Slurm's job_submit for --gpu-numa-bind: the same as cli_filter.lua, for jobs that cli_filter does not see, such as
   those that slurmrestd submits.  It asks for enforce-binding where a strict policy holds and the job fits; it changes
-  nothing that cli_filter.lua or the user has set.
+  nothing that the user has set, and leaves the jobs of srun, sbatch and salloc to cli_filter.lua where slurm.conf has that on.
 
   The option comes in the job's environment (SLURM_SPANK__SLURM_SPANK_OPTION_gpu_numa_bind_gpu_numa_bind, as sbatch
   writes it), GPU_NUMA_BIND too, and the site's line from plugstack.conf beside slurm.conf on this host: put the line of
@@ -65,7 +65,7 @@ local function need_of(ours, job)
         tasks = number(job, "num_tasks"),
         tasks_per_node = number(job, "ntasks_per_node"),
         tasks_per_gpu = number(job, "ntasks_per_tres"),
-        cpus_per_task = number(job, "cpus_per_task"),
+        cpus_per_task = number(job, "cpus_per_task") or ours.cpus_in(job["tres_per_task"]),
         cpus_per_gpu = ours.gpus_in(job["cpus_per_tres"]),
         least_cpus = number(job, "pn_min_cpus"),
         gpus_per_node = ours.gpus_in(job["tres_per_node"]),
@@ -76,6 +76,11 @@ local function need_of(ours, job)
         is_by_core = number(job, "ntasks_per_core") ~= nil,
         whole_cores = number(job, "threads_per_core") == 1 or number(job, "ntasks_per_core") == 1,
     })
+end
+
+-- Whether srun, sbatch or salloc submitted the job: srun and salloc have no script, and sbatch says its host.
+local function is_of_command(job)
+    return job["script"] == nil or variable(job, "SLURM_SUBMIT_HOST") ~= nil
 end
 
 -- Whether a number has a flag; Lua 5.1 has no operator for that.
@@ -89,10 +94,14 @@ local function ask(job)
     chunk = chunk or loadfile("/etc/slurm/gpu_numa_bind.lua")
     if not chunk then error(why_not) end
     local ours = chunk()
+    -- That filter has said what it adds, or why it adds nothing, and a second answer would only repeat that.
+    if is_of_command(job) and ours.commands_weigh(FOLDER) then return end
     local policy = ours.policy(ours.site(FOLDER), asked(job), variable(job, "GPU_NUMA_BIND"))
     local enforce, disable = slurm.GRES_ENFORCE_BIND, slurm.GRES_DISABLE_BIND
     if not ours.is_strict(policy) or not enforce or not disable then return end
-    local flags = tonumber(job["bitflags"]) or 0
+    local flags = tonumber(job["bitflags"])
+    -- Lua has the flags as a number of 53 bits: others would be lost where they are written.
+    if not flags or flags >= 2 ^ 53 then return end
     -- `shared` is 0 where the job asks for a whole host.
     if has(flags, enforce) or has(flags, disable) or tonumber(job["shared"]) == 0 then return end
     local can, why = ours.can_enforce(ours.hosts(FOLDER), need_of(ours, job))
