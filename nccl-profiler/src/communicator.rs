@@ -452,23 +452,9 @@ impl Communicator {
         // A job that is killed leaves no file behind, whatever it is killed in.
         self.peers.close();
         let peers = self.peers.read();
-        let others = self.ranks.saturating_sub(peers.len());
-        let mut members = Members {
-            gpus: peers.iter().map(|peer| peer.gpu).collect(),
-            ranks: peers.iter().map(|peer| peer.rank).collect(),
-            others,
-            hosts: self.hosts,
-            reach: self.settings.reach,
-            denied_p2p: BTreeSet::new(),
-            nets: network::candidates(self.machine),
-            rules: self.release.rules,
-            capability: peers
-                .iter()
-                .find_map(|peer| peer.capability)
-                .unwrap_or(COMPUTE_CAPABILITY),
-        };
+        let members = self.members(&peers);
         let lowest = peers.first().map_or(self.rank, |peer| peer.rank);
-        let is_last_of_all = others == 0 && self.next_millis.load(Ordering::Relaxed) == 0;
+        let is_last_of_all = members.others == 0 && self.next_millis.load(Ordering::Relaxed) == 0;
         let speaks = (is_last_of_all || lowest == self.rank) && self.peers.claim(self.rank);
         let machine = with_links(self.machine, &peers);
         let found = crossing(&machine, &members);
@@ -490,69 +476,97 @@ impl Communicator {
             self.far_ranks(&carrying, &peers)
         });
         if speaks {
-            let who = Who {
-                id: self.id,
-                name: self.name.clone(),
-                ranks: self.ranks,
-                // One that NCCL cuts in parts is one all the same.
-                hosts: if others == 0 { 1 } else { self.hosts },
-                nodes: self.hosts,
-                local: peers.iter().map(|peer| peer.rank).collect(),
-            };
-            if self.release.is_too_new() && Silence::TooNew.is_first() {
-                let version = self.release.version.map(|version| version.to_string());
-                self.log.info(&format!(
-                    "gpu-numa: NCCL {} is newer than {NEWEST}, the newest whose rules are known here: crossings are \
-                     lower bounds",
-                    version.unwrap_or_default()
-                ));
-            }
-            if let Some(gpu) = shared_gpu(&peers)
-                && Silence::SharedGpu.is_first()
-            {
-                self.log.info(&format!(
-                    "gpu-numa: communicator {:#x}: several ranks hold GPU {gpu}, its MIG instances or its parts (MLOPart), \
-                     which are not modelled: crossings are lower bounds",
-                    self.id
-                ));
-            }
-            let file = self.settings.topology_file.as_deref();
-            let file = file.filter(|_| !self.release.is_too_new());
-            // Without a file nothing is modelled, and nothing need be asked.
-            if file.is_some() {
-                members.denied_p2p = self.denied_p2p(&members);
-            }
-            let forecast = forecast(&machine, &members, file);
-            let crosses = forecast.ring().both + forecast.tree().both > 0;
-            let kind = self.name.as_deref().filter(|_| crosses);
-            let kind = kind.and_then(|name| {
-                let shape = [
-                    who.ranks,
-                    who.hosts,
-                    who.nodes,
-                    forecast.ring().both as usize,
-                    forecast.tree().both as usize,
-                    usize::from(forecast.is_even()),
-                ];
-                Membership::begin(&kinds::pattern(name), &shape)
-            });
-            let totals = self.settings.totals.as_deref().and_then(Totals::open);
-            if let Some(totals) = &totals {
-                totals.begin();
-            }
-            let _ = self.subject.set(Subject {
-                who,
-                forecast,
-                crosses,
-                totals: totals.map(|totals| (totals, AtomicU64::new(0))),
-                kind,
-                speaks_for_kind: AtomicBool::new(false),
-            });
+            self.say_what_is_not_modelled(&peers);
+            let _ = self.subject.set(self.make_subject(&machine, members));
             self.duty.take(Role::Speaker);
         } else if far.is_empty() {
             self.silence();
         } else {
             self.duty.take(Role::Member);
+        }
+    }
+
+    /// Its ranks on this host, as `peers` told.
+    fn members(&self, peers: &[RankOnHost]) -> Members {
+        Members {
+            gpus: peers.iter().map(|peer| peer.gpu).collect(),
+            ranks: peers.iter().map(|peer| peer.rank).collect(),
+            others: self.ranks.saturating_sub(peers.len()),
+            hosts: self.hosts,
+            reach: self.settings.reach,
+            denied_p2p: BTreeSet::new(),
+            nets: network::candidates(self.machine),
+            rules: self.release.rules,
+            capability: peers
+                .iter()
+                .find_map(|peer| peer.capability)
+                .unwrap_or(COMPUTE_CAPABILITY),
+        }
+    }
+
+    /// Says once at level INFO why figures are lower bounds.
+    fn say_what_is_not_modelled(&self, peers: &[RankOnHost]) {
+        if self.release.is_too_new() && Silence::TooNew.is_first() {
+            let version = self.release.version.map(|version| version.to_string());
+            self.log.info(&format!(
+                "gpu-numa: NCCL {} is newer than {NEWEST}, the newest whose rules are known here: crossings are \
+                 lower bounds",
+                version.unwrap_or_default()
+            ));
+        }
+        if let Some(gpu) = shared_gpu(peers)
+            && Silence::SharedGpu.is_first()
+        {
+            self.log.info(&format!(
+                "gpu-numa: communicator {:#x}: several ranks hold GPU {gpu}, its MIG instances or its parts (MLOPart), \
+                 which are not modelled: crossings are lower bounds",
+                self.id
+            ));
+        }
+    }
+
+    /// What the rank that speaks tells of: who they are, what to expect, and which of their kind speaks for all.
+    fn make_subject(&self, machine: &Machine, mut members: Members) -> Subject {
+        let who = Who {
+            id: self.id,
+            name: self.name.clone(),
+            ranks: self.ranks,
+            // One that NCCL cuts in parts is one all the same.
+            hosts: if members.others == 0 { 1 } else { self.hosts },
+            nodes: self.hosts,
+            local: members.ranks.clone(),
+        };
+        let file = self.settings.topology_file.as_deref();
+        let file = file.filter(|_| !self.release.is_too_new());
+        // Without a file nothing is modelled, and nothing need be asked.
+        if file.is_some() {
+            members.denied_p2p = self.denied_p2p(&members);
+        }
+        let forecast = forecast(machine, &members, file);
+        let crosses = forecast.ring().both + forecast.tree().both > 0;
+        let kind = self.name.as_deref().filter(|_| crosses);
+        let kind = kind.and_then(|name| {
+            let shape = [
+                who.ranks,
+                who.hosts,
+                who.nodes,
+                forecast.ring().both as usize,
+                forecast.tree().both as usize,
+                usize::from(forecast.is_even()),
+            ];
+            Membership::begin(&kinds::pattern(name), &shape)
+        });
+        let totals = self.settings.totals.as_deref().and_then(Totals::open);
+        if let Some(totals) = &totals {
+            totals.begin();
+        }
+        Subject {
+            who,
+            forecast,
+            crosses,
+            totals: totals.map(|totals| (totals, AtomicU64::new(0))),
+            kind,
+            speaks_for_kind: AtomicBool::new(false),
         }
     }
 
