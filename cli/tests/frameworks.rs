@@ -19,7 +19,7 @@ fn each_worker_gets_the_node_of_its_gpu_and_cpus_of_its_own() {
         "--numa-bind --numa-bind-nodes 0 0 1 1 --numa-bind-cpus 0-1,8-9 2-3,10-11 4-5,12-13 6-7,14-15"
     );
     assert_eq!(
-        flags(&host, &["--for", "sglang", "--gpus", "1,2"]),
+        flags(&host, &["--for", "SGLang", "--gpus", "1,2"]),
         "--numa-node 0 1"
     );
 }

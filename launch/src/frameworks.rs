@@ -130,7 +130,8 @@ pub const FRAMEWORKS: [Row; 8] = [
 impl Row {
     /// The one that `gpu-numa plan --for` calls by `word`.
     pub fn by_word(word: &str) -> Option<&'static Self> {
-        FRAMEWORKS.iter().find(|row| row.word == Some(word))
+        let mut rows = FRAMEWORKS.iter();
+        rows.find(|row| row.word.is_some_and(|own| own.eq_ignore_ascii_case(word)))
     }
 }
 
