@@ -218,6 +218,9 @@ pub fn named_twice(lines: &[Line]) -> Option<(String, &Line)> {
     None
 }
 
+/// Keys of `NodeName=DEFAULT` that are kept; no release of Slurm has half as many.
+const MOST_DEFAULTS: usize = 128;
+
 /// The lines that name hosts, each also with the defaults before it.
 pub(crate) fn with_defaults(lines: &[Line]) -> Vec<(Line, Line)> {
     let mut defaults: Vec<(String, String)> = Vec::new();
@@ -228,7 +231,15 @@ pub(crate) fn with_defaults(lines: &[Line]) -> Vec<(Line, Line)> {
         };
         if names.eq_ignore_ascii_case("DEFAULT") {
             let own = line.pairs.iter().filter(|(key, _)| key != "nodename");
-            defaults.extend(own.cloned());
+            for (key, value) in own {
+                // The last of a key counts, and each line below gets them all.
+                let known = defaults.iter().position(|(known, _)| known == key);
+                if let Some((_, old)) = known.and_then(|at| defaults.get_mut(at)) {
+                    old.clone_from(value);
+                } else if defaults.len() < MOST_DEFAULTS {
+                    defaults.push((key.clone(), value.clone()));
+                }
+            }
             continue;
         }
         let mut whole = line.clone();
