@@ -21,7 +21,7 @@ use crate::element::Element;
 use crate::emit::{Form, emit_with};
 use crate::graph::{PathType, Searches};
 use crate::model::nets::{rdma_ports, with_nets};
-use crate::model::{COMPUTE_CAPABILITY, Conditions, Model, filled, gpus_of, with_links};
+use crate::model::{COMPUTE_CAPABILITY, Conditions, Model, completed, filled, gpus_of, with_links};
 use crate::outcome::{InOrders, Outcome, OverNets, outcome};
 use crate::reader::{self, System};
 use crate::route::{RankHop, Route, most_crossings};
@@ -210,7 +210,7 @@ pub fn predict_file(
     rules: &'static Rules,
     searches: &Searches,
 ) -> Vec<Prediction> {
-    let system = filled(system, machine, rules).system;
+    let system = as_found(system, machine, rules);
     if links_gpus(&system.root) {
         return Vec::new();
     }
@@ -220,6 +220,11 @@ pub fn predict_file(
     };
     let files = [1, 2].map(|hosts| (hosts, Some(system.clone())));
     predictions(machine, rules, files, about, searches)
+}
+
+/// A file as NCCL has it on its machine, with what it leaves out.
+fn as_found(system: &System, machine: &Machine, rules: &Rules) -> System {
+    filled(&completed(system, machine).system, machine, rules).system
 }
 
 /// Whether a file names an NVLink.
@@ -378,12 +383,7 @@ pub fn splits_of_file(
     rules: &'static Rules,
     searches: &Searches,
 ) -> Vec<Split> {
-    splits(
-        &filled(system, machine, rules).system,
-        machine,
-        rules,
-        searches,
-    )
+    splits(&as_found(system, machine, rules), machine, rules, searches)
 }
 
 fn splits(

@@ -11,8 +11,8 @@ use nccl_topo::emit::{Form, emit_with};
 use nccl_topo::graph::{Channels, Path, PathType, Reach, Searches, hops};
 use nccl_topo::model::nets::{NetDevice, named_in, rdma_ports, with_nets};
 use nccl_topo::model::{
-    COMPUTE_CAPABILITY, Conditions, Filled, Model, ModelGpu, Part, SharedGpu, filled, gpus_of,
-    left_out, shared_gpus, with_links,
+    COMPUTE_CAPABILITY, Completed, Conditions, Filled, Model, ModelGpu, Part, SharedGpu, completed,
+    filled, gpus_of, left_out, shared_gpus, with_links,
 };
 use nccl_topo::predict::{TrueFile, true_file_for};
 use nccl_topo::reader::{self, System};
@@ -325,9 +325,12 @@ impl PathsOf {
         };
         let seen = taken.into_iter().map(|(version, system)| match machine {
             Some(machine) => {
-                let filled = filled(&system, machine, version.rules);
+                let completed = completed(&system, machine);
+                let filled = filled(&completed.system, machine, version.rules);
+                let mut notes = absent_notes(&completed);
+                notes.extend(filled_notes(&filled));
                 SeenFile {
-                    notes: filled_notes(&filled),
+                    notes,
                     system: with_links(&filled.system, machine),
                     version,
                 }
@@ -382,6 +385,28 @@ fn named(attributes: &[String]) -> String {
         text.push(format!("{more} more"));
     }
     text.join(", ")
+}
+
+/// The devices of the machine that the file does not have.
+fn absent_notes(completed: &Completed) -> Vec<String> {
+    let addresses = |devices: &[PciAddress]| {
+        let texts: Vec<String> = devices.iter().map(ToString::to_string).collect();
+        named(&texts)
+    };
+    let (added, unplaced) = (&completed.added, &completed.unplaced);
+    let of_added = (!added.is_empty()).then(|| {
+        format!(
+            "The file does not have {}; placed where firmware reports it, as NCCL does.",
+            addresses(added)
+        )
+    });
+    let of_unplaced = (!unplaced.is_empty()).then(|| {
+        format!(
+            "The file does not have {}, which NCCL places where firmware reports it; that is not known here, and it is left out.",
+            addresses(unplaced)
+        )
+    });
+    of_added.into_iter().chain(of_unplaced).collect()
 }
 
 /// What NCCL fills in of the file on the machine.

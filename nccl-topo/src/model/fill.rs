@@ -4,6 +4,7 @@
 use topology::machine::{Machine, Processor};
 use topology::pci::{DeviceKind, PciDevice};
 
+use super::absent::is_found_in_sys;
 use crate::element::Element;
 use crate::link::LinkMaximum;
 use crate::processor::written_family;
@@ -129,10 +130,13 @@ impl Fill<'_> {
         if !is_used {
             return false;
         }
-        if let Some(device) = device {
+        // NVML tells of a GPU what `/sys` does.
+        let by_driver = pci.is_gpu() && self.rules.gpu_link_speed_is_of_the_moment;
+        let known = device.filter(|device| by_driver || is_found_in_sys(device.address));
+        if let Some(device) = known {
             identify(pci, device);
         }
-        self.link(pci, device);
+        self.link(pci, known);
         true
     }
 
@@ -178,8 +182,11 @@ impl Fill<'_> {
         let what = format!("{key} of {}", element.tag());
         match value {
             Some(value) => {
+                // What is not the file's own leaves nothing out.
+                if element.line > 0 {
+                    self.filled.added.push(what);
+                }
                 add(element, key, value);
-                self.filled.added.push(what);
             }
             None => self.filled.missing.push(what),
         }

@@ -11,6 +11,7 @@ use crate::processor::{LOCAL_BANDWIDTH_GB_S, Processor};
 use crate::reader::System;
 use crate::rules::{Rules, pci_bandwidth_gb_s};
 
+mod absent;
 mod fill;
 mod fuse;
 pub mod nets;
@@ -19,6 +20,7 @@ mod tests;
 
 use fuse::Joined;
 
+pub use absent::{Completed, completed};
 pub use fill::{Filled, filled, left_out};
 
 /// The compute capability taken for GPUs whose file does not say, as major times 10 plus minor: A100's.

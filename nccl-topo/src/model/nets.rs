@@ -99,7 +99,7 @@ fn digits_apart(name: &str) -> (String, u64) {
 /// The file with these network devices in it, and no others: each at its name, else at its adapter, else below the
 /// first `<cpu>`.
 ///
-/// One whose adapter the file does not name is left out: NCCL would look it up in `/sys`.
+/// One whose adapter the file does not name is left out: NCCL would look it up in `/sys`, as [`super::completed`] does.
 #[must_use]
 pub fn with_nets(system: &System, devices: &[NetDevice]) -> System {
     let mut system = system.clone();
@@ -183,7 +183,8 @@ fn fill(net: &mut Element, dev: usize, device: &NetDevice) {
     }
 }
 
-fn pci_element<'e>(element: &'e mut Element, busid: &str) -> Option<&'e mut Element> {
+/// The `<pci>` of an address.
+pub(super) fn pci_element<'e>(element: &'e mut Element, busid: &str) -> Option<&'e mut Element> {
     if element.name == "pci" && element.get("busid") == Some(busid) {
         return Some(element);
     }
