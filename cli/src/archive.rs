@@ -93,7 +93,9 @@ fn write(content: impl Read, to: &Path) -> Result<(), ArchiveError> {
         if count == MOST_ENTRIES || room == 0 {
             return Err(ArchiveError::TooLarge);
         }
-        let path = entry.path()?.into_owned();
+        let Some(path) = inside(&entry.path()?) else {
+            continue;
+        };
         let kind = entry.header().entry_type();
         let wanted = if kind.is_symlink() {
             entry
@@ -123,21 +125,31 @@ fn write(content: impl Read, to: &Path) -> Result<(), ArchiveError> {
     Ok(())
 }
 
-/// Whether a path is of a folder that is read, at the top or in a folder there, and below the folder that all is in.
-fn is_read(path: &Path) -> bool {
-    let mut names = Vec::new();
+/// An entry's path below the folder that it is unpacked in, as [`tar::Entry::unpack_in`] takes it: `/sys/a` is `sys/a`; none
+/// where the path goes up.
+fn inside(path: &Path) -> Option<PathBuf> {
+    let mut own = PathBuf::new();
     for part in path.components() {
         match part {
-            Component::Normal(name) => names.push(name),
-            Component::CurDir => {}
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return false,
+            Component::Normal(name) => own.push(name),
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => (),
+            Component::ParentDir => return None,
         }
     }
-    let of = |at: usize| {
-        let name = names.get(at).and_then(|name| name.to_str());
-        name.is_some_and(|name| READ.contains(&name))
-    };
-    of(0) || names.len() < 2 || of(1)
+    Some(own)
+}
+
+/// Whether a path is of a folder that is read, at the top or in a folder there.
+fn is_read(path: &Path) -> bool {
+    let mut names = path.components().filter_map(|part| match part {
+        Component::Normal(name) => name.to_str(),
+        Component::CurDir | Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+            None
+        }
+    });
+    let of = |name: Option<&str>| name.is_some_and(|name| READ.contains(&name));
+    let (first, second) = (names.next(), names.next());
+    of(first) || second.is_none() || of(second)
 }
 
 /// Whether a link's target, as written, is below the folder that all is in.
@@ -185,17 +197,19 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_below_the_folder_or_none() {
+        let own = |path: &str| inside(Path::new(path));
+        assert_eq!(own("/etc/passwd"), Some(PathBuf::from("etc/passwd")));
+        assert_eq!(own("./sys/a"), Some(PathBuf::from("sys/a")));
+        assert_eq!(own("sys/../../a"), None);
+    }
+
+    #[test]
     fn only_a_roots_own_folders_are_unpacked() {
         let read = |path: &str| is_read(Path::new(path));
         assert!(read("sys/devices/system/cpu/online") && read("./proc/cpuinfo"));
         assert!(read("node7/sys/devices") && read("node7"));
         assert!(!read("home/me/secret") && !read("node7/var/log/messages"));
-        assert!(
-            !read("/etc/passwd")
-                && !read("/etc")
-                && !read("../etc/passwd")
-                && !read("sys/../../etc")
-        );
     }
 
     /// As `tar -P` writes it, and one who means harm.

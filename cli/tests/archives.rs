@@ -1,7 +1,8 @@
 //! Recorded machines in tarballs.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -139,6 +140,28 @@ fn a_tarball_writes_nothing_outside() {
             .append_data(&mut written, "sys/p/q/s/b", b"x".as_slice())
             .unwrap();
     });
+}
+
+#[test]
+fn the_name_of_an_entry_changes_nothing_of_the_host() {
+    // A folder of a root's that everybody may write to.
+    let host = tempfile::tempdir_in("/dev/shm").unwrap();
+    let kept = host.path().join("kept");
+    std::fs::write(&kept, "x").unwrap();
+    std::fs::set_permissions(&kept, Permissions::from_mode(0o644)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let up = format!("sys/{}{}", "../".repeat(20), kept.display());
+    for name in [kept.to_str().unwrap(), &up] {
+        hostile(&folder.path().join("machine.tar"), |builder| {
+            let mut header = entry(EntryType::Regular, 1);
+            header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_cksum();
+            builder.append(&header, b"y".as_slice()).unwrap();
+        });
+        let mode = std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o644, "{name}");
+        assert_eq!(std::fs::read(&kept).unwrap(), b"x", "{name}");
+    }
 }
 
 #[test]
