@@ -689,6 +689,43 @@ fn what_mpirun_started_is_looked_at_with_it() {
 }
 
 #[test]
+fn a_launcher_that_only_sees_the_gpus_of_its_ranks_is_not_judged() {
+    let host = Host::new("frontier-mi250x");
+    let shown = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+        .args(["show", "--json", "--from"])
+        .arg(host.root())
+        .output();
+    let machine: Value = serde_json::from_slice(&shown.unwrap().stdout).unwrap();
+    let id = |gpu: usize| machine["gpus"][gpu]["uuid"].as_str().unwrap().to_owned();
+    // Two GPUs of node 3, by names that count among no others.
+    let visible = format!("ROCR_VISIBLE_DEVICES={},{}", id(0), id(1));
+    let write = |pid: u32, parent: u32, environment: &[&str], mask: &str| {
+        host.write(&Recorded {
+            pid,
+            name: "torchrun",
+            threads: &[("torchrun", mask)],
+            environment,
+            maps: "1 default heap anon=9000 N3=9000 kernelpagesize_kB=4\n",
+            ..Recorded::default()
+        });
+        let stat = format!("{pid} (torchrun) S {parent} 1");
+        fs::write(host.folder(pid).join("stat"), stat).unwrap();
+    };
+    write(100, 1, &[&visible], "0-127");
+    let alone = host.run(&["--children", "100"]);
+    assert_eq!(alone.status.code(), Some(1), "{alone:?}");
+    for (pid, rank) in [(110, "LOCAL_RANK=0"), (120, "LOCAL_RANK=1")] {
+        write(pid, 100, &[&visible, rank, "LOCAL_WORLD_SIZE=2"], "48-63");
+    }
+    let output = host.run(&["--children", "100", "--json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let processes = document["processes"].as_array().unwrap().iter();
+    let pids: Vec<&Value> = processes.map(|own| &own["pid"]).collect();
+    assert_eq!(pids, [&Value::from(110), &Value::from(120)], "{document:#}");
+    assert_eq!(output.status.code(), Some(0), "{document:#}");
+}
+
+#[test]
 fn following_says_what_changes_until_the_process_ends() {
     let host = Host::new("dgx-h100");
     let python = python_on_node_0(&[WITH_GPU_0]);

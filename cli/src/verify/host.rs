@@ -135,12 +135,40 @@ impl Host<'_> {
         Ok((read, faults.is_empty()))
     }
 
-    /// Those of a group's processes that have GPUs, and how many could be read.
+    /// Those of a group's processes that have GPUs, and how many could be read.  A launcher that only sees its ranks' GPUs is
+    /// none of them.
     pub(crate) fn check_group(&self, group: &Group) -> (Vec<Checked>, usize) {
         let pids = group.pids(self.root).into_iter();
         let all: Vec<Checked> = pids.filter_map(|pid| self.check(pid, NVML_AGE)).collect();
         let count = all.len();
         let with_gpus = all.into_iter().filter(|checked| !checked.is_without_gpu());
-        (with_gpus.collect(), count)
+        let with_gpus: Vec<Checked> = with_gpus.collect();
+        let launchers: Vec<u32> = with_gpus
+            .iter()
+            .filter(|checked| self.is_launcher(checked, &with_gpus))
+            .map(|checked| checked.process.pid)
+            .collect();
+        let mut others = with_gpus;
+        others.retain(|checked| !launchers.contains(&checked.process.pid));
+        (others, count)
+    }
+
+    /// Whether a process uses none of the GPUs that it sees, as far as can be known, but started processes that each use
+    /// some of these.
+    fn is_launcher(&self, checked: &Checked, group: &[Checked]) -> bool {
+        let used = &checked.used;
+        if used.uses_all || used.evidence.is_of_use() {
+            return false;
+        }
+        let own = checked.process.pid;
+        let started = Group::StartedBy(own).pids(self.root);
+        let is_rank = |other: &&Checked| {
+            let is_by_rank =
+                matches!(other.used.evidence, Evidence::Rank(_)) && other.used.uses_all;
+            let is_known = is_by_rank || other.used.evidence.is_of_use();
+            is_known && other.used.gpus.iter().all(|gpu| used.gpus.contains(gpu))
+        };
+        let mut ranks = group.iter().filter(is_rank).map(|rank| rank.process.pid);
+        ranks.any(|pid| pid != own && started.contains(&pid))
     }
 }
