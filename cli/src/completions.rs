@@ -1,4 +1,4 @@
-//! What clap_complete's scripts lack: the items of `--option` after a comma, and the words below a command.
+//! What clap_complete's scripts lack: the items of `--option` after a comma, the words below a command, and processes.
 
 use clap_complete::Shell;
 use topology::option::TABLE;
@@ -6,7 +6,10 @@ use topology::option::TABLE;
 /// The name that the program is called by.
 pub(crate) const PROGRAM: &str = "gpu-numa";
 
-/// Bash: items behind a comma, and items that hold "=", at which readline ends a word (COMP_WORDBREAKS).
+/// Commands that take the numbers of processes.
+const OF_PROCESSES: [&str; 2] = ["verify", "heal"];
+
+/// Bash: items behind a comma, and items that hold "=", at which readline ends a word (COMP_WORDBREAKS); the user's processes.
 const BASH: &str = r#"
 _gpu__numa__items() {
     local line whole last cut
@@ -25,6 +28,12 @@ _gpu__numa__items() {
     elif [[ "${whole}" != "${line##*[[:space:]]}" ]]; then
         COMPREPLY=("${COMPREPLY[@]/#/--option=}")
     fi
+}
+_gpu__numa__pids() {
+    local folder
+    for folder in /proc/[0-9]*; do
+        [[ ! -O "${folder}" ]] || printf '%s ' "${folder#/proc/}"
+    done
 }
 "#;
 
@@ -64,6 +73,7 @@ pub(crate) fn finish(shell: Shell, script: &str) -> String {
                 )
             });
             let own = ZSH.replace("ITEMS", &items.collect::<String>());
+            let script: String = script.lines().map(zsh_line).collect();
             // The call of the completing function is the last thing in the file.
             match script.rfind("\nif [ \"$funcstack[1]\"") {
                 Some(at) => {
@@ -87,7 +97,12 @@ pub(crate) fn finish(shell: Shell, script: &str) -> String {
                     quoted(row.meaning).replace("'\\''", "\\'")
                 )
             });
-            script + &FISH.replace("ITEMS", &items.collect::<String>())
+            let pids = OF_PROCESSES.map(|command| {
+                format!(
+                    "complete -c gpu-numa -n \"__fish_gpu_numa_using_subcommand {command}\" -f -a '(__fish_complete_pids)'\n"
+                )
+            });
+            script + &FISH.replace("ITEMS", &items.collect::<String>()) + &pids.concat()
         }
         Shell::Elvish | Shell::PowerShell | _ => script.to_owned(),
     }
@@ -101,12 +116,25 @@ fn bash(script: &str) -> String {
         PROGRAM.replace('-', "__subcmd__"),
     );
     let words: Vec<&str> = TABLE.iter().map(|row| row.word).collect();
-    let script = script.replace(&asked, &set).replacen(
+    let mut script = script.replace(&asked, &set).replacen(
         "    opts=\"\"\n",
         "    opts=\"\"\n    _gpu__numa__items && return 0\n",
         1,
     );
+    for command in OF_PROCESSES {
+        let begin = format!(" {set}__subcmd__{command})\n            opts=\"");
+        script = script.replacen(&begin, &format!("{begin}$(_gpu__numa__pids)"), 1);
+    }
     script + &BASH.replace("ITEMS", &words.join(" "))
+}
+
+/// A line of zsh's script, with processes where it names a PID.
+fn zsh_line(line: &str) -> String {
+    let ending = ":' \\";
+    match line.strip_suffix(ending) {
+        Some(before) if line.starts_with("'*::pid -- ") => format!("{before}:_pids' \\\n"),
+        Some(_) | None => format!("{line}\n"),
+    }
 }
 
 /// A word as a shell of Bourne's kind reads it.

@@ -14,6 +14,7 @@ use slurm_config::rules;
 use crate::command::{CommandError, Outcome};
 use crate::completions::{self, PROGRAM};
 use crate::man;
+use crate::nccl::paths::CAPABILITIES;
 use crate::option_page::option_page;
 use crate::out::{Out, WriteError};
 
@@ -121,7 +122,8 @@ fn with_hints(command: clap::Command) -> clap::Command {
 /// How many GPUs shells offer: as many as the largest hosts have.
 const OFFERED_GPUS: u32 = 16;
 
-/// What shells offer for a value that the program reads by itself: releases of Slurm, and the names of GPUs whatever host it is.
+/// What shells offer for a value that the program reads by itself: releases of Slurm, series of NCCL and what it takes for a
+/// variable, compute capabilities, and the names of GPUs whatever host it is.
 fn offered(argument: &Arg) -> Vec<&'static str> {
     let value = argument.get_value_names().and_then(<[_]>::first);
     let words: Vec<String> = match (argument.get_id().as_str(), value.map(|name| name.as_str())) {
@@ -132,7 +134,22 @@ fn offered(argument: &Arg) -> Vec<&'static str> {
         (_, Some("GPU")) => (0..OFFERED_GPUS)
             .map(|number| format!("GPU{number}"))
             .collect(),
-        (_, Some("GPU,GPU")) => (0..OFFERED_GPUS).map(|number| number.to_string()).collect(),
+        ("sm", _) => CAPABILITIES.map(|number| number.to_string()).to_vec(),
+        ("p2p", Some("LEVEL")) => ["on", "off", "LOC", "NVL", "PIX", "PXB", "PHB", "SYS"]
+            .map(str::to_owned)
+            .to_vec(),
+        ("p2p", _) => ["on", "off"].map(str::to_owned).to_vec(),
+        ("version", Some("VERSION")) => {
+            let mut series: Vec<String> = nccl_topo::rules::TABLE
+                .iter()
+                .map(|rules| rules.from.series())
+                .collect();
+            series.dedup();
+            series
+        }
+        ("gpus", Some("LIST")) | (_, Some("GPU,GPU")) => {
+            (0..OFFERED_GPUS).map(|number| number.to_string()).collect()
+        }
         _ => Vec::new(),
     };
     // clap wants them for as long as the program runs, which ends when the files are written.

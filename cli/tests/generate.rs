@@ -55,6 +55,14 @@ fn bash_completes_commands_their_options_and_what_is_below_them() {
         ),
         (&["gpu-numa", "show", "--explain", "GPU3"], &["GPU3"]),
         (&["gpu-numa", "run", "--gpus", "15"], &["15"]),
+        (&["gpu-numa", "nccl", "paths", "--gpus", "15"], &["15"]),
+        (&["gpu-numa", "nccl", "paths", "--sm", "9"], &["90"]),
+        (
+            &["gpu-numa", "nccl", "paths", "--p2p", "P"],
+            &["PIX", "PXB", "PHB"],
+        ),
+        (&["gpu-numa", "nccl", "emit", "--p2p", "of"], &["off"]),
+        (&["gpu-numa", "nccl", "ranks", "--nccl", "2.31"], &["2.31"]),
         // Numbers and lists are no files.
         (&["gpu-numa", "plan", "--tasks", ""], &[""]),
     ] {
@@ -81,6 +89,28 @@ fn bash_completes_items_with_an_equals_sign_at_which_it_ends_a_word() {
         let offered = String::from_utf8(output.stdout).unwrap();
         assert_eq!(offered.trim_end(), expected, "{line}");
     }
+}
+
+#[test]
+fn processes_are_offered_where_a_command_takes_them() {
+    let folder = generated();
+    let completions = folder.path().join("completions");
+    let own = std::process::id().to_string();
+    for command in ["verify", "heal"] {
+        let found = offered(
+            &completions.join("gpu-numa"),
+            &["gpu-numa", command, "--json", &own],
+        );
+        assert!(found.contains(&own), "{command}: {found:?}");
+    }
+    let text = |file: &str| fs::read_to_string(completions.join(file)).unwrap();
+    assert_eq!(text("_gpu-numa").matches(":_pids'").count(), 2);
+    assert_eq!(
+        text("gpu-numa.fish")
+            .matches("__fish_complete_pids")
+            .count(),
+        2
+    );
 }
 
 /// A folder with what the packages hold.
@@ -155,6 +185,7 @@ fn zsh_and_fish_complete_as_bash_does() {
         ),
         ("gpu-numa show --color al", "always"),
         ("gpu-numa doctor --slurm-release 22", "22.05"),
+        ("gpu-numa nccl paths --sm 9", "90"),
     ] {
         let script = format!(
             "source {}/gpu-numa.fish; complete -C '{line}'",

@@ -103,7 +103,7 @@ pub(super) fn parse_p2p(text: &str) -> Result<P2p, String> {
 }
 
 /// NVIDIA's compute capabilities that NCCL 2.30's builds and tuning tables know of, 5.0 to 12.1.
-const CAPABILITIES: [u32; 21] = [
+pub(crate) const CAPABILITIES: [u32; 21] = [
     50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86, 87, 88, 89, 90, 100, 101, 103, 110, 120, 121,
 ];
 
