@@ -6,6 +6,17 @@ fn picture(host: &Host, arguments: &[&str]) -> String {
     host.page(&[arguments, &["--svg", "-"]].concat())
 }
 
+/// The picture of a declared machine.
+fn picture_of(machine: &str, arguments: &[&str]) -> String {
+    let recording = machines::named(machine).record();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+        .args(arguments)
+        .args(["--svg", "-", "--from"])
+        .arg(recording.root())
+        .output();
+    String::from_utf8(output.unwrap().stdout).unwrap()
+}
+
 #[test]
 fn every_socket_node_and_device_is_drawn_and_the_socket_link_named() {
     let svg = picture(&Host::new(), &["show"]);
@@ -119,15 +130,7 @@ fn slurm_binds_nothing_where_a_step_has_other_cpus_than_its_tasks_ask_for() {
 
 #[test]
 fn cpus_that_are_not_known_are_not_coloured() {
-    let recording = machines::named("vm-nonode").record();
-    let drawn = |options: &[&str]| {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
-            .args(["plan", "--svg", "-", "--from"])
-            .arg(recording.root())
-            .args(options)
-            .output();
-        String::from_utf8(output.unwrap().stdout).unwrap()
-    };
+    let drawn = |options: &[&str]| picture_of("vm-nonode", &[&["plan"], options].concat());
     let unknown = drawn(&[]);
     assert!(
         unknown.contains("task 2: the NUMA node of GPU2 0000:83:00.0 is unknown"),
@@ -147,6 +150,38 @@ fn tasks_that_share_a_gpu_are_named_on_a_white_plate() {
         svg.contains("fill=\"#1f2933\" font-weight=\"bold\">GPU0 tasks 0,4</text>"),
         "{svg}"
     );
+}
+
+#[test]
+fn a_refused_step_is_said_to_be_refused_and_gets_no_memory() {
+    let step = ["plan", "--gpus", "0", "--gpus", "3", "--allowed", "0-3"];
+    let drawn = |policy: &str| picture_of("vm-2s4g", &[&step[..], &["--option", policy]].concat());
+    let refused = drawn("restricted");
+    assert_eq!(
+        refused.matches(">task 0: refused: ").count(),
+        1,
+        "{refused}"
+    );
+    let (colour, bound) = ("fill=\"#0072b2\"", drawn("best-effort"));
+    assert!(refused.matches(colour).count() < bound.matches(colour).count());
+}
+
+#[test]
+fn words_below_a_narrow_picture_are_broken_and_many_stand_in_columns() {
+    let narrow = picture_of("spr-2s-2g-mig-slurm", &["show"]);
+    assert!(narrow.contains(">NVLink is not visible here"), "{narrow}");
+    assert!(
+        narrow.contains("drawn.</text>")
+            && !narrow.contains("here: GPUs may be connected in ways that are not drawn.")
+    );
+    let many = picture_of("dgx2", &["plan", "-n16", "-c2"]);
+    let left_of = |task: &str| {
+        let mut lines = many.lines();
+        let line = lines.find(|line| line.contains(&format!(">{task}: ")));
+        line.unwrap().split('"').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(left_of("task 0"), left_of("task 7"), "{many}");
+    assert_ne!(left_of("task 0"), left_of("task 15"), "{many}");
 }
 
 #[test]

@@ -264,29 +264,47 @@ fn write_facts(svg: &mut Svg, machine: &Machine, gpu: &Gpu, name: &str, area: Ar
     } else {
         String::new()
     };
-    for (line, (text, style)) in [
-        (short.to_owned(), FAINT),
-        (gpu.pci.to_string(), PLAIN),
-        (link, PLAIN),
-        (nvlink, FAINT),
-    ]
-    .iter()
-    .enumerate()
-    {
-        let y = area.y + 39.0 + 15.0 * f64::from(u32::try_from(line).unwrap_or(0));
-        // A long name rather small than cut.
+    write_model(svg, short, area);
+    for (text, style, below) in [
+        (gpu.pci.to_string(), PLAIN, 54.0),
+        (link, PLAIN, 69.0),
+        (nvlink, FAINT, 84.0),
+    ] {
         let room = area.width - GAP;
-        let size = if svg::width(text, 10.0) > room {
-            8.5
-        } else {
-            10.0
-        };
         svg.text(
-            (area.middle(), y),
+            (area.middle(), area.y + below),
+            10.0,
+            Anchor::Middle,
+            style,
+            &svg::fit(&text, room, 10.0),
+        );
+    }
+}
+
+/// A GPU's model; a long name rather small and in two lines than cut.
+fn write_model(svg: &mut Svg, name: &str, area: Area) {
+    let room = area.width - GAP;
+    let fits = |size: f64| svg::width(name, size) <= room;
+    let sizes = [10.0, 8.5];
+    let fitting = sizes.into_iter().find(|size| fits(*size));
+    let (size, lines) = match fitting {
+        Some(size) => (size, vec![name.to_owned()]),
+        None => (8.0, svg::wrap(name, room, 8.0)),
+    };
+    let rest = lines.get(1..).unwrap_or_default().join(" ");
+    let first = lines.into_iter().next().unwrap_or_default();
+    let rows = if rest.is_empty() {
+        vec![(first, 39.0)]
+    } else {
+        vec![(first, 37.0), (rest, 45.0)]
+    };
+    for (text, below) in rows {
+        svg.text(
+            (area.middle(), area.y + below),
             size,
             Anchor::Middle,
-            *style,
-            &svg::fit(text, room, size),
+            FAINT,
+            &svg::fit(&text, room, size),
         );
     }
 }

@@ -3,6 +3,7 @@
 mod cores;
 mod devices;
 mod grid;
+mod list;
 mod nvlink;
 mod svg;
 mod tasks;
@@ -16,8 +17,9 @@ use topology::words::{Voice, task_message};
 
 use crate::hardware::{self, memory, times_local};
 use grid::{Band, GAP};
+use list::Item;
 use svg::{Anchor, Area, BOLD, FAINT, PLAIN, Paint, Style, Svg};
-use tasks::{Tasks, colour, stripes};
+use tasks::{Tasks, stripes};
 
 /// Around everything.
 const MARGIN: f64 = 24.0;
@@ -25,6 +27,8 @@ const MARGIN: f64 = 24.0;
 const PAGE: f64 = 1500.0;
 /// A package's own heading, and the room below its nodes.
 const HEADING: f64 = 26.0;
+/// The least width of the lines that tell of tasks.
+const LEGEND: f64 = 400.0;
 /// The socket link's bar, with its words.
 const LINK_ROOM: f64 = 46.0;
 /// The socket link.
@@ -167,34 +171,40 @@ impl<'a> Picture<'a> {
             x = area.x + area.width + 2.0 * GAP;
         }
         self.draw_socket_link(&mut svg, &places, is_stacked);
+        let least = if self.tasks.plans.is_empty() {
+            0.0
+        } else {
+            LEGEND
+        };
+        let words_end = right.max(MARGIN + self.title_width().max(least));
         bottom = nvlink::draw(
             &mut svg,
             self.machine,
             &self.gpu_places(&bands, &places),
             bottom,
-            (MARGIN, right),
+            nvlink::Sides {
+                left: MARGIN,
+                right,
+                words_end,
+            },
         );
-        bottom = self.draw_legend(&mut svg, bottom + 2.0 * GAP);
+        let (legend_end, bottom) =
+            self.draw_legend(&mut svg, bottom + 2.0 * GAP, words_end - MARGIN);
         let size = Size {
-            width: (right + MARGIN).max(self.legend_width()),
-            height: bottom + MARGIN,
+            width: words_end.max(legend_end) + MARGIN,
+            height: bottom + MARGIN / 2.0,
         };
         (svg, size)
     }
 
-    /// What the title and the lines below the picture need.
-    fn legend_width(&self) -> f64 {
-        let lines = self
-            .tasks
-            .plans
-            .iter()
-            .map(|task| svg::width(&self.legend(task), 11.0) + 22.0);
+    /// What the title needs.
+    fn title_width(&self) -> f64 {
         let title = match self.heading {
             Some(heading) => svg::width(heading, 18.0),
             None => svg::width(&hardware::summary(self.machine), 12.0),
         };
         let note = self.note.map_or(0.0, |note| svg::width(note, 12.0));
-        2.0 * MARGIN + lines.fold(title.max(note), f64::max)
+        title.max(note)
     }
 
     /// The tasks that are far from their GPUs, each with the sockets of its CPUs and of its first GPU.
@@ -562,8 +572,8 @@ impl<'a> Picture<'a> {
         found
     }
 
-    fn draw_legend(&self, svg: &mut Svg, start: f64) -> f64 {
-        let mut y = start;
+    /// The lines below the picture, about as wide as it is; where they end on the right and below.
+    fn draw_legend(&self, svg: &mut Svg, start: f64, width: f64) -> (f64, f64) {
         let memory: Vec<String> = grid::memory_only(self.machine)
             .iter()
             .map(|node| {
@@ -576,50 +586,34 @@ impl<'a> Picture<'a> {
                 format!("node {} ({kind}, {})", node.id, memory(node.memory_bytes))
             })
             .collect();
-        for line in memory.chunks(4) {
-            svg.text(
-                (MARGIN, y),
-                11.0,
-                Anchor::Start,
-                PLAIN,
-                &format!("without CPUs: {}", line.join(", ")),
-            );
-            y += 17.0;
+        let mut notes = Vec::new();
+        if !memory.is_empty() {
+            notes.push(format!("without CPUs: {}", memory.join(", ")));
         }
         if let Some(link) = hardware::hidden_link(self.machine) {
-            svg.text(
-                (MARGIN, y),
-                11.0,
-                Anchor::Start,
-                PLAIN,
-                &format!(
-                    "{link} is not visible here: GPUs may be connected in ways that are not drawn."
-                ),
-            );
-            y += 17.0;
+            notes.push(format!(
+                "{link} is not visible here: GPUs may be connected in ways that are not drawn."
+            ));
         }
-        for (index, task) in self.tasks.plans.iter().enumerate() {
-            let swatch = Area {
-                x: MARGIN,
-                y: y - 10.0,
-                width: 14.0,
-                height: 12.0,
-            };
-            svg.rectangle(swatch, 2.0, Paint::new(colour(index), "#52606d"), "");
-            if tasks::is_wrong(task) {
-                tasks::hatch(svg, swatch);
-            }
-            let words = self.legend(task);
-            svg.text((MARGIN + 22.0, y), 11.0, Anchor::Start, PLAIN, &words);
-            y += 17.0;
-        }
-        y
+        let notes = notes.into_iter().map(|words| Item { words, task: None });
+        let (_, bottom) = list::draw(svg, &notes.collect::<Vec<_>>(), (MARGIN, start), width);
+        let tasks = self.tasks.plans.iter().enumerate();
+        let tasks = tasks.map(|(index, task)| Item {
+            words: self.legend(task),
+            task: Some((index, tasks::is_wrong(task))),
+        });
+        list::draw(svg, &tasks.collect::<Vec<_>>(), (MARGIN, bottom), width)
     }
 
     /// A task's line below the picture, whose cards have the host's numbers.
     fn legend(&self, task: &TaskPlan) -> String {
         let names = GpuNames::of_host(self.machine);
         let message = task_message(task, names, Voice::Step);
-        format!("task {}: {message}", task.task)
+        let refused = if tasks::is_refused(task) {
+            "refused: "
+        } else {
+            ""
+        };
+        format!("task {}: {refused}{message}", task.task)
     }
 }

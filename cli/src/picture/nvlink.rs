@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use topology::machine::{Gpu, Machine};
 use topology::path::nvlinks;
 
-use super::svg::{self, Anchor, Area, BOLD, FAINT, PLAIN, Paint, Style, Svg};
+use super::list::{self, Item};
+use super::svg::{self, Anchor, Area, BOLD, PLAIN, Paint, Style, Svg};
 use crate::hardware::{link_names, links_word};
 
 const GREEN: &str = "#3f9142";
@@ -18,13 +19,22 @@ const MOST_LINKS: u32 = 18;
 /// How far below its GPUs a row's bar is.
 const BELOW: f64 = 9.0;
 
+/// How far the picture reaches.
+pub(super) struct Sides {
+    pub(super) left: f64,
+    /// The right edge of what holds the GPUs.
+    pub(super) right: f64,
+    /// Where words end.
+    pub(super) words_end: f64,
+}
+
 /// Draws below `top`, and returns where it ended.
 pub(super) fn draw(
     svg: &mut Svg,
     machine: &Machine,
     places: &[Option<(f64, f64)>],
     top: f64,
-    (margin, right): (f64, f64),
+    sides: Sides,
 ) -> f64 {
     let pairs = pairs(machine);
     if pairs.is_empty() {
@@ -71,15 +81,15 @@ pub(super) fn draw(
         return lowest + 54.0;
     }
     if is_uniform {
-        rows(svg, places, right + 10.0);
+        rows(svg, places, sides.right + 10.0);
         let words = format!("{what}: {mark} between every pair of GPUs{by}");
-        svg.text((margin, top + 20.0), 12.0, Anchor::Start, style, &words);
+        svg.text((sides.left, top + 20.0), 12.0, Anchor::Start, style, &words);
         return top + 28.0;
     }
     if is_one_row && pairs.len() <= MAX_BOWS {
         return bows(svg, machine, &pairs, places, lowest);
     }
-    list(svg, machine, &what, top + 20.0, margin)
+    draw_list(svg, machine, &what, top + 20.0, sides)
 }
 
 /// Pairs of GPUs with links, by number.
@@ -187,18 +197,13 @@ fn bows(
 }
 
 /// One line per GPU.
-fn list(svg: &mut Svg, machine: &Machine, what: &str, top: f64, margin: f64) -> f64 {
-    let mut y = top;
-    svg.text(
-        (margin, y),
-        12.0,
-        Anchor::Start,
-        Style {
-            fill: GREEN,
-            ..BOLD
-        },
-        what,
-    );
+fn draw_list(svg: &mut Svg, machine: &Machine, what: &str, top: f64, sides: Sides) -> f64 {
+    let style = Style {
+        fill: GREEN,
+        ..BOLD
+    };
+    svg.text((sides.left, top), 12.0, Anchor::Start, style, what);
+    let mut lines = Vec::new();
     for (index, gpu) in machine.gpus.iter().enumerate() {
         let mut by_links: BTreeMap<u32, Vec<String>> = BTreeMap::new();
         for (other, to) in machine.gpus.iter().enumerate() {
@@ -210,7 +215,6 @@ fn list(svg: &mut Svg, machine: &Machine, what: &str, top: f64, margin: f64) -> 
         if by_links.is_empty() {
             continue;
         }
-        y += 16.0;
         let words: Vec<String> = by_links
             .iter()
             .rev()
@@ -219,13 +223,11 @@ fn list(svg: &mut Svg, machine: &Machine, what: &str, top: f64, margin: f64) -> 
                 format!("{mark} to GPU {}", others.join(","))
             })
             .collect();
-        svg.text(
-            (margin, y),
-            11.0,
-            Anchor::Start,
-            FAINT,
-            &format!("GPU{index}: {}", words.join("; ")),
-        );
+        lines.push(Item {
+            words: format!("GPU{index}: {}", words.join("; ")),
+            task: None,
+        });
     }
-    y + 10.0
+    let width = sides.words_end - sides.left;
+    list::draw(svg, &lines, (sides.left, top + 17.0), width).1
 }

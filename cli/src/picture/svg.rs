@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use crate::paper;
+
 /// Family of all text.
 const FONT: &str = "DejaVu Sans, Helvetica, Arial, sans-serif";
 /// Width of a character of size 1, on average, rounded up.
@@ -280,6 +282,15 @@ pub(crate) fn fit(text: &str, width: f64, size: f64) -> String {
     let mut cut: String = text.chars().take(room.saturating_sub(1)).collect();
     cut.push('…');
     cut
+}
+
+/// `text` in lines that fit `width` at `size`, broken at spaces.
+pub(crate) fn wrap(text: &str, width: f64, size: f64) -> Vec<String> {
+    let lines = paper::wrap(text, characters(width, size));
+    lines
+        .iter()
+        .map(|line| line.trim_start().to_owned())
+        .collect()
 }
 
 /// How many characters of `size` fit `width`.

@@ -37,9 +37,9 @@ impl Tasks<'_> {
         self.knows_unbound || task.bind_cpus
     }
 
-    /// The tasks whose memory policy names a node.
+    /// The tasks whose memory policy names a node; a task that is refused gets none.
     pub(crate) fn on_memory(self, node: u32) -> Vec<usize> {
-        self.places(|task| task.memory.nodes.contains(node))
+        self.places(|task| !is_refused(task) && task.memory.nodes.contains(node))
     }
 
     /// The tasks that use a GPU.
@@ -75,6 +75,11 @@ pub(crate) fn is_wrong(task: &TaskPlan) -> bool {
         Verdict::Unbound => matches!(task.case, TaskCase::Far { .. }),
         Verdict::Partial | Verdict::Spanning | Verdict::Local => false,
     }
+}
+
+/// Whether a task is not started.
+pub(crate) fn is_refused(task: &TaskPlan) -> bool {
+    task.verdict == Verdict::Refused
 }
 
 /// The colour of a task.
