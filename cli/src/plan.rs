@@ -18,7 +18,7 @@ use topology::binding::{
 use topology::machine::{Gpu, Machine};
 use topology::names::GpuNames;
 use topology::nics::{NicDocument, nics_of_plan};
-use topology::option::{Policy, Width};
+use topology::option::{Nic, Policy, Width};
 use topology::pci::PciAddress;
 use topology::quantity::count;
 use topology::set::CpuSet;
@@ -723,7 +723,7 @@ fn print(
             out.told(Ink::Plain, line)?;
         }
     }
-    if !machine.nics.is_empty() {
+    if !machine.nics.is_empty() && step.settings.nic != Nic::Off {
         out.told(
             Ink::Plain,
             nics::of_tasks(machine, host, &nics_of_plan(machine, plan)),

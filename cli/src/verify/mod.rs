@@ -67,7 +67,8 @@ pub(crate) struct Verify {
     #[arg(long, conflicts_with = "json")]
     follow: bool,
     /// Seconds between two looks of --follow, more where a look takes long
-    #[arg(long, value_name = "S", default_value_t = 10, requires = "follow", conflicts_with_all = ["json", "own"],
+    #[arg(long, value_name = "S", default_value_t = 10, requires = "follow",
+          conflicts_with_all = ["json", "own"],
           value_parser = crate::usage::whole(1..=86400))]
     every: u32,
     #[command(flatten)]
