@@ -292,6 +292,11 @@ fn arguments_that_the_plugin_takes_are_no_finding() {
         evidence.contains("lock=speed: expected policy, width,"),
         "{evidence}"
     );
+    let effect = finding["effect"].as_str().unwrap();
+    assert!(
+        effect.contains("leaves this word out; what else the argument says holds"),
+        "{effect}"
+    );
 }
 
 #[test]

@@ -320,6 +320,8 @@ fn forget_what_slurm_forgets(world: &World<'_>, node: &Node, report: &mut Doctor
 fn foretell(world: &World<'_>, slurm: &Slurm, node: &Node, release: Release) -> Foretold {
     let registered = register(world, slurm, node, release);
     let gpus = registered.as_ref().ok().and_then(words);
+    // Without a context of that name slurmd registers none (`gres_g_node_config_load`, interfaces/gres.c).
+    let gpus = gpus.filter(|_| slurm.has_gpu_type());
     let told = |outcome: ForecastOutcome, why: Option<String>| Foretold {
         release,
         outcome,

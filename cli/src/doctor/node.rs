@@ -142,8 +142,7 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Doctor
         return;
     }
     let types = slurm.value("grestypes");
-    // slurmctld compares names of GRES as they are written (`_get_gres_context_by_name`, interfaces/gres.c).
-    if !types.is_some_and(|(value, _)| value.split(',').any(|word| word.trim() == "gpu")) {
+    if !slurm.has_gpu_type() {
         report.find(
             "gres-types",
             Harm::StopsJobs,

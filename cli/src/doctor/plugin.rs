@@ -1,6 +1,6 @@
 //! plugstack.conf: whether our plugin is loaded, in the right order and with arguments it knows.
 
-use launch::site::SiteConfig;
+use launch::site::{ArgumentError, SiteConfig};
 use slurm_config::plugstack::{self, Entry, EntryKind};
 use slurm_config::rules;
 use topology::option::{Item, ItemKind, Items, Memory};
@@ -242,12 +242,21 @@ fn check_line(slurm: &Slurm, entry: &Entry, report: &mut DoctorReport) {
     for argument in arguments {
         // One by one, so that each finding names its argument.
         for problem in SiteConfig::parse(&[argument]).problems {
+            let (effect, what) = match &problem {
+                ArgumentError::Item { .. } | ArgumentError::Kind(_) => (
+                    "the plugin leaves this word out; what else the argument says holds",
+                    format!("this word in \"{argument}\""),
+                ),
+                ArgumentError::Relative(_) | ArgumentError::Unknown(_) => {
+                    ("the plugin ignores the argument", format!("\"{argument}\""))
+                }
+            };
             report.find(
                 "plugin-argument",
                 Harm::StopsBinding,
                 format!("{}: {problem}", entry.place()),
-                "the plugin ignores the argument",
-                format!("{}: correct or remove \"{argument}\"", entry.place()),
+                effect,
+                format!("{}: correct or remove {what}", entry.place()),
             );
         }
     }

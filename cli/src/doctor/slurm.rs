@@ -268,6 +268,13 @@ impl Slurm {
         config::last(&self.conf, key)
     }
 
+    /// Whether slurm.conf has the GRES `gpu`.
+    pub(crate) fn has_gpu_type(&self) -> bool {
+        let types = self.value("grestypes");
+        // slurmctld compares names of GRES as they are written (`_get_gres_context_by_name`, interfaces/gres.c).
+        types.is_some_and(|(value, _)| value.split(',').any(|word| word.trim() == "gpu"))
+    }
+
     /// A node that two lines name, whichever it is: what to say, the node and the second line.
     pub(crate) fn named_twice(&self) -> Option<(String, String, &Line)> {
         let (name, line) = node::named_twice(&self.conf)?;
