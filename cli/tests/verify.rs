@@ -604,7 +604,8 @@ fn a_job_is_all_processes_of_its_cgroup_or_its_number_but_slurms_own() {
     assert_eq!(none.status.code(), Some(2));
     assert_eq!(
         String::from_utf8(none.stderr).unwrap(),
-        "gpu-numa: --job: job 8 has no process on this host\n"
+        "gpu-numa: --job: job 8 has no process on this host; run this on one of the job's hosts, under Slurm by \
+         srun --overlap --jobid 8\n"
     );
     let of_array = host.run(&["--job", "7_3"]);
     assert_eq!(of_array.status.code(), Some(2));

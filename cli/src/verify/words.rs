@@ -91,7 +91,11 @@ pub(super) fn not_read(root: &Path, pid: u32, recording: Option<&Path>) -> Strin
 pub(crate) fn no_gpu_in_group(group: &Group, count: usize) -> String {
     match (group, count) {
         (Group::Job(job), 0) => {
-            format!("--job: job {} has no process on this host", printable(job))
+            let job = printable(job);
+            format!(
+                "--job: job {job} has no process on this host; run this on one of the job's hosts, under Slurm by \
+                 srun --overlap --jobid {job}"
+            )
         }
         (Group::Job(job), 1) => format!(
             "--job: job {} has one process on this host, and nothing says that it has a GPU",
