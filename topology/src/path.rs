@@ -123,9 +123,12 @@ pub fn are_apart(machine: &Machine, a: PciAddress, b: PciAddress) -> Option<bool
 /// Not when they share a package or NVLink or xGMI joins them, be it over other GPUs.  In different packages it does, unless
 /// both are GPUs that may have such links and the source could not show them ([`Machine::hides_links_of`]).
 pub fn crosses_socket(machine: &Machine, a: PciAddress, b: PciAddress) -> Option<bool> {
-    if are_linked(machine, a, b) || !are_apart(machine, a, b)? {
+    // What takes least to know first: a launch asks for each two GPUs of a step.
+    let are_apart = are_apart(machine, a, b);
+    if are_apart == Some(false) || are_linked(machine, a, b) {
         return Some(false);
     }
+    are_apart?;
     let hidden_link = |address| {
         machine
             .gpu(address)

@@ -64,7 +64,8 @@ impl<'a> Table<'a> {
     pub(super) fn kept(&self, mask: Option<&CpuSet>) -> u32 {
         mask.map_or(0, |mask| {
             let kept = self.slots.iter();
-            kept.map(|slot| count(&slot.free.intersection(mask))).sum()
+            kept.map(|slot| u32::try_from(slot.free.common(mask)).unwrap_or(u32::MAX))
+                .sum()
         })
     }
 

@@ -188,8 +188,10 @@ impl Draft<'_> {
     fn memory(&self, moved_to: Option<&CpuSet>) -> MemoryPlan {
         let mut memory = self.find_memory(moved_to);
         let is_users = memory.follows_cpus || memory.left == Some(MemoryLeft::UserBound);
-        let serving = memory::memory_nodes(self.machine, &self.near.nodes);
-        memory.is_far = is_users && !serving.is_empty() && !memory.nodes.intersects(&serving);
+        if is_users {
+            let serving = memory::memory_nodes(self.machine, &self.near.nodes);
+            memory.is_far = !serving.is_empty() && !memory.nodes.intersects(&serving);
+        }
         memory
     }
 
@@ -231,7 +233,7 @@ impl Draft<'_> {
         } else {
             TaskCase::Placed {
                 gpu_nodes,
-                local_cpus: cpus.intersection(&near.cpus).len(),
+                local_cpus: cpus.common(&near.cpus),
                 far_gpus: judge::far_gpus(self.machine, near, cpus).collect(),
             }
         }
@@ -262,7 +264,7 @@ impl Draft<'_> {
     /// Whether fewer CPUs than asked are near the GPUs, whose places are known, or none near one of them.
     fn lacks_local_cpus(&self, cpus: &CpuSet) -> bool {
         let is_located = !self.near.gpus.is_empty() && self.near.first_unknown().is_none();
-        let is_short = cpus.intersection(&self.near.cpus).len() < self.step.asked as usize;
+        let is_short = cpus.common(&self.near.cpus) < self.step.asked as usize;
         let misses_one = judge::far_gpus(self.machine, self.near, cpus)
             .next()
             .is_some();

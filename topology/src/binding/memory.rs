@@ -185,9 +185,13 @@ fn usable_nodes(machine: &Machine, allowed: Option<&NodeSet>) -> NodeSet {
 }
 
 fn nearest_with_memory(machine: &Machine, node: u32, usable: &NodeSet) -> Option<u32> {
+    // As it is mostly: a launch asks for each task.
+    if usable.contains(node) {
+        return Some(node);
+    }
     usable
         .iter()
-        .min_by_key(|other| (*other != node, machine.nearness(node, *other), *other))
+        .min_by_key(|other| (machine.nearness(node, *other), *other))
 }
 
 #[cfg(test)]

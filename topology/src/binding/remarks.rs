@@ -182,9 +182,13 @@ fn cpus_of_sockets(machine: &Machine, nodes: &NodeSet) -> CpuSet {
 
 /// The GPUs of all tasks, each once, by address.
 fn gpus_of(plan: &StepPlan) -> Vec<PciAddress> {
-    let all = plan.tasks.iter().flat_map(|task| task.gpus.iter().copied());
-    let each: BTreeSet<PciAddress> = all.collect();
-    each.into_iter().collect()
+    let mut gpus: Vec<PciAddress> = Vec::with_capacity(plan.tasks.len());
+    for task in &plan.tasks {
+        gpus.extend(&task.gpus);
+    }
+    gpus.sort_unstable();
+    gpus.dedup();
+    gpus
 }
 
 /// The first two GPUs of a job on this host that have no path but the socket link; none where there are none, or
