@@ -78,6 +78,9 @@ impl PciAddress {
 /// Bytes of the longest address.
 const LONGEST: usize = "00000000:00:00.0".len();
 
+/// Stands for a character that is no digit.
+const NO_DIGIT: u32 = 1 << 8;
+
 fn parse_address(text: &[u8]) -> Option<PciAddress> {
     let (domain, rest) = text.split_at_checked(text.len().checked_sub(":00:00.0".len())?)?;
     let &[b':', bus, low_bus, b':', device, low_device, b'.', function] = rest else {
@@ -86,22 +89,29 @@ fn parse_address(text: &[u8]) -> Option<PciAddress> {
     if !(4..=8).contains(&domain.len()) {
         return None;
     }
+    // Whether all are digits is looked at once, for a launch reads some hundred addresses.
     let digit = |digit: u8| match digit {
-        b'0'..=b'9' => Some(u32::from(digit - b'0')),
-        b'a'..=b'f' => Some(u32::from(digit - b'a') + 10),
-        b'A'..=b'F' => Some(u32::from(digit - b'A') + 10),
-        _ => None,
+        b'0'..=b'9' => u32::from(digit - b'0'),
+        b'a'..=b'f' => u32::from(digit - b'a') + 10,
+        b'A'..=b'F' => u32::from(digit - b'A') + 10,
+        _ => NO_DIGIT,
     };
-    let hex = |digits: &[u8]| {
-        let mut digits = digits.iter();
-        digits.try_fold(0, |value, hex| Some(value << 4 | digit(*hex)?))
-    };
-    let byte = |digits: &[u8]| u8::try_from(hex(digits)?).ok();
+    let (mut number, mut all) = (0u32, 0);
+    for digit in domain.iter().map(|text| digit(*text)) {
+        number = number << 4 | digit & 15;
+        all |= digit;
+    }
+    let [bus, low_bus, device, low_device, function] =
+        [bus, low_bus, device, low_device, function].map(digit);
+    if (all | bus | low_bus | device | low_device | function) & NO_DIGIT != 0 {
+        return None;
+    }
+    let byte = |digits: u32| u8::try_from(digits).ok();
     let address = PciAddress {
-        domain: hex(domain)?,
-        bus: byte(&[bus, low_bus])?,
-        device: byte(&[device, low_device])?,
-        function: byte(&[function])?,
+        domain: number,
+        bus: byte(bus << 4 | low_bus)?,
+        device: byte(device << 4 | low_device)?,
+        function: byte(function)?,
     };
     (address.device < 32 && address.function < 8).then_some(address)
 }

@@ -183,6 +183,33 @@ impl<K> IndexSet<K> {
         })
     }
 
+    /// The first and the last index of each run of neighbours, ascending.
+    fn runs(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        // The lowest index from `from` on that is in the set, or is not.
+        let next = move |from: u32, is_in: bool| {
+            let mut word = from as usize / 64;
+            let wanted = |bits: &u64| if is_in { *bits } else { !*bits };
+            let mut bits = wanted(self.words.get(word)?) & (u64::MAX << (from % 64));
+            while bits == 0 {
+                word += 1;
+                bits = wanted(self.words.get(word)?);
+            }
+            u32::try_from(word)
+                .ok()
+                .map(|word| word * 64 + bits.trailing_zeros())
+        };
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let low = next(from, true)?;
+            let end = next(low, false);
+            from = end.unwrap_or(MAX_INDEX + 1);
+            Some((
+                low,
+                end.map_or_else(|| self.last().unwrap_or(low), |end| end - 1),
+            ))
+        })
+    }
+
     /// What is in both.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
@@ -321,13 +348,18 @@ impl Text {
 
     /// An index, which is at most [`MAX_INDEX`].
     fn index(&mut self, index: u32) {
-        let mut skips = true;
-        for unit in [10_000, 1000, 100, 10, 1] {
-            let digit = index / unit % 10;
-            skips &= digit == 0 && unit > 1;
-            if !skips {
-                self.byte(b"0123456789".get(digit as usize).copied().unwrap_or(b'?'));
+        let mut digits = [0; 5];
+        let (mut rest, mut first) = (index, digits.len());
+        while let Some(place) = first.checked_sub(1).and_then(|at| digits.get_mut(at)) {
+            *place = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+            first -= 1;
+            rest /= 10;
+            if rest == 0 {
+                break;
             }
+        }
+        for digit in digits.get(first..).unwrap_or_default() {
+            self.byte(*digit);
         }
     }
 
@@ -344,20 +376,13 @@ impl<K> fmt::Display for IndexSet<K> {
             bytes: [0; 64],
             used: 0,
         };
-        let mut indexes = self.iter().peekable();
-        let mut is_first = true;
-        while let Some(low) = indexes.next() {
-            let mut high = low;
-            while let Some(next) = indexes.next_if(|next| *next == high + 1) {
-                high = next;
-            }
+        for (number, (low, high)) in self.runs().enumerate() {
             if text.used + Text::RANGE > text.bytes.len() {
                 text.hand_on(f)?;
             }
-            if !is_first {
+            if number > 0 {
                 text.byte(b',');
             }
-            is_first = false;
             text.index(low);
             if low != high {
                 text.byte(b'-');
