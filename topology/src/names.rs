@@ -1,5 +1,7 @@
 //! What a GPU is called where a person reads it: its number beside its PCI address, or the address alone.
 
+use std::fmt::{self, Display as _, Formatter};
+
 use crate::binding::StepRequest;
 use crate::machine::{Gpu, Machine};
 use crate::pci::PciAddress;
@@ -53,6 +55,14 @@ impl<'m> GpuNames<'m> {
     pub fn label(self, pci: PciAddress) -> String {
         self.number(pci)
             .map_or_else(|| pci.to_string(), |number| format!("GPU{number} {pci}"))
+    }
+
+    /// Writes a [`GpuNames::label`].
+    pub(crate) fn write_label(self, pci: PciAddress, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Some(number) = self.number(pci) {
+            write!(f, "GPU{number} ")?;
+        }
+        pci.fmt(f)
     }
 
     /// `GPU0 0000:3b:00.0`; without a number `GPU 0000:3b:00.0`.

@@ -218,7 +218,8 @@ fn would_be_bound(host: &str, counts: Counts, nodes: &str, width: &str) -> Strin
 
 /// The line about GPUs of a job that only the socket link joins.
 pub fn socket_link_line(host: &str, link: &SocketLink, gpus: GpuNames<'_>) -> String {
-    let pair = phrases::gpus(&[link.a, link.b], gpus);
+    let pair = [link.a, link.b];
+    let pair = phrases::gpus(&pair, gpus);
     let rating = link.rating.map(phrases::rating);
     let rating = rating.map_or_else(String::new, |rating| format!(" ({rating})"));
     let maker = link.maker;

@@ -1,4 +1,9 @@
 //! What fills the gaps of a template: names and numbers with their label.
+//!
+//! What a task's line is made of writes itself into that line: a launch makes a line for each task, and a text for each gap
+//! would take most of that.
+
+use std::fmt::{self, Display, Formatter};
 
 use super::Verb;
 use crate::binding::{Advice, MemoryLeft, MemoryPlan, MemoryPolicy, WholeHost};
@@ -10,6 +15,15 @@ use crate::set::{CpuSet, NodeSet};
 
 /// The most tasks whose nodes are listed one by one.
 const MOST_LISTED: usize = 16;
+
+/// What is written by a function.
+pub(super) struct Said<F>(pub(super) F);
+
+impl<F: Fn(&mut Formatter<'_>) -> fmt::Result> Display for Said<F> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0(f)
+    }
+}
 
 /// `A`, `A and B`, `A, B and C`.
 fn list(names: &[String]) -> String {
@@ -36,9 +50,19 @@ pub(super) fn nics(nics: &NicDocument) -> Option<String> {
 }
 
 /// `GPU0 A`, `GPU0 A and GPU1 B`; without numbers `GPU A`, `GPUs A and B`.
-pub(super) fn gpus(gpus: &[PciAddress], named: GpuNames<'_>) -> String {
-    let names: Vec<String> = gpus.iter().map(|gpu| named.label(*gpu)).collect();
-    format!("{}{}", named.before(gpus), list(&names))
+pub(super) fn gpus(gpus: &[PciAddress], named: GpuNames<'_>) -> impl Display {
+    Said(move |f: &mut Formatter<'_>| {
+        f.write_str(named.before(gpus))?;
+        for (index, gpu) in gpus.iter().enumerate() {
+            f.write_str(match (index, gpus.len() - index) {
+                (0, _) => "",
+                (_, 1) => " and ",
+                _ => ", ",
+            })?;
+            named.write_label(*gpu, f)?;
+        }
+        Ok(())
+    })
 }
 
 /// `GPU0 A (node 0) and GPU1 B (node 1)`; without numbers `GPUs A (node 0) and B (node 1)`.
@@ -51,12 +75,11 @@ pub(super) fn gpus_with_nodes(gpus: &[(PciAddress, NodeSet)], named: GpuNames<'_
 }
 
 /// `node 0`, `nodes 0-1`.
-pub(super) fn nodes(nodes: &NodeSet) -> String {
-    if nodes.len() == 1 {
-        format!("node {nodes}")
-    } else {
-        format!("nodes {nodes}")
-    }
+pub(super) fn nodes(nodes: &NodeSet) -> impl Display {
+    Said(move |f: &mut Formatter<'_>| {
+        f.write_str(if nodes.len() == 1 { "node " } else { "nodes " })?;
+        nodes.fmt(f)
+    })
 }
 
 /// `nodes 0 0 1 1`: the nodes of each task's GPUs, of the first sixteen tasks; `?` where they are unknown.
@@ -101,18 +124,17 @@ pub(super) fn tasks_by_nodes(tasks: &[(usize, NodeSet)]) -> Vec<(String, String)
                 format!("tasks {} and {more} more", first.join(", "))
             }
         };
-        (tasks, nodes(of))
+        (tasks, nodes(of).to_string())
     });
     groups.collect()
 }
 
 /// `CPU 1`, `CPUs 0-3`.
-pub(super) fn cpus(cpus: &CpuSet) -> String {
-    if cpus.len() == 1 {
-        format!("CPU {cpus}")
-    } else {
-        format!("CPUs {cpus}")
-    }
+pub(super) fn cpus(cpus: &CpuSet) -> impl Display {
+    Said(move |f: &mut Formatter<'_>| {
+        f.write_str(if cpus.len() == 1 { "CPU " } else { "CPUs " })?;
+        cpus.fmt(f)
+    })
 }
 
 /// `1 CPU`, `4 CPUs`.
@@ -136,53 +158,66 @@ pub(super) fn widths(tasks: usize, fewest: usize, most: usize) -> String {
 }
 
 /// `memory prefers node 0` and its kind, of a task with GPUs on `gpu_nodes`.
-pub(super) fn memory(plan: &MemoryPlan, gpu_nodes: &NodeSet) -> String {
+pub(super) fn memory(plan: &MemoryPlan, gpu_nodes: &NodeSet) -> impl Display {
+    Said(move |f: &mut Formatter<'_>| write_memory(plan, gpu_nodes, f))
+}
+
+fn write_memory(plan: &MemoryPlan, gpu_nodes: &NodeSet, f: &mut Formatter<'_>) -> fmt::Result {
     let without = gpu_nodes.difference(&plan.nodes);
     // Ours alone: the user's own goes by the CPUs, or by what was typed.
     if plan.is_change() && !plan.follows_cpus && !without.is_empty() {
-        return nearest_memory(plan.policy, &nodes(&plan.nodes), &nodes(&without));
+        return write_nearest_memory(plan.policy, &plan.nodes, &without, f);
     }
     let nodes = nodes(&plan.nodes);
     match (plan.policy, plan.left) {
-        (MemoryPolicy::Default, Some(MemoryLeft::Unchanged)) => "memory left as it is".to_owned(),
+        (MemoryPolicy::Default, Some(MemoryLeft::Unchanged)) => f.write_str("memory left as it is"),
         (MemoryPolicy::Default, Some(MemoryLeft::UserBound)) => {
-            "memory left to the user's --mem-bind".to_owned()
+            f.write_str("memory left to the user's --mem-bind")
         }
         (MemoryPolicy::Default, Some(MemoryLeft::DefaultFits) | None) => {
-            "memory by the default policy".to_owned()
+            f.write_str("memory by the default policy")
         }
         (MemoryPolicy::Preferred | MemoryPolicy::PreferredMany, None) if plan.follows_cpus => {
-            format!("memory prefers {nodes} (the user's --mem-bind=local)")
+            write!(f, "memory prefers {nodes} (the user's --mem-bind=local)")
         }
         (_, None) if plan.follows_cpus => {
-            format!("memory bound to {nodes} (the user's --mem-bind=local)")
+            write!(f, "memory bound to {nodes} (the user's --mem-bind=local)")
         }
         (MemoryPolicy::Preferred | MemoryPolicy::PreferredMany, None) => {
-            format!("memory prefers {nodes}")
+            write!(f, "memory prefers {nodes}")
         }
-        (MemoryPolicy::Bind, None) => format!("memory bound to {nodes}"),
-        (MemoryPolicy::Interleave, None) => format!("memory interleaved over {nodes}"),
+        (MemoryPolicy::Bind, None) => write!(f, "memory bound to {nodes}"),
+        (MemoryPolicy::Interleave, None) => write!(f, "memory interleaved over {nodes}"),
         (MemoryPolicy::Preferred | MemoryPolicy::PreferredMany, Some(_)) => {
-            format!("memory prefers {nodes} by the user's --mem-bind")
+            write!(f, "memory prefers {nodes} by the user's --mem-bind")
         }
         (MemoryPolicy::Bind, Some(_)) => {
-            format!("memory bound to {nodes} by the user's --mem-bind")
+            write!(f, "memory bound to {nodes} by the user's --mem-bind")
         }
         (MemoryPolicy::Interleave, Some(_)) => {
-            format!("memory interleaved over {nodes} by the user's policy")
+            write!(f, "memory interleaved over {nodes} by the user's policy")
         }
     }
 }
 
 /// Memory near GPUs on nodes that have none for the task, `without`.
-fn nearest_memory(policy: MemoryPolicy, nodes: &str, without: &str) -> String {
+fn write_nearest_memory(
+    policy: MemoryPolicy,
+    on: &NodeSet,
+    without: &NodeSet,
+    f: &mut Formatter<'_>,
+) -> fmt::Result {
+    let (nodes, without) = (nodes(on), nodes(without));
     match policy {
         MemoryPolicy::Preferred | MemoryPolicy::PreferredMany | MemoryPolicy::Default => {
-            format!("memory prefers {nodes} (none for it on {without})")
+            write!(f, "memory prefers {nodes} (none for it on {without})")
         }
-        MemoryPolicy::Bind => format!("memory bound to {nodes} (none for it on {without})"),
+        MemoryPolicy::Bind => write!(f, "memory bound to {nodes} (none for it on {without})"),
         MemoryPolicy::Interleave => {
-            format!("memory interleaved over {nodes} (none for it on {without})")
+            write!(
+                f,
+                "memory interleaved over {nodes} (none for it on {without})"
+            )
         }
     }
 }

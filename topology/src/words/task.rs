@@ -1,6 +1,9 @@
 //! The line of one task.
 
-use super::{Voice, launch::of_task, phrases, refusal};
+use std::fmt::{self, Display, Formatter, Write as _};
+
+use super::phrases::{self, Said};
+use super::{Voice, launch::of_task, refusal};
 use crate::binding::{Cost, CpusLeft, Place, TaskCase, TaskPlan, Verdict};
 use crate::names::GpuNames;
 use crate::nics::NicDocument;
@@ -29,13 +32,27 @@ pub fn task_line_with_nics(
 
 /// The line of a task without its host and number: the `message` of JSON documents.
 pub fn task_message(plan: &TaskPlan, gpus: GpuNames<'_>, voice: Voice) -> String {
+    // Few are longer than this.
+    let mut text = String::with_capacity(192);
+    let message = Said(|f: &mut Formatter<'_>| write_message(plan, gpus, voice, f));
+    // A text has room for all that is written.
+    let _ = write!(text, "{message}");
+    text
+}
+
+fn write_message(
+    plan: &TaskPlan,
+    gpus: GpuNames<'_>,
+    voice: Voice,
+    f: &mut Formatter<'_>,
+) -> fmt::Result {
     match (&plan.case, voice) {
-        (TaskCase::Off, Voice::Step) => "off: left as Slurm made it".to_owned(),
-        (TaskCase::Off, Voice::Process) => "off: left as it is".to_owned(),
-        (TaskCase::NoGpu, Voice::Step) => "sees no GPU; left as Slurm made it".to_owned(),
-        (TaskCase::NoGpu, Voice::Process) => "sees no GPU; left as it is".to_owned(),
+        (TaskCase::Off, Voice::Step) => f.write_str("off: left as Slurm made it"),
+        (TaskCase::Off, Voice::Process) => f.write_str("off: left as it is"),
+        (TaskCase::NoGpu, Voice::Step) => f.write_str("sees no GPU; left as Slurm made it"),
+        (TaskCase::NoGpu, Voice::Process) => f.write_str("sees no GPU; left as it is"),
         (TaskCase::UnknownNode { gpu, can_be_named }, _) => {
-            unknown_node(&gpus.name(*gpu), *can_be_named, Fate::of(plan), voice)
+            write_unknown_node(&gpus.name(*gpu), *can_be_named, plan, voice, f)
         }
         (
             TaskCase::Far {
@@ -44,9 +61,14 @@ pub fn task_message(plan: &TaskPlan, gpus: GpuNames<'_>, voice: Voice) -> String
                 cost,
             },
             _,
-        ) => far(plan, gpus, gpu_nodes, step, *cost, voice),
-        (TaskCase::CpusLeft { gpu_nodes, why }, _) => cpus_left(plan, gpus, gpu_nodes, *why),
-        (TaskCase::Crowded { gpu_nodes }, _) => crowded(plan, gpus, gpu_nodes, voice),
+        ) => {
+            let cost = cost_words(*cost);
+            write_far(plan, gpus, (gpu_nodes, step), &cost, voice, f)
+        }
+        (TaskCase::CpusLeft { gpu_nodes, why }, _) => {
+            write_cpus_left(plan, gpus, gpu_nodes, *why, f)
+        }
+        (TaskCase::Crowded { gpu_nodes }, _) => write_crowded(plan, gpus, gpu_nodes, voice, f),
         (
             TaskCase::Placed {
                 gpu_nodes,
@@ -54,8 +76,10 @@ pub fn task_message(plan: &TaskPlan, gpus: GpuNames<'_>, voice: Voice) -> String
                 far_gpus,
             },
             _,
-        ) => placed(plan, gpus, gpu_nodes, *local_cpus, far_gpus),
-        (TaskCase::Refused(refused), _) => refusal::refusal_reason(refused, gpus, voice),
+        ) => write_placed(plan, gpus, gpu_nodes, (*local_cpus, far_gpus), f),
+        (TaskCase::Refused(refused), _) => {
+            f.write_str(&refusal::refusal_reason(refused, gpus, voice))
+        }
     }
 }
 
@@ -71,85 +95,97 @@ enum Fate {
 }
 
 impl Fate {
-    fn of(plan: &TaskPlan) -> (Self, String) {
-        let fate = match (plan.bind_cpus, plan.is_dry_run) {
+    fn of(plan: &TaskPlan) -> Self {
+        match (plan.bind_cpus, plan.is_dry_run) {
             (false, _) => Self::Left,
             (true, false) => Self::Moved,
             (true, true) => Self::WouldMove,
-        };
-        (fate, phrases::cpus(&plan.cpus))
+        }
     }
 }
 
-fn unknown_node(
+fn write_unknown_node(
     gpu: &str,
     can_be_named: bool,
-    (fate, cpus): (Fate, String),
+    plan: &TaskPlan,
     voice: Voice,
-) -> String {
-    let became = match (fate, voice) {
-        (Fate::Left, Voice::Step) => "left as Slurm made it".to_owned(),
-        (Fate::Left, Voice::Process) => "left as it is".to_owned(),
-        (Fate::Moved, _) => format!("moved to {cpus}"),
-        (Fate::WouldMove, _) => format!("would be moved to {cpus}"),
-    };
-    let cure = if can_be_named {
+    f: &mut Formatter<'_>,
+) -> fmt::Result {
+    write!(f, "the NUMA node of {gpu} is unknown; ")?;
+    let cpus = phrases::cpus(&plan.cpus);
+    match (Fate::of(plan), voice) {
+        (Fate::Left, Voice::Step) => f.write_str("left as Slurm made it"),
+        (Fate::Left, Voice::Process) => f.write_str("left as it is"),
+        (Fate::Moved, _) => write!(f, "moved to {cpus}"),
+        (Fate::WouldMove, _) => write!(f, "would be moved to {cpus}"),
+    }?;
+    f.write_str(if can_be_named {
         " (name the node in /etc/gpu-numa-bind/localities)"
     } else {
         ""
-    };
-    format!("the NUMA node of {gpu} is unknown; {became}{cure}")
+    })
 }
 
-fn far(
+fn write_far(
     plan: &TaskPlan,
     names: GpuNames<'_>,
-    gpu_nodes: &NodeSet,
-    step: &Place,
-    cost: Cost,
+    (gpu_nodes, step): (&NodeSet, &Place),
+    cost: &str,
     voice: Voice,
-) -> String {
+    f: &mut Formatter<'_>,
+) -> fmt::Result {
     let gpus = phrases::gpus(&plan.gpus, names);
     let is_one = plan.gpus.len() == 1;
     let gpu_nodes = phrases::nodes(gpu_nodes);
     let (step_cpus, step_nodes) = (phrases::cpus(&step.cpus), phrases::nodes(&step.nodes));
-    let cost = cost_words(cost);
-    let (fate, cpus) = Fate::of(plan);
+    let (fate, cpus) = (Fate::of(plan), phrases::cpus(&plan.cpus));
     match (voice, is_one, fate) {
-        (Voice::Step, true, Fate::Left) => format!(
+        (Voice::Step, true, Fate::Left) => write!(
+            f,
             "{gpus} is on {gpu_nodes}, but the step only has {step_cpus}, on {step_nodes}; left as Slurm made it ({cost})"
         ),
-        (Voice::Step, false, Fate::Left) => format!(
+        (Voice::Step, false, Fate::Left) => write!(
+            f,
             "{gpus} are on {gpu_nodes}, but the step only has {step_cpus}, on {step_nodes}; left as Slurm made it ({cost})"
         ),
-        (Voice::Step, true, Fate::Moved) => format!(
+        (Voice::Step, true, Fate::Moved) => write!(
+            f,
             "{gpus} is on {gpu_nodes}, but the step only has {step_cpus}, on {step_nodes}; moved to {cpus} ({cost})"
         ),
-        (Voice::Step, false, Fate::Moved) => format!(
+        (Voice::Step, false, Fate::Moved) => write!(
+            f,
             "{gpus} are on {gpu_nodes}, but the step only has {step_cpus}, on {step_nodes}; moved to {cpus} ({cost})"
         ),
-        (Voice::Step, true, Fate::WouldMove) => format!(
+        (Voice::Step, true, Fate::WouldMove) => write!(
+            f,
             "{gpus} is on {gpu_nodes}, but the step only has {step_cpus}, on {step_nodes}; would be moved to {cpus} ({cost})"
         ),
-        (Voice::Step, false, Fate::WouldMove) => format!(
+        (Voice::Step, false, Fate::WouldMove) => write!(
+            f,
             "{gpus} are on {gpu_nodes}, but the step only has {step_cpus}, on {step_nodes}; would be moved to {cpus} ({cost})"
         ),
-        (Voice::Process, true, Fate::Left) => format!(
+        (Voice::Process, true, Fate::Left) => write!(
+            f,
             "{gpus} is on {gpu_nodes}, but this process may only use {step_cpus}, on {step_nodes}; left as it is ({cost})"
         ),
-        (Voice::Process, false, Fate::Left) => format!(
+        (Voice::Process, false, Fate::Left) => write!(
+            f,
             "{gpus} are on {gpu_nodes}, but this process may only use {step_cpus}, on {step_nodes}; left as it is ({cost})"
         ),
-        (Voice::Process, true, Fate::Moved) => format!(
+        (Voice::Process, true, Fate::Moved) => write!(
+            f,
             "{gpus} is on {gpu_nodes}, but this process may only use {step_cpus}, on {step_nodes}; moved to {cpus} ({cost})"
         ),
-        (Voice::Process, false, Fate::Moved) => format!(
+        (Voice::Process, false, Fate::Moved) => write!(
+            f,
             "{gpus} are on {gpu_nodes}, but this process may only use {step_cpus}, on {step_nodes}; moved to {cpus} ({cost})"
         ),
-        (Voice::Process, true, Fate::WouldMove) => format!(
+        (Voice::Process, true, Fate::WouldMove) => write!(
+            f,
             "{gpus} is on {gpu_nodes}, but this process may only use {step_cpus}, on {step_nodes}; would be moved to {cpus} ({cost})"
         ),
-        (Voice::Process, false, Fate::WouldMove) => format!(
+        (Voice::Process, false, Fate::WouldMove) => write!(
+            f,
             "{gpus} are on {gpu_nodes}, but this process may only use {step_cpus}, on {step_nodes}; would be moved to {cpus} ({cost})"
         ),
     }
@@ -167,16 +203,24 @@ fn cost_words(cost: Cost) -> String {
 }
 
 /// The task's GPUs, which may be its share of more.
-fn own_gpus(plan: &TaskPlan, names: GpuNames<'_>) -> String {
-    let gpus = phrases::gpus(&plan.gpus, names);
-    if plan.is_share {
-        format!("{gpus} (its share by local id)")
-    } else {
-        gpus
-    }
+fn own_gpus(plan: &TaskPlan, names: GpuNames<'_>) -> impl Display {
+    Said(move |f: &mut Formatter<'_>| {
+        phrases::gpus(&plan.gpus, names).fmt(f)?;
+        f.write_str(if plan.is_share {
+            " (its share by local id)"
+        } else {
+            ""
+        })
+    })
 }
 
-fn cpus_left(plan: &TaskPlan, names: GpuNames<'_>, gpu_nodes: &NodeSet, why: CpusLeft) -> String {
+fn write_cpus_left(
+    plan: &TaskPlan,
+    names: GpuNames<'_>,
+    gpu_nodes: &NodeSet,
+    why: CpusLeft,
+    f: &mut Formatter<'_>,
+) -> fmt::Result {
     let (gpus, nodes) = (own_gpus(plan, names), phrases::nodes(gpu_nodes));
     let (cpus, memory) = (
         phrases::cpus(&plan.cpus),
@@ -184,37 +228,54 @@ fn cpus_left(plan: &TaskPlan, names: GpuNames<'_>, gpu_nodes: &NodeSet, why: Cpu
     );
     match why {
         CpusLeft::UserCpus => {
-            format!("{gpus} {nodes}, {cpus} left to the user's --cpu-bind, {memory}")
+            write!(
+                f,
+                "{gpus} {nodes}, {cpus} left to the user's --cpu-bind, {memory}"
+            )
         }
         CpusLeft::UserMemory => {
-            format!("{gpus} {nodes}, {cpus} left near the user's memory, {memory}")
+            write!(
+                f,
+                "{gpus} {nodes}, {cpus} left near the user's memory, {memory}"
+            )
         }
-        CpusLeft::NotOwned => format!(
+        CpusLeft::NotOwned => write!(
+            f,
             "{gpus} {nodes}, {cpus} left as Slurm made it (which of them are the step's is unknown), {memory}"
         ),
     }
 }
 
-fn crowded(plan: &TaskPlan, names: GpuNames<'_>, gpu_nodes: &NodeSet, voice: Voice) -> String {
+fn write_crowded(
+    plan: &TaskPlan,
+    names: GpuNames<'_>,
+    gpu_nodes: &NodeSet,
+    voice: Voice,
+    f: &mut Formatter<'_>,
+) -> fmt::Result {
     let (gpus, nodes) = (own_gpus(plan, names), phrases::nodes(gpu_nodes));
     let memory = phrases::memory(&plan.memory, gpu_nodes);
     match voice {
-        Voice::Step => format!(
+        Voice::Step => write!(
+            f,
             "{gpus} {nodes}: other tasks have all of the step's CPUs there; left as Slurm made it, {memory}"
         ),
         Voice::Process => {
-            format!("{gpus} {nodes}: other ranks have all the CPUs there; left as it is, {memory}")
+            write!(
+                f,
+                "{gpus} {nodes}: other ranks have all the CPUs there; left as it is, {memory}"
+            )
         }
     }
 }
 
-fn placed(
+fn write_placed(
     plan: &TaskPlan,
     names: GpuNames<'_>,
     gpu_nodes: &NodeSet,
-    local: usize,
-    far_gpus: &[PciAddress],
-) -> String {
+    (local, far_gpus): (usize, &[PciAddress]),
+    f: &mut Formatter<'_>,
+) -> fmt::Result {
     let (gpus, nodes) = (own_gpus(plan, names), phrases::nodes(gpu_nodes));
     let (cpus, memory) = (
         phrases::cpus(&plan.cpus),
@@ -223,46 +284,67 @@ fn placed(
     let all = phrases::cpu_count(plan.cpus.len());
     match (plan.verdict, plan.is_dry_run) {
         (Verdict::Spanning, false) => {
-            format!("{gpus} {nodes}, {cpus}, {memory}: spanning (its GPUs are on several nodes)")
+            write!(
+                f,
+                "{gpus} {nodes}, {cpus}, {memory}: spanning (its GPUs are on several nodes)"
+            )
         }
-        (Verdict::Spanning, true) => format!(
+        (Verdict::Spanning, true) => write!(
+            f,
             "{gpus} {nodes}, {cpus}, {memory}: spanning (its GPUs are on several nodes; policy none changes nothing)"
         ),
         (Verdict::Partial, false) if !far_gpus.is_empty() => {
             let far = phrases::gpus(far_gpus, names);
-            format!(
+            write!(
+                f,
                 "{gpus} {nodes}, {cpus}, {memory}: partial ({local} of {all} local, none of them to {far})"
             )
         }
         (Verdict::Partial, true) if !far_gpus.is_empty() => {
             let far = phrases::gpus(far_gpus, names);
-            format!(
+            write!(
+                f,
                 "{gpus} {nodes}, {cpus}, {memory}: partial ({local} of {all} local, none of them to {far}; policy none changes nothing)"
             )
         }
         (Verdict::Partial, false) => {
-            format!("{gpus} {nodes}, {cpus}, {memory}: partial ({local} of {all} local)")
+            write!(
+                f,
+                "{gpus} {nodes}, {cpus}, {memory}: partial ({local} of {all} local)"
+            )
         }
-        (Verdict::Partial, true) => format!(
+        (Verdict::Partial, true) => write!(
+            f,
             "{gpus} {nodes}, {cpus}, {memory}: partial ({local} of {all} local; policy none changes nothing)"
         ),
         (Verdict::Remote, false) => {
-            format!("{gpus} {nodes}, {cpus}, {memory}: remote (0 of {all} local)")
+            write!(
+                f,
+                "{gpus} {nodes}, {cpus}, {memory}: remote (0 of {all} local)"
+            )
         }
-        (Verdict::Remote, true) => format!(
+        (Verdict::Remote, true) => write!(
+            f,
             "{gpus} {nodes}, {cpus}, {memory}: remote (0 of {all} local; policy none changes nothing)"
         ),
         (Verdict::Local, false) if plan.memory.is_far => {
-            format!("{gpus} {nodes}, {cpus}, {memory}: CPUs local, memory not")
+            write!(
+                f,
+                "{gpus} {nodes}, {cpus}, {memory}: CPUs local, memory not"
+            )
         }
-        (Verdict::Local, true) if plan.memory.is_far => format!(
+        (Verdict::Local, true) if plan.memory.is_far => write!(
+            f,
             "{gpus} {nodes}, {cpus}, {memory}: CPUs local, memory not (policy none changes nothing)"
         ),
         (Verdict::Local | Verdict::Unbound | Verdict::Refused, false) => {
-            format!("{gpus} {nodes}, {cpus}, {memory}: local")
+            write!(f, "{gpus} {nodes}, {cpus}, {memory}: local")
         }
         (Verdict::Local | Verdict::Unbound | Verdict::Refused, true) => {
-            format!("{gpus} {nodes}, {cpus}, {memory}: local (policy none changes nothing)")
+            write!(
+                f,
+                "{gpus} {nodes}, {cpus}, {memory}: local (policy none changes nothing)"
+            )
         }
     }
 }
