@@ -154,14 +154,21 @@ struct Decision<'m> {
 impl Decision<'_> {
     /// The NICs of a task.
     fn nics(&self, machine: &Machine, task: usize) -> Option<&NicShare> {
-        let tasks = &self.plan.tasks;
         let all = self.nics.get_or_init(|| nics_of_plan(machine, &self.plan));
-        all.get(tasks.iter().position(|own| own.task == task)?)
+        all.get(self.place_of(task)?)
     }
 
     /// The plan of a task.
     fn of(&self, task: usize) -> Option<&TaskPlan> {
-        self.plan.tasks.iter().find(|plan| plan.task == task)
+        self.plan.tasks.get(self.place_of(task)?)
+    }
+
+    /// Where the plan has a task: at its number, but of a task alone.
+    fn place_of(&self, task: usize) -> Option<usize> {
+        let tasks = &self.plan.tasks;
+        let is_at = |place: &usize| tasks.get(*place).is_some_and(|plan| plan.task == task);
+        let at_number = Some(task).filter(is_at);
+        at_number.or_else(|| tasks.iter().position(|plan| plan.task == task))
     }
 }
 

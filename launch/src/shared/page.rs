@@ -9,6 +9,7 @@
 //! in the page, and the decision is a function of that: where the one that decides is late or gone, each of the others
 //! comes to the same decision by itself.
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -477,9 +478,10 @@ impl<M: SharedMemory> Page<M> {
             .memory
             .words()
             .get(start..start.checked_add(len.div_ceil(4))?)?;
-        let mut bytes = Vec::with_capacity(words.len() * 4);
-        for word in words {
-            bytes.extend(word.load(Ordering::Relaxed).to_le_bytes());
+        let mut bytes = vec![0; words.len() * 4];
+        let (places, _) = bytes.as_chunks_mut();
+        for (place, word) in places.iter_mut().zip(words) {
+            *place = word.load(Ordering::Relaxed).to_le_bytes();
         }
         bytes.truncate(len);
         let rest = bytes.split_off(first.min(len));
@@ -523,9 +525,15 @@ impl<M: SharedMemory> Page<M> {
             u32::try_from(report).ok()?,
         ];
         head.copy_from_slice(&head_words);
-        let bytes = [order.lines.as_bytes(), order.report.as_bytes()].concat();
-        let packed: Vec<u32> = bytes.chunks(4).map(pack).collect();
-        store(text, &packed);
+        // Most have no lines.
+        let bytes = if order.lines.is_empty() {
+            Cow::Borrowed(order.report.as_bytes())
+        } else {
+            Cow::Owned([order.lines.as_bytes(), order.report.as_bytes()].concat())
+        };
+        for (word, bytes) in text.iter().zip(bytes.chunks(4)) {
+            word.store(pack(bytes), Ordering::Relaxed);
+        }
         store(self.order_of(task)?, &words);
         Some(at + len)
     }
@@ -605,6 +613,9 @@ fn join(halves: &[u32]) -> Vec<u64> {
 
 /// Up to four bytes as a word.
 fn pack(bytes: &[u8]) -> u32 {
+    if let Ok(bytes) = bytes.try_into() {
+        return u32::from_le_bytes(bytes);
+    }
     let mut word = [0; 4];
     for (to, from) in word.iter_mut().zip(bytes) {
         *to = *from;
