@@ -1,10 +1,8 @@
 //! Safe calls on the handle that Slurm gives each hook.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::marker::PhantomData;
 use std::ptr;
-
-use smallvec::SmallVec;
 
 use super::sys;
 
@@ -55,22 +53,39 @@ pub struct Spank<'hook> {
 /// The longest environment value that is read, in bytes.
 const LONGEST_VALUE: usize = 1 << 20;
 
-/// A text with a NUL at its end, without an allocation where it is as short as a name or a path.
-struct CText(SmallVec<[u8; 128]>);
+/// Bytes of a text that needs no allocation: as many as a name or a path has.
+const SHORT_TEXT: usize = 128;
+
+/// A text with a NUL at its end, without an allocation where it is short.
+enum CText {
+    Short([u8; SHORT_TEXT]),
+    Long(CString),
+}
 
 impl CText {
     /// None where a NUL is in the text.
+    #[inline]
     fn new(text: &str) -> Option<Self> {
-        let mut bytes = SmallVec::<[u8; 128]>::with_capacity(text.len() + 1);
-        bytes.extend_from_slice(text.as_bytes());
-        bytes.push(0);
+        let mut short = [0; SHORT_TEXT];
+        // One byte at least stays the NUL.
+        let place = short.get_mut(..text.len());
+        let made = match place.filter(|_| text.len() < SHORT_TEXT) {
+            Some(place) => {
+                place.copy_from_slice(text.as_bytes());
+                Self::Short(short)
+            }
+            None => Self::Long(CString::new(text).ok()?),
+        };
         // SAFETY: the bytes end with a NUL.  The C library looks for the first a vector at a time.
-        let length = unsafe { libc::strlen(bytes.as_ptr().cast()) };
-        (length == text.len()).then_some(Self(bytes))
+        let length = unsafe { libc::strlen(made.as_ptr()) };
+        (length == text.len()).then_some(made)
     }
 
     fn as_ptr(&self) -> *const c_char {
-        self.0.as_ptr().cast()
+        match self {
+            Self::Short(bytes) => bytes.as_ptr().cast(),
+            Self::Long(text) => text.as_ptr(),
+        }
     }
 }
 
