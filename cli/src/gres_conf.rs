@@ -470,7 +470,7 @@ impl<'a> Host<'a> {
             (
                 self.map.is_none(),
                 "the machine's sockets or cores differ: Slurm counts them in whole numbers, and which of its core numbers are \
-                 near a GPU is unknown, so Cores= is left out"
+                 near a GPU is unknown, so Cores= is left out; every release takes lines without it"
                     .to_owned(),
             ),
             (

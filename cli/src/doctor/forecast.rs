@@ -8,7 +8,7 @@ use slurm_config::cores::{CoreSet, Counts};
 use slurm_config::gres::{NodeGres, fault_of};
 use slurm_config::node::{Node, Shape};
 use slurm_config::registration::{
-    Fatal, Record, Refused, Registration, registered_shape, shares_gpus, type_of_name,
+    Fatal, Record, Refused, Registration, registered_shape, sharing, type_of_name,
 };
 use slurm_config::release::Release;
 use slurm_config::rules::{self, CoresRule, RestrictedCores, Series};
@@ -540,7 +540,7 @@ fn register(
         }
     }
     // What is wrong with the lines is so whatever is found.
-    match Registration::of(&own, node, None, Series::of(release)) {
+    match Registration::of(&own, node, None, Series::of(release), &shared_by(slurm)) {
         Err(Fatal::SharedAlone { .. }) if own.detects() => {}
         Err(why) => return Err((ForecastOutcome::NoStart, why.to_string())),
         Ok(_) => {}
@@ -550,7 +550,7 @@ fn register(
     } else {
         None
     };
-    Registration::of(&own, node, detected, Series::of(release))
+    Registration::of(&own, node, detected, Series::of(release), &shared_by(slurm))
         .map(|own| {
             if splits_several_files(slurm, release) {
                 own.with_files_split()
@@ -563,8 +563,13 @@ fn register(
 
 /// Whether slurmd takes each file of a MIG instance for a GPU of its own.
 pub(super) fn splits_several_files(slurm: &Slurm, release: Release) -> bool {
+    rules::splits_several_files(release) && !shared_by(slurm).is_empty()
+}
+
+/// The GRES of GresTypes= that share GPUs.
+pub(super) fn shared_by(slurm: &Slurm) -> Vec<&'static str> {
     let types = slurm.value("grestypes");
-    rules::splits_several_files(release) && types.is_some_and(|(value, _)| shares_gpus(value))
+    types.map_or_else(Vec::new, |(value, _)| sharing(value))
 }
 
 /// How many GPUs the lines of gres.conf are for slurmd of the release at hand.

@@ -703,7 +703,9 @@ fn check_ignored(gres: &NodeGres<'_>, report: &mut DoctorReport) {
 /// What slurmd refuses in the lines together, such as two without File= and Type=.
 fn check_lines(world: &World<'_>, node: &Node, gres: &NodeGres<'_>, report: &mut DoctorReport) {
     let series = world.release.map_or_else(Series::newest, Series::of);
-    let Err(fatal) = Registration::of(gres, node, None, series) else {
+    let shared = world.slurm.as_ref().map(forecast::shared_by);
+    let shared = shared.unwrap_or_default();
+    let Err(fatal) = Registration::of(gres, node, None, series, &shared) else {
         return;
     };
     let join = |lines: &[GresLine<'_>]| {

@@ -1,5 +1,7 @@
 //! slurm.conf's line for this host against the machine.
 
+use std::collections::BTreeSet;
+
 use slurm_config::cores::{Counts, SocketKind};
 use slurm_config::gres::{GresLine, NodeGres};
 use slurm_config::keys::of_node_line;
@@ -141,32 +143,7 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Doctor
     if there == 0 {
         return;
     }
-    let types = slurm.value("grestypes");
-    if !slurm.has_gpu_type() {
-        report.find(
-            "gres-types",
-            Harm::StopsJobs,
-            types.map_or_else(
-                || {
-                    format!(
-                        "{}: no GresTypes, but the host has {there} GPUs",
-                        slurm.path
-                    )
-                },
-                |(_, line)| line.quote("GresTypes"),
-            ),
-            "no job can ask for a GPU, so no task is bound to one",
-            types.map_or_else(
-                || format!("{}: GresTypes=gpu", slurm.path),
-                |(value, line)| {
-                    let others = value.split(',').map(str::trim);
-                    let others = others.filter(|word| !word.eq_ignore_ascii_case("gpu"));
-                    let all: Vec<&str> = std::iter::once("gpu").chain(others).collect();
-                    format!("{}: GresTypes={}", line.place(), all.join(","))
-                },
-            ),
-        );
-    }
+    check_types(slurm, node, there, report);
     // Whatever their type is called, devices of several files are parts of GPUs.
     let lines = slurm.gres.as_deref().unwrap_or_default();
     let has_parts = NodeGres::of(lines, &node.name, "gpu")
@@ -230,6 +207,59 @@ fn check_gres(world: &World<'_>, slurm: &Slurm, node: &Node, report: &mut Doctor
         }
         Some(_) => {}
     }
+}
+
+/// What of the host's GPUs and of the node's `Gres=` GresTypes does not name: slurmctld compares names as they are written, and leaves
+/// out the others (`gres_name_filter`, interfaces/gres.c).
+fn check_types(slurm: &Slurm, node: &Node, there: usize, report: &mut DoctorReport) {
+    let types = slurm.value("grestypes");
+    let value = types.map_or("", |(value, _)| value);
+    let known = value.split(',').map(str::trim);
+    let known: Vec<&str> = known.filter(|word| !word.is_empty()).collect();
+    let items = node.gres_items();
+    let names = items
+        .iter()
+        .filter_map(|item| item.split([':', '(']).next().filter(|name| *name != "gpu"));
+    let mut missing: Vec<&str> = names.filter(|name| !known.contains(name)).collect();
+    let mut seen = BTreeSet::new();
+    missing.retain(|name| seen.insert(*name));
+    let has_gpu = slurm.has_gpu_type();
+    if has_gpu && missing.is_empty() {
+        return;
+    }
+    let mut all = vec!["gpu"];
+    all.append(&mut missing.clone());
+    // One that is there in another case is replaced.
+    let is_other = |word: &&str| !all.iter().any(|own| own.eq_ignore_ascii_case(word));
+    let others: Vec<&str> = known.iter().copied().filter(is_other).collect();
+    all.splice(1..1, others);
+    let change = match types {
+        Some((_, line)) => format!("{}: GresTypes={}", line.place(), all.join(",")),
+        None => format!("{}: GresTypes={}", slurm.path, all.join(",")),
+    };
+    if !has_gpu {
+        let evidence = match types {
+            Some((_, line)) => line.quote("GresTypes"),
+            None => format!(
+                "{}: no GresTypes, but the host has {there} GPUs",
+                slurm.path
+            ),
+        };
+        let effect = "no job can ask for a GPU, so no task is bound to one";
+        report.find("gres-types", Harm::StopsJobs, evidence, effect, change);
+        return;
+    }
+    let missing = missing.join(", ");
+    report.find(
+        "gres-types",
+        Harm::StopsBinding,
+        format!("{}: Gres= has {missing}, which GresTypes={value} does not name", node.line.place()),
+        format!(
+            "slurmctld leaves it out (\"Invalid GRES configured on node {}\"), and refuses jobs that ask for it",
+            node.name
+        ),
+        change,
+    );
 }
 
 /// `Gres=` with the GPUs that there are.

@@ -22,6 +22,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
             format!("sed -i 's/\\r$//' {file}"),
         );
     }
+    check_required(slurm, entries, report);
     let ours: Vec<&Entry> = entries.iter().filter(|entry| entry.loads(PLUGIN)).collect();
     let Some(first) = ours.first() else {
         if slurm.carriage_return.is_none() {
@@ -261,7 +262,7 @@ fn check_line(slurm: &Slurm, entry: &Entry, report: &mut DoctorReport) {
         }
     }
     check_memory(slurm, entry, arguments, report);
-    check_file(slurm, entry, path, report);
+    check_file(slurm, entry, path, *is_required, report);
 }
 
 /// Arguments that are given twice, of which the plugin takes the last; `lock=` adds to what is locked.
@@ -309,22 +310,20 @@ fn check_memory(slurm: &Slurm, entry: &Entry, arguments: &[String], report: &mut
     );
 }
 
-/// Whether the shared object is where the line says.
-fn check_file(slurm: &Slurm, entry: &Entry, path: &str, report: &mut DoctorReport) {
-    let places: Vec<String> = if path.starts_with('/') {
-        vec![path.to_owned()]
-    } else {
-        let Some((folders, _)) = slurm.value("plugindir") else {
-            report.skip(format!(
-                "{}: whether {path} is in Slurm's own plugin folder",
-                entry.place()
-            ));
-            return;
-        };
-        folders
-            .split(':')
-            .map(|folder| format!("{folder}/{path}"))
-            .collect()
+/// Whether our shared object is where the line says.
+fn check_file(
+    slurm: &Slurm,
+    entry: &Entry,
+    path: &str,
+    is_required: bool,
+    report: &mut DoctorReport,
+) {
+    let place = entry.place();
+    let Some(places) = places_of(slurm, path) else {
+        report.skip(format!(
+            "{place}: whether {path} is in Slurm's own plugin folder"
+        ));
+        return;
     };
     if places.iter().any(|place| slurm.host_has(place)) {
         return;
@@ -340,16 +339,66 @@ fn check_file(slurm: &Slurm, entry: &Entry, path: &str, report: &mut DoctorRepor
     });
     if !is_recorded {
         report.skip(format!(
-            "{}: whether {path} exists (its folder is not in the recording)",
-            entry.place()
+            "{place}: whether {path} exists (its folder is not in the recording)"
         ));
+        return;
+    }
+    if is_required {
+        find_missing(entry, path, report);
         return;
     }
     report.find(
         "plugin-file",
         Harm::StopsBinding,
-        format!("{}: there is no {path}", entry.place()),
+        format!("{place}: there is no {path}"),
         "--gpu-numa-bind is an unknown option, and srun of older releases complains of the file each time",
-        format!("install gpu-numa-bind-slurm, or correct {}", entry.place()),
+        format!("install gpu-numa-bind-slurm, or correct {place}"),
     );
+}
+
+/// Plugins of others without which nothing starts.
+fn check_required(slurm: &Slurm, entries: &[Entry], report: &mut DoctorReport) {
+    for entry in entries.iter().filter(|entry| !entry.loads(PLUGIN)) {
+        let EntryKind::Plugin {
+            is_required: true,
+            path,
+            ..
+        } = &entry.kind
+        else {
+            continue;
+        };
+        let Some(places) = places_of(slurm, path) else {
+            continue;
+        };
+        // A recording has none of them.
+        let is_missing = |place: &String| slurm.host_has_all(place) == Some(false);
+        if places.iter().all(is_missing) {
+            find_missing(entry, path, report);
+        }
+    }
+}
+
+/// A required plugin whose file is not there ends slurmd at its start, and srun, sbatch and salloc (`_spank_stack_process_line`,
+/// common/spank.c, in every release).
+fn find_missing(entry: &Entry, path: &str, report: &mut DoctorReport) {
+    let place = entry.place();
+    report.find(
+        "plugin-file",
+        Harm::StopsJobs,
+        format!("{place}: there is no {path}, which is required"),
+        format!(
+            "slurmd does not start (\"Failed to load plugin {path}. Aborting.\"), and every srun, sbatch and salloc fails"
+        ),
+        format!("{place}: optional instead of required, or the path of the file"),
+    );
+}
+
+/// Where Slurm looks for a plugin; None where that is its own plugin folder.
+fn places_of(slurm: &Slurm, path: &str) -> Option<Vec<String>> {
+    if path.starts_with('/') {
+        return Some(vec![path.to_owned()]);
+    }
+    let (folders, _) = slurm.value("plugindir")?;
+    let folders = folders.split(':');
+    Some(folders.map(|folder| format!("{folder}/{path}")).collect())
 }

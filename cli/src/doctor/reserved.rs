@@ -20,6 +20,7 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
         check_gpus(world, evidence, kept, report);
     }
     if let Some(node) = node {
+        check_count(node, report);
         check_memory(node, report);
     }
     let Some(tree) = &world.tree else { return };
@@ -95,6 +96,28 @@ fn check_quiet(evidence: &str, kept: &CpuSet, ticks: &CpuSet, report: &mut Docto
     );
 }
 
+/// `CoreSpecCount=` that Slurm resets ([`Node::core_spec_count`]).
+fn check_count(node: &Node, report: &mut DoctorReport) {
+    let given = node.whole.get("corespeccount");
+    let Some(count) = given.and_then(slurm_config::values::number) else {
+        return;
+    };
+    let cores = node.geometry().shape().cores();
+    if count < cores || cpu_spec_list(node).is_some() {
+        return;
+    }
+    let place = node.line.place();
+    report.find(
+        "reserved-cpus",
+        Harm::WeakensBinding,
+        format!("{place}: CoreSpecCount={count} is not less than the {cores} cores of the line"),
+        format!(
+            "Slurm keeps one core from jobs (\"CoreSpecCount={count} is invalid, reset to 1\", which each of its commands prints)"
+        ),
+        format!("{place}: CoreSpecCount= with fewer cores than the line has"),
+    );
+}
+
 /// `MemSpecLimit=` that Slurm resets (`_check_callback` of a node's line, common/read_config.c).
 fn check_memory(node: &Node, report: &mut DoctorReport) {
     let Some(kept) = node.mem_spec_limit_mib() else {
@@ -127,6 +150,16 @@ fn check_gpus(world: &World<'_>, evidence: &str, kept: &CpuSet, report: &mut Doc
     });
     let lost: Vec<&Gpu> = lost.collect();
     if lost.is_empty() {
+        return;
+    }
+    if world.machine.online.is_subset(kept) {
+        report.find(
+            "reserved-cpus",
+            Harm::StopsJobs,
+            format!("{evidence}, which are all that there are"),
+            "no job runs here (\"Requested node configuration is not available\")",
+            "CpuSpecList= with some cores of each socket, none of them all of a GPU's NUMA node",
+        );
         return;
     }
     let place = place_of_tasks(world.machine, kept, &lost);

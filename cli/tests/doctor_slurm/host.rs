@@ -3,7 +3,7 @@
 use crate::common::Host;
 use serde_json::Value;
 
-use super::{CONF, GRES, NODES, document, driver, findings, found};
+use super::{CONF, GRES, NODES, document, driver, findings, forecast, found};
 
 #[test]
 fn one_fault_of_several_gpus_is_one_finding_that_lists_them() {
@@ -231,6 +231,38 @@ fn mig_instances_are_whole_and_given_once() {
             ),
         }
     }
+}
+
+/// Of what GresTypes= does not name slurmctld and slurmd leave out what the node's line and gres.conf say, as a real 22.05.8 did.
+#[test]
+fn shards_count_where_gres_types_has_them() {
+    let host = Host::new();
+    host.replace(
+        GRES,
+        "NodeName=gpu9",
+        "Name=shard Count=4\nName=shard Count=4\nNodeName=gpu9",
+    );
+    host.replace(NODES, "Gres=gpu:l40s:4", "Gres=gpu:l40s:4,shard:8");
+    let types = found(&host, "24.11", "gres-types");
+    assert_eq!(types.len(), 1, "{types:?}");
+    assert!(
+        types[0].ends_with("slurm.conf:5: GresTypes=gpu,shard"),
+        "{types:?}"
+    );
+    assert!(found(&host, "24.11", "gres-count").is_empty());
+    assert!(forecast(&host, "24.11").contains("accepted"));
+    host.replace(CONF, "GresTypes=gpu", "GresTypes=gpu,shard");
+    assert!(found(&host, "24.11", "gres-types").is_empty());
+    let counts = found(&host, "24.11", "gres-count");
+    assert_eq!(counts.len(), 1, "{counts:?}");
+    assert!(
+        counts[0].contains("gres/shard has several lines without File="),
+        "{counts:?}"
+    );
+    // In another case it is another name.
+    host.replace(CONF, "GresTypes=gpu,shard", "GresTypes=gpu,Shard,nic");
+    let types = found(&host, "24.11", "gres-types");
+    assert!(types[0].ends_with("GresTypes=gpu,nic,shard"), "{types:?}");
 }
 
 /// As a real 22.05.8 took it: two lines of three files each are six GPUs.

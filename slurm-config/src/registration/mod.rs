@@ -20,13 +20,13 @@ use crate::node::Node;
 use crate::rules::Series;
 
 use detected::{merge_detected, take_lines};
-use shared::{SHARED, Shared};
+use shared::Shared;
 use stop::{check_files, check_lines, read_lines};
 
 pub use detected::{is_part_of, type_of_name};
 pub use refused::Refused;
 pub use shape::registered_shape;
-pub use shared::shares_gpus;
+pub use shared::sharing;
 pub use stop::{Fatal, sets_variable, variable_flag};
 
 /// GPUs that Slurm holds as one record.
@@ -61,7 +61,7 @@ pub struct Registration {
 
 impl Registration {
     /// What slurmd of `series` registers of the GPUs of `gres` under the line of `node`; `detected` is what AutoDetect finds, one
-    /// record each, None where it does not look.
+    /// record each, None where it does not look; `sharing` are the GRES of GresTypes= that share GPUs ([`sharing`]).
     ///
     /// # Errors
     /// Why slurmd does not start.
@@ -70,6 +70,7 @@ impl Registration {
         node: &Node,
         detected: Option<Vec<Record>>,
         series: &Series,
+        sharing: &[&'static str],
     ) -> Result<Self, Fatal> {
         if gres.conflict.is_some() {
             return Err(Fatal::Detections);
@@ -101,7 +102,7 @@ impl Registration {
         records.retain(|record| record.file.is_some());
         check_files(&records)?;
         let mut shared = Vec::new();
-        for name in SHARED {
+        for name in sharing.iter().copied() {
             shared.extend(Shared::of(name, gres, node, &records)?);
         }
         Ok(Self {

@@ -19,9 +19,11 @@ pub(super) struct Shared {
 /// The GRES that share GPUs (`gres_id_shared`, interfaces/gres.c).
 pub(super) const SHARED: [&str; 2] = ["mps", "shard"];
 
-/// Whether a value of `GresTypes=` has a GRES that shares GPUs, whose plugin then looks at every GPU of a node.
-pub fn shares_gpus(gres_types: &str) -> bool {
-    gres_types.split(',').any(|name| SHARED.contains(&name))
+/// The GRES that share GPUs among those that a value of `GresTypes=` names.  Others on a node's line or in gres.conf are left out
+/// (`gres_name_filter`, `_parse_gres_config`, interfaces/gres.c, common/gres.c in 22.05, in every release).
+pub fn sharing(gres_types: &str) -> Vec<&'static str> {
+    let has = |name: &&str| gres_types.split(',').any(|own| own == *name);
+    SHARED.into_iter().filter(has).collect()
 }
 
 impl Shared {

@@ -1,3 +1,4 @@
+use super::shared::SHARED;
 use super::*;
 use crate::config::of_text;
 use crate::node;
@@ -29,7 +30,7 @@ fn outcome_under(
     };
     let found = found.map(|found| found.iter().map(record).collect());
     let series = TABLE.iter().rev().find(|series| series.cores == rule);
-    match Registration::of(&gres, &node, found, series.unwrap()) {
+    match Registration::of(&gres, &node, found, series.unwrap(), &SHARED) {
         Err(fatal) => format!("fatal: {fatal}"),
         Ok(own) => match own.judge(rule, node.geometry().shape()) {
             Err(refused) => format!("drained: {refused}"),
@@ -420,7 +421,7 @@ fn restricted(gres: &str, declared: &str, per_gpu: u64, kept: &str) -> String {
     let text = format!("NodeName=n1 Sockets=2 CoresPerSocket=4 Gres={declared}");
     let node = node::find(&of_text(&text, "slurm.conf"), None).unwrap();
     let series = TABLE.last().unwrap();
-    let own = Registration::of(&gres, &node, None, series).unwrap();
+    let own = Registration::of(&gres, &node, None, series, &SHARED).unwrap();
     let kept = kept.parse().unwrap();
     match own.judge_restricted(per_gpu, &kept, series.cores, node.geometry().shape()) {
         Err(refused) => refused.to_string(),
