@@ -135,25 +135,37 @@ pub fn make(path: &Path, layout: u64) -> Result<(), TableError> {
     }
     bytes.resize(BYTES, 0);
     let new = path.with_extension(format!("new-{}", std::process::id()));
-    let made = fs::OpenOptions::new()
+    let made = write_new(&new, &bytes).and_then(|is_in_memory| {
+        if is_in_memory {
+            fs::rename(&new, path)?;
+        }
+        Ok(is_in_memory)
+    });
+    if let Ok(true) = made {
+        return Ok(());
+    }
+    // The first error is the one to report.
+    let _ = fs::remove_file(&new);
+    Err(match made {
+        Ok(_) => TableError::NotMemory(path.to_owned()),
+        Err(error) => TableError::Make {
+            path: path.to_owned(),
+            error,
+        },
+    })
+}
+
+/// Writes a new file, and says whether it is in memory.
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o644)
-        .open(&new)
-        .and_then(|mut file| {
-            // Whatever the umask: monitoring may run as any user.
-            file.set_permissions(fs::Permissions::from_mode(0o644))?;
-            file.write_all(&bytes)
-        })
-        .and_then(|()| fs::rename(&new, path));
-    made.map_err(|error| {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&new);
-        TableError::Make {
-            path: path.to_owned(),
-            error,
-        }
-    })
+        .open(path)?;
+    // Whatever the umask: monitoring may run as any user.
+    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    file.write_all(bytes)?;
+    Ok(is_in_memory(&file))
 }
 
 fn open_table(path: &Path, flags: OFlags) -> Result<SharedWords, TableError> {
@@ -176,11 +188,14 @@ fn check(path: &Path, file: &File, meta: &Metadata) -> Result<(), TableError> {
             blocks,
         });
     }
+    is_in_memory(file)
+        .then_some(())
+        .ok_or_else(|| TableError::NotMemory(path.to_owned()))
+}
+
+fn is_in_memory(file: &File) -> bool {
     let kind = fstatfs(file).map(|stat| u64::try_from(stat.f_type).unwrap_or(0));
-    if !kind.is_ok_and(|kind| MEMORY.contains(&(kind & 0xffff_ffff))) {
-        return Err(TableError::NotMemory(path.to_owned()));
-    }
-    Ok(())
+    kind.is_ok_and(|kind| MEMORY.contains(&(kind & 0xffff_ffff)))
 }
 
 fn own_words<'w>(
