@@ -62,7 +62,7 @@ fn bash_completes_commands_their_options_and_what_is_below_them() {
             &["PIX", "PXB", "PHB"],
         ),
         (&["gpu-numa", "nccl", "emit", "--p2p", "of"], &["off"]),
-        (&["gpu-numa", "nccl", "ranks", "--nccl", "2.31"], &["2.31"]),
+        (&["gpu-numa", "nccl", "ranks", "--nccl", "2.29"], &["2.29"]),
         // Numbers and lists are no files.
         (&["gpu-numa", "plan", "--tasks", ""], &[""]),
     ] {
