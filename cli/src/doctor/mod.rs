@@ -10,6 +10,7 @@ pub(crate) mod forecast;
 mod foretold;
 mod gres;
 mod gres_cores;
+mod gres_flags;
 mod host;
 mod installed;
 mod interrupts;
