@@ -12,6 +12,9 @@ use crate::reader::System;
 /// How the class of a network adapter begins.
 const NIC_CLASS: &str = "0x02";
 
+/// The deepest chain of switches that is followed, also where a recording leads in a circle.
+const MAX_DEPTH: usize = 32;
+
 /// The `numaid` of what NCCL finds no place for.
 const NOWHERE: &str = "-1";
 
@@ -89,16 +92,20 @@ fn names_net(element: &Element, name: &str) -> bool {
 fn place(
     root: &mut Element,
     machine: &Machine,
-    address: PciAddress,
-    element: Element,
+    mut address: PciAddress,
+    mut element: Element,
 ) -> Option<()> {
-    let device = machine.device(address)?;
-    if !is_found_in_sys(address) {
-        below_cpu(root, NOWHERE, element);
-        return Some(());
-    }
-    let port = device.parent.and_then(|port| machine.device(port));
-    if let Some(switch) = port.and_then(|port| port.parent) {
+    for _ in 0..MAX_DEPTH {
+        let device = machine.device(address)?;
+        if !is_found_in_sys(address) {
+            below_cpu(root, NOWHERE, element);
+            return Some(());
+        }
+        let port = device.parent.and_then(|port| machine.device(port));
+        let Some(switch) = port.and_then(|port| port.parent) else {
+            below_cpu(root, &device.numa_node?.to_string(), element);
+            return Some(());
+        };
         let busid = switch.to_string();
         if let Some(known) = pci_element(root, &busid) {
             insert(known, element);
@@ -106,10 +113,9 @@ fn place(
         }
         let mut above = Element::new("pci").with("busid", busid);
         above.children.push(element);
-        return place(root, machine, switch, above);
+        (address, element) = (switch, above);
     }
-    below_cpu(root, &device.numa_node?.to_string(), element);
-    Some(())
+    None
 }
 
 /// Whether NCCL finds a device in `/sys`: it takes a domain to have four digits (`ncclOsGetPciPath`).
@@ -245,6 +251,15 @@ mod tests {
             "<system version=\"1\"><cpu numaid=\"0\"><pci busid=\"{first}\" class=\"0x030200\"/></cpu></system>"
         );
         let system = read(&text).system.unwrap();
+        // Two bridges, each above the other.
+        let ends = [at("0000:f0:00.0"), at("0000:f1:00.0")];
+        for (own, other) in [(0, 1), (1, 0)] {
+            let mut bridge = machine.device(first).unwrap().clone();
+            (bridge.address, bridge.parent) = (ends[own], Some(ends[other]));
+            machine.pci.push(bridge);
+        }
+        device(&mut machine, &second.to_string()).parent = Some(ends[0]);
+        assert_eq!(completed(&system, &machine).unplaced, [second]);
         machine.pci.clear();
         let found = completed(&system, &machine);
         assert_eq!((found.added, found.unplaced), (vec![], vec![second]));
