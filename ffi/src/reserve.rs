@@ -4,79 +4,71 @@
 //! has no memory for comes from a fixed piece of this library's own, which costs nothing until it is used.
 //!
 //! A process that has just been forked pays for each page that it writes, and the system's allocator writes where the
-//! parent's blocks are.  Such a one may have its first blocks from that piece, side by side on a page or two.
+//! parent's blocks are, and where it has freed some.  So what is made before the fork may come from that piece too, and a
+//! forked process has its first blocks from a part of its own, side by side on a page or two.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Bytes of the reserve: several times what a step on a host of 256 CPUs and 8 GPUs allocates in all.
 const BYTES: usize = 4 << 20;
+/// Bytes for a task: more than one allocates that does not decide for all (7 KiB with 8 GPUs).
+const TASK_BYTES: usize = 16 << 10;
 
-/// The system's allocator, and where that has nothing a reserve of 4 MiB, whose blocks are not used again (but the
-/// last one).
+/// A reserve of 4 MiB, whose blocks are not used again (but the last one of each part): first what tasks have, then the rest.
 ///
-/// The counters come before the bytes, so that the first blocks are on their page, which nothing else is on: what a task
-/// writes beside other variables of ours would be copied first.
+/// The tasks' counter comes before the bytes, so that a task's first blocks are on its page, which nothing else is on: what
+/// a task writes beside other variables of ours would be copied first.
 #[derive(Debug)]
 #[repr(C, align(4096))]
-pub struct WithReserve {
-    used: AtomicUsize,
-    /// Up to where the reserve comes before the system's allocator.
-    first: AtomicUsize,
-    reserve: UnsafeCell<[u8; BYTES]>,
+pub struct Reserve {
+    task_used: AtomicUsize,
+    bytes: UnsafeCell<[u8; BYTES]>,
 }
 
-// SAFETY: blocks of the reserve are given out once each, by an atomic counter; nothing else touches the bytes.
-unsafe impl Sync for WithReserve {}
+// SAFETY: blocks are given out once each, by atomic counters; nothing else touches the bytes.
+unsafe impl Sync for Reserve {}
 
-impl WithReserve {
-    /// One whose reserve is unused.
+impl Reserve {
+    /// One that is unused.
     #[expect(clippy::new_without_default, reason = "a static needs a const fn")]
     pub const fn new() -> Self {
         Self {
-            reserve: UnsafeCell::new([0; BYTES]),
-            used: AtomicUsize::new(0),
-            first: AtomicUsize::new(0),
+            task_used: AtomicUsize::new(0),
+            bytes: UnsafeCell::new([0; BYTES]),
         }
     }
+}
 
-    /// From now on the first `bytes` of the reserve come before the system's allocator.
-    pub fn begin_with(&self, bytes: usize) {
-        self.first.store(bytes.min(BYTES), Ordering::Relaxed);
-    }
+/// The system's allocator, and where that has nothing a reserve.
+#[derive(Debug)]
+pub struct WithReserve {
+    reserve: &'static Reserve,
+    rest_used: AtomicUsize,
+    /// Up to where the rest comes before the system's allocator.
+    first: AtomicUsize,
+    /// Whether the tasks' part comes before the system's allocator.
+    has_tasks: AtomicBool,
+}
 
-    fn start(&self) -> usize {
-        self.reserve.get() as usize
-    }
+/// A part of a reserve, which is its own in what it gives out and takes back.
+struct Part<'a> {
+    bytes: *mut u8,
+    len: usize,
+    used: &'a AtomicUsize,
+}
 
-    /// Where in the reserve a block begins; none for one of the system's.
-    fn offset_of(&self, block: *mut u8) -> Option<usize> {
-        let offset = (block as usize).checked_sub(self.start())?;
-        (offset < BYTES).then_some(offset)
-    }
-
-    /// A block of the reserve, or null when it has no room.
-    fn take(&self, layout: Layout) -> *mut u8 {
-        self.take_below(BYTES, layout)
-    }
-
-    /// A block of what comes before the system's allocator, or null when that has no room.
-    fn take_first(&self, layout: Layout) -> *mut u8 {
-        match self.first.load(Ordering::Relaxed) {
-            0 => ptr::null_mut(),
-            limit => self.take_below(limit, layout),
-        }
-    }
-
-    /// A block of the reserve's first `limit` bytes, or null when they have no room.
+impl Part<'_> {
+    /// A block of the first `limit` bytes, or null when they have no room.
     fn take_below(&self, limit: usize, layout: Layout) -> *mut u8 {
+        let start = self.bytes as usize;
         let place = |used: usize| {
-            let from = (self.start() + used).checked_next_multiple_of(layout.align())?;
-            let offset = from - self.start();
+            let from = (start + used).checked_next_multiple_of(layout.align())?;
+            let offset = from - start;
             let end = offset.checked_add(layout.size())?;
-            (end <= limit).then_some((offset, end))
+            (end <= limit.min(self.len)).then_some((offset, end))
         };
         // What another thread wrote in a block that it gave back comes before what is written in it now.
         let taken = self
@@ -85,29 +77,98 @@ impl WithReserve {
                 place(used).map(|(_, end)| end)
             });
         match taken.ok().and_then(place) {
-            Some((offset, _)) => self.reserve.get().cast::<u8>().wrapping_add(offset),
+            Some((offset, _)) => self.bytes.wrapping_add(offset),
             None => ptr::null_mut(),
         }
     }
 
-    /// Makes the reserve's last block longer or shorter; false for any other.
+    /// Makes the last block longer or shorter; false for any other.
     fn resize(&self, offset: usize, size: usize, new_size: usize) -> bool {
         let (end, new_end) = (offset + size, offset.saturating_add(new_size));
         // As in `take_below`: what follows may have been another thread's.
         let order = (Ordering::AcqRel, Ordering::Relaxed);
-        new_end <= BYTES
+        new_end <= self.len
             && self
                 .used
                 .compare_exchange(end, new_end, order.0, order.1)
                 .is_ok()
     }
 
-    /// Gives back a block of the reserve, if it is the last one.
+    /// Gives back a block, if it is the last one.
     fn give_back(&self, offset: usize, size: usize) {
         let end = offset + size;
         let _ = self
             .used
             .compare_exchange(end, offset, Ordering::Release, Ordering::Relaxed);
+    }
+}
+
+impl WithReserve {
+    /// With a reserve that no other has.
+    pub const fn new(reserve: &'static Reserve) -> Self {
+        Self {
+            reserve,
+            rest_used: AtomicUsize::new(0),
+            first: AtomicUsize::new(0),
+            has_tasks: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on the first `bytes` of the reserve, behind the tasks' part, come before the system's allocator.
+    pub fn begin_with(&self, bytes: usize) {
+        self.first.store(bytes, Ordering::Relaxed);
+    }
+
+    /// From now on the tasks' part comes before the system's allocator, here and in what is forked.  To be called once, while no
+    /// block of that part is in use.
+    pub fn begin_tasks(&self) {
+        // Written here, a forked process has the page to read, and gets one of its own when it writes: one fault, not two.
+        self.reserve.task_used.store(0, Ordering::Relaxed);
+        self.first.store(0, Ordering::Relaxed);
+        self.has_tasks.store(true, Ordering::Relaxed);
+    }
+
+    fn tasks(&self) -> Part<'_> {
+        Part {
+            bytes: self.reserve.bytes.get().cast(),
+            len: TASK_BYTES,
+            used: &self.reserve.task_used,
+        }
+    }
+
+    fn rest(&self) -> Part<'_> {
+        let bytes = self.reserve.bytes.get().cast::<u8>();
+        Part {
+            bytes: bytes.wrapping_add(TASK_BYTES),
+            len: BYTES - TASK_BYTES,
+            used: &self.rest_used,
+        }
+    }
+
+    /// The part of the reserve that a block is of, and where in it; none for one of the system's.
+    fn part_of(&self, block: *mut u8) -> Option<(Part<'_>, usize)> {
+        let offset = (block as usize).checked_sub(self.reserve.bytes.get() as usize)?;
+        match offset.checked_sub(TASK_BYTES) {
+            None => Some((self.tasks(), offset)),
+            Some(offset) if offset < BYTES - TASK_BYTES => Some((self.rest(), offset)),
+            Some(_) => None,
+        }
+    }
+
+    /// A block of the reserve, or null when it has no room.
+    fn take(&self, layout: Layout) -> *mut u8 {
+        self.rest().take_below(BYTES, layout)
+    }
+
+    /// A block of what comes before the system's allocator, or null when that has no room.
+    fn take_first(&self, layout: Layout) -> *mut u8 {
+        if self.has_tasks.load(Ordering::Relaxed) {
+            return self.tasks().take_below(TASK_BYTES, layout);
+        }
+        match self.first.load(Ordering::Relaxed) {
+            0 => ptr::null_mut(),
+            limit => self.rest().take_below(limit, layout),
+        }
     }
 }
 
@@ -146,16 +207,16 @@ unsafe impl GlobalAlloc for WithReserve {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        match self.offset_of(block) {
-            Some(offset) => self.give_back(offset, layout.size()),
+        match self.part_of(block) {
+            Some((part, offset)) => part.give_back(offset, layout.size()),
             // SAFETY: not of the reserve, so the system's, with the layout that the caller promises.
             None => unsafe { System.dealloc(block, layout) },
         }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        match self.offset_of(block) {
-            Some(offset) if self.resize(offset, layout.size(), new_size) => return block,
+        match self.part_of(block) {
+            Some((part, offset)) if part.resize(offset, layout.size(), new_size) => return block,
             Some(_) => {}
             None => {
                 // SAFETY: the system's block; the caller's promises are handed on.
@@ -186,7 +247,8 @@ mod tests {
 
     #[test]
     fn blocks_of_the_reserve_are_apart_aligned_and_the_last_is_used_again() {
-        static ALL: WithReserve = WithReserve::new();
+        static RESERVE: Reserve = Reserve::new();
+        static ALL: WithReserve = WithReserve::new(&RESERVE);
         let all = &ALL;
         let layout = |size, align| Layout::from_size_align(size, align).unwrap();
         let first = all.take(layout(3, 1));
@@ -211,9 +273,10 @@ mod tests {
 
     #[test]
     fn the_first_bytes_come_before_the_systems_allocator_where_it_is_asked_for() {
-        static ALL: WithReserve = WithReserve::new();
+        static RESERVE: Reserve = Reserve::new();
+        static ALL: WithReserve = WithReserve::new(&RESERVE);
         let layout = |size| Layout::from_size_align(size, 8).unwrap();
-        let is_reserves = |block: *mut u8| ALL.offset_of(block).is_some();
+        let is_reserves = |block: *mut u8| ALL.part_of(block).is_some();
         // SAFETY: a size that is not 0.
         let before = unsafe { ALL.alloc(layout(8)) };
         ALL.begin_with(64);
@@ -242,10 +305,43 @@ mod tests {
         unsafe { ALL.dealloc(again, layout(64)) };
     }
 
+    #[test]
+    fn a_forked_task_has_a_part_of_its_own_and_beyond_it_the_systems_memory_and_the_rest() {
+        static RESERVE: Reserve = Reserve::new();
+        static ALL: WithReserve = WithReserve::new(&RESERVE);
+        let layout = |size| Layout::from_size_align(size, 8).unwrap();
+        ALL.begin_with(64);
+        // SAFETY: a size that is not 0.
+        let before = unsafe { ALL.alloc(layout(48)) };
+        ALL.begin_tasks();
+        // SAFETY: as above.
+        let (own, beyond) = unsafe { (ALL.alloc(layout(64)), ALL.alloc(layout(TASK_BYTES))) };
+        let is_tasks = |block| {
+            let part = ALL.part_of(block).map(|(part, _)| part.bytes);
+            part == Some(ALL.tasks().bytes)
+        };
+        assert!(!is_tasks(before) && is_tasks(own) && ALL.part_of(beyond).is_none());
+        // SAFETY: as it was taken: the last of its part, which has no room for more than all of it.
+        let moved = unsafe { ALL.realloc(own, layout(64), TASK_BYTES + 1) };
+        assert!(!is_tasks(moved));
+        // SAFETY: as it was taken, the last of the rest.
+        let grown = unsafe { ALL.realloc(before, layout(48), 96) };
+        assert_eq!(
+            (grown, ALL.take(layout(8))),
+            (before, before.wrapping_add(96))
+        );
+        // SAFETY: as each was taken.
+        unsafe {
+            ALL.dealloc(beyond, layout(TASK_BYTES));
+            ALL.dealloc(moved, layout(TASK_BYTES + 1));
+        }
+    }
+
     /// Under Miri (`make test-miri`) in many orders: it reports a block that two threads have, and one used too long.
     #[test]
     fn blocks_of_several_threads_are_apart_whatever_is_given_back_and_grown() {
-        static ALL: WithReserve = WithReserve::new();
+        static RESERVE: Reserve = Reserve::new();
+        static ALL: WithReserve = WithReserve::new(&RESERVE);
         let layout = |size| Layout::from_size_align(size, 8).unwrap();
         std::thread::scope(|scope| {
             for thread in 1..=3u8 {

@@ -24,16 +24,14 @@ mod tests;
 use std::ffi::{c_char, c_int, c_uint};
 use std::sync::atomic::AtomicU32;
 
-use ffi::reserve::WithReserve;
+use ffi::reserve::{Reserve, WithReserve};
 use ffi::spank::sys::SpankHandle;
 use ffi::spank::{Spank, read_args, read_option_value};
 
 /// So that a lack of memory is not the end of the host's process.
 #[global_allocator]
-static ALLOCATOR: WithReserve = WithReserve::new();
-
-/// How much of the reserve a task begins with: more than one allocates that does not decide for all (7 KiB with 8 GPUs).
-const TASK_BYTES: usize = 16 << 10;
+static ALLOCATOR: WithReserve = WithReserve::new(&RESERVE);
+static RESERVE: Reserve = Reserve::new();
 
 /// The plugin's name, part of the option's name in the environment: the same in every release of ours.
 #[unsafe(no_mangle)]
@@ -116,6 +114,9 @@ pub unsafe extern "C" fn slurm_spank_user_init(
         let prepared = step::prepare(&spank);
         metrics::watch(&spank, &prepared, summary::is_wanted());
         summary::prepare();
+        if step::current().is_some() {
+            ALLOCATOR.begin_tasks();
+        }
     })
 }
 
@@ -131,11 +132,7 @@ pub unsafe extern "C" fn slurm_spank_task_init(
 ) -> c_int {
     // SAFETY: Slurm's own handle, used within this hook.
     let spank = unsafe { Spank::new(spank) };
-    let step = step::current();
-    if step.is_some() {
-        ALLOCATOR.begin_with(TASK_BYTES);
-    }
-    guard::task_hook(&spank, step, |step, came, environment| {
+    guard::task_hook(&spank, step::current(), |step, came, environment| {
         task::run_in(&spank, step, came, environment)
     })
 }

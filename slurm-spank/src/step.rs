@@ -17,9 +17,12 @@ use topology::option::{Policy, Width};
 use topology::set::CpuSet;
 use topology::words::{self, Verb};
 
-use crate::option;
+use crate::{ALLOCATOR, option};
 
 static STEP: OnceCell<Step> = OnceCell::new();
+
+/// How much of the reserve a step is gathered in: more than that takes on most hosts.
+const STEP_BYTES: usize = 256 << 10;
 
 /// What kind of step it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +160,7 @@ pub(crate) fn read_step(
     if asked.is_none() && marks.is_empty() && lost_policy.is_none() {
         return None;
     }
+    ALLOCATOR.begin_with(STEP_BYTES);
     let id = spank.step_id().unwrap_or(0);
     let kind = match id {
         sys::STEP_BATCH | sys::STEP_INTERACTIVE => StepKind::Script,

@@ -458,7 +458,7 @@ fn order_of(functions: &[String]) -> String {
         }
     }
     text + "    *(.text .text.*)\n  }\n}\nINSERT AFTER .eh_frame;\n\
-            SECTIONS {\n  .reserve : { *(.bss.*9ALLOCATOR*) }\n}\nINSERT AFTER .bss;\n"
+            SECTIONS {\n  .reserve : { *(.bss.*7RESERVE*) }\n}\nINSERT AFTER .bss;\n"
 }
 
 /// A function's name with `*` for what another compiler, or other code in the crate, would name otherwise: the hash of the
