@@ -4,6 +4,8 @@
 use std::cmp::Reverse;
 use std::ops::AddAssign;
 
+use smallvec::SmallVec;
+
 use super::near::Near;
 use super::objective::{Merit, Wants};
 use super::pool::Pool;
@@ -11,6 +13,10 @@ use crate::set::CpuSet;
 
 /// Exchanges that are tried by their merit at most: each costs as much as comparing two splits.
 const MOST_TRIES: usize = 2048;
+/// Of those of three tasks, which are many more.
+const MOST_CHAINS: usize = 256;
+/// Tasks on the same nodes of which three are tried; of more it takes longer than a launch should wait.
+const MOST_IN_CHAINS: usize = 8;
 
 /// What decides between splits of one merit, or one task's part of it; the greater, the better.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,8 +63,9 @@ impl Finish {
 }
 
 /// The split that exchanges make of `plan`, of `merit`: never a worse one, and a better [`Finish`] as long as an exchange of two
-/// tasks, or of a task with what nobody has, gains some.  They exchange all that they have, what they have below a cache, a
-/// core, or small cores against a large one; chains over three tasks are not tried.
+/// tasks, or of a task with what nobody has, gains some.  Each gives all that it has, what it has below a cache, some cores
+/// that are alike, small cores for a large one, or nothing: who of two tasks has a core more may change.  Where no two can,
+/// three do whose GPUs are on the same nodes; longer chains are not tried.
 pub(super) fn nearer(
     pool: &Pool,
     wants: Wants<'_>,
@@ -70,14 +77,27 @@ pub(super) fn nearer(
         return (merit, plan);
     }
     let (mut merit, mut plan) = (merit, plan);
-    let mut tries = 0;
-    while tries < MOST_TRIES {
-        let Some(better) = first_better(pool, wants, merit, &plan, &mut tries) else {
+    let (mut tries, mut chains) = (0, 0);
+    while tries < MOST_TRIES && !is_nearest(pool, wants, &plan) {
+        let better = first_better(pool, wants, merit, &plan, &mut tries)
+            .or_else(|| first_chain(pool, wants, merit, &plan, &mut chains));
+        let Some(better) = better else {
             break;
         };
         (merit, plan) = better;
     }
     (merit, plan)
+}
+
+/// Whether no split has more CPUs that are nearer to the GPUs, where nothing else is asked for.
+fn is_nearest(pool: &Pool, wants: Wants<'_>, plan: &[CpuSet]) -> bool {
+    let mut near = CpuSet::new();
+    for own in wants.takers() {
+        near.extend_with(&own.nearest);
+    }
+    let held: usize = plan.iter().map(CpuSet::len).sum();
+    let most = near.common(&pool.cpus).min(held);
+    pool.faster.is_empty() && Finish::of(pool, wants.near, plan).nearest >= most
 }
 
 /// One side of an exchange.
@@ -123,6 +143,7 @@ fn first_better(
     tries: &mut usize,
 ) -> Option<(Merit, Vec<CpuSet>)> {
     let sides = sides(pool, wants, plan);
+    let shared = pool.cores_of_several(&plan.iter().collect::<Vec<_>>());
     for (index, a) in sides.iter().enumerate() {
         for b in sides.iter().skip(index + 1) {
             let is_of_use = a.wants(pool, b) || b.wants(pool, a);
@@ -132,7 +153,9 @@ fn first_better(
             let none = CpuSet::new();
             let mut before = a.finish(pool, &none, &none);
             before += b.finish(pool, &none, &none);
-            let (parts_a, parts_b) = (parts_of(pool, &a.cpus), parts_of(pool, &b.cpus));
+            let both = [a, b];
+            let parts = |own| parts_of(pool, own, &both, &shared);
+            let (parts_a, parts_b) = (parts(a), parts(b));
             for from_a in &parts_a {
                 for from_b in &parts_b {
                     let mut after = a.finish(pool, from_a, from_b);
@@ -161,6 +184,133 @@ fn first_better(
     None
 }
 
+/// The first exchange of three that gains and loses nothing: one gives what is nearer to the second, which gives to the third, and
+/// that may give to the first.
+fn first_chain(
+    pool: &Pool,
+    wants: Wants<'_>,
+    merit: Merit,
+    plan: &[CpuSet],
+    tries: &mut usize,
+) -> Option<(Merit, Vec<CpuSet>)> {
+    if !pool.faster.is_empty() {
+        return None;
+    }
+    let sides = sides(pool, wants, plan);
+    let shared = pool.cores_of_several(&plan.iter().collect::<Vec<_>>());
+    for first in &sides {
+        let Some(nodes) = first.near.map(|near| &near.nodes) else {
+            continue;
+        };
+        let is_on = |side: &&Side<'_>| side.near.is_none_or(|near| near.nodes == *nodes);
+        let group: Vec<&Side<'_>> = sides.iter().filter(is_on).collect();
+        let is_first = group.first().is_some_and(|own| own.task == first.task);
+        if !is_first || !(3..=MOST_IN_CHAINS).contains(&group.len()) {
+            continue;
+        }
+        let better = chain_in(pool, wants, merit, plan, &group, &shared, tries);
+        if better.is_some() {
+            return better;
+        }
+    }
+    None
+}
+
+/// What a side of a chain can give: the CPUs, and how many of them are near each of the group.
+struct Gift {
+    cpus: CpuSet,
+    near: SmallVec<[usize; MOST_IN_CHAINS]>,
+}
+
+impl Gift {
+    /// How many more of them are near `to` than near `from`.
+    fn gain(&self, from: usize, to: usize) -> isize {
+        let near = |place: usize| self.near.get(place).copied().unwrap_or(0).cast_signed();
+        near(to) - near(from)
+    }
+}
+
+/// The same among those of one group.
+fn chain_in(
+    pool: &Pool,
+    wants: Wants<'_>,
+    merit: Merit,
+    plan: &[CpuSet],
+    group: &[&Side<'_>],
+    shared: &CpuSet,
+    tries: &mut usize,
+) -> Option<(Merit, Vec<CpuSet>)> {
+    let near_of =
+        |side: &Side<'_>, cpus: &CpuSet| side.near.map_or(0, |near| near.nearest.common(cpus));
+    let gifts: Vec<Vec<Gift>> = group
+        .iter()
+        .map(|side| {
+            let parts = parts_of(pool, side, group, shared).into_iter();
+            let gift = |cpus: CpuSet| Gift {
+                near: group.iter().map(|side| near_of(side, &cpus)).collect(),
+                cpus,
+            };
+            parts.map(gift).collect()
+        })
+        .collect();
+    let places = || group.iter().zip(&gifts).enumerate();
+    for (a, (first, from_first)) in places() {
+        for (b, (second, from_second)) in places().filter(|(b, _)| *b != a) {
+            for given in from_first.iter().filter(|gift| gift.gain(a, b) > 0) {
+                for (c, (third, from_third)) in places().filter(|(c, _)| *c != a && *c != b) {
+                    let shares = |x: &Side<'_>, y: &Side<'_>| x.cpus.intersects(&y.cpus);
+                    if shares(first, second) || shares(first, third) || shares(second, third) {
+                        continue;
+                    }
+                    for (passed, back) in pairs(from_second, from_third) {
+                        let gain = given.gain(a, b) + passed.gain(b, c) + back.gain(c, a);
+                        let moves = [
+                            (first, given, back),
+                            (second, passed, given),
+                            (third, back, passed),
+                        ];
+                        if gain <= 0 || is_less_even(&moves) {
+                            continue;
+                        }
+                        *tries += 1;
+                        if *tries > MOST_CHAINS {
+                            return None;
+                        }
+                        let mut exchanged = plan.to_vec();
+                        for (side, gives, gets) in moves {
+                            if let Some(own) = side.task.and_then(|task| exchanged.get_mut(task)) {
+                                *own = own.difference(&gives.cpus).union(&gets.cpus);
+                            }
+                        }
+                        let new = Merit::of(pool, wants, &exchanged);
+                        if new >= merit {
+                            return Some((new, exchanged));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Each of `ones` with each of `others`.
+fn pairs<'g>(ones: &'g [Gift], others: &'g [Gift]) -> impl Iterator<Item = (&'g Gift, &'g Gift)> {
+    ones.iter()
+        .flat_map(move |one| others.iter().map(move |other| (one, other)))
+}
+
+/// Whether the tasks come out with CPUs that are less even, which no split that is as good does.
+fn is_less_even(moves: &[(&&Side<'_>, &Gift, &Gift)]) -> bool {
+    let tasks = || moves.iter().filter(|(side, ..)| side.task.is_some());
+    let before: usize = tasks().map(|(side, ..)| side.cpus.len().pow(2)).sum();
+    let after = tasks().map(|(side, gives, gets)| {
+        let held = side.cpus.len() + gets.cpus.len();
+        held.saturating_sub(gives.cpus.len()).pow(2)
+    });
+    after.sum::<usize>() > before
+}
+
 /// The tasks that take part, and what nobody has.
 fn sides<'a>(pool: &Pool, wants: Wants<'a>, plan: &[CpuSet]) -> Vec<Side<'a>> {
     let mut free = pool.cpus.clone();
@@ -184,29 +334,53 @@ fn sides<'a>(pool: &Pool, wants: Wants<'a>, plan: &[CpuSet]) -> Vec<Side<'a>> {
     tasks.chain(free).collect()
 }
 
-/// What can be exchanged of `cpus`: all, what is below each cache, each core, and small cores that are together as large as the
-/// largest.
-fn parts_of(pool: &Pool, cpus: &CpuSet) -> Vec<CpuSet> {
-    let mut parts = vec![cpus.clone()];
+/// What makes two cores alike to some sides: how many CPUs of each every side has, are near its GPUs and in each class of faster
+/// ones, and whether several tasks have some.
+type Likeness = (SmallVec<[usize; 8]>, bool);
+
+/// What `own` can give to others of `sides`: all, nothing, what is below each cache, some of the cores there that are alike, and small
+/// cores that are together as large as the largest.
+fn parts_of(pool: &Pool, own: &Side<'_>, sides: &[&Side<'_>], shared: &CpuSet) -> Vec<CpuSet> {
+    let mut parts = vec![own.cpus.clone(), CpuSet::new()];
     let mut add = |part: CpuSet| {
-        if !part.is_empty() && !parts.contains(&part) {
+        if !parts.contains(&part) {
             parts.push(part);
         }
     };
     let threads = pool.threads() as usize;
     for cell in pool.areas.iter().flat_map(|area| &area.cells) {
-        add(cell.cpus.intersection(cpus));
+        if !cell.cpus.intersects(&own.cpus) {
+            continue;
+        }
+        add(cell.cpus.intersection(&own.cpus));
         let mut small = CpuSet::new();
+        // Of cores that are alike it is only a matter of how many.
+        let mut alike: Vec<(Likeness, CpuSet)> = Vec::new();
         for core in &cell.cores {
-            let own = core.intersection(cpus);
+            let mine = core.intersection(&own.cpus);
+            if mine.is_empty() {
+                continue;
+            }
             // Those that are one core's part alone are it.
-            if !pool.faster.is_empty() && own.len() < threads {
-                small.extend_with(&own);
+            if !pool.faster.is_empty() && mine.len() < threads {
+                small.extend_with(&mine);
                 if small.len() >= threads {
                     add(std::mem::take(&mut small));
                 }
             }
-            add(own);
+            let near = sides.iter().filter_map(|side| side.near);
+            let near = near.map(|near| &near.nearest).chain(&pool.faster);
+            let mut counts: SmallVec<[usize; 8]> = near.map(|set| mine.common(set)).collect();
+            counts.extend(sides.iter().map(|side| core.common(&side.cpus)));
+            let likeness = (counts, mine.intersects(shared));
+            let known = alike.iter_mut().find(|(known, _)| *known == likeness);
+            if let Some((_, some)) = known {
+                some.extend_with(&mine);
+                add(some.clone());
+            } else {
+                add(mine.clone());
+                alike.push((likeness, mine));
+            }
         }
     }
     parts

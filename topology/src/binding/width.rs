@@ -88,8 +88,9 @@ fn in_packages(machine: &Machine, step: &StepRequest, near: &Near) -> CpuSet {
     cpus
 }
 
-/// The step's CPUs of the cache that the task's GPUs hang from, where that is known, else of the local one that fewest tasks
-/// hold, of these one with enough CPUs, and then with the greater part of faster ones; all local ones where caches are not known.
+/// The step's CPUs of the cache that the task's GPUs hang from, where that is known; where the step has too few there, but enough of
+/// another local one, of that: below one cache comes before near, as with [`Width::Exclusive`].  Else of the local one that fewest
+/// tasks hold, of these one with enough CPUs, and then with the greater part of faster ones; all local ones where caches are not known.
 fn in_one_cache(
     machine: &Machine,
     step: &StepRequest,
@@ -99,6 +100,8 @@ fn in_one_cache(
 ) -> CpuSet {
     const WHOLE: usize = 1000;
     let local = |cache: &CpuSet| cache.intersection(&near.cpus);
+    let is_enough = |cache: &CpuSet| local(cache).len() >= step.asked as usize;
+    let any_is_enough = machine.last_level_caches.iter().any(is_enough);
     let best = machine
         .last_level_caches
         .iter()
@@ -107,9 +110,11 @@ fn in_one_cache(
         .filter(|(_, (cache, _))| cache.intersects(&near.cpus))
         .min_by_key(|(index, (cache, holders))| {
             let local = local(cache);
-            let enough = local.len() >= step.asked as usize;
+            let enough = is_enough(cache);
+            let is_short = !near.nearest.is_empty() && any_is_enough && !enough;
             let fast = swiftness(faster, &local) * WHOLE / local.len().max(1);
             (
+                is_short,
                 !cache.intersects(&near.nearest),
                 **holders,
                 !enough,
