@@ -92,18 +92,21 @@ pub fn locate(facts: &Facts<'_>) -> Locality {
         package,
         numa_nodes: nodes,
         numa_source: source,
-        nearest_cpus: cpus.as_ref().and_then(|cpus| nearest(facts, cpus)),
+        nearest_cpus: cpus
+            .as_ref()
+            .and_then(|cpus| nearest(facts, cpus))
+            .map(|(cpus, _)| cpus),
         cpus,
     }
 }
 
 /// The CPUs that are nearer to a device than the rest of `near`: as the table of boards has it, else as its `local_cpulist`,
-/// or hwloc, says.
-fn nearest(facts: &Facts<'_>, near: &CpuSet) -> Option<CpuSet> {
-    let narrower = |cpus: &CpuSet| {
+/// or hwloc, says; and which of these does, for a person.
+fn nearest(facts: &Facts<'_>, near: &CpuSet) -> Option<(CpuSet, &'static str)> {
+    let narrower = |cpus: &CpuSet, by: &'static str| {
         let online = cpus.intersection(&facts.machine.online);
         let is_fewer = !online.is_empty() && online.len() < near.len();
-        (is_fewer && online.is_subset(near)).then_some(online)
+        (is_fewer && online.is_subset(near)).then_some((online, by))
     };
     let of_board = boards::cache_of(facts.machine, facts.device.address);
     let told = facts.device.local_cpus.as_ref();
@@ -114,9 +117,19 @@ fn nearest(facts: &Facts<'_>, near: &CpuSet) -> Option<CpuSet> {
         caches.find(|cache| attached.is_subset(cache) && !attached.is_empty())
     };
     of_board
-        .and_then(narrower)
-        .or_else(|| told.and_then(narrower))
-        .or_else(|| by_hwloc().and_then(narrower))
+        .and_then(|cpus| {
+            narrower(
+                cpus,
+                "which cache each device of this board hangs from is known",
+            )
+        })
+        .or_else(|| told.and_then(|cpus| narrower(cpus, "its local_cpulist names these alone")))
+        .or_else(|| by_hwloc().and_then(|cpus| narrower(cpus, "hwloc attaches it to their cache")))
+}
+
+/// The CPUs that are nearer to a device than the rest of its NUMA node, and how that is known, for `show --explain`.
+pub fn explain_nearest(facts: &Facts<'_>) -> Option<(CpuSet, &'static str)> {
+    nearest(facts, locate(facts).cpus.as_ref()?)
 }
 
 /// The place of a device some of whose near CPUs are in no node that the source names: its near CPUs, and no node.

@@ -1,9 +1,10 @@
 //! `show --explain`: the evidence for where a device is.
 
 use serde::Serialize;
-use topology::locality::{Facts, Overrides, explain};
+use topology::locality::{Facts, Overrides, explain, explain_nearest};
 use topology::machine::{Machine, NumaSource};
 use topology::pci::PciAddress;
+use topology::set::CpuSet;
 
 use crate::command::CommandError;
 use crate::hardware;
@@ -20,6 +21,9 @@ pub(crate) struct ExplainDocument {
     pci: PciAddress,
     /// Every kind of evidence, in the order in which they are asked; the first with nodes decides.
     rungs: Vec<Answer>,
+    /// The CPUs that are nearer to it than the rest of its NUMA node; absent where none are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nearest_cpus: Option<CpuSet>,
 }
 
 #[derive(Debug, Serialize)]
@@ -44,30 +48,33 @@ pub(crate) fn print(
     let unknown = || CommandError::Argument(format!("--explain \"{name}\": {}", known(machine)));
     let pci = hardware::find_device(machine, name).ok_or_else(unknown)?;
     let device = machine.device(pci).ok_or_else(unknown)?;
-    let rungs: Vec<_> = explain(&Facts {
+    let facts = Facts {
         device,
         machine,
         overrides,
-    })
-    .into_iter()
-    .map(|(source, finding)| match finding {
-        Ok(found) => Answer {
-            source,
-            numa_nodes: Some(found.nodes.to_string()),
-            because: found.because.to_string(),
-        },
-        Err(why) => Answer {
-            source,
-            numa_nodes: None,
-            because: why.to_string(),
-        },
-    })
-    .collect();
+    };
+    let nearest = explain_nearest(&facts);
+    let rungs: Vec<_> = explain(&facts)
+        .into_iter()
+        .map(|(source, finding)| match finding {
+            Ok(found) => Answer {
+                source,
+                numa_nodes: Some(found.nodes.to_string()),
+                because: found.because.to_string(),
+            },
+            Err(why) => Answer {
+                source,
+                numa_nodes: None,
+                because: why.to_string(),
+            },
+        })
+        .collect();
     if as_json {
         out.json(&ExplainDocument {
             schema: "gpu-numa/explain/1",
             pci,
             rungs,
+            nearest_cpus: nearest.map(|(cpus, _)| cpus),
         })?;
         return Ok(());
     }
@@ -79,6 +86,11 @@ pub(crate) fn print(
         None => out.line(format_args!(
             "{label}: NUMA node unknown; none of the evidence below names one"
         ))?,
+    }
+    if let Some((cpus, because)) = nearest {
+        out.line(format_args!(
+            "CPUs {cpus} are nearer to it than the rest of that node: {because}"
+        ))?;
     }
     let mut table = Table::new([Column::right(""), Column::left(""), Column::left("")]);
     for (index, rung) in rungs.iter().enumerate() {

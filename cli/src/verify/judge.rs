@@ -23,6 +23,9 @@ pub(crate) struct Judgement {
     pub(super) nodes: Option<NodeSet>,
     /// The CPUs of these nodes.
     pub(super) local_cpus: Option<CpuSet>,
+    /// Those of them that are nearer to its GPUs than the rest of their nodes; none where that is not known of each, and where which
+    /// GPUs it uses is not.
+    pub(super) nearest_cpus: Option<CpuSet>,
     /// Where its memory belongs; none where that is not known, or depends on which GPU it uses.
     pub(crate) memory_nodes: Option<NodeSet>,
     /// Where it is as well: on these and on nodes without CPUs near them, as a GPU's own memory is where that is a node.
@@ -147,6 +150,7 @@ pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Ju
         gpus: used.gpus.len(),
         nodes: None,
         local_cpus: None,
+        nearest_cpus: None,
         memory_nodes: None,
         kept_nodes: NodeSet::new(),
         verdict: None,
@@ -191,6 +195,7 @@ pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Ju
     let local = machine.cpus_of(&nodes);
     if used.uses_all || is_one_place {
         judgement.verdict = placed.worst(&used.gpus);
+        judgement.nearest_cpus = nearest_cpus(machine, &used.gpus).filter(|_| used.uses_all);
         findings.extend(placed.far_threads(&local));
         let far = placed.far_gpus(&used.gpus);
         let is_chosen = placed.chosen == Some(&placed.cpus());
@@ -227,6 +232,14 @@ pub(super) fn judge(machine: &Machine, process: &Process, used: &UsedGpus) -> Ju
 
 fn nodes_of(machine: &Machine, gpu: PciAddress) -> Option<&NodeSet> {
     machine.gpu(gpu)?.locality.numa_nodes.as_ref()
+}
+
+fn nearest_cpus(machine: &Machine, gpus: &[PciAddress]) -> Option<CpuSet> {
+    let mut nearest = CpuSet::new();
+    for gpu in gpus {
+        nearest.extend_with(machine.gpu(*gpu)?.locality.nearest_cpus.as_ref()?);
+    }
+    Some(nearest)
 }
 
 /// How bad a verdict is; the worst of a process's threads counts.

@@ -96,6 +96,10 @@ pub(crate) struct VerifyDocument {
     threads: Vec<Threads>,
     /// The CPUs near its GPUs; null when a GPU's node is unknown.
     local_cpus: Option<CpuSet>,
+    /// Those of them that are nearer to its GPUs than the rest of their nodes, such as those below the last-level cache that a GPU
+    /// hangs from; absent where none are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nearest_cpus: Option<CpuSet>,
     /// How well its worst thread is placed, as plans have it; null where that cannot be known.
     verdict: Option<Verdict>,
     memory: ProcessMemory,
@@ -258,6 +262,7 @@ fn document(machine: &Machine, checked: &Checked) -> VerifyDocument {
         threads: threads.collect(),
         cpus: process.cpus(),
         local_cpus: judgement.local_cpus.clone(),
+        nearest_cpus: judgement.nearest_cpus.clone(),
         verdict: judgement.verdict,
         ok: judgement.findings.is_empty(),
         findings: findings
@@ -332,6 +337,9 @@ fn print(
             "  note    {}",
             words::far_file(judgement, file)
         ))?;
+    }
+    if let Some(note) = words::beyond_nearest(judgement, &process.cpus()) {
+        out.line(format_args!("  note    {note}"))?;
     }
     if judgement.findings.is_empty() {
         let well = words::all_well(judgement.verdict, used.gpus.len());

@@ -288,6 +288,26 @@ fn right_place(judgement: &Judgement, right: &NodeSet) -> String {
     }
 }
 
+/// What is to be known of local CPUs that are not the nearest ones.
+pub(super) fn beyond_nearest(judgement: &Judgement, held: &CpuSet) -> Option<String> {
+    let (nearest, local) = (
+        judgement.nearest_cpus.as_ref()?,
+        judgement.local_cpus.as_ref()?,
+    );
+    let others = held.intersection(local).difference(nearest);
+    let (whose, of) = match judgement.gpus {
+        1 => ("its GPU", "its node"),
+        _ => ("its GPUs", "their nodes"),
+    };
+    (!others.is_empty()).then(|| {
+        format!(
+            "{} local, but {} nearer to {whose} than the rest of {of} (exclusive gives these first, l3 alone)",
+            are(&others),
+            are(nearest)
+        )
+    })
+}
+
 /// What is to be known of a file that is cached elsewhere.
 pub(super) fn far_file(judgement: &Judgement, file: &FarFile) -> String {
     let right = nodes(&judgement.memory_nodes.clone().unwrap_or_default());
