@@ -12,7 +12,7 @@ use topology::path::nvlinks;
 use topology::pci::PciAddress;
 use topology::text::host_name;
 use topology::vendor::GpuVendor;
-use topology::visible::runtime_order;
+use topology::visible::counted_order;
 
 use crate::command::{CommandError, Format, From, Outcome};
 use crate::doctor::world::{Choice, World};
@@ -262,11 +262,8 @@ impl<'a> Host<'a> {
             })
             .collect();
         // Slurm numbers GPUs in the order of the lines, and gives a job these numbers where devices are not fenced.
-        gpus.sort_by_key(|own| {
-            let order = own.gpu.maker().map(|maker| runtime_order(machine, maker));
-            let place = order.and_then(|order| order.iter().position(|gpu| gpu.pci == own.gpu.pci));
-            (own.gpu.vendor != machine.launch_vendor().id, place)
-        });
+        let order = counted_order(machine);
+        gpus.sort_by_key(|own| order.iter().position(|gpu| gpu.pci == own.gpu.pci));
         let others = world.given().filter(|gpu| !gpu.is_bound_at_launch());
         let finds = |gpu: &&Gpu| gpu.maker().filter(|maker| !maker.autodetect.is_empty());
         let detected = others.filter_map(|gpu| Some((finds(&gpu)?, kinds::of_gpu(world, gpu))));

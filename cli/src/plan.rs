@@ -11,6 +11,7 @@ use serde::Serialize;
 use slurm_config::release::Release;
 use slurm_config::rules::{Series, release_before};
 use slurm_config::step::{Picked, Request, other_cpus_since};
+use topology::allowed::parse_mask_list;
 use topology::binding::{
     Advice, KernelVersion, LaunchedBy, StepPlan, StepRequest, TaskRequest, Verdict, advise,
     find_faster, find_socket_link, find_spanning, plan_step, summarize,
@@ -18,12 +19,12 @@ use topology::binding::{
 use topology::machine::{Gpu, Machine};
 use topology::names::GpuNames;
 use topology::nics::{NicDocument, nics_of_plan};
-use topology::option::{Nic, Policy, Width};
+use topology::option::{Nic, Policy, Width, printable};
 use topology::pci::PciAddress;
 use topology::quantity::count;
 use topology::set::CpuSet;
-use topology::vendor::{GpuVendor, ListRules};
-use topology::visible::runtime_numbers;
+use topology::vendor::ListRules;
+use topology::visible::{counted_order, runtime_numbers};
 use topology::words::{self, TaskDocument, Verb, Voice};
 
 use crate::assumed::{AssumedStep, CpusFrom, Near};
@@ -65,7 +66,8 @@ pub(crate) struct Plan {
     /// Tasks on the host (default: GPUs divided by --gpus-per-task)
     #[arg(short = 'n', long, alias = "ntasks", value_name = "N", allow_negative_numbers = true, value_parser = whole(1..=4096))]
     tasks: Option<u32>,
-    /// GPUs per task; tasks get consecutive GPUs in PCI order, starting again after the last
+    /// GPUs per task; tasks get consecutive GPUs in the order in which their vendor's programs count (CUDA's PCI order, KFD's for
+    /// ROCm), starting again after the last
     #[arg(long, value_name = "K", default_value_t = 1,
           value_parser = whole(1..=64), conflicts_with = "gpus")]
     gpus_per_task: u32,
@@ -76,7 +78,8 @@ pub(crate) struct Plan {
     #[arg(short = 'c', long, value_name = "C", allow_negative_numbers = true, value_parser = whole(1..=65536))]
     cpus_per_task: Option<u32>,
     /// The CPUs that Slurm gives one task before it is bound, such as 0-1; once per task, in order (default: unknown).
-    /// Without --allowed the step has the CPUs of all these
+    /// Masks as --cpu-bind=mask_cpu: takes them, such as 0xfe,0xfe00, are one task's each.  Without --allowed the step has the
+    /// CPUs of all these
     #[arg(long, value_name = "LIST")]
     mask: Vec<String>,
     /// The step's CPUs, such as 0-3,8 (default: all that are online)
@@ -425,7 +428,7 @@ impl Plan {
         let openable: Vec<PciAddress> = if self.from.is_this_machine() {
             observe::parts_openable_by_process(machine)
         } else {
-            part_addresses(machine).collect()
+            counted_addresses(machine).collect()
         };
         let seen = runtime_numbers(machine, maker, &openable);
         if self.gpus.is_empty() || seen.starts_with(gpus) {
@@ -481,7 +484,7 @@ impl Plan {
 
     /// Whether the tasks ask for more than there is.
     fn check_size(&self, machine: &Machine, assumed: &AssumedStep) -> Result<(), CommandError> {
-        let gpus = part_addresses(machine).count();
+        let gpus = counted_addresses(machine).count();
         if gpus > 0 && self.gpus_per_task as usize > gpus {
             return Err(CommandError::Argument(format!(
                 "--gpus-per-task {}: the machine has {}",
@@ -505,7 +508,7 @@ impl Plan {
         }
         if !self.mask.is_empty() {
             let mut cpus = CpuSet::new();
-            for list in &self.mask {
+            for list in &self.masks()? {
                 cpus.extend_with(&online_cpus(machine, "--mask", list)?);
             }
             return Ok((cpus, CpusFrom::Masks));
@@ -545,14 +548,15 @@ impl Plan {
             ..TaskRequest::default()
         };
         let mut tasks: Vec<TaskRequest> = lists.into_iter().map(request).collect();
-        if !self.mask.is_empty() && self.mask.len() != tasks.len() {
+        let masks = self.masks()?;
+        if !masks.is_empty() && masks.len() != tasks.len() {
             return Err(CommandError::Argument(format!(
                 "--mask given {} for {}; give --mask once per task",
-                times(self.mask.len()),
+                times(masks.len()),
                 count(tasks.len(), "task")
             )));
         }
-        for (task, list) in tasks.iter_mut().zip(&self.mask) {
+        for (task, list) in tasks.iter_mut().zip(&masks) {
             let cpus = parse_cpus("--mask", list)?;
             // Where Slurm binds no task by itself, its mask is the host's.
             if !cpus.intersects(step_cpus) {
@@ -565,11 +569,32 @@ impl Plan {
         Ok(tasks)
     }
 
+    /// `--mask` as a list for each task.
+    fn masks(&self) -> Result<Vec<String>, CommandError> {
+        let mut lists = Vec::new();
+        for given in &self.mask {
+            let masks = given.strip_prefix("mask_cpu:").unwrap_or(given);
+            if !masks.trim_start().starts_with("0x") {
+                lists.push(given.clone());
+                continue;
+            }
+            let parsed = parse_mask_list(masks);
+            if parsed.len() != masks.split(',').count() || parsed.iter().any(CpuSet::is_empty) {
+                return Err(CommandError::Argument(format!(
+                    "--mask \"{}\": expected hexadecimal masks, such as 0xfe,0xfe00, each of at least one CPU",
+                    printable(given)
+                )));
+            }
+            lists.extend(parsed.iter().map(CpuSet::to_string));
+        }
+        Ok(lists)
+    }
+
     /// The GPUs of the workers that `--for` is about.
     fn workers_gpus(&self, machine: &Machine) -> Result<Vec<PciAddress>, CommandError> {
         let gpus = match self.gpus.as_slice() {
             [] if self.from.is_this_machine() => read_visible(machine),
-            [] => in_runtime_order(machine),
+            [] => counted_addresses(machine).collect(),
             [list] => parse_gpus(machine, "--gpus", list)?,
             [..] => {
                 return Err(CommandError::Argument(format!(
@@ -609,7 +634,7 @@ impl Plan {
 
     fn deal(&self, machine: &Machine) -> Vec<Vec<PciAddress>> {
         let block = self.gpus_per_task as usize;
-        let all: Vec<PciAddress> = part_addresses(machine).collect();
+        let all: Vec<PciAddress> = counted_addresses(machine).collect();
         let tasks = self.tasks.map_or(all.len() / block, |tasks| tasks as usize);
         let block = block.min(all.len());
         let deal = |task: usize| {
@@ -623,19 +648,11 @@ impl Plan {
     }
 }
 
-/// All GPUs in PCI order; one that is divided stands once for each part, as its runtime and Slurm count.
-fn part_addresses(machine: &Machine) -> impl Iterator<Item = PciAddress> {
-    machine.gpus.iter().flat_map(Gpu::part_addresses)
-}
-
-/// The same, of each vendor in the order in which its runtime numbers them.
-fn in_runtime_order(machine: &Machine) -> Vec<PciAddress> {
-    let all: Vec<PciAddress> = part_addresses(machine).collect();
-    let makers: BTreeSet<u16> = machine.gpus.iter().map(|gpu| gpu.vendor).collect();
-    let makers = makers.into_iter().filter_map(GpuVendor::of);
-    makers
-        .flat_map(|maker| runtime_numbers(machine, maker, &all))
-        .collect()
+/// All GPUs as programs and Slurm count them; one that is divided stands once for each part.
+fn counted_addresses(machine: &Machine) -> impl Iterator<Item = PciAddress> {
+    counted_order(machine)
+        .into_iter()
+        .flat_map(Gpu::part_addresses)
 }
 
 /// The CPUs of `list` that are online; the others are said to be left out.

@@ -8,7 +8,7 @@
 use crate::machine::{Gpu, Machine, one_of_uuid};
 use crate::option::printable;
 use crate::pci::PciAddress;
-use crate::vendor::{GpuVendor, ListRules, OrderVariable};
+use crate::vendor::{GpuVendor, ListRules, OrderVariable, VENDORS};
 
 /// What a task's environment and the kernel say of its GPUs, those of one vendor.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -163,6 +163,19 @@ pub fn runtime_order<'m>(machine: &'m Machine, vendor: &GpuVendor) -> Vec<&'m Gp
     if vendor.variables.list == ListRules::Rocr && gpus.iter().all(|gpu| first(gpu).is_some()) {
         gpus.sort_by_key(|gpu| first(gpu));
     }
+    gpus
+}
+
+/// All GPUs, those of [`Machine::launch_vendor`] first, each vendor's as [`runtime_order`] has them: the order of the lines that
+/// `gpu-numa gres-conf` writes, and so of Slurm's numbers.
+pub fn counted_order(machine: &Machine) -> Vec<&Gpu> {
+    let first = machine.launch_vendor();
+    let others = VENDORS.iter().filter(|vendor| *vendor != first);
+    let known = std::iter::once(first).chain(others);
+    let mut gpus: Vec<&Gpu> = known
+        .flat_map(|vendor| runtime_order(machine, vendor))
+        .collect();
+    gpus.extend(machine.gpus.iter().filter(|gpu| gpu.maker().is_none()));
     gpus
 }
 

@@ -2,6 +2,8 @@
 
 use topology::machine::{Machine, MigInstance, NodeKind};
 use topology::set::NodeSet;
+use topology::vendor::GpuVendor;
+use topology::visible::runtime_order;
 use topology::words;
 
 use super::nics;
@@ -19,6 +21,7 @@ pub(super) fn print(out: &mut Out, machine: &Machine, width: usize) -> Result<()
         machine.gpus.is_empty().then(none).into_iter().collect(),
         distances(machine),
         sockets::divided(machine).into_iter().collect(),
+        counted(machine),
         sockets::sentences(machine),
         nearest(machine),
         nics::sentences(machine),
@@ -96,6 +99,27 @@ fn measured(machine: &Machine, distance: u32, a: u32, b: u32) -> Option<String> 
         times_measured((local, far)),
         times_local(distance)
     ))
+}
+
+/// Which GPUs programs count otherwise than they are numbered here.
+fn counted(machine: &Machine) -> Vec<String> {
+    let number = |pci| machine.gpus.iter().position(|gpu| gpu.pci == pci);
+    let of_vendor = |vendor: &'static GpuVendor| {
+        let order = runtime_order(machine, vendor).into_iter();
+        let numbers: Vec<usize> = order.filter_map(|gpu| number(gpu.pci)).collect();
+        let is_as_here = numbers.iter().copied().eq(0..numbers.len());
+        let names: Vec<String> = numbers.iter().map(|gpu| format!("GPU{gpu}")).collect();
+        let (first, rest) = names.split_first().filter(|_| !is_as_here)?;
+        let variable = vendor.variables.visible;
+        Some(match rest {
+            [] => format!("{variable} counts otherwise than here: its 0 is {first}."),
+            rest => format!(
+                "{variable} counts otherwise than here: its 0 is {first}, then come {}.",
+                join(rest)
+            ),
+        })
+    };
+    machine.launch_vendors().filter_map(of_vendor).collect()
 }
 
 /// The CPUs that are nearer to a GPU than the rest of its node.
