@@ -155,8 +155,7 @@ fn find_nccl_fault(machine: &Machine, file: &Path, form: Form) -> Option<String>
 
 /// The machine with this host's boot id and driver; a recorded machine too, so that a plugin here finds it stale.
 fn stamp(machine: Machine) -> Stamped {
-    let gpus: Vec<_> = machine.gpus.iter().map(|gpu| gpu.pci).collect();
-    let now = sysfs::read_now(Path::new("/"), &gpus);
+    let now = sysfs::read_now(Path::new("/"), &machine);
     let created = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());

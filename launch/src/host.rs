@@ -207,7 +207,7 @@ pub fn read_host(folder: &Path) -> Result<KnownHost, UnknownHost> {
 
 /// The kernel's id of this boot; none where `/proc` is not there.
 pub fn boot_id() -> Option<String> {
-    sysfs::read_now(Path::new(ROOT), &[]).boot_id
+    sysfs::read_now(Path::new(ROOT), &Machine::default()).boot_id
 }
 
 /// The kernel's name of this host; none where `/proc` is not there.

@@ -23,7 +23,7 @@ pub(crate) struct World {
 impl World {
     /// This host's own CPUs, as two nodes with a GPU each: GPU 0 on the lower half of the CPUs.
     pub(crate) fn with_real_cpus() -> Self {
-        let online = host_now().online;
+        let online = topology::sysfs::read_now(Path::new("/"), &Machine::default()).online;
         assert!(online.len() >= 2, "needs two CPUs; here are {online}");
         let cpus: Vec<u32> = online.iter().collect();
         Self::new(&machines::named("abi-2s1n1c1t").on_cpus(&cpus), false)
@@ -106,7 +106,7 @@ impl World {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let now = HostNow {
             online: self.machine.online.clone(),
-            ..host_now()
+            ..topology::sysfs::read_now(Path::new("/"), &self.machine)
         };
         Snapshot::new(self.machine.clone(), &now, 1)
     }
@@ -130,11 +130,6 @@ impl World {
     pub(crate) fn minor(&self, gpu: usize) -> u32 {
         self.machine.gpus[gpu].minor.unwrap()
     }
-}
-
-/// Boot, driver and CPUs of this very host.
-fn host_now() -> HostNow {
-    topology::sysfs::read_now(Path::new("/"), &[])
 }
 
 /// Gives a file to an ordinary user.

@@ -57,7 +57,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let world = Self { folder, machine };
-        let now = topology::sysfs::read_now(Path::new("/"), &[]);
+        let now = topology::sysfs::read_now(Path::new("/"), &world.machine);
         let snapshot = Snapshot::new(world.machine.clone(), &now, 1);
         world.write(NODE_FILE, &snapshot.to_json().unwrap());
         world.write(Form::SingleHost.file_name(), &topology_file(&world.machine));

@@ -35,6 +35,13 @@ pub struct Snapshot {
     /// NVIDIA driver version; none where there is no driver.
     #[serde(default, deserialize_with = "text::read_some_plain")]
     pub driver: Option<String>,
+    /// How often KFD had listed AMD's GPUs anew; none where there is no KFD.
+    #[serde(
+        default,
+        deserialize_with = "text::read_some_plain",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub generation: Option<String>,
     /// When it was read, in seconds since 1970.
     pub created_unix: u64,
     /// The machine.
@@ -49,6 +56,8 @@ struct LaunchSnapshot {
     boot_id: Option<String>,
     #[serde(default, deserialize_with = "text::read_some_plain")]
     driver: Option<String>,
+    #[serde(default, deserialize_with = "text::read_some_plain")]
+    generation: Option<String>,
     created_unix: u64,
     #[serde(deserialize_with = "launch::read")]
     machine: Machine,
@@ -79,6 +88,9 @@ pub struct HostNow {
     pub online: CpuSet,
     /// Those GPUs of the snapshot that are still there, and others that the driver has.
     pub gpus: Vec<PciAddress>,
+    /// How often KFD has listed AMD's GPUs anew since it was loaded, as when one is divided or its driver comes later than the
+    /// snapshot (amdkfd, kfd_topology.c, `generation_count`); none where there are no such GPUs, or no KFD.
+    pub generation: Option<String>,
 }
 
 /// What makes a snapshot stale.
@@ -103,6 +115,16 @@ pub enum Stale {
         /// Now.
         now: CpuSet,
     },
+    /// The driver listed its GPUs anew.
+    #[error(
+        "the driver has listed its GPUs anew, as when one is divided (generation {then}, now {now})"
+    )]
+    Generation {
+        /// Then.
+        then: String,
+        /// Now.
+        now: String,
+    },
     /// A GPU came.
     #[error("it lacks GPU {0}, which the driver has")]
     NewGpu(PciAddress),
@@ -118,6 +140,7 @@ impl Snapshot {
             schema: SCHEMA.to_owned(),
             boot_id: now.boot_id.clone(),
             driver: now.driver.clone(),
+            generation: now.generation.clone(),
             created_unix,
             machine,
         }
@@ -146,6 +169,7 @@ impl Snapshot {
             schema: read.schema,
             boot_id: read.boot_id,
             driver: read.driver,
+            generation: read.generation,
             created_unix: read.created_unix,
             machine: read.machine,
         };
@@ -183,9 +207,8 @@ impl Snapshot {
         if self.boot_id != now.boot_id {
             return Some(Stale::Boot);
         }
+        let word = |said: &Option<String>| said.clone().unwrap_or_else(|| "none".to_owned());
         if self.driver != now.driver {
-            let word =
-                |driver: &Option<String>| driver.clone().unwrap_or_else(|| "none".to_owned());
             return Some(Stale::Driver {
                 then: word(&self.driver),
                 now: word(&now.driver),
@@ -206,6 +229,12 @@ impl Snapshot {
         if let Some(gpu) = gone {
             return Some(Stale::Gpu(gpu.pci));
         }
+        if self.generation != now.generation {
+            return Some(Stale::Generation {
+                then: word(&self.generation),
+                now: word(&now.generation),
+            });
+        }
         let new = now
             .gpus
             .iter()
@@ -224,6 +253,7 @@ mod tests {
             driver: Some("580.82".to_owned()),
             online: CpuSet::from_range(0, 7),
             gpus: Vec::new(),
+            generation: Some("2".to_owned()),
         }
     }
 
@@ -301,5 +331,11 @@ mod tests {
         };
         let says = snapshot().staleness(&driver).unwrap().to_string();
         assert_eq!(says, "it was read under driver 580.82, now none");
+        let anew = HostNow {
+            generation: Some("17".to_owned()),
+            ..now()
+        };
+        let says = snapshot().staleness(&anew).unwrap().to_string();
+        assert!(says.ends_with("(generation 2, now 17)"), "{says}");
     }
 }

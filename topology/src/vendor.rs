@@ -111,8 +111,14 @@ pub struct Driver {
     pub device_files: Option<&'static str>,
     /// The folder with the nodes of the compute driver's topology; None where there is none.
     pub topology: Option<&'static str>,
+    /// The file with a number that grows when that topology changes; None where there is none.
+    pub generation: Option<&'static str>,
     /// The folder with one folder for each process that computes, named by its number; None where there is none.
     pub processes: Option<&'static str>,
+    /// Its device files that all of its GPUs have in common.
+    pub shared_files: &'static [&'static str],
+    /// Device files of its GPUs, up to their number, that programs which compute do not open.
+    pub display_files: &'static [&'static str],
     /// What its library opens beside the GPUs' own device files: a file, then folders of such that a host may lack.  Empty where
     /// no library is asked.
     pub control_files: &'static [&'static str],
@@ -277,7 +283,10 @@ pub static VENDORS: [GpuVendor; 3] = [
             gpus: Some("proc/driver/nvidia/gpus"),
             device_files: None,
             topology: None,
+            generation: None,
             processes: None,
+            shared_files: &["dev/nvidiactl", "dev/nvidia-uvm", "dev/nvidia-modeset"],
+            display_files: &["dev/dri/card", "dev/dri/renderD"],
             control_files: &["dev/nvidiactl", "dev/nvidia-caps"],
             persistence_socket: Some("run/nvidia-persistenced/socket"),
         },
@@ -314,7 +323,11 @@ pub static VENDORS: [GpuVendor; 3] = [
             gpus: None,
             device_files: Some("drm"),
             topology: Some("sys/class/kfd/kfd/topology/nodes"),
+            generation: Some("sys/class/kfd/kfd/topology/generation_id"),
             processes: Some("sys/class/kfd/kfd/proc"),
+            shared_files: &["dev/kfd"],
+            // KFD asks the device cgroup for a GPU's render node (amdkfd, kfd_priv.h, `kfd_devcgroup_check_permission`).
+            display_files: &["dev/dri/card"],
             control_files: &[],
             persistence_socket: None,
         },
@@ -349,7 +362,10 @@ pub static VENDORS: [GpuVendor; 3] = [
             gpus: None,
             device_files: Some("drm"),
             topology: None,
+            generation: None,
             processes: None,
+            shared_files: &[],
+            display_files: &["dev/dri/card"],
             control_files: &[],
             persistence_socket: None,
         },

@@ -220,11 +220,13 @@ fn find_recorded_fault(
         Ok(snapshot) => snapshot,
         Err(why) => return Some((format!("{path}: {why}"), false)),
     };
-    let gpus: Vec<_> = snapshot.machine.gpus.iter().map(|gpu| gpu.pci).collect();
-    let mut now = sysfs::read_now(tree.base(), &gpus);
+    let mut now = sysfs::read_now(tree.base(), &snapshot.machine);
     if now.boot_id.is_none() {
         report.skip("whether the snapshot is of this boot: no boot id in the recording");
         now.boot_id.clone_from(&snapshot.boot_id);
+    }
+    if now.generation.is_none() && !tree.is_this_host() {
+        now.generation.clone_from(&snapshot.generation);
     }
     let stale = snapshot.staleness(&now)?;
     Some((format!("{path}: stale: {stale}"), true))

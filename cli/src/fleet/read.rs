@@ -472,6 +472,7 @@ fn host_of(path: &Path, document: Document, seen: &Seen) -> Result<Host, SkipRea
             schema: SCHEMA.to_owned(),
             boot_id: None,
             driver: shown.driver,
+            generation: None,
             created_unix: 0,
             machine: shown.machine,
         },

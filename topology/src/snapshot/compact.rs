@@ -25,7 +25,7 @@ use crate::set::IndexSet;
 use crate::text;
 
 /// The form; another one is read as JSON.
-const FORM: &str = "2";
+const FORM: &str = "3";
 /// What a file with such a head begins with.
 const BEFORE: &str = "{\"schema\":\"gpu-numa/snapshot/1\",\"launch\":\"";
 /// Hex digits of the checksum.
@@ -271,6 +271,7 @@ impl Words {
     fn snapshot(&mut self, snapshot: &Snapshot) -> Option<()> {
         self.text(snapshot.boot_id.as_deref())?;
         self.text(snapshot.driver.as_deref())?;
+        self.text(snapshot.generation.as_deref())?;
         self.word(snapshot.created_unix)?;
         let machine = &snapshot.machine;
         self.set(&machine.online)?;
@@ -503,7 +504,8 @@ impl<'t> Reader<'t> {
     }
 
     fn snapshot(&mut self) -> Option<Snapshot> {
-        let (boot_id, driver, created_unix) = (self.text()?, self.text()?, self.number()?);
+        let (boot_id, driver) = (self.text()?, self.text()?);
+        let (generation, created_unix) = (self.text()?, self.number()?);
         let (online, nvlink_visible) = (self.set()?, self.flag()?);
         let mut machine = Machine {
             online,
@@ -542,6 +544,7 @@ impl<'t> Reader<'t> {
             schema: SCHEMA.to_owned(),
             boot_id,
             driver,
+            generation,
             created_unix,
             machine,
         })
@@ -651,6 +654,7 @@ mod tests {
                    {"address":"0000:02:00.0","class":131072,"vendor":5555,"device":4129}]}"#;
         let now = HostNow {
             boot_id: Some("3f1c-77".to_owned()),
+            generation: Some("2".to_owned()),
             ..HostNow::default()
         };
         Snapshot::new(serde_json::from_str(text).unwrap(), &now, 7)
@@ -664,8 +668,13 @@ mod tests {
         let read = read(&text).unwrap();
         assert_eq!(read.machine, snapshot.machine.clone().for_launch());
         assert_eq!(
-            (read.boot_id, read.driver, read.created_unix),
-            (snapshot.boot_id.clone(), None, 7)
+            (
+                read.boot_id,
+                read.driver,
+                read.generation.as_deref(),
+                read.created_unix
+            ),
+            (snapshot.boot_id.clone(), None, Some("2"), 7)
         );
         // It is JSON all the same.
         assert_eq!(Snapshot::parse(&text).unwrap(), snapshot);
@@ -728,18 +737,18 @@ mod tests {
     #[test]
     fn a_head_that_no_writer_makes_is_left() {
         let none = "0 0 0 0 0 0 0 0";
-        assert!(read(&headed(&format!("2 - - 7 0-3 0 {none}"))).is_some());
-        let with_speeds = read(&headed(&format!("2 - - 7 0-3 0 {none} 2 2-3 0-1"))).unwrap();
+        assert!(read(&headed(&format!("3 - - - 7 0-3 0 {none}"))).is_some());
+        let with_speeds = read(&headed(&format!("3 - - - 7 0-3 0 {none} 2 2-3 0-1"))).unwrap();
         assert_eq!(with_speeds.machine.speed_classes.len(), 2);
         for odd in [
-            &format!("1 - - 7 0-3 0 {none}"),
-            &format!("2 - - 7 0-3 2 {none}"),
-            &format!("2 - - 7 3-0 0 {none}"),
-            &format!("2 - - 7 0-3 0 {none} 0"),
-            &format!("2 - - 7 0-3 0 {none} 2 0-1 1-3"),
-            "2 - - 7 0-3 0 0 0 99999999999 0",
-            "2 - - 7 0-3 0 0 0 2 0-1 1-2 0 0 0 0 0",
-            "2 - -",
+            &format!("2 - - - 7 0-3 0 {none}"),
+            &format!("3 - - - 7 0-3 2 {none}"),
+            &format!("3 - - - 7 3-0 0 {none}"),
+            &format!("3 - - - 7 0-3 0 {none} 0"),
+            &format!("3 - - - 7 0-3 0 {none} 2 0-1 1-3"),
+            "3 - - - 7 0-3 0 0 0 99999999999 0",
+            "3 - - - 7 0-3 0 0 0 2 0-1 1-2 0 0 0 0 0",
+            "3 - - -",
             "",
         ] {
             assert!(read(&headed(odd)).is_none(), "{odd}");

@@ -8,10 +8,11 @@ use crate::pci::PciAddress;
 use crate::snapshot::{HostNow, Snapshot, Stale};
 use crate::vendor::VENDORS;
 
-/// Reads boot id, driver version and online CPUs below `root`, which of `gpus` are there, and which others
+/// Reads boot id, driver version and online CPUs below `root`, which GPUs of `machine` are there, and which others
 /// the driver has.
-pub fn read_now(root: &Path, gpus: &[PciAddress]) -> HostNow {
+pub fn read_now(root: &Path, machine: &Machine) -> HostNow {
     let root = Root(root);
+    let gpus: Vec<PciAddress> = machine.gpus.iter().map(|gpu| gpu.pci).collect();
     // What a driver lists is there, and need not be looked for one by one.
     let folders = VENDORS.iter().filter_map(|vendor| vendor.driver.gpus);
     let listed = folders.flat_map(|folder| root.entries(folder));
@@ -36,7 +37,17 @@ pub fn read_now(root: &Path, gpus: &[PciAddress]) -> HostNow {
             .chain(appeared)
             .copied()
             .collect(),
+        generation: generation_of(root, machine),
     }
+}
+
+/// How often a driver has listed the machine's GPUs anew; none where none says so.
+fn generation_of(root: Root<'_>, machine: &Machine) -> Option<String> {
+    let mut files = VENDORS.iter().filter_map(|vendor| {
+        let has_some = machine.gpus.iter().any(|gpu| gpu.vendor == vendor.id);
+        vendor.driver.generation.filter(|_| has_some)
+    });
+    files.find_map(|file| line(root, file))
 }
 
 fn line(root: Root<'_>, path: &str) -> Option<String> {
@@ -60,8 +71,7 @@ fn driver_of(root: Root<'_>) -> Option<String> {
 /// # Errors
 /// [`Stale`] by what changed.
 pub fn current(root: &Path, snapshot: Snapshot) -> Result<Machine, Stale> {
-    let gpus: Vec<_> = snapshot.machine.gpus.iter().map(|gpu| gpu.pci).collect();
-    match snapshot.staleness(&read_now(root, &gpus)) {
+    match snapshot.staleness(&read_now(root, &snapshot.machine)) {
         Some(stale) => Err(stale),
         None => Ok(snapshot.machine),
     }

@@ -374,7 +374,11 @@ impl Root<'_> {
             return;
         };
         self.tree.bytes("dev/kfd".to_owned(), Vec::new());
-        let topology = "sys/class/kfd/kfd/topology/nodes";
+        let kfd = "sys/class/kfd/kfd/topology";
+        let topology = format!("{kfd}/nodes");
+        // It grows with each node that KFD adds (kfd_topology.c, `generation_count`).
+        let generation = declared.cpu_nodes().len() + declared.kfd_parts().len();
+        self.line(format!("{kfd}/generation_id"), generation.to_string());
         for (index, node) in declared.cpu_nodes().into_iter().enumerate() {
             let count = declared.cpus_of_node(node).len();
             let text = format!(
