@@ -83,6 +83,35 @@ pub(crate) fn of_file<'a>(machine: &'a Machine, file: &str) -> DeviceFile<'a> {
     }
 }
 
+/// A file of a driver's that is no GPU's own, as `gres.conf` may name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beside {
+    /// All GPUs of the vendor have it in common.
+    Shared(&'static GpuVendor),
+    /// Programs that compute do not open it.
+    Display(&'static GpuVendor),
+}
+
+/// What a file is beside the GPUs' own of the vendors that `machine` has GPUs of; None where it is no such file.
+pub(crate) fn beside(machine: &Machine, file: &str) -> Option<Beside> {
+    let path = file.strip_prefix('/')?;
+    let is_numbered = |stem: &&str| {
+        path.strip_prefix(*stem).is_some_and(|number| {
+            !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
+        })
+    };
+    machine.launch_vendors().find_map(|maker| {
+        let driver = &maker.driver;
+        if driver.shared_files.contains(&path) {
+            return Some(Beside::Shared(maker));
+        }
+        let mut display = driver.display_files.iter();
+        display
+            .any(|stem| is_numbered(&stem))
+            .then_some(Beside::Display(maker))
+    })
+}
+
 /// `/dev/nvidia[0-3]` for `/dev/nvidia0-3`, which slurmd takes for the name of one file; None for any other.
 pub(crate) fn in_brackets(file: &str) -> Option<String> {
     let (first, last) = file.rsplit_once('-')?;

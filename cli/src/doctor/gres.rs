@@ -14,7 +14,7 @@ use topology::vendor::{GpuVendor, ListRules};
 use topology::visible::runtime_order;
 
 use super::detection::{Obstacle, library_of, obstacle};
-use super::devices::{self, DeviceFile};
+use super::devices::{self, Beside, DeviceFile};
 use super::forecast;
 use super::gres_cores::{self, CutLines};
 use super::gres_flags;
@@ -77,6 +77,7 @@ pub(super) fn check(world: &World<'_>, report: &mut DoctorReport) -> Option<CutL
     check_lines(world, node, &gres, report);
     if gres.detects() {
         check_detected_types(world, node, &gres, report);
+        check_detected_order(world.machine, &gres, report);
     } else {
         check_count(world, node, &gres, report);
         check_types(world, node, &gres, report);
@@ -282,12 +283,20 @@ fn check_files(
     let mut missing: Vec<String> = Vec::new();
     // There, and nothing behind them.
     let mut idle: Vec<&str> = Vec::new();
+    let mut beside: Vec<(&str, Beside)> = Vec::new();
     for file in &files {
         // `check_missing` says of these that they are not there.
         if world.has_device_file(file) == Some(false) {
             continue;
         }
-        match devices::of_file(machine, file) {
+        let found = devices::of_file(machine, file);
+        if found == DeviceFile::Unknown
+            && let Some(own) = devices::beside(machine, file)
+        {
+            beside.push((file.as_str(), own));
+            continue;
+        }
+        match found {
             DeviceFile::Gpu(gpu) => {
                 by_order = by_order.or(gpu.minor.is_none().then_some(gpu));
                 check_driver(world, line, file, gpu, report);
@@ -313,11 +322,61 @@ fn check_files(
             format!("{place}: the files of the GPUs, as `gpu-numa gres-conf` prints them, and as many in Gres="),
         );
     }
+    report_beside(line, &beside, report);
     if let Some(gpu) = by_order {
         report.skip(format!(
             "device numbers: {}",
             devices::assumption(machine, gpu)
         ));
+    }
+}
+
+/// One finding for each kind of file on a line that is no GPU's own.
+///
+/// Slurm denies a job the files of all lines but those of what it was given, and leaves every other file open
+/// (`gres_g_get_devices`, interfaces/gres.c; `task_cgroup_devices.c`, 22.05 to 26.05).
+fn report_beside(line: &GresLine<'_>, files: &[(&str, Beside)], report: &mut DoctorReport) {
+    let place = line.line.place();
+    let mut kinds: Vec<Beside> = Vec::new();
+    for (_, kind) in files {
+        if !kinds.contains(kind) {
+            kinds.push(*kind);
+        }
+    }
+    for kind in kinds {
+        let own = files.iter().filter(|(_, own)| *own == kind);
+        let names = own.map(|(file, _)| *file).collect::<Vec<_>>().join(", ");
+        let (effect, maker) = match kind {
+            Beside::Shared(maker) => (
+                format!(
+                    "{names} is one file for all of {}'s GPUs: Slurm counts a GPU for it, and where devices are fenced a job that is \
+                     not given it sees no GPU at all",
+                    maker.name
+                ),
+                maker,
+            ),
+            Beside::Display(maker) => (
+                format!(
+                    "programs that compute do not open {names} but {}* of {}'s GPUs, which Slurm does not fence then: every job can \
+                     open every GPU, and with ConstrainDevices=yes Slurm numbers each job's from 0, so all use the first",
+                    maker
+                        .device_path(maker.first_number)
+                        .trim_end_matches(|digit: char| digit.is_ascii_digit()),
+                    maker.name
+                ),
+                maker,
+            ),
+        };
+        report.find(
+            "gres-file",
+            Harm::StopsBinding,
+            line.line.quote("File"),
+            effect,
+            format!(
+                "{place}: File={} and so on, as `gpu-numa gres-conf` prints them",
+                maker.device_path(maker.first_number)
+            ),
+        );
     }
 }
 
@@ -803,6 +862,39 @@ fn check_types(world: &World<'_>, node: &Node, gres: &NodeGres<'_>, report: &mut
             evidence,
             "slurmctld finds too few GPUs of that type on the node and drains it; types are compared letter by letter",
             format!("{}: the same type in both files, or in neither", node.line.place()),
+        );
+    }
+}
+
+/// The order in which AutoDetect finds GPUs against the one in which the vendor's runtime counts.
+///
+/// Slurm keeps that of the library that it asks (gpu_rsmi.c, `_get_system_gpu_list_rsmi`; gres_gpu.c, `_sort_gpu_by_links_order`), and
+/// ROCm SMI sorts by PCI address (rocm_smi_main.cc, `DiscoverAmdgpuDevices`), while ROCm counts as KFD lists them.
+fn check_detected_order(machine: &Machine, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    let Some((_, line)) = gres.autodetect else {
+        return;
+    };
+    for vendor in machine.launch_vendors() {
+        let counted = runtime_order(machine, vendor)
+            .into_iter()
+            .map(|gpu| gpu.pci);
+        let found = machine.gpus.iter().filter(|gpu| gpu.vendor == vendor.id);
+        let mut pairs = found.map(|gpu| gpu.pci).zip(counted);
+        let Some((number, (found, counted))) =
+            pairs.by_ref().enumerate().find(|(_, (a, b))| a != b)
+        else {
+            continue;
+        };
+        report.find(
+            "gres-order",
+            Harm::WeakensBinding,
+            format!(
+                "{}: AutoDetect numbers GPUs by PCI address, so {found} is GPU {number}, and KFD's topology has {counted} there",
+                line.place()
+            ),
+            "ROCm counts in the order of KFD's topology: where devices are not fenced, ROCR_VISIBLE_DEVICES names another GPU than \
+             the job was given",
+            LINES_ALONE.to_owned(),
         );
     }
 }

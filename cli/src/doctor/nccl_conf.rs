@@ -1,8 +1,10 @@
-//! `/etc/nccl.conf`: whether the files that it gives to NCCL fit the host.
+//! `/etc/nccl.conf` and RCCL's `/etc/rccl.conf`: whether the files that they give to these libraries fit the host.
 
 use nccl_topo::compare::compare;
 use nccl_topo::reader;
 use nccl_topo::rules::Rules;
+use topology::machine::Gpu;
+use topology::vendor::Collectives;
 
 use super::report::{DoctorReport, Harm};
 use super::tree::{Tree, TreeError};
@@ -10,9 +12,14 @@ use super::world::World;
 
 /// NCCL's configuration for all users (`misc/param.cc`, 2.30).
 const PATH: &str = "/etc/nccl.conf";
+/// RCCL's, in the same form (rccl, `misc/param.cc` `initEnv`, ROCm 5.2.3 to 6.2; before these it reads [`PATH`]).
+const RCCL_PATH: &str = "/etc/rccl.conf";
+/// The only version of a topology file that RCCL reads (rccl, `graph/xml.h`, ROCm 4.0 to 6.2).
+const RCCL_VERSION: &str = "2";
 
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(tree) = &world.tree else { return };
+    check_rccl(world, tree, report);
     if world.machine.nccl_gpus().next().is_none() {
         return;
     }
@@ -25,7 +32,8 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
         if !matches!(key, "NCCL_TOPO_FILE" | "NCCL_GRAPH_FILE") {
             continue;
         }
-        let Some(text) = text_of(tree, &quoted, file, report) else {
+        let missing = "NCCL detects the topology itself, and the plugin does not set NCCL_TOPO_FILE, because the site has";
+        let Some(text) = text_of(tree, PATH, &quoted, file, missing, report) else {
             continue;
         };
         if key == "NCCL_TOPO_FILE" {
@@ -37,7 +45,14 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
 }
 
 /// The text of a file that NCCL is told to read; None after a finding or a remark.
-fn text_of(tree: &Tree, quoted: &str, file: &str, report: &mut DoctorReport) -> Option<String> {
+fn text_of(
+    tree: &Tree,
+    conf: &str,
+    quoted: &str,
+    file: &str,
+    missing: &str,
+    report: &mut DoctorReport,
+) -> Option<String> {
     match tree.read(file) {
         Ok(text) => Some(text),
         Err(TreeError::Missing(_)) => {
@@ -45,14 +60,53 @@ fn text_of(tree: &Tree, quoted: &str, file: &str, report: &mut DoctorReport) -> 
                 "nccl-conf",
                 Harm::SlowsJobs,
                 format!("{quoted}: no such file"),
-                "NCCL detects the topology itself, and the plugin does not set NCCL_TOPO_FILE, because the site has",
-                format!("{PATH}: remove the line"),
+                missing,
+                format!("{conf}: remove the line"),
             );
             None
         }
         Err(why) => {
             report.skip(format!("{quoted}: {why}"));
             None
+        }
+    }
+}
+
+/// On a host with GPUs that RCCL joins: it ends a job at a topology file of another version, such as NCCL's (rccl, `graph/xml.cc`,
+/// `ncclTopoXmlLoadSystem`).
+fn check_rccl(world: &World<'_>, tree: &Tree, report: &mut DoctorReport) {
+    let mut makers = world.machine.gpus.iter().filter_map(Gpu::maker);
+    if !makers.any(|maker| matches!(maker.collectives, Collectives::Rccl(_))) {
+        return;
+    }
+    let Some(text) = tree.text(RCCL_PATH) else {
+        return;
+    };
+    for (number, line) in (1..).zip(text.lines()) {
+        let Some(file) = line.strip_prefix("NCCL_TOPO_FILE=") else {
+            continue;
+        };
+        let quoted = format!("{RCCL_PATH}:{number}: {line}");
+        let missing = "RCCL detects the topology itself";
+        let Some(text) = text_of(tree, RCCL_PATH, &quoted, file, missing, report) else {
+            continue;
+        };
+        let mut systems = text.split("<system").skip(1).filter_map(|rest| {
+            let attributes = rest.split('>').next()?;
+            attributes.split("version=\"").nth(1)?.split('"').next()
+        });
+        match systems.next() {
+            Some(RCCL_VERSION) => report.skip(format!("{quoted}: whether the file is of this host")),
+            version => report.find(
+                "nccl-conf",
+                Harm::StopsJobs,
+                match version {
+                    Some(version) => format!("{quoted}: the file is of version {version}"),
+                    None => format!("{quoted}: the file has no version"),
+                },
+                format!("RCCL takes version {RCCL_VERSION} alone and ends each program that has several GPUs at another (NCCL's is 1)"),
+                format!("{RCCL_PATH}: remove the line; RCCL detects the topology itself"),
+            ),
         }
     }
 }

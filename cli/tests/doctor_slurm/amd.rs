@@ -170,3 +170,62 @@ fn the_first_cores_are_kept_where_the_scheduler_is_told_so() {
         "{first:?}"
     );
 }
+
+#[test]
+fn files_that_are_no_gpus_own_are_said() {
+    let host = frontier("Sockets=1 CoresPerSocket=64", "");
+    for file in ["card0", "card7"] {
+        host.write(&format!("dev/dri/{file}"), "");
+    }
+    for (file, effect) in [
+        (
+            "/dev/dri/card[0,7]",
+            "do not open /dev/dri/card0, /dev/dri/card7 but /dev/dri/renderD* of AMD's GPUs",
+        ),
+        ("/dev/kfd", "/dev/kfd is one file for all of AMD's GPUs"),
+    ] {
+        host.write(GRES, &format!("Name=gpu Type=mi250 File={file}\n"));
+        let all = parts(&host, "24.11.5", "gres-file", "effect");
+        assert!(all.iter().any(|own| own.contains(effect)), "{all:?}");
+        let changes = parts(&host, "24.11.5", "gres-file", "change");
+        assert!(
+            changes
+                .iter()
+                .any(|own| own.contains("File=/dev/dri/renderD128 and so on")),
+            "{changes:?}"
+        );
+    }
+}
+
+/// ROCm SMI finds GPUs by address, and the driver of this host found others first.
+#[test]
+fn detected_gpus_are_not_numbered_as_rocm_counts() {
+    let host = frontier("Sockets=1 CoresPerSocket=64", "");
+    host.write(GRES, "AutoDetect=rsmi\n");
+    let all = parts(&host, "24.11.5", "gres-order", "evidence");
+    assert!(
+        all[0].ends_with("so 0000:c1:00.0 is GPU 0, and KFD's topology has 0000:d1:00.0 there"),
+        "{all:?}"
+    );
+    let text = host.page(&["gres-conf"]);
+    host.write(GRES, &text);
+    assert!(parts(&host, "24.11.5", "gres-order", "evidence").is_empty());
+}
+
+#[test]
+fn a_topology_file_of_nccls_in_rccls_configuration_is_found() {
+    let host = frontier("Sockets=1 CoresPerSocket=64", "");
+    host.write(
+        "etc/rccl.conf",
+        "NCCL_DEBUG=WARN\nNCCL_TOPO_FILE=/opt/topo.xml\n",
+    );
+    let evidence = || parts(&host, "24.11.5", "nccl-conf", "evidence");
+    assert!(evidence()[0].ends_with("/opt/topo.xml: no such file"));
+    host.write("opt/topo.xml", "<system version=\"1\"></system>\n");
+    assert_eq!(
+        evidence(),
+        ["/etc/rccl.conf:2: NCCL_TOPO_FILE=/opt/topo.xml: the file is of version 1"]
+    );
+    host.write("opt/topo.xml", "<system version=\"2\"></system>\n");
+    assert!(evidence().is_empty());
+}
