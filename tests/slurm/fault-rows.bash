@@ -422,5 +422,6 @@ all_faults() {
     [ "$mode" = --sample ] || {
         rows_of_policies
         rows_of_users
+        rows_of_amd
     }
 }
