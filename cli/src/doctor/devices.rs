@@ -107,7 +107,7 @@ pub(crate) fn beside(machine: &Machine, file: &str) -> Option<Beside> {
         }
         let mut display = driver.display_files.iter();
         display
-            .any(|stem| is_numbered(&stem))
+            .any(|stem| is_numbered(stem))
             .then_some(Beside::Display(maker))
     })
 }
