@@ -121,7 +121,8 @@ pub fn are_apart(machine: &Machine, a: PciAddress, b: PciAddress) -> Option<bool
 /// Whether traffic between two devices crosses the link between packages; none where that is not known.
 ///
 /// Not when they share a package or NVLink or xGMI joins them, be it over other GPUs.  In different packages it does, unless
-/// both are GPUs that may have such links and the source could not show them ([`Machine::hides_links_of`]).
+/// both are GPUs of one maker that may have such links, and the source could not show those of either
+/// ([`Machine::hides_links_of`]): KFD names no link to a GPU whose own node cannot be read.
 pub fn crosses_socket(machine: &Machine, a: PciAddress, b: PciAddress) -> Option<bool> {
     // What takes least to know first: a launch asks for each two GPUs of a step.
     let are_apart = are_apart(machine, a, b);
@@ -129,18 +130,18 @@ pub fn crosses_socket(machine: &Machine, a: PciAddress, b: PciAddress) -> Option
         return Some(false);
     }
     are_apart?;
-    let hidden_link = |address| {
-        machine
-            .gpu(address)
-            .is_some_and(|gpu| machine.hides_links_of(gpu))
-    };
-    (!(hidden_link(a) && hidden_link(b))).then_some(true)
+    let may_hide = machine
+        .gpu(a)
+        .zip(machine.gpu(b))
+        .filter(|(a, b)| a.vendor == b.vendor && a.may_link() && b.may_link())
+        .is_some_and(|(a, b)| machine.hides_links_of(a) || machine.hides_links_of(b));
+    (!may_hide).then_some(true)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::{Gpu, Nic};
+    use crate::machine::{Gpu, KfdGpu, KfdNode, Nic};
     use crate::pci::PciDevice;
     use crate::set::NodeSet;
 
@@ -243,6 +244,32 @@ mod tests {
         assert_eq!(crosses_socket(&sxm, a, b), Some(false));
         assert_eq!(crosses_socket(&sxm, b, a), Some(false));
         assert_eq!(crosses_socket(&machine(0x26b9), a, b), Some(true));
+    }
+
+    #[test]
+    fn crossing_is_not_known_where_one_end_of_xgmi_may_hide() {
+        let amd = |address: &str, package: u32, node: Option<u32>| Gpu {
+            kfd: node.map(|node| KfdGpu {
+                nodes: vec![KfdNode {
+                    node,
+                    ..KfdNode::default()
+                }],
+                ..KfdGpu::default()
+            }),
+            vendor: 0x1002,
+            ..gpu(address, 0x74a1, package, package)
+        };
+        let crossing = |nodes: [Option<u32>; 2]| {
+            let gpus = vec![
+                amd("0000:23:00.0", 0, nodes[0]),
+                amd("0000:83:00.0", 1, nodes[1]),
+            ];
+            let machine = Machine { gpus, ..machine(0) };
+            crosses_socket(&machine, at("0000:23:00.0"), at("0000:83:00.0"))
+        };
+        assert_eq!(crossing([Some(1), Some(2)]), Some(true));
+        assert_eq!(crossing([Some(1), None]), None);
+        assert_eq!(crossing([None, None]), None);
     }
 
     #[test]
