@@ -334,7 +334,7 @@ fn check_files(
 /// One finding for each kind of file on a line that is no GPU's own.
 ///
 /// Slurm denies a job the files of all lines but those of what it was given, and leaves every other file open
-/// (`gres_g_get_devices`, interfaces/gres.c; `task_cgroup_devices.c`, 22.05 to 26.05).
+/// (`gres_g_get_devices`, interfaces/gres.c; `task_cgroup_devices.c`, the same from 22.05 on).
 fn report_beside(line: &GresLine<'_>, files: &[(&str, Beside)], report: &mut DoctorReport) {
     let place = line.line.place();
     let mut kinds: Vec<Beside> = Vec::new();
