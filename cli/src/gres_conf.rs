@@ -5,7 +5,7 @@ use serde::Serialize;
 use slurm_config::cores::{CoreMap, CoreSet, Counts, SocketKind, stops_slurmd};
 use slurm_config::node::{Node, real_memory_to_write};
 use slurm_config::parameters::SocketWord;
-use slurm_config::rules::CoresRule;
+use slurm_config::rules::{CoresRule, first_with_node_parameters};
 use topology::machine::{Gpu, Machine};
 use topology::option::printable;
 use topology::path::nvlinks;
@@ -342,13 +342,21 @@ impl<'a> Host<'a> {
         }
         let word = world.socket_word(kind);
         let mut node_line = self.node_line(name, &kinds, shards);
+        let mut remarks = self.remarks(kind, &gres);
         if let Some(SocketWord::OfNode(words)) = &word {
             node_line.push_str(&format!(" Parameters={words}"));
+            remarks.extend(first_with_node_parameters().map(|series| {
+                let since = series.release();
+                format!(
+                    "Parameters= is a key of Slurm {since} and later, and before it the daemons do not start with it: for an upgrade \
+                     take --slurm-release of today's Slurm, and add the word after it"
+                )
+            }));
         }
         GresConfDocument {
             schema: "gpu-numa/gres-conf/1",
             slurm_release: world.release.map(|release| release.to_string()),
-            remarks: self.remarks(kind, &gres),
+            remarks,
             node_line,
             autodetect: self.autodetect(),
             gres,

@@ -223,7 +223,7 @@ fn numa_nodes_are_told_to_be_sockets_where_the_release_takes_it() {
             &host,
             &["--slurm-release", release, "--numa-node-as-socket"],
         );
-        let is_told = |line: &&str| line.contains("Parameters=");
+        let is_told = |line: &&str| line.contains("Parameters=numa");
         text.lines().find(is_told).unwrap().to_owned()
     };
     assert_eq!(told("25.05"), "# SlurmdParameters=numa_node_as_socket");
@@ -231,6 +231,14 @@ fn numa_nodes_are_told_to_be_sockets_where_the_release_takes_it() {
     assert!(
         line.starts_with("# NodeName=gpu1 ") && line.ends_with(" Parameters=numa_node_as_socket"),
         "{line}"
+    );
+    let text = lines(
+        &host,
+        &["--slurm-release", "25.11", "--numa-node-as-socket"],
+    );
+    assert!(
+        text.contains("Parameters= is a key of Slurm 25.11 and later"),
+        "{text}"
     );
 }
 

@@ -259,6 +259,11 @@ pub fn first_with_autodetect(value: &str) -> Option<&'static Series> {
         .find(|series| series.autodetect_of(value).is_some())
 }
 
+/// The series that first had `Parameters=` on a node's line.
+pub fn first_with_node_parameters() -> Option<&'static Series> {
+    TABLE.iter().find(|series| series.has_node_parameters)
+}
+
 /// The method that the newest series takes from an AutoDetect= value.
 pub fn newest_autodetect(value: &str) -> Option<&'static str> {
     Series::newest().autodetect_of(value)

@@ -125,6 +125,14 @@ fn at_hand<'w>(world: &'w World<'_>) -> Option<&'w Foretold> {
 }
 
 impl Forecast {
+    /// Whether a release of the table is known not to take the node.
+    pub(crate) fn is_refused_somewhere(&self) -> bool {
+        self.releases.iter().any(|span| match span.outcome {
+            ForecastOutcome::Drained | ForecastOutcome::NoStart => true,
+            ForecastOutcome::Accepted | ForecastOutcome::Unknown => false,
+        })
+    }
+
     /// The forecast in one line.
     pub(crate) fn line(&self, node: &str) -> String {
         let last = self.releases.len().saturating_sub(1);

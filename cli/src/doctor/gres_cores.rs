@@ -293,21 +293,28 @@ impl Judge<'_> {
             else {
                 continue;
             };
-            report.find(
-                "gres-cores",
-                Harm::StopsBinding,
-                format!(
-                    "{}, {problem}; {file} is {} on node {nodes}, CPUs {local}",
-                    evidence(line),
-                    gpu_name(self.world.machine, gpu.pci)
-                ),
-                if is_across_link {
-                    "Slurm gives this GPU's jobs cores on the wrong side of the socket link"
-                } else {
-                    "Slurm gives this GPU's jobs cores of other NUMA nodes than the GPU's"
-                },
-                self.proposal(line, gpus),
+            let place = format!(
+                "{}, {problem}; {file} is {} on node {nodes}, CPUs {local}",
+                evidence(line),
+                gpu_name(self.world.machine, gpu.pci)
             );
+            let binding = if is_across_link {
+                "Slurm gives this GPU's jobs cores on the wrong side of the socket link"
+            } else {
+                "Slurm gives this GPU's jobs cores of other NUMA nodes than the GPU's"
+            };
+            let change = self.proposal(line, gpus);
+            if self.refuses(map, cores) && knows {
+                report.find(
+                    "gres-cores",
+                    Harm::StopsJobs,
+                    format!("{place}; {}", breach(self.rule, map)),
+                    consequence(self.rule),
+                    change,
+                );
+            } else {
+                report.find("gres-cores", Harm::StopsBinding, place, binding, change);
+            }
             return;
         }
         self.check_borders(given, cut, report);
@@ -348,7 +355,12 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether this Slurm takes the cores at all.
+    /// Whether this Slurm, or the newest where it is not known, does not take the cores at all.
+    fn refuses(&self, map: &CoreMap, cores: &CoreSet) -> bool {
+        !self.registers && !self.rule.admits(map, cores)
+    }
+
+    /// Finds a line whose cores this Slurm does not take.
     fn check_borders(&self, given: &Given<'_>, cut: &mut Vec<Cut>, report: &mut DoctorReport) {
         let Given {
             map,
@@ -356,7 +368,7 @@ impl Judge<'_> {
             cores,
             gpus,
         } = *given;
-        if self.registers || self.rule.admits(map, cores) {
+        if !self.refuses(map, cores) {
             return;
         }
         let problem = breach(self.rule, map);

@@ -165,6 +165,13 @@ fn print(
         0 if document.slurm_conf.is_none() => {
             "nothing found wrong on the host; Slurm's configuration was not found".to_owned()
         }
+        0 if document
+            .registration
+            .is_some_and(Forecast::is_refused_somewhere)
+            && document.slurm_release.is_none() =>
+        {
+            "nothing found wrong, but not every release takes this node (below)".to_owned()
+        }
         0 => "nothing found wrong".to_owned(),
         1 => "1 finding".to_owned(),
         count => format!("{count} findings"),

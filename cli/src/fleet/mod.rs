@@ -93,6 +93,9 @@ impl Fleet {
     }
 }
 
+/// Names in a line that are printed; of the others their number.
+const SHOWN: usize = 3;
+
 impl Fleet {
     /// Writes the lists that are asked for, and says whether the page is to follow: a list on standard output stands in its
     /// place.
@@ -106,9 +109,16 @@ impl Fleet {
         for (path, list) in lists {
             let Some(path) = path else { continue };
             let (text, left_out) = list(hosts);
-            for name in left_out {
+            if !left_out.is_empty() {
+                let shown: Vec<&str> = left_out.iter().take(SHOWN).copied().collect();
+                let more = match left_out.len() - shown.len() {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
                 out::message(&format!(
-                    "{name}: no name that Slurm takes for a node; left out"
+                    "{}{more}: no name that Slurm takes for a node (of documents with one host name all but the first have their \
+                     file's in brackets); left out",
+                    shown.join(", ")
                 ));
             }
             if path.as_os_str() == "-" {
