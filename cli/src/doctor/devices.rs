@@ -106,9 +106,7 @@ pub(crate) fn beside(machine: &Machine, file: &str) -> Option<Beside> {
             return Some(Beside::Shared(maker));
         }
         let mut display = driver.display_files.iter();
-        display
-            .any(|stem| is_numbered(stem))
-            .then_some(Beside::Display(maker))
+        display.any(is_numbered).then_some(Beside::Display(maker))
     })
 }
 
