@@ -79,8 +79,9 @@ pub(super) fn nearer(
     let (mut merit, mut plan) = (merit, plan);
     let (mut tries, mut chains) = (0, 0);
     while tries < MOST_TRIES && !is_nearest(pool, wants, &plan) {
-        let better = first_better(pool, wants, merit, &plan, &mut tries)
-            .or_else(|| first_chain(pool, wants, merit, &plan, &mut chains));
+        let split = Split::new(pool, wants, merit, &plan);
+        let better = split.first_better(&mut tries);
+        let better = better.or_else(|| split.first_chain(&mut chains));
         let Some(better) = better else {
             break;
         };
@@ -134,86 +135,152 @@ impl Side<'_> {
     }
 }
 
-/// The first exchange that gains and loses nothing.
-fn first_better(
-    pool: &Pool,
-    wants: Wants<'_>,
+/// What of a side's goes to others, and what it gets for it.
+type Move<'m> = (&'m Side<'m>, &'m CpuSet, &'m CpuSet);
+
+/// A split, and what its exchanges go by.
+struct Split<'a> {
+    pool: &'a Pool,
+    wants: Wants<'a>,
     merit: Merit,
-    plan: &[CpuSet],
-    tries: &mut usize,
-) -> Option<(Merit, Vec<CpuSet>)> {
-    let sides = sides(pool, wants, plan);
-    let shared = pool.cores_of_several(&plan.iter().collect::<Vec<_>>());
-    for (index, a) in sides.iter().enumerate() {
-        for b in sides.iter().skip(index + 1) {
-            let is_of_use = a.wants(pool, b) || b.wants(pool, a);
-            if !is_of_use || a.cpus.intersects(&b.cpus) {
-                continue;
+    plan: &'a [CpuSet],
+    sides: Vec<Side<'a>>,
+    /// The cores that several tasks have CPUs of.
+    shared: CpuSet,
+}
+
+impl<'a> Split<'a> {
+    fn new(pool: &'a Pool, wants: Wants<'a>, merit: Merit, plan: &'a [CpuSet]) -> Self {
+        Self {
+            pool,
+            wants,
+            merit,
+            plan,
+            sides: sides(pool, wants, plan),
+            shared: pool.cores_of_several(&plan.iter().collect::<Vec<_>>()),
+        }
+    }
+
+    /// The split after these moves; none where that is of less merit.
+    fn exchange(&self, moves: &[Move<'_>]) -> Option<(Merit, Vec<CpuSet>)> {
+        let mut exchanged = self.plan.to_vec();
+        for (side, gives, gets) in moves {
+            if let Some(own) = side.task.and_then(|task| exchanged.get_mut(task)) {
+                *own = own.difference(gives).union(gets);
             }
-            let none = CpuSet::new();
-            let mut before = a.finish(pool, &none, &none);
-            before += b.finish(pool, &none, &none);
-            let both = [a, b];
-            let parts = |own| parts_of(pool, own, &both, &shared);
-            let (parts_a, parts_b) = (parts(a), parts(b));
-            for from_a in &parts_a {
-                for from_b in &parts_b {
-                    let mut after = a.finish(pool, from_a, from_b);
-                    after += b.finish(pool, from_b, from_a);
-                    if after <= before {
-                        continue;
-                    }
-                    *tries += 1;
-                    if *tries > MOST_TRIES {
-                        return None;
-                    }
-                    let mut exchanged = plan.to_vec();
-                    for (side, gives, gets) in [(a, from_a, from_b), (b, from_b, from_a)] {
-                        if let Some(own) = side.task.and_then(|task| exchanged.get_mut(task)) {
-                            *own = own.difference(gives).union(gets);
+        }
+        let new = Merit::of(self.pool, self.wants, &exchanged);
+        (new >= self.merit).then_some((new, exchanged))
+    }
+
+    /// The first exchange that gains and loses nothing.
+    fn first_better(&self, tries: &mut usize) -> Option<(Merit, Vec<CpuSet>)> {
+        let pool = self.pool;
+        for (index, a) in self.sides.iter().enumerate() {
+            for b in self.sides.iter().skip(index + 1) {
+                let is_of_use = a.wants(pool, b) || b.wants(pool, a);
+                if !is_of_use || a.cpus.intersects(&b.cpus) {
+                    continue;
+                }
+                let none = CpuSet::new();
+                let mut before = a.finish(pool, &none, &none);
+                before += b.finish(pool, &none, &none);
+                let both = [a, b];
+                let (parts_a, parts_b) = (self.parts_of(a, &both), self.parts_of(b, &both));
+                for from_a in &parts_a {
+                    for from_b in &parts_b {
+                        let mut after = a.finish(pool, from_a, from_b);
+                        after += b.finish(pool, from_b, from_a);
+                        if after <= before {
+                            continue;
                         }
-                    }
-                    let new = Merit::of(pool, wants, &exchanged);
-                    if new >= merit {
-                        return Some((new, exchanged));
+                        *tries += 1;
+                        if *tries > MOST_TRIES {
+                            return None;
+                        }
+                        let better = self.exchange(&[(a, from_a, from_b), (b, from_b, from_a)]);
+                        if better.is_some() {
+                            return better;
+                        }
                     }
                 }
             }
         }
+        None
     }
-    None
-}
 
-/// The first exchange of three that gains and loses nothing: one gives what is nearer to the second, which gives to the third, and
-/// that may give to the first.
-fn first_chain(
-    pool: &Pool,
-    wants: Wants<'_>,
-    merit: Merit,
-    plan: &[CpuSet],
-    tries: &mut usize,
-) -> Option<(Merit, Vec<CpuSet>)> {
-    if !pool.faster.is_empty() {
-        return None;
-    }
-    let sides = sides(pool, wants, plan);
-    let shared = pool.cores_of_several(&plan.iter().collect::<Vec<_>>());
-    for first in &sides {
-        let Some(nodes) = first.near.map(|near| &near.nodes) else {
-            continue;
-        };
-        let is_on = |side: &&Side<'_>| side.near.is_none_or(|near| near.nodes == *nodes);
-        let group: Vec<&Side<'_>> = sides.iter().filter(is_on).collect();
-        let is_first = group.first().is_some_and(|own| own.task == first.task);
-        if !is_first || !(3..=MOST_IN_CHAINS).contains(&group.len()) {
-            continue;
+    /// The first exchange of three that gains and loses nothing: one gives what is nearer to the second, which gives to the third,
+    /// and that may give to the first.
+    fn first_chain(&self, tries: &mut usize) -> Option<(Merit, Vec<CpuSet>)> {
+        if !self.pool.faster.is_empty() {
+            return None;
         }
-        let better = chain_in(pool, wants, merit, plan, &group, &shared, tries);
-        if better.is_some() {
-            return better;
+        for first in &self.sides {
+            let Some(nodes) = first.near.map(|near| &near.nodes) else {
+                continue;
+            };
+            let is_on = |side: &&Side<'_>| side.near.is_none_or(|near| near.nodes == *nodes);
+            let group: Vec<&Side<'_>> = self.sides.iter().filter(is_on).collect();
+            let is_first = group.first().is_some_and(|own| own.task == first.task);
+            if !is_first || !(3..=MOST_IN_CHAINS).contains(&group.len()) {
+                continue;
+            }
+            let better = self.chain_in(&group, tries);
+            if better.is_some() {
+                return better;
+            }
         }
+        None
     }
-    None
+
+    /// The same among those of one group.
+    fn chain_in(&self, group: &[&Side<'_>], tries: &mut usize) -> Option<(Merit, Vec<CpuSet>)> {
+        let near_of =
+            |side: &Side<'_>, cpus: &CpuSet| side.near.map_or(0, |near| near.nearest.common(cpus));
+        let gifts: Vec<Vec<Gift>> = group
+            .iter()
+            .map(|side| {
+                let gift = |cpus: CpuSet| Gift {
+                    near: group.iter().map(|side| near_of(side, &cpus)).collect(),
+                    cpus,
+                };
+                self.parts_of(side, group).into_iter().map(gift).collect()
+            })
+            .collect();
+        let places = || group.iter().copied().zip(&gifts).enumerate();
+        let shares = |x: &Side<'_>, y: &Side<'_>| x.cpus.intersects(&y.cpus);
+        for (a, (first, from_first)) in places() {
+            let others = |(b, (side, _)): &(usize, (&Side<'_>, _))| *b != a && !shares(first, side);
+            for (b, (second, from_second)) in places().filter(others) {
+                for given in from_first.iter().filter(|gift| gift.gain(a, b) > 0) {
+                    let thirds = places().filter(others);
+                    let thirds = thirds.filter(|(c, (side, _))| *c != b && !shares(second, side));
+                    for (c, (third, from_third)) in thirds {
+                        for (passed, back) in pairs(from_second, from_third) {
+                            let gain = given.gain(a, b) + passed.gain(b, c) + back.gain(c, a);
+                            let moves = [
+                                (first, &given.cpus, &back.cpus),
+                                (second, &passed.cpus, &given.cpus),
+                                (third, &back.cpus, &passed.cpus),
+                            ];
+                            if gain <= 0 || is_less_even(&moves) {
+                                continue;
+                            }
+                            *tries += 1;
+                            if *tries > MOST_CHAINS {
+                                return None;
+                            }
+                            let better = self.exchange(&moves);
+                            if better.is_some() {
+                                return better;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        None
+    }
 }
 
 /// What a side of a chain can give: the CPUs, and how many of them are near each of the group.
@@ -230,70 +297,6 @@ impl Gift {
     }
 }
 
-/// The same among those of one group.
-fn chain_in(
-    pool: &Pool,
-    wants: Wants<'_>,
-    merit: Merit,
-    plan: &[CpuSet],
-    group: &[&Side<'_>],
-    shared: &CpuSet,
-    tries: &mut usize,
-) -> Option<(Merit, Vec<CpuSet>)> {
-    let near_of =
-        |side: &Side<'_>, cpus: &CpuSet| side.near.map_or(0, |near| near.nearest.common(cpus));
-    let gifts: Vec<Vec<Gift>> = group
-        .iter()
-        .map(|side| {
-            let parts = parts_of(pool, side, group, shared).into_iter();
-            let gift = |cpus: CpuSet| Gift {
-                near: group.iter().map(|side| near_of(side, &cpus)).collect(),
-                cpus,
-            };
-            parts.map(gift).collect()
-        })
-        .collect();
-    let places = || group.iter().zip(&gifts).enumerate();
-    for (a, (first, from_first)) in places() {
-        for (b, (second, from_second)) in places().filter(|(b, _)| *b != a) {
-            for given in from_first.iter().filter(|gift| gift.gain(a, b) > 0) {
-                for (c, (third, from_third)) in places().filter(|(c, _)| *c != a && *c != b) {
-                    let shares = |x: &Side<'_>, y: &Side<'_>| x.cpus.intersects(&y.cpus);
-                    if shares(first, second) || shares(first, third) || shares(second, third) {
-                        continue;
-                    }
-                    for (passed, back) in pairs(from_second, from_third) {
-                        let gain = given.gain(a, b) + passed.gain(b, c) + back.gain(c, a);
-                        let moves = [
-                            (first, given, back),
-                            (second, passed, given),
-                            (third, back, passed),
-                        ];
-                        if gain <= 0 || is_less_even(&moves) {
-                            continue;
-                        }
-                        *tries += 1;
-                        if *tries > MOST_CHAINS {
-                            return None;
-                        }
-                        let mut exchanged = plan.to_vec();
-                        for (side, gives, gets) in moves {
-                            if let Some(own) = side.task.and_then(|task| exchanged.get_mut(task)) {
-                                *own = own.difference(&gives.cpus).union(&gets.cpus);
-                            }
-                        }
-                        let new = Merit::of(pool, wants, &exchanged);
-                        if new >= merit {
-                            return Some((new, exchanged));
-                        }
-                    }
-                }
-            }
-        }
-    }
-    None
-}
-
 /// Each of `ones` with each of `others`.
 fn pairs<'g>(ones: &'g [Gift], others: &'g [Gift]) -> impl Iterator<Item = (&'g Gift, &'g Gift)> {
     ones.iter()
@@ -301,12 +304,12 @@ fn pairs<'g>(ones: &'g [Gift], others: &'g [Gift]) -> impl Iterator<Item = (&'g 
 }
 
 /// Whether the tasks come out with CPUs that are less even, which no split that is as good does.
-fn is_less_even(moves: &[(&&Side<'_>, &Gift, &Gift)]) -> bool {
+fn is_less_even(moves: &[Move<'_>]) -> bool {
     let tasks = || moves.iter().filter(|(side, ..)| side.task.is_some());
     let before: usize = tasks().map(|(side, ..)| side.cpus.len().pow(2)).sum();
     let after = tasks().map(|(side, gives, gets)| {
-        let held = side.cpus.len() + gets.cpus.len();
-        held.saturating_sub(gives.cpus.len()).pow(2)
+        let held = side.cpus.len() + gets.len();
+        held.saturating_sub(gives.len()).pow(2)
     });
     after.sum::<usize>() > before
 }
@@ -338,50 +341,53 @@ fn sides<'a>(pool: &Pool, wants: Wants<'a>, plan: &[CpuSet]) -> Vec<Side<'a>> {
 /// ones, and whether several tasks have some.
 type Likeness = (SmallVec<[usize; 8]>, bool);
 
-/// What `own` can give to others of `sides`: all, nothing, what is below each cache, some of the cores there that are alike, and small
-/// cores that are together as large as the largest.
-fn parts_of(pool: &Pool, own: &Side<'_>, sides: &[&Side<'_>], shared: &CpuSet) -> Vec<CpuSet> {
-    let mut parts = vec![own.cpus.clone(), CpuSet::new()];
-    let mut add = |part: CpuSet| {
-        if !parts.contains(&part) {
-            parts.push(part);
-        }
-    };
-    let threads = pool.threads() as usize;
-    for cell in pool.areas.iter().flat_map(|area| &area.cells) {
-        if !cell.cpus.intersects(&own.cpus) {
-            continue;
-        }
-        add(cell.cpus.intersection(&own.cpus));
-        let mut small = CpuSet::new();
-        // Of cores that are alike it is only a matter of how many.
-        let mut alike: Vec<(Likeness, CpuSet)> = Vec::new();
-        for core in &cell.cores {
-            let mine = core.intersection(&own.cpus);
-            if mine.is_empty() {
+impl Split<'_> {
+    /// What `own` can give to others of `sides`: all, nothing, what is below each cache, some of the cores there that are alike, and small
+    /// cores that are together as large as the largest.
+    fn parts_of(&self, own: &Side<'_>, sides: &[&Side<'_>]) -> Vec<CpuSet> {
+        let pool = self.pool;
+        let mut parts = vec![own.cpus.clone(), CpuSet::new()];
+        let mut add = |part: CpuSet| {
+            if !parts.contains(&part) {
+                parts.push(part);
+            }
+        };
+        let threads = pool.threads() as usize;
+        for cell in pool.areas.iter().flat_map(|area| &area.cells) {
+            if !cell.cpus.intersects(&own.cpus) {
                 continue;
             }
-            // Those that are one core's part alone are it.
-            if !pool.faster.is_empty() && mine.len() < threads {
-                small.extend_with(&mine);
-                if small.len() >= threads {
-                    add(std::mem::take(&mut small));
+            add(cell.cpus.intersection(&own.cpus));
+            let mut small = CpuSet::new();
+            // Of cores that are alike it is only a matter of how many.
+            let mut alike: Vec<(Likeness, CpuSet)> = Vec::new();
+            for core in &cell.cores {
+                let mine = core.intersection(&own.cpus);
+                if mine.is_empty() {
+                    continue;
+                }
+                // Those that are one core's part alone are it.
+                if !pool.faster.is_empty() && mine.len() < threads {
+                    small.extend_with(&mine);
+                    if small.len() >= threads {
+                        add(std::mem::take(&mut small));
+                    }
+                }
+                let near = sides.iter().filter_map(|side| side.near);
+                let near = near.map(|near| &near.nearest).chain(&pool.faster);
+                let mut counts: SmallVec<[usize; 8]> = near.map(|set| mine.common(set)).collect();
+                counts.extend(sides.iter().map(|side| core.common(&side.cpus)));
+                let likeness = (counts, mine.intersects(&self.shared));
+                let known = alike.iter_mut().find(|(known, _)| *known == likeness);
+                if let Some((_, some)) = known {
+                    some.extend_with(&mine);
+                    add(some.clone());
+                } else {
+                    add(mine.clone());
+                    alike.push((likeness, mine));
                 }
             }
-            let near = sides.iter().filter_map(|side| side.near);
-            let near = near.map(|near| &near.nearest).chain(&pool.faster);
-            let mut counts: SmallVec<[usize; 8]> = near.map(|set| mine.common(set)).collect();
-            counts.extend(sides.iter().map(|side| core.common(&side.cpus)));
-            let likeness = (counts, mine.intersects(shared));
-            let known = alike.iter_mut().find(|(known, _)| *known == likeness);
-            if let Some((_, some)) = known {
-                some.extend_with(&mine);
-                add(some.clone());
-            } else {
-                add(mine.clone());
-                alike.push((likeness, mine));
-            }
         }
+        parts
     }
-    parts
 }

@@ -100,8 +100,8 @@ fn in_one_cache(
 ) -> CpuSet {
     const WHOLE: usize = 1000;
     let local = |cache: &CpuSet| cache.intersection(&near.cpus);
-    let is_enough = |cache: &CpuSet| local(cache).len() >= step.asked as usize;
-    let any_is_enough = machine.last_level_caches.iter().any(is_enough);
+    let is_enough = |cache: &CpuSet| cache.common(&near.cpus) >= step.asked as usize;
+    let goes_by_room = !near.nearest.is_empty() && machine.last_level_caches.iter().any(is_enough);
     let best = machine
         .last_level_caches
         .iter()
@@ -111,10 +111,9 @@ fn in_one_cache(
         .min_by_key(|(index, (cache, holders))| {
             let local = local(cache);
             let enough = is_enough(cache);
-            let is_short = !near.nearest.is_empty() && any_is_enough && !enough;
             let fast = swiftness(faster, &local) * WHOLE / local.len().max(1);
             (
-                is_short,
+                goes_by_room && !enough,
                 !cache.intersects(&near.nearest),
                 **holders,
                 !enough,
