@@ -79,7 +79,7 @@ pub(crate) fn model(gpu: &Gpu) -> String {
 
 /// `GPU0 0000:3b:00.0`; a GPU that the machine does not have, by its address.
 pub(crate) fn gpu_label(machine: &Machine, pci: PciAddress) -> String {
-    GpuNames::of_host(machine).label(pci)
+    GpuNames::of_host(machine).label(pci).to_string()
 }
 
 /// `GPU0 0000:3b:00.0`; a GPU that the machine does not have, `GPU 0000:3b:00.0`.

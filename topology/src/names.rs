@@ -1,6 +1,6 @@
 //! What a GPU is called where a person reads it: its number beside its PCI address, or the address alone.
 
-use std::fmt::{self, Display as _, Formatter};
+use std::fmt::{self, Display, Formatter};
 
 use crate::binding::StepRequest;
 use crate::machine::{Gpu, Machine};
@@ -52,17 +52,11 @@ impl<'m> GpuNames<'m> {
     }
 
     /// `GPU0 0000:3b:00.0`; without a number `0000:3b:00.0`, to stand after a word for what it is.
-    pub fn label(self, pci: PciAddress) -> String {
-        self.number(pci)
-            .map_or_else(|| pci.to_string(), |number| format!("GPU{number} {pci}"))
-    }
-
-    /// Writes a [`GpuNames::label`].
-    pub(crate) fn write_label(self, pci: PciAddress, f: &mut Formatter<'_>) -> fmt::Result {
-        if let Some(number) = self.number(pci) {
-            write!(f, "GPU{number} ")?;
+    pub fn label(self, pci: PciAddress) -> impl Display + use<> {
+        Label {
+            number: self.number(pci),
+            pci,
         }
-        pci.fmt(f)
     }
 
     /// `GPU0 0000:3b:00.0`; without a number `GPU 0000:3b:00.0`.
@@ -78,6 +72,21 @@ impl<'m> GpuNames<'m> {
             [_] => "GPU ",
             _ => "GPUs ",
         }
+    }
+}
+
+/// A [`GpuNames::label`].
+struct Label {
+    number: Option<usize>,
+    pci: PciAddress,
+}
+
+impl Display for Label {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Some(number) = self.number {
+            write!(f, "GPU{number} ")?;
+        }
+        self.pci.fmt(f)
     }
 }
 
@@ -114,9 +123,9 @@ mod tests {
         let own = machine(0x10de);
         let names = GpuNames::of_host(&own);
         assert_eq!(names.name(pci(0x81)), "GPU1 0000:81:00.0");
-        assert_eq!(names.label(pci(0x81)), "GPU1 0000:81:00.0");
+        assert_eq!(names.label(pci(0x81)).to_string(), "GPU1 0000:81:00.0");
         assert_eq!(names.name(pci(0x99)), "GPU 0000:99:00.0", "not the host's");
-        assert_eq!(names.label(pci(0x99)), "0000:99:00.0");
+        assert_eq!(names.label(pci(0x99)).to_string(), "0000:99:00.0");
         assert_eq!(GpuNames::ADDRESSES.name(pci(0x21)), "GPU 0000:21:00.0");
         assert_eq!(names.before(&[pci(0x21), pci(0x81)]), "");
         assert_eq!(names.before(&[pci(0x21), pci(0x99)]), "GPUs ");

@@ -26,12 +26,18 @@ impl<F: Fn(&mut Formatter<'_>) -> fmt::Result> Display for Said<F> {
 }
 
 /// `A`, `A and B`, `A, B and C`.
-fn list(names: &[String]) -> String {
-    match names.split_last() {
-        None => String::new(),
-        Some((only, [])) => only.clone(),
-        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
-    }
+fn list<T>(items: &[T], write: impl Fn(&T, &mut Formatter<'_>) -> fmt::Result) -> impl Display {
+    Said(move |f: &mut Formatter<'_>| {
+        for (index, item) in items.iter().enumerate() {
+            f.write_str(match (index, items.len() - index) {
+                (0, _) => "",
+                (_, 1) => " and ",
+                _ => ", ",
+            })?;
+            write(item, f)?;
+        }
+        Ok(())
+    })
 }
 
 /// `NIC A`, `NICs A and B`, `NIC A (over the socket link)`; none where none is known.
@@ -41,7 +47,7 @@ pub(super) fn nics(nics: &NicDocument) -> Option<String> {
         1 => "NIC",
         _ => "NICs",
     };
-    let names = list(&nics.names);
+    let names = list(&nics.names, Display::fmt);
     if nics.path == NicPath::SocketLink.word() {
         Some(format!("{label} {names} (over the socket link)"))
     } else {
@@ -53,25 +59,17 @@ pub(super) fn nics(nics: &NicDocument) -> Option<String> {
 pub(super) fn gpus(gpus: &[PciAddress], named: GpuNames<'_>) -> impl Display {
     Said(move |f: &mut Formatter<'_>| {
         f.write_str(named.before(gpus))?;
-        for (index, gpu) in gpus.iter().enumerate() {
-            f.write_str(match (index, gpus.len() - index) {
-                (0, _) => "",
-                (_, 1) => " and ",
-                _ => ", ",
-            })?;
-            named.write_label(*gpu, f)?;
-        }
-        Ok(())
+        list(gpus, |gpu, f| named.label(*gpu).fmt(f)).fmt(f)
     })
 }
 
 /// `GPU0 A (node 0) and GPU1 B (node 1)`; without numbers `GPUs A (node 0) and B (node 1)`.
 pub(super) fn gpus_with_nodes(gpus: &[(PciAddress, NodeSet)], named: GpuNames<'_>) -> String {
-    let each = gpus
-        .iter()
-        .map(|(gpu, known)| format!("{} ({})", named.label(*gpu), nodes(known)));
+    let each = list(gpus, |(gpu, known), f| {
+        write!(f, "{} ({})", named.label(*gpu), nodes(known))
+    });
     let all: Vec<PciAddress> = gpus.iter().map(|(gpu, _)| *gpu).collect();
-    format!("{}{}", named.before(&all), list(&each.collect::<Vec<_>>()))
+    format!("{}{each}", named.before(&all))
 }
 
 /// `node 0`, `nodes 0-1`.
@@ -118,7 +116,7 @@ pub(super) fn tasks_by_nodes(tasks: &[(usize, NodeSet)]) -> Vec<(String, String)
         let more = tasks.len().saturating_sub(MOST_LISTED);
         let tasks = match (tasks.as_slice(), more) {
             ([only], _) => format!("task {only}"),
-            (all, 0) => format!("tasks {}", list(all)),
+            (all, 0) => format!("tasks {}", list(all, Display::fmt)),
             (all, more) => {
                 let first: Vec<&str> = all.iter().take(MOST_LISTED).map(String::as_str).collect();
                 format!("tasks {} and {more} more", first.join(", "))

@@ -214,6 +214,25 @@ fn own_gpus(plan: &TaskPlan, names: GpuNames<'_>) -> impl Display {
     })
 }
 
+/// What the lines of a task with GPUs are made of: these, their nodes, its CPUs and its memory.
+fn parts<'p>(
+    plan: &'p TaskPlan,
+    names: GpuNames<'p>,
+    gpu_nodes: &'p NodeSet,
+) -> (
+    impl Display + 'p,
+    impl Display + 'p,
+    impl Display + 'p,
+    impl Display + 'p,
+) {
+    (
+        own_gpus(plan, names),
+        phrases::nodes(gpu_nodes),
+        phrases::cpus(&plan.cpus),
+        phrases::memory(&plan.memory, gpu_nodes),
+    )
+}
+
 fn write_cpus_left(
     plan: &TaskPlan,
     names: GpuNames<'_>,
@@ -221,11 +240,7 @@ fn write_cpus_left(
     why: CpusLeft,
     f: &mut Formatter<'_>,
 ) -> fmt::Result {
-    let (gpus, nodes) = (own_gpus(plan, names), phrases::nodes(gpu_nodes));
-    let (cpus, memory) = (
-        phrases::cpus(&plan.cpus),
-        phrases::memory(&plan.memory, gpu_nodes),
-    );
+    let (gpus, nodes, cpus, memory) = parts(plan, names, gpu_nodes);
     match why {
         CpusLeft::UserCpus => {
             write!(
@@ -253,8 +268,7 @@ fn write_crowded(
     voice: Voice,
     f: &mut Formatter<'_>,
 ) -> fmt::Result {
-    let (gpus, nodes) = (own_gpus(plan, names), phrases::nodes(gpu_nodes));
-    let memory = phrases::memory(&plan.memory, gpu_nodes);
+    let (gpus, nodes, _, memory) = parts(plan, names, gpu_nodes);
     match voice {
         Voice::Step => write!(
             f,
@@ -276,11 +290,7 @@ fn write_placed(
     (local, far_gpus): (usize, &[PciAddress]),
     f: &mut Formatter<'_>,
 ) -> fmt::Result {
-    let (gpus, nodes) = (own_gpus(plan, names), phrases::nodes(gpu_nodes));
-    let (cpus, memory) = (
-        phrases::cpus(&plan.cpus),
-        phrases::memory(&plan.memory, gpu_nodes),
-    );
+    let (gpus, nodes, cpus, memory) = parts(plan, names, gpu_nodes);
     let all = phrases::cpu_count(plan.cpus.len());
     match (plan.verdict, plan.is_dry_run) {
         (Verdict::Spanning, false) => {
