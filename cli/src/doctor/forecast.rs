@@ -547,8 +547,10 @@ fn register(
             }
         }
     }
+    let shared = shared_by(slurm);
+    let by_lines = |detected| Registration::of(&own, node, detected, Series::of(release), &shared);
     // What is wrong with the lines is so whatever is found.
-    match Registration::of(&own, node, None, Series::of(release), &shared_by(slurm)) {
+    match by_lines(None) {
         Err(Fatal::SharedAlone { .. }) if own.detects() => {}
         Err(why) => return Err((ForecastOutcome::NoStart, why.to_string())),
         Ok(_) => {}
@@ -558,7 +560,7 @@ fn register(
     } else {
         None
     };
-    Registration::of(&own, node, detected, Series::of(release), &shared_by(slurm))
+    by_lines(detected)
         .map(|own| {
             if splits_several_files(slurm, release) {
                 own.with_files_split()

@@ -346,25 +346,17 @@ fn report_beside(line: &GresLine<'_>, files: &[(&str, Beside)], report: &mut Doc
     for kind in kinds {
         let own = files.iter().filter(|(_, own)| *own == kind);
         let names = own.map(|(file, _)| *file).collect::<Vec<_>>().join(", ");
-        let (effect, maker) = match kind {
-            Beside::Shared(maker) => (
-                format!(
-                    "{names} is one file for all of {}'s GPUs: Slurm counts a GPU for it, and where devices are fenced a job that is \
-                     not given it sees no GPU at all",
-                    maker.name
-                ),
-                maker,
+        let (Beside::Shared(maker) | Beside::Display(maker)) = kind;
+        let effect = match kind {
+            Beside::Shared(_) => format!(
+                "{names} is one file for all of {}'s GPUs: Slurm counts a GPU for it, and where devices are fenced a job that is \
+                 not given it sees no GPU at all",
+                maker.name
             ),
-            Beside::Display(maker) => (
-                format!(
-                    "programs that compute do not open {names} but {}* of {}'s GPUs, which Slurm does not fence then: every job can \
-                     open every GPU, and with ConstrainDevices=yes Slurm numbers each job's from 0, so all use the first",
-                    maker
-                        .device_path(maker.first_number)
-                        .trim_end_matches(|digit: char| digit.is_ascii_digit()),
-                    maker.name
-                ),
-                maker,
+            Beside::Display(_) => format!(
+                "programs that compute do not open {names} but /{}* of {}'s GPUs, which Slurm does not fence then: every job can \
+                 open every GPU, and with ConstrainDevices=yes Slurm numbers each job's from 0, so all use the first",
+                maker.device_file, maker.name
             ),
         };
         report.find(

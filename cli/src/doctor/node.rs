@@ -227,16 +227,16 @@ fn check_types(slurm: &Slurm, node: &Node, there: usize, report: &mut DoctorRepo
     if has_gpu && missing.is_empty() {
         return;
     }
-    let mut all = vec!["gpu"];
-    all.append(&mut missing.clone());
     // One that is there in another case is replaced.
-    let is_other = |word: &&str| !all.iter().any(|own| own.eq_ignore_ascii_case(word));
-    let others: Vec<&str> = known.iter().copied().filter(is_other).collect();
-    all.splice(1..1, others);
-    let change = match types {
-        Some((_, line)) => format!("{}: GresTypes={}", line.place(), all.join(",")),
-        None => format!("{}: GresTypes={}", slurm.path, all.join(",")),
+    let is_replaced = |word: &str| {
+        let mut new = std::iter::once(&"gpu").chain(&missing);
+        new.any(|own| own.eq_ignore_ascii_case(word))
     };
+    let mut all = vec!["gpu"];
+    all.extend(known.iter().filter(|word| !is_replaced(word)));
+    all.extend(&missing);
+    let place = types.map_or_else(|| slurm.path.clone(), |(_, line)| line.place());
+    let change = format!("{place}: GresTypes={}", all.join(","));
     if !has_gpu {
         let evidence = match types {
             Some((_, line)) => line.quote("GresTypes"),

@@ -108,53 +108,43 @@ fn report_unloaded(slurm: &Slurm, report: &mut DoctorReport) {
 /// Where the packages put their file for plugstack.conf.
 const PACKAGED: &str = "/etc/slurm/plugstack.conf.d";
 
-/// The folders of files that plugstack.conf may include: beside it, and that of the packages.
-fn folders_of_drop_ins(slurm: &Slurm) -> Vec<(&Tree, String)> {
-    let beside = slurm
-        .plugstack_path
-        .rsplit_once('/')
-        .map(|(folder, _)| folder);
-    let beside = beside.map(|folder| (&slurm.tree, format!("{folder}/plugstack.conf.d")));
+/// The files that plugstack.conf may include, beside it and where the packages put theirs: tree, folder and name.
+fn drop_ins(slurm: &Slurm) -> Vec<(&Tree, String, String)> {
+    let beside = slurm.plugstack_path.rsplit_once('/');
+    let beside = beside.map(|(folder, _)| (&slurm.tree, format!("{folder}/plugstack.conf.d")));
     let packaged = slurm.host.as_ref().map(|tree| (tree, PACKAGED.to_owned()));
-    beside.into_iter().chain(packaged).collect()
+    let folders = beside.into_iter().chain(packaged);
+    let files = folders.flat_map(|(tree, folder)| {
+        let names = tree.entries(&folder).into_iter();
+        let names = names.filter(|name| name.ends_with(".conf"));
+        names.map(move |name| (tree, folder.clone(), name))
+    });
+    files.collect()
 }
 
 /// The folder and name of a drop-in that loads the plugin.
 fn find_drop_in(slurm: &Slurm) -> Option<(String, String)> {
-    let mut folders = folders_of_drop_ins(slurm).into_iter();
-    folders.find_map(|(tree, folder)| {
-        let loads = |name: &String| {
-            let path = format!("{folder}/{name}");
-            name.ends_with(".conf")
-                && tree.read(&path).is_ok_and(|text| {
-                    let entries = plugstack::parse(&text, &path);
-                    entries.iter().any(|entry| entry.loads(PLUGIN))
-                })
-        };
-        let name = tree.entries(&folder).into_iter().find(loads)?;
-        Some((folder, name))
-    })
+    let found = drop_ins(slurm).into_iter().find(|(tree, folder, name)| {
+        let path = format!("{folder}/{name}");
+        let entries = tree.read(&path).map(|text| plugstack::parse(&text, &path));
+        entries.is_ok_and(|entries| entries.iter().any(|entry| entry.loads(PLUGIN)))
+    });
+    found.map(|(_, folder, name)| (folder, name))
 }
 
 /// The line that would load the plugin if it were no comment: in plugstack.conf, or in a drop-in.
 fn find_comment(slurm: &Slurm) -> Option<String> {
-    let drop_ins = folders_of_drop_ins(slurm).into_iter();
-    let drop_ins = drop_ins.flat_map(|(tree, folder)| {
-        let names = tree.entries(&folder).into_iter();
-        let files = names.filter(|name| name.ends_with(".conf"));
-        files.map(move |name| (tree, format!("{folder}/{name}")))
-    });
     let own = (&slurm.tree, slurm.plugstack_path.clone());
-    std::iter::once(own)
-        .chain(drop_ins)
-        .find_map(|(tree, path)| {
-            let text = tree.read(&path).ok()?;
-            let without = |line: &str| line.trim_start().trim_start_matches('#').to_owned();
-            let uncommented: Vec<String> = text.lines().map(without).collect();
-            let entries = plugstack::parse(&uncommented.join("\n"), &path);
-            let entry = entries.iter().find(|entry| entry.loads(PLUGIN))?;
-            Some(entry.place())
-        })
+    let others = drop_ins(slurm).into_iter();
+    let others = others.map(|(tree, folder, name)| (tree, format!("{folder}/{name}")));
+    std::iter::once(own).chain(others).find_map(|(tree, path)| {
+        let text = tree.read(&path).ok()?;
+        let without = |line: &str| line.trim_start().trim_start_matches('#').to_owned();
+        let uncommented: Vec<String> = text.lines().map(without).collect();
+        let entries = plugstack::parse(&uncommented.join("\n"), &path);
+        let entry = entries.iter().find(|entry| entry.loads(PLUGIN))?;
+        Some(entry.place())
+    })
 }
 
 /// Where the packages put the plugin: `%{_libdir}` of EL and SUSE, or Debian's folder of the architecture.
