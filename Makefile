@@ -62,7 +62,7 @@ test-gpu: needs-nccl build ## NVIDIA's libnccl on this host's GPU, which stands 
 	libraries=$$(tests/nccl/libnccl $(TARGET)) && GPU_NUMA_LIBNCCL=$$(echo "$$libraries" | paste -sd :) GPU_NUMA_NCCL_SO=$(NCCL_PLUGIN) \
 		$(CARGO) test -p gpu-numa-tests --test nccl -- --show-output --ignored --exact gpu::nccl_on_a_real_gpu_crosses_as_often_as_it_must_and_as_the_log_says
 
-test-rccl: needs-nccl build machine ## AMD's own librccl over a stand-in for HIP: NCCL's topology file, the plugins (190 MB from Debian, once); not in `make test`
+test-rccl: needs-nccl build machine ## AMD's own librccl over a stand-in for HIP: NCCL's topology file, configuration files, the plugins (root; 470 MB from Debian, once); not in `make test`
 	tests/nccl/librccl $(TARGET) $(TARGET)/release/gpu-numa $(NCCL_PLUGIN)
 
 test-frameworks: needs-frameworks build machine ## what vLLM's, SGLang's, torch's and Accelerate's own code makes of our masks (root; 900 MB from PyPI, once); not in `make test`

@@ -10,7 +10,12 @@
 
 int ncclCommInitAll(void **communicators, int count, const int *devices);
 const char *ncclGetErrorString(int result);
+int ncclCommDestroy(void *communicator);
+int ncclGroupStart(void);
+int ncclGroupEnd(void);
+int ncclAllReduce(const void *from, void *to, unsigned long count, int type, int operation, void *communicator, void *stream);
 int hipGetDeviceCount(int *count);
+int hipSetDevice(int device);
 
 // RCCL's threads may still wait for one another after an error: no exit handler runs.
 int main(void) {
@@ -19,9 +24,16 @@ int main(void) {
     int count = 0;
     hipGetDeviceCount(&count);
     int result = ncclCommInitAll(communicators, count, NULL);
+    // Sums of 32-bit floats.
+    static float memory[1024];
+    if (!result) result = ncclGroupStart();
+    for (int device = 0; !result && device < count; device++)
+        result = hipSetDevice(device) || ncclAllReduce(memory, memory, 1024, 7, 0, communicators[device], 0);
+    if (!result) result = ncclGroupEnd();
     FILE *maps = fopen("/proc/self/maps", "r");
     while (maps && fgets(line, sizeof line, maps))
-        if (strstr(line, "gpu_numa") || strstr(line, "gpu-numa.so")) printf("loaded %s", line);
+        if (strstr(line, "gpu_numa") || strstr(line, "gpu-numa")) printf("loaded %s", line);
+    for (int device = 0; !result && device < count; device++) ncclCommDestroy(communicators[device]);
     printf("started: %d %s\n", result, ncclGetErrorString(result));
     fflush(stdout);
     _exit(result);
@@ -56,6 +68,7 @@ int rsmi_status_string(int status, const char **text) { return *text = "stand-in
 // xGMI, one hop.
 int rsmi_topo_get_link_type(unsigned from, unsigned to, unsigned long *hops, unsigned *kind) { return *hops = 1, *kind = 2, 0; }
 int rsmi_topo_get_link_weight(unsigned from, unsigned to, unsigned long *weight) { return *weight = 15, 0; }
+int rsmi_dev_firmware_version_get(unsigned device, int block, unsigned long *version) { return *version = 0, 0; }
 int rsmi_version_get(struct version *version) { return *version = (struct version){5, 0, 0, "stand-in"}, 0; }
 
 #else
@@ -84,7 +97,8 @@ hipError_t hipDeviceGetByPCIBusId(int *device, const char *text) {
 }
 hipError_t hipDeviceGetAttribute(int *value, hipDeviceAttribute_t attribute, int device) {
     *value = attribute == hipDeviceAttributeComputeCapabilityMajor ? 9 : attribute == hipDeviceAttributeWarpSize ? 64
-           : attribute == hipDeviceAttributeMultiprocessorCount ? 110 : 0;
+           : attribute == hipDeviceAttributeMultiprocessorCount ? 110
+           : attribute == hipDeviceAttributeMaxSharedMemoryPerBlock || attribute == hipDeviceAttributeSharedMemPerBlockOptin ? 65536 : 0;
     return hipSuccess;
 }
 hipError_t hipGetDeviceProperties(hipDeviceProp_t *properties, int device) {
@@ -92,7 +106,10 @@ hipError_t hipGetDeviceProperties(hipDeviceProp_t *properties, int device) {
     memset(properties, 0, sizeof *properties);
     strcpy(properties->name, "stand-in");
     strcpy(properties->gcnArchName, "gfx90a:sramecc+:xnack-");
-    properties->major = 9, properties->gcnArch = 910, properties->warpSize = 64, properties->multiProcessorCount = 110;
+    properties->major = 9, properties->warpSize = 64, properties->multiProcessorCount = 110;
+#if HIP_VERSION_MAJOR < 6
+    properties->gcnArch = 910;
+#endif
     properties->isLargeBar = 1, properties->sharedMemPerBlock = 65536;
     properties->hdpMemFlushCntl = properties->hdpRegFlushCntl = &flush;
     sscanf(addresses[device], "%x:%x:%x", &properties->pciDomainID, &properties->pciBusID, &properties->pciDeviceID);
@@ -145,6 +162,35 @@ hipError_t hipExtLaunchKernel(const void *function, dim3 grid, dim3 block, void 
     return hipSuccess;
 }
 hipError_t hipGetLastError(void) { return hipSuccess; }
+
+#if HIP_VERSION_MAJOR >= 7
+// What the newer RCCL needs besides.  It has neither CUDA graphs nor memory by handles here: no stream is captured, and the
+// attribute that says that memory has handles is 0.
+hipError_t hipCtxGetCurrent(hipCtx_t *context) { return *context = NULL, hipSuccess; }
+hipError_t hipDeviceGet(hipDevice_t *device, int ordinal) { return *device = ordinal, hipSuccess; }
+hipError_t hipDeviceSetLimit(enum hipLimit_t limit, size_t value) { return hipSuccess; }
+hipError_t hipDeviceSynchronize(void) { return hipSuccess; }
+hipError_t hipDriverGetVersion(int *version) { return *version = HIP_VERSION, hipSuccess; }
+hipError_t hipRuntimeGetVersion(int *version) { return *version = HIP_VERSION, hipSuccess; }
+hipError_t hipEventSynchronize(hipEvent_t event) { return hipSuccess; }
+hipError_t hipEventElapsedTime(float *milliseconds, hipEvent_t from, hipEvent_t to) { return *milliseconds = 0, hipSuccess; }
+hipError_t hipMallocFromPoolAsync(void **memory, size_t size, hipMemPool_t pool, hipStream_t stream) { return some_memory(memory, size); }
+hipError_t hipMemGetAddressRange(hipDeviceptr_t *base, size_t *size, hipDeviceptr_t memory) {
+    return *base = memory, *size = 0, hipSuccess;
+}
+hipError_t hipPointerGetAttribute(void *value, hipPointer_attribute attribute, hipDeviceptr_t memory) { return hipErrorNotSupported; }
+hipError_t hipLaunchHostFunc(hipStream_t stream, hipHostFn_t function, void *data) { return function(data), hipSuccess; }
+hipError_t hipStreamIsCapturing(hipStream_t stream, hipStreamCaptureStatus *status) {
+    return *status = hipStreamCaptureStatusNone, hipSuccess;
+}
+hipError_t hipStreamGetCaptureInfo_v2(hipStream_t stream, hipStreamCaptureStatus *status, unsigned long long *id, hipGraph_t *graph,
+                                      const hipGraphNode_t **nodes, size_t *nodes_count) {
+    return *status = hipStreamCaptureStatusNone, hipSuccess;
+}
+hipError_t hipMemPoolCreate(hipMemPool_t *pool, const hipMemPoolProps *properties) { return some_memory((void **)pool, 8); }
+hipError_t hipMemPoolDestroy(hipMemPool_t pool) { return hipSuccess; }
+hipError_t hipMemPoolSetAttribute(hipMemPool_t pool, hipMemPoolAttr attribute, void *value) { return hipSuccess; }
+#endif
 const char *hipGetErrorString(hipError_t error) { return "stand-in"; }
 
 #endif

@@ -12,9 +12,9 @@ use super::world::World;
 
 /// NCCL's configuration for all users (`misc/param.cc`, 2.30).
 const PATH: &str = "/etc/nccl.conf";
-/// RCCL's, in the same form (rccl, `misc/param.cc` `initEnv`, ROCm 5.2.3 to 6.2; before these it reads [`PATH`]).
+/// RCCL's, in the same form (rccl, `misc/param.cc` `initEnv`, ROCm 5.2.3 to 6.2, and 7.2 when run; before these it reads [`PATH`]).
 const RCCL_PATH: &str = "/etc/rccl.conf";
-/// The only version of a topology file that RCCL reads (rccl, `graph/xml.h`, ROCm 4.0 to 6.2).
+/// The only version of a topology file that RCCL reads (rccl, `graph/xml.h`, ROCm 4.0 to 6.2, and 7.2 when run).
 const RCCL_VERSION: &str = "2";
 
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
