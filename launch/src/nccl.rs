@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ffi::linux::file::{FileError, FileId, read_own_text, roots_file};
 use ffi::linux::process::own_library;
 use ffi::linux::users_file::{Unread, read_users_text};
+use nccl_topo::conf::set_in;
 use nccl_topo::emit::Form;
 use nccl_topo::settings::reach;
 use nccl_topo::site::form_for_job;
@@ -282,13 +283,6 @@ fn read_host_conf() -> Option<String> {
         }
         Err(_) => None,
     }
-}
-
-/// What a configuration file of NCCL's sets a variable to, which is what its first line for it says (`misc/param.cc`
-/// `setEnvFile`); none where it does not.
-fn set_in<'t>(conf: &'t str, variable: &str) -> Option<&'t str> {
-    let value = |line: &'t str| line.strip_prefix(variable)?.strip_prefix('=');
-    conf.lines().find_map(value)
 }
 
 #[cfg(test)]

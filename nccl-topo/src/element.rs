@@ -23,7 +23,7 @@ pub const MAX_VALUE_BYTES: usize = 253;
 pub(crate) const GPU_CLASS: &str = "0x03";
 
 /// The whole value as C's `strtol` with base 0 reads it: decimal, `0x` hex, leading 0 octal.
-pub(crate) fn integer(text: &str) -> Option<i64> {
+pub fn integer(text: &str) -> Option<i64> {
     let (sign, digits) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
     let value = if let Some(hex) = digits.strip_prefix("0x") {
         i64::from_str_radix(hex, 16)

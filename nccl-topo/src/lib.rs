@@ -8,6 +8,7 @@
 
 pub mod capability;
 pub mod compare;
+pub mod conf;
 pub mod crossings;
 pub mod element;
 pub mod emit;

@@ -1,8 +1,9 @@
 //! `/etc/nccl.conf` and RCCL's `/etc/rccl.conf`: whether the files that they give to these libraries fit the host.
 
 use nccl_topo::compare::compare;
-use nccl_topo::reader;
+use nccl_topo::conf::{Setting, settings};
 use nccl_topo::rules::Rules;
+use nccl_topo::{element, reader};
 use topology::machine::Gpu;
 use topology::vendor::Collectives;
 
@@ -11,116 +12,149 @@ use super::tree::{Tree, TreeError};
 use super::world::World;
 
 /// NCCL's configuration for all users (`misc/param.cc`, 2.30).
-const PATH: &str = "/etc/nccl.conf";
-/// RCCL's, in the same form (rccl, `misc/param.cc` `initEnv`, ROCm 5.2.3 to 6.2, and 7.2 when run; before these it reads [`PATH`]).
+const NCCL: Library = Library {
+    name: "NCCL",
+    path: "/etc/nccl.conf",
+};
+/// RCCL's, in the same form (rccl, `misc/param.cc` `initEnv`, ROCm 5.2.3 to 6.2, and 7.2 when run; before these it reads NCCL's).
+const RCCL: Library = Library {
+    name: "RCCL",
+    path: RCCL_PATH,
+};
 const RCCL_PATH: &str = "/etc/rccl.conf";
 /// The only version of a topology file that RCCL reads (rccl, `graph/xml.h`, ROCm 4.0 to 6.2, and 7.2 when run).
-const RCCL_VERSION: &str = "2";
+const RCCL_VERSION: i64 = 2;
+/// The only version of a graph file that either reads (`graph/xml.h`, `NCCL_GRAPH_XML_VERSION`).
+const GRAPH_VERSION: i64 = 1;
+
+/// A library and its configuration file.
+#[derive(Clone, Copy)]
+struct Library {
+    name: &'static str,
+    path: &'static str,
+}
+
+/// A line that names a file.
+struct Named<'t> {
+    library: Library,
+    /// The line with its place.
+    quoted: String,
+    file: &'t str,
+}
+
+impl Named<'_> {
+    /// Its text; none after a finding or a remark.
+    fn text(
+        &self,
+        tree: &Tree,
+        harm: Harm,
+        missing: &str,
+        report: &mut DoctorReport,
+    ) -> Option<String> {
+        match tree.read(self.file) {
+            Ok(text) => Some(text),
+            Err(TreeError::Missing(_)) => {
+                self.find(harm, "no such file", missing, report);
+                None
+            }
+            Err(why) => {
+                self.skip(&why.to_string(), report);
+                None
+            }
+        }
+    }
+
+    fn skip(&self, what: &str, report: &mut DoctorReport) {
+        report.skip(format!("{}: {what}", self.quoted));
+    }
+
+    fn find(&self, harm: Harm, what: &str, effect: impl Into<String>, report: &mut DoctorReport) {
+        report.find(
+            "nccl-conf",
+            harm,
+            format!("{}: {what}", self.quoted),
+            effect,
+            format!("{}: remove the line", self.library.path),
+        );
+    }
+}
 
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(tree) = &world.tree else { return };
-    check_rccl(world, tree, report);
-    if world.machine.nccl_gpus().next().is_none() {
-        return;
-    }
-    let Some(text) = tree.text(PATH) else { return };
-    for (number, line) in (1..).zip(text.lines()) {
-        let Some((key, file)) = line.trim().split_once('=') else {
-            continue;
-        };
-        let quoted = format!("{PATH}:{number}: {key}={file}");
-        if !matches!(key, "NCCL_TOPO_FILE" | "NCCL_GRAPH_FILE") {
-            continue;
-        }
-        let missing = "NCCL detects the topology itself, and the plugin does not set NCCL_TOPO_FILE, because the site has";
-        let Some(text) = text_of(tree, PATH, &quoted, file, missing, report) else {
-            continue;
-        };
-        if key == "NCCL_TOPO_FILE" {
-            check_topology(world, &quoted, file, &text, report);
-        } else {
-            check_graph(world, &quoted, &text, report);
-        }
-    }
-}
-
-/// The text of a file that NCCL is told to read; None after a finding or a remark.
-fn text_of(
-    tree: &Tree,
-    conf: &str,
-    quoted: &str,
-    file: &str,
-    missing: &str,
-    report: &mut DoctorReport,
-) -> Option<String> {
-    match tree.read(file) {
-        Ok(text) => Some(text),
-        Err(TreeError::Missing(_)) => {
-            report.find(
-                "nccl-conf",
-                Harm::SlowsJobs,
-                format!("{quoted}: no such file"),
-                missing,
-                format!("{conf}: remove the line"),
-            );
-            None
-        }
-        Err(why) => {
-            report.skip(format!("{quoted}: {why}"));
-            None
-        }
-    }
-}
-
-/// On a host with GPUs that RCCL joins: it ends a job at a topology file of another version, such as NCCL's (rccl, `graph/xml.cc`,
-/// `ncclTopoXmlLoadSystem`).
-fn check_rccl(world: &World<'_>, tree: &Tree, report: &mut DoctorReport) {
     let mut makers = world.machine.gpus.iter().filter_map(Gpu::maker);
-    if !makers.any(|maker| matches!(maker.collectives, Collectives::Rccl(_))) {
-        return;
-    }
-    let Some(text) = tree.text(RCCL_PATH) else {
-        return;
-    };
-    for (number, line) in (1..).zip(text.lines()) {
-        let Some(file) = line.strip_prefix("NCCL_TOPO_FILE=") else {
-            continue;
-        };
-        let quoted = format!("{RCCL_PATH}:{number}: {line}");
-        let missing = "RCCL detects the topology itself";
-        let Some(text) = text_of(tree, RCCL_PATH, &quoted, file, missing, report) else {
-            continue;
-        };
-        let mut systems = text.split("<system").skip(1).filter_map(|rest| {
-            let attributes = rest.split('>').next()?;
-            attributes.split("version=\"").nth(1)?.split('"').next()
-        });
-        match systems.next() {
-            Some(RCCL_VERSION) => report.skip(format!("{quoted}: whether the file is of this host")),
-            version => report.find(
-                "nccl-conf",
-                Harm::StopsJobs,
-                match version {
-                    Some(version) => format!("{quoted}: the file is of version {version}"),
-                    None => format!("{quoted}: the file has no version"),
-                },
-                format!("RCCL takes version {RCCL_VERSION} alone and ends each program that has several GPUs at another (NCCL's is 1)"),
-                format!("{RCCL_PATH}: remove the line; RCCL detects the topology itself"),
-            ),
+    let has_rccl = makers.any(|maker| matches!(maker.collectives, Collectives::Rccl(_)));
+    let has_nccl = world.machine.nccl_gpus().next().is_some();
+    for (library, is_there) in [(RCCL, has_rccl), (NCCL, has_nccl)] {
+        if let Some(text) = tree.text(library.path).filter(|_| is_there) {
+            check_conf(world, tree, library, &text, report);
         }
     }
 }
 
-fn check_topology(
+fn check_conf(
     world: &World<'_>,
-    quoted: &str,
-    file: &str,
+    tree: &Tree,
+    library: Library,
     text: &str,
     report: &mut DoctorReport,
 ) {
+    for variable in ["NCCL_TOPO_FILE", "NCCL_GRAPH_FILE"] {
+        let mut own = settings(text).filter(|setting| setting.variable == variable);
+        let Some(Setting { line, value, .. }) = own.next() else {
+            continue;
+        };
+        let named = Named {
+            library,
+            quoted: format!("{}:{line}: {variable}={value}", library.path),
+            file: value,
+        };
+        match (variable, library.path) {
+            ("NCCL_GRAPH_FILE", _) => check_graph(world, tree, &named, report),
+            (_, RCCL_PATH) => check_rccl_topology(tree, &named, report),
+            _ => check_topology(world, tree, &named, report),
+        }
+    }
+}
+
+/// RCCL ends a job at a topology file of another version, such as NCCL's, and of a form that NCCL's reader would not take
+/// either (rccl, `graph/xml.cc`, `ncclTopoXmlLoadSystem`); where there is no `<system>` it goes by what it detects.
+fn check_rccl_topology(tree: &Tree, named: &Named<'_>, report: &mut DoctorReport) {
+    let missing = "RCCL detects the topology itself";
+    let Some(text) = named.text(tree, Harm::SlowsJobs, missing, report) else {
+        return;
+    };
+    let what = match reader::read_elements(&text) {
+        Err(violation) => format!("line {violation}"),
+        Ok(elements) => {
+            let Some(system) = elements.iter().find(|element| element.name == "system") else {
+                return named.skip(
+                    "the file has no <system>; RCCL detects the topology itself",
+                    report,
+                );
+            };
+            match system.get("version") {
+                Some(version) if c_number(version) == RCCL_VERSION => {
+                    return named.skip("whether the file is of this host", report);
+                }
+                Some(version) => format!("the file is of version {}", version),
+                None => "the file has no version".to_owned(),
+            }
+        }
+    };
+    let effect = format!(
+        "RCCL takes version {RCCL_VERSION} alone and ends each program that has several GPUs at another (NCCL's is 1)"
+    );
+    named.find(Harm::StopsJobs, &what, effect, report);
+}
+
+fn check_topology(world: &World<'_>, tree: &Tree, named: &Named<'_>, report: &mut DoctorReport) {
+    let missing = "NCCL detects the topology itself, and the plugin does not set NCCL_TOPO_FILE, because the site has";
+    let Some(text) = named.text(tree, Harm::SlowsJobs, missing, report) else {
+        return;
+    };
     // Which NCCL a job has is not known here: one of those in use that something is wrong for is enough.
     let of_version = |rules: &Rules| {
-        let reading = reader::read_for(text, rules);
+        let reading = reader::read_for(&text, rules);
         let problems: Vec<String> = match &reading.system {
             Some(system) => compare(system, world.machine, rules)
                 .iter()
@@ -156,35 +190,77 @@ fn check_topology(
     report.find(
         "nccl-conf",
         Harm::SlowsJobs,
-        format!("{version}{quoted} {verb}: {first} ({} differences in all)", problems.len()),
+        format!("{version}{} {verb}: {first} ({} differences in all)", named.quoted, problems.len()),
         "NCCL plans its channels for another host, or fails; the plugin does not set NCCL_TOPO_FILE, because the site has",
-        format!("{PATH}: remove the line (`gpu-numa nccl check {file}` lists what differs)"),
+        format!("{}: remove the line (`gpu-numa nccl check {}` lists what differs)", NCCL.path, named.file),
     );
 }
 
-/// A graph file names GPUs by number, which must all be there.
-fn check_graph(world: &World<'_>, quoted: &str, text: &str, report: &mut DoctorReport) {
-    let there = world.machine.nccl_gpus().count();
-    let numbers = text.split("<gpu").skip(1).filter_map(|rest| {
-        let value = rest.split("dev=\"").nth(1)?;
-        value.split('"').next()?.parse::<usize>().ok()
-    });
-    let named = numbers.max().map_or(0, |last| last + 1);
-    if named <= there && named > 0 {
-        report.skip(format!(
-            "{quoted}: whether these channels are the best for this host"
-        ));
+/// Where the file cannot be opened, has another version or names a GPU that is not there, no communicator starts
+/// (`graph/xml.cc` `ncclTopoGetXmlGraphFromFile`, `graph/search.cc` `ncclTopoGetChannelFromXml`, where `dev` is hexadecimal).
+fn check_graph(world: &World<'_>, tree: &Tree, named: &Named<'_>, report: &mut DoctorReport) {
+    let library = named.library.name;
+    let stops = format!("{library} starts no communicator, which ends the program");
+    let Some(text) = named.text(tree, Harm::StopsJobs, &stops, report) else {
         return;
+    };
+    let elements = match reader::read_elements(&text) {
+        Ok(elements) => elements,
+        Err(violation) => {
+            return named.find(Harm::StopsJobs, &format!("line {violation}"), stops, report);
+        }
+    };
+    let version = elements.iter().find(|element| element.name == "graphs");
+    match version.map(|graphs| graphs.get("version")) {
+        Some(Some(version)) if c_number(version) == GRAPH_VERSION => {}
+        Some(Some(version)) => {
+            let what = format!(
+                "the file is of version {}, and {GRAPH_VERSION} alone is taken",
+                version
+            );
+            return named.find(Harm::StopsJobs, &what, stops, report);
+        }
+        Some(None) => return named.find(Harm::StopsJobs, "the file has no version", stops, report),
+        None => {
+            return named.skip(
+                &format!("the file has no <graphs>; {library} searches for its channels itself"),
+                report,
+            );
+        }
     }
-    report.find(
-        "nccl-conf",
-        Harm::SlowsJobs,
-        if named == 0 {
-            format!("{quoted}: the file has no channel")
-        } else {
-            format!("{quoted}: the file is for {named} GPUs, this host has {there}")
-        },
-        "NCCL takes its channels from the file instead of searching for them: with those of another host it fails or is slow",
-        format!("{PATH}: remove the line"),
-    );
+    let by_number = elements
+        .iter()
+        .filter(|element| element.name == "gpu" && element.get("rank").is_none());
+    let numbers = by_number.filter_map(|gpu| usize::from_str_radix(gpu.get("dev")?, 16).ok());
+    let there = match named.library.path {
+        RCCL_PATH => world.machine.gpus.len(),
+        _ => world.machine.nccl_gpus().count(),
+    };
+    match numbers.max() {
+        Some(last) if last >= there => {
+            let what = format!("the file is for {} GPUs, this host has {there}", last + 1);
+            named.find(Harm::StopsJobs, &what, stops, report);
+        }
+        Some(last) => named.skip(
+            &format!(
+                "a communicator that has not just the file's {} GPUs does not start",
+                last + 1
+            ),
+            report,
+        ),
+        None => named.skip(
+            &format!("the file has no GPU; {library} searches for its channels itself"),
+            report,
+        ),
+    }
+}
+
+/// A number as C's `strtol` with base 0 finds it at the beginning of a text; 0 where there is none.
+fn c_number(text: &str) -> i64 {
+    let text = text.trim_start();
+    let ends = (1..=text.len())
+        .rev()
+        .filter(|end| text.is_char_boundary(*end));
+    let mut numbers = ends.filter_map(|end| element::integer(text.get(..end)?));
+    numbers.next().unwrap_or(0)
 }

@@ -221,11 +221,35 @@ fn a_topology_file_of_nccls_in_rccls_configuration_is_found() {
     );
     let evidence = || parts(&host, "24.11.5", "nccl-conf", "evidence");
     assert!(evidence()[0].ends_with("/opt/topo.xml: no such file"));
-    host.write("opt/topo.xml", "<system version=\"1\"></system>\n");
+    // As librccl 2.27.7 does with such files (`make test-rccl` has the library).
+    for (text, finding) in [
+        (
+            "<system version=\"1\"></system>",
+            Some("the file is of version 1"),
+        ),
+        ("<system></system>", Some("the file has no version")),
+        (
+            "<?xml version=\"1.0\"?>\n<system version=\"2\"></system>",
+            Some("line 1: an XML header, which NCCL's reader does not accept"),
+        ),
+        (
+            "<!-- <system version=\"1\"> -->\n<system version=\"2\"></system>",
+            None,
+        ),
+        ("<system version=\"02\"></system>", None),
+        ("<system name=\"x\" version=\"2 \"></system>", None),
+        ("<systems version=\"1\"></systems>", None),
+        ("", None),
+        ("<system version=\"2\"></system>", None),
+    ] {
+        host.write("opt/topo.xml", text);
+        let finding = finding
+            .map(|finding| format!("/etc/rccl.conf:2: NCCL_TOPO_FILE=/opt/topo.xml: {finding}"));
+        assert_eq!(evidence(), Vec::from_iter(finding), "{text}");
+    }
+    host.write("etc/rccl.conf", "NCCL_GRAPH_FILE=/opt/graph.xml\n");
     assert_eq!(
         evidence(),
-        ["/etc/rccl.conf:2: NCCL_TOPO_FILE=/opt/topo.xml: the file is of version 1"]
+        ["/etc/rccl.conf:1: NCCL_GRAPH_FILE=/opt/graph.xml: no such file"]
     );
-    host.write("opt/topo.xml", "<system version=\"2\"></system>\n");
-    assert!(evidence().is_empty());
 }

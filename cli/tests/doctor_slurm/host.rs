@@ -132,26 +132,58 @@ fn nccls_configuration_of_another_host_is_found() {
     let host = Host::new();
     host.write(
         "etc/nccl.conf",
-        "NCCL_DEBUG=WARN\nNCCL_TOPO_FILE=/opt/none.xml\nNCCL_GRAPH_FILE=/opt/graph.xml\n",
+        "NCCL_DEBUG=WARN\n# NCCL_TOPO_FILE=/opt/old.xml\nNCCL_TOPO_FILE=/opt/none.xml\nNCCL_GRAPH_FILE=/opt/graph.xml\n",
     );
-    host.write(
-        "opt/graph.xml",
-        "<graphs version=\"1\"><graph id=\"0\"><channel><gpu dev=\"0\"/><gpu dev=\"7\"/></channel></graph></graphs>\n",
-    );
-    let all = findings(&host, "24.11");
-    let evidence: Vec<&str> = all
-        .iter()
-        .filter(|finding| finding["check"] == "nccl-conf")
-        .map(|finding| finding["evidence"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        evidence,
-        [
-            "/etc/nccl.conf:2: NCCL_TOPO_FILE=/opt/none.xml: no such file",
-            "/etc/nccl.conf:3: NCCL_GRAPH_FILE=/opt/graph.xml: the file is for 8 GPUs, this host has 4",
-        ],
-        "{all:#?}"
-    );
+    let found = || {
+        let all = findings(&host, "24.11");
+        let own = all.iter().filter(|finding| finding["check"] == "nccl-conf");
+        let text =
+            |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap().to_owned();
+        own.map(|finding| {
+            let evidence = text(finding, "evidence");
+            let what = evidence.split_once("/opt/").unwrap().1.to_owned();
+            format!("{}: {what}", text(finding, "harm"))
+        })
+        .collect::<Vec<_>>()
+    };
+    // As NCCL 2.30.7's code and librccl 2.27.7 do with such files.
+    let missing = "slows-jobs: none.xml: no such file";
+    assert_eq!(found(), ["stops-jobs: graph.xml: no such file", missing]);
+    let graph = |version: &str, last: &str| {
+        format!(
+            "<graphs version=\"{version}\"><graph id=\"0\"><channel><gpu dev=\"0\"/><gpu dev=\"{last}\"/></channel></graph></graphs>\n"
+        )
+    };
+    for (text, finding) in [
+        (
+            graph("1", "7"),
+            Some("the file is for 8 GPUs, this host has 4"),
+        ),
+        (
+            graph("1", "a"),
+            Some("the file is for 11 GPUs, this host has 4"),
+        ),
+        (
+            graph("2", "3"),
+            Some("the file is of version 2, and 1 alone is taken"),
+        ),
+        (graph("1", "3"), None),
+        (graph("0x1", "3"), None),
+        (
+            "<!-- <graphs version=\"2\"> -->\n".to_owned() + &graph("1", "3"),
+            None,
+        ),
+        (String::new(), None),
+        (
+            "<?xml version=\"1.0\"?>\n".to_owned() + &graph("1", "3"),
+            Some("line 1: an XML header, which NCCL's reader does not accept"),
+        ),
+    ] {
+        host.write("opt/graph.xml", &text);
+        let expected = finding.map(|finding| format!("stops-jobs: graph.xml: {finding}"));
+        let expected: Vec<String> = expected.into_iter().chain([missing.to_owned()]).collect();
+        assert_eq!(found(), expected, "{text}");
+    }
 }
 
 #[test]

@@ -59,6 +59,25 @@ pub fn read_for(text: &str, nccl: &Rules) -> Reading {
     }
 }
 
+/// The elements of any file in NCCL's grammar, in order and without what they hold: a topology file of RCCL's, a graph file.
+///
+/// # Errors
+///
+/// The first thing in the text at which NCCL gives up.
+pub fn read_elements(text: &str) -> Result<Vec<Element>, Violation> {
+    let mut lexer = lexer::Lexer::new(text);
+    let mut elements = Vec::new();
+    while let Some(tag) = lexer.next_tag() {
+        if tag.kind != lexer::TagKind::Close {
+            elements.push(tree::element_of(&tag));
+        }
+    }
+    match lexer.errors.into_iter().next() {
+        Some((line, problem)) => Err(tree::violation(line, "", Effect::Fatal, problem)),
+        None => Ok(elements),
+    }
+}
+
 /// Reads a file and takes it only if nothing at all is wrong with it.
 ///
 /// # Errors

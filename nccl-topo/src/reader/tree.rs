@@ -40,7 +40,7 @@ pub(super) fn read_tree(text: &str) -> (Option<Element>, Vec<Violation>) {
     (root, violations)
 }
 
-fn violation(line: usize, at: &str, effect: Effect, problem: Problem) -> Violation {
+pub(super) fn violation(line: usize, at: &str, effect: Effect, problem: Problem) -> Violation {
     Violation {
         line,
         at: at.to_owned(),
@@ -153,7 +153,7 @@ impl Reader<'_> {
     }
 }
 
-fn element_of(tag: &Tag) -> Element {
+pub(super) fn element_of(tag: &Tag) -> Element {
     Element {
         name: tag.name.clone(),
         attributes: tag.attributes.clone(),
