@@ -207,6 +207,11 @@ impl<'a> GresLine<'a> {
         own.is_some_and(|own| own.eq_ignore_ascii_case(name))
     }
 
+    /// Whether it is a line of GRES `name` in other capitals, by which slurmctld does not know it.
+    pub fn is_misspelt(&self, name: &str) -> bool {
+        self.is_of(name) && self.line.get("name") != Some(name)
+    }
+
     /// The device files of `File=`, of which each is one device.
     pub fn files(&self) -> Vec<String> {
         self.file_list()

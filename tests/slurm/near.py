@@ -74,7 +74,8 @@ def map_of(root, parameters, folder):
         file.write("ConstrainCores=no\n")
     environment = {**os.environ, "HWLOC_FSROOT": root, "HWLOC_COMPONENTS": "-x86", "SLURM_CONF": f"{folder}/slurm.conf"}
     lines = []
-    with subprocess.Popen(["timeout", "20", "slurmd", "-D", "-vvvvvv", "-N", "n1"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    # One that is told to end while it starts may not heed it.
+    with subprocess.Popen(["timeout", "-k", "1", "20", "slurmd", "-D", "-vvvvvv", "-N", "n1"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           errors="replace", env=environment) as slurmd:
         for line in slurmd.stdout:
             is_of_map = "CPU map[" in line or "CPUs:" in line

@@ -37,12 +37,12 @@ pub(crate) struct Forecast {
     pub(crate) looked_at: String,
 }
 
-/// What every forecast goes by.
-const LOOKED_AT: &str = "the node's line and its GPUs, and in slurm.conf, gres.conf and cgroup.conf keys, values, names of plugins and what \
-                         they need of each other";
+/// What every forecast goes by besides the node's line.
+const LOOKED_AT: &str = "its GPUs, and in slurm.conf, gres.conf and cgroup.conf keys, values, names of plugins and what they need of \
+                         each other";
 
 /// What this forecast goes by.  Whatever else a daemon may stop at is not in it.
-fn looked_at(world: &World<'_>, slurm: &Slurm) -> String {
+fn looked_at(world: &World<'_>, slurm: &Slurm, node: &Node) -> String {
     let host = if !slurm.looks_for_needs() || slurm.host.is_none() {
         "not users, folders, other files, accounts, scripts or the network"
     } else if world.is_live {
@@ -51,7 +51,28 @@ fn looked_at(world: &World<'_>, slurm: &Slurm) -> String {
         "users, folders and files that slurm.conf needs, as far as they are recorded; not what is in those files, accounts, scripts or the \
          network"
     };
-    format!("{LOOKED_AT}; {host}")
+    let given = [
+        (
+            "RealMemory=",
+            node.real_memory_mib(),
+            world.real_memory_mib(),
+        ),
+        ("TmpDisk=", node.tmp_disk_mib(), world.tmp_disk_mib()),
+    ];
+    let unheld: Vec<&str> = given
+        .iter()
+        .filter(|(_, given, there)| given.is_some() && there.is_none())
+        .map(|(key, ..)| *key)
+        .collect();
+    let line = if unheld.is_empty() {
+        "the node's line and".to_owned()
+    } else {
+        format!(
+            "the node's line, but for {}, of which the machine's is not recorded,",
+            unheld.join(" and ")
+        )
+    };
+    format!("{line} {LOOKED_AT}; {host}")
 }
 
 /// Consecutive releases with the same outcome.
@@ -70,7 +91,7 @@ pub(crate) struct ForecastSpan {
 
 /// The forecast; None where there is no node line or the machine is not known well enough.
 pub(crate) fn forecast(world: &World<'_>) -> Option<Forecast> {
-    let (slurm, _) = subject(world)?;
+    let (slurm, node) = subject(world)?;
     let mut releases: Vec<ForecastSpan> = Vec::new();
     for own in all(world)? {
         let name = own.release.to_string();
@@ -90,7 +111,7 @@ pub(crate) fn forecast(world: &World<'_>) -> Option<Forecast> {
     Some(Forecast {
         gpus: at_hand(world)?.gpus.clone(),
         releases,
-        looked_at: looked_at(world, slurm),
+        looked_at: looked_at(world, slurm, node),
     })
 }
 
@@ -759,6 +780,7 @@ fn detected(
         cores: cores.clone(),
         links: None,
         is_of_several_files: false,
+        is_misspelt: false,
     };
     if knows_mig && !gpu.mig.is_empty() {
         // Each instance has three files: the GPU's, and two of its own that need no names here.

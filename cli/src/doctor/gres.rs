@@ -68,6 +68,7 @@ pub(super) fn check(world: &World<'_>, report: &mut DoctorReport) -> Option<CutL
     gres_flags::check(world, node, &gres, report);
     check_detection(world, slurm, &gres, report);
     check_cloud(world, node, &gres, report);
+    check_names(world, &gres, report);
     for line in &gres.lines {
         check_files(world, &gres, line, report);
     }
@@ -124,6 +125,28 @@ fn or_lines(machine: &Machine) -> &'static str {
     } else {
         ""
     }
+}
+
+/// Lines that slurmctld passes over, where it drains the node.
+fn check_names(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    let mut misspelt = gres.lines.iter().filter(|line| line.is_misspelt("gpu"));
+    let Some(first) = misspelt.next().filter(|_| !forecast::is_accepted(world)) else {
+        return;
+    };
+    let others: Vec<String> = misspelt.map(|line| line.line.place()).collect();
+    let others = if others.is_empty() {
+        String::new()
+    } else {
+        format!(" (and {})", others.join(", "))
+    };
+    report.find(
+        "gres-key",
+        Harm::StopsJobs,
+        format!("{}{others}: the GRES is called gpu", first.line.quote("Name")),
+        "slurmctld compares names letter by letter and passes over these GPUs (\"duplicate plugin ID\"): it finds too few and \
+         drains the node",
+        format!("{}{others}: Name=gpu", first.line.place()),
+    );
 }
 
 /// What slurmd cannot read, on any host's line.

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use crate::common::Host;
 use serde_json::Value;
 
-use super::{CONF, document, findings};
+use super::{CONF, NODES, document, findings};
 
 /// A host with slurmd's copies in a folder, and in /etc/slurm a slurm.conf that nobody uses.
 fn host_with(folder: &str) -> Host {
@@ -233,6 +233,16 @@ fn what_a_forecast_looked_at_is_said_as_it_was() {
     // A part of a slurm.conf is not held against the host.
     let host = Host::new();
     assert!(looked_at(&host).starts_with("not users, folders, other files"));
+    // Nor is memory that is not recorded.
+    let without = |host: &Host| {
+        let document = document(host, "24.11");
+        let text = document["registration"]["looked_at"].as_str().unwrap();
+        text.starts_with("the node's line, but for RealMemory=, of which")
+    };
+    host.replace(NODES, "Gres=", "RealMemory=9000 Gres=");
+    assert!(!without(&host));
+    fs::remove_file(host.path("proc/meminfo")).unwrap();
+    assert!(without(&host));
     let text = fs::read_to_string(host.path(CONF)).unwrap();
     host.write(CONF, &format!("SlurmctldHost=head\n{text}"));
     let expected = "users, folders and files that slurm.conf needs, as far as they are recorded; ";

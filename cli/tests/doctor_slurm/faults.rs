@@ -98,6 +98,13 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
         "/etc/slurm/gres.conf:3: AutoDetect=nvml behind Name=",
     ),
     (
+        GRES,
+        "Name=gpu Type=l40s File=/dev/nvidia[0-1]",
+        "Name=GPU Type=l40s File=/dev/nvidia[0-1]",
+        "gres-key",
+        "/etc/slurm/gres.conf:1: Name=GPU: the GRES is called gpu",
+    ),
+    (
         NODES,
         "Gres=gpu:l40s:4",
         "Gres=gpu:l40s:4,shard:8,nic",

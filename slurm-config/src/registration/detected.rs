@@ -39,6 +39,7 @@ pub(super) fn take_lines(
             cores: None,
             links: None,
             is_of_several_files: false,
+            is_misspelt: false,
         });
     }
 }

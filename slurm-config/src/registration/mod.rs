@@ -44,6 +44,9 @@ pub struct Record {
     pub links: Option<u64>,
     /// Whether its files are one device (`MultipleFiles=`, MIG).
     pub is_of_several_files: bool,
+    /// Whether `Name=` of its line has other capitals than GresTypes=: slurmd takes it, and slurmctld passes over it
+    /// ("duplicate plugin ID", `gres_node_config_unpack`, interfaces/gres.c, in every release).
+    pub is_misspelt: bool,
 }
 
 /// The GPUs of a node as slurmd registers them.
@@ -99,7 +102,7 @@ impl Registration {
         if let Some(found) = detected {
             records = merge_detected(records, found);
         }
-        records.retain(|record| record.file.is_some());
+        records.retain(|record| record.file.is_some() && !record.is_misspelt);
         check_files(&records)?;
         let mut shared = Vec::new();
         for name in sharing.iter().copied() {

@@ -198,13 +198,10 @@ fn flags_of_lines(lines: &[GresLine<'_>], rule: FlagsRule) -> Result<Vec<Option<
             let count = line.line.get("count").unwrap_or_default().to_owned();
             return Err(Fatal::NoCount { count });
         }
-        let name = line
-            .line
-            .get("name")
-            .unwrap_or_default()
-            .to_ascii_lowercase();
+        // Capitals count: "GPU" is not the name of a line before that has "gpu".
+        let name = line.line.get("name").unwrap_or_default();
         let same = before.as_ref().filter(|own| own.name == name);
-        let flags = match Flags::of(line, &name, rule)? {
+        let flags = match Flags::of(line, name, rule)? {
             Some(own) => {
                 if same.is_some_and(|before| *before != own) {
                     let flags = line.line.get("flags").unwrap_or_default().to_owned();
@@ -218,9 +215,9 @@ fn flags_of_lines(lines: &[GresLine<'_>], rule: FlagsRule) -> Result<Vec<Option<
                 let taken = same.filter(|own| !has_own && own.are_taken_on());
                 if taken.is_some() {
                     taken.cloned()
-                } else if name == "gpu" {
+                } else if line.is_of("gpu") {
                     before = Some(Flags {
-                        name,
+                        name: name.to_owned(),
                         words: None,
                         has_none: false,
                     });
@@ -316,6 +313,7 @@ pub(super) fn read_lines(gres: &NodeGres<'_>) -> Result<Vec<Record>, Fatal> {
             }),
             links: line.links(),
             is_of_several_files,
+            is_misspelt: line.is_misspelt("gpu"),
         });
     }
     let mixes = |has: &dyn Fn(&Record) -> bool| {

@@ -27,6 +27,7 @@ fn outcome_under(
         cores: Some(Ok(cores.parse().unwrap())),
         links: None,
         is_of_several_files: false,
+        is_misspelt: false,
     };
     let found = found.map(|found| found.iter().map(record).collect());
     let series = TABLE.iter().rev().find(|series| series.cores == rule);
@@ -44,6 +45,26 @@ const TYPED: &str = "Name=gpu Type=L40S File=/dev/nvidia0 Cores=0-3\n\
                      Name=gpu Type=L40S File=/dev/nvidia1 Cores=4-7\n";
 
 /// As a real 22.05.8 answered (`make test-gres`).
+#[test]
+fn slurmctld_passes_over_a_name_in_other_capitals() {
+    let none = "drained: slurmd has 0 of 2 GPUs";
+    let told = |gres: &str, found| outcome(gres, "gpu:2", found);
+    assert_eq!(told(&TWO.replace("=gpu", "=GPU"), None), none);
+    // What AutoDetect finds has the right name.
+    let found: &[(&str, &str, &str)] = &[
+        ("L40S", "/dev/nvidia0", "0-3"),
+        ("L40S", "/dev/nvidia1", "4-7"),
+    ];
+    let two = "2 records";
+    assert_eq!(told(&TWO.replace("=gpu", "=Gpu"), Some(found)), two);
+    // Nor does a line take the flags of one whose name differs in capitals.
+    let flags = TWO.replacen(" Cores", " Flags=nvidia_gpu_env Cores", 1);
+    let other = flags.replace("Cores=4-7", "Cores=4-7 Flags=opencl_env");
+    assert!(told(&other, None).starts_with("fatal: "));
+    let other = other.replacen("=gpu", "=GPU", 1);
+    assert_eq!(told(&other, None), "drained: slurmd has 1 of 2 GPUs");
+}
+
 #[test]
 fn types_are_compared_letter_by_letter_and_a_line_without_one_has_none() {
     assert_eq!(outcome(TWO, "gpu:2", None), "2 records");
