@@ -129,24 +129,29 @@ fn or_lines(machine: &Machine) -> &'static str {
 
 /// Lines that slurmctld passes over, where it drains the node.
 fn check_names(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorReport) {
-    let mut misspelt = gres.lines.iter().filter(|line| line.is_misspelt("gpu"));
-    let Some(first) = misspelt.next().filter(|_| !forecast::is_accepted(world)) else {
+    if forecast::is_accepted(world) {
         return;
-    };
-    let others: Vec<String> = misspelt.map(|line| line.line.place()).collect();
-    let others = if others.is_empty() {
-        String::new()
-    } else {
-        format!(" (and {})", others.join(", "))
-    };
-    report.find(
-        "gres-key",
-        Harm::StopsJobs,
-        format!("{}{others}: the GRES is called gpu", first.line.quote("Name")),
-        "slurmctld compares names letter by letter and passes over these GPUs (\"duplicate plugin ID\"): it finds too few and \
-         drains the node",
-        format!("{}{others}: Name=gpu", first.line.place()),
-    );
+    }
+    for name in ["gpu", "shard", "mps"] {
+        let lines = gres.every.iter().filter(|line| line.is_misspelt(name));
+        let places: Vec<String> = lines.clone().map(|line| line.line.place()).collect();
+        let Some((first, places)) = lines.clone().next().zip(places.split_first()) else {
+            continue;
+        };
+        let others = if places.1.is_empty() {
+            String::new()
+        } else {
+            format!(" (and {})", places.1.join(", "))
+        };
+        report.find(
+            "gres-key",
+            Harm::StopsJobs,
+            format!("{}{others}: the GRES is called {name}", first.line.quote("Name")),
+            "slurmctld compares names letter by letter and passes over what the line declares (\"duplicate plugin ID\"): it finds too few and \
+             drains the node",
+            format!("{}{others}: Name={name}", places.0),
+        );
+    }
 }
 
 /// What slurmd cannot read, on any host's line.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use slurm_config::gres::{GresLine, NodeGres};
 use slurm_config::rules;
 
+use super::devices::{self, DeviceFile};
 use super::forecast;
 use super::report::{DoctorReport, Harm};
 use super::slurm::Slurm;
@@ -24,6 +25,7 @@ pub(super) fn check(
         check_whole(line, report);
     }
     check_twice(gres, report);
+    check_given_whole(world, gres, report);
     check_beside_sharing(world, slurm, gres, report);
 }
 
@@ -143,5 +145,53 @@ fn check_twice(gres: &NodeGres<'_>, report: &mut DoctorReport) {
                 seen.insert(files, place);
             }
         }
+    }
+}
+
+/// `File=` of a GPU that is divided, by what the driver says or by lines of its instances.
+fn check_given_whole(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorReport) {
+    // Lines may be many: each is looked at once.
+    let mut instances: BTreeMap<String, String> = BTreeMap::new();
+    for line in gres.lines.iter().filter(|line| line.is_of_several_files()) {
+        let (parts, cards): (Vec<String>, Vec<String>) = line
+            .several_files()
+            .into_iter()
+            .partition(|file| file.starts_with(CAPABILITIES));
+        for card in cards.into_iter().filter(|_| !parts.is_empty()) {
+            instances.entry(card).or_insert_with(|| line.line.place());
+        }
+    }
+    let is_cut = |file: &str| {
+        let found = devices::of_file(world.machine, file);
+        matches!(found, DeviceFile::Gpu(gpu) if !gpu.mig.is_empty())
+    };
+    let has_mig = world.machine.gpus.iter().any(|gpu| !gpu.mig.is_empty());
+    let is_divided = |file: &String| match instances.get(file) {
+        Some(place) => Some(format!("{place} has an instance of it")),
+        None => (has_mig && is_cut(file)).then(|| "the driver has divided it (MIG)".to_owned()),
+    };
+    if instances.is_empty() && !has_mig {
+        return;
+    }
+    for line in &gres.lines {
+        let files = line.files();
+        let mut divided = files
+            .iter()
+            .filter_map(|file| Some((file, is_divided(file)?)));
+        let Some((file, why)) = divided.next() else {
+            continue;
+        };
+        let place = line.line.place();
+        report.find(
+            "mig-files",
+            Harm::StopsJobs,
+            format!("{place}: File= gives {file} whole, and {why}"),
+            "a job that gets it may open none of its instances where devices are fenced (ConstrainDevices=yes), and finds no GPU; where they \
+             are not, it may use an instance that another job has",
+            format!(
+                "{place}: File= without {file}, and a line with MultipleFiles= for each instance, as `gpu-numa gres-conf` prints them; or the \
+                 GPU undivided (`nvidia-smi -mig 0`)"
+            ),
+        );
     }
 }

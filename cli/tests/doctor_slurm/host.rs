@@ -265,6 +265,27 @@ fn mig_instances_are_whole_and_given_once() {
     }
 }
 
+#[test]
+fn a_gpu_that_is_divided_is_not_given_whole() {
+    let host = Host::new();
+    host.replace(NODES, "Gres=gpu:l40s:4", "Gres=gpu:l40s:2,gpu:1g.10gb:1");
+    let whole = |files: &str| {
+        let gres = format!(
+            "NodeName=gpu1 Name=gpu Type=l40s File=/dev/nvidia[{files}] Cores=0-3\n\
+             NodeName=gpu1 Name=gpu Type=1g.10gb MultipleFiles=/dev/nvidia2,/dev/nvidia-caps/nvidia-cap[12-13]\n"
+        );
+        host.write(GRES, &gres);
+        found(&host, "24.11", "mig-files")
+    };
+    assert!(whole("0-1").is_empty());
+    let all = whole("1-2");
+    assert_eq!(all.len(), 1, "{all:#?}");
+    assert!(
+        all[0].contains("gres.conf:1: File= gives /dev/nvidia2 whole, and /etc/slurm/gres.conf:2 has an instance of it"),
+        "{all:#?}"
+    );
+}
+
 /// Of what GresTypes= does not name slurmctld and slurmd leave out what the node's line and gres.conf say, as a real 22.05.8 did.
 #[test]
 fn shards_count_where_gres_types_has_them() {

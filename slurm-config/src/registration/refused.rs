@@ -32,7 +32,8 @@ pub enum Refused {
         /// The type that slurmd has.
         kind: String,
     },
-    /// Fewer shards than the node's line declares, because their device files are no GPU's of the node.
+    /// Fewer shards than the node's line declares: those of other device files than the node's GPUs', or of a name in other capitals,
+    /// are passed over.
     FewerShared {
         /// `shard` or `mps`.
         name: String,
@@ -104,7 +105,7 @@ impl fmt::Display for Refused {
                 declared,
             } => write!(
                 f,
-                "slurmd has {found} of {declared} {name}: the others are of device files that are no GPU's of the node"
+                "the node's GPUs have {found} of {declared} {name}: those of other device files or of another name are passed over"
             ),
             Self::NoNumbers { cores } => {
                 write!(f, "Cores={cores} is no list of core numbers")

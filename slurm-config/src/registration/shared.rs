@@ -50,14 +50,27 @@ impl Shared {
         // What is on no line of gres.conf is a record of its own, without a file.
         let mut open = declared;
         let mut records: Vec<(Vec<String>, u64)> = Vec::new();
+        let mut passed_over = 0;
         for line in &lines {
-            let count = line.count().unwrap_or_else(|| line.devices()).min(open);
-            if count > 0 {
-                open -= count;
-                records.push((line.files(), count));
+            let given = line.count().unwrap_or_else(|| line.devices());
+            let files = line.files();
+            let is_misspelt = line.is_misspelt(name);
+            // Under another name it shares nothing, and has one for each file.
+            if is_misspelt && !files.is_empty() && given != files.len() as u64 {
+                return Err(Fatal::Count {
+                    count: given,
+                    files: files.len() as u64,
+                });
+            }
+            let count = given.min(open);
+            open -= count;
+            if is_misspelt {
+                passed_over += count;
+            } else if count > 0 {
+                records.push((files, count));
             }
         }
-        if open > 0 && !records.is_empty() {
+        if open > 0 && (!records.is_empty() || passed_over > 0) {
             return Err(Fatal::SharedShort {
                 name: name.to_owned(),
                 found: declared - open,
@@ -80,7 +93,7 @@ impl Shared {
             each.saturating_mul(known.count() as u64)
         };
         let found = if records.iter().all(|(files, _)| files.is_empty()) {
-            declared
+            declared - passed_over
         } else {
             records.iter().map(of_record).fold(0, u64::saturating_add)
         };

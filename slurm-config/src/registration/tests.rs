@@ -57,6 +57,9 @@ fn slurmctld_passes_over_a_name_in_other_capitals() {
     ];
     let two = "2 records";
     assert_eq!(told(&TWO.replace("=gpu", "=Gpu"), Some(found)), two);
+    let shards = TWO.to_owned() + "Name=Shard Count=8\n";
+    let none = "drained: the node's GPUs have 0 of 8 shard: those of other device files or of another name are passed over";
+    assert_eq!(outcome(&shards, "gpu:2,shard:8", None), none);
     // Nor does a line take the flags of one whose name differs in capitals.
     let flags = TWO.replacen(" Cores", " Flags=nvidia_gpu_env Cores", 1);
     let other = flags.replace("Cores=4-7", "Cores=4-7 Flags=opencl_env");
@@ -373,7 +376,7 @@ fn shards_need_gpus_and_all_of_them() {
         (
             "Name=shard Count=8 File=/dev/nvidia9\n",
             "gpu:2,shard:8",
-            "drained: slurmd has 0 of 8 shard: the others are of device files that are no GPU's of the node",
+            "drained: the node's GPUs have 0 of 8 shard: those of other device files or of another name are passed over",
         ),
         (
             "Name=mps Count=100\n",
