@@ -110,11 +110,17 @@ const fn slurmd_or_slurmctld(is_slurmd: bool) -> Stops {
 }
 
 /// The keys of slurm.conf whose plugins a daemon does not start without, or srun and its like do not run.
-const KEYS: [PluginKey; 33] = [
+const KEYS: [PluginKey; 34] = [
     PluginKey {
         // `task_g_init`, interfaces/task.c.
         prefix: |_| Prefix::May,
         ..PluginKey::of("TaskPlugin", "task", |series| series.task_plugins)
+    },
+    PluginKey {
+        // `launch_init`, srun/libsrun/launch.c; later ones take the key and read nothing of it.
+        stops: |_| Stops::EverySrun,
+        releases: Span::ALL.before(23, 2),
+        ..PluginKey::of("LaunchType", "launch", |_| &["slurm"])
     },
     PluginKey::of("ProctrackType", "proctrack", |series| {
         series.proctrack_plugins
@@ -562,6 +568,9 @@ mod tests {
             ),
             ("CliFilterPlugins=None\n", "22.05", (0, 1), (1, 0)),
             ("CliFilterPlugins=nosuch,None\n", "23.11", (0, 0), (0, 0)),
+            ("LaunchType=launch/aprun\n", "22.05", (1, 0), (1, 0)),
+            ("LaunchType=launch/aprun\n", "23.02", (0, 0), (0, 0)),
+            ("LaunchType=launch/slurm\n", "22.05", (0, 0), (0, 0)),
             ("MpiDefault=pmix\n", "25.11", (0, 1), (1, 0)),
             ("MpiDefault=pmi2\n", "22.05", (0, 0), (0, 0)),
             ("MpiDefault=nosuch\n", "22.05", (0, 1), (1, 0)),

@@ -41,6 +41,9 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     for open in needs::open(slurm, &needs, &names.unseen) {
         report.skip(open);
     }
+    if let Some(open) = needs::open_topology(slurm, world.release, &needs) {
+        report.skip(open);
+    }
     for need in needs::missing(slurm, needs) {
         report_need(&need, report);
     }
@@ -150,7 +153,7 @@ fn outcome_of(stops: Stops, why: String) -> Option<(ForecastOutcome, String)> {
     match stops {
         Stops::All | Stops::Slurmd => Some((ForecastOutcome::NoStart, why)),
         Stops::Slurmctld => Some(stops_slurmctld(&why)),
-        Stops::Submission | Stops::Srun => None,
+        Stops::Submission | Stops::Srun | Stops::EverySrun => None,
     }
 }
 
@@ -188,6 +191,9 @@ fn effect_of(stops: Stops) -> &'static str {
         Stops::Srun => {
             "every srun without --mpi= ends with an error (\"MPI: Cannot create context\"); the daemons start"
         }
+        Stops::EverySrun => {
+            "every srun ends with an error (\"Unable to load launch plugin\"); the daemons start, and sbatch and salloc run"
+        }
     }
 }
 
@@ -222,6 +228,7 @@ fn report_need(need: &Need<'_>, report: &mut DoctorReport) {
             }
             Wanted::Database
             | Wanted::JwtKey
+            | Wanted::SlurmKey(_)
             | Wanted::Qos
             | Wanted::StartedBy
             | Wanted::Topology => {
@@ -389,7 +396,7 @@ fn report_plugin(unknown: &Unknown<'_>, report: &mut DoctorReport) {
                 // What this host has of it.
                 Stops::All | Stops::Slurmd => effect_of(Stops::Slurmd),
                 Stops::Slurmctld => "slurmctld does not start",
-                Stops::Submission | Stops::Srun => effect_of(unknown.stops),
+                Stops::Submission | Stops::Srun | Stops::EverySrun => effect_of(unknown.stops),
             }
         ),
         if unknown.expected.is_empty() {

@@ -1,8 +1,9 @@
 //! What slurm.conf needs of the host: looked at where the host's files are there, and said not to be checked where they are not.
 
 use slurm_config::config::{self, Statement};
-use slurm_config::demands::{Need, Stops, Wanted};
+use slurm_config::demands::{self, Need, Stops, Wanted};
 use slurm_config::plugins::Unseen;
+use slurm_config::release::Release;
 
 use super::slurm::Slurm;
 
@@ -52,11 +53,44 @@ pub(super) fn open(slurm: &Slurm, needs: &[Need<'_>], unseen: &[Unseen<'_>]) -> 
             Stops::Slurmd => "slurmd does not start",
             Stops::Submission => "srun, salloc and sbatch do not run",
             Stops::Srun => "srun without --mpi= does not run",
+            Stops::EverySrun => "srun does not run",
         };
         format!("{what} ({who} without it)")
     })
     .collect()
 }
+
+/// A topology.yaml that no key of slurm.conf asks for, by which the daemons go where it is there (`topology_g_init`,
+/// interfaces/topology.c).
+pub(super) fn open_topology(
+    slurm: &Slurm,
+    release: Option<Release>,
+    needs: &[Need<'_>],
+) -> Option<String> {
+    let is_asked_for = needs.iter().any(|need| match need.wanted {
+        Wanted::FileBeside(files) => files.contains(&TOPOLOGIES),
+        Wanted::User
+        | Wanted::StartedBy
+        | Wanted::Folder
+        | Wanted::TopologyLine(_)
+        | Wanted::Database
+        | Wanted::Qos
+        | Wanted::JwtKey
+        | Wanted::SlurmKey(_)
+        | Wanted::Topology => false,
+    });
+    let reads = slurm.looks_for_needs() && release.is_none_or(demands::reads_topologies);
+    let is_there = || slurm.has_beside(TOPOLOGIES) == Some(true);
+    (reads && !is_asked_for && is_there()).then(|| {
+        format!(
+            "what is in {}, which Slurm reads from 25.05 on whatever TopologyPlugin= says (no daemon starts where it is wrong)",
+            slurm.beside(TOPOLOGIES)
+        )
+    })
+}
+
+/// The file of a cluster's topologies.
+const TOPOLOGIES: &str = "topology.yaml";
 
 /// `the user slurm of SlurmUser=`.
 pub(super) fn words_of(need: &Need<'_>) -> String {
@@ -77,6 +111,10 @@ pub(super) fn words_of(need: &Need<'_>) -> String {
         Wanted::Qos => format!("the QOS of {key}={name} in slurmdbd"),
         Wanted::JwtKey => format!(
             "on slurmctld's host a key for {key}={name}, which AuthAltParameters= names, else jwt_hs256.key in StateSaveLocation"
+        ),
+        Wanted::SlurmKey(files) => format!(
+            "{} beside slurm.conf for {key}={name}, or the key that SLURM_SACK_KEY names to the daemon",
+            files.join(" or ")
         ),
         Wanted::Topology => {
             format!(
@@ -114,6 +152,13 @@ fn state_of(slurm: &Slurm, need: &Need<'_>) -> State {
             Some(true) | None => State::Open,
         },
         Wanted::TopologyLine(key) => state_of_topology(slurm, key),
+        // One of a daemon's own may be anywhere.
+        Wanted::SlurmKey(files) => {
+            let is_there = files
+                .iter()
+                .any(|file| slurm.has_beside(file) == Some(true));
+            if is_there { State::There } else { State::Open }
+        }
         Wanted::Database | Wanted::JwtKey | Wanted::Qos | Wanted::StartedBy | Wanted::Topology => {
             State::Open
         }

@@ -7,7 +7,7 @@ mod found;
 mod needs;
 mod table;
 
-pub use needs::{Need, Wanted, needs};
+pub use needs::{Need, Wanted, needs, reads_topologies};
 
 use std::fmt;
 
@@ -29,6 +29,8 @@ pub enum Stops {
     Submission,
     /// Every srun without `--mpi=`; the daemons start.
     Srun,
+    /// Every srun; the daemons start, and sbatch and salloc run.
+    EverySrun,
 }
 
 /// A demand that is not met.

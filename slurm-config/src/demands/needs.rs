@@ -26,6 +26,9 @@ pub enum Wanted {
     /// A key of auth/jwt: what AuthAltParameters= says, else jwt_hs256.key in StateSaveLocation (`_init_hs256`,
     /// plugins/auth/jwt), on slurmctld's host.
     JwtKey,
+    /// A key of auth/slurm and cred/slurm, one of these beside slurm.conf unless a daemon's own SLURM_SACK_KEY or SLURM_SACK_JWKS says
+    /// where it is (`init_internal`, plugins/auth/slurm/internal.c).
+    SlurmKey(&'static [&'static str]),
     /// Here, and on every other line that names some: a topology of each name, and in it the switch or block that stands behind a
     /// colon, in what slurmctld reads of topologies (`_set_nodes_topo` and `set_part_topology_idx`, slurmctld): topology.yaml, else
     /// topology.conf alone, whose name is `default`.
@@ -240,6 +243,18 @@ pub fn needs(conf: &[Line], release: Option<Release>) -> Vec<Need<'_>> {
             stops: Stops::Slurmctld,
         });
     }
+    let files: &[&str] = if is_of(HAS_JWKS) { KEYS } else { KEY_ALONE };
+    for (key, kind, stops) in OF_SLURM_KEY {
+        let value =
+            given(key).filter(|(name, _)| is_of(HAS_AUTH_SLURM) && has_plugin(name, kind, "slurm"));
+        found.extend(value.map(|(name, line)| Need {
+            line,
+            key,
+            name,
+            wanted: Wanted::SlurmKey(files),
+            stops,
+        }));
+    }
     for own in LINES.iter().filter(|own| is_of(own.releases)) {
         let Some((name, line)) = given("TopologyPlugin") else {
             continue;
@@ -290,6 +305,21 @@ pub fn needs(conf: &[Line], release: Option<Release>) -> Vec<Need<'_>> {
 /// The releases in which CliFilterPlugins= with `none` in it is none (`_validate_and_set_defaults`, common/read_config.c).
 const NONE_IS_NO_CLI_FILTER: Span = Span::ALL.since(23, 11);
 
+/// The releases with auth/slurm and cred/slurm.
+const HAS_AUTH_SLURM: Span = Span::ALL.since(23, 11);
+/// Those of them that read several keys from one file.
+const HAS_JWKS: Span = Span::ALL.since(24, 5);
+/// Their keys' files.
+const KEYS: &[&str] = &["slurm.key", "slurm.jwks"];
+/// That of the releases before.
+const KEY_ALONE: &[&str] = &["slurm.key"];
+/// The keys of slurm.conf that name one of the two; slurmctld alone loads AuthAltTypes (`auth_g_init`, interfaces/auth.c).
+const OF_SLURM_KEY: [(&str, &str, Stops); 3] = [
+    ("AuthType", "auth/", Stops::All),
+    ("CredType", "cred/", Stops::All),
+    ("AuthAltTypes", "auth/", Stops::Slurmctld),
+];
+
 /// Whether a list of plugins has one, with or without its kind.
 fn has_plugin(list: &str, kind: &str, name: &str) -> bool {
     let names = list.split(',').map(str::trim);
@@ -319,6 +349,11 @@ pub(super) const QOS_MUST_BE_THERE: Span = Span::ALL.since(25, 11);
 
 /// The releases in which lines of nodes and partitions name topologies.
 const NAMES_TOPOLOGIES: Span = Span::ALL.since(25, 5);
+
+/// Whether daemons of `release` read a `topology.yaml` beside slurm.conf, which lines may name topologies of.
+pub fn reads_topologies(release: Release) -> bool {
+    NAMES_TOPOLOGIES.has(Series::of(release).number)
+}
 
 /// What lines of nodes and partitions say of topologies: the line and the value.
 fn named_topologies(conf: &[Line]) -> impl Iterator<Item = (&Line, &str)> {
@@ -407,6 +442,16 @@ mod tests {
         assert_eq!(told(path, "25.11"), []);
         let key = [("AuthAltTypes", "auth/jwt".to_owned(), Wanted::JwtKey)];
         assert_eq!(told("AuthAltTypes=auth/jwt\n", "22.05"), key);
+        let wanted = Wanted::SlurmKey(&["slurm.key", "slurm.jwks"]);
+        let key = [("AuthAltTypes", "munge,slurm".to_owned(), wanted)];
+        assert_eq!(told("AuthAltTypes=munge,slurm\n", "24.11"), key);
+        let wanted = Wanted::SlurmKey(&["slurm.key"]);
+        let key = [("AuthType", "auth/slurm".to_owned(), wanted)];
+        assert_eq!(told("AuthType=auth/slurm\n", "23.11"), key);
+        assert_eq!(
+            told("AuthType=auth/munge\nCredType=cred/slurm\n", "22.05"),
+            []
+        );
         let qos = "AccountingStorageType=accounting_storage/slurmdbd\nPartitionName=p Nodes=n QOS=a AllowQOS=b DenyQOS=\n\
                    PartitionName=q AllowQOS=ALL\n";
         assert_eq!(told(qos, "24.11").len(), 2);
