@@ -102,6 +102,8 @@ fn paths_of_another_version_and_job_are_those_of_that() {
     let here = paths(&["--nccl", "2.29"]);
     assert_eq!(here["nccl"], "2.29");
     assert_eq!(here["others"].as_array().unwrap().len(), 0);
+    assert_eq!(here["also"].as_array().unwrap().len(), 0);
+    assert_eq!(paths(&[])["also"], serde_json::json!(["2.31"]));
     assert_eq!(here["nics"][0]["name"], "eth0");
     let several = paths(&["--nccl", "2.30", "--hosts", "2", "--p2p", "off"]);
     // Between hosts a ring is a chain here, which begins and ends at a NIC.
@@ -152,7 +154,7 @@ fn paths_takes_the_ranks_that_were_asked_for() {
 }
 
 #[test]
-fn gpus_in_parts_are_refused_by_name() {
+fn gpus_in_parts_are_ranks_of_their_own_and_shared_ones_are_refused_by_name() {
     let scratch = Scratch::new();
     let file = |gpus: &str| {
         let whole = "link_width=\"16\"/>\n";
@@ -178,10 +180,29 @@ fn gpus_in_parts_are_refused_by_name() {
     assert_eq!(nccl(&["paths", path]).status.code(), Some(0));
     file("<gpu mlopart=\"0\"/><gpu mlopart=\"1\"/>");
     refused(
-        &["paths", path],
-        "no paths: 0000:21:00.0 is in parts (MLOPart), and",
+        &["paths", path, "--nccl", "2.29"],
+        "no paths: parts of a GPU (MLOPart) are devices of their own from NCCL 2.30.7 on, and not in 2.29",
     );
-    // Nor is it a machine with one GPU there.
+    let of = |gpus: &[&str]| -> Value {
+        let output = nccl(&[&["paths", path, "--json"], gpus].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let all = of(&[]);
+    let names: Vec<&str> = (0..5)
+        .filter_map(|rank| all["gpus"][rank]["pci"].as_str())
+        .collect();
+    let whole = ["0000:22:00.0", "0000:81:00.0", "0000:82:00.0"];
+    let parts = ["0000:21:00.0/0", "0000:21:00.0/1"];
+    assert_eq!(names, [&parts[..], &whole[..]].concat());
+    assert_eq!(all["pairs"][0]["type"], "LOC");
+    // Any GPU may be in parts, whatever the file says.
+    let asked = of(&["--gpus", "0000:81:00.0/1,0000:81:00.0/0,0000:21:00.0"]);
+    assert_eq!(asked["pairs"][0]["type"], "LOC");
+    assert_eq!(asked["pairs"][1]["type"], "SYS");
+    let both = nccl(&["paths", path, "--gpus", "0000:81:00.0,0000:81:00.0/0"]);
+    assert_eq!(both.status.code(), Some(2));
+    // It is no machine with one GPU there.
     for args in [["emit", "--from", path], ["paths", "--from", path]] {
         let output = nccl(&args);
         assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));

@@ -118,6 +118,8 @@ pub struct Rules {
     pub speeds_between_hosts_sm100: &'static [f32],
     /// Whether a device is a place of its own below the ranks that use it (`graph/topo.cc` `ncclTopoAddGpuSub`).
     pub gpus_have_devices: bool,
+    /// Whether the parts of a GPU (MLOPart) are devices of their own (`graph/topo.cc` `ncclTopoAddGpuSub`).
+    pub gpus_have_parts: bool,
     /// Whether of two paths the one of the nearer type is taken, and not the wider one (`graph/paths.cc`
     /// `ncclTopoSetPaths`); the same for the CPU that counts as a GPU's own (`ncclGetLocalCpu`).
     pub nearer_path_is_taken: bool,
@@ -176,6 +178,7 @@ const V2_27_3: Rules = Rules {
         0.12,
     ],
     gpus_have_devices: false,
+    gpus_have_parts: false,
     nearer_path_is_taken: false,
     nets_are_dealt_among_local_gpus: false,
     relays_need_gdr: false,
@@ -259,6 +262,7 @@ const V2_30_3: Rules = Rules {
 const V2_30_7: Rules = Rules {
     from: Version::two(30, 7),
     env: Some(2),
+    gpus_have_parts: true,
     nearer_path_is_taken: true,
     nets_are_dealt_among_local_gpus: true,
     gpu_link_speed_is_of_the_moment: true,

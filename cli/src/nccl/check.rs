@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use discovery::Source;
 use nccl_topo::compare::{Difference, compare};
-use nccl_topo::model::shared_gpus;
+use nccl_topo::model::parts::in_parts;
 use nccl_topo::reader::{self, Effect, System, Violation};
 use serde::Serialize;
 use topology::nvlink::unlinked;
@@ -66,13 +66,10 @@ impl Check {
         let mut findings = violations;
         if let Some((_, system)) = taken.first() {
             findings.extend(self.unlinked());
-            let in_parts = shared_gpus(system)
-                .into_iter()
-                .filter(|gpu| gpu.is_in_parts);
-            findings.extend(in_parts.map(|gpu| {
+            findings.extend(in_parts(system).into_iter().map(|busid| {
                 of_prediction(format!(
-                    "{} is in parts (MLOPart), which not every NCCL knows: what it makes of them is not modelled",
-                    gpu.busid
+                    "{busid} is in parts (MLOPart): NCCL takes parts from the GPUs that its ranks hold, and not from a \
+                     file; what is said here is of whole GPUs, and `gpu-numa nccl paths` has the parts"
                 ))
             }));
         }

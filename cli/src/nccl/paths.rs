@@ -9,11 +9,12 @@ use nccl_topo::element::Element;
 use nccl_topo::emit::{Form, emit_with};
 use nccl_topo::graph::{PathType, Searches};
 use nccl_topo::model::nets::{NetDevice, named_in, rdma_ports, with_nets};
+use nccl_topo::model::parts::{Held, held_of, shared};
 use nccl_topo::model::{
-    COMPUTE_CAPABILITY, Completed, Filled, SharedGpu, completed, filled, gpus_of, left_out,
-    shared_gpus, with_links,
+    COMPUTE_CAPABILITY, Completed, Filled, completed, filled, gpus_of, left_out, with_links,
 };
 use nccl_topo::reader::{self, System};
+use nccl_topo::rules::since;
 use nccl_topo::settings::p2p_level;
 use serde::Serialize;
 use topology::machine::Machine;
@@ -38,16 +39,17 @@ use view::{PathsView, View, is_alike};
   gpu-numa nccl paths topo.xml --gpus 0000:03:00.0,0000:83:00.0 --json
   gpu-numa nccl paths --from /srv/recorded/node7 --hosts 2 --p2p off
 
-Computed as NCCL 2.30.7 does, with one rank per GPU; --nccl names another version.  Without FILE, the file is that of \
+Computed as NCCL 2.30.7 does, with one rank per GPU, or per part of it where the file has parts (MLOPart); --nccl names another version.  Without FILE, the file is that of \
 gpu-numa nccl emit.  --gpus lists the ranks in order.  With a machine, sockets and NVLinks are the machine's; without \
 one, each <cpu> of the file counts as a socket.
 
-On one host, ring and tree are those of a host that NCCL keeps whole (NCCL_NET_DISABLE_INTRA=1).  Where NICs make it \
-count the host as several nodes, the nodes and their rings follow.")]
+Where NICs make NCCL count a host as several nodes, their rings come first, and then those of a host that it keeps \
+whole (NCCL_NET_DISABLE_INTRA=1).")]
 pub(crate) struct PathsOf {
     /// The topology file [default: that of gpu-numa nccl emit]
     file: Option<PathBuf>,
-    /// The communicator's GPUs in rank order: numbers in file order, or PCI addresses
+    /// The communicator's GPUs in rank order: numbers in file order, or PCI addresses; with /0 or /1 a part of a GPU
+    /// (MLOPart)
     #[arg(long, value_name = "LIST")]
     gpus: Option<String>,
     /// Equal hosts of the job
@@ -141,11 +143,11 @@ impl PathsOf {
         let Some(SeenFile { system, .. }) = files.first() else {
             return Ok(Outcome::Wanting);
         };
-        let all = gpus_of(system);
+        let all = held_of(system);
         let ranks = match &self.gpus {
             Some(list) => {
                 let entries = gpu_entries("--gpus", list)?.into_iter();
-                let named = entries.map(|entry| gpu(&all, entry));
+                let named = entries.map(|entry| gpu(system, &all, entry));
                 let named: Vec<String> = named.collect::<Result<_, _>>()?;
                 expect_once(&named)?;
                 named
@@ -156,9 +158,19 @@ impl PathsOf {
             out::message(&why);
             return Ok(Outcome::Wanting);
         }
+        let has_parts = ranks.iter().any(|rank| Held::of(rank).part.is_some());
         let of_machine = machine.as_ref().and_then(machine_capability);
         let capability = self.sm.or(of_machine).unwrap_or(COMPUTE_CAPABILITY);
         let mut views = files.iter().filter_map(|file| {
+            if has_parts && !file.version.rules.gpus_have_parts {
+                out::message(&format!(
+                    "no paths: parts of a GPU (MLOPart) are devices of their own from NCCL {} on, and not in {}",
+                    since(|rules| rules.gpus_have_parts)
+                        .map_or_else(String::new, |first| first.to_string()),
+                    file.version.name
+                ));
+                return None;
+            }
             let nets = self.net_devices(&file.system, machine.as_ref());
             let system = with_nets(&file.system, &nets);
             let link_note = link_note(&system, machine.as_ref());
@@ -189,10 +201,11 @@ impl PathsOf {
             ));
             None
         });
-        let Some(first) = views.next() else {
+        let Some(mut first) = views.next() else {
             return Ok(Outcome::Wanting);
         };
-        let others = views.filter(|other| !is_alike(other, &first)).collect();
+        let (alike, others): (Vec<_>, Vec<_>) = views.partition(|other| is_alike(other, &first));
+        first.also = alike.into_iter().map(|view| view.nccl).collect();
         let document = PathsDocument {
             schema: "gpu-numa/nccl-paths/1",
             view: first,
@@ -365,17 +378,14 @@ fn link_note(system: &System, machine: Option<&Machine>) -> Option<String> {
 
 /// Why there are no paths of these ranks: a GPU that is no rank's alone.
 fn refusal(system: &System, ranks: &[String], machine: Option<&Machine>) -> Option<String> {
-    let is_asked = |busid: &String| ranks.contains(busid);
-    let mut shared = shared_gpus(system);
-    shared.retain(|gpu| is_asked(&gpu.busid));
-    let (parts, several): (Vec<_>, Vec<_>) = shared.into_iter().partition(|gpu| gpu.is_in_parts);
-    let busids = |gpus: Vec<SharedGpu>| gpus.into_iter().map(|gpu| gpu.busid).collect::<Vec<_>>();
+    let is_asked = |busid: &String| ranks.iter().any(|rank| Held::of(rank).busid == busid);
+    let mut several = shared(system);
+    several.retain(is_asked);
     let machine = machine.into_iter().flat_map(|machine| &machine.gpus);
     let instances = machine.filter(|gpu| !gpu.mig.is_empty());
     let instances = instances.map(|gpu| gpu.pci.to_string()).filter(is_asked);
     let kinds = [
-        ("in parts (MLOPart)", busids(parts)),
-        ("shared by several ranks", busids(several)),
+        ("shared by several ranks", several),
         ("divided by MIG", instances.collect()),
     ];
     let said: Vec<String> = kinds
@@ -388,7 +398,7 @@ fn refusal(system: &System, ranks: &[String], machine: Option<&Machine>) -> Opti
         .collect();
     (!said.is_empty()).then(|| {
         format!(
-            "no paths: {}, and ranks on a part of a GPU are not modelled; --gpus can name the others",
+            "no paths: {}, and such ranks are not modelled; --gpus can name the others",
             said.join("; ")
         )
     })
@@ -405,20 +415,39 @@ fn expect_once(gpus: &[String]) -> Result<(), CommandError> {
         let (before, rest) = gpus.split_at_checked(place)?;
         rest.first().filter(|gpu| before.contains(gpu))
     });
-    twice.map_or(Ok(()), |gpu| {
-        Err(CommandError::Argument(format!(
+    if let Some(gpu) = twice {
+        return Err(CommandError::Argument(format!(
             "--gpus: \"{gpu}\" is named twice; expected each GPU once"
-        )))
-    })
+        )));
+    }
+    let held: Vec<Held> = gpus.iter().map(|gpu| Held::of(gpu)).collect();
+    let is_whole = |one: &&Held| one.part.is_none();
+    let in_both = |whole: &&Held| {
+        let mut parts = held.iter().filter(|other| other.part.is_some());
+        parts.any(|part| part.busid == whole.busid)
+    };
+    held.iter()
+        .filter(is_whole)
+        .find(in_both)
+        .map_or(Ok(()), |gpu| {
+            Err(CommandError::Argument(format!(
+                "--gpus: \"{}\" is named whole and in parts; expected one of both",
+                gpu.busid
+            )))
+        })
 }
 
-/// A GPU of the file by its number or PCI address.
-fn gpu(all: &[String], entry: &str) -> Result<String, CommandError> {
+/// A GPU of the file, or a part of one, by its number or PCI address.
+fn gpu(system: &System, all: &[String], entry: &str) -> Result<String, CommandError> {
     let found = match entry.strip_prefix("GPU").unwrap_or(entry).parse::<usize>() {
-        Ok(number) => all.get(number),
-        Err(_) => all.iter().find(|busid| *busid == entry),
+        Ok(number) => all.get(number).cloned(),
+        Err(_) => {
+            let busid = Held::of(entry).busid;
+            let is_there = gpus_of(system).iter().any(|known| known == busid);
+            is_there.then(|| entry.to_owned())
+        }
     };
-    found.cloned().ok_or_else(|| {
+    found.ok_or_else(|| {
         CommandError::Argument(format!(
             "--gpus \"{entry}\": no such GPU in the file; expected a number from 0 or one of {}",
             all.join(", ")

@@ -4,8 +4,8 @@
 //! nvidia-smi's: SYS means "under another `<cpu>` element", which is a NUMA node unless a topology file
 //! says otherwise.
 //!
-//! Modelled: one host or a part of one, one rank a GPU, network devices, P2P working wherever NCCL allows it.  Not
-//! modelled: GPUs in parts (`mlopart`).
+//! Modelled: one host or a part of one, one rank a GPU or part of one (MLOPart), network devices, P2P working wherever NCCL
+//! allows it.
 
 mod nodes;
 mod path_type;

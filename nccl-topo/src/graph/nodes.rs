@@ -4,6 +4,9 @@ use super::path_type::PathType;
 use crate::processor::{LOCAL_BANDWIDTH_GB_S, Processor};
 use crate::rules::Rules;
 
+/// What NCCL takes two parts of a GPU to send each other (`graph/topo.h` `MLOPART_LOC_BW`).
+const BETWEEN_PARTS_GB_S: f32 = 2618.0;
+
 /// The index of a place in its graph.
 pub type NodeId = usize;
 
@@ -20,6 +23,8 @@ pub enum PlaceKind {
     NvSwitch,
     /// A `<cpu>`.
     Cpu,
+    /// What the parts of a GPU share of its links to a processor on its module.
+    C2cBridge,
     /// A network adapter.
     Nic,
     /// A network device of an adapter, as a rank may use it.
@@ -223,6 +228,18 @@ impl Graph {
             node.device = Some(device);
         }
         gpu
+    }
+
+    /// Joins the devices of two parts of a GPU.
+    pub fn join_parts(&mut self, one: NodeId, other: NodeId) {
+        self.connect_both(one, other, LinkType::Local, BETWEEN_PARTS_GB_S);
+    }
+
+    /// What the parts of a GPU share of its links to the CPU at `cpu`.
+    pub fn add_c2c_bridge(&mut self, cpu: NodeId, bandwidth_gb_s: f32) -> NodeId {
+        let id = self.add(PlaceKind::C2cBridge);
+        self.connect_both(id, cpu, LinkType::C2c, bandwidth_gb_s);
+        id
     }
 
     /// Sets what is known of a GPU besides its place: its number in NVML's order, and whether it takes data from

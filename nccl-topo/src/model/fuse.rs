@@ -1,5 +1,6 @@
 //! The tree that the ranks of a host make together.
 
+use super::parts::Held;
 use crate::element::Element;
 use crate::rules::Rules;
 
@@ -11,10 +12,21 @@ pub(super) struct Joined {
     pub(super) stops_at: Vec<String>,
 }
 
+/// A rank, and what it holds.
+#[derive(Debug, Clone, Copy)]
+struct Rank<'r> {
+    number: usize,
+    held: Held<'r>,
+}
+
 /// Each rank's tree joined in the order of ranks (`topo.cc` `ncclTopoGetSystem`).
 pub(super) fn joined(system: &Element, ranks: &[String], rules: &Rules) -> Joined {
     let mut root = bare(system);
-    for rank in ranks {
+    for (number, name) in ranks.iter().enumerate() {
+        let rank = Rank {
+            number,
+            held: Held::of(name),
+        };
         let own = children_kept(system, rank).1;
         join(&mut root, own);
     }
@@ -36,7 +48,7 @@ fn bare(element: &Element) -> Element {
 
 /// The element as a rank has it, with the children that it keeps.  A rank fills in what is above its own GPU and above
 /// the adapters that the file has no `<net>` of (`graph/xml.cc` `ncclTopoFillGpu`, `ncclTopoFillNet`).
-fn as_filled(element: &Element, rank: &str, children: Vec<Element>) -> Element {
+fn as_filled(element: &Element, rank: Rank, children: Vec<Element>) -> Element {
     let mut own = Element {
         children,
         ..bare(element)
@@ -50,9 +62,9 @@ fn as_filled(element: &Element, rank: &str, children: Vec<Element>) -> Element {
 }
 
 /// Whether a rank fills in an element that holds what the rank keeps.
-fn is_filled(element: &Element, rank: &str) -> bool {
+fn is_filled(element: &Element, rank: Rank) -> bool {
     if element.name == "pci" {
-        let is_own = element.get("busid") == Some(rank);
+        let is_own = element.get("busid") == Some(rank.held.busid);
         // One that was not read is not the file's.
         let is_new = |nic: &Element| nic.named("net").any(|net| net.line == 0);
         if is_own || element.named("nic").any(is_new) {
@@ -90,18 +102,43 @@ fn needed(element: &Element, rules: &Rules) -> Option<String> {
 
 /// What a rank keeps of an element, if anything: its own GPU, all networks, and what says `keep`
 /// (`xml.cc` `ncclTopoTrimXmlRec`).
-fn kept(element: &Element, rank: &str) -> Option<Element> {
+fn kept(element: &Element, rank: Rank) -> Option<Element> {
     let stays = element.get("keep") == Some("1") || element.name == "net";
     if stays || element.is_gpu() {
-        let own = element.is_gpu() && element.get("busid") == Some(rank);
-        return (stays || own).then(|| as_filled(element, rank, element.children.clone()));
+        let own = element.is_gpu() && element.get("busid") == Some(rank.held.busid);
+        let children = if own {
+            vec![own_gpu(element, rank)]
+        } else {
+            // One that is no rank's is no GPU of the communicator's.
+            let others = element.children.iter();
+            others
+                .filter(|child| child.name != "gpu")
+                .cloned()
+                .collect()
+        };
+        return (stays || own).then(|| as_filled(element, rank, children));
     }
     let (any, children) = children_kept(element, rank);
     any.then(|| as_filled(element, rank, children))
 }
 
+/// The `<gpu>` of a rank's own GPU: the first of the file, or a new one (`xml.cc` `ncclTopoGetXmlFromGpu`).
+fn own_gpu(pci: &Element, rank: Rank) -> Element {
+    let mut gpu = match pci.named("gpu").next() {
+        Some(gpu) => gpu.clone(),
+        None => Element::new("gpu"),
+    };
+    let part = rank.held.part.unwrap_or(-1).to_string();
+    let own = [("rank", rank.number.to_string()), ("mlopart", part)];
+    for (key, value) in own {
+        gpu.attributes.retain(|(known, _)| known != key);
+        gpu = gpu.with(key, value);
+    }
+    gpu
+}
+
 /// The children that a rank keeps, and whether one of them makes the element stay.
-fn children_kept(element: &Element, rank: &str) -> (bool, Vec<Element>) {
+fn children_kept(element: &Element, rank: Rank) -> (bool, Vec<Element>) {
     let mut any = false;
     let mut children = Vec::new();
     for child in &element.children {

@@ -15,10 +15,12 @@ mod absent;
 mod fill;
 mod fuse;
 pub mod nets;
+pub mod parts;
 #[cfg(test)]
 mod tests;
 
 use fuse::Joined;
+use parts::Held;
 
 pub use absent::{Completed, completed};
 pub use fill::{Filled, filled, left_out};
@@ -105,6 +107,8 @@ pub struct Part {
 pub struct ModelGpu {
     /// Its `busid`.
     pub busid: String,
+    /// The name of what its rank holds: the `busid`, or a part's ([`Held`]).
+    pub name: String,
     /// Its rank.
     pub rank: usize,
     /// The `numaid` of the `<cpu>` it is under.
@@ -125,38 +129,9 @@ pub fn gpus_of(system: &System) -> Vec<String> {
     found
 }
 
-/// A GPU of a file that is not one rank's alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SharedGpu {
-    /// Its `busid`.
-    pub busid: String,
-    /// Whether it is in parts (`mlopart`); else several ranks have a `<gpu>` each.
-    pub is_in_parts: bool,
-}
-
-/// The GPUs of a file that are not one rank's alone, in document order.  The model has one GPU there; NCCL has a device for
-/// each part from 2.30.7 on, and a GPU for each rank from 2.30.3 on (`graph/topo.cc` `ncclTopoAddGpuSub`).
-pub fn shared_gpus(system: &System) -> Vec<SharedGpu> {
-    let mut found = Vec::new();
-    system.root.walk(&mut |element| {
-        let is_part = |gpu: &Element| {
-            let part = gpu.get("mlopart").and_then(integer);
-            part.is_some_and(|part| part >= 0)
-        };
-        let is_in_parts = element.named("gpu").any(is_part);
-        if element.is_gpu() && (is_in_parts || element.named("gpu").count() > 1) {
-            found.extend(element.get("busid").map(|busid| SharedGpu {
-                busid: busid.to_owned(),
-                is_in_parts,
-            }));
-        }
-    });
-    found
-}
-
 impl Model {
-    /// The graph of `system` for a communicator of the GPUs at `ranks`, in that order; a `busid` that is not
-    /// in the file is passed over.
+    /// The graph of `system` for a communicator of the GPUs, or parts of GPUs ([`Held`]), that `ranks` name, in that
+    /// order; one that is not in the file is passed over.
     ///
     /// As in a job, each rank has the file without the other GPUs, and NCCL joins these trees in the order
     /// of ranks.  Network devices are those `<net>` of `system` that have a number, see [`nets::with_nets`].
@@ -166,6 +141,7 @@ impl Model {
             gpus: Vec::new(),
             devices: BTreeMap::new(),
             switches: BTreeMap::new(),
+            bridges: BTreeMap::new(),
             nics: BTreeMap::new(),
             numbers: numbers(system),
             ranks,
@@ -245,6 +221,15 @@ fn numbers(system: &System) -> BTreeMap<String, usize> {
     numbers
 }
 
+/// A device of a GPU.
+#[derive(Debug, Clone, Copy)]
+struct Device {
+    id: NodeId,
+    /// The number of the part; none of a whole GPU.
+    part: Option<i64>,
+    compute_capability: u32,
+}
+
 struct Build<'r> {
     graph: Graph,
     gpus: Vec<ModelGpu>,
@@ -252,9 +237,11 @@ struct Build<'r> {
     nics: BTreeMap<(i64, String), NodeId>,
     /// The number of each GPU in NVML's order.
     numbers: BTreeMap<String, usize>,
-    /// Devices of GPUs, with their compute capability, and switches, by `busid`.
-    devices: BTreeMap<String, (NodeId, u32)>,
+    /// The devices of GPUs, one for each of its parts, and switches, by `busid`.
+    devices: BTreeMap<String, Vec<Device>>,
     switches: BTreeMap<String, NodeId>,
+    /// What parts of a GPU share of its C2C links, by `busid`.
+    bridges: BTreeMap<String, NodeId>,
     ranks: &'r [String],
     compute_capability: u32,
 }
@@ -304,8 +291,8 @@ impl Build<'_> {
         let speed = pci.get("link_speed").unwrap_or_default();
         let bandwidth = pci_bandwidth_gb_s(speed, u16::try_from(width).unwrap_or_default());
         if pci.is_gpu() {
-            if let Some(rank) = self.ranks.iter().position(|rank| rank == busid) {
-                self.gpu(pci, above, place, (rank, bandwidth));
+            for gpu in pci.named("gpu") {
+                self.gpu((busid, gpu), above, place, bandwidth);
             }
         } else if let Some(nic) = pci.named("nic").next() {
             self.nic(nic, (place.1, busid.to_owned()), above, bandwidth);
@@ -318,21 +305,42 @@ impl Build<'_> {
         }
     }
 
-    fn gpu(&mut self, pci: &Element, above: NodeId, place: (usize, i64), own: (usize, f32)) {
-        let busid = pci.get("busid").unwrap_or_default();
-        let sm = pci.named("gpu").next().and_then(|gpu| gpu.get("sm"));
-        let capability = sm.and_then(integer).and_then(|sm| u32::try_from(sm).ok());
-        let capability = capability.unwrap_or(self.compute_capability);
-        let (rank, bandwidth) = own;
-        let gpu = self.graph.add_gpu(above, capability, bandwidth);
-        let gdr = pci.named("gpu").next().and_then(|gpu| gpu.get("gdr"));
+    /// A `<gpu>` of a rank below `above` (`ncclTopoAddGpuSub`).
+    fn gpu(
+        &mut self,
+        (busid, own): (&str, &Element),
+        above: NodeId,
+        place: (usize, i64),
+        bandwidth: f32,
+    ) {
+        let rank = own.get("rank").and_then(integer);
+        let rank = rank.and_then(|rank| usize::try_from(rank).ok());
+        let Some((rank, name)) = rank.and_then(|rank| Some((rank, self.ranks.get(rank)?))) else {
+            return;
+        };
+        let part = Held::of(name).part;
+        let sm = own.get("sm").and_then(integer);
+        let sm = sm.and_then(|sm| u32::try_from(sm).ok());
+        let compute_capability = sm.unwrap_or(self.compute_capability);
+        let gpu = self.graph.add_gpu(above, compute_capability, bandwidth);
         let number = self.numbers.get(busid).copied().unwrap_or(rank);
-        self.graph.describe_gpu(gpu, number, gdr != Some("0"));
-        if let Some(device) = self.graph.node(gpu).and_then(|gpu| gpu.device) {
-            self.devices.insert(busid.to_owned(), (device, capability));
+        // Adapters reach no memory of a part (`ncclTopoCheckGdr`, `NCCL_NET_GDR_MLOPART`).
+        let has_gdr = own.get("gdr") != Some("0") && part.is_none();
+        self.graph.describe_gpu(gpu, number, has_gdr);
+        if let Some(id) = self.graph.node(gpu).and_then(|gpu| gpu.device) {
+            let devices = self.devices.entry(busid.to_owned()).or_default();
+            for other in devices.iter() {
+                self.graph.join_parts(id, other.id);
+            }
+            devices.push(Device {
+                id,
+                part,
+                compute_capability,
+            });
         }
         self.gpus.push(ModelGpu {
             busid: busid.to_owned(),
+            name: name.clone(),
             rank,
             cpu: place.0,
             numaid: place.1,
@@ -343,24 +351,32 @@ impl Build<'_> {
     fn links(&mut self, root: &Element) {
         for pass in ["nvlink", "c2c", "pcilink"] {
             let mut found = Vec::new();
-            collect(root, pass, "", &mut found);
-            for (busid, link) in found {
+            collect(root, pass, ("", None), &mut found);
+            for (holder, link) in found {
                 match pass {
-                    "nvlink" => self.nvlink(busid, link),
-                    "c2c" => self.c2c(busid, link),
-                    _ => self.pcilink(busid, link),
+                    "nvlink" => self.nvlink(holder, link),
+                    "c2c" => self.c2c(holder, link),
+                    _ => self.pcilink(holder.0, link),
                 }
             }
         }
     }
 
-    fn nvlink(&mut self, busid: &str, link: &Element) {
-        let Some((device, capability)) = self.devices.get(busid).copied() else {
+    /// The device that an element of a rank's `<gpu>` is of, and how many the GPU has.
+    fn device(&self, (busid, part): Holder) -> Option<(Device, f32)> {
+        let devices = self.devices.get(busid)?;
+        let own = devices.iter().find(|device| device.part == part)?;
+        Some((*own, shares(devices.len())))
+    }
+
+    fn nvlink(&mut self, holder: Holder, link: &Element) {
+        let Some((own, parts)) = self.device(holder) else {
             return;
         };
+        let device = own.id;
         let target = link.get("target").unwrap_or_default();
-        let remote = self.devices.get(target).map(|(remote, _)| *remote);
-        let bandwidth = count(link) * self.graph.rules().nvlink_gb_s(capability);
+        let remote = self.devices.get(target).cloned();
+        let bandwidth = count(link) * self.graph.rules().nvlink_gb_s(own.compute_capability);
         // Where the file gives none, NCCL fills it in from the device, and takes an NVSwitch where there is none; one that
         // does not (`Rules::nvlinks_need_class`) has no such file.
         let filled_in = if remote.is_some() {
@@ -370,9 +386,11 @@ impl Build<'_> {
         };
         let class = link.get("tclass").unwrap_or(filled_in);
         if class.starts_with(GPU_CLASS) {
-            if let Some(remote) = remote {
+            let remotes = remote.unwrap_or_default();
+            for remote in &remotes {
+                let share = bandwidth / shares(remotes.len()) / parts;
                 self.graph
-                    .connect(device, remote, LinkType::NvLink, bandwidth);
+                    .connect(device, remote.id, LinkType::NvLink, share);
             }
             return;
         }
@@ -383,20 +401,33 @@ impl Build<'_> {
         };
         if let Some(far) = far {
             self.graph
-                .connect_both(device, far, LinkType::NvLink, bandwidth);
+                .connect_both(device, far, LinkType::NvLink, bandwidth / parts);
         }
     }
 
-    fn c2c(&mut self, busid: &str, link: &Element) {
-        let Some((device, _)) = self.devices.get(busid).copied() else {
+    fn c2c(&mut self, holder: Holder, link: &Element) {
+        let Some((own, _)) = self.device(holder) else {
             return;
         };
         let each = integer(link.get("bw").unwrap_or_default()).unwrap_or_default();
         let each = whole_number(each);
-        if let Some(cpu) = self.graph.local_cpu(device) {
-            self.graph
-                .connect_both(device, cpu, LinkType::C2c, each * count(link) / 1000.0);
-        }
+        let bandwidth = each * count(link) / 1000.0;
+        let Some(cpu) = self.graph.local_cpu(own.id) else {
+            return;
+        };
+        let is_whole = self.devices.get(holder.0).is_some_and(|all| all.len() == 1);
+        // The parts of a GPU share its links.
+        let end = if is_whole {
+            cpu
+        } else if let Some(bridge) = self.bridges.get(holder.0) {
+            *bridge
+        } else {
+            let bridge = self.graph.add_c2c_bridge(cpu, bandwidth);
+            self.bridges.insert(holder.0.to_owned(), bridge);
+            bridge
+        };
+        self.graph
+            .connect_both(own.id, end, LinkType::C2c, bandwidth);
     }
 
     fn pcilink(&mut self, busid: &str, link: &Element) {
@@ -409,21 +440,31 @@ impl Build<'_> {
     }
 }
 
-/// All elements named `name` with the `busid` of the device that holds them, in document order.
+/// What holds a link: the `busid` of a device, and the part of a GPU.
+type Holder<'e> = (&'e str, Option<i64>);
+
+/// All elements named `name` with what holds them, in document order.
 fn collect<'e>(
     element: &'e Element,
     name: &str,
-    busid: &'e str,
-    found: &mut Vec<(&'e str, &'e Element)>,
+    (busid, part): Holder<'e>,
+    found: &mut Vec<(Holder<'e>, &'e Element)>,
 ) {
     if element.name == name {
-        found.push((busid, element));
+        found.push(((busid, part), element));
         return;
     }
     let busid = element.get("busid").unwrap_or(busid);
+    let own = element.get("mlopart").and_then(integer);
+    let part = own.filter(|part| *part >= 0).or(part);
     for child in &element.children {
-        collect(child, name, busid, found);
+        collect(child, name, (busid, part), found);
     }
+}
+
+/// Among how many devices a link is divided.
+fn shares(devices: usize) -> f32 {
+    f32::from(u16::try_from(devices.max(1)).unwrap_or(u16::MAX))
 }
 
 /// A number of MB/s or Mbit/s; below 2^24 it has no rounding, and no link carries as much.

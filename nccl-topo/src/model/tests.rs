@@ -150,3 +150,65 @@ fn of_two_cpus_of_one_number_the_second_is_taken_for_the_first_on_its_way_out() 
         }
     }
 }
+
+/// The type and GB/s of the path between two of `ranks`, by their names.
+fn path_of(system: &System, ranks: &[String], ends: [&str; 2]) -> (PathType, f32) {
+    let model = Model::of(system, ranks, Conditions::of_capability(80));
+    let place = |name: &str| model.gpus.iter().position(|gpu| gpu.name == name).unwrap();
+    let [from, to] = ends.map(place);
+    let path = model.paths.between(from, to).unwrap();
+    (path.kind, path.bandwidth_gb_s)
+}
+
+#[test]
+fn parts_of_a_gpu_are_joined_and_divide_its_links() {
+    let part = |bus: u8, part: u8| format!("{}/{part}", at(bus));
+    let ranks = [part(1, 0), part(1, 1), part(2, 0), at(3)];
+    let link = |targets: [u8; 2]| {
+        let links = targets.map(|bus| nvlink(&at(bus)));
+        links.concat()
+    };
+    let linked = system(&[
+        gpu(1, &link([2, 3])) + &gpu(2, &link([1, 3])),
+        gpu(3, &link([1, 2])),
+    ]);
+    let between = |a: &str, b: &str| path_of(&linked, &ranks, [a, b]);
+    let [first, second, other, whole] = ranks.each_ref();
+    assert_eq!(between(first, second), (PathType::Loc, 2618.0));
+    // Two links of 20 GB/s, of which each part has its share.
+    assert_eq!(between(second, whole), (PathType::Nvl, 20.0));
+    assert_eq!(between(other, whole), (PathType::Nvl, 40.0));
+    let c2c = "<c2c bw=\"25000\" count=\"10\"/>";
+    let on_module = system(&[gpu(1, c2c) + &gpu(2, c2c) + &gpu(3, c2c)]);
+    let ways = path_of(&on_module, &ranks, [first, whole]);
+    assert_eq!(ways, (PathType::C2c, 250.0));
+    // What the parts share is one link more on the way.
+    let hops = |from: usize| {
+        let model = Model::of(&on_module, &ranks, Conditions::of_capability(80));
+        model.paths.between(from, 3).unwrap().hops.len()
+    };
+    assert_eq!((hops(0), hops(2)), (5, 4));
+}
+
+#[test]
+fn parts_are_those_of_the_ranks_and_not_of_the_file() {
+    let parts = "<gpu sm=\"80\" mlopart=\"0\"/><gpu sm=\"80\" mlopart=\"1\"/>";
+    let pci = format!(
+        "<pci busid=\"{}\" class=\"0x030200\" {LINK}>{parts}</pci>",
+        at(1)
+    );
+    let file = system(&[pci, gpu(2, "")]);
+    let named = |part: u8| format!("{}/{part}", at(1));
+    assert_eq!(parts::held_of(&file), [named(0), named(1), at(2)]);
+    assert_eq!(parts::in_parts(&file), [at(1)]);
+    assert!(parts::shared(&file).is_empty());
+    let whole = system(&[gpu(1, ""), gpu(2, "")]);
+    assert_eq!(Model::of_all(&file).graph, Model::of_all(&whole).graph);
+    let names = |ranks: &[String]| {
+        let model = Model::of(&file, ranks, Conditions::of_capability(80));
+        model.gpus.len()
+    };
+    assert_eq!(names(&[named(1), named(0), at(2)]), 3);
+    // There are two parts at most.
+    assert_eq!(names(&[named(2), at(2)]), 1);
+}

@@ -22,10 +22,12 @@ pub(super) fn print(out: &mut Out, document: &PathsDocument) -> Result<(), Comma
         if place > 0 {
             out.line("")?;
         }
-        if all.len() > 1 {
-            out.line(format_args!("NCCL {}", view.nccl))?;
-            out.line("")?;
-        }
+        let names: Vec<&str> = std::iter::once(&view.nccl)
+            .chain(&view.also)
+            .map(String::as_str)
+            .collect();
+        out.line(format_args!("NCCL {}", names.join(", ")))?;
+        out.line("")?;
         print_view(out, view)?;
     }
     Ok(())
@@ -66,9 +68,6 @@ fn print_view(out: &mut Out, view: &PathsView) -> Result<(), CommandError> {
         out.sentence(note, Ink::Plain, width)?;
     }
     let condition = condition(view.assumes_no_nvlink);
-    for (name, graph) in [("ring", &view.ring), ("tree", &view.tree)] {
-        print_graph(out, name, condition, graph.as_ref())?;
-    }
     for node in &view.nodes {
         let ranks: Vec<String> = node.ranks.iter().map(ToString::to_string).collect();
         out.line("")?;
@@ -77,23 +76,43 @@ fn print_view(out: &mut Out, view: &PathsView) -> Result<(), CommandError> {
             print_graph(out, name, condition, graph.as_ref())?;
         }
     }
-    out.line("")?;
-    if let Some(used) = fewest_channels(view) {
-        let channels = count(used, "channel");
-        out.told(
-            Ink::Plain,
-            format_args!("{condition}NCCL uses {channels} of each, as many as the search that found the fewest"),
-        )?;
+    let of_nodes = view.nodes.iter().flat_map(|node| [&node.ring, &node.tree]);
+    print_fewest(out, condition, of_nodes.flatten())?;
+    if !view.nodes.is_empty() && view.ring.is_some() {
+        out.line("")?;
+        out.line("with NCCL_NET_DISABLE_INTRA=1, which keeps the host whole:")?;
     }
+    for (name, graph) in [("ring", &view.ring), ("tree", &view.tree)] {
+        print_graph(out, name, condition, graph.as_ref())?;
+    }
+    print_fewest(out, condition, view.ring.iter().chain(&view.tree))?;
+    out.line("")?;
     out.told(Ink::Plain, &view.verdict)?;
     Ok(())
 }
 
+/// Says how many channels NCCL uses of the rings and trees of a job, where its searches found different numbers.
+fn print_fewest<'g>(
+    out: &mut Out,
+    condition: &str,
+    graphs: impl Iterator<Item = &'g ChannelGraph>,
+) -> Result<(), CommandError> {
+    let Some(used) = fewest_channels(graphs) else {
+        return Ok(());
+    };
+    let channels = count(used, "channel");
+    out.line("")?;
+    out.told(
+        Ink::Plain,
+        format_args!(
+            "{condition}NCCL uses {channels} of each, as many as the search that found the fewest"
+        ),
+    )?;
+    Ok(())
+}
+
 /// How many channels NCCL uses of each ring and tree, where its searches found different numbers (`route.rs`).
-fn fewest_channels(view: &PathsView) -> Option<usize> {
-    let whole = [&view.ring, &view.tree];
-    let parts = view.nodes.iter().flat_map(|node| [&node.ring, &node.tree]);
-    let graphs = whole.into_iter().chain(parts).flatten();
+fn fewest_channels<'g>(graphs: impl Iterator<Item = &'g ChannelGraph>) -> Option<usize> {
     let found: Vec<usize> = graphs.map(|graph| graph.channels).collect();
     let fewest = found.iter().copied().min()?;
     found.iter().any(|more| *more > fewest).then_some(fewest)

@@ -17,6 +17,8 @@ use crate::nccl::version::{For, without_nvlink};
 pub(super) struct PathsView {
     /// The version of NCCL.
     pub(super) nccl: String,
+    /// Other versions that make the same of the file.
+    pub(super) also: Vec<String>,
     pub(super) hosts: u32,
     pub(super) gpus: Vec<RankedGpu>,
     /// In both directions.
@@ -37,6 +39,7 @@ pub(super) struct PathsView {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct RankedGpu {
+    /// Its PCI address, with `/0` or `/1` for a part of it (MLOPart); pairs, orders and network devices name it so.
     pub(super) pci: String,
     /// Its number on the machine, as `gpu-numa show` has it; none where the machine is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,6 +187,7 @@ impl View<'_> {
         by_rank.sort_by_key(|index| gpus.get(*index).map(|gpu| gpu.rank));
         PathsView {
             nccl: self.version.name.clone(),
+            also: Vec::new(),
             hosts: self.hosts,
             gpus: by_rank
                 .iter()
@@ -226,7 +230,7 @@ impl Modelled<'_> {
         let gpu = self.model.gpus.get(index)?;
         let nets = self.model.paths.nets_of_gpu(index).iter();
         Some(RankedGpu {
-            pci: gpu.busid.clone(),
+            pci: gpu.name.clone(),
             number: self.number(&gpu.busid),
             numaid: gpu.numaid,
             rank: gpu.rank,
@@ -314,7 +318,7 @@ impl Modelled<'_> {
 
     fn name(&self, gpu: usize) -> String {
         let gpu = self.model.gpus.get(gpu);
-        gpu.map(|gpu| gpu.busid.clone()).unwrap_or_default()
+        gpu.map(|gpu| gpu.name.clone()).unwrap_or_default()
     }
 
     /// The number of a GPU on the machine, as `gpu-numa show` counts; none without a machine that has it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::nodes::{Graph, LinkType, Node, PlaceKind};
+use super::super::nodes::{Graph, Link, LinkType, Node, PlaceKind};
 use super::super::path_type::PathType;
 use super::super::paths::Paths;
 use super::left::{Left, is_whole, less};
@@ -312,10 +312,12 @@ fn leaving(graph: &Graph) -> Vec<Vec<f32>> {
         .of_kind(PlaceKind::Dev)
         .filter_map(|id| graph.node(id));
     let links = |device: &Node| {
-        let links = device
-            .links
-            .iter()
-            .filter(|link| link.kind != LinkType::Local);
+        // Another part of it is as far as another GPU.
+        let leaves = |link: &&Link| {
+            let to = graph.node(link.to).map(|node| node.kind);
+            link.kind != LinkType::Local || to == Some(PlaceKind::Dev)
+        };
+        let links = device.links.iter().filter(leaves);
         links.map(|link| link.bandwidth_gb_s).collect()
     };
     devices.map(links).collect()
