@@ -42,6 +42,9 @@ use crate::{cure, env, host, network};
 const PATIENCE_MILLIS: u64 = 1_000;
 /// Between two lines of a communicator, in milliseconds.
 const MINUTE_MILLIS: u64 = 60_000;
+/// The clock is looked at again after so many events of a communicator where they come faster than these milliseconds.
+const EVENTS_A_LOOK: u32 = 16;
+const LOOK_MILLIS: u64 = 1_000;
 
 /// Sets of ranks whose forecast is kept.
 const MOST_FORECASTS: usize = 64;
@@ -102,11 +105,39 @@ pub(crate) struct Communicator {
     began_millis: u64,
     /// When the next line may be said; 0 before the first.
     next_millis: AtomicU64,
+    looks: Looks,
     counts: Counts,
     /// The ranks that only the socket link leads to, with whether it leads to a package of a higher number.
     far: OnceCell<Vec<(usize, bool)>>,
     /// Of the speaker.
     subject: OnceCell<Subject>,
+}
+
+/// When the clock is looked at, which costs as much as to count an event: for each one where they are rare, else for one of
+/// some.  Threads that look at once may look once too often or too seldom.
+#[derive(Debug, Default)]
+struct Looks {
+    /// Events until the next look.
+    left: AtomicU32,
+    last_millis: AtomicU64,
+}
+
+impl Looks {
+    /// The time, where an event is to look at it.
+    fn take(&self) -> Option<u64> {
+        let left = self.left.load(Ordering::Relaxed);
+        if left > 0 {
+            self.left.store(left - 1, Ordering::Relaxed);
+            return None;
+        }
+        let now = coarse_millis();
+        let last = self.last_millis.load(Ordering::Relaxed);
+        self.last_millis.store(now, Ordering::Relaxed);
+        let is_fast = now.saturating_sub(last) < LOOK_MILLIS;
+        let next = if is_fast { EVENTS_A_LOOK - 1 } else { 0 };
+        self.left.store(next, Ordering::Relaxed);
+        Some(now)
+    }
 }
 
 /// What the environment says, read when a communicator begins: later another thread may be changing it.
@@ -274,6 +305,7 @@ impl Communicator {
             duty: Duty::new(),
             began_millis: coarse_millis(),
             next_millis: AtomicU64::new(0),
+            looks: Looks::default(),
             counts: Counts::new(ranks),
             far: OnceCell::new(),
             subject: OnceCell::new(),
@@ -358,7 +390,7 @@ impl Communicator {
             // It was counted with its call.
             return false;
         }
-        let Some(func) = Func::of(collective.func.read()) else {
+        let Some(func) = Func::of(collective.func) else {
             self.counts.add_uncounted(Uncounted::Other);
             return false;
         };
@@ -367,14 +399,14 @@ impl Communicator {
             // `collTaskAppend`).
             return false;
         }
-        let algo = match Algo::of(collective.algo.read()) {
+        let algo = match Algo::of(collective.algo) {
             Ok(algo) => algo,
             Err(reason) => {
                 self.counts.add_uncounted(reason);
                 return false;
             }
         };
-        let Some(size) = element_bytes(collective.datatype.read()) else {
+        let Some(size) = element_bytes(collective.datatype) else {
             self.counts.add_uncounted(Uncounted::Other);
             return false;
         };
@@ -393,10 +425,10 @@ impl Communicator {
         // Of every function: one that is made of sends is called as a collective only where copy engines carry it
         // (enqueue.cc `ceCollTaskAppend`).
         self.counts.add_call();
-        let Some(func) = Func::of(call.func.read()).filter(|func| *func == Func::Broadcast) else {
+        let Some(func) = Func::of(call.func).filter(|func| *func == Func::Broadcast) else {
             return false;
         };
-        let size = element_bytes(call.datatype.read());
+        let size = element_bytes(call.datatype);
         if let Some(size) = size {
             // NCCL has no other way for it than a ring.
             let bytes = size.saturating_mul(call.count as u64);
@@ -407,9 +439,7 @@ impl Communicator {
     }
 
     fn on_peer(&self, peer: &PeerEvent<'_>) {
-        let Some(size) =
-            element_bytes(peer.datatype.read()).filter(|_| peer.func.read() == c"Send")
-        else {
+        let Some(size) = element_bytes(peer.datatype).filter(|_| peer.func.is(b"Send")) else {
             return;
         };
         let rank = number_of(peer.peer);
@@ -649,10 +679,15 @@ impl Communicator {
     /// A line where one is due: at the first thing that crosses, and then a minute apart.
     fn speak_in_time(&self) {
         let next = self.next_millis.load(Ordering::Relaxed);
-        let now = coarse_millis();
-        if now < next {
+        // The first line waits for nothing.
+        let now = if next == 0 {
+            Some(coarse_millis())
+        } else {
+            self.looks.take()
+        };
+        let Some(now) = now.filter(|now| *now >= next) else {
             return;
-        }
+        };
         let moment = if next == 0 {
             Moment::Crossing
         } else {
@@ -787,5 +822,28 @@ fn is_one_package(machine: &Machine) -> bool {
         Some(Some(first)) => packages.all(|package| package == Some(first)),
         Some(None) => machine.packages.len() == 1,
         None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_events_that_come_fast_one_of_some_looks_at_the_clock() {
+        let looks = Looks::default();
+        // Of the time before the first nothing is known.
+        assert!(looks.take().is_some());
+        assert!(looks.take().is_some());
+        let events = 10 * EVENTS_A_LOOK;
+        let taken = (0..events).filter(|_| looks.take().is_some()).count();
+        assert_eq!(taken, 10);
+        // An event a minute looks each time, after those that were left.
+        let later = Looks::default();
+        for _ in 0..3 {
+            assert!(later.take().is_some());
+            later.left.store(0, Ordering::Relaxed);
+            later.last_millis.store(0, Ordering::Relaxed);
+        }
     }
 }

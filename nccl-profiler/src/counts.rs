@@ -4,9 +4,9 @@
 //! a locked operation.
 
 use std::array::from_fn;
-use std::ffi::CStr;
 
 use ffi::linux::process::thread_number;
+use ffi::nccl::Text;
 use launch::shared::tally::{Amount, By, Counter, First, Tally};
 
 /// A collective function whose way is modelled.
@@ -41,16 +41,22 @@ impl Func {
     }
 
     /// By NCCL's word; none for one that is made of sends and receives, or not known.
-    pub(crate) fn of(word: &CStr) -> Option<Self> {
-        // A comparison for each word that is known as this is compiled, for it is asked for every event.
-        Some(match word.to_bytes() {
-            b"AllReduce" => Self::AllReduce,
-            b"AllGather" => Self::AllGather,
-            b"ReduceScatter" => Self::ReduceScatter,
-            b"Broadcast" => Self::Broadcast,
-            b"Reduce" => Self::Reduce,
-            _ => return None,
-        })
+    #[inline]
+    pub(crate) fn of(word: Text<'_>) -> Option<Self> {
+        // The usual ones first, for it is asked for every event.
+        if word.is(b"AllReduce") {
+            Some(Self::AllReduce)
+        } else if word.is(b"AllGather") {
+            Some(Self::AllGather)
+        } else if word.is(b"ReduceScatter") {
+            Some(Self::ReduceScatter)
+        } else if word.is(b"Broadcast") {
+            Some(Self::Broadcast)
+        } else if word.is(b"Reduce") {
+            Some(Self::Reduce)
+        } else {
+            None
+        }
     }
 
     /// Whether one rank is the root.
@@ -88,14 +94,20 @@ impl Algo {
     }
 
     /// By NCCL's word; else why it is not counted.
-    pub(crate) fn of(word: &CStr) -> Result<Self, Uncounted> {
-        match word.to_bytes() {
-            b"RING" => Ok(Self::Ring),
-            b"TREE" => Ok(Self::Tree),
-            b"NVLS" | b"NVLS_TREE" => Err(Uncounted::Nvls),
-            b"COLLNET_DIRECT" | b"COLLNET_CHAIN" => Err(Uncounted::CollNet),
-            b"PAT" => Err(Uncounted::Pat),
-            _ => Err(Uncounted::Other),
+    #[inline]
+    pub(crate) fn of(word: Text<'_>) -> Result<Self, Uncounted> {
+        if word.is(b"RING") {
+            Ok(Self::Ring)
+        } else if word.is(b"TREE") {
+            Ok(Self::Tree)
+        } else if word.is(b"NVLS") || word.is(b"NVLS_TREE") {
+            Err(Uncounted::Nvls)
+        } else if word.is(b"COLLNET_DIRECT") || word.is(b"COLLNET_CHAIN") {
+            Err(Uncounted::CollNet)
+        } else if word.is(b"PAT") {
+            Err(Uncounted::Pat)
+        } else {
+            Err(Uncounted::Other)
         }
     }
 }
@@ -148,14 +160,32 @@ impl Uncounted {
 
 /// Bytes of an element by NCCL's word for its type (`ncclDatatypeToString`, collectives.cc); none for one
 /// that is not known.
-pub(crate) fn element_bytes(datatype: &CStr) -> Option<u64> {
-    Some(match datatype.to_bytes() {
-        b"ncclInt8" | b"ncclUint8" | b"ncclFloat8e4m3" | b"ncclFloat8e5m2" => 1,
-        b"ncclFloat16" | b"ncclBfloat16" => 2,
-        b"ncclInt32" | b"ncclUint32" | b"ncclFloat32" => 4,
-        b"ncclInt64" | b"ncclUint64" | b"ncclFloat64" => 8,
-        _ => return None,
-    })
+#[inline]
+pub(crate) fn element_bytes(datatype: Text<'_>) -> Option<u64> {
+    let own = datatype.after(b"nccl")?;
+    if own.is(b"Bfloat16") {
+        return Some(2);
+    }
+    if let Some(float) = own.after(b"Float") {
+        return bytes_of_bits(float)
+            .or_else(|| (float.is(b"8e4m3") || float.is(b"8e5m2")).then_some(1));
+    }
+    let whole = own.after(b"Int").or_else(|| own.after(b"Uint"))?;
+    bytes_of_bits(whole).or_else(|| whole.is(b"8").then_some(1))
+}
+
+/// Bytes of a number of so many bits, as the names of types end.
+#[inline]
+fn bytes_of_bits(bits: Text<'_>) -> Option<u64> {
+    if bits.is(b"32") {
+        Some(4)
+    } else if bits.is(b"16") {
+        Some(2)
+    } else if bits.is(b"64") {
+        Some(8)
+    } else {
+        None
+    }
 }
 
 /// The sum of one function by one algorithm.
@@ -393,15 +423,48 @@ mod tests {
     fn names_are_nccls() {
         let c_string = |word: &str| std::ffi::CString::new(word).unwrap();
         for func in Func::ALL {
-            assert_eq!(Func::of(&c_string(func.word())), Some(func));
+            assert_eq!(Func::of(Text::from(&*c_string(func.word()))), Some(func));
         }
-        assert_eq!(Func::of(c"AlltoAll"), None);
+        for word in [c"AlltoAll", c"AllReduceX", c"AllReduc", c""] {
+            assert_eq!(Func::of(Text::from(word)), None);
+        }
         for algo in Algo::ALL {
-            assert_eq!(Algo::of(&c_string(algo.word())), Ok(algo));
+            assert_eq!(Algo::of(Text::from(&*c_string(algo.word()))), Ok(algo));
         }
-        assert_eq!(Algo::of(c"NVLS_TREE"), Err(Uncounted::Nvls));
-        assert_eq!(Algo::of(c"SOMETHING"), Err(Uncounted::Other));
-        assert_eq!(element_bytes(c"ncclBfloat16"), Some(2));
-        assert_eq!(element_bytes(c"Unknown"), None);
+        let algo = |word| Algo::of(Text::from(word));
+        assert_eq!(algo(c"NVLS_TREE"), Err(Uncounted::Nvls));
+        assert_eq!(algo(c"NVLS"), Err(Uncounted::Nvls));
+        assert_eq!(algo(c"COLLNET_CHAIN"), Err(Uncounted::CollNet));
+        assert_eq!(algo(c"PAT"), Err(Uncounted::Pat));
+        assert_eq!(algo(c"SOMETHING"), Err(Uncounted::Other));
+        let types = [
+            (
+                1,
+                &[
+                    c"ncclInt8",
+                    c"ncclUint8",
+                    c"ncclFloat8e4m3",
+                    c"ncclFloat8e5m2",
+                ][..],
+            ),
+            (2, &[c"ncclFloat16", c"ncclBfloat16"]),
+            (4, &[c"ncclInt32", c"ncclUint32", c"ncclFloat32"]),
+            (8, &[c"ncclInt64", c"ncclUint64", c"ncclFloat64"]),
+        ];
+        for (bytes, words) in types {
+            for word in words {
+                assert_eq!(element_bytes(Text::from(*word)), Some(bytes), "{word:?}");
+            }
+        }
+        for word in [
+            c"Unknown",
+            c"ncclFloat8",
+            c"ncclFloat",
+            c"ncclInt320",
+            c"nccl",
+            c"",
+        ] {
+            assert_eq!(element_bytes(Text::from(word)), None, "{word:?}");
+        }
     }
 }

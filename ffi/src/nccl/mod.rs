@@ -36,12 +36,45 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The string; empty for a null pointer.
-    pub fn read(self) -> &'a CStr {
+    /// Whether it is `word`, which holds no NUL; a null pointer is the empty string.
+    #[inline]
+    pub fn is(self, word: &[u8]) -> bool {
+        self.after(word).is_some_and(Self::is_empty)
+    }
+
+    /// What follows `word`, which holds no NUL; none where the string does not begin with it.
+    ///
+    /// Byte by byte: each is mostly the expected one, so that nothing waits for the string's end to be found first.
+    #[inline]
+    pub fn after(self, word: &[u8]) -> Option<Self> {
         if self.start.is_null() {
-            return c"";
+            return word.is_empty().then_some(self);
         }
+        let mut rest = self.start.cast::<u8>();
+        for byte in word {
+            // SAFETY: all bytes before this one were bytes of `word`, so none was the NUL, and this is one of the string's.
+            if unsafe { rest.read() } != *byte || *byte == 0 {
+                return None;
+            }
+            // SAFETY: it was not the NUL, so there is one more.
+            rest = unsafe { rest.add(1) };
+        }
+        Some(Self {
+            start: rest.cast(),
+            lives: PhantomData,
+        })
+    }
+
+    #[inline]
+    fn is_empty(self) -> bool {
         // SAFETY: not null, and who made it promised the rest.
-        unsafe { CStr::from_ptr(self.start) }
+        self.start.is_null() || unsafe { self.start.read() } == 0
+    }
+}
+
+impl<'a> From<&'a CStr> for Text<'a> {
+    fn from(string: &'a CStr) -> Self {
+        // SAFETY: a `CStr` ends in a NUL, and lives as long.
+        unsafe { Self::new(string.as_ptr()) }
     }
 }
