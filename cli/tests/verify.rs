@@ -283,6 +283,40 @@ fn a_task_of_amds_gpu_is_judged_by_its_render_node_and_by_rocms_variable() {
 }
 
 #[test]
+fn cpus_of_the_gpus_node_that_are_not_the_nearest_are_noted() {
+    let host = Host::new("frontier-mi250x");
+    let of = |mask| {
+        let process = Recorded {
+            pid: 4711,
+            name: "python",
+            threads: &[("python", mask)],
+            open: &["/dev/kfd", "/dev/dri/renderD134"],
+            maps: "1 default heap anon=9000 N3=9000 kernelpagesize_kB=4\n",
+            ..Recorded::default()
+        };
+        assert_eq!(host.verify(&process)["nearest_cpus"], "48-55,112-119");
+        host.write(&process);
+        let output = host.run(&["4711"]);
+        fs::remove_dir_all(host.folder(4711)).unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (near, wide) = (of("48-55"), of("48-63"));
+    assert!(
+        near.contains("all local") && !near.contains("note"),
+        "{near}"
+    );
+    assert!(
+        wide.contains("all local")
+            && wide.contains(
+                "note    CPUs 56-63 are local, but CPUs 48-55,112-119 are nearer to its GPU than the rest of its node (exclusive gives \
+                 these first, l3 alone)"
+            ),
+        "{wide}"
+    );
+}
+
+#[test]
 fn a_task_of_a_part_is_judged_by_the_gpu_that_it_is_a_part_of() {
     for (machine, number, gpu, near, far) in [
         ("mi300a-4s-tpx", 146, "0002:01:00.0", "48-71", "24-47"),
@@ -380,6 +414,42 @@ fn numbers_that_count_elsewhere_and_hidden_gpus_are_told() {
     );
     // The last of the host's: so all count.
     assert!(finding(&["CUDA_VISIBLE_DEVICES=6,7"]).contains("its GPUs are on node 1"));
+}
+
+#[test]
+fn a_title_over_the_environment_is_told() {
+    let host = Host::new("dgx-h100");
+    let process = python_on_node_0(&["::IDLE", "", "", ""]);
+    let document = host.verify(&process);
+    assert_eq!(
+        texts(&document["findings"]),
+        [
+            "which GPUs the process has cannot be read, for it has written its title over its environment; name them with --gpus"
+        ]
+    );
+}
+
+#[test]
+fn of_more_ranks_than_gpus_either_of_two_is_meant() {
+    let host = Host::new("dgx-h100");
+    let report = report_of_all();
+    let of_sixteen = |rank: &str, mask| {
+        let rank = format!("LOCAL_RANK={rank}");
+        host.verify(&Recorded {
+            threads: &[("python", mask)],
+            ..python_on_node_0(&[&report, &rank, "LOCAL_WORLD_SIZE=16"])
+        })
+    };
+    // Counted round it is GPU6, of two neighbours each GPU3.
+    let document = of_sixteen("6", "0-55");
+    assert_eq!(
+        texts(&document["findings"]),
+        [
+            "which of these GPUs it uses is not known: GPU3 0000:61:00.0 (node 0: local), GPU6 0000:d1:00.0 (node 1: remote); name \
+             it with --gpus"
+        ]
+    );
+    assert_eq!(of_sixteen("1", "0-55")["verdict"], "local");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use ffi::linux::access::{DeviceNumber, read_device_number};
 use ffi::linux::file::read_first;
 use ffi::linux::mounts::{self, Mounts};
 use topology::machine::{Gpu, Machine};
-use topology::pci::PciAddress;
+use topology::pci::{PciAddress, once_each};
 use topology::set::{CpuSet, NodeSet};
 
 use crate::environment::reported_partial;
@@ -56,6 +56,8 @@ impl Process {
     /// Reads process `pid` of the `/proc` below `root`; none where there is no such process, or it may not be read.
     pub fn read(root: &Path, pid: u32) -> Option<Self> {
         let folder = folder_of(root, pid);
+        // Before all else, so that whoever gets its number while it is read is told from it.
+        let started = read_start(&folder);
         let masks = read_masks(&folder)?;
         let name = read_text(&folder.join("comm")).unwrap_or_default();
         let mut process = Self {
@@ -67,7 +69,7 @@ impl Process {
             bound_partly: reported_partial(&StartEnvironment::of(root, pid)),
             policies: BTreeMap::new(),
             allowed_nodes: None,
-            started: read_start(&folder),
+            started,
         };
         process.read_memory(root);
         Some(process)
@@ -82,12 +84,15 @@ impl Process {
         self
     }
 
+    /// Whether its number is still that of this process: another gets it some time after it has ended.
+    pub fn is_still_there(&self, root: &Path) -> bool {
+        read_start(&folder_of(root, self.pid)) == self.started
+    }
+
     /// Reads its threads again; false where it has ended.
     pub fn read_threads(&mut self, root: &Path) -> bool {
-        let folder = folder_of(root, self.pid);
-        match read_masks(&folder) {
-            // Another may have got its number.
-            Some(masks) if read_start(&folder) == self.started => {
+        match read_masks(&folder_of(root, self.pid)) {
+            Some(masks) if self.is_still_there(root) => {
                 self.masks = match &self.online {
                     Some(online) => only_online(masks, online),
                     None => masks,
@@ -156,8 +161,11 @@ pub(crate) fn cgroup_of(root: &Path, pid: u32) -> String {
 /// of its GPUs alone, a number that is the last of the host's says that all count, and UUIDs stand for themselves.
 pub fn seen_by(machine: &Machine, pid: u32) -> Seen {
     let root = Path::new("/");
-    let Some(environment) = StartEnvironment::read(root, pid) else {
-        return Seen::Unreadable;
+    let environment = match StartEnvironment::find(root, pid) {
+        Found::Environment(environment) => Some(environment),
+        Found::Title => None,
+        Found::Kernel => return Seen::Kernel,
+        Found::Nothing => return Seen::Unreadable,
     };
     let own = std::process::id();
     let its_cgroup = cgroup_of(root, pid);
@@ -170,15 +178,21 @@ pub fn seen_by(machine: &Machine, pid: u32) -> Seen {
         Some(_) if has_same_fence => Some(observe::parts_openable_by_process(machine)),
         Some(_) | None => listed(),
     };
-    observe::seen_in(machine, &environment, openable)
+    match environment {
+        Some(environment) => observe::seen_in(machine, &environment, openable),
+        None => Seen::Titled(once_each(openable.unwrap_or_default())),
+    }
 }
 
 /// What the environment of process `pid` of the recorded `/proc` below `root` says of the GPUs that it saw; what numbers
 /// counted is not recorded.
 pub fn recorded_seen(root: &Path, machine: &Machine, pid: u32) -> Seen {
-    StartEnvironment::read(root, pid).map_or(Seen::Unreadable, |environment| {
-        observe::seen_in(machine, &environment, None)
-    })
+    match StartEnvironment::find(root, pid) {
+        Found::Environment(environment) => observe::seen_in(machine, &environment, None),
+        Found::Title => Seen::Titled(Vec::new()),
+        Found::Kernel => Seen::Kernel,
+        Found::Nothing => Seen::Unreadable,
+    }
 }
 
 /// The GPUs whose device file is in the `/dev` of process `pid`: those that `own` sees there too where both have the same; none
@@ -315,11 +329,51 @@ impl StartEnvironment {
 
     /// As [`Self::of`]; none where it may not be read.
     pub fn read(root: &Path, pid: u32) -> Option<Self> {
-        let environ = living_folder_of(root, pid).join("environ");
-        let (bytes, is_all) = read_first(&environ, LARGEST_ENVIRONMENT).ok()?;
-        // No program was started with one that is larger: the process has set it since.
-        is_all.then(|| Self(without_empty_entries(bytes)))
+        match Self::find(root, pid) {
+            Found::Environment(environment) => Some(environment),
+            Found::Title | Found::Kernel | Found::Nothing => None,
+        }
     }
+
+    /// As [`Self::of`], and why it is not there.
+    fn find(root: &Path, pid: u32) -> Found {
+        if is_kernels(&folder_of(root, pid)) {
+            return Found::Kernel;
+        }
+        let environ = living_folder_of(root, pid).join("environ");
+        match read_first(&environ, LARGEST_ENVIRONMENT) {
+            Ok((bytes, _)) if is_title(&bytes) => Found::Title,
+            // No program was started with one that is larger: the process has set it since.
+            Ok((bytes, true)) => Found::Environment(Self(without_empty_entries(bytes))),
+            Ok((_, false)) | Err(_) => Found::Nothing,
+        }
+    }
+}
+
+/// What is found where a process's environment is.
+enum Found {
+    /// It.
+    Environment(StartEnvironment),
+    /// The process's own title.
+    Title,
+    /// Nothing, for it is a thread of the kernel.
+    Kernel,
+    /// Nothing that may be read.
+    Nothing,
+}
+
+/// Whether this is what a program leaves of its environment that has given itself a title longer than its arguments, as vLLM's and
+/// Ray's workers do (setproctitle, libbsd): the end of the title, and zeros in place of all else.
+fn is_title(environ: &[u8]) -> bool {
+    let first = environ.split(|byte| *byte == 0).next();
+    let is_variable = first.is_some_and(|first| first.contains(&b'='));
+    !environ.is_empty() && (!is_variable || environ.ends_with(&[0, 0]))
+}
+
+/// Whether the process of this folder is a thread of the kernel (`PF_KTHREAD`, linux/sched.h; proc_pid_stat(5), flags).
+fn is_kernels(folder: &Path) -> bool {
+    const KERNELS: u32 = 0x0020_0000;
+    read_stat::<u32>(folder, 6).is_some_and(|flags| flags & KERNELS != 0)
 }
 
 /// What a program's arguments and environment take at most, in bytes: three quarters of 8 MiB (execve(2)).
@@ -513,6 +567,32 @@ mod tests {
         put(b"AB=1\0A\0A=\xff\0A=2\0A=3\0");
         let read = StartEnvironment::read(root.path(), 7).unwrap();
         assert_eq!(read.get("A"), Some("2".to_owned()));
+    }
+
+    #[test]
+    fn a_title_in_place_of_an_environment_and_a_thread_of_the_kernel_are_told() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("proc/7");
+        fs::create_dir_all(&folder).unwrap();
+        let seen = |environ: &str, flags: &str| {
+            fs::write(folder.join("environ"), environ).unwrap();
+            let stat = format!("7 (a) b) S 1 7 7 0 -1 {flags} 0");
+            fs::write(folder.join("stat"), stat).unwrap();
+            recorded_seen(root.path(), &Machine::default(), 7)
+        };
+        const USERS: &str = "4194304";
+        // As setproctitle leaves it: nothing of a short title, the end of a long one, all of one that is longer still.
+        for environ in ["\0\0\0", "oad A=1\0\0\0\0", "oad a model"] {
+            assert_eq!(
+                seen(environ, USERS),
+                Seen::Titled(Vec::new()),
+                "{environ:?}"
+            );
+        }
+        for environ in ["", "A=1\0B\0", "A=1\0\0B=2\0"] {
+            assert_eq!(seen(environ, USERS), Seen::NotNamed, "{environ:?}");
+        }
+        assert_eq!(seen("", "2129984"), Seen::Kernel);
     }
 
     #[test]

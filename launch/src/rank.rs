@@ -6,8 +6,8 @@ use crate::variables::Environment;
 struct Launcher {
     /// The process's number on its host.
     rank: &'static str,
-    /// How many there are on its host.
-    here: &'static str,
+    /// How many there are on its host, first found, first taken.
+    here: &'static [&'static str],
     /// How many there are on all hosts; none where it says how many hosts there are instead ([`HOSTS`]).
     all: Option<&'static str>,
     /// Whether its processes share the mask that it was started with; others bind each process.
@@ -19,63 +19,73 @@ const TASK: &str = "SLURM_LOCALID";
 
 /// First found, first taken.
 const LAUNCHERS: [Launcher; 11] = [
-    // torchrun, and accelerate and deepspeed after it.
-    launcher("LOCAL_RANK", "LOCAL_WORLD_SIZE", Some("WORLD_SIZE"), true),
+    // torchrun, and accelerate after it; deepspeed has a word of its own for how many there are.
+    launcher(
+        "LOCAL_RANK",
+        &["LOCAL_WORLD_SIZE", "LOCAL_SIZE"],
+        Some("WORLD_SIZE"),
+        true,
+    ),
     // Open MPI.
     launcher(
         "OMPI_COMM_WORLD_LOCAL_RANK",
-        "OMPI_COMM_WORLD_LOCAL_SIZE",
+        &["OMPI_COMM_WORLD_LOCAL_SIZE"],
         Some("OMPI_COMM_WORLD_SIZE"),
         false,
     ),
     // MPICH and Intel MPI.
     launcher(
         "MPI_LOCALRANKID",
-        "MPI_LOCALNRANKS",
+        &["MPI_LOCALNRANKS"],
         Some("PMI_SIZE"),
         false,
     ),
     // MVAPICH2.
     launcher(
         "MV2_COMM_WORLD_LOCAL_RANK",
-        "MV2_COMM_WORLD_LOCAL_SIZE",
+        &["MV2_COMM_WORLD_LOCAL_SIZE"],
         Some("MV2_COMM_WORLD_SIZE"),
         false,
     ),
     // MVAPICH 3 (mpirun_rsh).
     launcher(
         "MVP_COMM_WORLD_LOCAL_RANK",
-        "MVP_COMM_WORLD_LOCAL_SIZE",
+        &["MVP_COMM_WORLD_LOCAL_SIZE"],
         Some("MVP_COMM_WORLD_SIZE"),
         false,
     ),
     // IBM's jsrun.
     launcher(
         "JSM_NAMESPACE_LOCAL_RANK",
-        "JSM_NAMESPACE_LOCAL_SIZE",
+        &["JSM_NAMESPACE_LOCAL_SIZE"],
         Some("JSM_NAMESPACE_SIZE"),
         false,
     ),
     // Others with PMI.
-    launcher("PMI_LOCAL_RANK", "PMI_LOCAL_SIZE", Some("PMI_SIZE"), false),
+    launcher(
+        "PMI_LOCAL_RANK",
+        &["PMI_LOCAL_SIZE"],
+        Some("PMI_SIZE"),
+        false,
+    ),
     // HPE's PALS (mpiexec on Cray EX).
     launcher(
         "PALS_LOCAL_RANKID",
-        "PALS_LOCAL_SIZE",
+        &["PALS_LOCAL_SIZE"],
         Some("PALS_SIZE"),
         false,
     ),
     // Horovod's own launcher (Gloo).
     launcher(
         "HOROVOD_LOCAL_RANK",
-        "HOROVOD_LOCAL_SIZE",
+        &["HOROVOD_LOCAL_SIZE"],
         Some("HOROVOD_SIZE"),
         true,
     ),
     // Flux (flux-run(1)), which does not say how many there are on the host.
-    launcher("FLUX_TASK_LOCAL_ID", "", Some("FLUX_JOB_SIZE"), false),
+    launcher("FLUX_TASK_LOCAL_ID", &[], Some("FLUX_JOB_SIZE"), false),
     // Slurm.
-    launcher(TASK, "SLURM_STEP_TASKS_PER_NODE", None, false),
+    launcher(TASK, &["SLURM_STEP_TASKS_PER_NODE"], None, false),
 ];
 
 /// Slurm's variables that hold a number of hosts.
@@ -90,7 +100,7 @@ const MOST_RANKS: usize = 4096;
 
 const fn launcher(
     rank: &'static str,
-    here: &'static str,
+    here: &'static [&'static str],
     all: Option<&'static str>,
     shares_mask: bool,
 ) -> Launcher {
@@ -191,7 +201,7 @@ impl LocalRank {
 impl Launcher {
     /// How many processes it has on this host; none where it does not say, or says none at all.
     fn count(&self, environment: &impl Environment) -> Option<usize> {
-        let text = environment.get(self.here)?;
+        let text = self.here.iter().find_map(|name| environment.get(name))?;
         let text = text.trim();
         // Slurm's list of all hosts, `4(x2)`, where each has as many.
         let text = match text.split_once("(x") {
@@ -228,9 +238,7 @@ pub fn read_rank(
             value: text,
         });
     };
-    let given = environment
-        .get(launcher.here)
-        .and_then(|_| launcher.count(environment));
+    let given = launcher.count(environment);
     if index >= MOST_RANKS || given.is_some_and(|of| index >= of) {
         return Err(RankError::Beyond {
             name: launcher.rank,
@@ -239,9 +247,7 @@ pub fn read_rank(
         });
     }
     let has_shared_mask = launcher.shares_mask || !is_bound();
-    let of = launcher
-        .count(environment)
-        .filter(|of| has_shared_mask && (index + 1..=MOST_RANKS).contains(of));
+    let of = given.filter(|of| has_shared_mask && (index + 1..=MOST_RANKS).contains(of));
     Ok(Rank { index, of })
 }
 
@@ -250,7 +256,10 @@ pub fn is_on_several_hosts(environment: &impl Environment) -> bool {
     let hosts = HOSTS.iter().filter_map(|name| number(environment, name));
     let more_elsewhere = LAUNCHERS.iter().any(|launcher| {
         let all = launcher.all.and_then(|all| number(environment, all));
-        let here = number(environment, launcher.here);
+        let here = launcher
+            .here
+            .iter()
+            .find_map(|name| number(environment, name));
         matches!((all, here), (Some(all), Some(here)) if all > here)
     });
     more_elsewhere || hosts.into_iter().any(|hosts| hosts > 1)
@@ -292,6 +301,9 @@ mod tests {
         ];
         let of = Some(8);
         assert_eq!(rank(&torchrun, true), Ok(Rank { index: 3, of }));
+        let deepspeed = [("LOCAL_RANK", "1"), ("LOCAL_SIZE", "2")];
+        let own = LocalRank::read(&Variables::of(&deepspeed)).unwrap();
+        assert_eq!((own.index, own.of), (1, Some(2)));
         let mpi = [("PMI_LOCAL_RANK", " 3 "), ("PMI_LOCAL_SIZE", "8")];
         assert_eq!(rank(&mpi, false), Ok(Rank { index: 3, of }));
         assert_eq!(rank(&mpi, true), Ok(Rank { index: 3, of: None }));

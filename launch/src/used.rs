@@ -46,6 +46,8 @@ pub enum Evidence {
     Visible,
     /// It may see them: this variable says which, in a way that is not known here.
     Misread(&'static str),
+    /// It may open them, and its own title stands where its environment was.
+    Titled,
     /// Nothing says that it has any, for this reason.
     Nothing(Silence),
 }
@@ -57,6 +59,10 @@ pub enum Silence {
     NotNamed,
     /// Its environment and its open files may not be read.
     Unreadable,
+    /// Its own title stands where its environment was.
+    Titled,
+    /// It is a thread of the kernel.
+    Kernel,
     /// This variable hides all GPUs from it.
     Hidden(&'static str),
     /// This variable, with this value, counts among the GPUs that the process's own cgroup or container lets it open, and which these
@@ -82,6 +88,10 @@ pub enum Seen {
     NotNamed,
     /// It may not be read.
     Unreadable,
+    /// The process's own title stands in its place; these the process may open, none where that is not known.
+    Titled(Vec<PciAddress>),
+    /// It is a thread of the kernel, which has none.
+    Kernel,
     /// It names none, and these the process may open.
     Openable(Vec<PciAddress>),
     /// A variable names these, in the order of the process's own numbering; none where it hides all.
@@ -96,8 +106,11 @@ impl Seen {
     /// Those that are known, in the order of the process's own numbering where that is known.
     fn gpus(&self) -> &[PciAddress] {
         match self {
-            Self::Openable(gpus) | Self::Listed(_, gpus) | Self::Misread(_, gpus) => gpus,
-            Self::NotNamed | Self::Unreadable | Self::Numbered(..) => &[],
+            Self::Openable(gpus)
+            | Self::Listed(_, gpus)
+            | Self::Misread(_, gpus)
+            | Self::Titled(gpus) => gpus,
+            Self::NotNamed | Self::Unreadable | Self::Kernel | Self::Numbered(..) => &[],
         }
     }
 
@@ -105,6 +118,8 @@ impl Seen {
         match self {
             Self::NotNamed | Self::Openable(_) | Self::Misread(..) => Silence::NotNamed,
             Self::Unreadable => Silence::Unreadable,
+            Self::Titled(_) => Silence::Titled,
+            Self::Kernel => Silence::Kernel,
             Self::Listed(variable, _) => Silence::Hidden(variable),
             Self::Numbered(variable, value, _) => Silence::Numbered(variable, value.clone()),
         }
@@ -233,9 +248,12 @@ fn narrow(
             let is_narrowed = *count < gpus.len();
             given(gpus, evidence, is_narrowed)
         }
-        Seen::NotNamed | Seen::Unreadable | Seen::Openable(_) | Seen::Misread(..) => {
-            given(gpus, evidence, false)
-        }
+        Seen::NotNamed
+        | Seen::Unreadable
+        | Seen::Titled(_)
+        | Seen::Kernel
+        | Seen::Openable(_)
+        | Seen::Misread(..) => given(gpus, evidence, false),
     }
 }
 
@@ -265,8 +283,10 @@ fn given(facts: &Facts, environment: &impl Environment) -> Given {
     let visible = facts.seen.gpus();
     let evidence = match &facts.seen {
         Seen::Misread(variable, _) => Evidence::Misread(variable),
+        Seen::Titled(_) => Evidence::Titled,
         Seen::NotNamed
         | Seen::Unreadable
+        | Seen::Kernel
         | Seen::Openable(_)
         | Seen::Listed(..)
         | Seen::Numbered(..) => Evidence::Visible,
@@ -280,13 +300,14 @@ fn given(facts: &Facts, environment: &impl Environment) -> Given {
 }
 
 /// What the process of `rank` uses of the GPUs that all ranks of its host see: the one with its number, as frameworks
-/// and MPI programs choose; where ranks are fewer, it may also be the block that `gpu-numa run --per-rank` deals.
+/// and MPI programs choose; where ranks are fewer, it may also be the block that `gpu-numa run --per-rank` deals.  Where ranks are
+/// more, some programs count round and others give neighbours the same.
 fn of_rank(gpus: &[PciAddress], rank: Option<LocalRank>, evidence: Evidence) -> UsedGpus {
     let Some(rank) = rank.filter(|rank| gpus.len() > 1 && rank.of != Some(1)) else {
         // What it sees or holds open says what it may use, not what it does.
         let is_use = !matches!(
             evidence,
-            Evidence::Visible | Evidence::Misread(_) | Evidence::OpenFile
+            Evidence::Visible | Evidence::Misread(_) | Evidence::Titled | Evidence::OpenFile
         );
         return UsedGpus {
             gpus: gpus.to_vec(),
@@ -295,20 +316,23 @@ fn of_rank(gpus: &[PciAddress], rank: Option<LocalRank>, evidence: Evidence) -> 
         };
     };
     let (index, count) = (rank.index, gpus.len());
-    let (first, length, uses_all) = match rank.of {
-        Some(of) if of >= count && of % count == 0 => (index % count, 1, true),
-        Some(of) if of < count && count % of == 0 => (index * (count / of), count / of, false),
+    let is_candidate = |place: usize| match rank.of {
+        Some(of) if of >= count && of % count == 0 => {
+            place == index % count || place == index / (of / count)
+        }
+        Some(of) if of < count && count % of == 0 => {
+            place == index || place / (count / of) == index
+        }
         // The number alone: rank 0 may be the only one.
-        None if (1..count).contains(&index) => (index, 1, true),
-        Some(_) | None => (0, count, false),
+        None if (1..count).contains(&index) => place == index,
+        Some(_) | None => true,
     };
-    let is_candidate = |place: usize| place == index || (first..first + length).contains(&place);
     let chosen = gpus.iter().enumerate();
-    let chosen = chosen
-        .filter(|(place, _)| (uses_all && *place == first) || (!uses_all && is_candidate(*place)));
+    let chosen = chosen.filter(|(place, _)| is_candidate(*place));
+    let chosen: Vec<PciAddress> = chosen.map(|(_, gpu)| *gpu).collect();
     UsedGpus {
-        gpus: chosen.map(|(_, gpu)| *gpu).collect(),
-        uses_all,
+        uses_all: chosen.len() == 1,
+        gpus: chosen,
         evidence: Evidence::Rank(rank),
     }
 }
@@ -359,7 +383,10 @@ mod tests {
     fn a_rank_of_torchrun_uses_the_gpu_of_its_number() {
         let rank = |index, of| used(&sees(8), &[("LOCAL_RANK", index), ("LOCAL_WORLD_SIZE", of)]);
         assert_eq!(rank("5", "8"), (vec![5], true));
-        assert_eq!(rank("13", "16"), (vec![5], true));
+        // With more it may be either of two, of which the first and the last rank's are one.
+        assert_eq!(rank("13", "16"), (vec![5, 6], false));
+        assert_eq!(rank("0", "16"), (vec![0], true));
+        assert_eq!(rank("15", "16"), (vec![7], true));
         assert_eq!(rank("0", "1"), ((0..8).collect(), false));
         // With fewer ranks it may be the GPU of its number or its block; with a number that does not fit, any.
         assert_eq!(rank("1", "4"), (vec![1, 2, 3], false));

@@ -12,6 +12,7 @@
  *   thread NAME         starts a thread that does the WORDs up to "end", and waits
  *   fork                goes on in a child; the parent prints its own number and waits
  *   exec PROGRAM...     becomes another program
+ *   title TEXT          has TEXT, and zeros behind it, where its arguments and environment are; the last of the WORDs
  *   leave               ends the first thread, while the others live on */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -28,7 +29,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static char **words;
+extern char **environ;
+static char **words, *start;
 static pthread_barrier_t done;
 
 static void fail(const char *what)
@@ -102,6 +104,16 @@ static void map_file(const char *path)
         sum += memory[at];
 }
 
+/* As setproctitle of Python and of libbsd do: what was there is elsewhere then. */
+static void take_title(const char *text)
+{
+    char *copy = strdup(text), **entry = environ, *end = strchr(start, 0);
+    for (; *entry; entry++)
+        end = strchr(*entry, 0);
+    memset(start, 0, end - start);
+    strncpy(start, copy, end - start);
+}
+
 static void *run(void *name);
 
 static void start_thread(void)
@@ -155,6 +167,8 @@ static void act(void)
         } else if (!strcmp(what, "exec")) {
             execvp(*words, words);
             fail("exec");
+        } else if (!strcmp(what, "title")) {
+            take_title(word());
         } else if (!strcmp(what, "leave")) {
             printf("%d\n", (int)getpid());
             fflush(stdout);
@@ -180,6 +194,7 @@ static void *run(void *name)
 int main(int count, char **arguments)
 {
     (void)count;
+    start = arguments[0];
     words = arguments + 1;
     act();
     say_and_wait();

@@ -30,7 +30,7 @@ impl Checked {
     pub(crate) fn is_without_gpu(&self) -> bool {
         matches!(
             &self.used.evidence,
-            Evidence::Nothing(Silence::NotNamed | Silence::Hidden(_))
+            Evidence::Nothing(Silence::NotNamed | Silence::Hidden(_) | Silence::Kernel)
         )
     }
 }
@@ -100,6 +100,10 @@ impl Host<'_> {
     pub(crate) fn check(&self, pid: u32, age: Duration) -> Option<Checked> {
         let process = Process::read(self.root, pid)?.on(&self.machine.online);
         let used = self.used(pid, age);
+        // Half of what was read may be of another process, which got its number meanwhile.
+        if !process.is_still_there(self.root) {
+            return None;
+        }
         let judgement = judge(self.machine, &process, &used);
         Some(Checked {
             process,

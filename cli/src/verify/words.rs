@@ -47,6 +47,12 @@ pub(crate) fn gpus(machine: &Machine, used: &UsedGpus) -> String {
         (Evidence::Misread(variable), false) => {
             format!("some of {names} (which of these {variable} names is not known)")
         }
+        (Evidence::Titled, true) => format!("{names} (the only one that it may open)"),
+        (Evidence::Titled, false) => {
+            format!(
+                "some of {names} (all that it may open; its title stands where its environment was)"
+            )
+        }
         (Evidence::Visible, true) => format!("{names} (all that it sees)"),
         (Evidence::Visible, false) => format!("some of {names} (all that it sees)"),
         (Evidence::Rank(rank), uses_all) => match (rank.of, uses_all) {
@@ -139,6 +145,10 @@ pub(super) fn finding(machine: &Machine, judgement: &Judgement, finding: &Findin
             Silence::Unreadable => "which GPUs the process has cannot be read: run this as its user or as root, or name them with \
                  --gpus"
                 .to_owned(),
+            Silence::Titled => "which GPUs the process has cannot be read, for it has written its title over its environment; name them \
+                 with --gpus"
+                .to_owned(),
+            Silence::Kernel => "it is a thread of the kernel, which uses no GPU as programs do".to_owned(),
             Silence::Hidden(variable) => format!(
                 "{variable} hides all GPUs from the process; if it has one in spite of that, name it with --gpus"
             ),
