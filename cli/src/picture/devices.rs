@@ -18,18 +18,30 @@ const STEP: f64 = 18.0;
 /// A GPU or NIC.
 const BOX: f64 = 92.0;
 /// Below them.
-pub(super) const TAIL: f64 = 6.0;
+const TAIL: f64 = 6.0;
+/// Between two rows of devices below one home.
+const SHELF_GAP: f64 = 14.0;
 /// The size of a GPU's heading.
 const TITLE: f64 = 11.5;
 const WIRE: &str = "#627d98";
 
 /// The height of the devices below a band.
 pub(super) fn height(band: &Band<'_>) -> f64 {
-    let ends = || band.homes.iter().flat_map(|home| &home.ends);
-    if ends().next().is_none() {
-        return 0.0;
-    }
+    let shelves = band.homes.iter().map(|home| home.shelves().count());
+    let shelves = shelves.max().unwrap_or(0);
+    let shelves = f64::from(u32::try_from(shelves).unwrap_or(0));
+    shelves * (shelf_height(band) + SHELF_GAP) - if shelves > 0.0 { SHELF_GAP } else { 0.0 }
+}
+
+/// The height of one row of devices below a band.
+fn shelf_height(band: &Band<'_>) -> f64 {
     STEP + PILL + levels(band.homes.iter()) * (STEP + PILL) + STEP + BOX + TAIL
+}
+
+/// How far the lower edges of the devices of a row are below the upper edge of the first row.
+pub(super) fn lower_edge(band: &Band<'_>, shelf: usize) -> f64 {
+    let above = f64::from(u32::try_from(shelf).unwrap_or(0));
+    above * (shelf_height(band) + SHELF_GAP) + shelf_height(band) - TAIL
 }
 
 /// Rows of switches.
@@ -41,18 +53,52 @@ fn levels<'a>(homes: impl Iterator<Item = &'a Home<'a>>) -> f64 {
     f64::from(u32::try_from(deepest.unwrap_or(0)).unwrap_or(0))
 }
 
-/// Draws what hangs below a home whose left edge is `x`, from `top` on.
-pub(super) fn draw(svg: &mut Svg, scene: Scene<'_>, home: &Home<'_>, (x, top): (f64, f64)) {
+/// Draws what hangs below a home of a band, whose left edge is `x`, from `top` on.
+pub(super) fn draw(
+    svg: &mut Svg,
+    scene: Scene<'_>,
+    (band, home): (&Band<'_>, &Home<'_>),
+    (x, top): (f64, f64),
+) {
+    let mut y = top;
+    for (number, ends) in home.shelves().enumerate() {
+        // Beside the rows above.
+        let trunk = (number > 0).then_some((x - GAP / 2.0, top));
+        draw_shelf(svg, scene, ends, (x, y), trunk);
+        y += shelf_height(band) + SHELF_GAP;
+    }
+}
+
+/// Draws one row of devices; wires come from above, or from `trunk`.
+fn draw_shelf(
+    svg: &mut Svg,
+    scene: Scene<'_>,
+    ends: &[End],
+    (x, top): (f64, f64),
+    trunk: Option<(f64, f64)>,
+) {
     let wire = Paint::line(WIRE, 1.5);
     let roots_at = top + STEP;
-    for (root, place) in spans(&home.ends, |end| Some(end.root)) {
+    for (root, place) in spans(ends, |end| Some(end.root)) {
         let place = Area {
             x: x + place.x + 3.0,
             y: roots_at,
             width: place.width - 6.0,
             height: PILL,
         };
-        svg.line(&[(place.middle(), top), (place.middle(), place.y)], wire);
+        let (middle, bend) = (place.middle(), top + STEP / 2.0);
+        match trunk {
+            Some((beside, start)) => {
+                let way = [
+                    (beside, start),
+                    (beside, bend),
+                    (middle, bend),
+                    (middle, place.y),
+                ];
+                svg.line(&way, wire);
+            }
+            None => svg.line(&[(middle, top), (middle, place.y)], wire),
+        }
         let name = root.map_or_else(
             || "host bridge".to_owned(),
             |(domain, bus)| format!("host bridge {domain:04x}:{bus:02x}"),
@@ -61,15 +107,10 @@ pub(super) fn draw(svg: &mut Svg, scene: Scene<'_>, home: &Home<'_>, (x, top): (
     }
     let mut y = roots_at + PILL;
     let mut level = 0;
-    let deepest = home
-        .ends
-        .iter()
-        .map(|end| end.switches.len())
-        .max()
-        .unwrap_or(0);
+    let deepest = ends.iter().map(|end| end.switches.len()).max().unwrap_or(0);
     while level < deepest {
         let at = y + STEP;
-        for (_, place) in spans(&home.ends, |end| {
+        for (_, place) in spans(ends, |end| {
             end.switches.get(level).map(|own| (end.root, *own))
         }) {
             let place = Area {
@@ -81,14 +122,14 @@ pub(super) fn draw(svg: &mut Svg, scene: Scene<'_>, home: &Home<'_>, (x, top): (
             svg.line(&[(place.middle(), y), (place.middle(), at)], wire);
             pill(svg, place, "#bcccdc", "PCIe switch");
         }
-        for end in home.ends.iter().filter(|end| end.switches.len() <= level) {
+        for end in ends.iter().filter(|end| end.switches.len() <= level) {
             let middle = x + end.x + end.width / 2.0;
             svg.line(&[(middle, y), (middle, at + PILL)], wire);
         }
         y = at + PILL;
         level += 1;
     }
-    for end in &home.ends {
+    for end in ends {
         let place = Area {
             x: x + end.x + 4.0,
             y: y + STEP,
@@ -177,8 +218,11 @@ fn draw_head(svg: &mut Svg, tasks: Tasks<'_>, users: &[usize], label: &str, area
         [] => (label.to_owned(), TITLE),
         [one] => {
             let named = format!("{label} task {}", tasks.number(*one));
-            let is_wide = svg::width(&named, TITLE) > area.width - 10.0;
-            (named, if is_wide { TITLE - 1.5 } else { TITLE })
+            let sizes = [(TITLE, 10.0), (TITLE - 1.5, 0.0), (TITLE - 3.0, 0.0)];
+            let fits = |(size, room): &(f64, f64)| svg::width(&named, *size) <= area.width - room;
+            let fitting = sizes.into_iter().find(fits);
+            let size = fitting.map_or(TITLE - 1.5, |(size, _)| size);
+            (named, size)
         }
         several => {
             let numbers: Vec<String> = several.iter().map(|user| tasks.number(*user)).collect();

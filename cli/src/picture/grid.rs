@@ -20,6 +20,9 @@ const MAX_LIST: f64 = 260.0;
 /// Between root complexes, and at the sides of a node.
 pub(crate) const GAP: f64 = 10.0;
 
+/// Devices below one home are no wider than this together; more stand in further rows below.
+const SHELF: f64 = 1440.0;
+
 /// Bridges above a device at most; real machines have a dozen.
 const MAX_BRIDGES: usize = 32;
 
@@ -41,6 +44,8 @@ pub(crate) struct End {
     pub(crate) root: Option<(u32, u8)>,
     /// Switches above it, outermost first.
     pub(crate) switches: Vec<PciAddress>,
+    /// The row of its home in which it stands.
+    pub(crate) shelf: usize,
     /// Left edge, from its home's.
     pub(crate) x: f64,
     pub(crate) width: f64,
@@ -55,6 +60,13 @@ pub(crate) struct Home<'a> {
     pub(crate) name: String,
     pub(crate) ends: Vec<End>,
     pub(crate) width: f64,
+}
+
+impl Home<'_> {
+    /// Its devices, row by row.
+    pub(crate) fn shelves(&self) -> impl Iterator<Item = &[End]> {
+        self.ends.chunk_by(|one, next| one.shelf == next.shelf)
+    }
 }
 
 /// A package, or what is in none.
@@ -142,26 +154,62 @@ fn width_of_cpus(node: &NumaNode) -> f64 {
 
 fn home<'a>(node: Option<&'a NumaNode>, name: String, mut ends: Vec<End>) -> Home<'a> {
     ends.sort_by(|a, b| (a.root, &a.switches, a.pci).cmp(&(b.root, &b.switches, b.pci)));
-    let mut x = 0.0;
-    let mut before: Option<Option<(u32, u8)>> = None;
-    for end in &mut ends {
-        if before.is_some_and(|root| root != end.root) {
-            x += GAP;
-        }
-        before = Some(end.root);
-        end.x = x;
-        x += end.width;
-    }
-    let width = x.max(NODE_WIDTH).max(node.map_or(0.0, width_of_cpus));
+    let widths = shelve(&mut ends);
+    let widest = widths.iter().copied().fold(0.0, f64::max);
+    let width = widest.max(NODE_WIDTH).max(node.map_or(0.0, width_of_cpus));
     // Devices stand in the middle below a node that is wider than they.
-    let shift = (width - x) / 2.0;
-    ends.iter_mut().for_each(|end| end.x += shift);
+    for end in &mut ends {
+        let own = widths.get(end.shelf).copied().unwrap_or(width);
+        end.x += (width - own) / 2.0;
+    }
     Home {
         node,
         name,
         ends,
         width,
     }
+}
+
+/// Puts devices into rows of about one length, those of a root complex into one row where it holds them; the width of each row.
+fn shelve(ends: &mut [End]) -> Vec<f64> {
+    let mut roots: Vec<&mut [End]> = Vec::new();
+    for of_root in ends.chunk_by_mut(|one, next| one.root == next.root) {
+        if width_of(of_root) > SHELF {
+            roots.extend(of_root.chunks_mut(1));
+        } else {
+            roots.push(of_root);
+        }
+    }
+    let all: f64 = roots.iter().map(|root| width_of(root)).sum();
+    let length = all / (all / SHELF).ceil().max(1.0);
+    let mut rows: Vec<f64> = Vec::new();
+    let (mut before, mut above) = (0.0, None);
+    for of_root in roots {
+        let (own, root) = (width_of(of_root), of_root.first().and_then(|end| end.root));
+        // One whose middle is beyond the end of the row is in the next.
+        let ends_row =
+            before + own / 2.0 > length * f64::from(u32::try_from(rows.len()).unwrap_or(1));
+        if rows.is_empty() || ends_row {
+            rows.push(0.0);
+            above = None;
+        }
+        let shelf = rows.len() - 1;
+        let Some(x) = rows.last_mut() else { continue };
+        if above.is_some_and(|above| above != root) {
+            *x += GAP;
+        }
+        above = Some(root);
+        for end in of_root {
+            (end.x, end.shelf) = (*x, shelf);
+            *x += end.width;
+        }
+        before += own;
+    }
+    rows
+}
+
+fn width_of(ends: &[End]) -> f64 {
+    ends.iter().map(|end| end.width).sum()
 }
 
 /// Devices that have no home yet.
@@ -187,6 +235,7 @@ impl<'a> Ends<'a> {
                 pci,
                 root: machine.device(pci).and_then(|device| device.root_bus),
                 switches: switches_above(machine, pci),
+                shelf: 0,
                 x: 0.0,
                 width: if matches!(what, What::Gpu(_)) {
                     GPU_WIDTH
@@ -260,4 +309,48 @@ fn switches_above(machine: &Machine, pci: PciAddress) -> Vec<PciAddress> {
         .filter(is_switch)
         .map(|(_, address)| *address)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(roots: &[u8]) -> Vec<End> {
+        let all = (0_u8..).zip(roots).map(|(number, root)| End {
+            what: What::Gpu(usize::from(number)),
+            pci: "0000:01:00.0".parse().unwrap(),
+            root: Some((0, *root)),
+            switches: Vec::new(),
+            shelf: 0,
+            x: 0.0,
+            width: GPU_WIDTH,
+        });
+        all.collect()
+    }
+
+    fn rows(roots: &[u8]) -> Vec<usize> {
+        let mut ends = ends(roots);
+        let widths = shelve(&mut ends);
+        assert!(
+            widths
+                .iter()
+                .all(|width| *width <= SHELF + GPU_WIDTH + GAP * 16.0)
+        );
+        let row = |shelf| ends.iter().filter(|end| end.shelf == shelf).count();
+        (0..widths.len()).map(row).collect()
+    }
+
+    #[test]
+    fn more_devices_than_a_page_holds_stand_in_rows() {
+        assert_eq!(rows(&[]), [0; 0]);
+        assert_eq!(rows(&[0; 8]), [8]);
+        // A root complex is kept whole where a row holds it.
+        assert_eq!(rows(&[0; 16]), [8, 8]);
+        assert_eq!(
+            rows(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]),
+            [10, 6]
+        );
+        let each: Vec<u8> = (0..32).collect();
+        assert_eq!(rows(&each), [11, 10, 11]);
+    }
 }

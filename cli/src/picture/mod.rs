@@ -304,7 +304,7 @@ impl<'a> Picture<'a> {
                 }
             }
             let scene = (self.machine, self.tasks, self.nics.as_slice());
-            devices::draw(svg, scene, home, (x, border.bottom()));
+            devices::draw(svg, scene, (band, home), (x, border.bottom()));
             x += home.width + GAP;
         }
     }
@@ -563,7 +563,9 @@ impl<'a> Picture<'a> {
                     if let grid::What::Gpu(index) = end.what
                         && let Some(place) = found.get_mut(index)
                     {
-                        *place = Some((x + end.x + end.width / 2.0, area.bottom() - devices::TAIL));
+                        let top = area.bottom() - devices::height(band);
+                        let y = top + devices::lower_edge(band, end.shelf);
+                        *place = Some((x + end.x + end.width / 2.0, y));
                     }
                 }
                 x += home.width + GAP;
