@@ -605,10 +605,13 @@ impl Plan {
         };
         if gpus.is_empty() {
             let host = hardware::host(machine);
-            return Err(CommandError::Argument(format!(
-                "--for: {}",
-                words::no_gpu_seen(host, !machine.gpus.is_empty())
-            )));
+            return Err(CommandError::Argument(if machine.gpus.is_empty() {
+                format!("--for: {host} has no GPU, so workers there need no flags")
+            } else {
+                format!(
+                    "--for: {host}: this command sees no GPU, so there are no flags; name some with --gpus"
+                )
+            }));
         }
         let makers = gpus.iter().filter_map(|gpu| machine.gpu(*gpu)?.maker());
         let makers: BTreeSet<&str> = makers.map(|maker| maker.name).collect();

@@ -9,6 +9,7 @@
     reason = "helpers of tests fail by panicking, and print what they timed"
 )]
 
+mod amd;
 mod architecture;
 mod archives;
 mod check;

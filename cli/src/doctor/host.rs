@@ -187,13 +187,12 @@ fn check_snapshot(world: &World<'_>, tree: &Tree, report: &mut DoctorReport) {
     } else {
         "systemctl enable --now gpu-numa-bind.service (or run `gpu-numa snapshot`)"
     };
-    report.find(
-        "snapshot",
-        Harm::SlowsJobs,
-        evidence,
-        "the plugin reads /sys at every step instead, and NCCL gets no corrected topology file",
-        remedy,
-    );
+    let effect = if world.machine.nccl_gpus().next().is_some() {
+        "the plugin reads /sys at every step instead, and NCCL gets no corrected topology file"
+    } else {
+        "the plugin reads /sys at every step instead"
+    };
+    report.find("snapshot", Harm::SlowsJobs, evidence, effect, remedy);
 }
 
 /// A GPU of this boot's snapshot that the kernel no longer lists.

@@ -120,16 +120,21 @@ impl Rules<'_> {
     fn system(&mut self, system: &Element) {
         self.any(system);
         let because = "NCCL refuses the file";
-        if self
-            .need(system, Effect::Fatal, "version", because)
-            .is_some_and(|v| integer(v) != Some(1))
-        {
-            self.bad(
+        let version = self.need(system, Effect::Fatal, "version", because);
+        match version.map(integer) {
+            None | Some(Some(1)) => {}
+            Some(Some(2)) => self.bad(
+                system,
+                Effect::Fatal,
+                "version",
+                "NCCL knows only version 1; AMD's RCCL writes 2",
+            ),
+            Some(_) => self.bad(
                 system,
                 Effect::Fatal,
                 "version",
                 "NCCL knows only version 1",
-            );
+            ),
         }
         for cpu in system.named("cpu") {
             self.cpu(cpu);
