@@ -25,18 +25,20 @@ use document::{FleetDocument, FleetFinding};
 /// Group hosts by hardware and list the ones that differ
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:
-  srun -N400 --ntasks-per-node=1 --exclusive --gpus-per-node=8 --output=/shared/fleet/%N.json --error=/shared/fleet/%N.err gpu-numa show --json
+  salloc -N400 --ntasks-per-node=1 --exclusive --gpus-per-node=8
+  srun -o /shared/fleet/%N.json -e /shared/fleet/%N.err gpu-numa show --json
   gpu-numa fleet /shared/fleet
-  srun -N400 --ntasks-per-node=1 --exclusive --gpus-per-node=8 --output=/shared/doctor/%N.json --error=/shared/doctor/%N.err gpu-numa doctor --json
+  srun -o /shared/doctor/%N.json -e /shared/doctor/%N.err gpu-numa doctor --json
   gpu-numa fleet /shared/fleet /shared/doctor
   gpu-numa fleet --lua-table /etc/slurm/gpu_numa_hosts.lua /shared/fleet
   gpu-numa fleet --features - /shared/fleet
   gpu-numa fleet --json /shared/fleet/*.json | jq '.kinds[].differing'
 
-Any way to run a command on all hosts will do (pdsh, clush, ansible), as long as each document gets a file or a line of its own; in Slurm, ask for whole hosts with all GPUs: a step that is fenced sees its own alone.  Takes snapshots (node.json) and the output of `show --json` and `doctor --json`, one or several in a file; from a
-folder, the files that end in .json.  Hosts with the same processor, sockets and GPU models that agree in most
-facts are one kind; a value held by a clear minority of a kind is reported as a difference.  Exit status 1: a host
-differs from its kind, doctor found something there, or a file was skipped; 2: no file could be read.")]
+Any way to run a command on all hosts will do (pdsh, clush, ansible), as long as each document gets a file or a line of its own; in Slurm, ask for whole hosts with all GPUs: a step that is fenced sees its own alone.  Takes snapshots (node.json) and the output of `show --json` and `doctor --json`, one or several in a file; from a folder, the files that end in .json.  Hosts with the same processor, sockets and GPU models \
+that agree in most facts are one kind; a value held by a clear minority of a kind is reported as a difference.
+
+Exit status: 0 when no host differs; 1 when a host differs from its kind, doctor found something there, or a file was skipped; \
+2 when no file could be read.")]
 pub(crate) struct Fleet {
     /// Snapshots, `show --json` or `doctor --json` documents, or folders of them
     #[arg(value_name = "FILE", required = true)]
