@@ -142,7 +142,7 @@ test-rpm: needs-check-rpm build floor machine ## the packages with the plugins a
 	GPU_NUMA_PLUGINS=$(PLUGIN):$(FLOOR)/libgpu_numa_bind.so packaging/check-slurm
 	packaging/check-containers
 
-test-recorded: needs-recorded ## what other people recorded, in the folder GPU_NUMA_TOPOLOGIES (../shared/topologies), which must be there; not in `make test`
+test-recorded: needs-recorded ## what other people recorded, in the folder that GPU_NUMA_TOPOLOGIES names, which must be there; not in `make test`
 	$(CARGO) test -p gpu-numa-tests --test recorded
 
 test-packages: needs-packages build machine ## full builds: rebuilt from the source package with the same bytes; aarch64, Debian, rpmlint (most of an hour)
