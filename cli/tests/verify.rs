@@ -794,6 +794,13 @@ fn a_launcher_that_only_sees_the_gpus_of_its_ranks_is_not_judged() {
     let pids: Vec<&Value> = processes.map(|own| &own["pid"]).collect();
     assert_eq!(pids, [&Value::from(110), &Value::from(120)], "{document:#}");
     assert_eq!(output.status.code(), Some(0), "{document:#}");
+    // As vLLM and Ray start them, each with a list of one; without the second nothing says whose its GPU is.
+    let one = |gpu: usize| format!("ROCR_VISIBLE_DEVICES={}", id(gpu));
+    write(110, 100, &[&one(0)], "48-63");
+    fs::remove_dir_all(host.folder(120)).unwrap();
+    assert_eq!(host.run(&["--children", "100"]).status.code(), Some(1));
+    write(120, 100, &[&one(1)], "48-63");
+    assert_eq!(host.run(&["--children", "100"]).status.code(), Some(0));
 }
 
 #[test]

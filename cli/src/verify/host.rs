@@ -1,7 +1,7 @@
 //! The processes of a host, each with the GPUs that it uses and what is wrong with it.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -158,7 +158,7 @@ impl Host<'_> {
     }
 
     /// Whether a process uses none of the GPUs that it sees, as far as can be known, but started processes that each use
-    /// some of these.
+    /// some of these; or each see one, and all of them together.
     fn is_launcher(&self, checked: &Checked, group: &[Checked]) -> bool {
         let used = &checked.used;
         if used.uses_all || used.evidence.is_of_use() {
@@ -166,13 +166,26 @@ impl Host<'_> {
         }
         let own = checked.process.pid;
         let started = Group::StartedBy(own).pids(self.root);
+        let is_within = |other: &&Checked| {
+            let pid = other.process.pid;
+            pid != own
+                && started.contains(&pid)
+                && other.used.gpus.iter().all(|gpu| used.gpus.contains(gpu))
+        };
         let is_rank = |other: &&Checked| {
             let is_by_rank =
                 matches!(other.used.evidence, Evidence::Rank(_)) && other.used.uses_all;
-            let is_known = is_by_rank || other.used.evidence.is_of_use();
-            is_known && other.used.gpus.iter().all(|gpu| used.gpus.contains(gpu))
+            is_by_rank || other.used.evidence.is_of_use()
         };
-        let mut ranks = group.iter().filter(is_rank).map(|rank| rank.process.pid);
-        ranks.any(|pid| pid != own && started.contains(&pid))
+        let mut seen: BTreeSet<&PciAddress> = BTreeSet::new();
+        for other in group.iter().filter(is_within) {
+            if is_rank(&other) {
+                return true;
+            }
+            if other.used.uses_all {
+                seen.extend(&other.used.gpus);
+            }
+        }
+        seen.len() == used.gpus.len()
     }
 }

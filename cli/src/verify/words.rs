@@ -53,8 +53,8 @@ pub(crate) fn gpus(machine: &Machine, used: &UsedGpus) -> String {
                 "some of {names} (all that it may open; its title stands where its environment was)"
             )
         }
-        (Evidence::Visible, true) => format!("{names} (all that it sees)"),
-        (Evidence::Visible, false) => format!("some of {names} (all that it sees)"),
+        (Evidence::Visible, true) => format!("{names} (all that it was started with)"),
+        (Evidence::Visible, false) => format!("some of {names} (all that it was started with)"),
         (Evidence::Rank(rank), uses_all) => match (rank.of, uses_all) {
             (Some(of), true) => format!("{names} (by {}={} of {of})", rank.variable, rank.index),
             (None, true) => format!("{names} (by {}={})", rank.variable, rank.index),
