@@ -100,8 +100,8 @@ impl Host<'_> {
     pub(crate) fn check(&self, pid: u32, age: Duration) -> Option<Checked> {
         let process = Process::read(self.root, pid)?.on(&self.machine.online);
         let used = self.used(pid, age);
-        // Half of what was read may be of another process, which got its number meanwhile.
-        if !process.is_still_there(self.root) {
+        // Half of what was read may be of another process, which got its number meanwhile, or of none.
+        if !process.is_still_there(self.root) || process::is_zombie(self.root, pid) {
             return None;
         }
         let judgement = judge(self.machine, &process, &used);
