@@ -143,11 +143,11 @@ impl Heal {
     /// The processes, and whether all that are named could be read.
     fn find(&self, host: &Host<'_>) -> Result<(Vec<Checked>, bool), CommandError> {
         if let Some(group) = self.whom.group()? {
-            let (checked, count) = host.check_group(&group);
+            let (checked, count, all_read) = host.check_group(&group);
             if checked.is_empty() {
                 return Err(CommandError::Argument(no_gpu_in_group(&group, count)));
             }
-            return Ok((checked, true));
+            return Ok((checked, all_read));
         }
         let pids = self.whom.pids();
         if pids.is_empty() {

@@ -1,14 +1,17 @@
 //! `gpu-numa verify` on processes of this host, and on those of a recorded one.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use gpu_numa_tests::build::by_c_compiler;
+use gpu_numa_tests::hung_fs::{HungFs, Tells};
 use machines::Recording;
 use serde_json::Value;
 use topology::set::CpuSet;
@@ -1056,4 +1059,129 @@ fn a_process_name_cannot_act_on_the_terminal() {
     let text = String::from_utf8(output.unwrap().stdout).unwrap();
     assert!(text.starts_with("process "), "{text:?}");
     assert!(text.contains("(\\u{1b}[2J\\n%s)\n"), "{text:?}");
+}
+
+/// A process whose memory nobody can look at: the kernel waits for a file system with its lock.
+#[test]
+fn a_process_that_does_not_answer_is_said_and_left_out() {
+    let Ok(hung) = hung_file_system() else {
+        println!("left out: needs root, to mount a file system");
+        return;
+    };
+    let (folder, fs) = hung;
+    let mut silent = Command::new(folder.path().join("hung-memory"))
+        .arg(folder.path().join("at/x"))
+        .env("SLURM_JOB_ID", "4711")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(silent.stdout.take().unwrap())
+        .read_line(&mut said)
+        .unwrap();
+    assert_eq!(said, "ready\n");
+    let pid = silent.id().to_string();
+    // Its second thread has not begun to wait at once.
+    thread::sleep(Duration::from_secs(1));
+    for words in [["verify", &pid].as_slice(), &["verify", "--job", "4711"]] {
+        let begin = Instant::now();
+        let output = Command::new(env!("CARGO_BIN_EXE_gpu-numa"))
+            .args(words)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        println!("{words:?}: {:?}\n{said}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(30), "{said}");
+        assert!(
+            said.contains(&format!("/proc/{pid}/environ does not answer")),
+            "{said}"
+        );
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{said}");
+    }
+    drop(fs);
+    silent.kill().unwrap();
+    silent.wait().unwrap();
+}
+
+fn hung_file_system() -> std::io::Result<(tempfile::TempDir, HungFs)> {
+    let folder = tempfile::tempdir()?;
+    let tests = gpu_numa_tests::build::folder("");
+    let program = folder.path().join("hung-memory");
+    let flags = ["-pthread", "-Wno-unused-result"];
+    by_c_compiler(&tests, &["hung-memory.c"], &flags, &program)?;
+    let at = folder.path().join("at");
+    fs::create_dir(&at)?;
+    let fs = HungFs::mount(&at, Tells::Files, folder.path())?;
+    Ok((folder, fs))
+}
+
+/// FIFOs, and links to a FIFO outside, in place of each file that a recorded process has: nobody waits, and nothing from outside is read.
+#[test]
+fn the_files_of_a_recorded_process_are_regular_and_its_own() {
+    let host = Host::new("dgx-h100");
+    host.write(&python_on_node_0(&["SLURM_JOB_ID=7"]));
+    let outside = tempfile::tempdir().unwrap();
+    let fifo = outside.path().join("fifo");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let secret = outside.path().join("secret");
+    fs::write(&secret, "secret\n").unwrap();
+    let own = host.root().join("proc/100");
+    let root = host.root().to_str().unwrap().to_owned();
+    let files = [
+        "comm",
+        "environ",
+        "numa_maps",
+        "cgroup",
+        "stat",
+        "status",
+        "cmdline",
+        "task/100/comm",
+        "task/100/status",
+        "task/100/numa_maps",
+    ];
+    for name in files {
+        let file = own.join(name);
+        let before = fs::read(&file).ok();
+        for odd in ["fifo", "link", "secret"] {
+            let _ = fs::remove_file(&file);
+            match odd {
+                "fifo" => assert!(
+                    Command::new("mkfifo")
+                        .arg(&file)
+                        .status()
+                        .unwrap()
+                        .success()
+                ),
+                "link" => symlink(&fifo, &file).unwrap(),
+                _ => symlink(&secret, &file).unwrap(),
+            }
+            for words in [
+                ["verify", "100", "--from", &root].as_slice(),
+                &["verify", "--job", "7", "--from", &root],
+                &["verify", "100", "--children", "--from", &root],
+            ] {
+                let output = Command::new("timeout")
+                    .args(["10", env!("CARGO_BIN_EXE_gpu-numa")])
+                    .args(words)
+                    .output()
+                    .unwrap();
+                let said = String::from_utf8_lossy(&output.stdout).into_owned();
+                assert!(
+                    matches!(output.status.code(), Some(0..=2)),
+                    "{name} {odd}: {words:?}"
+                );
+                assert!(!said.contains("secret"), "{name}: {said}");
+            }
+        }
+        fs::remove_file(&file).unwrap();
+        if let Some(before) = before {
+            fs::write(&file, before).unwrap();
+        }
+    }
 }

@@ -15,7 +15,7 @@ use ffi::linux::migrate::{Page, locate_pages, move_pages, page_bytes as page_siz
 use topology::set::NodeSet;
 
 use crate::numa_maps::mappings;
-use crate::process::read_text;
+use crate::processes::Folder;
 
 /// How many pages the kernel is asked about at once: 16 MiB of small ones.
 const LOOK: usize = 4096;
@@ -62,8 +62,8 @@ pub struct Misplaced {
 /// # Errors
 /// The process has ended, or may not be read.
 pub fn find_misplaced(pid: u32, nodes: &NodeSet) -> io::Result<Misplaced> {
-    let folder = Path::new("/proc").join(pid.to_string());
-    let read = |name: &str| read_text(&folder.join(name));
+    let folder = Folder::of(Path::new("/"), pid);
+    let read = |name: &str| folder.text(name);
     let status = read("status")?;
     let has_locked =
         crate::observe::status_list(&status, "VmLck").is_some_and(|text| !text.starts_with("0 "));

@@ -5,12 +5,10 @@
 //! Slurm's own process for a step started, though it was given another environment (`env -i`, `sudo`) and no cgroup says so.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
-use ffi::linux::file::read_first;
-
 use crate::process::{StartEnvironment, cgroup_of, read_parent};
+use crate::processes::Folder;
 use crate::variables::Environment;
 
 /// What starts jobs.
@@ -122,11 +120,19 @@ fn is_slurms(root: &Path, pid: u32) -> bool {
 }
 
 /// Whether process `pid` is the slurmstepd of a step of `job`: its command line is `slurmstepd: [7.0]`, as seen under Slurm 22.05.
+///
+/// Its name is looked at first, which the kernel itself has: a command line is in a process's own memory.
 fn is_stepd_of(root: &Path, pid: u32, job: &str) -> bool {
     /// Longer than any such title: other processes choose what stands there, and how much.
     const TITLE_BYTES: usize = 256;
-    let command_line = root.join(format!("proc/{pid}/cmdline"));
-    let (title, _) = read_first(&command_line, TITLE_BYTES).unwrap_or_default();
+    let folder = Folder::of(root, pid);
+    if folder
+        .text("comm")
+        .is_ok_and(|name| name.trim() != "slurmstepd")
+    {
+        return false;
+    }
+    let (title, _) = folder.first("cmdline", TITLE_BYTES).unwrap_or_default();
     let title = String::from_utf8_lossy(&title);
     let step = title
         .strip_prefix("slurmstepd: [")
@@ -150,12 +156,10 @@ fn is_of_job(root: &Path, pid: u32, job: &str) -> bool {
 
 /// Every process and the one that started it; a process whose parent has ended has got another, usually the first.
 fn read_parents(root: &Path) -> BTreeMap<u32, u32> {
-    let entries = fs::read_dir(root.join("proc"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+    let names = Folder::proc(root).names();
+    names
+        .iter()
+        .filter_map(|name| name.parse().ok())
         .map(|pid| (pid, read_parent(root, pid)))
         .collect()
 }
@@ -176,6 +180,8 @@ fn with_started(parents: &BTreeMap<u32, u32>, mut pids: BTreeSet<u32>) -> BTreeS
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::variables::tests::Variables;
 

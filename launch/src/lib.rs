@@ -19,6 +19,7 @@ pub mod numa_maps;
 pub mod observe;
 pub mod own_list;
 pub mod process;
+pub mod processes;
 pub mod rank;
 pub mod shared;
 pub mod site;

@@ -1,9 +1,6 @@
 //! `/proc/PID/numa_maps` (proc(5)), summed.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
 
 use serde::Serialize;
 use topology::set::NodeSet;
@@ -184,14 +181,15 @@ fn unescape(path: &str) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// The policy of the thread whose numa_maps is at `path`, as its first mapping has it; none where it may not be read.
+/// As much of a numa_maps as [`first_policy`] wants: the kernel walks no more memory than fills what is read.
+pub const POLICY_BYTES: usize = 128;
+
+/// The policy of the thread whose numa_maps begins like this, as its first mapping has it; none where there is none.
 ///
 /// A mapping without a policy of its own is shown with that of the thread that is asked about (`show_numa_map`,
-/// fs/proc/task_mmu.c), and the first one is the program's.  The kernel walks no more memory than fills what is read.
-pub fn read_policy(path: &Path) -> Option<String> {
-    let mut start = [0; 128];
-    let length = File::open(path).ok()?.read(&mut start).ok()?;
-    let text = String::from_utf8_lossy(start.get(..length)?).into_owned();
+/// fs/proc/task_mmu.c), and the first one is the program's.
+pub fn first_policy(start: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(start).into_owned();
     let (_, rest) = text.lines().next()?.split_once(' ')?;
     Some(policy_of(rest).to_owned())
 }

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ffi::linux::access::{DeviceNumber, read_device_number};
-use ffi::linux::file::read_first;
 use ffi::linux::mounts::{self, Mounts};
 use topology::machine::{Gpu, Machine};
 use topology::pci::{PciAddress, once_each};
@@ -16,6 +14,7 @@ use topology::set::{CpuSet, NodeSet};
 use crate::environment::reported_partial;
 use crate::numa_maps::{self, ProcessMemory};
 use crate::observe::{self, status_list};
+use crate::processes::Folder;
 use crate::used::Seen;
 use crate::variables::Environment;
 
@@ -55,11 +54,11 @@ pub struct Thread {
 impl Process {
     /// Reads process `pid` of the `/proc` below `root`; none where there is no such process, or it may not be read.
     pub fn read(root: &Path, pid: u32) -> Option<Self> {
-        let folder = folder_of(root, pid);
+        let folder = Folder::of(root, pid);
         // Before all else, so that whoever gets its number while it is read is told from it.
         let started = read_start(&folder);
         let masks = read_masks(&folder)?;
-        let name = read_text(&folder.join("comm")).unwrap_or_default();
+        let name = folder.text("comm").unwrap_or_default();
         let mut process = Self {
             pid,
             name: name.trim().to_owned(),
@@ -86,12 +85,12 @@ impl Process {
 
     /// Whether its number is still that of this process: another gets it some time after it has ended.
     pub fn is_still_there(&self, root: &Path) -> bool {
-        read_start(&folder_of(root, self.pid)) == self.started
+        read_start(&Folder::of(root, self.pid)) == self.started
     }
 
     /// Reads its threads again; false where it has ended.
     pub fn read_threads(&mut self, root: &Path) -> bool {
-        match read_masks(&folder_of(root, self.pid)) {
+        match read_masks(&Folder::of(root, self.pid)) {
             Some(masks) if self.is_still_there(root) => {
                 self.masks = match &self.online {
                     Some(online) => only_online(masks, online),
@@ -106,24 +105,31 @@ impl Process {
     /// Reads again where its memory is: the kernel walks all of it for that.
     pub fn read_memory(&mut self, root: &Path) {
         let folder = living_folder_of(root, self.pid);
-        let text = read_text(&folder.join("numa_maps"));
+        let text = folder.text("numa_maps");
         self.memory = text.map(|text| numa_maps::parse(&text)).unwrap_or_default();
-        self.policies = self.other_policies(&folder, &folder_of(root, self.pid).join("task"));
-        let status = read_text(&folder.join("status")).unwrap_or_default();
+        self.policies = self.other_policies(&folder, &Folder::of(root, self.pid).join("task"));
+        let status = folder.text("status").unwrap_or_default();
         let nodes = status_list(&status, "Mems_allowed_list").map(str::parse::<NodeSet>);
         self.allowed_nodes = nodes.and_then(Result::ok).filter(|nodes| !nodes.is_empty());
     }
 
     /// The policies of the threads in `tasks` that differ from that of `first`.
-    fn other_policies(&self, first: &Path, tasks: &Path) -> BTreeMap<String, Vec<Thread>> {
-        let of = |folder: &Path| numa_maps::read_policy(&folder.join("numa_maps"));
+    fn other_policies(
+        &self,
+        first: &Folder<'_>,
+        tasks: &Folder<'_>,
+    ) -> BTreeMap<String, Vec<Thread>> {
+        let of = |folder: &Folder<'_>| {
+            let (start, _) = folder.first("numa_maps", numa_maps::POLICY_BYTES).ok()?;
+            numa_maps::first_policy(&start)
+        };
         let mut others: BTreeMap<String, Vec<Thread>> = BTreeMap::new();
         let Some(first) = of(first) else {
             return others;
         };
         let threads = self.masks.values().flat_map(|(_, threads)| threads);
         for thread in threads.filter(|thread| thread.id != self.pid) {
-            let policy = of(&tasks.join(thread.id.to_string()));
+            let policy = of(&tasks.join(&thread.id.to_string()));
             if let Some(policy) = policy.filter(|policy| *policy != first) {
                 others.entry(policy).or_default().push(thread.clone());
             }
@@ -151,7 +157,7 @@ impl Process {
 
 /// `/proc/PID/cgroup`; empty where it may not be read.
 pub(crate) fn cgroup_of(root: &Path, pid: u32) -> String {
-    read_text(&folder_of(root, pid).join("cgroup")).unwrap_or_default()
+    Folder::of(root, pid).text("cgroup").unwrap_or_default()
 }
 
 /// What the environment of process `pid` of this host says of the GPUs that it sees.
@@ -199,9 +205,9 @@ pub fn recorded_seen(root: &Path, machine: &Machine, pid: u32) -> Seen {
 /// where it may not be looked at.
 fn present_to(machine: &Machine, root: &Path, pid: u32, own: u32) -> Option<Vec<PciAddress>> {
     let folder = living_folder_of(root, pid);
-    let namespace = |folder: &Path| fs::read_link(folder.join("ns/mnt")).ok();
-    let its_root = folder.join("root");
-    let top = fs::read_link(&its_root).ok()?;
+    let namespace = |folder: &Folder<'_>| folder.link("ns/mnt");
+    let its_root = folder.join("root").path();
+    let top = folder.link("root")?;
     let own = living_folder_of(root, own);
     let is_in_ours = namespace(&folder)? == namespace(&own)?;
     let has_same = is_in_ours && top == Path::new("/");
@@ -214,8 +220,7 @@ fn present_to(machine: &Machine, root: &Path, pid: u32, own: u32) -> Option<Vec<
     let mountinfo = if has_same {
         Vec::new()
     } else {
-        let list = whose.join("mountinfo");
-        read_first(&list, LARGEST_MOUNTINFO).ok()?.0
+        whose.first("mountinfo", LARGEST_MOUNTINFO).ok()?.0
     };
     let mounts = Mounts::parse(&mountinfo);
     let is_there = |gpu: &Gpu| {
@@ -337,11 +342,10 @@ impl StartEnvironment {
 
     /// As [`Self::of`], and why it is not there.
     fn find(root: &Path, pid: u32) -> Found {
-        if is_kernels(&folder_of(root, pid)) {
+        if is_kernels(&Folder::of(root, pid)) {
             return Found::Kernel;
         }
-        let environ = living_folder_of(root, pid).join("environ");
-        match read_first(&environ, LARGEST_ENVIRONMENT) {
+        match living_folder_of(root, pid).first("environ", LARGEST_ENVIRONMENT) {
             Ok((bytes, _)) if is_title(&bytes) => Found::Title,
             // No program was started with one that is larger: the process has set it since.
             Ok((bytes, true)) => Found::Environment(Self(without_empty_entries(bytes))),
@@ -371,7 +375,7 @@ fn is_title(environ: &[u8]) -> bool {
 }
 
 /// Whether the process of this folder is a thread of the kernel (`PF_KTHREAD`, linux/sched.h; proc_pid_stat(5), flags).
-fn is_kernels(folder: &Path) -> bool {
+fn is_kernels(folder: &Folder<'_>) -> bool {
     const KERNELS: u32 = 0x0020_0000;
     read_stat::<u32>(folder, 6).is_some_and(|flags| flags & KERNELS != 0)
 }
@@ -398,39 +402,32 @@ impl Environment for StartEnvironment {
     }
 }
 
-/// A file of `/proc` whose names of programs, files and cgroups may be of any bytes.
-pub(crate) fn read_text(path: &Path) -> io::Result<String> {
-    let bytes = fs::read(path)?;
-    Ok(String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
-}
-
 /// Whether process `pid` has ended, and whoever started it has not yet asked how.
 pub fn is_zombie(root: &Path, pid: u32) -> bool {
-    let folder = folder_of(root, pid);
+    let folder = Folder::of(root, pid);
     has_ended(&folder) && read_masks(&folder).is_none()
 }
 
-fn folder_of(root: &Path, pid: u32) -> PathBuf {
-    root.join(format!("proc/{pid}"))
+/// Whether process `pid` is in the `/proc` below `root`.
+pub fn is_there(root: &Path, pid: u32) -> bool {
+    Folder::of(root, pid).is_there()
 }
 
 /// The folder in which a process's memory, files and environment are: of one whose first thread has ended, that of another
 /// thread.
-fn living_folder_of(root: &Path, pid: u32) -> PathBuf {
-    let folder = folder_of(root, pid);
+fn living_folder_of(root: &Path, pid: u32) -> Folder<'_> {
+    let folder = Folder::of(root, pid);
     if !has_ended(&folder) {
         return folder;
     }
-    let threads = fs::read_dir(folder.join("task"));
-    let mut threads = threads.into_iter().flatten().flatten();
-    let living = threads.find(|thread| !has_ended(&thread.path()));
-    living.map_or(folder, |thread| thread.path())
+    let tasks = folder.join("task");
+    let mut threads = tasks.names().into_iter().map(|name| tasks.join(&name));
+    threads.find(|thread| !has_ended(thread)).unwrap_or(folder)
 }
 
 /// Whether the process or thread of this folder has ended, and only its end is still to be asked for (proc_pid_status(5), State).
-fn has_ended(folder: &Path) -> bool {
-    let status = read_text(&folder.join("status")).unwrap_or_default();
+fn has_ended(folder: &Folder<'_>) -> bool {
+    let status = folder.text("status").unwrap_or_default();
     is_over(&status)
 }
 
@@ -438,18 +435,18 @@ fn is_over(status: &str) -> bool {
     status_list(status, "State").is_some_and(|state| state.starts_with(['Z', 'X']))
 }
 
-fn read_start(folder: &Path) -> u64 {
+fn read_start(folder: &Folder<'_>) -> u64 {
     read_stat(folder, 19).unwrap_or(0)
 }
 
 /// The process that started process `pid` of the `/proc` below `root`, or took it over; 0 where that is not known.
 pub(crate) fn read_parent(root: &Path, pid: u32) -> u32 {
-    read_stat(&folder_of(root, pid), 1).unwrap_or(0)
+    read_stat(&Folder::of(root, pid), 1).unwrap_or(0)
 }
 
 /// A field of `stat` (proc_pid_stat(5)), counted from 0 behind the process's name.
-fn read_stat<T: FromStr>(folder: &Path, field: usize) -> Option<T> {
-    let stat = read_text(&folder.join("stat")).ok()?;
+fn read_stat<T: FromStr>(folder: &Folder<'_>, field: usize) -> Option<T> {
+    let stat = folder.text("stat").ok()?;
     // The name before them, in brackets, may hold anything.
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(field)?.parse().ok()
@@ -472,21 +469,19 @@ fn only_online(
     all
 }
 
-fn read_masks(folder: &Path) -> Option<BTreeMap<String, (CpuSet, Vec<Thread>)>> {
+fn read_masks(folder: &Folder<'_>) -> Option<BTreeMap<String, (CpuSet, Vec<Thread>)>> {
     let mut masks: BTreeMap<String, (CpuSet, Vec<Thread>)> = BTreeMap::new();
-    for thread in fs::read_dir(folder.join("task")).ok()?.flatten() {
+    let tasks = folder.join("task");
+    for id in tasks.names() {
+        let thread = tasks.join(&id);
         // A thread may end while it is looked at.
-        let status = read_text(&thread.path().join("status")).unwrap_or_default();
+        let status = thread.text("status").unwrap_or_default();
         if is_over(&status) {
             continue;
         }
         let mask = status_list(&status, "Cpus_allowed_list").map(str::parse::<CpuSet>);
-        let id = thread
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
-        if let (Some(Ok(mask)), Some(id)) = (mask, id) {
-            let name = read_text(&thread.path().join("comm")).unwrap_or_default();
+        if let (Some(Ok(mask)), Ok(id)) = (mask, id.parse()) {
+            let name = thread.text("comm").unwrap_or_default();
             let name = name.trim().to_owned();
             let (_, threads) = masks
                 .entry(mask.to_string())
@@ -501,19 +496,17 @@ fn read_masks(folder: &Path) -> Option<BTreeMap<String, (CpuSet, Vec<Thread>)>> 
 }
 
 /// By the file's name, and on this host by its device number too: in a container or below another root it may have another name.
-fn read_open_gpus(folder: &Path, machine: &Machine) -> Vec<PciAddress> {
-    let files = fs::read_dir(folder.join("fd"))
-        .into_iter()
-        .flatten()
-        .flatten();
+fn read_open_gpus(folder: &Folder<'_>, machine: &Machine) -> Vec<PciAddress> {
+    let files = folder.join("fd");
     let open: Vec<(PathBuf, Option<DeviceNumber>)> = files
-        .filter_map(|entry| {
-            let target = fs::read_link(entry.path()).ok()?;
-            let number = target
-                .is_absolute()
-                .then(|| read_device_number(&entry.path()))
-                .flatten();
-            Some((target, number))
+        .names()
+        .iter()
+        .filter_map(|name| {
+            let target = files.link(name)?;
+            // A recorded link leads to no file of its host.
+            let is_file = folder.is_live() && target.is_absolute();
+            let number = is_file.then(|| read_device_number(&files.join(name).path()));
+            Some((target, number.flatten()))
         })
         .collect();
     let gpus = machine.gpus.iter().filter(|gpu| {

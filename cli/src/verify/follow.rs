@@ -179,6 +179,7 @@ pub(super) fn follow(
             looked_at = pids;
             took += start.elapsed();
         }
+        was_wrong |= !Host::all_answered();
         rest = every.max(took * REST);
     }
     out.flush()?;

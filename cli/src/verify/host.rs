@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use launch::job::Group;
 use launch::own_list::is_own_list;
 use launch::process::{self, Process, StartEnvironment};
+use launch::processes::{ask_by_child, take_silent};
 use launch::used::{Evidence, Facts, Seen, Silence, UsedGpus, find_used};
 use topology::machine::Machine;
 use topology::pci::PciAddress;
@@ -112,6 +113,17 @@ impl Host<'_> {
         })
     }
 
+    /// Says which files of processes did not answer since this was asked last; whether there were none.
+    pub(crate) fn all_answered() -> bool {
+        let silent = take_silent();
+        for file in &silent {
+            out::message(&format!(
+                "{file} does not answer, as memory of a file system that does not; left out"
+            ));
+        }
+        silent.is_empty()
+    }
+
     /// Reads and judges the processes that the user names; and whether all of them could be read.  Those that could not are
     /// said.
     ///
@@ -124,6 +136,7 @@ impl Host<'_> {
     ) -> Result<(Vec<Checked>, bool), CommandError> {
         let mut read = Vec::new();
         let mut faults = Vec::new();
+        self.ask_by_child();
         for pid in pids {
             match self.check(*pid, NVML_AGE) {
                 Some(checked) => read.push(checked),
@@ -131,17 +144,19 @@ impl Host<'_> {
             }
         }
         if read.is_empty() {
+            Self::all_answered();
             return Err(CommandError::Argument(faults.join("; ")));
         }
         for fault in &faults {
             out::message(fault);
         }
-        Ok((read, faults.is_empty()))
+        Ok((read, Self::all_answered() && faults.is_empty()))
     }
 
-    /// Those of a group's processes that have GPUs, and how many could be read.  A launcher that only sees its ranks' GPUs is
+    /// Those of a group's processes that have GPUs, how many could be read, and whether all answered.  A launcher that only sees its ranks' GPUs is
     /// none of them.
-    pub(crate) fn check_group(&self, group: &Group) -> (Vec<Checked>, usize) {
+    pub(crate) fn check_group(&self, group: &Group) -> (Vec<Checked>, usize, bool) {
+        self.ask_by_child();
         let pids = group.pids(self.root).into_iter();
         let all: Vec<Checked> = pids.filter_map(|pid| self.check(pid, NVML_AGE)).collect();
         let count = all.len();
@@ -154,7 +169,14 @@ impl Host<'_> {
             .collect();
         let mut others = with_gpus;
         others.retain(|checked| !launchers.contains(&checked.process.pid));
-        (others, count)
+        (others, count, Self::all_answered())
+    }
+
+    /// Processes of this host are others': what they say is waited for by a child.
+    fn ask_by_child(&self) {
+        if self.is_live {
+            ask_by_child();
+        }
     }
 
     /// Whether a process uses none of the GPUs that it sees, as far as can be known, but started processes that each use

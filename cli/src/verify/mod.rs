@@ -170,7 +170,8 @@ impl Verify {
             print(out, &host, &checked)?;
             return follow::follow(out, &host, vec![checked], None, self.every);
         }
-        let document = document(&machine, &checked);
+        let mut document = document(&machine, &checked);
+        document.ok &= all_read;
         if self.format.json {
             out.json(&document)?;
         } else {
@@ -185,11 +186,11 @@ impl Verify {
         host: &Host<'_>,
         group: &Group,
     ) -> Result<Outcome, CommandError> {
-        let (checked, count) = host.check_group(group);
+        let (checked, count, all_read) = host.check_group(group);
         if checked.is_empty() {
             return Err(CommandError::Argument(words::no_gpu_in_group(group, count)));
         }
-        self.tell_several(out, host, checked, Some(group), true)
+        self.tell_several(out, host, checked, Some(group), all_read)
     }
 
     /// Tells of several processes; all is well only where `all_read` says that none is missing.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use launch::job::Group;
-use launch::process::{Thread, is_zombie};
+use launch::process::{Thread, is_there, is_zombie};
 use launch::used::{Evidence, Silence, UsedGpus};
 use topology::binding::Verdict;
 use topology::machine::Machine;
@@ -71,7 +71,7 @@ pub(crate) fn gpus(machine: &Machine, used: &UsedGpus) -> String {
 
 /// Process `pid` of the host at `root` could not be read; `recording` is what `--from` names.
 pub(super) fn not_read(root: &Path, pid: u32, recording: Option<&Path>) -> String {
-    let is_there = root.join(format!("proc/{pid}")).exists();
+    let is_there = is_there(root, pid);
     if is_zombie(root, pid) {
         return format!("process {pid} has ended; the one that started it has not yet asked how");
     }

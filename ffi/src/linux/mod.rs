@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod affinity;
+pub mod asked;
 pub mod cached;
 pub mod confine;
 pub mod counters;
