@@ -446,6 +446,8 @@ impl<'a> Host<'a> {
         let is_typed = gres.iter().all(|line| line.kind.is_some());
         let grew = self.gpus.iter().any(|own| self.is_widened(own.gpu));
         let (rule, since) = (self.rule, self.rule.since());
+        let has_nodes_cores = kind == SocketKind::Package
+            && CoreMap::new(self.machine, SocketKind::NumaNode).is_some();
         let bound = self.machine.gpus.iter();
         let bound = bound.filter(|gpu| gpu.is_bound_at_launch()).count();
         let mut own = self.gpus.iter();
@@ -520,14 +522,14 @@ impl<'a> Host<'a> {
                 "/proc/meminfo is not recorded, so RealMemory= is left out".to_owned(),
             ),
             (
-                grew && kind == SocketKind::Package,
+                grew && has_nodes_cores,
                 format!(
                     "the GPUs' NUMA nodes are smaller than a socket, and Slurm {since} and later take only {rule}: \
                      --numa-node-as-socket gives each GPU its own node's cores"
                 ),
             ),
             (
-                grew && kind != SocketKind::Package,
+                grew && !has_nodes_cores,
                 format!(
                     "some GPUs are near a part of a socket or near several, and Slurm {since} and later take only {rule}: \
                      their Cores= hold more than their own"

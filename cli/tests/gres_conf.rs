@@ -86,6 +86,29 @@ fn cores_are_whole_sockets_where_the_release_wants_them() {
     );
 }
 
+/// As slurmd counts nodes of three cores and one: no core number of theirs is known.
+#[test]
+fn nodes_of_several_sizes_are_no_advice() {
+    let host = Host::new();
+    host.split_packages();
+    let advice = "--numa-node-as-socket gives each GPU its own node's cores";
+    let release = ["--slurm-release", "24.11"];
+    assert!(lines(&host, &release).contains(advice));
+    for (node, cpus) in [("node0", "0-2,8-10"), ("node1", "3,11")] {
+        host.write(&format!("sys/devices/system/node/{node}/cpulist"), cpus);
+    }
+    for gpu in ["0000:23:00.0", "0000:24:00.0"] {
+        host.write(&host.pci(gpu, "local_cpulist"), "0-2,8-10");
+    }
+    host.snapshot_now();
+    let text = lines(&host, &release);
+    assert!(!text.contains(advice), "{text}");
+    assert!(
+        text.contains("their Cores= hold more than their own"),
+        "{text}"
+    );
+}
+
 #[test]
 fn real_memory_is_the_kernels_total_and_left_out_where_that_is_not_recorded() {
     let host = Host::new();

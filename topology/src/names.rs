@@ -21,8 +21,12 @@ impl<'m> GpuNames<'m> {
     /// By address alone.
     pub const ADDRESSES: Self = Self { numbered: &[] };
 
-    /// As pages about a host number them.
+    /// As pages about a host number them; by address where the driver leaves a GPU out, so that its tools count the others
+    /// otherwise.
     pub fn of_host(machine: &'m Machine) -> Self {
+        if machine.gpus.iter().any(|gpu| is_left_out(machine, gpu)) {
+            return Self::ADDRESSES;
+        }
         Self {
             numbered: &machine.gpus,
         }
@@ -36,7 +40,7 @@ impl<'m> GpuNames<'m> {
     /// For who runs programs that `see_all` GPUs of the host or only some: numbers only where programs and their tools count as
     /// the host does.
     ///
-    /// They count otherwise where a device cgroup hides a GPU from them, where a GPU is divided (MIG instances, AMD's parts),
+    /// They count otherwise where a device cgroup hides a GPU from them, where the driver leaves one out, where a GPU is divided (MIG instances, AMD's parts),
     /// where GPUs of several vendors are numbered by tools of each, and where the vendor's runtime has an order of its own.
     pub fn of_programs(machine: &'m Machine, see_all: bool) -> Self {
         if see_all && is_counted_alike(machine) {
@@ -90,6 +94,12 @@ impl Display for Label {
     }
 }
 
+/// Whether the driver has numbered other GPUs of the vendor and not this one: another has it, such as vfio-pci, or it has failed.
+fn is_left_out(machine: &Machine, gpu: &Gpu) -> bool {
+    let mut own = machine.gpus.iter().filter(|own| own.vendor == gpu.vendor);
+    gpu.minor.is_none() && own.any(|own| own.minor.is_some())
+}
+
 /// Whether whoever counts the machine's GPUs counts them as [`Machine::gpus`] stand.
 fn is_counted_alike(machine: &Machine) -> bool {
     let is_whole = |gpu: &Gpu| gpu.mig.is_empty() && gpu.parts() == 1 && !gpu.only_in_nvml;
@@ -141,6 +151,15 @@ mod tests {
         let mut mixed = machine(0x10de);
         mixed.gpus[0].vendor = 0x1002;
         assert!(!is_counted_alike(&mixed), "two vendors");
+        // vfio-pci has the first, so that nvidia-smi's GPU 0 is the second.
+        let mut lent = machine(0x10de);
+        lent.gpus[1].minor = Some(0);
+        assert_eq!(GpuNames::of_host(&lent).name(pci(0x81)), "GPU 0000:81:00.0");
+        lent.gpus[0].minor = Some(1);
+        assert_eq!(
+            GpuNames::of_host(&lent).name(pci(0x81)),
+            "GPU1 0000:81:00.0"
+        );
         // AMD's driver found the second by address first.
         let mut turned = machine(0x1002);
         for (gpu, node) in turned.gpus.iter_mut().zip([3, 2]) {

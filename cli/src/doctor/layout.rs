@@ -30,8 +30,8 @@ fn check_cuts(machine: &Machine, report: &mut DoctorReport) {
             "NUMA node {} has CPUs {}, socket {} has CPUs {}: each has CPUs that the other does not have",
             node.id, node.cpus, package.id, package.cpus
         ),
-        "which NUMA nodes share a socket is unknown, and a whole socket, as Slurm gives it to a job, is near only half of its CPUs' \
-         memory",
+        "which NUMA nodes share a socket is unknown, and a whole socket, as Slurm gives it to a job, is near the memory of only \
+         some of its CPUs",
         "the virtual machine's settings, so that each NUMA cell holds whole sockets (libvirt: <numa> <cell cpus=...> against \
          <topology sockets= cores= threads=>; QEMU: -numa against -smp); on hardware, firmware setup",
     );

@@ -462,7 +462,7 @@ fn a_gpu_that_its_driver_does_not_have_among_others_is_found() {
     let all = found(&host, "24.11", "gpu-driver");
     assert_eq!(all.len(), 1, "{all:?}");
     assert!(
-        all[0].contains("GPU3 0000:84:00.0: the driver has others of this host and not this one"),
+        all[0].contains("GPU 0000:84:00.0: the driver has others of this host and not this one"),
         "{all:?}"
     );
     // No job can have what the node says that it has.
