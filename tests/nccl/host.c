@@ -11,11 +11,11 @@
  *     captured-ce:..., captured-symmetric:...   the same, recorded into a CUDA graph
  *     all-to-all:COUNT         a send and a receive of COUNT bytes for each pair
  *     recorded-all-to-all:COUNT   the same, recorded into a CUDA graph
- *     bench:N                  N AllReduces, timed             fork     a child that ends at once
+ *     bench:N                  N AllReduces, timed by each rank             fork     a child that ends at once
  *     sleep:MILLISECONDS       count    once all ranks are there, what the process holds
  *
  * --names A,B names the communicators in turn. --many N makes N communicators, whose ids follow the last that was given. Prints `mask RANK 0x...` after init,
- * `bench NANOSECONDS`, `held DESCRIPTORS MAPPINGS KIB` for `count`, `left` with the same before the first and after the
+ * `bench NANOSECONDS` for each rank, `held DESCRIPTORS MAPPINGS KIB` for `count`, `left` with the same before the first and after the
  * last communicator, and what get_env gave. MAPPINGS are those of files in /dev/shm, KIB what it holds. */
 #define _GNU_SOURCE
 #include "nccl.h"
@@ -180,7 +180,7 @@ static void bench(struct communicator *c, long count) {
     c->mask = mask;
     clock_gettime(CLOCK_MONOTONIC, &to);
     double spent = (double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec);
-    if (c->rank == 0) printf("bench %.1f\n", spent / (double)count);
+    printf("bench %.1f\n", spent / (double)count);
 }
 
 /* What the process holds: open files, and mappings of files in /dev/shm. */
