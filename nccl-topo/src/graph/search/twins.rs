@@ -14,6 +14,7 @@ use super::super::nodes::{Graph, LinkType, NodeId, PlaceKind};
 use super::super::paths::Paths;
 use super::known::{mixed, spread};
 use super::links::Way;
+use super::whole::PARTS;
 
 /// What can be said of a place, as factors of its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,36 @@ struct Place {
     /// The place above; one that does not exist above a CPU.
     above: usize,
     number: u64,
+    /// Its share in the number of the place above.
+    share: u64,
+}
+
+/// A place whose number a way changes.
+#[derive(Debug, Clone, Copy)]
+struct Rung {
+    place: usize,
+    /// Which rung of the way the place above is; none above a CPU.
+    above: Option<usize>,
+    /// The sums of the factors of its links on the way, by the part of a bandwidth that they take.
+    factors: [u64; PARTS],
+}
+
+/// What was changed, to be as it was when it is given back: what was taken last first.
+#[derive(Debug, Clone, Copy)]
+enum Undo {
+    /// A place, as it was.
+    Place(usize, Place),
+    /// The total as it was before all that follows.
+    Total(u64),
+}
+
+impl Place {
+    /// Adds to its number; gives by how much its share becomes more.
+    fn change(&mut self, more: u64) -> u64 {
+        self.number = self.number.wrapping_add(more);
+        let before = std::mem::replace(&mut self.share, mixed(self.number));
+        self.share.wrapping_sub(before)
+    }
 }
 
 /// The trees of a machine.
@@ -60,6 +91,12 @@ pub(super) struct Twins {
     total: u64,
     /// The place that each link belongs to, and its factor there.
     links: Vec<(usize, u64)>,
+    /// What each way changes, places before those above them, and where each way begins; one more than there are ways.
+    rungs: Vec<Rung>,
+    starts: Vec<usize>,
+    /// What comes from the rungs below, of the present way.
+    pending: Vec<u64>,
+    undo: Vec<Undo>,
     gpus: Vec<NodeId>,
     nets: Vec<NodeId>,
 }
@@ -96,12 +133,17 @@ impl Twins {
         let place = |above: &usize| Place {
             above: *above,
             number: 0,
+            share: mixed(0),
         };
         let mut twins = Self {
             places: above.iter().map(place).collect(),
             untouched: Vec::new(),
             total: 0,
             links,
+            rungs: Vec::new(),
+            starts: vec![0],
+            pending: Vec::new(),
+            undo: Vec::new(),
             gpus: paths.gpus().to_vec(),
             nets: paths.nets().iter().take(nets).copied().collect(),
         };
@@ -117,23 +159,120 @@ impl Twins {
     pub(super) fn begin(&mut self) {
         self.places.clone_from(&self.untouched);
         self.total = 0;
+        self.undo.clear();
     }
 
-    /// So much of a link was taken, in thousandths of GB/s.
-    pub(super) fn take(&mut self, link: usize, amount: i32) {
-        if let Some((place, factor)) = self.links.get(link).copied() {
-            self.add(
-                place,
-                factor.wrapping_mul(i64::from(amount).cast_unsigned()),
-            );
+    /// Makes a way ready, after those before it, by the links that it takes and which part of a bandwidth it takes of each.
+    pub(super) fn add_way(&mut self, taken: impl Iterator<Item = (usize, usize)>) {
+        let mut factors: Vec<(usize, [u64; PARTS])> = Vec::new();
+        for (link, part) in taken {
+            let Some((mut place, factor)) = self.links.get(link).copied() else {
+                continue;
+            };
+            let mut own = Some((part, factor));
+            // And all above it.
+            while place < self.places.len() {
+                let known = factors.iter().position(|(known, _)| *known == place);
+                let at = known.unwrap_or_else(|| {
+                    factors.push((place, [0; PARTS]));
+                    factors.len() - 1
+                });
+                if let Some((part, factor)) = own.take()
+                    && let Some(sum) = factors.get_mut(at).and_then(|(_, all)| all.get_mut(part))
+                {
+                    *sum = sum.wrapping_add(factor);
+                }
+                place = self.above(place);
+            }
+        }
+        factors.sort_by_key(|(place, _)| std::cmp::Reverse(self.depth(*place)));
+        let rung = |(place, own): &(usize, [u64; PARTS])| {
+            let above = self.above(*place);
+            Rung {
+                place: *place,
+                above: factors.iter().position(|(other, _)| *other == above),
+                factors: *own,
+            }
+        };
+        let rungs: Vec<Rung> = factors.iter().map(rung).collect();
+        self.rungs.extend(rungs);
+        self.starts.push(self.rungs.len());
+    }
+
+    /// So much of the links of a way was taken, in thousandths of GB/s by part.
+    pub(super) fn take(&mut self, way: usize, amounts: &[i32; PARTS]) {
+        self.undo.push(Undo::Total(self.total));
+        let (Some(start), Some(end)) = (self.starts.get(way), self.starts.get(way + 1)) else {
+            return;
+        };
+        let rungs = self.rungs.get(*start..*end).unwrap_or_default();
+        self.pending.clear();
+        self.pending.resize(rungs.len(), 0);
+        for (number, rung) in rungs.iter().enumerate() {
+            let below = self.pending.get(number).copied().unwrap_or_default();
+            let parts = rung.factors.iter().zip(amounts);
+            let change = parts.fold(below, |sum, (factor, amount)| {
+                sum.wrapping_add(factor.wrapping_mul(i64::from(*amount).cast_unsigned()))
+            });
+            let Some(place) = self.places.get_mut(rung.place) else {
+                continue;
+            };
+            self.undo.push(Undo::Place(rung.place, *place));
+            let change = place.change(change);
+            match rung.above {
+                Some(above) => {
+                    if let Some(pending) = self.pending.get_mut(above) {
+                        *pending = pending.wrapping_add(change);
+                    }
+                }
+                None => self.total = self.total.wrapping_add(change),
+            }
         }
     }
 
-    /// Marks a GPU so many times more.
-    pub(super) fn mark_gpu(&mut self, gpu: usize, mark: Mark, times: i64) {
+    /// All is as it was before what was taken last, or marked for a while, and is not given back yet.
+    pub(super) fn give_back(&mut self) {
+        while let Some(undo) = self.undo.pop() {
+            match undo {
+                Undo::Place(id, before) => {
+                    if let Some(place) = self.places.get_mut(id) {
+                        *place = before;
+                    }
+                }
+                Undo::Total(before) => {
+                    self.total = before;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whatever is marked until it is given back.
+    pub(super) fn for_a_while(&mut self) {
+        self.undo.push(Undo::Total(self.total));
+    }
+
+    /// Marks a GPU, until it is given back.
+    pub(super) fn mark_gpu(&mut self, gpu: usize, mark: Mark) {
         if let Some(place) = self.gpus.get(gpu).copied() {
-            self.add(place, mark.factor().wrapping_mul(times.cast_unsigned()));
+            self.mark(place, mark.factor());
         }
+    }
+
+    /// The same of a network device.
+    pub(super) fn mark_net_for_a_while(&mut self, net: usize, mark: Mark) {
+        if let Some(place) = self.nets.get(net).copied() {
+            self.mark(place, mark.factor());
+        }
+    }
+
+    fn mark(&mut self, mut id: usize, mut change: u64) {
+        while let Some(place) = self.places.get_mut(id) {
+            self.undo.push(Undo::Place(id, *place));
+            change = place.change(change);
+            id = place.above;
+        }
+        self.total = self.total.wrapping_add(change);
     }
 
     /// Marks a network device so many times more.
@@ -150,9 +289,7 @@ impl Twins {
 
     fn add(&mut self, mut place: usize, mut change: u64) {
         while let Some(own) = self.places.get_mut(place) {
-            let before = mixed(own.number);
-            own.number = own.number.wrapping_add(change);
-            change = mixed(own.number).wrapping_sub(before);
+            change = own.change(change);
             place = own.above;
         }
         self.total = self.total.wrapping_add(change);

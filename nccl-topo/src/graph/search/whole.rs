@@ -9,7 +9,7 @@ use super::links::{ONE_OF, Way};
 use super::twins::Twins;
 
 /// The parts of a bandwidth that a link can be asked for.
-const PARTS: usize = 4;
+pub(super) const PARTS: usize = 4;
 /// The plain bandwidth.
 const PLAIN: u8 = 0;
 /// What goes through an Intel CPU in small packets.
@@ -82,6 +82,11 @@ impl Whole {
                 }
             }
             whole.factors.push(factors);
+            let first = whole.starts.last().copied().unwrap_or_default() as usize;
+            if let Some(twins) = &mut whole.twins {
+                let own = whole.steps.get(first..).unwrap_or_default().iter();
+                twins.add_way(own.map(|step| (step.link as usize, usize::from(step.part))));
+            }
             whole
                 .starts
                 .push(u32::try_from(whole.steps.len()).unwrap_or(u32::MAX));
@@ -140,10 +145,10 @@ impl Whole {
                 amount.taken.get(usize::from(step.part)),
             ) {
                 *left -= taken;
-                if let Some(twins) = &mut self.twins {
-                    twins.take(step.link as usize, *taken);
-                }
             }
+        }
+        if let Some(twins) = &mut self.twins {
+            twins.take(way, &amount.taken);
         }
         self.as_number = self.as_number.wrapping_sub(self.change(way, &amount));
         Some(usize::from(
@@ -165,7 +170,7 @@ impl Whole {
         })
     }
 
-    /// Gives it back.
+    /// Gives back what was taken last.
     pub(super) fn give_back(&mut self, way: usize, bandwidth: f32) -> usize {
         let amount = self.amount(bandwidth);
         let (start, end) = self.range(way);
@@ -175,10 +180,10 @@ impl Whole {
                 amount.taken.get(usize::from(step.part)),
             ) {
                 *left += taken;
-                if let Some(twins) = &mut self.twins {
-                    twins.take(step.link as usize, -*taken);
-                }
             }
+        }
+        if let Some(twins) = &mut self.twins {
+            twins.give_back();
         }
         self.as_number = self.as_number.wrapping_add(self.change(way, &amount));
         usize::from(self.lengths.get(way).copied().unwrap_or_default())

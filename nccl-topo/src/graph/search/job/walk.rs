@@ -181,17 +181,18 @@ impl Job<'_> {
             return None;
         }
         let twins = self.capacity.twins()?;
-        let mut mark = |times: i64| {
-            for (end, mark) in marks.as_slice() {
-                match end {
-                    End::Gpu(gpu) => twins.mark_gpu(*gpu, *mark, times),
-                    End::Net(net) => twins.mark_net(*net, *mark, times),
-                }
+        if marks.as_slice().is_empty() {
+            return Some(twins.as_number());
+        }
+        twins.for_a_while();
+        for (end, mark) in marks.as_slice() {
+            match end {
+                End::Gpu(gpu) => twins.mark_gpu(*gpu, *mark),
+                End::Net(net) => twins.mark_net_for_a_while(*net, *mark),
             }
-            twins.as_number()
-        };
-        let number = mark(1);
-        mark(-1);
+        }
+        let number = twins.as_number();
+        twins.give_back();
         Some(number)
     }
 
@@ -231,14 +232,19 @@ impl Job<'_> {
     /// Marks a GPU as used by the present channel, or no more.
     fn mark(&mut self, gpu: usize) {
         let flag = 1 << self.trial.channels;
-        let mut times = 0;
-        if let Some(used) = self.used.get_mut(gpu) {
-            *used ^= flag;
-            times = if *used & flag == 0 { -1 } else { 1 };
-        }
+        let Some(used) = self.used.get_mut(gpu) else {
+            return;
+        };
+        *used ^= flag;
+        let is_used = *used & flag != 0;
         self.members ^= spread(gpu);
         if let Some(twins) = self.capacity.twins() {
-            twins.mark_gpu(gpu, Mark::Used, times);
+            if is_used {
+                twins.for_a_while();
+                twins.mark_gpu(gpu, Mark::Used);
+            } else {
+                twins.give_back();
+            }
         }
     }
 
