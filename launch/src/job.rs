@@ -154,6 +154,24 @@ fn is_of_job(root: &Path, pid: u32, job: &str) -> bool {
     own_job(&environment).is_some_and(|own| is_pbs_job(&own, job))
 }
 
+/// Which process started which.
+#[derive(Debug)]
+pub struct Parents(BTreeMap<u32, u32>);
+
+impl Parents {
+    /// Of all processes in the `/proc` below `root`.
+    pub fn read(root: &Path) -> Self {
+        Self(read_parents(root))
+    }
+
+    /// Whether process `starter` started process `pid`, or one that did.
+    pub fn is_started_by(&self, pid: u32, starter: u32) -> bool {
+        let above = std::iter::successors(self.0.get(&pid), |parent| self.0.get(parent));
+        // A recorded list may go round.
+        above.take(self.0.len()).any(|parent| *parent == starter)
+    }
+}
+
 /// Every process and the one that started it; a process whose parent has ended has got another, usually the first.
 fn read_parents(root: &Path) -> BTreeMap<u32, u32> {
     let names = Folder::proc(root).names();
@@ -184,6 +202,14 @@ mod tests {
 
     use super::*;
     use crate::variables::tests::Variables;
+
+    #[test]
+    fn a_process_is_started_by_each_one_above_it() {
+        let parents = Parents([(10, 1), (20, 10), (30, 20), (7, 8), (8, 7)].into());
+        assert!(parents.is_started_by(30, 10) && parents.is_started_by(20, 10));
+        assert!(!parents.is_started_by(10, 10) && !parents.is_started_by(10, 30));
+        assert!(!parents.is_started_by(7, 10) && !parents.is_started_by(40, 1));
+    }
 
     #[test]
     fn the_cgroup_of_each_batch_system_names_its_job() {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use launch::job::Group;
+use launch::job::{Group, Parents};
 use launch::own_list::is_own_list;
 use launch::process::{self, Process, StartEnvironment};
 use launch::processes::{ask_by_child, take_silent};
@@ -162,9 +162,10 @@ impl Host<'_> {
         let count = all.len();
         let with_gpus = all.into_iter().filter(|checked| !checked.is_without_gpu());
         let with_gpus: Vec<Checked> = with_gpus.collect();
+        let parents = Parents::read(self.root);
         let launchers: Vec<u32> = with_gpus
             .iter()
-            .filter(|checked| self.is_launcher(checked, &with_gpus))
+            .filter(|checked| is_launcher(checked, &with_gpus, &parents))
             .map(|checked| checked.process.pid)
             .collect();
         let mut others = with_gpus;
@@ -178,36 +179,32 @@ impl Host<'_> {
             ask_by_child();
         }
     }
+}
 
-    /// Whether a process uses none of the GPUs that it sees, as far as can be known, but started processes that each use
-    /// some of these; or each see one, and all of them together.
-    fn is_launcher(&self, checked: &Checked, group: &[Checked]) -> bool {
-        let used = &checked.used;
-        if used.uses_all || used.evidence.is_of_use() {
-            return false;
-        }
-        let own = checked.process.pid;
-        let started = Group::StartedBy(own).pids(self.root);
-        let is_within = |other: &&Checked| {
-            let pid = other.process.pid;
-            pid != own
-                && started.contains(&pid)
-                && other.used.gpus.iter().all(|gpu| used.gpus.contains(gpu))
-        };
-        let is_rank = |other: &&Checked| {
-            let is_by_rank =
-                matches!(other.used.evidence, Evidence::Rank(_)) && other.used.uses_all;
-            is_by_rank || other.used.evidence.is_of_use()
-        };
-        let mut seen: BTreeSet<&PciAddress> = BTreeSet::new();
-        for other in group.iter().filter(is_within) {
-            if is_rank(&other) {
-                return true;
-            }
-            if other.used.uses_all {
-                seen.extend(&other.used.gpus);
-            }
-        }
-        seen.len() == used.gpus.len()
+/// Whether a process uses none of the GPUs that it sees, as far as can be known, but started processes that each use
+/// some of these; or each see one, and all of them together.
+fn is_launcher(checked: &Checked, group: &[Checked], parents: &Parents) -> bool {
+    let used = &checked.used;
+    if used.uses_all || used.evidence.is_of_use() {
+        return false;
     }
+    let own = checked.process.pid;
+    let is_within = |other: &&Checked| {
+        parents.is_started_by(other.process.pid, own)
+            && other.used.gpus.iter().all(|gpu| used.gpus.contains(gpu))
+    };
+    let is_rank = |other: &&Checked| {
+        let is_by_rank = matches!(other.used.evidence, Evidence::Rank(_)) && other.used.uses_all;
+        is_by_rank || other.used.evidence.is_of_use()
+    };
+    let mut seen: BTreeSet<&PciAddress> = BTreeSet::new();
+    for other in group.iter().filter(is_within) {
+        if is_rank(&other) {
+            return true;
+        }
+        if other.used.uses_all {
+            seen.extend(&other.used.gpus);
+        }
+    }
+    seen.len() == used.gpus.len()
 }
