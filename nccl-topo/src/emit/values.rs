@@ -62,12 +62,12 @@ pub(super) fn processor_attributes(
     Ok(attributes)
 }
 
-/// Refuses values that NCCL's reader would not read back as they are.
+/// Refuses values that NCCL's reader, or another of XML, would not read back as they are: NCCL's knows no entities.
 pub(super) fn check_writable(system: &Element) -> Result<(), NotEmitted> {
     let mut refused = None;
     system.walk(&mut |element| {
         for (_, value) in &element.attributes {
-            let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"';
+            let plain = |byte: u8| matches!(byte, b' '..=b'~') && !b"\"&<".contains(&byte);
             if value.len() > MAX_VALUE_BYTES || !value.bytes().all(plain) {
                 refused.get_or_insert_with(|| value.clone());
             }
@@ -79,6 +79,15 @@ pub(super) fn check_writable(system: &Element) -> Result<(), NotEmitted> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_that_xml_would_read_otherwise_is_refused() {
+        let of = |vendor: &str| check_writable(&Element::new("cpu").with("vendor", vendor));
+        assert!(of("GenuineIntel").is_ok() && of("  Shanghai  ").is_ok());
+        for odd in ["&", "a<b", "\"", "\u{e9}"] {
+            assert!(of(odd).is_err(), "{odd}");
+        }
+    }
 
     #[test]
     fn affinity_is_hex_words_of_32_bits_with_the_highest_first() {
