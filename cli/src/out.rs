@@ -60,6 +60,10 @@ impl WriteError {
 pub(crate) struct Out(BufWriter<StdoutLock<'static>>, Paper);
 
 impl Out {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "what goes to it is made safe below"
+    )]
     pub(crate) fn new(colour: Colour) -> Self {
         Self(
             BufWriter::new(io::stdout().lock()),
@@ -141,6 +145,7 @@ impl Out {
 }
 
 /// A line on standard error; a recorded machine's own text in it cannot act on the terminal.
+#[allow(clippy::disallowed_methods, reason = "the one line is made safe")]
 pub(crate) fn message(text: &str) {
     let text = topology::option::one_line(text);
     // When standard error is closed there is nobody left to tell.

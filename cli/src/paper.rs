@@ -1,7 +1,10 @@
 //! What a page is printed on: how wide, and whether in colour.
 
 use std::borrow::Cow;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::{self, IsTerminal as _};
+use std::sync::OnceLock;
 
 use topology::text::is_printable;
 
@@ -50,6 +53,10 @@ pub(crate) enum Ink {
 impl Paper {
     /// Standard output, coloured as `--color` says; under `auto` on a terminal only, and not under NO_COLOR (no-color.org) or TERM=dumb; under CLICOLOR_FORCE
     /// (bixense.com/clicolors) everywhere.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "it is asked what it is, and nothing is written"
+    )]
     pub(crate) fn of_stdout(colour: Colour) -> Self {
         let is_terminal = io::stdout().is_terminal();
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -97,7 +104,8 @@ impl Paper {
             Ink::Head => "1",
         };
         if self.is_coloured && !text.trim().is_empty() {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+            let mark = mark();
+            format!("{mark}{code}m{text}{mark}0m")
         } else {
             text.to_owned()
         }
@@ -125,33 +133,52 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Lines that others' text cannot act on a terminal from: what is not seen as itself is U+FFFD, but for line ends and
+/// What stands for the beginning of [`Paper::ink`]'s colours until a line is [`safe`]: nobody who wrote a text that is printed
+/// can have known it, so others' text has no colours, not even ours.
+fn mark() -> &'static str {
+    static MARK: OnceLock<String> = OnceLock::new();
+    MARK.get_or_init(|| {
+        let random = RandomState::new().build_hasher().finish();
+        // Characters for private use.
+        let character = |bits: u64| {
+            let low = u32::try_from(bits & 0xffff).unwrap_or_default();
+            char::from_u32(0xf_0000 + low).unwrap_or('\u{f0000}')
+        };
+        [0, 16, 32, 48]
+            .map(|shift| character(random >> shift))
+            .iter()
+            .collect()
+    })
+}
+
+/// Lines that others' text cannot act on a terminal from: what is not seen as itself is U+FFFD, but for line ends; and
 /// [`Paper::ink`]'s colours.
 pub(crate) fn safe(text: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c == '\n' || is_printable(c);
     if text.chars().all(is_plain) {
         return Cow::Borrowed(text);
     }
-    let mut safe = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        let length = colour_length(rest).unwrap_or(c.len_utf8());
-        let (part, after) = rest.split_at(length);
-        if length > c.len_utf8() || is_plain(c) {
-            safe.push_str(part);
+    let shown = |c: char| {
+        if is_plain(c) {
+            c
         } else {
-            safe.push(char::REPLACEMENT_CHARACTER);
+            char::REPLACEMENT_CHARACTER
         }
-        rest = after;
+    };
+    let mut parts = text.split(mark());
+    let mut safe: String = parts
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .map(shown)
+        .collect();
+    for part in parts {
+        // Each mark has its code behind it.
+        let (code, rest) = part.split_once('m').unwrap_or_default();
+        safe.push_str(&format!("\u{1b}[{code}m"));
+        safe.extend(rest.chars().map(shown));
     }
     Cow::Owned(safe)
-}
-
-/// Bytes of the colour that a text begins with: `ESC [`, digits, `m`.
-fn colour_length(text: &str) -> Option<usize> {
-    let code = text.strip_prefix("\u{1b}[")?;
-    let digits = code.bytes().take_while(u8::is_ascii_digit).count();
-    (digits > 0 && code.as_bytes().get(digits) == Some(&b'm')).then_some(digits + 3)
 }
 
 #[cfg(test)]
@@ -164,7 +191,9 @@ mod tests {
             is_coloured: true,
             ..Paper::plain()
         };
-        assert_eq!(paper.ink(Ink::Good, "NV4"), "\u{1b}[32mNV4\u{1b}[0m");
+        let shown = |ink| safe(&paper.ink(ink, "NV4")).into_owned();
+        assert_eq!(shown(Ink::Good), "\u{1b}[32mNV4\u{1b}[0m");
+        assert_eq!(shown(Ink::Bad), "\u{1b}[1;31mNV4\u{1b}[0m");
         assert_eq!(Paper::plain().ink(Ink::Good, "NV4"), "NV4");
     }
 
@@ -176,12 +205,21 @@ mod tests {
     }
 
     #[test]
-    fn others_text_keeps_nothing_but_colours() {
-        let good = "\u{1b}[32mNV4\u{1b}[0m\nnext \"line\"";
-        assert_eq!(safe(good), good);
+    fn others_text_keeps_nothing_and_has_no_colours() {
+        let plain = "NV4\nnext \"line\"";
+        assert_eq!(safe(plain), plain);
         assert_eq!(
             safe("a\u{1b}[2Jb\u{202e}c\r\u{1b}"),
             "a\u{fffd}[2Jb\u{fffd}c\u{fffd}\u{fffd}"
+        );
+        let paper = Paper {
+            is_coloured: true,
+            ..Paper::plain()
+        };
+        let line = paper.ink(Ink::Far, "a\u{1b}[8mb") + "\u{1b}[8mc\u{f0000}";
+        assert_eq!(
+            safe(&line),
+            "\u{1b}[33ma\u{fffd}[8mb\u{1b}[0m\u{fffd}[8mc\u{fffd}"
         );
     }
 }

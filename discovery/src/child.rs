@@ -86,6 +86,10 @@ impl Started {
 
     /// What `read` makes of its output; it is ended then, at the latest after `time`.  Says `late` on standard error where
     /// there is no answer after [`PATIENCE`].
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "what is said is a sentence of ours"
+    )]
     pub(crate) fn read_within<T: Send + 'static>(
         mut self,
         time: Duration,

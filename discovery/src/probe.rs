@@ -188,6 +188,7 @@ fn parse_answer<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, AskError> {
 
 /// Answers a question and ends the process, when the arguments (without the program's name) hold the
 /// hidden subcommand; does nothing when they do not.
+#[allow(clippy::disallowed_methods, reason = "JSON for the parent")]
 pub fn answer(mut arguments: impl Iterator<Item = OsString>) {
     if arguments.next().as_deref() != Some(OsStr::new(SUBCOMMAND)) {
         return;

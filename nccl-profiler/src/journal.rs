@@ -9,6 +9,7 @@ use ffi::linux::file::WITHOUT_WAITING;
 use ffi::nccl::NcclLog;
 use nccl_topo::traffic::Hops;
 use serde::Serialize;
+use topology::text::whole_line;
 
 use crate::host;
 use crate::report::{LinkReport, Load, Moment};
@@ -43,7 +44,9 @@ impl Journal {
     ///
     /// NCCL without `NCCL_DEBUG` shows nothing but errors, and a line as an error would become what
     /// `ncclGetLastError` gives.
+    #[allow(clippy::disallowed_methods, reason = "the line is made safe")]
     pub(crate) fn say(&self, log: NcclLog, line: &str) {
+        let line = whole_line(line);
         if self.through_nccl {
             log.info(&format!("gpu-numa: {line}"));
         } else {

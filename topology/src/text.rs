@@ -24,6 +24,11 @@ pub fn plain(text: &str) -> String {
     cut.trim_end().to_owned()
 }
 
+/// A line for a log, of any length: what is no printable character, line breaks among them, is U+FFFD.
+pub fn whole_line(text: &str) -> String {
+    text.chars().map(shown).collect()
+}
+
 /// Whether a text is known to stay as it is: most are, and a launch reads one for each GPU and more.
 fn is_plain(text: &str) -> bool {
     let bytes = text.as_bytes();
@@ -208,6 +213,7 @@ mod tests {
             assert_eq!(plain(kept), kept);
         }
         assert_eq!(plain(" a "), "a");
+        assert_eq!(whole_line("a\u{1b}[31mb\nc "), "a\u{fffd}[31mb\u{fffd}c ");
     }
 
     #[test]

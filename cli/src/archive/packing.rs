@@ -173,6 +173,10 @@ impl Unpacking {
 
 /// Unpacks standard input and ends the process, when the arguments (without the program's name) hold the hidden
 /// subcommand; does nothing when they do not.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "bytes and a complaint for the parent, which makes that safe"
+)]
 pub(crate) fn answer(mut arguments: impl Iterator<Item = OsString>) {
     if arguments.next().as_deref() != Some(OsStr::new(SUBCOMMAND)) {
         return;

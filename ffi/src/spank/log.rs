@@ -17,12 +17,12 @@ pub enum To {
     Debug,
 }
 
-/// Hands one line to Slurm; a NUL in it ends it, a newline becomes a blank.
+/// Hands one line to Slurm; a NUL in it ends it, any other control character becomes a blank.
 pub fn write_line(to: To, line: &str) {
-    let clean: Vec<u8> = line
-        .bytes()
-        .take_while(|byte| *byte != 0)
-        .map(|byte| if byte == b'\n' { b' ' } else { byte })
+    let clean: String = line
+        .chars()
+        .take_while(|c| *c != '\0')
+        .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
     let Ok(text) = CString::new(clean) else {
         return;
