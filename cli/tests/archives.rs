@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use bzip2::write::BzEncoder;
 use flate2::write::GzEncoder;
@@ -226,4 +227,143 @@ fn what_takes_too_much_memory_to_unpack_is_one_line() {
         text.contains("cannot unpack it: needed memory too big"),
         "{text}"
     );
+}
+
+/// What is made of tarballs is what they were changed to at random, in each of the compressors' formats and in none, before and after
+/// compression: whatever comes out, the program ends by itself within its limits, and leaves and changes nothing.
+/// `GPU_NUMA_FUZZ_SECONDS` and `GPU_NUMA_FUZZ_SEED` as for the other inputs (docs/fuzzing.md).
+#[test]
+fn tarballs_that_were_changed_at_random_end_within_limits() {
+    let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let time = Duration::from_secs(variable("GPU_NUMA_FUZZ_SECONDS").unwrap_or(3));
+    let mut state = variable("GPU_NUMA_FUZZ_SEED").unwrap_or(1_u64) | 1;
+    let mut roll = |sides: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % sides
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    std::fs::write(&kept, "x").unwrap();
+    let file = folder.path().join("machine");
+    let clean = small_tarball(&kept);
+    let (begin, mut count) = (Instant::now(), 0);
+    while begin.elapsed() < time || count < 20 {
+        let mut tarball = clean.clone();
+        change(&mut tarball, &mut roll);
+        let mut packed = match roll(5) {
+            0 => tarball,
+            1 => {
+                let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                gzip.write_all(&tarball).unwrap();
+                gzip.finish().unwrap()
+            }
+            2 => {
+                let mut bzip = BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+                bzip.write_all(&tarball).unwrap();
+                bzip.finish().unwrap()
+            }
+            3 => {
+                let mut xz = XzWriter::new(Vec::new(), XzOptions::with_preset(0)).unwrap();
+                xz.write_all(&tarball).unwrap();
+                xz.finish().unwrap()
+            }
+            _ => compress_to_vec(tarball.as_slice(), CompressionLevel::Fastest),
+        };
+        if roll(2) == 0 {
+            change(&mut packed, &mut roll);
+        }
+        std::fs::write(&file, &packed).unwrap();
+        let output = show(&file);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let is_well = matches!(output.status.code(), Some(0..=2)) && !said.contains("panicked");
+        if !is_well {
+            let broken = Path::new(env!("CARGO_TARGET_TMPDIR")).join("broken-tarball");
+            std::fs::write(&broken, &packed).unwrap();
+            panic!("{}: {}\n{said}", broken.display(), output.status);
+        }
+        assert_eq!(std::fs::read(&kept).unwrap(), b"x");
+        let mode = std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o644);
+        count += 1;
+    }
+    println!("{count} tarballs in {:.1} s", begin.elapsed().as_secs_f64());
+}
+
+/// A machine of a few files, links that lead to `kept`, and entries of each kind.
+fn small_tarball(kept: &Path) -> Vec<u8> {
+    std::fs::set_permissions(kept, Permissions::from_mode(0o644)).unwrap();
+    let mut builder = Builder::new(Vec::new());
+    for (name, text) in [
+        ("sys/devices/system/cpu/online", "0-1\n"),
+        ("sys/devices/system/node/online", "0\n"),
+        ("sys/devices/system/node/node0/cpulist", "0-1\n"),
+    ] {
+        let mut header = entry(EntryType::Regular, text.len() as u64);
+        builder
+            .append_data(&mut header, name, text.as_bytes())
+            .unwrap();
+    }
+    for (kind, at, to) in [
+        (EntryType::Symlink, "sys/a", "devices/system"),
+        (EntryType::Symlink, "sys/kept", kept.to_str().unwrap()),
+        (EntryType::Link, "sys/hard", "sys/devices/system/cpu/online"),
+        (EntryType::Char, "dev/null", ""),
+        (EntryType::Fifo, "sys/fifo", ""),
+        (EntryType::Directory, "proc", ""),
+    ] {
+        let mut header = entry(kind, 0);
+        if to.is_empty() {
+            builder.append_data(&mut header, at, io::empty()).unwrap();
+        } else {
+            builder.append_link(&mut header, at, to).unwrap();
+        }
+    }
+    let mut long = entry(EntryType::Regular, 1);
+    builder
+        .append_data(
+            &mut long,
+            format!("sys/{}", "long/".repeat(60)) + "x",
+            &b"1"[..],
+        )
+        .unwrap();
+    builder.into_inner().unwrap()
+}
+
+/// Changes a few bytes, or takes or doubles a part; half of the time a tarball's sums of its headers are made right again.
+fn change(bytes: &mut Vec<u8>, roll: &mut impl FnMut(usize) -> usize) {
+    for _ in 0..1 + roll(4) {
+        if bytes.is_empty() {
+            return;
+        }
+        let at = roll(bytes.len());
+        match roll(6) {
+            0 => bytes.truncate(at),
+            1 => {
+                let end = (at + roll(1024)).min(bytes.len());
+                let part = bytes[at..end].to_vec();
+                bytes.splice(at..at, part);
+            }
+            2 => {
+                // In a header: name, mode, size, kind, link.
+                let fields = [0, 100, 124, 156, 157, 345];
+                let at = at / 512 * 512 + fields[roll(fields.len())];
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = b"/.07125gxLKS\xff"[roll(13)];
+                }
+            }
+            _ => bytes[at] = u8::try_from(roll(256)).unwrap(),
+        }
+    }
+    if roll(2) == 0 {
+        for header in bytes.chunks_exact_mut(512) {
+            if &header[257..262] == b"ustar" {
+                let mut own = Header::new_old();
+                own.as_mut_bytes().copy_from_slice(header);
+                own.set_cksum();
+                header.copy_from_slice(own.as_bytes());
+            }
+        }
+    }
 }
