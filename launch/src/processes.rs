@@ -164,6 +164,10 @@ impl Child {
         if !self.is_wanted {
             return read_first(path, limit);
         }
+        let name = path.display().to_string();
+        if self.silent.contains(&name) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         if self.asked.is_none() {
             self.asked = start();
         }
@@ -184,7 +188,7 @@ impl Child {
             Err(Silent) => {
                 self.asked = None;
                 self.has_met_silence = true;
-                self.silent.push(path.display().to_string());
+                self.silent.push(name);
                 Err(io::ErrorKind::TimedOut.into())
             }
         }

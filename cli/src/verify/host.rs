@@ -118,7 +118,7 @@ impl Host<'_> {
         let silent = take_silent();
         for file in &silent {
             out::message(&format!(
-                "{file} does not answer, as memory of a file system that does not; left out"
+                "{file} does not answer: the process may wait for a file system itself; left out"
             ));
         }
         silent.is_empty()
