@@ -83,7 +83,7 @@ pub(super) fn open_topology(
     let is_there = || slurm.has_beside(TOPOLOGIES) == Some(true);
     (reads && !is_asked_for && is_there()).then(|| {
         format!(
-            "what is in {}, which Slurm reads from 25.05 on whatever TopologyPlugin= says (no daemon starts where it is wrong)",
+            "what is in {}, which newer releases read whatever TopologyPlugin= says (no daemon starts where it is wrong)",
             slurm.beside(TOPOLOGIES)
         )
     })
