@@ -9,6 +9,8 @@ use crate::processor::Processor;
 const FULL_DUPLEX: u32 = 80;
 /// That part is one of these (`followPath`).
 pub(super) const ONE_OF: f32 = 8.0;
+/// The parts of a bandwidth that a link can be asked for: all of it or that part, plain or through an Intel CPU.
+pub(super) const PARTS: usize = 4;
 
 /// A path, made ready for being tried many times.
 #[derive(Debug, Clone, Default)]

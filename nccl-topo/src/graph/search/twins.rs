@@ -13,8 +13,7 @@ use std::collections::HashMap;
 use super::super::nodes::{Graph, LinkType, NodeId, PlaceKind};
 use super::super::paths::Paths;
 use super::known::{mixed, spread};
-use super::links::Way;
-use super::whole::PARTS;
+use super::links::{PARTS, Way};
 
 /// What can be said of a place, as factors of its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

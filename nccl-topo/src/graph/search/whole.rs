@@ -5,11 +5,9 @@
 
 use super::known::spread;
 use super::left::{Left, is_whole};
-use super::links::{ONE_OF, Way};
+use super::links::{ONE_OF, PARTS, Way};
 use super::twins::Twins;
 
-/// The parts of a bandwidth that a link can be asked for.
-pub(super) const PARTS: usize = 4;
 /// The plain bandwidth.
 const PLAIN: u8 = 0;
 /// What goes through an Intel CPU in small packets.
