@@ -327,9 +327,13 @@ rows_of_time_limits() {
 }
 
 end_time() {
-    local job tries
-    job=$(timeout 5 squeue -h -n "$1" -o %A)
-    timeout 10 scontrol update "JobId=$job" EndTime=now
+    local job='' tries
+    # On a busy host slurmctld answers late.
+    for ((tries = 0; tries < 20; tries++)); do
+        [ -n "$job" ] || job=$(timeout 5 squeue -h -n "$1" -o %A)
+        [ -z "$job" ] || ! timeout 10 scontrol update "JobId=$job" EndTime=now || break
+        sleep 0.5
+    done
     for ((tries = 0; tries < 450; tries++)); do
         [ "$(timeout 5 squeue -h -j "$job" -o %T)" = RUNNING ] || break
         sleep 0.1
