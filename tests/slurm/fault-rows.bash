@@ -54,8 +54,14 @@ rows_at_the_end() {
     local meanwhile=cancel instead="that the job was cancelled"
     meet "task_exit: slurmstepd is killed, then the job cancelled" any CANCELLED - srun "${two_tasks[@]}" "$option" true
     meanwhile='' instead=''
-    fault slurmstepd exit die
-    meet_srun "exit: slurmstepd is killed" 0 COMPLETED bound
+    # Seen with 26.05.5 and a plugin that does nothing else, without ours.
+    case $release in
+    26.*) skip "exit: slurmstepd is killed" "Slurm $release alone: srun does not end where any plugin's slurmstepd is killed in slurm_spank_exit" ;;
+    *)
+        fault slurmstepd exit die
+        meet_srun "exit: slurmstepd is killed" 0 COMPLETED bound
+        ;;
+    esac
     fault none
     in_lab umount "$ends"
 }
