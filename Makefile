@@ -76,7 +76,7 @@ SLURM_AT_ONCE ?= 3
 SLURM_SCRIPTS = $(MAKE) --no-print-directory --keep-going --jobs=$(SLURM_AT_ONCE) --output-sync=target
 # The longest first.
 test-slurm: needs-slurm build machine ## the plugin under a real Slurm on this host: checks, the documents' commands, the fault table, valgrind (root)
-	$(SLURM_SCRIPTS) $(addprefix slurm-,faults memory gres gate filter docs metrics checks configless summary features async contained)
+	$(SLURM_SCRIPTS) $(addprefix slurm-,faults memory gres gate filter docs metrics checks verbs configless summary features async contained)
 
 slurm-%:
 	tests/slurm/$*
