@@ -142,21 +142,25 @@ pub fn find_visible(machine: &Machine, view: &TaskView) -> Visible {
     };
     // Slurm gives both variables the same numbers where a line of gres.conf names no vendor's (gres_common.c,
     // `gres_common_gpu_set_env`, 22.05 to 26.05), and these count within each other.
-    let is_doubled = within.is_empty() && view.within == view.visible && !outer.gpus.is_empty();
-    if is_doubled && !list.trim().is_empty() {
+    let is_doubled = view.within == view.visible && within.len() < outer.gpus.len();
+    if !is_doubled || list.trim().is_empty() {
         return Visible {
-            remark: Some(format!(
-                "{} is \"{}\" and counts within {}, so HIP shows no GPU; taking those of {} (gres.conf: Flags=amd_gpu_env sets it alone)",
-                view.within_name,
-                printable(list),
-                vendor.variables.visible,
-                vendor.variables.visible
-            )),
+            gpus: within,
             ..outer
         };
     }
+    let visible = vendor.variables.visible;
+    let (shown, gpus) = match within.len() {
+        0 => (format!("no GPU; taking those of {visible}"), outer.gpus),
+        some => (format!("{some} of {} GPUs", outer.gpus.len()), within),
+    };
     Visible {
-        gpus: within,
+        gpus,
+        remark: Some(format!(
+            "{} is \"{}\" and counts within {visible}, so HIP shows {shown} (gres.conf: Flags=amd_gpu_env sets {visible} alone)",
+            view.within_name,
+            printable(list),
+        )),
         ..outer
     }
 }
@@ -225,7 +229,11 @@ fn find_outer(machine: &Machine, vendor: &GpuVendor, view: &TaskView) -> Visible
     let all = || openable.iter().map(|gpu| gpu.pci).collect::<Vec<_>>();
     let Some(list) = &view.visible else {
         return Visible {
-            gpus: bound_by_step(machine, vendor, view, &openable),
+            gpus: match view.within {
+                // It counts all that may be opened, whatever the step was given.
+                Some(_) => all(),
+                None => bound_by_step(machine, vendor, view, &openable),
+            },
             ..Visible::default()
         };
     };

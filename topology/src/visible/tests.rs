@@ -337,6 +337,33 @@ fn hip_ends_a_list_at_the_first_entry_that_is_no_number_as_it_writes_them() {
     }
 }
 
+/// As Slurm 22.05 sets them without a device fence: both variables where gres.conf has no Flags=, CUDA's alone with
+/// `nvidia_gpu_env`.
+#[test]
+fn hips_variable_counts_all_that_rocr_shows_not_what_the_step_was_given() {
+    let seen = |visible: Option<&str>, within: &str| {
+        let view = TaskView {
+            vendor: GpuVendor::of(0x1002),
+            within: Some(within.to_owned()),
+            within_name: "CUDA_VISIBLE_DEVICES",
+            step_list: Some(within.to_owned()),
+            ..view(&[0, 1, 2, 3], visible)
+        };
+        let own = find_visible(&amd(1), &view);
+        let gpus: Vec<u32> = own.gpus.iter().map(|gpu| gpu.bus.into()).collect();
+        (gpus, own.remark.unwrap_or_default())
+    };
+    assert_eq!(seen(None, "2"), (vec![0], String::new()));
+    assert_eq!(seen(None, "0,2,3"), (vec![2, 0, 1], String::new()));
+    assert_eq!(seen(Some("0"), "0"), (vec![2], String::new()));
+    let (gpus, remark) = seen(Some("0,2,3"), "0,2,3");
+    assert_eq!(gpus, [2, 1]);
+    assert!(remark.contains("HIP shows 2 of 3 GPUs"), "{remark}");
+    let (gpus, remark) = seen(Some("2,3"), "2,3");
+    assert_eq!(gpus, [0, 1]);
+    assert!(remark.contains("HIP shows no GPU; taking"), "{remark}");
+}
+
 #[test]
 fn hip_reads_cudas_variable_where_its_own_is_quotes_around_nothing() {
     let seen = |hip: &str, cuda: &str| {
