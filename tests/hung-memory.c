@@ -5,9 +5,11 @@
  * too: readers of numa_maps, cmdline and environ. */
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 static char *hung;
@@ -29,6 +31,8 @@ static void *map_more(void *unused)
 int main(int count, char **words)
 {
     pthread_t reader, mapper;
+    /* With whoever tests: all that looks at every process would wait for this one. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     int file = count == 2 ? open(words[1], O_RDONLY) : -1;
     hung = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, 0);
     if (hung == MAP_FAILED || printf("ready\n") < 0 || fflush(stdout) != 0)

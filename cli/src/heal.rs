@@ -12,6 +12,7 @@ use discovery::Source;
 use ffi::errno::Errno;
 use ffi::linux::process::effective_user;
 use launch::heal::{Healed, Misplaced, Mover, find_misplaced};
+use launch::processes::ask_by_child;
 use serde::Serialize;
 use topology::machine::Machine;
 use topology::quantity::volume;
@@ -103,6 +104,7 @@ fn parse_rate(text: &str) -> Result<u64, String> {
 
 impl Heal {
     pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
+        ask_by_child();
         let machine = discovery::read_machine(&Source::ThisMachine)?;
         let host = Host {
             machine: &machine,

@@ -369,9 +369,11 @@ enum Found {
 /// Whether this is what a program leaves of its environment that has given itself a title longer than its arguments, as vLLM's and
 /// Ray's workers do (setproctitle, libbsd): the end of the title, and zeros in place of all else.
 fn is_title(environ: &[u8]) -> bool {
-    let first = environ.split(|byte| *byte == 0).next();
-    let is_variable = first.is_some_and(|first| first.contains(&b'='));
-    !environ.is_empty() && (!is_variable || environ.ends_with(&[0, 0]))
+    let end = environ.iter().position(|byte| *byte == 0);
+    let (first, rest) = environ.split_at(end.unwrap_or(environ.len()));
+    let is_all = !environ.is_empty() && rest.iter().all(|byte| *byte == 0);
+    // A lone variable ends in one zero.
+    is_all && (!first.contains(&b'=') || rest.len() > 1)
 }
 
 /// Whether the process of this folder is a thread of the kernel (`PF_KTHREAD`, linux/sched.h; proc_pid_stat(5), flags).
@@ -582,7 +584,13 @@ mod tests {
                 "{environ:?}"
             );
         }
-        for environ in ["", "A=1\0B\0", "A=1\0\0B=2\0"] {
+        for environ in [
+            "",
+            "A=1\0B\0",
+            "A=1\0\0B=2\0",
+            "A=1\0B=\0\0",
+            "a program\0A=1\0",
+        ] {
             assert_eq!(seen(environ, USERS), Seen::NotNamed, "{environ:?}");
         }
         assert_eq!(seen("", "2129984"), Seen::Kernel);

@@ -11,7 +11,7 @@ use std::fs::{self, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ffi::linux::asked::{Asked, Silent};
 use ffi::linux::file::read_first;
@@ -19,7 +19,7 @@ use topology::sysfs::Inside;
 
 /// How long a process is waited for.  A numa_maps of a terabyte in small pages takes the kernel some seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long one is waited for after another did not answer: a thousand such would take hours else.
+/// How long one that only waits is waited for after another did not answer: a thousand such would take hours else.
 const LESS_PATIENCE: Duration = Duration::from_millis(250);
 /// As many bytes of a file are read where nobody names fewer: each mapping is a line of numa_maps, of which there are 65,530
 /// (`vm.max_map_count`) where nobody raised it.
@@ -28,26 +28,47 @@ const LARGEST: usize = 60 << 20;
 const MOST_NAMES: usize = 1 << 20;
 
 thread_local! {
-    static CHILD: RefCell<Child> = const { RefCell::new(Child { is_wanted: false, has_met_silence: false, asked: None, silent: Vec::new() }) };
+    static CHILD: RefCell<Child> = const { RefCell::new(Child { is_wanted: false, is_missing: false, has_met_silence: false, asked: None, unread: Unread { silent: Vec::new(), lacks_child: false }, waited: Duration::ZERO }) };
 }
 
 /// What reads for this thread.
 struct Child {
     is_wanted: bool,
+    /// It could not be started, and is not tried again.
+    is_missing: bool,
     has_met_silence: bool,
     asked: Option<Asked>,
-    silent: Vec<String>,
+    unread: Unread,
+    waited: Duration,
+}
+
+/// What could not be read of others' processes.
+#[derive(Debug, Default)]
+pub struct Unread {
+    /// The files that did not answer.
+    pub silent: Vec<String>,
+    /// Whether there was no child that could have read any.
+    pub lacks_child: bool,
 }
 
 /// From now on processes of others are read by a child of this one.  For programs of one thread that look at others' processes; no
-/// hook of a launch is to call it.
+/// hook of a launch is to call it.  To be called before anything starts threads, such as a library that is asked: a process of
+/// several has no such child.
 pub fn ask_by_child() {
-    CHILD.with_borrow_mut(|child| child.is_wanted = true);
+    CHILD.with_borrow_mut(|child| {
+        child.is_wanted = true;
+        child.start();
+    });
 }
 
-/// The files that did not answer since this was asked last.
-pub fn take_silent() -> Vec<String> {
-    CHILD.with_borrow_mut(|child| std::mem::take(&mut child.silent))
+/// What could not be read since this was asked last.
+pub fn take_unread() -> Unread {
+    CHILD.with_borrow_mut(|child| std::mem::take(&mut child.unread))
+}
+
+/// How long files were waited for that did not answer, in all.
+pub fn waited() -> Duration {
+    CHILD.with_borrow(|child| child.waited)
 }
 
 /// A folder of a `/proc`: that of a process, or of one of its threads.
@@ -122,7 +143,10 @@ impl<'r> Folder<'r> {
 
     /// A file in it, of which no byte need be text.
     pub(crate) fn text(&self, name: &str) -> io::Result<String> {
-        let (bytes, _) = self.first(name, LARGEST)?;
+        let (bytes, is_all) = self.first(name, LARGEST)?;
+        if !is_all {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         Ok(String::from_utf8(bytes)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
@@ -160,17 +184,24 @@ fn read_recorded(root: &Inside, path: &str, limit: usize) -> io::Result<(Vec<u8>
 }
 
 impl Child {
+    fn start(&mut self) {
+        if self.asked.is_none() && !self.is_missing {
+            self.asked = start();
+            self.is_missing = self.asked.is_none();
+            // Once: whoever looks again and again is told so once.
+            self.unread.lacks_child |= self.is_missing;
+        }
+    }
+
     fn read(&mut self, path: &Path, limit: usize) -> io::Result<(Vec<u8>, bool)> {
         if !self.is_wanted {
             return read_first(path, limit);
         }
         let name = path.display().to_string();
-        if self.silent.contains(&name) {
+        if self.unread.silent.contains(&name) {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        if self.asked.is_none() {
-            self.asked = start();
-        }
+        self.start();
         let asked = self.asked.as_mut().ok_or(io::ErrorKind::ResourceBusy)?;
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         let question = [&limit.to_le_bytes(), path.as_os_str().as_bytes()].concat();
@@ -179,7 +210,8 @@ impl Child {
         } else {
             PATIENCE
         };
-        match asked.ask(&question, patience) {
+        let start = Instant::now();
+        match asked.ask(&question, patience, PATIENCE) {
             Ok(Some(mut bytes)) => {
                 let is_all = bytes.pop() == Some(1);
                 Ok((bytes, is_all))
@@ -188,7 +220,8 @@ impl Child {
             Err(Silent) => {
                 self.asked = None;
                 self.has_met_silence = true;
-                self.silent.push(name);
+                self.waited += start.elapsed();
+                self.unread.silent.push(name);
                 Err(io::ErrorKind::TimedOut.into())
             }
         }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use topology::set::CpuSet;
 
 use launch::job::Group;
+use launch::processes::waited;
 use launch::used::Evidence;
 
 use super::host::{Checked, Host, NVML_AGE};
@@ -55,27 +56,28 @@ impl Followed {
 
     /// Looks again; what changed, none where it has ended.
     fn look(&mut self, host: &Host<'_>) -> Option<Look> {
-        let start = Instant::now();
+        let start = Watch::start();
         let process = &mut self.checked.process;
         if !process.read_threads(host.root) {
             return None;
         }
-        let took = start.elapsed();
+        let took = start.worked();
         let now = Instant::now();
         if now >= self.memory_due {
+            let start = Watch::start();
             process.read_memory(host.root);
-            self.memory_due = Instant::now() + MEMORY_REST.max(now.elapsed() * REST);
+            self.memory_due = Instant::now() + MEMORY_REST.max(start.worked() * REST);
         }
         let mut changes = Vec::new();
         let is_named = self.checked.used.evidence == Evidence::Named;
         if !is_named && now >= self.gpus_due {
-            let start = Instant::now();
+            let start = Watch::start();
             let used = host.used(self.checked.process.pid, NVML_AGE);
             if used != self.checked.used {
                 changes.push(format!("GPUs now {}", words::gpus(host.machine, &used)));
                 self.checked.used = used;
             }
-            self.gpus_due = Instant::now() + ASK_AGAIN.max(start.elapsed() * REST);
+            self.gpus_due = Instant::now() + ASK_AGAIN.max(start.worked() * REST);
         }
         changes.extend(self.judge_again(host));
         Some(Look { changes, took })
@@ -129,6 +131,26 @@ impl Followed {
     }
 }
 
+/// How long something takes, without what was waited for.
+struct Watch {
+    from: Instant,
+    waited: Duration,
+}
+
+impl Watch {
+    fn start() -> Self {
+        Self {
+            from: Instant::now(),
+            waited: waited(),
+        }
+    }
+
+    fn worked(&self) -> Duration {
+        let meanwhile = waited().saturating_sub(self.waited);
+        self.from.elapsed().saturating_sub(meanwhile)
+    }
+}
+
 /// Follows processes until the last has ended, of a group also those that begin meanwhile; wanting where one of them was
 /// wrong at any time.
 pub(super) fn follow(
@@ -163,7 +185,7 @@ pub(super) fn follow(
         }
         followed = left;
         if let Some(group) = group {
-            let start = Instant::now();
+            let start = Watch::start();
             let pids: BTreeSet<u32> = group.pids(host.root).into_iter().collect();
             for new in begun(host, &pids, &looked_at, &followed) {
                 let name = new.title();
@@ -177,7 +199,7 @@ pub(super) fn follow(
                 followed.push(new);
             }
             looked_at = pids;
-            took += start.elapsed();
+            took += start.worked();
         }
         was_wrong |= !Host::all_answered();
         rest = every.max(took * REST);

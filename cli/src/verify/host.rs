@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use launch::job::{Group, Parents};
 use launch::own_list::is_own_list;
 use launch::process::{self, Process, StartEnvironment};
-use launch::processes::{ask_by_child, take_silent};
+use launch::processes::take_unread;
 use launch::used::{Evidence, Facts, Seen, Silence, UsedGpus, find_used};
 use topology::machine::Machine;
 use topology::pci::PciAddress;
@@ -115,13 +115,18 @@ impl Host<'_> {
 
     /// Says which files of processes did not answer since this was asked last; whether there were none.
     pub(crate) fn all_answered() -> bool {
-        let silent = take_silent();
-        for file in &silent {
+        let unread = take_unread();
+        for file in &unread.silent {
             out::message(&format!(
                 "{file} does not answer: the process may wait for a file system itself; left out"
             ));
         }
-        silent.is_empty()
+        if unread.lacks_child {
+            out::message(
+                "environments and memory of other processes are left out: no child could be started that reads them (a library that was asked has not ended, or there are too many processes)",
+            );
+        }
+        unread.silent.is_empty() && !unread.lacks_child
     }
 
     /// Reads and judges the processes that the user names; and whether all of them could be read.  Those that could not are
@@ -136,7 +141,6 @@ impl Host<'_> {
     ) -> Result<(Vec<Checked>, bool), CommandError> {
         let mut read = Vec::new();
         let mut faults = Vec::new();
-        self.ask_by_child();
         for pid in pids {
             match self.check(*pid, NVML_AGE) {
                 Some(checked) => read.push(checked),
@@ -156,7 +160,6 @@ impl Host<'_> {
     /// Those of a group's processes that have GPUs, how many could be read, and whether all answered.  A launcher that only sees its ranks' GPUs is
     /// none of them.
     pub(crate) fn check_group(&self, group: &Group) -> (Vec<Checked>, usize, bool) {
-        self.ask_by_child();
         let pids = group.pids(self.root).into_iter();
         let all: Vec<Checked> = pids.filter_map(|pid| self.check(pid, NVML_AGE)).collect();
         let count = all.len();
@@ -171,13 +174,6 @@ impl Host<'_> {
         let mut others = with_gpus;
         others.retain(|checked| !launchers.contains(&checked.process.pid));
         (others, count, Self::all_answered())
-    }
-
-    /// Processes of this host are others': what they say is waited for by a child.
-    fn ask_by_child(&self) {
-        if self.is_live {
-            ask_by_child();
-        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use launch::job::Group;
 use launch::numa_maps::ProcessMemory;
+use launch::processes::ask_by_child;
 use serde::Serialize;
 use topology::binding::{Verdict, judge_cpus};
 use topology::machine::Machine;
@@ -137,6 +138,9 @@ pub(crate) struct VerifyJobDocument {
 impl Verify {
     pub(crate) fn run(&self, out: &mut Out) -> Result<Outcome, CommandError> {
         let is_live = self.from.is_this_machine();
+        if is_live {
+            ask_by_child();
+        }
         // Remarks on what could not be read are for `show`; those of a recording nobody else gives.
         let machine = discovery::read_machine(&self.from.source())?;
         let host = Host {
@@ -168,7 +172,8 @@ impl Verify {
         };
         if self.follow {
             print(out, &host, &checked)?;
-            return follow::follow(out, &host, vec![checked], None, self.every);
+            let followed = follow::follow(out, &host, vec![checked], None, self.every)?;
+            return Ok(if all_read { followed } else { Outcome::Wanting });
         }
         let mut document = document(&machine, &checked);
         document.ok &= all_read;

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -38,7 +39,13 @@ impl Asked {
         let (asked, questions) = pipe_with(PipeFlags::CLOEXEC)?;
         let (answers, told) = pipe_with(PipeFlags::CLOEXEC)?;
         let (asked, told) = (File::from(asked), File::from(told));
+        let others = [questions.as_raw_fd(), answers.as_raw_fd()];
         let serve = || {
+            for descriptor in others {
+                // The parent's ends: with them open the child would not see that it has ended.
+                // SAFETY: the child's own copies, which nothing in it uses or closes.
+                unsafe { libc::close(descriptor) };
+            }
             // What cannot be told any more has no reader.
             let _ = serve(&asked, &told, &answer);
             Vec::new()
@@ -52,13 +59,26 @@ impl Asked {
         }))
     }
 
-    /// What the child answers within `patience`.
+    /// What the child answers within `patience`, or within `longest` if it is at work and does not wait.
     ///
     /// # Errors
     /// [`Silent`].
-    pub fn ask(&mut self, question: &[u8], patience: Duration) -> Result<Option<Vec<u8>>, Silent> {
-        let end = Instant::now() + patience;
+    pub fn ask(
+        &mut self,
+        question: &[u8],
+        patience: Duration,
+        longest: Duration,
+    ) -> Result<Option<Vec<u8>>, Silent> {
+        let start = Instant::now();
         write_framed(&mut self.questions, question).map_err(|_| Silent)?;
+        let mut end = start + patience;
+        while !self.has_answer(end)? {
+            end += patience;
+            if !self.child.is_running() || end > start + longest {
+                return Err(Silent);
+            }
+        }
+        let end = start + longest;
         let mut has_one = [0];
         self.read_until(&mut has_one, end)?;
         if has_one == [0] {
@@ -75,16 +95,24 @@ impl Asked {
         Ok(Some(bytes))
     }
 
-    fn read_until(&mut self, mut to: &mut [u8], end: Instant) -> Result<(), Silent> {
-        while !to.is_empty() {
+    /// Whether there is something to read before `end`.
+    fn has_answer(&self, end: Instant) -> Result<bool, Silent> {
+        loop {
             let left = end.saturating_duration_since(Instant::now());
             let left = Timespec::try_from(left).map_err(|_| Silent)?;
             let mut fds = [PollFd::new(&self.answers, PollFlags::IN)];
             match poll(&mut fds, Some(&left)) {
-                Ok(0) => return Err(Silent),
-                Ok(_) => {}
-                Err(rustix::io::Errno::INTR) => continue,
+                Ok(ready) => return Ok(ready > 0),
+                Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return Err(Silent),
+            }
+        }
+    }
+
+    fn read_until(&mut self, mut to: &mut [u8], end: Instant) -> Result<(), Silent> {
+        while !to.is_empty() {
+            if !self.has_answer(end)? {
+                return Err(Silent);
             }
             let length = self.answers.read(to).map_err(|_| Silent)?;
             if length == 0 {
@@ -99,6 +127,13 @@ impl Asked {
 impl Drop for Asked {
     fn drop(&mut self) {
         self.child.kill();
+        // Its status is taken where it ends at once, as one that waits for a lock does.
+        for _ in 0..20 {
+            if self.child.has_ended() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

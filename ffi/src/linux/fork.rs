@@ -108,6 +108,15 @@ impl Forked {
         self.has_ended
     }
 
+    /// Whether it is on a processor or waits for one, and for nothing else (proc_pid_stat(5), state).
+    pub fn is_running(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid));
+        let stat = stat.unwrap_or_default();
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.trim_start().starts_with('R'))
+    }
+
     /// Ends it.
     pub fn kill(&mut self) {
         if !self.has_ended() {
