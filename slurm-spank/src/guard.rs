@@ -2,11 +2,12 @@
 
 use std::ffi::c_int;
 
-use ffi::spank::log::{To, write_line};
+use ffi::spank::log::To;
 use launch::observe::Came;
 use launch::variables::{Recorded, TaskEnvironment};
 use topology::words;
 
+use crate::log;
 use crate::step::Step;
 
 /// What every hook returns.
@@ -55,11 +56,11 @@ fn run<T>(name: &str, body: impl FnOnce() -> T) -> Option<T> {
     let result = ffi::guard::run(log_panic, body);
     if result.is_none() {
         let line = words::internal_fault(name);
-        write_line(To::Error, &format!("gpu-numa-bind: {line}"));
+        log::say(To::Error, &line);
     }
     result
 }
 
 fn log_panic(what: &str) {
-    write_line(To::Info, &format!("gpu-numa-bind: {what}"));
+    log::say(To::Info, &what);
 }
