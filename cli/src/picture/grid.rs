@@ -20,7 +20,7 @@ const MAX_LIST: f64 = 260.0;
 /// Between root complexes, and at the sides of a node.
 pub(crate) const GAP: f64 = 10.0;
 
-/// Devices below one home are no wider than this together; more stand in further rows below.
+/// Devices below one home that are wider than this together stand in several rows, of about one length.
 const SHELF: f64 = 1440.0;
 
 /// Bridges above a device at most; real machines have a dozen.
