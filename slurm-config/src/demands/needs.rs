@@ -186,120 +186,178 @@ impl LineOf {
 
 /// What these lines need of the host under `release`; of every release where that is not known.
 pub fn needs(conf: &[Line], release: Option<Release>) -> Vec<Need<'_>> {
-    let given = |key: &str| last(conf, &key.to_ascii_lowercase());
-    let is_of = |span: Span| release.is_none_or(|own| span.has(Series::of(own).number));
-    let mut found = Vec::new();
-    for key in ["SlurmUser", "SlurmdUser"] {
-        let user = given(key).filter(|(name, _)| *name != "root" && *name != "0");
-        found.extend(user.map(|(name, line)| Need {
-            line,
-            key,
-            name,
-            wanted: Wanted::User,
-            stops: Stops::All,
-        }));
-        let other = user.filter(|_| key == "SlurmdUser");
-        found.extend(other.map(|(name, line)| Need {
-            line,
-            key,
-            name,
-            wanted: Wanted::StartedBy,
-            stops: Stops::Slurmd,
-        }));
+    let asked = Asked { conf, release };
+    [
+        asked.users_and_folders(),
+        asked.files(),
+        asked.keys(),
+        asked.topologies(),
+        asked.database(),
+    ]
+    .concat()
+}
+
+/// The lines, and the release that is to read them.
+struct Asked<'a> {
+    conf: &'a [Line],
+    release: Option<Release>,
+}
+
+impl<'a> Asked<'a> {
+    fn given(&self, key: &str) -> Option<(&'a str, &'a Line)> {
+        last(self.conf, &key.to_ascii_lowercase())
     }
-    if let Some((value, line)) = given("PluginDir") {
-        let folders = value.split(':').filter(|folder| !folder.is_empty());
-        found.extend(folders.map(|name| Need {
-            line,
-            key: "PluginDir",
-            name,
-            wanted: Wanted::Folder,
-            stops: Stops::All,
-        }));
+
+    fn is_of(&self, span: Span) -> bool {
+        self.release
+            .is_none_or(|own| span.has(Series::of(own).number))
     }
-    for own in FILES.iter().filter(|own| is_of(own.releases)) {
-        let Some((name, line)) = given(own.key) else {
-            continue;
-        };
-        if name.to_ascii_lowercase().contains(own.word) {
+
+    fn users_and_folders(&self) -> Vec<Need<'a>> {
+        let mut found = Vec::new();
+        for key in ["SlurmUser", "SlurmdUser"] {
+            let user = self.given(key);
+            let user = user.filter(|(name, _)| *name != "root" && *name != "0");
+            found.extend(user.map(|(name, line)| Need {
+                line,
+                key,
+                name,
+                wanted: Wanted::User,
+                stops: Stops::All,
+            }));
+            let other = user.filter(|_| key == "SlurmdUser");
+            found.extend(other.map(|(name, line)| Need {
+                line,
+                key,
+                name,
+                wanted: Wanted::StartedBy,
+                stops: Stops::Slurmd,
+            }));
+        }
+        if let Some((value, line)) = self.given("PluginDir") {
+            let folders = value.split(':').filter(|folder| !folder.is_empty());
+            found.extend(folders.map(|name| Need {
+                line,
+                key: "PluginDir",
+                name,
+                wanted: Wanted::Folder,
+                stops: Stops::All,
+            }));
+        }
+        found
+    }
+
+    /// Files beside slurm.conf that no key's value names.
+    fn files(&self) -> Vec<Need<'a>> {
+        let mut found = Vec::new();
+        for own in FILES.iter().filter(|own| self.is_of(own.releases)) {
+            let Some((name, line)) = self.given(own.key) else {
+                continue;
+            };
+            if name.to_ascii_lowercase().contains(own.word) {
+                found.push(Need {
+                    line,
+                    key: own.key,
+                    name,
+                    wanted: Wanted::FileBeside(own.files),
+                    stops: own.stops,
+                });
+            }
+        }
+        found.extend(script_of_cli_filter(
+            self.conf,
+            self.is_of(NONE_IS_NO_CLI_FILTER),
+        ));
+        found
+    }
+
+    /// Keys of auth/jwt and auth/slurm.
+    fn keys(&self) -> Vec<Need<'a>> {
+        let mut found = Vec::new();
+        if let Some((name, line)) = self.given("AuthAltTypes")
+            && has_plugin(name, "auth/", "jwt")
+        {
             found.push(Need {
                 line,
-                key: own.key,
+                key: "AuthAltTypes",
                 name,
-                wanted: Wanted::FileBeside(own.files),
-                stops: own.stops,
+                wanted: Wanted::JwtKey,
+                stops: Stops::Slurmctld,
             });
         }
-    }
-    found.extend(script_of_cli_filter(conf, is_of(NONE_IS_NO_CLI_FILTER)));
-    if let Some((name, line)) = given("AuthAltTypes")
-        && has_plugin(name, "auth/", "jwt")
-    {
-        found.push(Need {
-            line,
-            key: "AuthAltTypes",
-            name,
-            wanted: Wanted::JwtKey,
-            stops: Stops::Slurmctld,
-        });
-    }
-    let files: &[&str] = if is_of(HAS_JWKS) { KEYS } else { KEY_ALONE };
-    for (key, kind, stops) in OF_SLURM_KEY {
-        let value =
-            given(key).filter(|(name, _)| is_of(HAS_AUTH_SLURM) && has_plugin(name, kind, "slurm"));
-        found.extend(value.map(|(name, line)| Need {
-            line,
-            key,
-            name,
-            wanted: Wanted::SlurmKey(files),
-            stops,
-        }));
-    }
-    for own in LINES.iter().filter(|own| is_of(own.releases)) {
-        let Some((name, line)) = given("TopologyPlugin") else {
-            continue;
+        let files: &[&str] = if self.is_of(HAS_JWKS) {
+            KEYS
+        } else {
+            KEY_ALONE
         };
-        if name.to_ascii_lowercase().contains(own.word) {
-            found.push(Need {
+        for (key, kind, stops) in OF_SLURM_KEY {
+            let value = self
+                .given(key)
+                .filter(|(name, _)| self.is_of(HAS_AUTH_SLURM) && has_plugin(name, kind, "slurm"));
+            found.extend(value.map(|(name, line)| Need {
                 line,
-                key: "TopologyPlugin",
+                key,
                 name,
-                wanted: Wanted::TopologyLine(own.line),
-                stops: own.stops,
-            });
+                wanted: Wanted::SlurmKey(files),
+                stops,
+            }));
         }
+        found
     }
-    if is_of(NAMES_TOPOLOGIES) {
-        // A large cluster has one for each of its nodes, and they are all in the same file.
-        found.extend(named_topologies(conf).next().map(|(line, name)| Need {
+
+    fn topologies(&self) -> Vec<Need<'a>> {
+        let mut found = Vec::new();
+        for own in LINES.iter().filter(|own| self.is_of(own.releases)) {
+            let Some((name, line)) = self.given("TopologyPlugin") else {
+                continue;
+            };
+            if name.to_ascii_lowercase().contains(own.word) {
+                found.push(Need {
+                    line,
+                    key: "TopologyPlugin",
+                    name,
+                    wanted: Wanted::TopologyLine(own.line),
+                    stops: own.stops,
+                });
+            }
+        }
+        if self.is_of(NAMES_TOPOLOGIES) {
+            // A large cluster has one for each of its nodes, and they are all in the same file.
+            found.extend(named_topologies(self.conf).next().map(|(line, name)| Need {
+                line,
+                key: "Topology",
+                name,
+                wanted: Wanted::Topology,
+                stops: Stops::Slurmctld,
+            }));
+        }
+        found
+    }
+
+    /// The database, and the QOS that it must have.
+    fn database(&self) -> Vec<Need<'a>> {
+        let given = self.given("AccountingStorageType");
+        let Some((name, line)) = given.filter(|own| is_database(own.0)) else {
+            return Vec::new();
+        };
+        let database = Need {
             line,
-            key: "Topology",
+            key: "AccountingStorageType",
             name,
-            wanted: Wanted::Topology,
+            wanted: Wanted::Database,
             stops: Stops::Slurmctld,
-        }));
-    }
-    let Some((name, line)) = given("AccountingStorageType").filter(|own| is_database(own.0)) else {
-        return found;
-    };
-    found.push(Need {
-        line,
-        key: "AccountingStorageType",
-        name,
-        wanted: Wanted::Database,
-        stops: Stops::Slurmctld,
-    });
-    let is_strict = is_of(QOS_MUST_BE_THERE);
-    for (line, key, name) in named_qos(conf).filter(|own| is_strict || own.1 == "QOS") {
-        found.push(Need {
+        };
+        let is_strict = self.is_of(QOS_MUST_BE_THERE);
+        let named = named_qos(self.conf).filter(|own| is_strict || own.1 == "QOS");
+        let named = named.map(|(line, key, name)| Need {
             line,
             key,
             name,
             wanted: Wanted::Qos,
             stops: Stops::Slurmctld,
         });
+        std::iter::once(database).chain(named).collect()
     }
-    found
 }
 
 /// The releases in which CliFilterPlugins= with `none` in it is none (`_validate_and_set_defaults`, common/read_config.c).
