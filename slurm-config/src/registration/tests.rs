@@ -44,7 +44,6 @@ const TWO: &str = "Name=gpu File=/dev/nvidia0 Cores=0-3\nName=gpu File=/dev/nvid
 const TYPED: &str = "Name=gpu Type=L40S File=/dev/nvidia0 Cores=0-3\n\
                      Name=gpu Type=L40S File=/dev/nvidia1 Cores=4-7\n";
 
-/// As a real 22.05.8 answered (`make test-gres`).
 #[test]
 fn slurmctld_passes_over_a_name_in_other_capitals() {
     let none = "drained: slurmd has 0 of 2 GPUs";
@@ -68,6 +67,7 @@ fn slurmctld_passes_over_a_name_in_other_capitals() {
     assert_eq!(told(&other, None), "drained: slurmd has 1 of 2 GPUs");
 }
 
+/// As a real 22.05.8 answered (`make test-gres`).
 #[test]
 fn types_are_compared_letter_by_letter_and_a_line_without_one_has_none() {
     assert_eq!(outcome(TWO, "gpu:2", None), "2 records");
