@@ -68,7 +68,7 @@ fn looked_at(world: &World<'_>, slurm: &Slurm, node: &Node) -> String {
         "the node's line and".to_owned()
     } else {
         format!(
-            "the node's line, but for {}, of which the machine's is not recorded,",
+            "the node's line without {} (not recorded of the machine) and",
             unheld.join(" and ")
         )
     };

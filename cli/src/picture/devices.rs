@@ -221,7 +221,7 @@ fn draw_head(svg: &mut Svg, tasks: Tasks<'_>, users: &[usize], label: &str, area
             let sizes = [(TITLE, 10.0), (TITLE - 1.5, 0.0), (TITLE - 3.0, 0.0)];
             let fits = |(size, room): &(f64, f64)| svg::width(&named, *size) <= area.width - room;
             let fitting = sizes.into_iter().find(fits);
-            let size = fitting.map_or(TITLE - 1.5, |(size, _)| size);
+            let size = fitting.map_or(TITLE - 3.0, |(size, _)| size);
             (named, size)
         }
         several => {

@@ -237,7 +237,9 @@ fn what_a_forecast_looked_at_is_said_as_it_was() {
     let without = |host: &Host| {
         let document = document(host, "24.11");
         let text = document["registration"]["looked_at"].as_str().unwrap();
-        text.starts_with("the node's line, but for RealMemory=, of which")
+        text.starts_with(
+            "the node's line without RealMemory= (not recorded of the machine) and its GPUs",
+        )
     };
     host.replace(NODES, "Gres=", "RealMemory=9000 Gres=");
     assert!(!without(&host));
