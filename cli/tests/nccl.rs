@@ -202,6 +202,21 @@ fn gpus_in_parts_are_ranks_of_their_own_and_shared_ones_are_refused_by_name() {
     assert_eq!(asked["pairs"][1]["type"], "SYS");
     let both = nccl(&["paths", path, "--gpus", "0000:81:00.0,0000:81:00.0/0"]);
     assert_eq!(both.status.code(), Some(2));
+    // A part has one name, so that none is named twice.
+    for entry in [
+        "0000:81:00.0/00",
+        "0000:81:00.0/0x1",
+        "0000:81:00.0/2",
+        "0/1",
+    ] {
+        let output = nccl(&["paths", path, "--gpus", &format!("0000:81:00.0/0,{entry}")]);
+        assert_eq!(output.status.code(), Some(2), "{entry}");
+        let said = stderr(&output);
+        assert!(
+            said.contains("a part of a GPU is its PCI address with /0 or /1"),
+            "{said}"
+        );
+    }
     // It is no machine with one GPU there.
     for args in [["emit", "--from", path], ["paths", "--from", path]] {
         let output = nccl(&args);

@@ -22,7 +22,8 @@ pub const MAX_VALUE_BYTES: usize = 253;
 /// How the class of a GPU begins (`graph/topo.cc` `kvDictPciClass`).
 pub(crate) const GPU_CLASS: &str = "0x03";
 
-/// The whole value as C's `strtol` with base 0 reads it: decimal, `0x` hex, leading 0 octal.
+/// A value that is a number as a whole, as C writes them: decimal, `0x` hex, leading 0 octal.  NCCL also takes one that other
+/// text follows ([`crate::settings::number`]).
 pub fn integer(text: &str) -> Option<i64> {
     let (sign, digits) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
     let value = if let Some(hex) = digits.strip_prefix("0x") {
@@ -166,7 +167,7 @@ mod tests {
     use super::integer;
 
     #[test]
-    fn numbers_are_read_as_by_strtol() {
+    fn numbers_are_whole_values() {
         for (text, value) in [
             ("12", Some(12)),
             ("-1", Some(-1)),

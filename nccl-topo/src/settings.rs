@@ -47,6 +47,15 @@ pub fn p2p_level(text: &str) -> Option<PathType> {
 /// The number that a value begins with, as C's `strtol` reads it with base 0; 0 where it begins with none, the largest
 /// where it is larger than any.
 pub fn number(text: &str) -> i64 {
+    leading(text, false)
+}
+
+/// The same with base 16.
+pub fn hexadecimal(text: &str) -> i64 {
+    leading(text, true)
+}
+
+fn leading(text: &str, is_hexadecimal: bool) -> i64 {
     let text = text.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);
     let (is_negative, text) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -56,6 +65,7 @@ pub fn number(text: &str) -> i64 {
     let hex = text.strip_prefix("0x").or(text.strip_prefix("0X"));
     let (base, digits) = match hex.filter(is_hex_digit) {
         Some(rest) => (16, rest),
+        None if is_hexadecimal => (16, text),
         None if text.starts_with('0') => (8, text),
         None => (10, text),
     };
@@ -98,6 +108,17 @@ mod tests {
         ];
         for (text, value) in all {
             assert_eq!(number(text), value, "{text}");
+        }
+        let all = [
+            ("5", 5),
+            ("0x5", 5),
+            ("a", 10),
+            ("010", 16),
+            ("5 x", 5),
+            ("", 0),
+        ];
+        for (text, value) in all {
+            assert_eq!(hexadecimal(text), value, "{text}");
         }
     }
 

@@ -2,8 +2,9 @@
 
 use nccl_topo::compare::compare;
 use nccl_topo::conf::{Setting, settings};
+use nccl_topo::reader;
 use nccl_topo::rules::Rules;
-use nccl_topo::{element, reader};
+use nccl_topo::settings::{hexadecimal, number};
 use topology::machine::Gpu;
 use topology::vendor::Collectives;
 
@@ -11,27 +12,36 @@ use super::report::{DoctorReport, Harm};
 use super::tree::{Tree, TreeError};
 use super::world::World;
 
-/// NCCL's configuration for all users (`misc/param.cc`, 2.30).
-const NCCL: Library = Library {
-    name: "NCCL",
-    path: "/etc/nccl.conf",
-};
-/// RCCL's, in the same form (rccl, `misc/param.cc` `initEnv`, ROCm 5.2.3 to 6.2, and 7.2 when run; before these it reads NCCL's).
-const RCCL: Library = Library {
-    name: "RCCL",
-    path: RCCL_PATH,
-};
-const RCCL_PATH: &str = "/etc/rccl.conf";
 /// The only version of a topology file that RCCL reads (rccl, `graph/xml.h`, ROCm 4.0 to 6.2, and 7.2 when run).
 const RCCL_VERSION: i64 = 2;
 /// The only version of a graph file that either reads (`graph/xml.h`, `NCCL_GRAPH_XML_VERSION`).
 const GRAPH_VERSION: i64 = 1;
 
-/// A library and its configuration file.
-#[derive(Clone, Copy)]
-struct Library {
-    name: &'static str,
-    path: &'static str,
+/// A library with its configuration file.
+#[derive(Debug, Clone, Copy)]
+enum Library {
+    Nccl,
+    Rccl,
+}
+
+impl Library {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Nccl => "NCCL",
+            Self::Rccl => "RCCL",
+        }
+    }
+
+    /// Its configuration for all users.
+    const fn path(self) -> &'static str {
+        match self {
+            // `misc/param.cc`, 2.30.
+            Self::Nccl => "/etc/nccl.conf",
+            // In the same form (rccl, `misc/param.cc` `initEnv`, ROCm 5.2.3 to 6.2, and 7.2 when run; before these it reads
+            // NCCL's).
+            Self::Rccl => "/etc/rccl.conf",
+        }
+    }
 }
 
 /// A line that names a file.
@@ -51,7 +61,13 @@ impl Named<'_> {
         missing: &str,
         report: &mut DoctorReport,
     ) -> Option<String> {
-        match tree.read(self.file) {
+        let read = if self.file.is_empty() {
+            // No file has an empty name, which `read` takes for the root.
+            Err(TreeError::Missing(String::new()))
+        } else {
+            tree.read(self.file)
+        };
+        match read {
             Ok(text) => Some(text),
             Err(TreeError::Missing(_)) => {
                 self.find(harm, "no such file", missing, report);
@@ -74,7 +90,7 @@ impl Named<'_> {
             harm,
             format!("{}: {what}", self.quoted),
             effect,
-            format!("{}: remove the line", self.library.path),
+            format!("{}: remove the line", self.library.path()),
         );
     }
 }
@@ -84,8 +100,8 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let mut makers = world.machine.gpus.iter().filter_map(Gpu::maker);
     let has_rccl = makers.any(|maker| matches!(maker.collectives, Collectives::Rccl(_)));
     let has_nccl = world.machine.nccl_gpus().next().is_some();
-    for (library, is_there) in [(RCCL, has_rccl), (NCCL, has_nccl)] {
-        if let Some(text) = tree.text(library.path).filter(|_| is_there) {
+    for (library, is_there) in [(Library::Rccl, has_rccl), (Library::Nccl, has_nccl)] {
+        if let Some(text) = tree.text(library.path()).filter(|_| is_there) {
             check_conf(world, tree, library, &text, report);
         }
     }
@@ -105,13 +121,13 @@ fn check_conf(
         };
         let named = Named {
             library,
-            quoted: format!("{}:{line}: {variable}={value}", library.path),
+            quoted: format!("{}:{line}: {variable}={value}", library.path()),
             file: value,
         };
-        match (variable, library.path) {
+        match (variable, library) {
             ("NCCL_GRAPH_FILE", _) => check_graph(world, tree, &named, report),
-            (_, RCCL_PATH) => check_rccl_topology(tree, &named, report),
-            _ => check_topology(world, tree, &named, report),
+            (_, Library::Rccl) => check_rccl_topology(tree, &named, report),
+            (_, Library::Nccl) => check_topology(world, tree, &named, report),
         }
     }
 }
@@ -123,8 +139,11 @@ fn check_rccl_topology(tree: &Tree, named: &Named<'_>, report: &mut DoctorReport
     let Some(text) = named.text(tree, Harm::SlowsJobs, missing, report) else {
         return;
     };
-    let what = match reader::read_elements(&text) {
-        Err(violation) => format!("line {violation}"),
+    let (what, why) = match reader::read_elements(&text) {
+        Err(violation) => (
+            format!("line {violation}"),
+            "RCCL cannot read the file".to_owned(),
+        ),
         Ok(elements) => {
             let Some(system) = elements.iter().find(|element| element.name == "system") else {
                 return named.skip(
@@ -133,17 +152,21 @@ fn check_rccl_topology(tree: &Tree, named: &Named<'_>, report: &mut DoctorReport
                 );
             };
             match system.get("version") {
-                Some(version) if c_number(version) == RCCL_VERSION => {
+                Some(version) if number(version) == RCCL_VERSION => {
                     return named.skip("whether the file is of this host", report);
                 }
-                Some(version) => format!("the file is of version {}", version),
-                None => "the file has no version".to_owned(),
+                Some(version) => (
+                    format!("the file is of version \"{version}\""),
+                    format!("RCCL takes version {RCCL_VERSION} alone (NCCL's is 1)"),
+                ),
+                None => (
+                    "the file has no version".to_owned(),
+                    format!("RCCL takes version {RCCL_VERSION} alone"),
+                ),
             }
         }
     };
-    let effect = format!(
-        "RCCL takes version {RCCL_VERSION} alone and ends each program that has several GPUs at another (NCCL's is 1)"
-    );
+    let effect = format!("{why}, and each program that has several GPUs ends");
     named.find(Harm::StopsJobs, &what, effect, report);
 }
 
@@ -192,14 +215,14 @@ fn check_topology(world: &World<'_>, tree: &Tree, named: &Named<'_>, report: &mu
         Harm::SlowsJobs,
         format!("{version}{} {verb}: {first} ({} differences in all)", named.quoted, problems.len()),
         "NCCL plans its channels for another host, or fails; the plugin does not set NCCL_TOPO_FILE, because the site has",
-        format!("{}: remove the line (`gpu-numa nccl check {}` lists what differs)", NCCL.path, named.file),
+        format!("{}: remove the line (`gpu-numa nccl check {}` lists what differs)", named.library.path(), named.file),
     );
 }
 
 /// Where the file cannot be opened, has another version or names a GPU that is not there, no communicator starts
 /// (`graph/xml.cc` `ncclTopoGetXmlGraphFromFile`, `graph/search.cc` `ncclTopoGetChannelFromXml`, where `dev` is hexadecimal).
 fn check_graph(world: &World<'_>, tree: &Tree, named: &Named<'_>, report: &mut DoctorReport) {
-    let library = named.library.name;
+    let library = named.library.name();
     let stops = format!("{library} starts no communicator, which ends the program");
     let Some(text) = named.text(tree, Harm::StopsJobs, &stops, report) else {
         return;
@@ -212,12 +235,10 @@ fn check_graph(world: &World<'_>, tree: &Tree, named: &Named<'_>, report: &mut D
     };
     let version = elements.iter().find(|element| element.name == "graphs");
     match version.map(|graphs| graphs.get("version")) {
-        Some(Some(version)) if c_number(version) == GRAPH_VERSION => {}
+        Some(Some(version)) if number(version) == GRAPH_VERSION => {}
         Some(Some(version)) => {
-            let what = format!(
-                "the file is of version {}, and {GRAPH_VERSION} alone is taken",
-                version
-            );
+            let what =
+                format!("the file is of version \"{version}\", and {GRAPH_VERSION} alone is taken");
             return named.find(Harm::StopsJobs, &what, stops, report);
         }
         Some(None) => return named.find(Harm::StopsJobs, "the file has no version", stops, report),
@@ -231,21 +252,19 @@ fn check_graph(world: &World<'_>, tree: &Tree, named: &Named<'_>, report: &mut D
     let by_number = elements
         .iter()
         .filter(|element| element.name == "gpu" && element.get("rank").is_none());
-    let numbers = by_number.filter_map(|gpu| usize::from_str_radix(gpu.get("dev")?, 16).ok());
-    let there = match named.library.path {
-        RCCL_PATH => world.machine.gpus.len(),
-        _ => world.machine.nccl_gpus().count(),
+    let numbers = by_number.filter_map(|gpu| usize::try_from(hexadecimal(gpu.get("dev")?)).ok());
+    let there = match named.library {
+        Library::Rccl => world.machine.gpus.len(),
+        Library::Nccl => world.machine.nccl_gpus().count(),
     };
     match numbers.max() {
         Some(last) if last >= there => {
-            let what = format!("the file is for {} GPUs, this host has {there}", last + 1);
+            let what =
+                format!("the file names GPUs up to number {last}, this host has {there}, from 0");
             named.find(Harm::StopsJobs, &what, stops, report);
         }
-        Some(last) => named.skip(
-            &format!(
-                "a communicator that has not just the file's {} GPUs does not start",
-                last + 1
-            ),
+        Some(_) => named.skip(
+            &format!("{library} starts only communicators of exactly the GPUs that the file names"),
             report,
         ),
         None => named.skip(
@@ -253,14 +272,4 @@ fn check_graph(world: &World<'_>, tree: &Tree, named: &Named<'_>, report: &mut D
             report,
         ),
     }
-}
-
-/// A number as C's `strtol` with base 0 finds it at the beginning of a text; 0 where there is none.
-fn c_number(text: &str) -> i64 {
-    let text = text.trim_start();
-    let ends = (1..=text.len())
-        .rev()
-        .filter(|end| text.is_char_boundary(*end));
-    let mut numbers = ends.filter_map(|end| element::integer(text.get(..end)?));
-    numbers.next().unwrap_or(0)
 }

@@ -39,7 +39,8 @@ use view::{PathsView, View, is_alike};
   gpu-numa nccl paths topo.xml --gpus 0000:03:00.0,0000:83:00.0 --json
   gpu-numa nccl paths --from /srv/recorded/node7 --hosts 2 --p2p off
 
-Computed as NCCL 2.30.7 does, with one rank per GPU, or per part of it where the file has parts (MLOPart); --nccl names another version.  Without FILE, the file is that of \
+Computed as NCCL 2.30.7 does where no libnccl is found here and --nccl names no other version; the first line names the \
+versions that the page is of.  There is one rank per GPU, or per part of it where the file has parts (MLOPart).  Without FILE, the file is that of \
 gpu-numa nccl emit.  --gpus lists the ranks in order.  With a machine, sockets and NVLinks are the machine's; without \
 one, each <cpu> of the file counts as a socket.
 
@@ -48,8 +49,8 @@ whole (NCCL_NET_DISABLE_INTRA=1).")]
 pub(crate) struct PathsOf {
     /// The topology file [default: that of gpu-numa nccl emit]
     file: Option<PathBuf>,
-    /// The communicator's GPUs in rank order: numbers in file order, or PCI addresses; with /0 or /1 a part of a GPU
-    /// (MLOPart)
+    /// The communicator's GPUs in rank order: numbers in file order, or PCI addresses; an address with /0 or /1
+    /// is a part of a GPU (MLOPart)
     #[arg(long, value_name = "LIST")]
     gpus: Option<String>,
     /// Equal hosts of the job
@@ -449,7 +450,8 @@ fn gpu(system: &System, all: &[String], entry: &str) -> Result<String, CommandEr
     };
     found.ok_or_else(|| {
         CommandError::Argument(format!(
-            "--gpus \"{entry}\": no such GPU in the file; expected a number from 0 or one of {}",
+            "--gpus \"{entry}\": no such GPU in the file; expected a number from 0 or one of {}; a part of a GPU is its PCI \
+             address with /0 or /1",
             all.join(", ")
         ))
     })

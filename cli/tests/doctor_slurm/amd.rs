@@ -225,12 +225,12 @@ fn a_topology_file_of_nccls_in_rccls_configuration_is_found() {
     for (text, finding) in [
         (
             "<system version=\"1\"></system>",
-            Some("the file is of version 1"),
+            Some("the file is of version \"1\""),
         ),
         ("<system></system>", Some("the file has no version")),
         (
             "<?xml version=\"1.0\"?>\n<system version=\"2\"></system>",
-            Some("line 1: an XML header, which NCCL's reader does not accept"),
+            Some("line 1: an XML header, which neither NCCL nor RCCL accepts"),
         ),
         (
             "<!-- <system version=\"1\"> -->\n<system version=\"2\"></system>",
@@ -246,6 +246,14 @@ fn a_topology_file_of_nccls_in_rccls_configuration_is_found() {
         let finding = finding
             .map(|finding| format!("/etc/rccl.conf:2: NCCL_TOPO_FILE=/opt/topo.xml: {finding}"));
         assert_eq!(evidence(), Vec::from_iter(finding), "{text}");
+        for effect in parts(&host, "24.11.5", "nccl-conf", "effect") {
+            let is_of_version = !text.starts_with("<?xml");
+            assert_eq!(
+                effect.contains("takes version 2 alone"),
+                is_of_version,
+                "{effect}"
+            );
+        }
     }
     host.write("etc/rccl.conf", "NCCL_GRAPH_FILE=/opt/graph.xml\n");
     assert_eq!(

@@ -157,15 +157,24 @@ fn nccls_configuration_of_another_host_is_found() {
     for (text, finding) in [
         (
             graph("1", "7"),
-            Some("the file is for 8 GPUs, this host has 4"),
+            Some("the file names GPUs up to number 7, this host has 4, from 0"),
         ),
         (
             graph("1", "a"),
-            Some("the file is for 11 GPUs, this host has 4"),
+            Some("the file names GPUs up to number 10, this host has 4, from 0"),
         ),
         (
+            graph("1", "0x5 "),
+            Some("the file names GPUs up to number 5, this host has 4, from 0"),
+        ),
+        (graph("1x", "0x3"), None),
+        (
             graph("2", "3"),
-            Some("the file is of version 2, and 1 alone is taken"),
+            Some("the file is of version \"2\", and 1 alone is taken"),
+        ),
+        (
+            graph("", "3"),
+            Some("the file is of version \"\", and 1 alone is taken"),
         ),
         (graph("1", "3"), None),
         (graph("0x1", "3"), None),
@@ -176,7 +185,7 @@ fn nccls_configuration_of_another_host_is_found() {
         (String::new(), None),
         (
             "<?xml version=\"1.0\"?>\n".to_owned() + &graph("1", "3"),
-            Some("line 1: an XML header, which NCCL's reader does not accept"),
+            Some("line 1: an XML header, which neither NCCL nor RCCL accepts"),
         ),
     ] {
         host.write("opt/graph.xml", &text);
@@ -184,6 +193,19 @@ fn nccls_configuration_of_another_host_is_found() {
         let expected: Vec<String> = expected.into_iter().chain([missing.to_owned()]).collect();
         assert_eq!(found(), expected, "{text}");
     }
+    host.write("etc/nccl.conf", "NCCL_GRAPH_FILE=\nNCCL_TOPO_FILE=\n");
+    let all = findings(&host, "24.11").into_iter();
+    let own: Vec<String> = all
+        .filter(|finding| finding["check"] == "nccl-conf")
+        .map(|finding| finding["evidence"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        own,
+        [
+            "/etc/nccl.conf:1: NCCL_GRAPH_FILE=: no such file",
+            "/etc/nccl.conf:2: NCCL_TOPO_FILE=: no such file"
+        ]
+    );
 }
 
 #[test]

@@ -10,8 +10,8 @@ use crate::reader::System;
 /// Between the `busid` of a GPU and the number of its part, in the name of a rank's GPU.
 const MARK: char = '/';
 
-/// The most parts of a GPU (`graph/topo.h` `NCCL_TOPO_MLOPART_DEV_MAX`).
-const MOST_PARTS: i64 = 2;
+/// The parts that a GPU can have (`graph/topo.h` `NCCL_TOPO_MLOPART_DEV_MAX`), each with the one way to name it.
+const PARTS: [(&str, i64); 2] = [("0", 0), ("1", 1)];
 
 /// What a rank holds by its name: `0000:03:00.0`, or `0000:03:00.0/1` for the second part of that GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl<'r> Held<'r> {
     /// From a name; one that names no part that can be is taken as it is.
     pub fn of(name: &'r str) -> Self {
         let parts = name.split_once(MARK).and_then(|(busid, part)| {
-            let part = integer(part).filter(|part| (0..MOST_PARTS).contains(part))?;
+            let (_, part) = PARTS.into_iter().find(|(name, _)| *name == part)?;
             Some((busid, part))
         });
         match parts {
@@ -93,4 +93,26 @@ fn gpus_where(system: &System, test: impl Fn(&Element) -> bool) -> Vec<String> {
         }
     });
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_has_one_name() {
+        for (name, part) in [
+            ("0000:16:00.0/0", Some(0)),
+            ("0000:16:00.0/1", Some(1)),
+            ("0000:16:00.0/00", None),
+            ("0000:16:00.0/0x1", None),
+            ("0000:16:00.0/2", None),
+            ("0000:16:00.0", None),
+        ] {
+            let held = Held::of(name);
+            assert_eq!(held.part, part, "{name}");
+            let busid = if part.is_some() { "0000:16:00.0" } else { name };
+            assert_eq!(held.busid, busid, "{name}");
+        }
+    }
 }

@@ -43,10 +43,10 @@ impl fmt::Display for Violation {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// An XML header.
-    #[error("an XML header, which NCCL's reader does not accept")]
+    #[error("an XML header, which neither NCCL nor RCCL accepts")]
     Header,
     /// A document type or another declaration.
-    #[error("a declaration, which NCCL's reader does not accept")]
+    #[error("a declaration, which neither NCCL nor RCCL accepts")]
     Declaration,
     /// Something else than space or line break between tags.
     #[error(

@@ -7,6 +7,7 @@ use topology::pci::PciAddress;
 use super::finding::{Effect, Problem, Violation};
 use crate::element::{Element, GPU_CLASS, integer};
 use crate::rules::{self, pci_speed};
+use crate::settings::number;
 
 /// Attributes that NCCL adds to an element where they are missing.
 pub(super) fn added_by_nccl(name: &str) -> &'static [&'static str] {
@@ -121,9 +122,9 @@ impl Rules<'_> {
         self.any(system);
         let because = "NCCL refuses the file";
         let version = self.need(system, Effect::Fatal, "version", because);
-        match version.map(integer) {
-            None | Some(Some(1)) => {}
-            Some(Some(2)) => self.bad(
+        match version.map(number) {
+            None | Some(1) => {}
+            Some(2) => self.bad(
                 system,
                 Effect::Fatal,
                 "version",

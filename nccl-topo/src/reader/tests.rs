@@ -218,6 +218,10 @@ fn a_model_is_filled_in_with_the_family_alone() {
 fn the_version_must_be_there_and_be_one() {
     assert_fatal("<system>\n</system>", "no version");
     assert_fatal("<system version=\"2\">\n</system>", "version is \"2\"");
+    assert_fatal("<system version=\"x1\">\n</system>", "version is \"x1\"");
+    // Text after the number is passed over.
+    let reading = read(&file("").replace("<system version=\"1\"", "<system version=\"01x\""));
+    assert!(reading.system.is_some(), "{:?}", reading.violations);
 }
 
 #[test]
