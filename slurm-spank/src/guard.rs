@@ -2,12 +2,11 @@
 
 use std::ffi::c_int;
 
-use ffi::spank::log::To;
+use ffi::spank::log::{To, write_line};
 use launch::observe::Came;
 use launch::variables::{Recorded, TaskEnvironment};
 use topology::words;
 
-use crate::log;
 use crate::step::Step;
 
 /// What every hook returns.
@@ -56,11 +55,11 @@ fn run<T>(name: &str, body: impl FnOnce() -> T) -> Option<T> {
     let result = ffi::guard::run(log_panic, body);
     if result.is_none() {
         let line = words::internal_fault(name);
-        log::say(To::Error, &line);
+        write_line(To::Error, &format!("gpu-numa-bind: {line}"));
     }
     result
 }
 
 fn log_panic(what: &str) {
-    log::say(To::Info, &what);
+    write_line(To::Info, &format!("gpu-numa-bind: {what}"));
 }

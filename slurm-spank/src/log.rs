@@ -3,10 +3,9 @@
 //! Used before the fork only.  It holds no lock and no buffer; `tracing`'s own registry is this library's
 //! copy, which no other thread of slurmstepd touches.
 
-use std::fmt::{Debug, Display, Write as _};
+use std::fmt::{Debug, Write as _};
 
 use ffi::spank::log::{To, write_line};
-use topology::text::whole_line;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -27,14 +26,14 @@ impl Subscriber for ToSlurm {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = Line(String::new());
+        let mut line = Line("gpu-numa-bind:".to_owned());
         event.record(&mut line);
         let to = match *event.metadata().level() {
             Level::ERROR | Level::WARN => To::Error,
             Level::INFO => To::Info,
             _ => To::Debug,
         };
-        say(to, &line.0.trim_start());
+        write_line(to, &line.0);
     }
 
     fn enter(&self, _: &Id) {}
@@ -51,11 +50,6 @@ impl Visit for Line {
             name => write!(self.0, " {name}={value:?}"),
         };
     }
-}
-
-/// Hands one line to Slurm; what is not seen as itself in it is replaced.
-pub(crate) fn say(to: To, what: &dyn Display) {
-    write_line(to, whole_line(&format!("gpu-numa-bind: {what}")));
 }
 
 /// Makes Slurm's logger the receiver of all events of this library.

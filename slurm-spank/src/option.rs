@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_int};
 use std::sync::Mutex;
 
-use ffi::spank::log::To;
+use ffi::spank::log::{To, write_line};
 use ffi::spank::sys::OptionCallback;
 use ffi::spank::{Context, Spank, context};
 use launch::site::{Asked, SiteConfig, VARIABLE};
@@ -46,7 +46,7 @@ pub(crate) fn config() -> &'static SiteConfig {
 pub(crate) fn take(text: &str, remote: bool) -> c_int {
     let text = if text == "(null)" { "" } else { text };
     if !remote && let Err(problem) = Items::parse(text) {
-        log::say(To::Error, &problem);
+        write_line(To::Error, &format!("gpu-numa-bind: {problem}"));
         return -1;
     }
     if let Ok(mut given) = GIVEN.lock() {
@@ -68,11 +68,11 @@ pub(crate) fn check_where_typed() {
         && let Err(problem) = Items::parse(&text)
     {
         let line = words::variable_left_out(&problem);
-        log::say(To::Error, &line);
+        write_line(To::Error, &format!("gpu-numa-bind: {line}"));
     }
     for problem in &config().problems {
         let line = words::argument_left_out(problem);
-        log::say(To::Error, &line);
+        write_line(To::Error, &format!("gpu-numa-bind: {line}"));
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use ffi::spank::Spank;
-use ffi::spank::log::To;
+use ffi::spank::log::{To, write_line};
 use ffi::spank::sys;
 use launch::host::SnapshotFault;
 use launch::host::UnknownHost;
@@ -22,7 +22,6 @@ use topology::pci::PciAddress;
 use topology::set::{CpuSet, NodeSet};
 use topology::words::{self, Voice};
 
-use crate::log;
 use crate::step::{Step, StepKind};
 
 /// The most tasks of a host whose trouble is said one by one.
@@ -30,7 +29,7 @@ const MOST_TROUBLED: usize = 8;
 
 /// Says one line on the user's stderr.
 pub(crate) fn say(line: &str) {
-    log::say(To::User, &line);
+    write_line(To::User, &format!("gpu-numa-bind: {line}"));
 }
 
 /// Slurm's name of this host, with the step's where several steps may speak on one terminal.

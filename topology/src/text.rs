@@ -26,9 +26,6 @@ pub fn plain(text: &str) -> String {
 
 /// A line for a log, of any length: what is no printable character, line breaks among them, is U+FFFD.
 pub fn whole_line(text: &str) -> String {
-    if is_ascii_line(text) {
-        return text.to_owned();
-    }
     text.chars().map(shown).collect()
 }
 
@@ -36,11 +33,10 @@ pub fn whole_line(text: &str) -> String {
 fn is_plain(text: &str) -> bool {
     let bytes = text.as_bytes();
     let ends = (bytes.first(), bytes.last());
-    bytes.len() <= LONGEST && ends.0 != Some(&b' ') && ends.1 != Some(&b' ') && is_ascii_line(text)
-}
-
-fn is_ascii_line(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+    bytes.len() <= LONGEST
+        && ends.0 != Some(&b' ')
+        && ends.1 != Some(&b' ')
+        && bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 fn shown(c: char) -> char {
@@ -126,7 +122,8 @@ pub(crate) fn read_sentences<'de, D: Deserializer<'de>>(
                     None
                 })
             };
-            let sentences = few(std::iter::from_fn(next).map(|text| whole_line(&text)));
+            let sentences =
+                few(std::iter::from_fn(next).map(|text| text.chars().map(shown).collect()));
             error.map_or(Ok(sentences), Err)
         }
     }

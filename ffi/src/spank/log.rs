@@ -17,9 +17,14 @@ pub enum To {
     Debug,
 }
 
-/// Hands one line to Slurm, of which the caller knows that it is safe to show; one with a NUL is not said.
-pub fn write_line(to: To, line: String) {
-    let Ok(text) = CString::new(line) else {
+/// Hands one line to Slurm; a NUL in it ends it, any other control character becomes a blank.
+pub fn write_line(to: To, line: &str) {
+    let clean: String = line
+        .chars()
+        .take_while(|c| *c != '\0')
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    let Ok(text) = CString::new(clean) else {
         return;
     };
     let function = match to {
