@@ -3,9 +3,9 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ffi::linux::fork::Forked;
+use ffi::linux::fork::{Forked, ends_within};
 
 /// How long an ended child may take to be gone.
 const END_TIME: Duration = Duration::from_millis(500);
@@ -137,19 +137,7 @@ impl Started {
 
     /// Whether the child ends within `time`.
     fn is_gone(&mut self, time: Duration) -> bool {
-        let start = Instant::now();
-        // Most end at once: a whole millisecond would be a tenth of what `show` takes.
-        let mut pause = Duration::from_micros(50);
-        loop {
-            if self.has_ended() {
-                return true;
-            }
-            if start.elapsed() > time {
-                return false;
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(1));
-        }
+        ends_within(time, || self.has_ended())
     }
 }
 
@@ -188,6 +176,8 @@ pub(crate) fn read_marked_line(output: &mut Output, mark: u8) -> io::Result<Vec<
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     fn shell(script: &str) -> Command {

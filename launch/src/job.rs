@@ -90,7 +90,7 @@ pub enum Group {
 impl Group {
     /// Its processes in the `/proc` below `root`, in the order of their numbers, the calling one and Slurm's own left out.
     pub fn pids(&self, root: &Path) -> Vec<u32> {
-        let parents = read_parents(root);
+        let Parents(parents) = Parents::read(root);
         let first: BTreeSet<u32> = match self {
             Self::Job(job) => {
                 let all = parents.iter();
@@ -154,14 +154,16 @@ fn is_of_job(root: &Path, pid: u32, job: &str) -> bool {
     own_job(&environment).is_some_and(|own| is_pbs_job(&own, job))
 }
 
-/// Which process started which.
+/// Every process and the one that started it; a process whose parent has ended has got another, usually the first.
 #[derive(Debug)]
 pub struct Parents(BTreeMap<u32, u32>);
 
 impl Parents {
     /// Of all processes in the `/proc` below `root`.
     pub fn read(root: &Path) -> Self {
-        Self(read_parents(root))
+        let names = Folder::proc(root).names();
+        let pids = names.iter().filter_map(|name| name.parse().ok());
+        Self(pids.map(|pid| (pid, read_parent(root, pid))).collect())
     }
 
     /// Whether process `starter` started process `pid`, or one that did.
@@ -170,16 +172,6 @@ impl Parents {
         // A recorded list may go round.
         above.take(self.0.len()).any(|parent| *parent == starter)
     }
-}
-
-/// Every process and the one that started it; a process whose parent has ended has got another, usually the first.
-fn read_parents(root: &Path) -> BTreeMap<u32, u32> {
-    let names = Folder::proc(root).names();
-    names
-        .iter()
-        .filter_map(|name| name.parse().ok())
-        .map(|pid| (pid, read_parent(root, pid)))
-        .collect()
 }
 
 fn with_started(parents: &BTreeMap<u32, u32>, mut pids: BTreeSet<u32>) -> BTreeSet<u32> {

@@ -7,14 +7,14 @@
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
-use std::fs::{self, Metadata};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ffi::linux::asked::{Asked, Silent};
-use ffi::linux::file::read_first;
+use ffi::linux::file::{read_first, read_first_of};
 use topology::sysfs::Inside;
 
 /// How long a process is waited for.  A numa_maps of a terabyte in small pages takes the kernel some seconds.
@@ -28,17 +28,18 @@ const LARGEST: usize = 60 << 20;
 const MOST_NAMES: usize = 1 << 20;
 
 thread_local! {
-    static CHILD: RefCell<Child> = const { RefCell::new(Child { is_wanted: false, is_missing: false, has_met_silence: false, asked: None, unread: Unread { silent: Vec::new(), lacks_child: false }, waited: Duration::ZERO }) };
+    static CHILD: RefCell<Child> = RefCell::default();
 }
 
 /// What reads for this thread.
+#[derive(Default)]
 struct Child {
     is_wanted: bool,
     /// It could not be started, and is not tried again.
     is_missing: bool,
-    has_met_silence: bool,
     asked: Option<Asked>,
     unread: Unread,
+    /// For files that did not answer; zero until one did not.
     waited: Duration,
 }
 
@@ -157,9 +158,9 @@ impl<'r> Folder<'r> {
         if !self.is_live() {
             return self.inside(|root| read_recorded(root, &file.path, limit));
         }
-        let is_own_memory = matches!(name, "cmdline" | "environ" | "numa_maps");
-        let is_own = self.path.split('/').nth(1) == Some(std::process::id().to_string().as_str());
-        if is_own_memory && !is_own {
+        let is_of_memory = matches!(name, "cmdline" | "environ" | "numa_maps");
+        let is_ours = || self.path.split('/').nth(1) == Some(&std::process::id().to_string());
+        if is_of_memory && !is_ours() {
             return CHILD.with_borrow_mut(|child| child.read(&file.path(), limit));
         }
         read_first(&file.path(), limit)
@@ -172,15 +173,10 @@ impl<'r> Folder<'r> {
 
 fn read_recorded(root: &Inside, path: &str, limit: usize) -> io::Result<(Vec<u8>, bool)> {
     let file = root.open_file(path, false)?;
-    if !Metadata::is_file(&file.metadata()?) {
+    if !file.metadata()?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut bytes = Vec::new();
-    let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(one_more).read_to_end(&mut bytes)?;
-    let is_all = bytes.len() <= limit;
-    bytes.truncate(limit);
-    Ok((bytes, is_all))
+    read_first_of(file, limit)
 }
 
 impl Child {
@@ -205,10 +201,10 @@ impl Child {
         let asked = self.asked.as_mut().ok_or(io::ErrorKind::ResourceBusy)?;
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         let question = [&limit.to_le_bytes(), path.as_os_str().as_bytes()].concat();
-        let patience = if self.has_met_silence {
-            LESS_PATIENCE
-        } else {
+        let patience = if self.waited.is_zero() {
             PATIENCE
+        } else {
+            LESS_PATIENCE
         };
         let start = Instant::now();
         match asked.ask(&question, patience, PATIENCE) {
@@ -219,7 +215,6 @@ impl Child {
             Ok(None) => Err(io::ErrorKind::PermissionDenied.into()),
             Err(Silent) => {
                 self.asked = None;
-                self.has_met_silence = true;
                 self.waited += start.elapsed();
                 self.unread.silent.push(name);
                 Err(io::ErrorKind::TimedOut.into())

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::fork::{Forked, fork_answer};
+use super::fork::{Forked, ends_within, fork_answer};
 use crate::errno::Errno;
 
 /// The most bytes of a question or an answer.
@@ -128,12 +128,7 @@ impl Drop for Asked {
     fn drop(&mut self) {
         self.child.kill();
         // Its status is taken where it ends at once, as one that waits for a lock does.
-        for _ in 0..20 {
-            if self.child.has_ended() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        ends_within(Duration::from_millis(20), || self.child.has_ended());
     }
 }
 

@@ -177,9 +177,17 @@ pub(super) fn read_opened_text(file: File, path: &Path, limit: u64) -> Result<St
 /// # Errors
 /// What the kernel answers, such as that the process has ended.
 pub fn read_first(path: &Path, limit: usize) -> std::io::Result<(Vec<u8>, bool)> {
+    read_first_of(File::open(path)?, limit)
+}
+
+/// The same of a file that is open.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn read_first_of(file: File, limit: usize) -> std::io::Result<(Vec<u8>, bool)> {
     let mut bytes = Vec::new();
     let one_more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    File::open(path)?.take(one_more).read_to_end(&mut bytes)?;
+    file.take(one_more).read_to_end(&mut bytes)?;
     let is_all = bytes.len() <= limit;
     bytes.truncate(limit);
     Ok((bytes, is_all))

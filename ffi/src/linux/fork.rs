@@ -5,12 +5,30 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::errno::Errno;
 use crate::linux::process::exit_now;
+
+/// Whether a child, of which `has_ended` says whether it has, ends within `time`.
+pub fn ends_within(time: Duration, mut has_ended: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    // Most end at once: a whole millisecond would be a tenth of what `show` takes.
+    let mut pause = Duration::from_micros(50);
+    loop {
+        if has_ended() {
+            return true;
+        }
+        if start.elapsed() > time {
+            return false;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(1));
+    }
+}
 
 /// A child that answers.
 #[derive(Debug)]
