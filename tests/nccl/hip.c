@@ -32,7 +32,7 @@ int main(void) {
     if (!result) result = ncclGroupEnd();
     FILE *maps = fopen("/proc/self/maps", "r");
     while (maps && fgets(line, sizeof line, maps))
-        if (strstr(line, "gpu_numa") || strstr(line, "gpu-numa")) printf("loaded %s", line);
+        if (strstr(line, "gpu_numa") || strstr(line, "gpu-numa.so") || strstr(line, "/dev/shm/gpu-numa")) printf("loaded %s", line);
     for (int device = 0; !result && device < count; device++) ncclCommDestroy(communicators[device]);
     printf("started: %d %s\n", result, ncclGetErrorString(result));
     fflush(stdout);
