@@ -5,29 +5,23 @@
 pub struct Setting<'t> {
     /// Line of the file, from 1.
     pub line: usize,
-    /// The variable, with any blanks around its name.
-    pub variable: &'t str,
     /// Its value, with any blanks around it.
     pub value: &'t str,
 }
 
-/// What a file sets, line by line; of a variable the first line counts.
-pub fn settings(text: &str) -> impl Iterator<Item = Setting<'_>> {
-    let lines = (1..).zip(text.lines());
-    lines.filter_map(|(line, text)| {
-        let (variable, value) = text.split_once('=')?;
-        (!text.starts_with('#')).then_some(Setting {
-            line,
-            variable,
-            value,
-        })
+/// The line of a file that sets a variable, which is the first of several; none where none does.
+pub fn setting_of<'t>(text: &'t str, variable: &str) -> Option<Setting<'t>> {
+    let mut lines = (1..).zip(text.lines());
+    lines.find_map(|(line, text)| {
+        let (own, value) = text.split_once('=')?;
+        // A comment's variable is not one that is asked for.
+        (own == variable).then_some(Setting { line, value })
     })
 }
 
 /// What a file sets a variable to; none where it does not.
 pub fn set_in<'t>(text: &'t str, variable: &str) -> Option<&'t str> {
-    let mut own = settings(text).filter(|setting| setting.variable == variable);
-    own.next().map(|setting| setting.value)
+    setting_of(text, variable).map(|setting| setting.value)
 }
 
 #[cfg(test)]

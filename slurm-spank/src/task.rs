@@ -99,10 +99,7 @@ fn bind_task(
         task.report.trouble_of_task(&remark);
     }
     let binds = bind.asked.settings.policy != Policy::None;
-    if binds
-        && host.machine.nccl_gpus().next().is_some()
-        && bind.files.lacks_log(bind.asked.settings.nccl)
-    {
+    if binds && host.machine.has_nccl_gpus() && bind.files.lacks_log(bind.asked.settings.nccl) {
         task.report.no_profiler();
     }
     // One that is stale is root's to renew; slurmd's log has it (`read_step`).

@@ -689,6 +689,11 @@ impl Machine {
         self.gpus.iter().filter(|gpu| gpu.has_nccl())
     }
 
+    /// Whether it has such a GPU.
+    pub fn has_nccl_gpus(&self) -> bool {
+        self.nccl_gpus().next().is_some()
+    }
+
     /// Whether the source could not show the links of a GPU that may have some; also where it shows that xGMI leads from it to
     /// others, and not how many links there are.
     pub fn hides_links_of(&self, gpu: &Gpu) -> bool {

@@ -8,7 +8,7 @@ use super::world::World;
 pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(tree) = &world.tree else { return };
     // Nothing of ours in a container's environment names a file but for NCCL.
-    if world.machine.nccl_gpus().next().is_none() {
+    if !world.machine.has_nccl_gpus() {
         return;
     }
     let effect = "in a container NCCL_TOPO_FILE names a file that does not exist there: NCCL warns and detects the topology itself";

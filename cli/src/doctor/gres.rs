@@ -133,15 +133,15 @@ fn check_names(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorReport
         return;
     }
     for name in ["gpu", "shard", "mps"] {
-        let lines = gres.every.iter().filter(|line| line.is_misspelt(name));
-        let places: Vec<String> = lines.clone().map(|line| line.line.place()).collect();
-        let Some((first, places)) = lines.clone().next().zip(places.split_first()) else {
+        let mut lines = gres.every.iter().filter(|line| line.is_misspelt(name));
+        let Some(first) = lines.next() else {
             continue;
         };
-        let others = if places.1.is_empty() {
+        let others: Vec<String> = lines.map(|line| line.line.place()).collect();
+        let others = if others.is_empty() {
             String::new()
         } else {
-            format!(" (and {})", places.1.join(", "))
+            format!(" (and {})", others.join(", "))
         };
         report.find(
             "gres-key",
@@ -149,7 +149,7 @@ fn check_names(world: &World<'_>, gres: &NodeGres<'_>, report: &mut DoctorReport
             format!("{}{others}: the GRES is called {name}", first.line.quote("Name")),
             "slurmctld compares names letter by letter and passes over what the line declares (\"duplicate plugin ID\"): it finds too few and \
              drains the node",
-            format!("{}{others}: Name={name}", places.0),
+            format!("{}{others}: Name={name}", first.line.place()),
         );
     }
 }

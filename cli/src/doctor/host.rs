@@ -187,7 +187,7 @@ fn check_snapshot(world: &World<'_>, tree: &Tree, report: &mut DoctorReport) {
     } else {
         "systemctl enable --now gpu-numa-bind.service (or run `gpu-numa snapshot`)"
     };
-    let effect = if world.machine.nccl_gpus().next().is_some() {
+    let effect = if world.machine.has_nccl_gpus() {
         "the plugin reads /sys at every step instead, and NCCL gets no corrected topology file"
     } else {
         "the plugin reads /sys at every step instead"

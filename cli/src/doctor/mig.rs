@@ -161,18 +161,18 @@ fn check_given_whole(world: &World<'_>, gres: &NodeGres<'_>, report: &mut Doctor
             instances.entry(card).or_insert_with(|| line.line.place());
         }
     }
+    let has_mig = world.machine.gpus.iter().any(|gpu| !gpu.mig.is_empty());
+    if instances.is_empty() && !has_mig {
+        return;
+    }
     let is_cut = |file: &str| {
         let found = devices::of_file(world.machine, file);
         matches!(found, DeviceFile::Gpu(gpu) if !gpu.mig.is_empty())
     };
-    let has_mig = world.machine.gpus.iter().any(|gpu| !gpu.mig.is_empty());
     let is_divided = |file: &String| match instances.get(file) {
         Some(place) => Some(format!("{place} has an instance of it")),
         None => (has_mig && is_cut(file)).then(|| "the driver has divided it (MIG)".to_owned()),
     };
-    if instances.is_empty() && !has_mig {
-        return;
-    }
     for line in &gres.lines {
         let files = line.files();
         let mut divided = files

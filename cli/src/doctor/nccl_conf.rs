@@ -1,7 +1,7 @@
 //! `/etc/nccl.conf` and RCCL's `/etc/rccl.conf`: whether the files that they give to these libraries fit the host.
 
 use nccl_topo::compare::compare;
-use nccl_topo::conf::{Setting, settings};
+use nccl_topo::conf::{Setting, setting_of};
 use nccl_topo::reader;
 use nccl_topo::rules::Rules;
 use nccl_topo::settings::{hexadecimal, number};
@@ -17,14 +17,14 @@ const RCCL_VERSION: i64 = 2;
 /// The only version of a graph file that either reads (`graph/xml.h`, `NCCL_GRAPH_XML_VERSION`).
 const GRAPH_VERSION: i64 = 1;
 
-/// A library with its configuration file.
+/// Whose configuration file it is.
 #[derive(Debug, Clone, Copy)]
-enum Library {
+enum ConfOf {
     Nccl,
     Rccl,
 }
 
-impl Library {
+impl ConfOf {
     const fn name(self) -> &'static str {
         match self {
             Self::Nccl => "NCCL",
@@ -46,7 +46,7 @@ impl Library {
 
 /// A line that names a file.
 struct Named<'t> {
-    library: Library,
+    library: ConfOf,
     /// The line with its place.
     quoted: String,
     file: &'t str,
@@ -99,8 +99,8 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
     let Some(tree) = &world.tree else { return };
     let mut makers = world.machine.gpus.iter().filter_map(Gpu::maker);
     let has_rccl = makers.any(|maker| matches!(maker.collectives, Collectives::Rccl(_)));
-    let has_nccl = world.machine.nccl_gpus().next().is_some();
-    for (library, is_there) in [(Library::Rccl, has_rccl), (Library::Nccl, has_nccl)] {
+    let has_nccl = world.machine.has_nccl_gpus();
+    for (library, is_there) in [(ConfOf::Rccl, has_rccl), (ConfOf::Nccl, has_nccl)] {
         if let Some(text) = tree.text(library.path()).filter(|_| is_there) {
             check_conf(world, tree, library, &text, report);
         }
@@ -110,13 +110,12 @@ pub(crate) fn check(world: &World<'_>, report: &mut DoctorReport) {
 fn check_conf(
     world: &World<'_>,
     tree: &Tree,
-    library: Library,
+    library: ConfOf,
     text: &str,
     report: &mut DoctorReport,
 ) {
     for variable in ["NCCL_TOPO_FILE", "NCCL_GRAPH_FILE"] {
-        let mut own = settings(text).filter(|setting| setting.variable == variable);
-        let Some(Setting { line, value, .. }) = own.next() else {
+        let Some(Setting { line, value }) = setting_of(text, variable) else {
             continue;
         };
         let named = Named {
@@ -126,8 +125,8 @@ fn check_conf(
         };
         match (variable, library) {
             ("NCCL_GRAPH_FILE", _) => check_graph(world, tree, &named, report),
-            (_, Library::Rccl) => check_rccl_topology(tree, &named, report),
-            (_, Library::Nccl) => check_topology(world, tree, &named, report),
+            (_, ConfOf::Rccl) => check_rccl_topology(tree, &named, report),
+            (_, ConfOf::Nccl) => check_topology(world, tree, &named, report),
         }
     }
 }
@@ -254,8 +253,8 @@ fn check_graph(world: &World<'_>, tree: &Tree, named: &Named<'_>, report: &mut D
         .filter(|element| element.name == "gpu" && element.get("rank").is_none());
     let numbers = by_number.filter_map(|gpu| usize::try_from(hexadecimal(gpu.get("dev")?)).ok());
     let there = match named.library {
-        Library::Rccl => world.machine.gpus.len(),
-        Library::Nccl => world.machine.nccl_gpus().count(),
+        ConfOf::Rccl => world.machine.gpus.len(),
+        ConfOf::Nccl => world.machine.nccl_gpus().count(),
     };
     match numbers.max() {
         Some(last) if last >= there => {

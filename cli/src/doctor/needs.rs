@@ -67,18 +67,9 @@ pub(super) fn open_topology(
     release: Option<Release>,
     needs: &[Need<'_>],
 ) -> Option<String> {
-    let is_asked_for = needs.iter().any(|need| match need.wanted {
-        Wanted::FileBeside(files) => files.contains(&TOPOLOGIES),
-        Wanted::User
-        | Wanted::StartedBy
-        | Wanted::Folder
-        | Wanted::TopologyLine(_)
-        | Wanted::Database
-        | Wanted::Qos
-        | Wanted::JwtKey
-        | Wanted::SlurmKey(_)
-        | Wanted::Topology => false,
-    });
+    let is_asked_for = needs.iter().any(
+        |need| matches!(need.wanted, Wanted::FileBeside(files) if files.contains(&TOPOLOGIES)),
+    );
     let reads = slurm.looks_for_needs() && release.is_none_or(demands::reads_topologies);
     let is_there = || slurm.has_beside(TOPOLOGIES) == Some(true);
     (reads && !is_asked_for && is_there()).then(|| {

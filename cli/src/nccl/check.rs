@@ -74,7 +74,7 @@ impl Check {
             }));
         }
         let machine = self.from.read()?;
-        let has_gpu = machine.nccl_gpus().next().is_some();
+        let has_gpu = machine.has_nccl_gpus();
         let compared = !taken.is_empty() && (!here || has_gpu);
         if compared {
             let each = taken

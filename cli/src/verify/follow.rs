@@ -152,16 +152,16 @@ impl Watch {
 }
 
 /// Follows processes until the last has ended, of a group also those that begin meanwhile; wanting where one of them was
-/// wrong at any time.
+/// wrong at any time, or not `all_read` from the first.
 pub(super) fn follow(
     out: &mut Out,
     host: &Host<'_>,
     checked: Vec<Checked>,
     group: Option<&Group>,
-    every: u32,
+    (every, all_read): (u32, bool),
 ) -> Result<Outcome, CommandError> {
     let mut followed: Vec<Followed> = checked.into_iter().map(Followed::new).collect();
-    let mut was_wrong = followed.iter().any(Followed::is_wrong);
+    let mut was_wrong = !all_read || followed.iter().any(Followed::is_wrong);
     let every = Duration::from_secs(u64::from(every));
     let mut rest = every;
     let mut looked_at: BTreeSet<u32> = BTreeSet::new();

@@ -172,8 +172,7 @@ impl Verify {
         };
         if self.follow {
             print(out, &host, &checked)?;
-            let followed = follow::follow(out, &host, vec![checked], None, self.every)?;
-            return Ok(if all_read { followed } else { Outcome::Wanting });
+            return follow::follow(out, &host, vec![checked], None, (self.every, all_read));
         }
         let mut document = document(&machine, &checked);
         document.ok &= all_read;
@@ -231,8 +230,7 @@ impl Verify {
             print(out, host, checked)?;
         }
         if self.follow {
-            let followed = follow::follow(out, host, checked, group, self.every)?;
-            return Ok(if all_read { followed } else { Outcome::Wanting });
+            return follow::follow(out, host, checked, group, (self.every, all_read));
         }
         let mut findings = checked.iter().map(|checked| &checked.judgement.findings);
         Ok(outcome(all_read && findings.all(Vec::is_empty)))

@@ -71,7 +71,7 @@ pub fn emit_with(
     form: Form,
     searches: &Searches,
 ) -> Result<Emitted, NotEmitted> {
-    if machine.nccl_gpus().next().is_none() {
+    if !machine.has_nccl_gpus() {
         return Err(if machine.gpus.is_empty() {
             NotEmitted::NoNvidiaGpu
         } else {

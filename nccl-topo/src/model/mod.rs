@@ -120,13 +120,7 @@ pub struct ModelGpu {
 /// The `busid`s of all GPUs of a file, in document order: every PCI device of class 03, with a `<gpu>` or
 /// without.
 pub fn gpus_of(system: &System) -> Vec<String> {
-    let mut found = Vec::new();
-    system.root.walk(&mut |element| {
-        if element.is_gpu() {
-            found.extend(element.get("busid").map(str::to_owned));
-        }
-    });
-    found
+    parts::gpus_where(system, |_| true)
 }
 
 impl Model {

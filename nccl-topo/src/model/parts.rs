@@ -85,7 +85,8 @@ pub fn shared(system: &System) -> Vec<String> {
     })
 }
 
-fn gpus_where(system: &System, test: impl Fn(&Element) -> bool) -> Vec<String> {
+/// The GPUs of a file of which `test` is true, by `busid`, in document order.
+pub(super) fn gpus_where(system: &System, test: impl Fn(&Element) -> bool) -> Vec<String> {
     let mut found = Vec::new();
     system.root.walk(&mut |element| {
         if element.is_gpu() && test(element) {

@@ -122,20 +122,13 @@ impl Rules<'_> {
         self.any(system);
         let because = "NCCL refuses the file";
         let version = self.need(system, Effect::Fatal, "version", because);
-        match version.map(number) {
-            None | Some(1) => {}
-            Some(2) => self.bad(
-                system,
-                Effect::Fatal,
-                "version",
-                "NCCL knows only version 1; AMD's RCCL writes 2",
-            ),
-            Some(_) => self.bad(
-                system,
-                Effect::Fatal,
-                "version",
-                "NCCL knows only version 1",
-            ),
+        let expected = match version.map(number) {
+            None | Some(1) => None,
+            Some(2) => Some("NCCL knows only version 1; AMD's RCCL writes 2"),
+            Some(_) => Some("NCCL knows only version 1"),
+        };
+        if let Some(expected) = expected {
+            self.bad(system, Effect::Fatal, "version", expected);
         }
         for cpu in system.named("cpu") {
             self.cpu(cpu);
