@@ -52,7 +52,7 @@ fuzz-large: needs-fuzz ## inputs changed at random and then made a megabyte, in 
 
 test-abi: needs-abi build ## the Slurm plugin under C hosts that stand for Slurm (root)
 	GPU_NUMA_SPANK_SO=$(PLUGIN) tests/on-clean-host $(CARGO) test -p gpu-numa-tests --test abi
-	GPU_NUMA_SPANK_SO=$(PLUGIN) tests/on-clean-host $(CARGO) test -p gpu-numa-tests --test abi -- --ignored --exact speed::hooks_take_no_more_instructions_than_they_did speed::code_that_a_launch_runs_is_together
+	GPU_NUMA_SPANK_SO=$(PLUGIN) tests/on-clean-host $(CARGO) test -p gpu-numa-tests --test abi -- --ignored --exact speed::hooks_take_no_more_instructions_than_they_did speed::code_that_a_launch_runs_is_together speed::the_loader_writes_few_pages
 
 test-nccl: needs-nccl build ## the NCCL plugin under a C host that stands for NCCL, and in each of NVIDIA's own libnccl (root; 1.4 GB from PyPI, once)
 	libraries=$$(tests/nccl/libnccl $(TARGET)) && GPU_NUMA_LIBNCCL=$$(echo "$$libraries" | paste -sd :) GPU_NUMA_NCCL_SO=$(NCCL_PLUGIN) \

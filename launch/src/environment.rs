@@ -13,7 +13,7 @@ use topology::set::CpuSet;
 use topology::vendor::VENDORS;
 use topology::words::{TaskDocument, Voice};
 
-use crate::frameworks::FRAMEWORKS;
+use crate::frameworks::KEEP_STILL;
 use crate::nics::UCX_DEVICES;
 use crate::rank::LocalRank;
 use crate::shared::totals::VARIABLE as TOTALS;
@@ -37,10 +37,9 @@ const RUN: &str = "GPU_NUMA_RUN";
 /// Whether a step inside our own may find the variable with our value.
 fn is_ours(name: &str) -> bool {
     let mut orders = VENDORS.iter().filter_map(|vendor| vendor.variables.order);
-    let mut still = FRAMEWORKS.iter().flat_map(|row| row.keep_still);
     [TOPO_FILE, PROFILER, UCX_DEVICES].contains(&name)
         || orders.any(|order| order.name == name)
-        || still.any(|(own, _)| *own == name)
+        || KEEP_STILL.iter().any(|(own, _)| *own == name)
 }
 
 /// The variable, and its value, that has a program number GPUs by PCI address, as we do; none where it is set

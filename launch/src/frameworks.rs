@@ -144,12 +144,46 @@ pub fn is_settled(asked: Frameworks, own: &TaskPlan) -> bool {
         && matches!(own.verdict, Verdict::Local | Verdict::Partial)
 }
 
+/// The variables of all, with their values.  Worked out when this is compiled, as a plugin that used the table itself would
+/// have its texts in it, each of them a relocation for the loader.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "worked out by the compiler, which would say so"
+)]
+pub(crate) const KEEP_STILL: [(&str, &str); count_keep_still()] = {
+    let mut all = [("", ""); count_keep_still()];
+    let (mut row, mut count) = (0, 0);
+    while row < FRAMEWORKS.len() {
+        let mut variables = FRAMEWORKS[row].keep_still;
+        while let [first, rest @ ..] = variables {
+            all[count] = *first;
+            count += 1;
+            variables = rest;
+        }
+        row += 1;
+    }
+    all
+};
+
+#[allow(
+    clippy::indexing_slicing,
+    reason = "worked out by the compiler, which would say so"
+)]
+const fn count_keep_still() -> usize {
+    let (mut row, mut count) = (0, 0);
+    while row < FRAMEWORKS.len() {
+        count += FRAMEWORKS[row].keep_still.len();
+        row += 1;
+    }
+    count
+}
+
 /// The variables, with their values, by which programs leave a binding alone, where they are unset.
 pub fn keep_still(
     environment: &impl Environment,
 ) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let all = FRAMEWORKS.iter().flat_map(|row| row.keep_still);
-    all.copied().filter(|(name, _)| !environment.has(name))
+    let all = KEEP_STILL.into_iter();
+    all.filter(|(name, _)| !environment.has(name))
 }
 
 #[cfg(test)]

@@ -43,25 +43,30 @@ impl Release {
         })
     }
 
+    /// A series, by year and month.
+    pub const fn of_series((major, minor): (u32, u32)) -> Self {
+        Self {
+            major,
+            minor,
+            micro: None,
+        }
+    }
+
     /// Year and month, without the patch.
     pub fn series(self) -> (u32, u32) {
         (self.major, self.minor)
     }
 
     /// The series as `SLURM_VERSION_NUM` has it, which is what Slurm compares a plugin's with.
-    pub fn version_number(self) -> u32 {
+    pub const fn version_number(self) -> u32 {
         self.major << 16 | self.minor << 8
     }
 }
 
 impl From<(u32, u32)> for Release {
     /// A series: year and month.
-    fn from((major, minor): (u32, u32)) -> Self {
-        Self {
-            major,
-            minor,
-            micro: None,
-        }
+    fn from(series: (u32, u32)) -> Self {
+        Self::of_series(series)
     }
 }
 

@@ -240,8 +240,8 @@ impl Series {
     }
 
     /// Its release number, without a patch.
-    pub fn release(&self) -> Release {
-        Release::from(self.number)
+    pub const fn release(&self) -> Release {
+        Release::of_series(self.number)
     }
 
     /// The method of [`Series::autodetect`] that slurmd takes from `value`: the first that is found in it.

@@ -9,15 +9,37 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use slurm_config::rules::Series;
+use slurm_config::rules::TABLE;
 
 /// No release: Slurm refuses it.
 pub(crate) const NONE: u32 = 0;
 
+/// Of each series that loads the plugin what `slurm_api_version` gives, without its lower half, and the version to answer
+/// with; else [`NONE`].  Worked out when this is compiled: each text of the table itself would be a relocation, which every
+/// program of Slurm's pays for.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "worked out by the compiler, which would say so"
+)]
+const VERSIONS: [(u32, u32); TABLE.len()] = {
+    let mut versions = [(0, NONE); TABLE.len()];
+    let mut row = 0;
+    while row < TABLE.len() {
+        let series = &TABLE[row];
+        if series.loads_plugin {
+            versions[row] = (series.api, series.release().version_number());
+        }
+        row += 1;
+    }
+    versions
+};
+
 /// Fills `plugin_version` for the Slurm in this process.
 pub(crate) fn fill(plugin_version: &AtomicU32) {
-    let series = ffi::spank::host_api_number().and_then(Series::of_api);
-    if let Some(series) = series.filter(|series| series.loads_plugin) {
-        plugin_version.store(series.release().version_number(), Ordering::Relaxed);
+    let Some(api) = ffi::spank::host_api_number() else {
+        return;
+    };
+    if let Some((_, version)) = VERSIONS.iter().find(|(own, _)| *own == api) {
+        plugin_version.store(*version, Ordering::Relaxed);
     }
 }

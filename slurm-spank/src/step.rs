@@ -19,7 +19,8 @@ use topology::words::{self, Verb};
 
 use crate::{ALLOCATOR, option};
 
-static STEP: OnceCell<Step> = OnceCell::new();
+/// In a box, so that the plugin has no room for it where nobody asks for one.
+static STEP: OnceCell<Box<Step>> = OnceCell::new();
 
 /// How much of the reserve a step is gathered in: more than that takes on most hosts.
 const STEP_BYTES: usize = 256 << 10;
@@ -125,7 +126,7 @@ impl Step {
 
 /// The step of this process; none where there is nothing to do.
 pub(crate) fn current() -> Option<&'static Step> {
-    STEP.get()
+    STEP.get().map(Box::as_ref)
 }
 
 /// What was found out before the fork, whether or not there is anything to do.
@@ -141,7 +142,8 @@ pub(crate) fn prepare(spank: &Spank<'_>) -> Prepared {
     let started_micros = ffi::linux::process::monotonic_micros();
     let asked = option::resolve(spank.env(VARIABLE).as_deref());
     let settings = asked.as_ref().map(|asked| asked.settings);
-    let _ = STEP.get_or_try_init(|| read_step(spank, option::config(), asked).ok_or(()));
+    let read = || read_step(spank, option::config(), asked).map(Box::new);
+    let _ = STEP.get_or_try_init(|| read().ok_or(()));
     Prepared {
         asked: settings.map(|settings| (settings.policy, settings.width)),
         started_micros,

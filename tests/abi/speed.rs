@@ -373,9 +373,8 @@ fn code_that_a_launch_runs_is_together() {
         return;
     }
     let sizes = symbols();
-    let all_run = || run.before.iter().chain(&run.of_each).chain(&run.after);
     let bytes = |is_counted: &dyn Fn(u64) -> bool| -> u64 {
-        let of_run = all_run().filter_map(|name| sizes.get(name));
+        let of_run = run.iter().filter_map(|name| sizes.get(name));
         let counted = of_run.filter(|(at, _)| is_counted(*at));
         counted.map(|(_, size)| size).sum()
     };
@@ -392,17 +391,28 @@ fn code_that_a_launch_runs_is_together() {
     );
 }
 
-/// The plugin's functions that a launch runs, as the linker knows them.
-struct Run {
-    /// What the loader runs, and every program of Slurm's.
-    before: Vec<String>,
-    /// What each task runs, be it other programs' too.
-    of_each: Vec<String>,
-    /// What the one task runs that decides, and what comes before the fork.
-    after: Vec<String>,
+/// Each page that the dynamic loader writes is one to copy, in every program of Slurm's: a text in a table that the plugin
+/// uses is a pointer for it to adjust.
+#[test]
+#[ignore = "for a release build: make test-abi"]
+fn the_loader_writes_few_pages() {
+    let text = output_of("readelf", &["-lW"]);
+    let segments = text.lines().map(str::split_whitespace);
+    let written: u64 = segments
+        .map(Iterator::collect::<Vec<_>>)
+        .filter(|words| words.first() == Some(&"LOAD") && words.get(6) == Some(&"RW"))
+        .map(|words| {
+            let (start, length) = (hex(&words[2][2..]), hex(&words[4][2..]));
+            (start + length).div_ceil(4096) - start / 4096
+        })
+        .sum();
+    eprintln!("{written} pages that the loader writes");
+    assert!((1..=7).contains(&written), "{text}");
 }
 
-fn functions_in_order(world: &World) -> Run {
+/// The plugin's functions that a launch runs, in the order in which they are to lie: what the loader runs and every program
+/// of Slurm's, what each task runs, what the one that decides runs, and what comes before the fork.
+fn functions_in_order(world: &World) -> Vec<String> {
     // What the dynamic loader runs, ours and std's, is in no hook.
     let is_loaders = |name: &String| {
         ["fill_version", "ARGV_INIT_ARRAY"]
@@ -420,33 +430,33 @@ fn functions_in_order(world: &World) -> Run {
         usual.map(|(name, _)| name).collect()
     };
     // A task reads the mount table where valgrind does not know `openat2`, and nowhere else (see [`INSTRUCTIONS`]).
-    let (of_old_kernels, of_each): (Vec<String>, Vec<String>) =
-        run_by(Plugin::Binding, 8, "task_init", 3)
+    let is_of_old_kernels = |name: &String| name.contains("mounts");
+    let (of_old_kernels, of_each): (Vec<_>, Vec<_>) = run_by(Plugin::Binding, 8, "task_init", 3)
+        .into_iter()
+        .partition(is_of_old_kernels);
+    let before_the_fork = run_by(Plugin::Binding, 1, "user_init", 1);
+    let (of_both, of_tasks): (Vec<_>, Vec<_>) = of_each
+        .into_iter()
+        .partition(|name| before_the_fork.contains(name));
+    let deciding = [8, 1].map(|tasks| run_by(Plugin::Binding, tasks, "task_init", 1));
+    let deciding = deciding.concat();
+    let pieces = [
+        symbols().into_keys().filter(is_loaders).collect(),
+        run_by(Plugin::Unused, 1, "init", 1),
+        run_by(Plugin::Unused, 1, "user_init", 1),
+        run_by(Plugin::Unused, 1, "task_init", 1),
+        of_both,
+        of_tasks,
+        deciding
             .into_iter()
-            .partition(|name| name.contains("mounts"));
-    let mut before: Vec<String> = symbols().into_keys().filter(is_loaders).collect();
-    let mut after = of_old_kernels;
-    let add = |names: Vec<String>, to: &mut Vec<String>, others: &[String]| {
-        for name in names {
-            if ![&*to, others, &of_each]
-                .iter()
-                .any(|known| known.contains(&name))
-            {
-                to.push(name);
-            }
-        }
-    };
-    for hook in ["init", "user_init", "task_init"] {
-        add(run_by(Plugin::Unused, 1, hook, 1), &mut before, &[]);
-    }
-    for (tasks, hook) in [(8, "task_init"), (1, "task_init"), (1, "user_init")] {
-        add(run_by(Plugin::Binding, tasks, hook, 1), &mut after, &before);
-    }
-    Run {
-        before,
-        of_each,
-        after,
-    }
+            .filter(|name| !is_of_old_kernels(name))
+            .collect(),
+        before_the_fork,
+        of_old_kernels,
+    ];
+    let mut known = BTreeSet::new();
+    let all = pieces.into_iter().flatten();
+    all.filter(|name| known.insert(name.clone())).collect()
 }
 
 /// The plugin's functions in what callgrind wrote.
@@ -465,33 +475,22 @@ fn functions(text: &str) -> BTreeSet<String> {
     names
 }
 
-/// The linker script for these functions, after the C runtime's own, which the loader runs.  They are put beside sections
-/// that every linker's layout has: with zig's there is no `.init` and no `.fini`.  What each task runs begins one of the
-/// pieces in which the kernel maps code, and is not much longer than one.  The allocator's reserve comes last: what the
+/// The linker script for these functions, behind what the loader runs of the C runtime's.  They begin one of the pieces of
+/// 64 KiB in which the kernel maps code, with `.plt`, by which they call Slurm.  All are put beside a section that every
+/// linker's layout has: with zig's there is no `.init` and no `.fini`.  The allocator's reserve comes last: what the
 /// loader and the first hooks write lies on one page then, and not on one behind it too.
-fn order_of(run: &Run) -> String {
+fn order_of(run: &[String]) -> String {
     let mut text = "/* What a launch runs, put together by the linker: written by UPDATE_ORDER=1 with `make test-abi`, see\n   \
                     tests/abi/speed.rs.  A function that is not here, or not there any more, is linked all the same. */\n\
-                    SECTIONS {\n  .init : { KEEP (*(.init)) }\n  .text : {\n    *crtbegin*.o(.text)\n"
+                    SECTIONS {\n  .init ALIGN(0x10000) : { KEEP (*(.init)) }\n  .plt : { *(.plt) }\n  \
+                    .fini : { KEEP (*(.fini)) }\n  .text : {\n    *crtbegin*.o(.text)\n"
         .to_owned();
-    let of_each: BTreeSet<String> = run
-        .of_each
-        .iter()
-        .map(|name| without_hashes(name))
-        .collect();
-    let mut patterns: BTreeSet<String> = BTreeSet::new();
-    for (place, functions, is_each) in [
-        ("", &run.before, false),
-        ("    . = ALIGN(0x10000);\n", &run.of_each, true),
-        ("", &run.after, false),
-    ] {
-        text += place;
-        for name in functions {
-            let pattern = without_hashes(name);
-            // The first pattern takes all that it stands for.
-            if of_each.contains(&pattern) == is_each && patterns.insert(pattern.clone()) {
-                writeln!(text, "    *(.text.{pattern} .text.unlikely.{pattern})").unwrap();
-            }
+    let mut patterns = BTreeSet::new();
+    for name in run {
+        let pattern = without_hashes(name);
+        // The first pattern takes all that it stands for.
+        if patterns.insert(pattern.clone()) {
+            writeln!(text, "    *(.text.{pattern} .text.unlikely.{pattern})").unwrap();
         }
     }
     text + "    *(.text .text.*)\n  }\n}\nINSERT AFTER .eh_frame;\n\
@@ -502,6 +501,11 @@ fn order_of(run: &Run) -> String {
 /// older names, the crates' of the newer ones, and LLVM's own number.
 fn without_hashes(name: &str) -> String {
     let name = name.split_once(".llvm.").map_or(name, |(name, _)| name);
+    // Of several functions of one name: which has which number is another with each build.
+    let numbered = name.rsplit_once('.').filter(|(_, number)| {
+        !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
+    });
+    let name = numbered.map_or(name, |(name, _)| name);
     let hash = name.strip_suffix('E').and_then(|name| {
         let (before, hash) = name.rsplit_once("17h")?;
         let is_hash = hash.len() == 16 && hash.bytes().all(|digit| digit.is_ascii_hexdigit());

@@ -135,32 +135,11 @@ pub fn data_nics(machine: &Machine) -> Vec<PciAddress> {
 /// The beginnings of RDMA devices' names, before a number: as the kernel's drivers give them (drivers/infiniband/hw, the
 /// callers of `ib_register_device`), and as udev's rule renames them (rdma-core, kernel-boot/rdma_rename.c); `ib` is also an
 /// interface of InfiniBand's.
-const RDMA_NAMES: [&str; 21] = [
-    "bnxt_re",
-    "cxgb4_",
-    "efa_",
-    "erdma_",
-    "hfi1_",
-    "hns_",
-    "ib",
-    "ibp",
-    "ibs",
-    "ionic_",
-    "irdma",
-    "iwp",
-    "mana_",
-    "mlx4_",
-    "mlx5_",
-    "mlx5_bond_",
-    "opap",
-    "qedr",
-    "rdmap",
-    "rocep",
-    "roces",
-];
+const RDMA_NAMES: &str = "bnxt_re cxgb4_ efa_ erdma_ hfi1_ hns_ ib ibp ibs ionic_ irdma iwp mana_ mlx4_ mlx5_ mlx5_bond_ \
+                          opap qedr rdmap rocep roces";
 
 fn is_rdma_name(name: &str) -> bool {
-    RDMA_NAMES.iter().any(|start| {
+    RDMA_NAMES.split(' ').any(|start| {
         let rest = name.strip_prefix(start);
         rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
     })

@@ -25,23 +25,14 @@ pub enum Answers {
 ///
 /// Linux 6.12: `TASK_KILLABLE` in `fs/nfs`, `fs/smb`, `fs/ceph`, `net/9p`; `request_wait_answer` of `fs/fuse/dev.c` waits
 /// for a request that its process has read, whatever signal comes.  The others by their own documentation.
-const TYPES: [(Answers, &[&str]); 3] = [
+const TYPES: [(Answers, &str); 3] = [
     (
         Answers::Always,
-        &[
-            "bcachefs", "btrfs", "cramfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs",
-            "iso9660", "jfs", "nilfs2", "overlay", "ramfs", "reiserfs", "rootfs", "squashfs",
-            "tmpfs", "vfat", "xfs", "zfs",
-        ],
+        "bcachefs btrfs cramfs erofs exfat ext2 ext3 ext4 f2fs iso9660 jfs nilfs2 overlay ramfs reiserfs rootfs squashfs \
+         tmpfs vfat xfs zfs",
     ),
-    (
-        Answers::UnlessKilled,
-        &["9p", "afs", "ceph", "cifs", "nfs", "nfs4", "smb3"],
-    ),
-    (
-        Answers::Late,
-        &["beegfs", "gpfs", "lustre", "orangefs", "panfs", "wekafs"],
-    ),
+    (Answers::UnlessKilled, "9p afs ceph cifs nfs nfs4 smb3"),
+    (Answers::Late, "beegfs gpfs lustre orangefs panfs wekafs"),
 ];
 
 /// A mounted file system, by its line of `/proc/self/mountinfo` (proc(5)):
@@ -87,7 +78,7 @@ impl<'t> Mount<'t> {
     /// Whether it answers, by its type.
     pub fn answers(&self) -> Answers {
         let kind = self.kind();
-        let is_in = |(_, names): &&(Answers, &[&str])| names.contains(&kind.as_str());
+        let is_in = |(_, names): &&(Answers, &str)| names.split(' ').any(|name| name == kind);
         TYPES
             .iter()
             .find(is_in)
