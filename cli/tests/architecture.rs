@@ -126,3 +126,22 @@ fn cargo_test_alone_runs_every_crate_but_tests() {
     assert!(all.remove("tests"));
     assert_eq!(list("default-members"), all);
 }
+
+/// The package's own check is run by ordinary users too, some in a chroot, which has no user namespaces.
+#[test]
+fn the_package_leaves_out_what_needs_user_namespaces() {
+    let spec = std::fs::read_to_string(root().join("packaging/gpu-numa-bind.spec")).unwrap();
+    let mut lines = spec
+        .lines()
+        .skip_while(|line| !line.contains("--map-root-user"));
+    let list = lines.nth(1).unwrap();
+    let files = std::fs::read_dir(root().join("cli/tests")).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    for path in paths.filter(|path| path.is_file()) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let module = path.file_stem().unwrap().to_str().unwrap();
+        let uses = |line: &str| line.starts_with("use crate::common::") && line.contains("as_root");
+        let needs = text.lines().any(uses);
+        assert_eq!(needs, list.contains(&format!(" {module}::")), "{module}");
+    }
+}
