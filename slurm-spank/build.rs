@@ -16,8 +16,6 @@ fn main() {
     println!("cargo::rerun-if-changed=launch.ld");
     if let Ok(folder) = env::var("CARGO_MANIFEST_DIR") {
         println!("cargo::rustc-cdylib-link-arg=-Wl,-T,{folder}/launch.ld");
-        // What the loader relocates begins a page then, so that it is one page less.  Linkers that know no such word pass over it.
-        println!("cargo::rustc-cdylib-link-arg=-Wl,-z,separate-loadable-segments");
     }
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|is| is == value);
     let is_native = env::var("HOST").ok() == env::var("TARGET").ok();

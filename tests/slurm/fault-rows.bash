@@ -301,10 +301,11 @@ rows_of_interruptions() {
 # slurmd is in.
 rows_of_memory() {
     local name="task_init: the memory of its cgroup runs out" group='' limit=memory.limit_in_bytes own mount slurmd
-    local argument=() instead="that the tasks were killed" tries
+    local argument=() ends=(137 FAILED) instead="that the tasks were killed" tries
     slurmd=$(cat "$lab/run/slurmd.started")
     if [ -n "${LAB_CGROUPS:-}" ]; then
-        argument=(--mem=64)
+        # srun's status is the plugin's or Slurm's, by which of the two is told first.
+        argument=(--mem=64) ends=(any OUT_OF_MEMORY)
     else
         own=$(sed -n 's/^[0-9]*:memory://p' /proc/self/cgroup) mount=/sys/fs/cgroup/memory
         [ -n "$own" ] || { own=$(sed -n 's/^0:://p' /proc/self/cgroup) mount=/sys/fs/cgroup limit=memory.max; }
@@ -313,7 +314,7 @@ rows_of_memory() {
             { rmdir "$group" 2>/dev/null; skip "$name" "no cgroup with a limit of memory can be made here"; return; }
     fi
     fault slurmstepd task_init eat
-    meet_srun "$name" 137 FAILED - "${argument[@]}"
+    meet_srun "$name" "${ends[@]}" - "${argument[@]}"
     [ -n "$group" ] || return 0
     echo "$slurmd" >"$mount$own/cgroup.procs"
     for ((tries = 0; tries < 50; tries++)); do

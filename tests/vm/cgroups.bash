@@ -2,13 +2,19 @@
 #
 # CONSTRAIN_CORES and CONSTRAIN_DEVICES (yes) say what is fenced.
 
+give_controller() { # CONTROLLER: for the groups below system.slice
+    echo "+$1" >/sys/fs/cgroup/cgroup.subtree_control && echo "+$1" >/sys/fs/cgroup/system.slice/cgroup.subtree_control
+}
+
 fenced_by_cgroups() {
-    local plugin=cgroup/v1
+    local plugin=cgroup/v1 memory=yes controller
     if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
         # Without systemd nobody makes the slice that Slurm 22.05 puts its scope in.
         plugin=cgroup/v2
         mkdir -p /sys/fs/cgroup/system.slice
-        echo "+cpuset +cpu +memory +pids" >/sys/fs/cgroup/system.slice/cgroup.subtree_control
+        for controller in cpuset cpu pids; do give_controller "$controller"; done
+        # On a host whose other hierarchies have it there is none here.
+        give_controller memory 2>/dev/null || memory=no
     fi
     cat <<END
 CgroupPlugin=$plugin
@@ -16,6 +22,6 @@ IgnoreSystemd=yes
 CgroupAutomount=no
 ConstrainCores=${CONSTRAIN_CORES:-yes}
 ConstrainDevices=${CONSTRAIN_DEVICES:-yes}
-ConstrainRAMSpace=yes
+ConstrainRAMSpace=$memory
 END
 }

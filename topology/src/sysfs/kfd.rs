@@ -127,13 +127,22 @@ pub fn uuid(unique_id: u64) -> Option<String> {
 }
 
 fn add_topology(root: Root<'_>, folder: &str, gpus: &mut [&mut Gpu]) {
+    let owners = gpus.iter().filter_map(|gpu| Some((gpu.minor?, gpu.pci)));
+    let owners: BTreeMap<u32, PciAddress> = owners.collect();
+    // The driver's own folder says whose a render node is; the further parts of a divided GPU have theirs elsewhere.
+    let is_another_s = |address: PciAddress, part: &KfdNode| {
+        let owner = part.minor.and_then(|minor| owners.get(&minor));
+        owner.is_some_and(|owner| *owner != address)
+    };
     let mut nodes = BTreeMap::new();
     for number in root.numbered(folder, "").into_iter().take(MAX_NODES) {
         let node = read_node(root, &format!("{folder}/{number}"), number);
         // What is no GPU of the machine's joins none.
         let node = match node {
             Some(Node::Gpu(location, part)) => {
-                own_address(gpus, location).map(|address| Node::Gpu(address, part))
+                let address = own_address(gpus, location);
+                let address = address.filter(|address| !is_another_s(*address, &part));
+                address.map(|address| Node::Gpu(address, part))
             }
             Some(Node::Cpus) | None => node,
         };
