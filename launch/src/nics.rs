@@ -57,6 +57,7 @@ mod tests {
             device: 0x1021,
             names: Vec::new(),
             ports: ports.collect(),
+            aside: None,
             locality: Locality::default(),
         }
     }

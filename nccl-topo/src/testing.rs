@@ -159,6 +159,7 @@ pub(crate) fn nic(machine: &mut Machine, address: &str, parent: PciAddress, node
         vendor: ids.0,
         device: ids.1,
         ports: Vec::new(),
+        aside: None,
         names: Vec::new(),
         locality,
     });

@@ -229,6 +229,7 @@ fn on_a_host_with_efa_only_the_site_names_one() {
         vendor: 0x1d0f,
         device: 0xefa2,
         ports: Vec::new(),
+        aside: None,
         names: Vec::new(),
         locality: Default::default(),
     });

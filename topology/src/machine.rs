@@ -633,9 +633,23 @@ pub struct Nic {
     /// The ports of its RDMA devices that are up; empty where it has none, and where they are not recorded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<RdmaPort>,
+    /// Why jobs send no data by it; absent where nothing is known against it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aside: Option<NicAside>,
     /// Where it is.
     #[serde(flatten)]
     pub locality: Locality,
+}
+
+/// Why jobs send no data by a NIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum NicAside {
+    /// No port of its RDMA devices and no interface was up when the machine was read.
+    Down,
+    /// It is a virtual function of a NIC that is there and up: both have one port.
+    VirtualFunction,
 }
 
 /// A port of an RDMA device.

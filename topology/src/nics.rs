@@ -11,8 +11,8 @@ use crate::machine::{Machine, Nic};
 use crate::path::{PciPath, locality, pci_path};
 use crate::pci::PciAddress;
 
-/// HPE's Slingshot NICs (Cassini), which are no RDMA devices to the kernel.
-const SLINGSHOT: (u16, u16) = (0x17db, 0x0501);
+/// HPE's Slingshot NICs, Cassini 1 and 2 (their driver's `PCI_DEVICE_ID_CASSINI_1`, `_2`), which are no RDMA devices to the kernel.
+const SLINGSHOT: [(u16, u16); 2] = [(0x17db, 0x0501), (0x1590, 0x0371)];
 
 /// What is between a GPU and a NIC, nearest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,22 +114,39 @@ pub struct NicShare {
 }
 
 /// The NICs that jobs send data by: where there are RDMA devices with a port that is up, or Slingshot's, those; else, where
-/// no port is recorded, those with the name of an RDMA device; else all.
+/// no port is recorded, those with the name of an RDMA device; else all.  An Ethernet port beside them is for management.
 ///
-/// An Ethernet port beside them is for management, and whether it is up is not recorded.
+/// Not those that the machine has aside, unless it has all so: links may come up after a boot's reading.  Nor those with less
+/// than half of the rate of the fastest, as a host's 25 Gbit/s beside InfiniBand: NCCL, too, goes by bandwidth before distance
+/// (`ncclTopoGetLocal`, src/graph/topo.cc), and half is what a port has that lost lanes.
 pub fn data_nics(machine: &Machine) -> Vec<PciAddress> {
-    let is_slingshot = |nic: &Nic| (nic.vendor, nic.device) == SLINGSHOT;
+    let is_slingshot = |nic: &Nic| SLINGSHOT.contains(&(nic.vendor, nic.device));
     let rules: [&dyn Fn(&Nic) -> bool; 3] = [
         &|nic| !nic.ports.is_empty() || is_slingshot(nic),
         &|nic| nic.names.iter().any(|name| is_rdma_name(name)),
         &|_| true,
     ];
-    let chosen = rules.iter().find_map(|is_fit| {
-        let fit = machine.nics.iter().filter(|nic| is_fit(nic));
-        let fit: Vec<PciAddress> = fit.map(|nic| nic.pci).collect();
-        (!fit.is_empty()).then_some(fit)
-    });
-    chosen.unwrap_or_default()
+    let fastest = machine.nics.iter().filter_map(rate).max().unwrap_or(0);
+    let is_slow = |nic: &Nic| rate(nic).is_some_and(|own| own < fastest.div_ceil(2));
+    let choose = |nics: &[&Nic]| -> Option<Vec<PciAddress>> {
+        rules.iter().find_map(|is_fit| {
+            let fit = nics.iter().filter(|nic| is_fit(nic));
+            let fit: Vec<PciAddress> = fit.map(|nic| nic.pci).collect();
+            (!fit.is_empty()).then_some(fit)
+        })
+    };
+    let all: Vec<&Nic> = machine.nics.iter().collect();
+    let fit: Vec<&Nic> = machine
+        .nics
+        .iter()
+        .filter(|nic| nic.aside.is_none() && !is_slow(nic))
+        .collect();
+    choose(&fit).or_else(|| choose(&all)).unwrap_or_default()
+}
+
+/// Of its fastest port; none where none is recorded.
+fn rate(nic: &Nic) -> Option<u32> {
+    nic.ports.iter().filter_map(|port| port.speed_mbit_s).max()
 }
 
 /// The beginnings of RDMA devices' names, before a number: as the kernel's drivers give them (drivers/infiniband/hw, the
@@ -415,6 +432,7 @@ mod tests {
                     device: 0x1021,
                     names: vec![(*name).to_owned()],
                     ports: has_port.then_some(port).into_iter().collect(),
+                    aside: None,
                     locality: Default::default(),
                 }
             });

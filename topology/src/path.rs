@@ -281,6 +281,7 @@ mod tests {
             vendor: 0x15b3,
             device: 0,
             ports: Vec::new(),
+            aside: None,
             names: Vec::new(),
             locality: far.locality,
         });

@@ -1,7 +1,7 @@
 //! Which NIC each GPU should use.
 
-use topology::machine::Machine;
-use topology::nics::{NicPath, NicShare, deal_nics};
+use topology::machine::{Machine, NicAside};
+use topology::nics::{NicPath, NicShare, data_nics, deal_nics};
 use topology::pci::PciAddress;
 
 use super::sockets::{GpuSet, number};
@@ -44,7 +44,12 @@ pub(super) fn sentences(machine: &Machine) -> Vec<String> {
     }
     let far = where_is(&|share| share.path == Some(NicPath::SocketLink));
     if !far.is_empty() {
-        sentences.push(format!("GPU{far}: every NIC is across the socket link."));
+        let all = if data_nics(machine).len() == machine.nics.len() {
+            "every NIC"
+        } else {
+            "every NIC that jobs are told of"
+        };
+        sentences.push(format!("GPU{far}: {all} is across the socket link."));
     }
     let unknown = where_is(&|share| share.nics.is_empty());
     if !unknown.is_empty() {
@@ -55,6 +60,21 @@ pub(super) fn sentences(machine: &Machine) -> Vec<String> {
             ),
             _ => format!("GPU{unknown}: which NIC is nearest is not known."),
         });
+    }
+    for (why, words) in [
+        (NicAside::Down, "down, so jobs are told of others."),
+        (
+            NicAside::VirtualFunction,
+            "a virtual function of another NIC, so jobs are told of that one.",
+        ),
+    ] {
+        let aside = (machine.nics.iter().enumerate()).filter(|(_, nic)| nic.aside == Some(why));
+        let set: GpuSet = aside.map(|(nic, _)| number(nic)).collect();
+        // Where all are, they are named all the same.
+        let is_told = (machine.nics.iter()).any(|nic| nic.aside.is_none());
+        if !set.is_empty() && is_told {
+            sentences.push(format!("NIC{set}: {words}"));
+        }
     }
     sentences
 }

@@ -33,6 +33,7 @@ pub(super) fn add_devices(topology: &Topology, machine: &mut Machine) {
                     .filter_map(|os| text(os.name()))
                     .collect(),
                 ports: Vec::new(),
+                aside: None,
                 locality: Locality::default(),
             }),
             DeviceKind::Bridge | DeviceKind::Other => continue,

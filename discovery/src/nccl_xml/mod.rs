@@ -275,6 +275,7 @@ impl Reader {
                     device: device.device,
                     names: self.nets.get(&device.address).cloned().unwrap_or_default(),
                     ports: self.ports.remove(&device.address).unwrap_or_default(),
+                    aside: None,
                     locality: Locality::default(),
                 }),
                 DeviceKind::Bridge | DeviceKind::Other => {}

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 
 use super::{
-    Gpu, KfdGpu, Locality, MigInstance, MinorSource, Nic, NumaSource, NvmlPlace, RdmaPort, hex4,
+    Gpu, KfdGpu, Locality, MigInstance, MinorSource, Nic, NicAside, NumaSource, NvmlPlace,
+    RdmaPort, hex4,
 };
 use crate::pci::PciAddress;
 use crate::set::{CpuSet, NodeSet};
@@ -85,6 +86,8 @@ struct NicFields {
     names: Vec<String>,
     #[serde(default)]
     ports: Vec<RdmaPort>,
+    #[serde(default)]
+    aside: Option<NicAside>,
     package: Option<u32>,
     numa_nodes: Option<NodeSet>,
     numa_source: NumaSource,
@@ -102,6 +105,7 @@ impl<'de> Deserialize<'de> for Nic {
             device: fields.device,
             names: fields.names,
             ports: fields.ports,
+            aside: fields.aside,
             locality: Locality {
                 package: fields.package,
                 numa_nodes: fields.numa_nodes,

@@ -25,7 +25,7 @@ use crate::set::IndexSet;
 use crate::text;
 
 /// The form; another one is read as JSON.
-const FORM: &str = "3";
+const FORM: &str = "4";
 /// What a file with such a head begins with.
 const BEFORE: &str = "{\"schema\":\"gpu-numa/snapshot/1\",\"launch\":\"";
 /// Hex digits of the checksum.
@@ -310,6 +310,10 @@ impl Words {
                 words.word(port.port)?;
                 words.some(port.speed_mbit_s)
             })?;
+            match nic.aside {
+                Some(why) => words.name(why)?,
+                None => words.some(None::<u32>)?,
+            }
             words.some(nic.locality.package)?;
             words.some_set(nic.locality.numa_nodes.as_ref())
         })?;
@@ -604,6 +608,7 @@ impl<'t> Reader<'t> {
                     speed_mbit_s: words.some_number()?,
                 })
             })?,
+            aside: self.some(Self::name)?,
             locality: Locality {
                 package: self.some_number()?,
                 numa_nodes: self.some_set()?,
@@ -648,7 +653,7 @@ mod tests {
                             "compute_partition":"DPX"},
                      "package":null,"numa_nodes":null,"numa_source":"unknown","cpus":null}],
             "nics":[{"pci":"0000:02:00.0","vendor":"15b3","device":"1021","names":["mlx5_0"],
-                     "ports":[{"device":"mlx5_0","port":1,"speed_mbit_s":400000}],
+                     "ports":[{"device":"mlx5_0","port":1,"speed_mbit_s":400000}],"aside":"virtual-function",
                      "package":0,"numa_nodes":"0","numa_source":"numa_node","cpus":"0-3"}],
             "pci":[{"address":"0000:01:00.0","parent":"0000:00:01.0","root_bus":[0,0],"class":197120,"vendor":4318,"device":9008},
                    {"address":"0000:02:00.0","class":131072,"vendor":5555,"device":4129}]}"#;
@@ -737,18 +742,18 @@ mod tests {
     #[test]
     fn a_head_that_no_writer_makes_is_left() {
         let none = "0 0 0 0 0 0 0 0";
-        assert!(read(&headed(&format!("3 - - - 7 0-3 0 {none}"))).is_some());
-        let with_speeds = read(&headed(&format!("3 - - - 7 0-3 0 {none} 2 2-3 0-1"))).unwrap();
+        assert!(read(&headed(&format!("4 - - - 7 0-3 0 {none}"))).is_some());
+        let with_speeds = read(&headed(&format!("4 - - - 7 0-3 0 {none} 2 2-3 0-1"))).unwrap();
         assert_eq!(with_speeds.machine.speed_classes.len(), 2);
         for odd in [
             &format!("2 - - - 7 0-3 0 {none}"),
-            &format!("3 - - - 7 0-3 2 {none}"),
-            &format!("3 - - - 7 3-0 0 {none}"),
-            &format!("3 - - - 7 0-3 0 {none} 0"),
-            &format!("3 - - - 7 0-3 0 {none} 2 0-1 1-3"),
-            "3 - - - 7 0-3 0 0 0 99999999999 0",
-            "3 - - - 7 0-3 0 0 0 2 0-1 1-2 0 0 0 0 0",
-            "3 - - -",
+            &format!("4 - - - 7 0-3 2 {none}"),
+            &format!("4 - - - 7 3-0 0 {none}"),
+            &format!("4 - - - 7 0-3 0 {none} 0"),
+            &format!("4 - - - 7 0-3 0 {none} 2 0-1 1-3"),
+            "4 - - - 7 0-3 0 0 0 99999999999 0",
+            "4 - - - 7 0-3 0 0 0 2 0-1 1-2 0 0 0 0 0",
+            "4 - - -",
             "",
         ] {
             assert!(read(&headed(odd)).is_none(), "{odd}");

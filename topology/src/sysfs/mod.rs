@@ -195,6 +195,7 @@ pub fn read_pci(root: &Path) -> PciSide {
                 device: device.device,
                 names: found.nic_names.remove(&device.address).unwrap_or_default(),
                 ports: found.nic_ports.remove(&device.address).unwrap_or_default(),
+                aside: found.nics_aside.get(&device.address).copied(),
                 locality: Locality::default(),
             }),
             DeviceKind::Bridge | DeviceKind::Other => {}

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::Root;
-use crate::machine::RdmaPort;
+use crate::machine::{NicAside, RdmaPort};
 use crate::pci::{DeviceKind, Link, PciAddress, PciDevice};
 use crate::set::NodeSet;
 use crate::text;
@@ -33,6 +33,8 @@ pub(super) struct Found {
     pub(super) nic_names: BTreeMap<PciAddress, Vec<String>>,
     /// Ports of the NICs' RDMA devices.
     pub(super) nic_ports: BTreeMap<PciAddress, Vec<RdmaPort>>,
+    /// NICs that jobs send no data by.
+    pub(super) nics_aside: BTreeMap<PciAddress, NicAside>,
 }
 
 /// Reads what is under `/sys`; where no vendor is recorded a device is of the vendor whose driver has it.
@@ -42,6 +44,7 @@ pub(super) fn read(
 ) -> Found {
     let places = find(root);
     let mut found = Found::default();
+    let mut parts = Vec::new();
     for (address, place) in &places {
         let class = root.hex(&format!("{}/class", place.dir)).unwrap_or(0);
         let vendor = read_id(root, &format!("{}/vendor", place.dir))
@@ -54,17 +57,22 @@ pub(super) fn read(
             0
         };
         match PciDevice::new(*address, class, vendor, model).kind() {
-            DeviceKind::Gpu if is_part_of_another(root, place, &places) => continue,
+            DeviceKind::Gpu if whole_of(root, place, &places).is_some() => continue,
             DeviceKind::Gpu => {
                 found.gpu_folders.insert(*address, place.dir.clone());
             }
             DeviceKind::Nic => {
                 let ports = read_nic_ports(root, &place.dir);
+                let whole = whole_of(root, place, &places);
                 // One with a port that is up is this host's to use, as NCCL does.
-                if ports.is_empty() && is_part_of_another(root, place, &places) {
+                if ports.is_empty() && whole.is_some() {
                     continue;
                 }
+                parts.extend(whole.map(|whole| (*address, whole)));
                 let names = read_nic_names(root, &place.dir);
+                if ports.is_empty() && is_down(root, &place.dir) {
+                    found.nics_aside.insert(*address, NicAside::Down);
+                }
                 found.nic_names.insert(*address, names);
                 found.nic_ports.insert(*address, ports);
             }
@@ -73,19 +81,32 @@ pub(super) fn read(
         let device = read_device(root, *address, place, class, vendor);
         found.devices.insert(*address, device);
     }
+    for (part, whole) in parts {
+        let is_up = found
+            .nic_ports
+            .get(&whole)
+            .is_some_and(|ports| !ports.is_empty());
+        if is_up {
+            found.nics_aside.insert(part, NicAside::VirtualFunction);
+        }
+    }
     add_bridges(root, &places, &mut found);
     found
 }
 
-/// Whether it is a virtual function of a device that is there too, as on a host that gives parts of its GPUs and NICs to
+/// The device that it is a virtual function of, if that is there too, as on a host that gives parts of its GPUs and NICs to
 /// virtual machines; inside such a machine the part is a GPU or a NIC.
-fn is_part_of_another(root: Root<'_>, place: &Place, places: &BTreeMap<PciAddress, Place>) -> bool {
+fn whole_of(
+    root: Root<'_>,
+    place: &Place,
+    places: &BTreeMap<PciAddress, Place>,
+) -> Option<PciAddress> {
     let physical = root.link(&format!("{}/physfn", place.dir));
     let name = physical
         .as_deref()
         .and_then(|path| path.file_name()?.to_str());
     let address = name.and_then(|name| name.parse::<PciAddress>().ok());
-    address.is_some_and(|address| places.contains_key(&address))
+    address.filter(|address| places.contains_key(address))
 }
 
 /// Adds whatever is above a device that was kept.
@@ -283,10 +304,41 @@ pub fn parse_width(text: &str) -> Option<u32> {
         .filter(|lanes| (1..=32).contains(lanes))
 }
 
+/// RDMA devices, Slingshot's (`cxi0`), and interfaces.
 fn read_nic_names(root: Root<'_>, dir: &str) -> Vec<String> {
     let mut names = root.entries(&format!("{dir}/infiniband"));
-    names.extend(root.entries(&format!("{dir}/net")));
+    names.extend(root.entries(&format!("{dir}/cxi")));
+    names.extend(interfaces(root, dir).into_iter().map(|(_, name)| name));
     names.iter().map(|name| text::plain(name)).collect()
+}
+
+/// The interfaces of a NIC, each with the folder that it is in: a virtio device stands between one of these and its function.
+fn interfaces(root: Root<'_>, dir: &str) -> Vec<(String, String)> {
+    let virtio = root.entries(dir).into_iter();
+    let virtio = virtio.filter(|name| name.starts_with("virtio"));
+    let folders = virtio.map(|name| format!("{dir}/{name}/net"));
+    std::iter::once(format!("{dir}/net"))
+        .chain(folders)
+        .flat_map(|folder| {
+            let names = root.entries(&folder).into_iter();
+            names.map(move |name| (folder.clone(), name))
+        })
+        .collect()
+}
+
+/// Whether the kernel says of a NIC without an RDMA port that is up that it is down: of its RDMA device's ports, or of all of
+/// its interfaces (`operstate`; drivers that do not tell write `unknown`).
+fn is_down(root: Root<'_>, dir: &str) -> bool {
+    let states: Vec<Option<String>> = interfaces(root, dir)
+        .iter()
+        .map(|(folder, name)| root.text(&format!("{folder}/{name}/operstate")))
+        .collect();
+    let is_off = |state: &Option<String>| {
+        let state = state.as_deref().map(str::trim);
+        matches!(state, Some("down" | "lowerlayerdown" | "notpresent"))
+    };
+    let has_device = !root.entries(&format!("{dir}/infiniband")).is_empty();
+    states.iter().all(is_off) && (has_device || !states.is_empty())
 }
 
 /// The ports of a NIC's RDMA devices that are up, or of which it is not recorded whether they are; port 1 of a

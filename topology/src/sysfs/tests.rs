@@ -3,7 +3,7 @@
 mod odd;
 
 use super::*;
-use crate::machine::NumaSource;
+use crate::machine::{NicAside, NumaSource};
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -142,6 +142,94 @@ fn a_virtual_function_is_a_nic_where_it_has_a_port_or_its_physical_one_is_not_th
     assert_eq!(nics(), ["0000:01:00.0", "0000:01:00.2"]);
     fs::remove_file(tree.0.path().join("sys/bus/pci/devices/0000:01:00.0")).unwrap();
     assert_eq!(nics(), ["0000:01:00.1", "0000:01:00.2"]);
+}
+
+const HCA: &str = "pci0000:01/0000:01:00.0";
+const OTHER: &str = "pci0000:02/0000:02:00.0";
+
+/// Two NICs.
+fn nics() -> Tree {
+    Tree::two_sockets()
+        .device(HCA, "0x020700", "0x15b3", "0")
+        .device(OTHER, "0x020000", "0x15b3", "0")
+}
+
+impl Tree {
+    fn port(self, nic: &str, device: &str, state: &str, rate: &str) -> Self {
+        let folder = format!("sys/devices/{nic}/infiniband/{device}/ports/1");
+        self.file(&format!("{folder}/state"), state).file(
+            &format!("{folder}/rate"),
+            &format!("{rate} Gb/sec (4X NDR)"),
+        )
+    }
+
+    fn interface(self, nic: &str, name: &str, state: &str) -> Self {
+        self.file(&format!("sys/devices/{nic}/net/{name}/operstate"), state)
+    }
+
+    /// What is said of each NIC, and the names of those that jobs are told of.
+    fn data_nics(&self) -> (Vec<Option<NicAside>>, String) {
+        let machine = read_pci(self.0.path());
+        let machine = Machine {
+            nics: machine.nics,
+            ..Machine::default()
+        };
+        let data = crate::nics::data_nics(&machine);
+        let names: Vec<String> = data
+            .iter()
+            .map(|nic| crate::nics::name(&machine, *nic))
+            .collect();
+        let aside = machine.nics.iter().map(|nic| nic.aside).collect();
+        (aside, names.join(" "))
+    }
+}
+
+#[test]
+fn nics_that_are_down_are_aside() {
+    let down = Some(NicAside::Down);
+    let of = |tree: Tree, aside: [Option<NicAside>; 2], data: &str| {
+        assert_eq!(tree.data_nics(), (aside.to_vec(), data.to_owned()));
+    };
+    // InfiniBand without a link beside Ethernet with one, and before any link is up.
+    let dark = || nics().port(HCA, "mlx5_0", "1: DOWN", "10");
+    of(dark().interface(OTHER, "eno1", "up"), [down, None], "eno1");
+    of(
+        dark().interface(OTHER, "eno1", "down"),
+        [down, down],
+        "mlx5_0",
+    );
+    // A port without a cable beside a driver that does not tell; bonds are of interfaces that are up.
+    let tree = nics().interface(HCA, "eno1", "lowerlayerdown");
+    of(
+        tree.interface(OTHER, "eno2", "unknown"),
+        [down, None],
+        "eno2",
+    );
+    // Below a virtio device.
+    let tree = nics().interface(HCA, "eno1", "down");
+    let virtio = format!("sys/devices/{OTHER}/virtio3/net/eth0/operstate");
+    of(tree.file(&virtio, "up"), [down, None], "eth0");
+    // An interface of IP over InfiniBand may be off while the port is up.
+    let tree = nics().port(HCA, "mlx5_0", "4: ACTIVE", "400");
+    of(tree.interface(HCA, "ib0", "down"), [None, None], "mlx5_0");
+}
+
+#[test]
+fn a_slow_port_and_a_virtual_function_are_for_no_job() {
+    let fast = || nics().port(HCA, "mlx5_0", "4: ACTIVE", "400");
+    for (rate, data) in [("25", "mlx5_0"), ("200", "mlx5_0 mlx5_1")] {
+        let tree = fast().port(OTHER, "mlx5_1", "4: ACTIVE", rate);
+        assert_eq!(tree.data_nics(), (vec![None, None], data.to_owned()));
+    }
+    let part = |tree: Tree| {
+        let link = tree.0.path().join(format!("sys/devices/{OTHER}/physfn"));
+        symlink("../0000:01:00.0", link).unwrap();
+        tree.port(OTHER, "mlx5_1", "4: ACTIVE", "400").data_nics()
+    };
+    let aside = vec![None, Some(NicAside::VirtualFunction)];
+    assert_eq!(part(fast()), (aside, "mlx5_0".to_owned()));
+    // The whole one may be a virtual machine's, or without a port of its own.
+    assert_eq!(part(nics()), (vec![None, None], "mlx5_1".to_owned()));
 }
 
 #[test]

@@ -416,6 +416,7 @@ fn nics(declared: &Declared) -> Vec<Nic> {
                 })
                 .collect(),
             names,
+            aside: None,
             locality: match place {
                 Some(place) => locality(declared, place),
                 None => by_numa_node(declared, function.node),
